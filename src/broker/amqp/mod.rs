@@ -1,0 +1,52 @@
+//! RabbitMQ, through amiquip.
+//!
+//! amiquip's `Channel` and `Consumer` stay on the thread that opened them; see the rules that each
+//! file obeys at the place where it does.
+
+mod connection;
+mod publisher;
+mod subscription;
+mod topology;
+mod unsettled;
+
+use crossbeam_channel::Receiver;
+
+use super::{Broker, BrokerError, Command, Event, Publisher};
+use crate::config::{BrokerUrl, QueueConfig};
+
+/// A virtual host of RabbitMQ.
+pub(super) struct RabbitMq {
+    url: BrokerUrl,
+}
+
+impl RabbitMq {
+    pub(super) fn new(url: &BrokerUrl) -> Result<Self, BrokerError> {
+        if url.secure && !cfg!(feature = "tls") {
+            return Err(BrokerError::Unsupported(format!(
+                "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
+            )));
+        }
+        Ok(Self { url: url.clone() })
+    }
+}
+
+impl Broker for RabbitMq {
+    fn consume(
+        &self,
+        queue: &QueueConfig,
+        epoch: u64,
+        commands: &Receiver<Command>,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), BrokerError> {
+        subscription::consume(&self.url, queue, epoch, commands, sink)
+    }
+
+    fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError> {
+        let publisher = publisher::AmqpPublisher::open(&self.url)?;
+        Ok(Box::new(publisher))
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+}

@@ -1,0 +1,245 @@
+//! One queue's deliveries, on one channel, on the caller's thread.
+
+use std::ops::ControlFlow;
+
+use amiquip::{AmqpValue, Channel, Consumer, ConsumerMessage, ConsumerOptions, Error};
+use crossbeam_channel::{Receiver, select};
+
+use super::super::{BrokerError, Command, Delivery, Event, Receipt};
+use super::connection::Link;
+use super::topology;
+use super::unsettled::Unsettled;
+use crate::config::{BrokerUrl, QueueConfig};
+use crate::names;
+
+/// At most so many deliveries are handed on at once; what is more comes in the next batch.
+const MOST_AT_ONCE: usize = 1000;
+
+pub(super) fn consume(
+    url: &BrokerUrl,
+    queue: &QueueConfig,
+    epoch: u64,
+    commands: &Receiver<Command>,
+    sink: &mut dyn FnMut(Event),
+) -> Result<(), BrokerError> {
+    let link = Link::open(url)?;
+    let served = declare_and_consume(&link, queue).and_then(|(consumer, waiting)| {
+        sink(Event::Opened { waiting });
+        let mut subscription = Subscription {
+            link: &link,
+            queue,
+            consumer,
+            epoch,
+            unsettled: Unsettled::new(),
+            cancelled: false,
+            sink,
+        };
+        let served = subscription.serve(commands);
+        subscription.wind_up();
+        served
+    });
+    match served {
+        Ok(()) => link.close(),
+        Err(error) => Err(topology::refusal(queue, &error)
+            .map_or_else(|| link.fail(error), BrokerError::Refused)),
+    }
+}
+
+fn declare_and_consume<'a>(
+    link: &'a Link,
+    queue: &QueueConfig,
+) -> Result<(Consumer<'a>, u32), Error> {
+    let waiting = topology::declare(&link.channel, queue)?;
+    // A consumer without a prefetch would be sent the whole queue.
+    link.channel.qos(0, queue.prefetch(), false)?;
+    let consumer = link
+        .channel
+        .basic_consume(queue.name.as_str(), ConsumerOptions::default())?;
+    Ok((consumer, waiting))
+}
+
+struct Subscription<'a> {
+    link: &'a Link,
+    queue: &'a QueueConfig,
+    consumer: Consumer<'a>,
+    epoch: u64,
+    unsettled: Unsettled<amiquip::Delivery>,
+    cancelled: bool,
+    sink: &'a mut dyn FnMut(Event),
+}
+
+impl Subscription<'_> {
+    fn serve(&mut self, commands: &Receiver<Command>) -> Result<(), Error> {
+        let deliveries = self.consumer.receiver().clone();
+        let blocked = self.link.blocked.clone();
+        loop {
+            // A cancelled consumer's receiver is disconnected, which `select!` would find ready for
+            // ever.
+            let deliveries = if self.cancelled {
+                &crossbeam_channel::never()
+            } else {
+                &deliveries
+            };
+            select! {
+                recv(deliveries) -> message => {
+                    self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, deliveries)?;
+                }
+                recv(commands) -> command => {
+                    let Ok(command) = command else { return Ok(()) };
+                    self.obey(command)?;
+                }
+                recv(blocked) -> note => {
+                    // A blocked connection still consumes; only its end matters here.
+                    note.map_err(|_| Error::EventLoopDropped)?;
+                }
+            }
+        }
+    }
+
+    /// Hands on `first` and whatever else has arrived.
+    fn hand_on(
+        &mut self,
+        first: ConsumerMessage,
+        deliveries: &Receiver<ConsumerMessage>,
+    ) -> Result<(), Error> {
+        let mut batch = Vec::new();
+        let mut ended = Ok(());
+        for message in std::iter::once(first).chain(deliveries.try_iter()) {
+            match self.receive(message) {
+                ControlFlow::Continue(delivery) => batch.push(delivery),
+                ControlFlow::Break(error) => {
+                    ended = Err(error);
+                    break;
+                }
+            }
+            if batch.len() == MOST_AT_ONCE {
+                break;
+            }
+        }
+        (self.sink)(Event::Delivered(batch));
+        ended
+    }
+
+    fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Delivery> {
+        match message {
+            ConsumerMessage::Delivery(mut delivery) => {
+                let handed_on = hand_over(&mut delivery, self.epoch);
+                self.unsettled.push(delivery.delivery_tag(), delivery);
+                ControlFlow::Continue(handed_on)
+            }
+            ConsumerMessage::ServerClosedChannel(error)
+            | ConsumerMessage::ServerClosedConnection(error) => ControlFlow::Break(error),
+            // The queue was deleted, or its node went away.
+            ConsumerMessage::ServerCancelled => ControlFlow::Break(Error::ServerClosedConnection {
+                code: 0,
+                message: "the broker cancelled the consumer: its queue is gone".to_owned(),
+            }),
+            ConsumerMessage::ClientCancelled
+            | ConsumerMessage::ClientClosedChannel
+            | ConsumerMessage::ClientClosedConnection => {
+                ControlFlow::Break(Error::ClientClosedChannel)
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Settle { accept, give_back } => {
+                self.settle(&self.tags(&accept), &self.tags(&give_back))
+            }
+            Command::Depth => {
+                let queue = self
+                    .link
+                    .channel
+                    .queue_declare_passive(self.queue.name.as_str())?;
+                let ready = queue.declared_message_count().unwrap_or_default();
+                (self.sink)(Event::Depth(ready));
+                Ok(())
+            }
+            Command::Cancel => {
+                self.cancel()?;
+                (self.sink)(Event::Cancelled);
+                Ok(())
+            }
+        }
+    }
+
+    /// The tags of the receipts that are of this channel.
+    fn tags(&self, receipts: &[Receipt]) -> Vec<u64> {
+        receipts
+            .iter()
+            .filter(|receipt| receipt.epoch == self.epoch)
+            .map(|receipt| receipt.tag)
+            .collect()
+    }
+
+    fn settle(&mut self, accept: &[u64], give_back: &[u64]) -> Result<(), Error> {
+        let channel: &Channel = &self.link.channel;
+        for tag in give_back {
+            if let Some(delivery) = self.unsettled.take(*tag) {
+                delivery.nack(channel, true)?;
+            }
+        }
+        let acks = self.unsettled.accept(accept);
+        if let Some(delivery) = acks.up_to {
+            delivery.ack_multiple(channel)?;
+        }
+        for delivery in acks.singly {
+            delivery.ack(channel)?;
+        }
+        Ok(())
+    }
+
+    /// Cancels the consumer and drains it to its end: dropping one that still has deliveries under
+    /// way can end the whole connection.
+    fn cancel(&mut self) -> Result<(), Error> {
+        if self.cancelled {
+            return Ok(());
+        }
+        self.cancelled = true;
+        self.consumer.cancel()?;
+        for message in self.consumer.receiver() {
+            if let ConsumerMessage::Delivery(delivery) = message {
+                // It takes its place among the tags all the same.
+                let tag = delivery.delivery_tag();
+                self.unsettled.push(tag, delivery);
+                if let Some(delivery) = self.unsettled.take(tag) {
+                    delivery.nack(&self.link.channel, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wind_up(mut self) {
+        if let Err(error) = self.cancel() {
+            log::debug!("queue {}: {error} while cancelling", self.queue.name);
+        }
+    }
+}
+
+/// What the rest of the crate gets of `delivery`; what stays is what an ack needs.
+fn hand_over(delivery: &mut amiquip::Delivery, epoch: u64) -> Delivery {
+    let properties = std::mem::take(&mut delivery.properties);
+    let task = properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.get(names::TASK_HEADER))
+        .and_then(|value| match value {
+            AmqpValue::LongString(task) => Some(task.clone()),
+            _ => None,
+        });
+    Delivery {
+        receipt: Receipt {
+            epoch,
+            tag: delivery.delivery_tag(),
+        },
+        message_id: properties.message_id().clone(),
+        kind: properties.type_().clone(),
+        task,
+        priority: properties.priority().unwrap_or_default(),
+        exchange: std::mem::take(&mut delivery.exchange),
+        routing_key: std::mem::take(&mut delivery.routing_key),
+        body: std::mem::take(&mut delivery.body),
+    }
+}

@@ -1,0 +1,16 @@
+//! What can go wrong at the broker, by what the caller can do about it.
+
+/// An error of the broker. Its text never holds a password.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// It is away, or the connection ended: connect again.
+    #[error("{0}")]
+    Away(String),
+    /// It answers and refuses: a declaration, a login, a permission. Nothing changes until somebody
+    /// changes something.
+    #[error("{0}")]
+    Refused(String),
+    /// This build can't speak to such a broker: nothing to retry.
+    #[error("{0}")]
+    Unsupported(String),
+}

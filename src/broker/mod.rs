@@ -1,0 +1,150 @@
+//! The seam to the broker: what the rest of the crate may ask of it. Only this room names amiquip.
+//!
+//! A [`Broker`] is one virtual host. Consuming is one blocking call on the caller's thread, which
+//! ends when the connection does: reconnecting is the caller's. Publishing goes through a
+//! [`Publisher`] with a connection of its own, since a broker that is short of memory stops reading
+//! from connections that publish.
+
+mod amqp;
+#[cfg(test)]
+mod conformance;
+mod error;
+
+pub use error::BrokerError;
+
+use crossbeam_channel::Receiver;
+
+use crate::config::{BrokerUrl, QueueConfig};
+use crate::message::Message;
+
+/// What a delivery is settled by. Only good on the channel that delivered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The subscription's how-manieth connection.
+    pub epoch: u64,
+    /// The delivery on that connection.
+    pub tag: u64,
+}
+
+/// A message as it came from the broker.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// What it is settled by.
+    pub receipt: Receipt,
+    /// The `message_id` property.
+    pub message_id: Option<String>,
+    /// The `type` property.
+    pub kind: Option<String>,
+    /// The header that names the task, if it is a text.
+    pub task: Option<String>,
+    /// The `priority` property, or 0.
+    pub priority: u8,
+    /// The exchange that it was published to.
+    pub exchange: String,
+    /// The routing key that it was published with.
+    pub routing_key: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What a subscription tells its owner.
+#[derive(Debug)]
+pub enum Event {
+    /// The queue is declared and messages will come; so many wait in it.
+    Opened {
+        /// Messages ready in the queue.
+        waiting: u32,
+    },
+    /// Whatever had arrived.
+    Delivered(Vec<Delivery>),
+    /// The answer to [`Command::Depth`].
+    Depth(u32),
+    /// The answer to [`Command::Cancel`]: nothing more will come.
+    Cancelled,
+}
+
+/// What its owner tells a subscription. Dropping the sender ends it.
+#[derive(Debug)]
+pub enum Command {
+    /// Settle deliveries. Those of another epoch are passed over: their broker has them back.
+    Settle {
+        /// They are done with.
+        accept: Vec<Receipt>,
+        /// They go back into the queue.
+        give_back: Vec<Receipt>,
+    },
+    /// Say how many messages are ready in the queue.
+    Depth,
+    /// Take no more deliveries, and give back those that were not handed on yet. Settling goes on.
+    Cancel,
+}
+
+/// What the broker said of a published message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The broker has it.
+    Confirmed,
+    /// It fits no queue.
+    Unroutable,
+    /// The broker, or AMQP itself, will not take it, for this reason.
+    Refused(String),
+}
+
+/// A virtual host of a broker.
+pub trait Broker: Send + Sync {
+    /// Declares `queue`, then hands what it delivers to `sink` and obeys `commands`, until their
+    /// sender is dropped.
+    ///
+    /// # Errors
+    /// When the connection ends before that, or the broker refuses a declaration.
+    fn consume(
+        &self,
+        queue: &QueueConfig,
+        epoch: u64,
+        commands: &Receiver<Command>,
+        sink: &mut dyn FnMut(Event),
+    ) -> Result<(), BrokerError>;
+
+    /// Opens a connection to publish on.
+    ///
+    /// # Errors
+    /// When the broker is away or refuses us.
+    fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError>;
+
+    /// Where it is, without secrets.
+    fn describe(&self) -> String;
+}
+
+/// A connection that publishes, for one thread.
+pub trait Publisher: Send {
+    /// Publishes messages, persistent and mandatory, and waits until the broker has said of each
+    /// what became of it.
+    ///
+    /// # Errors
+    /// When the connection ends, or the broker says nothing for [`CONFIRM_TIMEOUT`]; any of the
+    /// messages may have been published by then. A publisher that erred is of no more use.
+    ///
+    /// [`CONFIRM_TIMEOUT`]: crate::broker::CONFIRM_TIMEOUT
+    fn publish(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError>;
+
+    /// Declares a queue as its consumers would.
+    ///
+    /// # Errors
+    /// When the connection ends, or the broker refuses the declaration.
+    fn declare(&mut self, queue: &QueueConfig) -> Result<(), BrokerError>;
+
+    /// The broker's name and version, in its own words.
+    fn version(&self) -> String;
+}
+
+/// So long a broker may say nothing of messages that it was sent. Below the publishing lease of the
+/// store, so that who publishes knows the end before another takes over.
+pub const CONFIRM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// The broker that `url` names.
+///
+/// # Errors
+/// [`BrokerError::Unsupported`] for a URL that this build can't serve; it says what to do.
+pub fn open(url: &BrokerUrl) -> Result<Box<dyn Broker>, BrokerError> {
+    Ok(Box::new(amqp::RabbitMq::new(url)?))
+}

@@ -1,0 +1,288 @@
+//! Where the database is.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use url::Url;
+
+use super::reader::Entry;
+
+const EXPECTED: &str = "a postgres://, mysql:// or sqlite:// URL";
+const SQLITE: &str = "sqlite://";
+
+/// Which database a URL means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DatabaseKind {
+    /// `postgres://` or `postgresql://`
+    Postgresql,
+    /// `mysql://`, which is MariaDB too
+    Mysql,
+    /// `sqlite://` and a path
+    Sqlite,
+}
+
+impl fmt::Display for DatabaseKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgresql => "PostgreSQL",
+            Self::Mysql => "MySQL",
+            Self::Sqlite => "SQLite",
+        })
+    }
+}
+
+/// A database's URL. `Display` and `Debug` give it with `***` for the password,
+/// whether it stands before the host or in the query.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct DatabaseUrl {
+    kind: DatabaseKind,
+    full: String,
+    redacted: String,
+}
+
+/// Why a text is no database's URL; it repeats nothing of the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// Another scheme, or none.
+    #[error("must be {EXPECTED}")]
+    Scheme,
+    /// Not a URL by the rules of RFC 3986.
+    #[error("must be a valid URL, with special characters of the password percent-encoded: {0}")]
+    Syntax(url::ParseError),
+    /// An `@` behind the host: most likely a password that holds `/`, `?` or
+    /// `#` as it is, which would be shown as part of the path.
+    #[error(
+        "must not have # in it, nor @ after the host; in a password write @ / ? # as %40 %2f %3f %23"
+    )]
+    Ambiguous,
+    /// An SQLite URL without a file.
+    #[error("must name a file after sqlite://, without ? or #; a database in memory would be lost")]
+    File,
+    /// The directory that a relative path was taken from is not UTF-8.
+    #[error("must be an absolute path, since the directory of the configuration is not UTF-8")]
+    Directory,
+}
+
+impl DatabaseUrl {
+    /// Parses `text`; a relative path of an SQLite file is taken from
+    /// `directory`, so that it means the same wherever the process goes later.
+    ///
+    /// # Errors
+    /// When it is no URL of a database that we know.
+    pub fn parse_at(text: &str, directory: &Path) -> Result<Self, DatabaseUrlError> {
+        let url: Self = text.parse()?;
+        match url.sqlite_file() {
+            Some(file) => {
+                let file = directory.join(file);
+                let file = file.to_str().ok_or(DatabaseUrlError::Directory)?;
+                Ok(Self::sqlite(file))
+            }
+            None => Ok(url),
+        }
+    }
+
+    /// Reads `database_url` of a file in `directory`.
+    pub(super) fn read(entry: Entry<'_>, directory: &Path) -> Option<Self> {
+        let entry = entry.confidential();
+        let parsed = Self::parse_at(entry.string(EXPECTED)?, directory);
+        parsed.map_err(|error| entry.fault(error.to_string())).ok()
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn kind(&self) -> DatabaseKind {
+        self.kind
+    }
+
+    /// The whole URL, password included, for the one place that connects.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.full
+    }
+
+    /// The file of an SQLite database.
+    #[must_use]
+    pub fn sqlite_file(&self) -> Option<&Path> {
+        match self.kind {
+            DatabaseKind::Sqlite => self.full.strip_prefix(SQLITE).map(Path::new),
+            DatabaseKind::Postgresql | DatabaseKind::Mysql => None,
+        }
+    }
+
+    fn sqlite(file: &str) -> Self {
+        let full = format!("{SQLITE}{file}");
+        Self {
+            kind: DatabaseKind::Sqlite,
+            redacted: full.clone(),
+            full,
+        }
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").ok_or(DatabaseUrlError::Scheme)?;
+        let kind = match scheme.to_ascii_lowercase().as_str() {
+            "postgres" | "postgresql" => DatabaseKind::Postgresql,
+            "mysql" => DatabaseKind::Mysql,
+            "sqlite" => return sqlite_at(rest),
+            _ => return Err(DatabaseUrlError::Scheme),
+        };
+        if rest.contains('#')
+            || rest
+                .find(['/', '?'])
+                .is_some_and(|end| rest[end..].contains('@'))
+        {
+            return Err(DatabaseUrlError::Ambiguous);
+        }
+        let url = Url::parse(text).map_err(DatabaseUrlError::Syntax)?;
+        Ok(Self {
+            kind,
+            full: text.to_owned(),
+            redacted: redacted(url),
+        })
+    }
+}
+
+fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+    let unusable = file.is_empty()
+        || file.ends_with('/')
+        || file == ":memory:"
+        || file.contains(['?', '#', '\0']);
+    if unusable {
+        return Err(DatabaseUrlError::File);
+    }
+    Ok(DatabaseUrl::sqlite(file))
+}
+
+fn redacted(mut url: Url) -> String {
+    // Only a URL without a host refuses a password, and that one has none.
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return format!("{}://***", url.scheme());
+    }
+    // libpq decodes keys as well, so that p%61ssword is one.
+    let hidden = |key: &str| key.to_ascii_lowercase().contains("pass");
+    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    if pairs.iter().any(|(key, _)| hidden(key)) {
+        // A key without a value is most likely the rest of a password with a `&`.
+        let shown: Vec<String> = pairs
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| format!("{key}={}", if hidden(key) { "***" } else { value }))
+            .collect();
+        url.set_query(Some(&shown.join("&")));
+    }
+    url.into()
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted)
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DatabaseKind, DatabaseUrl, DatabaseUrlError};
+    use std::path::Path;
+
+    fn parse(text: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+        DatabaseUrl::parse_at(text, Path::new("/srv/app"))
+    }
+
+    #[test]
+    fn the_scheme_says_which_database_it_is() {
+        for (text, kind) in [
+            ("postgres://u:p@h:5433/d", DatabaseKind::Postgresql),
+            ("postgresql:///d?host=/tmp&user=u", DatabaseKind::Postgresql),
+            (
+                "postgres://u@%2Frun%2Fpostgresql/d",
+                DatabaseKind::Postgresql,
+            ),
+            ("mysql://u:p@h/d", DatabaseKind::Mysql),
+            ("sqlite://file.db", DatabaseKind::Sqlite),
+        ] {
+            assert_eq!(parse(text).unwrap().kind(), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_relative_file_is_taken_from_the_directory() {
+        assert_eq!(
+            parse("sqlite://file.db").unwrap().expose(),
+            "sqlite:///srv/app/file.db"
+        );
+        let absolute = parse("sqlite:///var/file.db").unwrap();
+        assert_eq!(absolute.sqlite_file(), Some(Path::new("/var/file.db")));
+        assert_eq!(parse("mysql://h/d").unwrap().sqlite_file(), None);
+    }
+
+    #[test]
+    fn the_password_is_shown_by_neither_display_nor_debug() {
+        for (text, shown) in [
+            ("postgres://u:hunter2@h/d", "postgres://u:***@h/d"),
+            (
+                "postgres://u:hunter2@h/d?sslmode=require",
+                "postgres://u:***@h/d?sslmode=require",
+            ),
+            (
+                "postgres://h/d?user=u&password=hunter2",
+                "postgres://h/d?user=u&password=***",
+            ),
+            (
+                "postgres:///d?p%61ssword=hunter2&x=1",
+                "postgres:///d?password=***&x=1",
+            ),
+            (
+                "postgres://h/d?x=1&password=a&hunter2",
+                "postgres://h/d?x=1&password=***",
+            ),
+            (
+                "postgres://h/d?PASSWORD=hunter2",
+                "postgres://h/d?PASSWORD=***",
+            ),
+            ("mysql://u:hunter2@h/d", "mysql://u:***@h/d"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), shown);
+            assert_eq!(url.expose(), text);
+        }
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_repeating_it() {
+        for text in [
+            "host=h password=hunter2",
+            "oracle://u:hunter2@h",
+            "postgres://u:hunter2#@h/d",
+            "postgres://u:12/hunter2@h/d",
+            "postgres://u:12?hunter2@h/d",
+            "postgres://u:hunter2/x",
+            "postgres://u:hunter2@h:x/d",
+            "postgres://u:hunter2@/d",
+            "postgres://u:hunter2@[::/d",
+            "sqlite://",
+            "sqlite://:memory:",
+            "sqlite://f?hunter2",
+            "",
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
+            assert!(error.to_string().starts_with("must "), "{error}");
+        }
+    }
+}

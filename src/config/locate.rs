@@ -1,0 +1,169 @@
+//! Which file is the configuration.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::Table;
+
+use super::environment::Environment;
+use super::fault::ConfigError;
+
+/// Looked for in the current directory.
+const LOCAL_FILE: &str = "carrot.toml";
+/// Looked for last.
+pub(super) const SYSTEM_FILE: &str = "/etc/carrot/carrot.toml";
+
+/// A configuration file that was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its absolute path, if the current directory's is absolute.
+    pub(super) path: PathBuf,
+    /// Its content.
+    pub(super) text: String,
+}
+
+/// Reads the file that counts: `explicit`, else the environment's, else
+/// `carrot.toml` in `cwd`, else `system`. The first two must exist; a later one
+/// that exists but cannot be read is an error, not passed over.
+pub(super) fn find(
+    explicit: Option<&Path>,
+    environment: &Environment,
+    cwd: &Path,
+    system: &Path,
+) -> Result<Option<Source>, ConfigError> {
+    if let Some(named) = explicit.or(environment.file()) {
+        return read(cwd.join(named)).map(Some);
+    }
+    for path in [cwd.join(LOCAL_FILE), system.to_owned()] {
+        match read(path) {
+            Err(ConfigError::Unreadable { cause, .. })
+                if cause.kind() == io::ErrorKind::NotFound => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+fn read(path: PathBuf) -> Result<Source, ConfigError> {
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Source { path, text }),
+        Err(cause) => Err(ConfigError::Unreadable { file: path, cause }),
+    }
+}
+
+impl Source {
+    /// The directory that paths inside the file are relative to: where the file
+    /// was named, even if that is a link to another place.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The file's content.
+    pub(super) fn parse(&self) -> Result<Table, ConfigError> {
+        self.text.parse().map_err(|error| self.not_toml(&error))
+    }
+
+    /// Keeps the parser's message and place only: its own `Display` repeats the
+    /// line, which may hold a password.
+    fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = self.text.get(..start).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        ConfigError::NotToml {
+            file: self.path.clone(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message: error.message().replace('\n', ", "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Environment, Source, find};
+    use std::path::{Path, PathBuf};
+
+    /// A directory of its own, removed at the end of the test.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("carrot-locate-{}-{test}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::write(&path, "").unwrap();
+            path
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_first_place_that_has_a_file_counts() {
+        let directory = Directory::new("order");
+        let none = Environment::default();
+        let found = |explicit: Option<&Path>, environment: &Environment| {
+            let system = directory.0.join("system.toml");
+            find(explicit, environment, &directory.0, &system)
+                .unwrap()
+                .map(|source| source.path)
+        };
+        assert_eq!(found(None, &none), None);
+        let system = directory.file("system.toml");
+        assert_eq!(found(None, &none), Some(system));
+        let local = directory.file("carrot.toml");
+        assert_eq!(found(None, &none), Some(local));
+        let named = directory.file("named.toml");
+        let environment = Environment::from_pairs([("CARROT_CONFIG", "named.toml")]);
+        assert_eq!(found(None, &environment), Some(named));
+        let given = directory.file("given.toml");
+        assert_eq!(
+            found(Some(Path::new("given.toml")), &environment),
+            Some(given)
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_exist() {
+        let directory = Directory::new("missing");
+        directory.file("carrot.toml");
+        let environment = Environment::from_pairs([("CARROT_CONFIG", "gone.toml")]);
+        let error = find(None, &environment, &directory.0, Path::new("/nowhere")).unwrap_err();
+        assert!(
+            error.to_string().contains("gone.toml: No such file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_passed_over() {
+        let directory = Directory::new("unreadable");
+        std::fs::create_dir(directory.0.join("carrot.toml")).unwrap();
+        let system = directory.file("system.toml");
+        let error = find(None, &Environment::default(), &directory.0, &system).unwrap_err();
+        assert!(error.to_string().contains("carrot.toml"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_toml_is_placed_but_not_repeated() {
+        let source = Source {
+            path: "/c.toml".into(),
+            text: "a = 1\ndefault_broker = \"amqp://u:hunter2@h\n".to_owned(),
+        };
+        let text = source.parse().unwrap_err().to_string();
+        assert!(
+            text.starts_with("configuration file /c.toml, line 2, column "),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2") && !text.contains('\n'), "{text}");
+    }
+}

@@ -1,0 +1,389 @@
+//! `[[queues]]`: what is consumed, and what is declared before.
+
+use std::collections::BTreeMap;
+
+use super::argument::{ArgumentValue, read_arguments};
+use super::broker_url::BrokerUrl;
+use super::reader::{Entry, Section};
+use super::{MOST_NAME_BYTES, read_name};
+
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_CONCURRENCY: usize = 1;
+const MOST_CONCURRENCY: i64 = 1000;
+const DEFAULT_PREFETCH_FACTOR: usize = 25;
+/// AMQP's `basic.qos` has 16 bits for the prefetch count.
+const MOST_PREFETCH: i64 = 65535;
+
+/// One queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueConfig {
+    /// Its name on the broker and in the database: 1 to 200 bytes.
+    pub name: String,
+    /// Its broker: its own `host`, else the default broker.
+    pub host: BrokerUrl,
+    /// Tasks that run at once: 1 to 1000, 1 by default.
+    pub concurrency: usize,
+    /// Messages buffered for each consumer: at least 1, 25 by default, and
+    /// at most 65535 for all consumers of the queue together.
+    pub prefetch_factor: usize,
+    /// Whether a service consumes it, or only publishes to it; true by default.
+    pub consumable: bool,
+    /// Whether it outlives the broker's restart; true by default.
+    pub durable: bool,
+    /// `{"x-max-priority": 255}` by default, as django-carrot declares its
+    /// queues; what is given takes the place of the whole.
+    pub queue_arguments: BTreeMap<String, ArgumentValue>,
+    /// The exchange of the queue's name, that django-carrot binds it to.
+    pub exchange: ExchangeConfig,
+}
+
+/// `exchange_arguments`: the options of declaring a queue's exchange, by the
+/// names that they have in django-carrot.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ExchangeConfig {
+    /// `exchange_type`; direct by default.
+    pub kind: ExchangeKind,
+    /// Whether it outlives the broker's restart; false by default.
+    pub durable: bool,
+    /// Whether it goes with its last binding; false by default.
+    pub auto_delete: bool,
+    /// Whether publishers cannot use it; false by default.
+    pub internal: bool,
+    /// Arguments in AMQP's sense; none by default.
+    pub arguments: BTreeMap<String, ArgumentValue>,
+}
+
+/// The exchange types of AMQP 0-9-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ExchangeKind {
+    /// By the routing key.
+    #[default]
+    Direct,
+    /// To all queues.
+    Fanout,
+    /// By patterns of the routing key.
+    Topic,
+    /// By the headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+
+    /// Its name in AMQP.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let named = |kind: &Self| entry.value().as_str() == Some(kind.name());
+        let found = Self::ALL.into_iter().find(named);
+        if found.is_none() {
+            entry.mismatch("\"direct\", \"fanout\", \"topic\" or \"headers\"");
+        }
+        found
+    }
+}
+
+impl QueueConfig {
+    /// The queue `name` with all defaults.
+    pub fn new(name: impl Into<String>, host: BrokerUrl) -> Self {
+        Self {
+            name: name.into(),
+            host,
+            concurrency: DEFAULT_CONCURRENCY,
+            prefetch_factor: DEFAULT_PREFETCH_FACTOR,
+            consumable: true,
+            durable: true,
+            queue_arguments: BTreeMap::from([(
+                "x-max-priority".to_owned(),
+                ArgumentValue::Integer(255),
+            )]),
+            exchange: ExchangeConfig::default(),
+        }
+    }
+
+    /// Messages that the broker may have out to this queue's consumers
+    /// together: `concurrency × prefetch_factor`.
+    #[must_use]
+    pub fn prefetch(&self) -> u16 {
+        let product = self.concurrency.saturating_mul(self.prefetch_factor);
+        u16::try_from(product).unwrap_or(u16::MAX)
+    }
+
+    /// The queues when the file names none.
+    pub(super) fn defaults(host: &BrokerUrl) -> Vec<Self> {
+        vec![Self::new(DEFAULT_NAME, host.clone())]
+    }
+
+    /// Reads `queues`, a list with at least one queue.
+    pub(super) fn read_all(entry: &Entry<'_>, default_host: &BrokerUrl) -> Option<Vec<Self>> {
+        let items = entry.items("a list of tables, each under [[queues]]")?;
+        if items.is_empty() {
+            entry.fault("must have at least one queue; leave it out for one named \"default\"");
+        }
+        let mut queues: Vec<Self> = Vec::new();
+        for item in &items {
+            let Some(queue) = Self::read(item, default_host) else {
+                continue;
+            };
+            if queues.iter().any(|other| other.name == queue.name) {
+                item.fault(format!(
+                    "must not have the name {:?} of another queue",
+                    queue.name
+                ));
+            }
+            queues.push(queue);
+        }
+        Some(queues)
+    }
+
+    /// One queue, if it has a usable name; faults of other keys are reported
+    /// and leave the default.
+    fn read(entry: &Entry<'_>, default_host: &BrokerUrl) -> Option<Self> {
+        let mut section = entry.section("a table, under [[queues]]")?;
+        let what = format!("the queue's name, a string of 1 to {MOST_NAME_BYTES} bytes");
+        let name = section
+            .require("name", &what)
+            .and_then(|entry| read_name(&entry, entry.string(&what)?));
+        let host = section.get("host").and_then(BrokerUrl::read);
+        let mut queue = Self::new(
+            name.unwrap_or_default(),
+            host.unwrap_or_else(|| default_host.clone()),
+        );
+        queue.read_consumers(&mut section);
+        queue.read_declaration(&mut section);
+        section.finish();
+        name.map(|_| queue)
+    }
+
+    fn read_consumers(&mut self, section: &mut Section<'_>) {
+        let concurrency = section
+            .get("concurrency")
+            .and_then(|entry| entry.whole(1..=MOST_CONCURRENCY));
+        self.concurrency = concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        if let Some(entry) = section.get("prefetch_factor") {
+            let factor = entry.whole(1..=MOST_PREFETCH);
+            self.prefetch_factor = factor.unwrap_or(DEFAULT_PREFETCH_FACTOR);
+            self.check_prefetch(&entry);
+        }
+        let consumable = section.get("consumable").and_then(|entry| entry.boolean());
+        self.consumable = consumable.unwrap_or(true);
+    }
+
+    fn check_prefetch(&self, factor: &Entry<'_>) {
+        let product = self.concurrency.saturating_mul(self.prefetch_factor);
+        if u16::try_from(product).is_err() {
+            factor.fault(format!(
+                "must be at most {} with concurrency = {}, since AMQP prefetches at most {MOST_PREFETCH}",
+                usize::from(u16::MAX) / self.concurrency,
+                self.concurrency
+            ));
+        }
+    }
+
+    fn read_declaration(&mut self, section: &mut Section<'_>) {
+        let durable = section.get("durable").and_then(|entry| entry.boolean());
+        self.durable = durable.unwrap_or(true);
+        if let Some(arguments) = section
+            .get("queue_arguments")
+            .and_then(|entry| read_arguments(&entry))
+        {
+            self.queue_arguments = arguments;
+        }
+        let exchange = section
+            .get("exchange_arguments")
+            .and_then(|entry| ExchangeConfig::read(&entry));
+        self.exchange = exchange.unwrap_or_default();
+    }
+}
+
+impl ExchangeConfig {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let mut section = entry
+            .section("a table of exchange_type, durable, auto_delete, internal and arguments")?;
+        let kind = section
+            .get("exchange_type")
+            .and_then(|entry| ExchangeKind::read(&entry));
+        let mut flag = |key| {
+            section
+                .get(key)
+                .and_then(|entry| entry.boolean())
+                .unwrap_or(false)
+        };
+        let (durable, auto_delete, internal) =
+            (flag("durable"), flag("auto_delete"), flag("internal"));
+        let arguments = section
+            .get("arguments")
+            .and_then(|entry| read_arguments(&entry));
+        section.finish();
+        Some(Self {
+            kind: kind.unwrap_or_default(),
+            durable,
+            auto_delete,
+            internal,
+            arguments: arguments.unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ArgumentValue, BrokerUrl, ExchangeKind, QueueConfig};
+    use crate::config::fault::Faults;
+    use crate::config::reader::Section;
+
+    fn read(text: &str) -> Result<Vec<QueueConfig>, String> {
+        let table: toml::Table = text.parse().unwrap();
+        let faults = Faults::default();
+        let mut section = Section::root(&table, &faults);
+        let entry = section.get("queues").unwrap();
+        let queues = QueueConfig::read_all(&entry, &BrokerUrl::default()).unwrap_or_default();
+        faults
+            .into_result(queues, None)
+            .map_err(|error| error.to_string())
+    }
+
+    fn fault(text: &str) -> String {
+        read(text).expect_err(text)
+    }
+
+    #[test]
+    fn a_bare_queue_has_the_defaults_of_django_carrot() {
+        let queues = read("[[queues]]\nname = 'q'").unwrap();
+        assert_eq!(queues, [QueueConfig::new("q", BrokerUrl::default())]);
+        let queue = &queues[0];
+        assert_eq!(
+            (
+                queue.concurrency,
+                queue.prefetch(),
+                queue.consumable,
+                queue.durable
+            ),
+            (1, 25, true, true)
+        );
+        assert_eq!(
+            queue.queue_arguments["x-max-priority"],
+            ArgumentValue::Integer(255)
+        );
+        assert_eq!(
+            (queue.exchange.kind, queue.exchange.durable),
+            (ExchangeKind::Direct, false)
+        );
+    }
+
+    #[test]
+    fn everything_that_can_be_set_is_read() {
+        let text = r#"
+            [[queues]]
+            name = "q"
+            host = { host = "h", name = "v", password = "p", secure = true }
+            concurrency = 4
+            prefetch_factor = 2
+            consumable = false
+            durable = false
+            queue_arguments = { x-queue-type = "quorum", x-list = [1, true, 1.5], x-table = { a = "b" } }
+            exchange_arguments = { exchange_type = "topic", durable = true, arguments = { alternate-exchange = "x" } }
+        "#;
+        let queue = &read(text).unwrap()[0];
+        assert_eq!(queue.host.to_string(), "amqps://guest:***@h:5671/v");
+        assert_eq!(
+            (queue.prefetch(), queue.consumable, queue.durable),
+            (8, false, false)
+        );
+        assert_eq!(queue.queue_arguments.len(), 3);
+        assert_eq!(
+            queue.queue_arguments["x-queue-type"],
+            ArgumentValue::String("quorum".into())
+        );
+        let list = [
+            ArgumentValue::Integer(1),
+            ArgumentValue::Bool(true),
+            ArgumentValue::Float(1.5),
+        ];
+        assert_eq!(
+            queue.queue_arguments["x-list"],
+            ArgumentValue::List(list.into())
+        );
+        assert!(
+            matches!(&queue.queue_arguments["x-table"], ArgumentValue::Table(table) if table.len() == 1)
+        );
+        assert_eq!(
+            (queue.exchange.kind, queue.exchange.durable),
+            (ExchangeKind::Topic, true)
+        );
+        assert_eq!(queue.exchange.arguments.len(), 1);
+    }
+
+    #[test]
+    fn empty_arguments_take_the_place_of_the_default_ones() {
+        let queues = read("[[queues]]\nname = 'q'\nqueue_arguments = {}").unwrap();
+        assert!(queues[0].queue_arguments.is_empty());
+    }
+
+    #[test]
+    fn the_prefetch_of_all_consumers_fits_16_bits() {
+        let text = "[[queues]]\nname = 'q'\nconcurrency = 1000\nprefetch_factor = ";
+        assert_eq!(read(&format!("{text}65")).unwrap()[0].prefetch(), 65000);
+        let told = fault(&format!("{text}66"));
+        assert!(
+            told.contains("queues[0].prefetch_factor: must be at most 65 with concurrency = 1000"),
+            "{told}"
+        );
+        assert!(fault(&format!("{text}{}", i64::MAX)).contains("from 1 to 65535, not"));
+    }
+
+    #[test]
+    fn names_are_present_short_and_unique() {
+        assert!(fault("[[queues]]").contains("queues[0].name: is missing"));
+        assert!(
+            fault("[[queues]]\nname = ''")
+                .contains("queues[0].name: must have a name of 1 to 200 bytes, not 0")
+        );
+        let long = format!("[[queues]]\nname = '{}'", "q".repeat(201));
+        assert!(fault(&long).contains("not 201"));
+        let twice = fault("[[queues]]\nname = 'q'\n[[queues]]\nname = 'q'");
+        assert!(
+            twice.contains("queues[1]: must not have the name \"q\" of another queue"),
+            "{twice}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_list_of_queues_is_a_fault() {
+        assert!(fault("queues = []").contains("queues: must have at least one queue"));
+        assert!(
+            fault("[queues]\nname = 'q'")
+                .contains("queues: must be a list of tables, each under [[queues]], not a table")
+        );
+        assert!(fault("queues = ['q']").contains("queues[0]: must be a table"));
+    }
+
+    #[test]
+    fn a_fault_inside_arguments_is_found() {
+        let text = "[[queues]]\nname = 'q'\nqueue_arguments = { a = [1, 2020-01-01], '' = 2 }\nexchange_arguments = { exchange_type = 'x', kind = 1 }";
+        let told = fault(text);
+        assert!(
+            told.contains("queues[0].queue_arguments.a[1]: must be a string, number"),
+            "{told}"
+        );
+        assert!(
+            told.contains("queues[0].queue_arguments.\"\": must have a name"),
+            "{told}"
+        );
+        assert!(
+            told.contains("queues[0].exchange_arguments.exchange_type: must be \"direct\""),
+            "{told}"
+        );
+        assert!(
+            told.contains("queues[0].exchange_arguments.kind: is not a known key"),
+            "{told}"
+        );
+    }
+}

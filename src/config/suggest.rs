@@ -1,0 +1,69 @@
+//! "Did you mean …?" for misspelt keys.
+
+/// The one of `known` that `typed` most likely meant, if one is close enough.
+pub(super) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    let typed = typed.to_lowercase().replace('-', "_");
+    // A third of the letters may be wrong: `hots` is `host`, `foo` is nothing.
+    let allowed = (typed.chars().count() / 3).clamp(1, 3);
+    known
+        .iter()
+        .map(|&name| (distance(&typed, name), name))
+        .filter(|&(distance, _)| distance <= allowed)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many insertions, deletions, substitutions and swaps of neighbours lead
+/// from `from` to `to` (optimal string alignment).
+fn distance(from: &str, to: &str) -> usize {
+    let from: Vec<char> = from.chars().collect();
+    let to: Vec<char> = to.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=to.len()).collect();
+    for (i, &a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, &b) in to.iter().enumerate() {
+            let mut cost = (above[j] + usize::from(a != b))
+                .min(above[j + 1] + 1)
+                .min(row[j] + 1);
+            if i > 0 && j > 0 && a == to[j - 1] && from[i - 1] == b {
+                cost = cost.min(before[j - 1] + 1);
+            }
+            row.push(cost);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distance, nearest};
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_key() {
+        let known = ["name", "host", "concurrency", "prefetch_factor"];
+        assert_eq!(nearest("concurency", &known), Some("concurrency"));
+        assert_eq!(nearest("hots", &known), Some("host"));
+        assert_eq!(nearest("prefetch-factor", &known), Some("prefetch_factor"));
+        assert_eq!(nearest("Name", &known), Some("name"));
+    }
+
+    #[test]
+    fn another_word_finds_nothing() {
+        assert_eq!(
+            nearest("consumer_class", &["concurrency", "consumable"]),
+            None
+        );
+        assert_eq!(nearest("x", &["name", "host"]), None);
+        assert_eq!(nearest("", &["name"]), None);
+    }
+
+    #[test]
+    fn distances_are_counted_in_edits() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("abc", "acb"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,69 @@
+//! Places where a test stops the process, so that each death of the design is died on purpose.
+//!
+//! `CARROT_FAILPOINTS="ledger.before-commit=kill; publish.recorded=kill@3"` makes the process kill
+//! itself (as `kill -9` would) at the named place, the third time it comes by it; `panic` panics
+//! there instead. Without the feature `failpoints` a call is nothing at all.
+
+/// Does what `CARROT_FAILPOINTS` says of the place `name`.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) const fn hit(_name: &str) {}
+
+#[cfg(feature = "failpoints")]
+pub(crate) use armed::hit;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    struct Armed {
+        action: String,
+        passes_left: u32,
+    }
+
+    static ARMED: LazyLock<Mutex<HashMap<String, Armed>>> = LazyLock::new(|| {
+        let spec = std::env::var("CARROT_FAILPOINTS").unwrap_or_default();
+        Mutex::new(spec.split(';').filter_map(parse).collect())
+    });
+
+    fn parse(entry: &str) -> Option<(String, Armed)> {
+        let (name, action) = entry.trim().split_once('=')?;
+        let (action, nth) = action.split_once('@').unwrap_or((action, "1"));
+        let armed = Armed {
+            action: action.to_owned(),
+            passes_left: nth.parse().unwrap_or(1),
+        };
+        Some((name.to_owned(), armed))
+    }
+
+    /// Does what `CARROT_FAILPOINTS` says of the place `name`.
+    pub(crate) fn hit(name: &str) {
+        let action = {
+            let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(point) = armed.get_mut(name) else {
+                return;
+            };
+            point.passes_left = point.passes_left.saturating_sub(1);
+            if point.passes_left > 0 {
+                return;
+            }
+            armed.remove(name).map(|point| point.action)
+        };
+        match action.as_deref() {
+            Some("panic") => panic!("failpoint {name}"),
+            Some("kill") => die(),
+            other => log::error!("failpoint {name}: unknown action {other:?}"),
+        }
+    }
+
+    fn die() -> ! {
+        loop {
+            if let Err(error) = kill_process(getpid(), Signal::KILL) {
+                log::error!("could not kill the process: {error}");
+            }
+        }
+    }
+}

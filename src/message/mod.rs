@@ -1,0 +1,51 @@
+//! What a message is: its task, its arguments, and how both stand on the wire and in the row.
+
+pub mod python;
+pub mod wire;
+
+use serde_json::{Map, Value};
+
+/// A task's arguments.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Arguments {
+    /// The positional ones.
+    pub args: Vec<Value>,
+    /// The named ones.
+    pub kwargs: Map<String, Value>,
+}
+
+/// A message to be recorded and published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// The message id on the broker, and the `uuid` in the row.
+    pub key: String,
+    /// The task's registered name.
+    pub task: String,
+    /// Its arguments.
+    pub arguments: Arguments,
+    /// The queue that it is meant for.
+    pub queue: String,
+    /// The exchange it goes to; `""` is RabbitMQ's default exchange.
+    pub exchange: String,
+    /// The routing key; with the default exchange, the queue's name.
+    pub routing_key: String,
+    /// 0 (the default) to 255; higher first.
+    pub priority: u8,
+}
+
+impl Message {
+    /// A message under a new key, for `queue` through the default exchange.
+    #[must_use]
+    pub fn new(task: impl Into<String>, arguments: Arguments, queue: impl Into<String>) -> Self {
+        let queue = queue.into();
+        Self {
+            key: crate::names::new_key(),
+            task: task.into(),
+            arguments,
+            exchange: String::new(),
+            routing_key: queue.clone(),
+            queue,
+            priority: 0,
+        }
+    }
+}

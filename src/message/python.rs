@@ -1,0 +1,202 @@
+//! Python literals, as django-carrot stores arguments in the database.
+//!
+//! `carrot_messagelog.task_args` holds the `repr` of a tuple, and
+//! `carrot_scheduledtask.task_args` a list without brackets. What is written
+//! here is what CPython would write; what is read is what its `literal_eval`
+//! reads, as far as JSON can hold it.
+
+mod cursor;
+mod number;
+mod parse;
+mod repr;
+mod string;
+
+pub use parse::{parse_list, parse_tuple};
+pub use repr::repr_tuple;
+
+/// The most brackets in one another, a tuple's own counted.
+///
+/// With a message's body around the arguments this is what `serde_json` reads at
+/// most (128 levels), so that whatever came in a message is read back from its
+/// row, and whatever is read from a row can be sent.
+const MOST_DEPTH: usize = 126;
+
+/// Why a text is no literal that JSON can hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at character {position}: {problem}")]
+pub struct LiteralError {
+    /// Where, in characters from 1; one past the last at the text's end.
+    pub position: usize,
+    /// What was expected there, or what cannot be held.
+    pub problem: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_DEPTH, parse_list, parse_tuple, repr_tuple};
+    use serde_json::{Map, Number, Value, json};
+
+    /// Any JSON that `serde_json` itself would write.
+    fn random_value(random: &mut fastrand::Rng, depth: usize) -> Value {
+        match random.u8(if depth == 0 { 0..6 } else { 0..8 }) {
+            0 => Value::Null,
+            1 => Value::Bool(random.bool()),
+            2 => Value::from(random.i64(..) >> random.u8(..64)),
+            3 => Value::from(f64::from_bits(random.u64(..))),
+            4 => {
+                let digits = "9".repeat(random.usize(1..60));
+                Value::Number(digits.parse::<Number>().unwrap())
+            }
+            5 => Value::String(random_text(random)),
+            6 => (0..random.usize(..4))
+                .map(|_| random_value(random, depth - 1))
+                .collect(),
+            _ => {
+                let pair = |random: &mut fastrand::Rng| {
+                    (random_text(random), random_value(random, depth - 1))
+                };
+                Value::Object(
+                    (0..random.usize(..4))
+                        .map(|_| pair(random))
+                        .collect::<Map<_, _>>(),
+                )
+            }
+        }
+    }
+
+    fn random_text(random: &mut fastrand::Rng) -> String {
+        let one = |random: &mut fastrand::Rng| match random.u8(..4) {
+            0 => random.char('\0'..='\u{ff}'),
+            1 => random.char(..),
+            2 => *random
+                .choice(&['\'', '"', '\\', '\n', 'x', 'u', '0'])
+                .unwrap(),
+            _ => random.alphanumeric(),
+        };
+        (0..random.usize(..12)).map(|_| one(random)).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let args: Vec<Value> = (0..random.usize(..4))
+                .map(|_| random_value(&mut random, 3))
+                .collect();
+            let text = repr_tuple(&args);
+            assert_eq!(parse_tuple(&text).as_ref(), Ok(&args), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_text_is_a_panic() {
+        let pieces = [
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ":",
+            "'",
+            "\"",
+            "'''",
+            "\\",
+            "\\x",
+            "\\u",
+            "\\U0010ffff",
+            "\\ud83d",
+            "\\ude00",
+            "\\N{",
+            "\\777",
+            "\n",
+            "\r\n",
+            " ",
+            "0",
+            "0x",
+            "1",
+            "_",
+            ".",
+            "e",
+            "E+",
+            "-",
+            "+",
+            "j",
+            "b",
+            "u",
+            "r'",
+            "f'",
+            "None",
+            "True",
+            "nan",
+            "é",
+            "😀",
+            "\0",
+            "#",
+        ];
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..50_000 {
+            let mut text: String = (0..random.usize(..12))
+                .map(|_| random.choice(pieces).unwrap())
+                .collect();
+            if random.bool() {
+                let value = random_value(&mut random, 2);
+                let at = text
+                    .char_indices()
+                    .map(|(at, _)| at)
+                    .nth(random.usize(..6))
+                    .unwrap_or(0);
+                text.insert_str(at, &repr_tuple(&[value]));
+            }
+            for result in [parse_tuple(&text), parse_list(&text)] {
+                match result {
+                    Ok(args) => assert_eq!(parse_tuple(&repr_tuple(&args)), Ok(args), "{text}"),
+                    Err(error) => assert!(
+                        (1..=text.chars().count() + 1).contains(&error.position),
+                        "{text}: {error}"
+                    ),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_body_can_hold_a_row_can_hold_and_no_more() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let body = |levels: usize| format!("{{\"args\": [{}]}}", nested(levels));
+        let deepest = MOST_DEPTH - 1;
+        let value: Value = serde_json::from_str(&body(deepest)).unwrap();
+        let args = value["args"].as_array().unwrap();
+        assert_eq!(parse_tuple(&repr_tuple(args)).as_ref(), Ok(args));
+        assert_eq!(parse_list(&nested(deepest)).as_ref(), Ok(args));
+        assert!(serde_json::from_str::<Value>(&body(deepest + 1)).is_err());
+        for bracket in ["(", "[", "{1:", "{'a': ["] {
+            let error = parse_list(&bracket.repeat(1_000_000)).unwrap_err();
+            assert!(error.to_string().contains("126 brackets"), "{error}");
+        }
+        assert!(parse_list(&nested(deepest + 1)).is_err());
+    }
+
+    #[test]
+    fn rows_that_django_carrot_wrote_are_read() {
+        for (text, args) in [
+            ("()", json!([])),
+            ("('1', \"'x'\", 'True')", json!(["1", "'x'", "True"])),
+            (
+                "(1, 2.5, 'three', None, True)",
+                json!([1, 2.5, "three", null, true]),
+            ),
+            ("(['a', {'b': 1}],)", json!([["a", { "b": 1 }]])),
+            ("(\"it's, tricky\",)", json!(["it's, tricky"])),
+        ] {
+            let parsed = parse_tuple(text).unwrap();
+            assert_eq!(Value::from(parsed.clone()), args);
+            assert_eq!(repr_tuple(&parsed), text);
+        }
+        assert_eq!(
+            parse_list("1, 'x', True"),
+            Ok(vec![json!(1), json!("x"), json!(true)])
+        );
+    }
+}

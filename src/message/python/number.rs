@@ -1,0 +1,261 @@
+//! Reads Python's numbers.
+
+use serde_json::Number;
+
+use super::LiteralError;
+use super::cursor::Cursor;
+use super::parse::is_name_start;
+
+/// How much of a whole number one step of a conversion takes: nine digits.
+const LIMB: u64 = 1_000_000_000;
+/// Conversion takes the square of the digits; as with Python's own limit for
+/// decimal ones, no honest number comes near.
+const MOST_RADIX_DIGITS: usize = 4300;
+
+/// A number with its sign, of any size if it is whole.
+pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Number, LiteralError> {
+    let start = cursor.offset();
+    let negative = cursor.eat("-");
+    if negative || cursor.eat("+") {
+        cursor.skip_blanks();
+    }
+    let digits_start = cursor.offset();
+    let (text, is_float) = match radix(cursor) {
+        Some(radix) => (whole_of_radix(cursor, radix, digits_start)?, false),
+        None => decimal(cursor, digits_start)?,
+    };
+    if cursor.peek().is_some_and(is_name_start) {
+        let complex = cursor.rest().starts_with(['j', 'J']);
+        return Err(cursor.error(if complex {
+            "expected a number that JSON can hold, found a complex one"
+        } else {
+            "expected the end of the number"
+        }));
+    }
+    let number = if is_float {
+        float(&text, negative)
+    } else {
+        whole(&text, negative)
+    };
+    number.ok_or_else(|| {
+        cursor.error_at(
+            start,
+            "expected a number that JSON can hold, found infinity",
+        )
+    })
+}
+
+fn float(text: &str, negative: bool) -> Option<Number> {
+    let float: f64 = text.parse().ok()?;
+    // There is none of an infinity.
+    Number::from_f64(if negative { -float } else { float })
+}
+
+fn whole(digits: &str, negative: bool) -> Option<Number> {
+    let digits = match digits.trim_start_matches('0') {
+        "" => return Some(Number::from(0)),
+        digits => digits,
+    };
+    let sign = if negative { "-" } else { "" };
+    format!("{sign}{digits}").parse().ok()
+}
+
+fn radix(cursor: &mut Cursor<'_>) -> Option<u32> {
+    let prefixes = [
+        ("0x", 16),
+        ("0X", 16),
+        ("0o", 8),
+        ("0O", 8),
+        ("0b", 2),
+        ("0B", 2),
+    ];
+    let found = prefixes
+        .into_iter()
+        .find(|(prefix, _)| cursor.eat(prefix))?;
+    Some(found.1)
+}
+
+/// Digits of `radix`, an underscore between two of them left out. Empty if none
+/// come next.
+fn digits(cursor: &mut Cursor<'_>, radix: u32) -> Result<String, LiteralError> {
+    let mut read = String::new();
+    loop {
+        let run = cursor.take_while(|c| c.is_digit(radix));
+        if run.is_empty() && !read.is_empty() {
+            return Err(cursor.error("expected a digit after the underscore"));
+        }
+        read.push_str(run);
+        if run.is_empty() || !cursor.eat("_") {
+            return Ok(read);
+        }
+    }
+}
+
+/// The decimal digits of a whole number that is written in another `radix`.
+fn whole_of_radix(
+    cursor: &mut Cursor<'_>,
+    radix: u32,
+    start: usize,
+) -> Result<String, LiteralError> {
+    cursor.eat("_");
+    let read = digits(cursor, radix)?;
+    if read.is_empty() {
+        return Err(cursor.error(format!("expected a digit of base {radix}")));
+    }
+    if read.len() > MOST_RADIX_DIGITS {
+        return Err(cursor.error_at(
+            start,
+            format!("expected at most {MOST_RADIX_DIGITS} digits of base {radix}"),
+        ));
+    }
+    // Nine decimal digits each, the lowest first.
+    let mut limbs: Vec<u64> = Vec::new();
+    for digit in read.chars().filter_map(|c| c.to_digit(radix)) {
+        let mut carry = u64::from(digit);
+        for limb in &mut limbs {
+            let sum = *limb * u64::from(radix) + carry;
+            *limb = sum % LIMB;
+            carry = sum / LIMB;
+        }
+        if carry > 0 {
+            limbs.push(carry);
+        }
+    }
+    Ok(limbs
+        .iter()
+        .rev()
+        .map(|limb| format!("{limb:09}"))
+        .collect())
+}
+
+/// The text of a decimal number without underscores, and whether it is a float.
+fn decimal(cursor: &mut Cursor<'_>, start: usize) -> Result<(String, bool), LiteralError> {
+    let mut text = digits(cursor, 10)?;
+    let has_point = cursor.eat(".");
+    if has_point {
+        let fraction = digits(cursor, 10)?;
+        if text.is_empty() && fraction.is_empty() {
+            return Err(cursor.error("expected a digit"));
+        }
+        text = format!("{text}.{fraction}");
+    }
+    if text.is_empty() {
+        return Err(cursor.error("expected a digit"));
+    }
+    let has_exponent = cursor.eat("e") || cursor.eat("E");
+    if has_exponent {
+        let sign = if cursor.eat("-") { "-" } else { "" };
+        if sign.is_empty() {
+            cursor.eat("+");
+        }
+        let exponent = digits(cursor, 10)?;
+        if exponent.is_empty() {
+            return Err(cursor.error("expected a digit of the exponent"));
+        }
+        text = format!("{text}e{sign}{exponent}");
+    }
+    let is_float = has_point || has_exponent;
+    let zeros = text.starts_with('0') && text.contains(|c| c != '0');
+    if !is_float && zeros {
+        return Err(cursor.error_at(start, "expected a whole number without zeros before it"));
+    }
+    Ok((text, is_float))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_list;
+
+    fn read(text: &str) -> Result<String, String> {
+        match parse_list(text) {
+            Ok(args) => Ok(args[0].to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_a_number_is_read() {
+        for (text, number) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("00_0", "0"),
+            ("1_000", "1000"),
+            ("+5", "5"),
+            ("- 5", "-5"),
+            ("0xFf", "255"),
+            ("-0x_f_f", "-255"),
+            ("0o17", "15"),
+            ("0B101", "5"),
+            ("0x0", "0"),
+            (
+                "0xffffffffffffffffffffffff",
+                "79228162514264337593543950335",
+            ),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+            ("1.", "1.0"),
+            (".5", "0.5"),
+            ("-0.0", "-0.0"),
+            ("1_0.2_5", "10.25"),
+            ("1E5", "100000.0"),
+            ("1e-0_7", "1e-7"),
+            ("01.5", "1.5"),
+            ("1e-400", "0.0"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(number), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_python_refuses_is_refused() {
+        for (text, told) in [
+            ("-", "at character 2: expected a digit"),
+            ("--1", "at character 2: expected a digit"),
+            ("-True", "at character 2: expected a digit"),
+            (".", "at character 2: expected a digit"),
+            (
+                "012",
+                "at character 1: expected a whole number without zeros before it",
+            ),
+            (
+                "1_",
+                "at character 3: expected a digit after the underscore",
+            ),
+            (
+                "1__0",
+                "at character 3: expected a digit after the underscore",
+            ),
+            ("1e", "at character 3: expected a digit of the exponent"),
+            ("1._5", "at character 3: expected the end of the number"),
+            ("12ab", "at character 3: expected the end of the number"),
+            ("0x", "at character 3: expected a digit of base 16"),
+            ("0b2", "at character 3: expected a digit of base 2"),
+            ("1+2j", "at character 2: expected a comma or the end"),
+            (
+                "2j",
+                "at character 2: expected a number that JSON can hold, found a complex one",
+            ),
+            (
+                "-1e400",
+                "at character 1: expected a number that JSON can hold, found infinity",
+            ),
+        ] {
+            assert_eq!(read(text), Err(told.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_without_end_takes_no_time() {
+        let long = "7".repeat(1_000_000);
+        assert_eq!(read(&long).as_deref(), Ok(&*long));
+        assert!(
+            read(&format!("0x{long}"))
+                .unwrap_err()
+                .contains("expected at most 4300 digits")
+        );
+        assert!(read(&format!("1e{long}")).unwrap_err().contains("infinity"));
+        assert!(read(&format!("0x{}", "f".repeat(4300))).is_ok());
+    }
+}

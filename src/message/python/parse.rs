@@ -1,0 +1,357 @@
+//! Reads Python's literals into JSON values.
+
+use serde_json::{Map, Value};
+
+use super::cursor::Cursor;
+use super::repr::float_text;
+use super::{LiteralError, MOST_DEPTH, number, string};
+
+/// The most characters of an unknown name that an error repeats.
+const SHOWN_CHARACTERS: usize = 40;
+
+/// Reads what [`repr_tuple`](super::repr_tuple) and Python write: a tuple or a
+/// list. An empty text and `None` mean no arguments.
+///
+/// Tuples become JSON arrays, bytes become text if they are UTF-8, and a key
+/// that is a number, a boolean or None becomes text as `json.dumps` has it.
+///
+/// # Errors
+/// When `text` is no literal, or holds what JSON cannot: a set, a complex
+/// number, infinity, a lone surrogate, more than 126 levels.
+pub fn parse_tuple(text: &str) -> Result<Vec<Value>, LiteralError> {
+    let mut cursor = Cursor::new(text);
+    cursor.skip_blanks();
+    let rest = cursor.rest().trim_end();
+    if rest.is_empty() || rest == "None" {
+        return Ok(Vec::new());
+    }
+    let args = if cursor.eat("[") {
+        items(&mut cursor, "]", 1)?.items
+    } else if cursor.eat("(") {
+        let Sequence {
+            items,
+            is_tuple,
+            end,
+        } = items(&mut cursor, ")", 1)?;
+        if !is_tuple {
+            return Err(cursor.error_at(end, "expected a comma, which a tuple of one item needs"));
+        }
+        items
+    } else {
+        return Err(cursor.error("expected a tuple, in parentheses"));
+    };
+    at_end(&mut cursor)?;
+    Ok(args)
+}
+
+/// Reads what stands in a schedule's `task_args`: a list without its brackets,
+/// as `1, 'x', True`. An empty text means no arguments.
+///
+/// # Errors
+/// As [`parse_tuple`].
+pub fn parse_list(text: &str) -> Result<Vec<Value>, LiteralError> {
+    let mut cursor = Cursor::new(text);
+    items(&mut cursor, "", 1).map(|list| list.items)
+}
+
+fn at_end(cursor: &mut Cursor<'_>) -> Result<(), LiteralError> {
+    cursor.skip_blanks();
+    if cursor.rest().is_empty() {
+        return Ok(());
+    }
+    Err(cursor.error("expected nothing more"))
+}
+
+/// Whether `close` comes next, which is passed over. An empty one means the end.
+fn closes(cursor: &mut Cursor<'_>, close: &str) -> bool {
+    cursor.skip_blanks();
+    if close.is_empty() {
+        return cursor.rest().is_empty();
+    }
+    cursor.eat(close)
+}
+
+fn expected(cursor: &Cursor<'_>, what: &str, close: &str) -> LiteralError {
+    let close = match close {
+        "" => "the end",
+        close => close,
+    };
+    cursor.error(format!("expected {what} or {close}"))
+}
+
+struct Sequence {
+    items: Vec<Value>,
+    /// Between parentheses: a comma makes the tuple, or there being nothing.
+    is_tuple: bool,
+    /// Where the last item ended.
+    end: usize,
+}
+
+/// Items up to `close`, whose opening bracket has been read as the `depth`th.
+fn items(cursor: &mut Cursor<'_>, close: &str, depth: usize) -> Result<Sequence, LiteralError> {
+    let mut read = Sequence {
+        items: Vec::new(),
+        is_tuple: true,
+        end: cursor.offset(),
+    };
+    while !closes(cursor, close) {
+        read.items.push(value(cursor, depth)?);
+        read.end = cursor.offset();
+        cursor.skip_blanks();
+        if cursor.eat(",") {
+            continue;
+        }
+        if !closes(cursor, close) {
+            return Err(expected(cursor, "a comma", close));
+        }
+        read.is_tuple = read.items.len() > 1;
+        break;
+    }
+    Ok(read)
+}
+
+/// One value, inside of `depth` brackets.
+fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Value, LiteralError> {
+    cursor.skip_blanks();
+    let start = cursor.offset();
+    let Some(first) = cursor.peek() else {
+        return Err(cursor.error("expected a value, found the end"));
+    };
+    match first {
+        '(' | '[' | '{' if depth >= MOST_DEPTH => Err(cursor.error(format!(
+            "expected at most {MOST_DEPTH} brackets in one another"
+        ))),
+        '(' => {
+            cursor.eat("(");
+            let mut read = items(cursor, ")", depth + 1)?;
+            // A value in parentheses is that value.
+            let single = if read.is_tuple {
+                None
+            } else {
+                read.items.pop()
+            };
+            Ok(single.unwrap_or(Value::Array(read.items)))
+        }
+        '[' => {
+            cursor.eat("[");
+            items(cursor, "]", depth + 1).map(|list| Value::Array(list.items))
+        }
+        '{' => {
+            cursor.eat("{");
+            dict(cursor, start, depth + 1).map(Value::Object)
+        }
+        '\'' | '"' => string::read(cursor).map(Value::String),
+        '0'..='9' | '.' | '+' | '-' => number::read(cursor).map(Value::Number),
+        _ if is_name_start(first) => named(cursor),
+        _ => Err(cursor.error("expected a value")),
+    }
+}
+
+pub(super) fn is_name_start(character: char) -> bool {
+    character == '_' || character.is_alphabetic()
+}
+
+fn is_name_part(character: char) -> bool {
+    character == '_' || character.is_alphanumeric()
+}
+
+/// A value that starts with a letter: a constant, or a string with a prefix.
+fn named(cursor: &mut Cursor<'_>) -> Result<Value, LiteralError> {
+    if string::starts(cursor.rest()) {
+        return string::read(cursor).map(Value::String);
+    }
+    let start = cursor.offset();
+    let name = cursor.take_while(is_name_part);
+    match name {
+        "None" => Ok(Value::Null),
+        "True" => Ok(Value::Bool(true)),
+        "False" => Ok(Value::Bool(false)),
+        "nan" | "inf" => Err(cursor.error_at(
+            start,
+            format!("expected a number that JSON can hold, found {name}"),
+        )),
+        "set" | "frozenset" => {
+            Err(cursor.error_at(start, "expected a value that JSON can hold, found a set"))
+        }
+        _ => {
+            let shown: String = name.chars().take(SHOWN_CHARACTERS).collect();
+            let problem = format!("expected a value, found the name {shown}; a text needs quotes");
+            Err(cursor.error_at(start, problem))
+        }
+    }
+}
+
+/// A dict whose `{` has been read at `start`, as the `depth`th bracket.
+fn dict(
+    cursor: &mut Cursor<'_>,
+    start: usize,
+    depth: usize,
+) -> Result<Map<String, Value>, LiteralError> {
+    let mut pairs = Map::new();
+    while !closes(cursor, "}") {
+        let key_start = cursor.offset();
+        let key = value(cursor, depth)?;
+        cursor.skip_blanks();
+        if !cursor.eat(":") {
+            let is_set = pairs.is_empty() && matches!(cursor.peek(), Some(',' | '}'));
+            return Err(if is_set {
+                cursor.error_at(start, "expected a value that JSON can hold, found a set")
+            } else {
+                cursor.error("expected a colon")
+            });
+        }
+        let key =
+            key_text(key).ok_or_else(|| cursor.error_at(key_start, "expected a simple key"))?;
+        pairs.insert(key, value(cursor, depth)?);
+        cursor.skip_blanks();
+        if cursor.eat(",") {
+            continue;
+        }
+        if !closes(cursor, "}") {
+            return Err(expected(cursor, "a comma", "}"));
+        }
+        break;
+    }
+    Ok(pairs)
+}
+
+/// The key of a JSON object that `json.dumps` makes of a dict's.
+fn key_text(key: Value) -> Option<String> {
+    match key {
+        Value::String(text) => Some(text),
+        Value::Null => Some("null".to_owned()),
+        Value::Bool(boolean) => Some(boolean.to_string()),
+        Value::Number(number) => {
+            let text = number.to_string();
+            let float = text
+                .contains(['.', 'e', 'E'])
+                .then(|| number.as_f64())
+                .flatten();
+            Some(float.map_or(text, float_text))
+        }
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_list, parse_tuple};
+    use serde_json::{Value, json};
+
+    fn tuple(text: &str) -> Value {
+        parse_tuple(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .into()
+    }
+
+    fn refused(text: &str) -> String {
+        parse_list(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn tuples_lists_and_nothing_are_arguments() {
+        for text in ["", "  ", "None", " None\n", "()", "( )", "[]"] {
+            assert_eq!(tuple(text), json!([]), "{text:?}");
+        }
+        for text in [
+            "(1, 2)",
+            "[1, 2]",
+            "(1,2,)",
+            " ( 1\n,\t2 ) ",
+            "[(1), ((2)),]",
+        ] {
+            assert_eq!(tuple(text), json!([1, 2]), "{text:?}");
+        }
+        assert_eq!(tuple("(1,)"), json!([1]));
+        assert_eq!(
+            tuple("((1, 2), (), (3,), [(4)])"),
+            json!([[1, 2], [], [3], [4]])
+        );
+    }
+
+    #[test]
+    fn what_is_no_tuple_is_refused() {
+        for (text, told) in [
+            ("1", "at character 1: expected a tuple, in parentheses"),
+            (
+                "(1)",
+                "at character 3: expected a comma, which a tuple of one item needs",
+            ),
+            ("(1, 2) 3", "at character 8: expected nothing more"),
+            ("(1, 2", "at character 6: expected a comma or )"),
+            ("(1,", "at character 4: expected a value, found the end"),
+            ("(,)", "at character 2: expected a value"),
+            ("('é' 2)", "at character 6: expected a comma or )"),
+        ] {
+            assert_eq!(parse_tuple(text).expect_err(text).to_string(), told);
+        }
+    }
+
+    #[test]
+    fn a_list_needs_no_brackets() {
+        for (text, args) in [
+            ("", json!([])),
+            (" \n", json!([])),
+            ("1", json!([1])),
+            ("1, 'x', True", json!([1, "x", true])),
+            ("None", json!([null])),
+            (
+                "'a, b', [1, 2], {'k': (3,)},",
+                json!(["a, b", [1, 2], { "k": [3] }]),
+            ),
+            ("(1, 2)", json!([[1, 2]])),
+        ] {
+            assert_eq!(Value::from(parse_list(text).unwrap()), args, "{text:?}");
+        }
+        assert_eq!(
+            refused("1, foo"),
+            "at character 4: expected a value, found the name foo; a text needs quotes"
+        );
+        assert_eq!(
+            refused("1 2"),
+            "at character 3: expected a comma or the end"
+        );
+        assert_eq!(refused(","), "at character 1: expected a value");
+        assert_eq!(refused("1)"), "at character 2: expected a comma or the end");
+    }
+
+    #[test]
+    fn simple_keys_become_text_as_json_has_it() {
+        let text = "({'a': 1, 2: 3, True: 4, None: 5, 1.50: 6, 1e16: 7, -0x10: 8, (9): 9},)";
+        let keys = json!([{
+            "a": 1, "2": 3, "true": 4, "null": 5, "1.5": 6, "1e+16": 7, "-16": 8, "9": 9
+        }]);
+        assert_eq!(tuple(text), keys);
+        assert_eq!(
+            refused("{(1, 2): 3}"),
+            "at character 2: expected a simple key"
+        );
+        assert_eq!(refused("{'a' 1}"), "at character 6: expected a colon");
+        assert_eq!(
+            refused("{'a': 1 'b': 2}"),
+            "at character 9: expected a comma or }"
+        );
+        assert_eq!(
+            refused("{'a':"),
+            "at character 6: expected a value, found the end"
+        );
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_refused() {
+        for text in [
+            "{1, 2}", "{1}", "set()", "inf", "nan", "-inf", "1j", "1e400", "...",
+        ] {
+            refused(text);
+        }
+        assert_eq!(
+            refused("[{1}]"),
+            "at character 2: expected a value that JSON can hold, found a set"
+        );
+        assert_eq!(
+            refused("nan"),
+            "at character 1: expected a number that JSON can hold, found nan"
+        );
+        assert!(refused("datetime.date(2020, 1, 1)").contains("found the name datetime"));
+    }
+}

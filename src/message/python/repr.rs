@@ -1,0 +1,259 @@
+//! Writes values as CPython's `repr` writes them.
+
+use std::fmt::Write as _;
+
+use serde_json::{Number, Value};
+
+/// Characters from U+0080 on that `str.isprintable` refuses, as Unicode 14 has
+/// them: separators, formatting, private use, noncharacters. What is merely
+/// unassigned differs from one Python to the next, and is left as it is.
+const UNPRINTABLE: [(char, char); 32] = [
+    ('\u{80}', '\u{a0}'),
+    ('\u{ad}', '\u{ad}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{1680}', '\u{1680}'),
+    ('\u{180e}', '\u{180e}'),
+    ('\u{2000}', '\u{200f}'),
+    ('\u{2028}', '\u{202f}'),
+    ('\u{205f}', '\u{206f}'),
+    ('\u{3000}', '\u{3000}'),
+    ('\u{e000}', '\u{f8ff}'),
+    ('\u{fdd0}', '\u{fdef}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{fffe}', '\u{ffff}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{13438}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{1fffe}', '\u{1ffff}'),
+    ('\u{2fffe}', '\u{2ffff}'),
+    // No plane from the fourth to the thirteenth has a character yet.
+    ('\u{3fffe}', '\u{e00ff}'),
+    ('\u{e01f0}', '\u{effff}'),
+    ('\u{f0000}', '\u{ffffd}'),
+    ('\u{ffffe}', '\u{fffff}'),
+    ('\u{100000}', '\u{10fffd}'),
+    ('\u{10fffe}', '\u{10ffff}'),
+];
+
+/// `args` as the `repr` of a Python tuple: `()`, `(1,)`, `(1, 'two', None)`.
+///
+/// A number beyond a double's range is `inf` there as it is in Python, and
+/// cannot be read back.
+#[must_use]
+pub fn repr_tuple(args: &[Value]) -> String {
+    let mut text = String::from("(");
+    write_items(&mut text, args);
+    text.push_str(if args.len() == 1 { ",)" } else { ")" });
+    text
+}
+
+fn write_items(text: &mut String, items: &[Value]) {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        write_value(text, item);
+    }
+}
+
+fn write_value(text: &mut String, value: &Value) {
+    match value {
+        Value::Null => text.push_str("None"),
+        Value::Bool(true) => text.push_str("True"),
+        Value::Bool(false) => text.push_str("False"),
+        Value::Number(number) => text.push_str(&number_text(number)),
+        Value::String(string) => write_string(text, string),
+        Value::Array(items) => {
+            text.push('[');
+            write_items(text, items);
+            text.push(']');
+        }
+        Value::Object(pairs) => {
+            text.push('{');
+            for (index, (key, value)) in pairs.iter().enumerate() {
+                text.push_str(if index > 0 { ", " } else { "" });
+                write_string(text, key);
+                text.push_str(": ");
+                write_value(text, value);
+            }
+            text.push('}');
+        }
+    }
+}
+
+fn number_text(number: &Number) -> String {
+    let written = number.to_string();
+    if written.contains(['.', 'e', 'E']) {
+        // JSON's numbers are all understood by Rust.
+        return written.parse().map_or(written, float_text);
+    }
+    if written == "-0" {
+        "0".to_owned()
+    } else {
+        written
+    }
+}
+
+/// The shortest digits that mean `float`, laid out as Python does: with an
+/// exponent below 0.0001 and from 10^16 on, which has at least two digits.
+pub(super) fn float_text(float: f64) -> String {
+    let scientific = shortest(float);
+    let Some((digits, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if (-4..16).contains(&exponent) {
+        let decimals = decimals(digits).saturating_sub(exponent).max(1);
+        return format!("{float:.*}", usize::try_from(decimals).unwrap_or_default());
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// How many digits stand behind the point, if there is one.
+fn decimals(digits: &str) -> i32 {
+    let count = digits
+        .split_once('.')
+        .map_or(0, |(_, fraction)| fraction.len());
+    i32::try_from(count).unwrap_or_default()
+}
+
+/// With two shortest forms equally near, as 0.62 and 0.63 to 0.625 were it not
+/// for the digits before, Python takes the even one and Rust the larger.
+fn shortest(float: f64) -> String {
+    let shortest = format!("{float:e}");
+    let digits = shortest.split('e').next().unwrap_or_default();
+    let places = usize::try_from(decimals(digits)).unwrap_or_default();
+    let even = format!("{float:.places$e}");
+    if even.parse() == Ok(float) {
+        even
+    } else {
+        shortest
+    }
+}
+
+fn write_string(text: &mut String, string: &str) {
+    let quote = if string.contains('\'') && !string.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    text.push(quote);
+    for character in string.chars() {
+        match character {
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '\\' => text.push_str("\\\\"),
+            _ if character == quote => text.extend(['\\', quote]),
+            _ if is_printable(character) => text.push(character),
+            _ => write_escape(text, character),
+        }
+    }
+    text.push(quote);
+}
+
+fn is_printable(character: char) -> bool {
+    match character {
+        ' '..='~' => true,
+        '\0'..='\x7f' => false,
+        _ => !UNPRINTABLE
+            .iter()
+            .any(|&(first, last)| (first..=last).contains(&character)),
+    }
+}
+
+fn write_escape(text: &mut String, character: char) {
+    let code = u32::from(character);
+    let written = match code {
+        0..=0xff => write!(text, "\\x{code:02x}"),
+        0x100..=0xffff => write!(text, "\\u{code:04x}"),
+        _ => write!(text, "\\U{code:08x}"),
+    };
+    // Writing to a String does not fail.
+    written.unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repr_tuple;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_tuple_of_one_has_its_comma() {
+        assert_eq!(repr_tuple(&[]), "()");
+        assert_eq!(repr_tuple(&[json!(1)]), "(1,)");
+        assert_eq!(
+            repr_tuple(&[json!(1), json!("two"), json!(null)]),
+            "(1, 'two', None)"
+        );
+    }
+
+    #[test]
+    fn containers_are_written_with_their_keys_in_order() {
+        let value = json!([[], {}, { "b": [true, false], "a": null }]);
+        assert_eq!(
+            repr_tuple(&[value]),
+            "([[], {}, {'b': [True, False], 'a': None}],)"
+        );
+    }
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        for (number, text) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-7", "-7"),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+            ("1E5", "100000.0"),
+            ("2.50", "2.5"),
+            ("-0.0", "-0.0"),
+            ("1e22", "1e+22"),
+            ("1e16", "1e+16"),
+            ("9999999999999998.0", "9999999999999998.0"),
+            ("123456789012345680.0", "1.2345678901234568e+17"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-05"),
+            ("0.000123456", "0.000123456"),
+            ("5e-324", "5e-324"),
+            ("237648929499134.625", "237648929499134.62"),
+            ("1379185880518856.25", "1379185880518856.2"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("0.1", "0.1"),
+            ("1e400", "inf"),
+            ("-1e400", "-inf"),
+        ] {
+            let value: Value = serde_json::from_str(number).unwrap();
+            assert_eq!(repr_tuple(&[value]), format!("({text},)"), "{number}");
+        }
+    }
+
+    #[test]
+    fn strings_are_quoted_and_escaped_as_python_does() {
+        for (string, text) in [
+            ("", "''"),
+            ("it's", "\"it's\""),
+            ("say \"hi\"", "'say \"hi\"'"),
+            ("it's \"both\"", "'it\\'s \"both\"'"),
+            ("a\\b\n\r\t\0\x1b\x7f", "'a\\\\b\\n\\r\\t\\x00\\x1b\\x7f'"),
+            (
+                "é\u{a0}\u{ad}\u{2028}\u{feff}",
+                "'é\\xa0\\xad\\u2028\\ufeff'",
+            ),
+            ("😀\u{e0001}\u{10ffff}", "'😀\\U000e0001\\U0010ffff'"),
+        ] {
+            assert_eq!(repr_tuple(&[json!(string)]), format!("({text},)"));
+        }
+    }
+}

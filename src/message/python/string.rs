@@ -1,0 +1,332 @@
+//! Reads Python's strings.
+
+use super::LiteralError;
+use super::cursor::Cursor;
+
+/// What the letters before a quote say.
+#[derive(Clone, Copy)]
+struct Prefix {
+    letters: usize,
+    bytes: bool,
+    raw: bool,
+}
+
+impl Prefix {
+    /// The prefix that `text` starts with, if a string starts there.
+    fn of(text: &str) -> Option<Self> {
+        let letters = text.find(['\'', '"']).filter(|&letters| letters <= 2)?;
+        let (bytes, raw) = match text[..letters].to_ascii_lowercase().as_str() {
+            "" | "u" => (false, false),
+            "r" => (false, true),
+            "b" => (true, false),
+            "br" | "rb" => (true, true),
+            _ => return None,
+        };
+        Some(Self {
+            letters,
+            bytes,
+            raw,
+        })
+    }
+}
+
+/// Whether a string starts `text`, with or without a prefix.
+pub(super) fn starts(text: &str) -> bool {
+    Prefix::of(text).is_some()
+}
+
+/// A string and those that follow it without a comma, which Python joins.
+pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<String, LiteralError> {
+    let start = cursor.offset();
+    let mut content = Content::default();
+    let mut bytes = None;
+    while let Some(prefix) = Prefix::of(cursor.rest()) {
+        if bytes.is_some_and(|bytes| bytes != prefix.bytes) {
+            return Err(cursor.error("expected no text next to bytes"));
+        }
+        bytes = Some(prefix.bytes);
+        piece(cursor, prefix, &mut content)?;
+        cursor.skip_blanks();
+    }
+    content
+        .no_half()
+        .map_err(|problem| cursor.error_at(start, problem))?;
+    String::from_utf8(content.bytes)
+        .map_err(|_| cursor.error_at(start, "expected bytes that are UTF-8"))
+}
+
+/// What was read of a string: UTF-8 so far as it comes from text.
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    /// The first half of a surrogate pair, whose second may follow.
+    half: Option<u32>,
+}
+
+impl Content {
+    fn no_half(&self) -> Result<(), &'static str> {
+        match self.half {
+            Some(_) => Err("expected no lone surrogate, which JSON cannot hold"),
+            None => Ok(()),
+        }
+    }
+
+    fn push(&mut self, character: char) -> Result<(), &'static str> {
+        self.no_half()?;
+        self.bytes
+            .extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        Ok(())
+    }
+
+    /// A character by its number, which may be half of one: Python keeps the
+    /// halves, JSON as `json.dumps` writes it makes them one.
+    fn push_code(&mut self, code: u32) -> Result<(), &'static str> {
+        let code = match (self.half.take(), code) {
+            (None, 0xd800..=0xdbff) => {
+                self.half = Some(code);
+                return Ok(());
+            }
+            (Some(first), 0xdc00..=0xdfff) => 0x10000 + ((first - 0xd800) << 10) + (code - 0xdc00),
+            (half, code) => {
+                self.half = half;
+                code
+            }
+        };
+        match char::from_u32(code) {
+            Some(character) => self.push(character),
+            None if code < 0xe000 => Err("expected no lone surrogate, which JSON cannot hold"),
+            None => Err("expected a character up to U+10FFFF"),
+        }
+    }
+}
+
+fn piece(
+    cursor: &mut Cursor<'_>,
+    prefix: Prefix,
+    content: &mut Content,
+) -> Result<(), LiteralError> {
+    let start = cursor.offset();
+    for _ in 0..prefix.letters {
+        cursor.next();
+    }
+    let quotes = ["'''", "\"\"\"", "'", "\""];
+    let quote = quotes
+        .into_iter()
+        .find(|quote| cursor.eat(quote))
+        .unwrap_or_default();
+    loop {
+        if cursor.eat(quote) {
+            return Ok(());
+        }
+        let at = cursor.offset();
+        let pushed = match cursor.next() {
+            Some('\n' | '\r') if quote.len() == 1 => {
+                return Err(cursor.error_at(start, "expected a string that ends on its line"));
+            }
+            Some('\r') => {
+                // Python reads every line end as \n.
+                cursor.eat("\n");
+                content.push('\n')
+            }
+            Some('\\') if prefix.raw => raw_backslash(cursor, content),
+            Some('\\') => escape(cursor, prefix.bytes, content),
+            Some(character) if prefix.bytes && !character.is_ascii() => {
+                Err("expected only ASCII characters in bytes")
+            }
+            Some(character) => content.push(character),
+            None => {
+                return Err(
+                    cursor.error_at(start, format!("expected a string that ends with {quote}"))
+                );
+            }
+        };
+        pushed.map_err(|problem| cursor.error_at(at, problem))?;
+    }
+}
+
+/// In a raw string a backslash stays, but a quote after it ends nothing.
+fn raw_backslash(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &'static str> {
+    content.push('\\')?;
+    match cursor.peek() {
+        Some(next @ ('\'' | '"' | '\\')) => {
+            cursor.next();
+            content.push(next)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What stands behind a backslash.
+fn escape(cursor: &mut Cursor<'_>, bytes: bool, content: &mut Content) -> Result<(), &'static str> {
+    if let Some(code) = octal(cursor) {
+        return push_numbered(code, bytes, content);
+    }
+    let Some(kind) = cursor.next() else {
+        return content.push('\\');
+    };
+    match kind {
+        '\n' => Ok(()),
+        '\r' => {
+            cursor.eat("\n");
+            Ok(())
+        }
+        '\\' | '\'' | '"' => content.push(kind),
+        'a' => content.push('\x07'),
+        'b' => content.push('\x08'),
+        'f' => content.push('\x0c'),
+        'n' => content.push('\n'),
+        'r' => content.push('\r'),
+        't' => content.push('\t'),
+        'v' => content.push('\x0b'),
+        'x' => push_numbered(hex(cursor, 2)?, bytes, content),
+        'u' if !bytes => content.push_code(hex(cursor, 4)?),
+        'U' if !bytes => content.push_code(hex(cursor, 8)?),
+        'N' if !bytes => Err("expected a character by number, not by name"),
+        other if bytes && !other.is_ascii() => Err("expected only ASCII characters in bytes"),
+        // Python keeps what it does not know, with a warning.
+        other => content.push('\\').and_then(|()| content.push(other)),
+    }
+}
+
+/// `\xNN` and `\NNN` are a byte in bytes and a character in text.
+fn push_numbered(code: u32, bytes: bool, content: &mut Content) -> Result<(), &'static str> {
+    if !bytes {
+        return content.push_code(code);
+    }
+    let byte = u8::try_from(code).map_err(|_| "expected a byte up to \\377")?;
+    content.bytes.push(byte);
+    Ok(())
+}
+
+fn octal(cursor: &mut Cursor<'_>) -> Option<u32> {
+    let mut code = None;
+    for _ in 0..3 {
+        let Some(digit) = cursor.peek().and_then(|c| c.to_digit(8)) else {
+            break;
+        };
+        cursor.next();
+        code = Some(code.unwrap_or(0) * 8 + digit);
+    }
+    code
+}
+
+fn hex(cursor: &mut Cursor<'_>, digits: usize) -> Result<u32, &'static str> {
+    let mut code = 0;
+    for _ in 0..digits {
+        let digit = cursor
+            .next()
+            .and_then(|c| c.to_digit(16))
+            .ok_or("expected more hex digits in this escape")?;
+        code = code << 4 | digit;
+    }
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_list;
+    use serde_json::json;
+
+    fn reads(text: &str, string: &str) {
+        assert_eq!(parse_list(text), Ok(vec![json!(string)]), "{text}");
+    }
+
+    fn refused(text: &str) -> String {
+        parse_list(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn every_kind_of_quote_is_read() {
+        reads("''", "");
+        reads("\"it's\"", "it's");
+        reads(r"'it\'s'", "it's");
+        reads("'''a'b''c\nd\r\ne'''", "a'b''c\nd\ne");
+        reads("\"\"\"\"a\"\"\"", "\"a");
+        reads("'a' \"b\"\n'''c'''", "abc");
+        reads("'a' u'b' r'\\c'", "ab\\c");
+    }
+
+    #[test]
+    fn every_escape_is_read() {
+        reads(
+            r"'\a\b\f\n\r\t\v\\\'\x41\101\0\18'",
+            "\x07\x08\x0c\n\r\t\x0b\\'AA\0\u{1}8",
+        );
+        reads(r"'é\xe9\u00e9\U0001f600\777'", "ééé😀\u{1ff}");
+        reads("'a\\\nb\\\r\nc'", "abc");
+        reads(r"'\q\8\é'", r"\q\8\é");
+        reads(r"'\ud83d\ude00' '\ud83d' '\ude00'", "😀😀");
+        reads(r#"r'\n\'\"\\'"#, r#"\n\'\"\\"#);
+    }
+
+    #[test]
+    fn bytes_are_read_if_they_are_utf_8() {
+        reads(r"b'a\xc3\xa9\u00e9\303\251'", "aé\\u00e9é");
+        reads(r"Rb'\x' bR'y'", r"\xy");
+        assert_eq!(
+            refused(r"b'\xff'"),
+            "at character 1: expected bytes that are UTF-8"
+        );
+        assert_eq!(
+            refused("b'é'"),
+            "at character 3: expected only ASCII characters in bytes"
+        );
+        assert_eq!(
+            refused(r"b'\777'"),
+            "at character 3: expected a byte up to \\377"
+        );
+        assert_eq!(
+            refused("b'a' 'b'"),
+            "at character 6: expected no text next to bytes"
+        );
+    }
+
+    #[test]
+    fn a_broken_string_is_refused_where_it_breaks() {
+        for (text, told) in [
+            (
+                "1, 'a",
+                "at character 4: expected a string that ends with '",
+            ),
+            (
+                "'''a''",
+                "at character 1: expected a string that ends with '''",
+            ),
+            (
+                "'a\nb'",
+                "at character 1: expected a string that ends on its line",
+            ),
+            (r"'a\", "at character 1: expected a string that ends with '"),
+            (
+                r"'ab\x4'",
+                "at character 4: expected more hex digits in this escape",
+            ),
+            (
+                r"'\U00110000'",
+                "at character 2: expected a character up to U+10FFFF",
+            ),
+            (
+                r"'\N{DASH}'",
+                "at character 2: expected a character by number, not by name",
+            ),
+            (
+                r"'\ud83d'",
+                "at character 1: expected no lone surrogate, which JSON cannot hold",
+            ),
+            (
+                r"'\ud83dx'",
+                "at character 8: expected no lone surrogate, which JSON cannot hold",
+            ),
+            (
+                r"'\ude00'",
+                "at character 2: expected no lone surrogate, which JSON cannot hold",
+            ),
+            (
+                "f'a'",
+                "at character 1: expected a value, found the name f; a text needs quotes",
+            ),
+        ] {
+            assert_eq!(refused(text), told);
+        }
+    }
+}

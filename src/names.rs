@@ -1,0 +1,70 @@
+//! Names and texts that more than one room must make alike.
+
+use uuid::Uuid;
+
+/// The `type` property of every message that django-carrot and we publish.
+pub const MESSAGE_TYPE: &str = "django-carrot message";
+
+/// The header that names the task.
+pub const TASK_HEADER: &str = "type";
+
+/// The longest text that django-carrot's `varchar(200)` columns hold, in characters.
+pub const COLUMN_CHARS: usize = 200;
+
+/// The longest short string of AMQP 0-9-1, in bytes (§4.2.5.3): queue, routing key, message id. A
+/// longer one breaks the frame and with it the connection.
+pub const SHORT_STRING_BYTES: usize = 255;
+
+/// A new message's key.
+#[must_use]
+pub fn new_key() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// The key of the message that calls itself `id`: the id, if the `uuid` column can hold it, else a
+/// UUID made from it, the same one each time it is delivered.
+#[must_use]
+pub fn key_of(id: &str) -> String {
+    if id.chars().count() <= COLUMN_CHARS && !id.contains('\0') {
+        id.to_owned()
+    } else {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string()
+    }
+}
+
+/// `default-consumer-1`, as django-carrot names them; `n` starts at 1.
+#[must_use]
+pub fn consumer(queue: &str, n: usize) -> String {
+    format!("{queue}-consumer-{n}")
+}
+
+/// `text` in a form that every database stores: no NUL.
+#[must_use]
+pub fn storable(text: String) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
+}
+
+/// `text` in a form that a `varchar(200)` column stores.
+#[must_use]
+pub fn storable_name(text: &str) -> String {
+    storable(text.chars().take(COLUMN_CHARS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_no_column_holds_gets_the_same_key_each_time() {
+        let long = "x".repeat(250);
+        assert_eq!(key_of(&long), key_of(&long));
+        assert!(key_of(&long).len() <= COLUMN_CHARS);
+        assert_ne!(key_of(&long), key_of(&"x".repeat(251)));
+        assert_ne!(key_of("a\0b"), key_of("a\0c"));
+        assert_eq!(key_of("any id"), "any id");
+    }
+}

@@ -1,0 +1,67 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// Exponential backoff with full jitter in its upper half: the `n`th wait is between half and all
+/// of `first × 2ⁿ`, and never over `most`. The jitter keeps a fleet from coming back in step.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    most: Duration,
+    tries: u32,
+}
+
+impl Backoff {
+    /// Waits that start at `first` and double up to `most`.
+    #[must_use]
+    pub const fn new(first: Duration, most: Duration) -> Self {
+        Self {
+            first,
+            most,
+            tries: 0,
+        }
+    }
+
+    /// For a server that is away: 100 ms, doubled up to 5 s, so that work resumes within seconds
+    /// of its return and a server under repair is not hammered.
+    #[must_use]
+    pub const fn for_connections() -> Self {
+        Self::new(Duration::from_millis(100), Duration::from_secs(5))
+    }
+
+    /// For a consumer that died: 100 ms, doubled up to 30 s.
+    #[must_use]
+    pub const fn for_children() -> Self {
+        Self::new(Duration::from_millis(100), Duration::from_secs(30))
+    }
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        let doubled = self.first.saturating_mul(1 << self.tries.min(20));
+        self.tries = self.tries.saturating_add(1);
+        doubled
+            .min(self.most)
+            .mul_f64(0.5_f64.mul_add(fastrand::f64(), 0.5))
+    }
+
+    /// Starts over: what was tried has worked.
+    pub const fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_the_limit_and_start_over() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let waits: Vec<_> = (0..100).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] >= Duration::from_millis(50) && waits[0] <= Duration::from_millis(100));
+        assert!(waits[3] >= Duration::from_millis(400));
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(1)));
+        backoff.reset();
+        assert!(backoff.next_wait() <= Duration::from_millis(100));
+    }
+}

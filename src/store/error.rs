@@ -1,0 +1,18 @@
+//! What can go wrong at the database, by what the caller can do about it.
+
+/// An error of the store. Its text never holds a password.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away, or refuses us for now: connect again and retry.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The transaction met another: retry at once.
+    #[error("{0}")]
+    Conflict(String),
+    /// The connection is fine, and the database refused the statement: a value in it, most likely.
+    #[error("{0}")]
+    Refused(String),
+    /// This program can't use such a database: nothing to retry.
+    #[error("{0}")]
+    Unsupported(String),
+}

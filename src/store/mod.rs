@@ -1,0 +1,279 @@
+//! The seam to the database: what the rest of the crate may ask of it. Only this room names diesel.
+//!
+//! A [`Store`] makes [`Session`]s, each a connection of one thread. All times are the database's
+//! clock. Everything is guarded inside its statement, so that any number of services on one database
+//! keep out of each other's way.
+
+mod error;
+mod postgres;
+mod row;
+mod schema;
+
+pub use error::StoreError;
+pub use row::{Finish, NewRow, UndecodableRow};
+
+use std::time::Duration;
+
+use crate::config::{DatabaseKind, DatabaseUrl};
+use crate::message::Message;
+use crate::state::{End, Status};
+
+/// After this long without a heartbeat, a worker is dead.
+pub const DEAD_AFTER: Duration = Duration::from_secs(20);
+
+/// For this long a recorded message is its recorder's to publish; then it is the sweep's.
+pub const PUBLISH_LEASE: Duration = Duration::from_secs(5);
+
+/// A row of `carrot_worker`. Never used again after its worker's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub i64);
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerProcess {
+    /// The host's name, for people.
+    pub host: String,
+    /// Where the pid means something.
+    pub namespace: String,
+    /// The process.
+    pub pid: i32,
+    /// When it began, in clock ticks since boot.
+    pub process_start: i64,
+}
+
+/// One message to claim.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The message's key.
+    pub key: String,
+    /// A row to insert first, if none of ours has the key.
+    pub adopt: Option<NewRow>,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours to run.
+    Ours {
+        /// Runs that are known to have begun before.
+        attempts: u32,
+        /// Claimed before by a worker that vanished: it may be what made it vanish.
+        suspect: bool,
+    },
+    /// It is over.
+    Final(Status),
+    /// A live worker has it.
+    Owned(WorkerId),
+    /// There is no row.
+    NoRow,
+}
+
+/// What became of the end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It is recorded.
+    Written,
+    /// It had been recorded already.
+    Already,
+    /// Another worker has the message now, and will record its own.
+    Taken,
+    /// The row was deleted on purpose while the task ran.
+    Gone,
+}
+
+/// What the ledger writes in one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Ends of runs.
+    pub finishes: Vec<Finish>,
+    /// Keys to give back, not started: `→ PUBLISHED`.
+    pub releases: Vec<String>,
+    /// Keys of suspects that are about to run: their attempt is counted now.
+    pub begins: Vec<String>,
+    /// Messages to claim.
+    pub claims: Vec<ClaimRequest>,
+}
+
+impl Batch {
+    /// Whether the batch only claims: if the database crashes and forgets that, the messages are
+    /// delivered again, so such a commit need not wait for the disk.
+    #[must_use]
+    pub const fn may_be_forgotten(&self) -> bool {
+        self.finishes.is_empty() && self.releases.is_empty() && self.begins.is_empty()
+    }
+}
+
+/// What became of a [`Batch`], each list in the batch's order.
+#[derive(Debug, Clone, Default)]
+pub struct BatchResult {
+    /// Of [`Batch::finishes`].
+    pub finished: Vec<Finished>,
+    /// Of [`Batch::begins`]: whether the message is still ours to run.
+    pub begun: Vec<bool>,
+    /// Of [`Batch::claims`].
+    pub claims: Vec<Claim>,
+}
+
+/// Which messages to requeue.
+#[derive(Debug, Clone)]
+pub enum Requeue {
+    /// Those with these keys.
+    Keys(Vec<String>),
+    /// All that FAILED.
+    Failed,
+}
+
+/// What became of a message that was to be requeued.
+#[derive(Debug)]
+pub enum Requeued {
+    /// A new message stands in its place, PENDING.
+    As {
+        /// The old key.
+        old: String,
+        /// The new message.
+        new: Message,
+    },
+    /// It is not over yet.
+    NotFinal {
+        /// Its key.
+        key: String,
+        /// Where it stands.
+        status: String,
+    },
+    /// Its arguments cannot be read.
+    Undecodable(UndecodableRow),
+    /// There is no such message.
+    Unknown(String),
+}
+
+/// A database that holds messages.
+pub trait Store: Send + Sync {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the database is away or refuses us.
+    fn connect(&self) -> Result<Box<dyn Session>, StoreError>;
+
+    /// Creates what is missing of the tables, under a lock. Returns the names of the steps that
+    /// were run.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a step.
+    fn migrate(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Where it is, without secrets.
+    fn describe(&self) -> String;
+}
+
+/// A connection to the database, for one thread.
+pub trait Session: Send {
+    /// The database's version, in its own words.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn version(&mut self) -> Result<String, StoreError>;
+
+    /// Whether the tables are as this program needs them.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_migrated(&mut self) -> Result<bool, StoreError>;
+
+    /// Inserts PENDING messages, all or none; their publishing is the caller's for
+    /// [`PUBLISH_LEASE`].
+    ///
+    /// # Errors
+    /// When the database is away or refuses a row.
+    fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError>;
+
+    /// `PENDING → PUBLISHED` for what the broker has confirmed.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError>;
+
+    /// Ends PENDING messages that can't be published, with the reason.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
+
+    /// Takes up to `limit` PENDING messages that are due, on a lease of [`PUBLISH_LEASE`]: what is
+    /// not marked by then is due again.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn take_due(
+        &mut self,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
+
+    /// Makes up to `limit` messages of dead workers PENDING and due. Returns how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn recover(&mut self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Writes a batch for `owner`, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the database does not take a value in it.
+    fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError>;
+
+    /// Makes new messages of old ones and deletes these.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError>;
+
+    /// Registers a worker.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError>;
+
+    /// Says that the worker lives, and registers it again should its row be gone.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn heartbeat(&mut self, id: WorkerId, process: &WorkerProcess) -> Result<(), StoreError>;
+
+    /// The workers that say they run in `namespace`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn workers_in(&mut self, namespace: &str) -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError>;
+
+    /// Removes workers that have ended; what they had claimed is the sweep's from now on.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError>;
+
+    /// Removes workers that are long dead and own nothing any more.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn forget_dead(&mut self) -> Result<usize, StoreError>;
+}
+
+/// The store that `url` names.
+///
+/// # Errors
+/// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
+pub fn open(url: &DatabaseUrl) -> Result<Box<dyn Store>, StoreError> {
+    match url.kind() {
+        DatabaseKind::Postgresql => Ok(Box::new(postgres::Postgres::new(url)?)),
+        kind => Err(StoreError::Unsupported(format!(
+            "{kind:?} is not supported yet: database_url must be postgres://user:password@host/database"
+        ))),
+    }
+}
+
+/// The states that a requeue takes a message from, beside an IN_PROGRESS that no service owns.
+pub(crate) const REQUEUABLE: [Status; 4] = [
+    End::Completed.status(),
+    End::Failed.status(),
+    End::Cancelled.status(),
+    End::Expired.status(),
+];

@@ -1,0 +1,233 @@
+//! The ledger's batch: ends, releases, begun runs and claims, in one transaction.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+
+use super::super::{Batch, BatchResult, Claim, ClaimRequest, Finish, Finished, WorkerId};
+use super::publishing::{RowArrays, list, owner_is_dead, sources};
+use crate::state::{Event, Status};
+
+pub(super) fn write(
+    connection: &mut PgConnection,
+    owner: WorkerId,
+    batch: &Batch,
+) -> QueryResult<BatchResult> {
+    if batch.may_be_forgotten() {
+        connection.batch_execute("SET LOCAL synchronous_commit = off")?;
+    }
+    let finished = finish(connection, owner, &batch.finishes)?;
+    release(connection, owner, &batch.releases)?;
+    let begun = begin(connection, owner, &batch.begins)?;
+    let claims = claim(connection, owner, &batch.claims)?;
+    Ok(BatchResult {
+        finished,
+        begun,
+        claims,
+    })
+}
+
+#[derive(QueryableByName)]
+struct Key {
+    #[diesel(sql_type = Text)]
+    uuid: String,
+}
+
+fn keys(rows: Vec<Key>) -> HashSet<String> {
+    rows.into_iter().map(|row| row.uuid).collect()
+}
+
+/// The fence: an end counts if the message is still ours, or nobody's.
+fn finish(
+    connection: &mut PgConnection,
+    owner: WorkerId,
+    finishes: &[Finish],
+) -> QueryResult<Vec<Finished>> {
+    if finishes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sorted: Vec<&Finish> = finishes.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let column = |text: fn(&Finish) -> Option<&str>| -> Vec<Option<&str>> {
+        sorted.iter().map(|finish| text(finish)).collect()
+    };
+    let sql = "UPDATE carrot_messagelog m SET status = v.status, attempts = v.attempts, \
+             output = v.output, exception = v.exception, traceback = v.traceback, log = v.log, \
+             completion_time = CASE WHEN v.status = 'COMPLETED' THEN now() ELSE m.completion_time END, \
+             failure_time = CASE WHEN v.status = 'FAILED' THEN now() ELSE m.failure_time END \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7) \
+             AS v(key, status, attempts, output, exception, traceback, log) \
+         WHERE m.uuid = v.key \
+             AND ((m.status = 'IN_PROGRESS' AND m.owner = $8) OR m.status IN ('PENDING', 'PUBLISHED')) \
+         RETURNING m.uuid";
+    let written = diesel::sql_query(sql)
+        .bind::<Array<Text>, _>(sorted.iter().map(|f| f.key.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(
+            sorted
+                .iter()
+                .map(|f| f.end.status().as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind::<Array<Integer>, _>(sorted.iter().map(|f| count(f.attempts)).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(column(|f| f.output.as_deref()))
+        .bind::<Array<Nullable<Text>>, _>(column(|f| f.exception.as_deref()))
+        .bind::<Array<Nullable<Text>>, _>(column(|f| f.traceback.as_deref()))
+        .bind::<Array<Nullable<Text>>, _>(column(|f| f.log.as_deref()))
+        .bind::<BigInt, _>(owner.0)
+        .load(connection)
+        .map(keys)?;
+    let missed: Vec<&str> = finishes
+        .iter()
+        .map(|finish| finish.key.as_str())
+        .filter(|key| !written.contains(*key))
+        .collect();
+    let states = states(connection, &missed)?;
+    let verdict = |finish: &Finish| {
+        if written.contains(&finish.key) {
+            return Finished::Written;
+        }
+        match states.get(&finish.key) {
+            None => Finished::Gone,
+            Some((status, _)) if status.is_some_and(Status::is_final) => Finished::Already,
+            Some(_) => Finished::Taken,
+        }
+    };
+    Ok(finishes.iter().map(verdict).collect())
+}
+
+fn release(connection: &mut PgConnection, owner: WorkerId, keys: &[String]) -> QueryResult<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(format!(
+        "UPDATE carrot_messagelog SET status = 'PUBLISHED', owner = NULL \
+         WHERE uuid = ANY($1) AND status IN ({}) AND owner = $2",
+        sources(Event::Release)
+    ))
+    .bind::<Array<Text>, _>(keys)
+    .bind::<BigInt, _>(owner.0)
+    .execute(connection)
+    .map(drop)
+}
+
+fn begin(
+    connection: &mut PgConnection,
+    owner: WorkerId,
+    begins: &[String],
+) -> QueryResult<Vec<bool>> {
+    if begins.is_empty() {
+        return Ok(Vec::new());
+    }
+    let begun = diesel::sql_query(
+        "UPDATE carrot_messagelog SET attempts = attempts + 1 \
+         WHERE uuid = ANY($1) AND status = 'IN_PROGRESS' AND owner = $2 RETURNING uuid",
+    )
+    .bind::<Array<Text>, _>(begins)
+    .bind::<BigInt, _>(owner.0)
+    .load(connection)
+    .map(keys)?;
+    Ok(begins.iter().map(|key| begun.contains(key)).collect())
+}
+
+#[derive(QueryableByName)]
+struct ClaimedRow {
+    #[diesel(sql_type = Text)]
+    uuid: String,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+    #[diesel(sql_type = Bool)]
+    suspect: bool,
+}
+
+fn claim(
+    connection: &mut PgConnection,
+    owner: WorkerId,
+    requests: &[ClaimRequest],
+) -> QueryResult<Vec<Claim>> {
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let adopted = requests.iter().filter_map(|request| request.adopt.as_ref());
+    if adopted.clone().next().is_some() {
+        RowArrays::of(adopted).insert(connection, true)?;
+    }
+    // Sorted, so that two services that claim the same messages lock them in one order.
+    let mut wanted: Vec<&str> = requests.iter().map(|request| request.key.as_str()).collect();
+    wanted.sort_unstable();
+    let sql = format!(
+        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = $2, \
+             suspect = m.suspect OR m.status = 'IN_PROGRESS' \
+         FROM unnest($1) AS v(key) \
+         WHERE m.uuid = v.key AND m.status IN ({claimable}) AND (m.status <> 'IN_PROGRESS' \
+             OR m.owner IS NULL OR m.owner = $2 OR {owner_is_dead}) \
+         RETURNING m.uuid, m.attempts, m.suspect",
+        claimable = sources(Event::Claim),
+        owner_is_dead = owner_is_dead(),
+    );
+    let claimed: HashMap<String, Claim> = diesel::sql_query(sql)
+        .bind::<Array<Text>, _>(&wanted)
+        .bind::<BigInt, _>(owner.0)
+        .load::<ClaimedRow>(connection)?
+        .into_iter()
+        .map(|row| {
+            let ours = Claim::Ours {
+                attempts: u32::try_from(row.attempts).unwrap_or(0),
+                suspect: row.suspect,
+            };
+            (row.uuid, ours)
+        })
+        .collect();
+    wanted.retain(|key| !claimed.contains_key(*key));
+    let states = states(connection, &wanted)?;
+    let verdict = |request: &ClaimRequest| {
+        if let Some(ours) = claimed.get(&request.key) {
+            return ours.clone();
+        }
+        match states.get(&request.key) {
+            None => Claim::NoRow,
+            Some((Some(status), _)) if status.is_final() => Claim::Final(*status),
+            Some((_, holder)) => Claim::Owned(WorkerId(holder.unwrap_or_default())),
+        }
+    };
+    Ok(requests.iter().map(verdict).collect())
+}
+
+#[derive(QueryableByName)]
+struct StateRow {
+    #[diesel(sql_type = Text)]
+    uuid: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    owner: Option<i64>,
+}
+
+/// Where the messages stand that a guarded statement passed over; rarely any.
+fn states(
+    connection: &mut PgConnection,
+    keys: &[&str],
+) -> QueryResult<HashMap<String, (Option<Status>, Option<i64>)>> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // Should Django's table hold a key twice, the row that is not over comes last and counts.
+    let sql = format!(
+        "SELECT uuid, status, owner FROM carrot_messagelog WHERE uuid = ANY($1) \
+         ORDER BY status NOT IN ({})",
+        list(Status::ALL.into_iter().filter(|status| status.is_final()))
+    );
+    let rows: Vec<StateRow> = diesel::sql_query(sql)
+        .bind::<Array<Text>, _>(keys)
+        .load(connection)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.uuid, (row.status.parse().ok(), row.owner)))
+        .collect())
+}
+
+fn count(runs: u32) -> i32 {
+    i32::try_from(runs).unwrap_or(i32::MAX)
+}

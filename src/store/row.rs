@@ -1,0 +1,232 @@
+//! A message's row, and how it is made from a message and read back into one.
+
+use serde_json::{Map, Value};
+
+use crate::message::{Arguments, Message, python};
+use crate::names;
+use crate::state::{End, Status};
+
+/// A row to insert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRow {
+    /// `uuid`.
+    pub key: String,
+    /// `PENDING` when recorded before it is published, `PUBLISHED` or final when adopted.
+    pub status: Status,
+    /// The task's name.
+    pub task: String,
+    /// The repr of a Python tuple.
+    pub task_args: Option<String>,
+    /// The kwargs as JSON; of an unreadable message, its body.
+    pub content: Option<String>,
+    /// The queue.
+    pub queue: String,
+    /// The exchange.
+    pub exchange: String,
+    /// The routing key.
+    pub routing_key: String,
+    /// The priority.
+    pub priority: u8,
+    /// Why it is final, if it is.
+    pub exception: Option<String>,
+}
+
+impl NewRow {
+    /// The row of a message that is about to be published.
+    #[must_use]
+    pub fn pending(message: &Message) -> Self {
+        Self {
+            key: message.key.clone(),
+            status: Status::Pending,
+            task: names::storable_name(&message.task),
+            task_args: Some(names::storable(python::repr_tuple(&message.arguments.args))),
+            content: Some(Value::Object(message.arguments.kwargs.clone()).to_string()),
+            queue: names::storable_name(&message.queue),
+            exchange: names::storable_name(&message.exchange),
+            routing_key: names::storable_name(&message.routing_key),
+            priority: message.priority,
+            exception: None,
+        }
+    }
+
+    /// The same row, for a message that the broker has already.
+    #[must_use]
+    pub fn published(self) -> Self {
+        Self {
+            status: Status::Published,
+            ..self
+        }
+    }
+
+    /// The same row, final for `reason`.
+    #[must_use]
+    pub fn ended(self, end: End, reason: String) -> Self {
+        Self {
+            status: end.status(),
+            exception: Some(names::storable(reason)),
+            ..self
+        }
+    }
+
+    /// The same row without anything that a sender wrote but its key, for a database that refused
+    /// the whole.
+    #[must_use]
+    pub fn bare(self) -> Self {
+        Self {
+            task: self.task.chars().filter(char::is_ascii).collect(),
+            task_args: None,
+            content: None,
+            ..self
+        }
+    }
+}
+
+/// A row that no message can be made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndecodableRow {
+    /// Its key.
+    pub key: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// The end of a run, to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// The message's key.
+    pub key: String,
+    /// How it ended.
+    pub end: End,
+    /// Runs that are known to have begun, this one included.
+    pub attempts: u32,
+    /// What the task returned.
+    pub output: Option<String>,
+    /// Why it failed, in one line.
+    pub exception: Option<String>,
+    /// Where it failed.
+    pub traceback: Option<String>,
+    /// What it logged.
+    pub log: Option<String>,
+}
+
+impl Finish {
+    /// The same end in a form that every database stores.
+    #[must_use]
+    pub fn storable(self) -> Self {
+        Self {
+            output: self.output.map(names::storable),
+            exception: self.exception.map(names::storable),
+            traceback: self.traceback.map(names::storable),
+            log: self.log.map(names::storable),
+            ..self
+        }
+    }
+
+    /// What is left to say when the database refused the whole: that it did, in `reason`.
+    #[must_use]
+    pub fn refused(&self, reason: &str) -> Self {
+        Self {
+            key: self.key.clone(),
+            end: End::Failed,
+            attempts: self.attempts,
+            output: None,
+            exception: Some(format!(
+                "the task ended as {}, but the database refused its record: {reason}",
+                self.end.status()
+            )),
+            traceback: None,
+            log: None,
+        }
+    }
+}
+
+/// The columns that a message is read from.
+pub(super) struct Columns {
+    pub(super) key: String,
+    pub(super) task: String,
+    pub(super) task_args: Option<String>,
+    pub(super) content: Option<String>,
+    pub(super) queue: Option<String>,
+    pub(super) exchange: Option<String>,
+    pub(super) routing_key: Option<String>,
+    pub(super) priority: i32,
+}
+
+impl Columns {
+    /// The message that the row stands for.
+    pub(super) fn decode(self) -> Result<Message, UndecodableRow> {
+        let undecodable = |reason: String| UndecodableRow {
+            key: self.key.clone(),
+            reason,
+        };
+        let args = python::parse_tuple(self.task_args.as_deref().unwrap_or_default())
+            .map_err(|error| undecodable(format!("task_args can't be read: {error}")))?;
+        let kwargs = kwargs(self.content.as_deref())
+            .map_err(|error| undecodable(format!("content can't be read: {error}")))?;
+        // Django leaves queue or routing_key empty where one of them says it all.
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let routing_key = some(self.routing_key);
+        let queue = some(self.queue)
+            .or_else(|| routing_key.clone())
+            .ok_or_else(|| undecodable("the row names neither queue nor routing key".to_owned()))?;
+        Ok(Message {
+            key: self.key,
+            task: self.task,
+            arguments: Arguments { args, kwargs },
+            routing_key: routing_key.unwrap_or_else(|| queue.clone()),
+            queue,
+            exchange: self.exchange.unwrap_or_default(),
+            priority: u8::try_from(self.priority).unwrap_or(u8::MAX),
+        })
+    }
+}
+
+/// The kwargs in `content`: a JSON object, or what django-carrot writes where there are none: an
+/// empty text, `null`, or the string `"{}"` with its quotes.
+fn kwargs(content: Option<&str>) -> Result<Map<String, Value>, String> {
+    let text = content.unwrap_or_default().trim();
+    if text.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_str(text).map_err(|error| error.to_string())? {
+        Value::Object(kwargs) => Ok(kwargs),
+        Value::Null => Ok(Map::new()),
+        Value::String(inner) if inner.trim() == "{}" || inner.trim().is_empty() => Ok(Map::new()),
+        _ => Err("it is JSON, but not an object".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn columns(task_args: &str, content: &str) -> Columns {
+        Columns {
+            key: "k".into(),
+            task: "t".into(),
+            task_args: Some(task_args.into()),
+            content: Some(content.into()),
+            queue: None,
+            exchange: None,
+            routing_key: Some("default".into()),
+            priority: 300,
+        }
+    }
+
+    #[test]
+    fn a_row_that_django_wrote_becomes_the_message_it_stands_for() {
+        let message = columns("('1', None)", "\"{}\"").decode().unwrap();
+        assert_eq!(message.arguments.args, [json!("1"), Value::Null]);
+        assert!(message.arguments.kwargs.is_empty());
+        assert_eq!(message.queue, "default");
+        assert_eq!(message.priority, 255);
+    }
+
+    #[test]
+    fn a_row_that_can_not_be_read_says_which_column_and_why() {
+        let reason = |args, content| columns(args, content).decode().unwrap_err().reason;
+        assert!(reason("(open(", "{}").starts_with("task_args can't be read"));
+        assert!(reason("()", "[1]").starts_with("content can't be read: it is JSON, but"));
+    }
+}
