@@ -1,0 +1,129 @@
+//! Where log lines go: the terminal, the log file, and the message whose task wrote them.
+//!
+//! Every line has django-carrot's shape, `<name> YYYY-MM-DD HH:MM:SS,mmm LEVEL:: message`, since its
+//! monitor splits the `log` of a message on `::` and blanks. In the log file the name is the thread's.
+
+mod capture;
+mod file;
+
+pub use capture::TaskLog;
+pub use file::LogFile;
+
+use std::fmt;
+use std::io::Write;
+
+use chrono::Local;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// Client libraries below this level are quiet: amiquip's `trace` prints bodies.
+const LIBRARIES: LevelFilter = LevelFilter::Warn;
+
+/// django-carrot's `--loglevel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may need a look.
+    Warning,
+    /// What went wrong.
+    Error,
+    /// The same as ERROR: nothing that we log is more critical.
+    Critical,
+}
+
+impl LogLevel {
+    const fn filter(self) -> LevelFilter {
+        match self {
+            Self::Debug => LevelFilter::Debug,
+            Self::Info => LevelFilter::Info,
+            Self::Warning => LevelFilter::Warn,
+            Self::Error | Self::Critical => LevelFilter::Error,
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        })
+    }
+}
+
+/// Starts logging for this process; only the first call counts.
+pub fn start(level: LogLevel, file: Option<LogFile>) {
+    let logger = Logger {
+        terminal: sink(level, env_logger::Target::Stderr),
+        file: file.map(|file| sink(level, env_logger::Target::Pipe(Box::new(file)))),
+    };
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        log::set_max_level(level.filter());
+    }
+}
+
+fn sink(level: LogLevel, target: env_logger::Target) -> env_logger::Logger {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level.filter()).target(target);
+    for library in ["amiquip", "mio", "mio_extras", "actix", "actix_rt", "diesel"] {
+        builder.filter_module(library, LIBRARIES.min(level.filter()));
+    }
+    builder
+        .format(|out, record| {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("carrot-actors");
+            writeln!(out, "{}", line(name, record.level(), record.args()))
+        })
+        .build()
+}
+
+/// A line in django-carrot's shape.
+fn line(name: &str, level: Level, message: &fmt::Arguments<'_>) -> String {
+    let now = Local::now().format("%Y-%m-%d %H:%M:%S,%3f");
+    format!("{name} {now} {}:: {message}", level_name(level))
+}
+
+/// Python's names of the levels.
+const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "ERROR",
+        Level::Warn => "WARNING",
+        Level::Info => "INFO",
+        Level::Debug | Level::Trace => "DEBUG",
+    }
+}
+
+struct Logger {
+    terminal: env_logger::Logger,
+    file: Option<env_logger::Logger>,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.terminal.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.terminal.matches(record) {
+            return;
+        }
+        capture::record(record);
+        self.terminal.log(record);
+        if let Some(file) = &self.file {
+            file.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.terminal.flush();
+        if let Some(file) = &self.file {
+            file.flush();
+        }
+    }
+}

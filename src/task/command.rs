@@ -1,0 +1,184 @@
+//! A task that is a process: the only place that starts one.
+//!
+//! No shell; one process a message, in its own group, which ends with the message: what it left
+//! running in the background is killed.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::thread;
+
+use log::Level;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use serde_json::{Value, json};
+
+use super::guard::Guard;
+use super::{TaskContext, TaskError, TaskResult};
+use crate::config::CommandConfig;
+use crate::logging::TaskLog;
+use crate::message::Arguments;
+
+/// So much of standard output is kept; the rest is read and left out, and that is said.
+const MOST_OUTPUT: u64 = 16 << 20;
+
+/// A line of standard error is cut at this length.
+const MOST_LINE: u64 = 64 << 10;
+
+/// Runs the command for one message.
+pub(crate) fn run(
+    command: &CommandConfig,
+    guard: &Guard,
+    context: &TaskContext,
+    arguments: &Arguments,
+) -> TaskResult {
+    let mut child = spawn(command)
+        .map_err(|error| TaskError::new(format!("{:?} can't be started: {error}", command.command)))?;
+    let group = Pid::from_child(&child);
+    let ran = guard
+        .add(group)
+        .and_then(|()| converse(&mut child, context, arguments));
+    if ran.is_err() {
+        end_group(group);
+    }
+    let reaped = child.wait();
+    let released = guard.remove(group);
+    let (output, status) = ran
+        .and_then(|output| Ok((output, reaped?)))
+        .and_then(|outcome| released.map(|()| outcome))
+        .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
+    classify(output, status)
+}
+
+fn spawn(command: &CommandConfig) -> io::Result<Child> {
+    let (program, arguments) = command
+        .command
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is empty"))?;
+    let mut process = Command::new(program);
+    process
+        .args(arguments)
+        .current_dir(&command.directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    // Between the fork and the guard's knowing of it, the kernel ends the command with us.
+    #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
+    // SAFETY: one system call, which is async-signal-safe.
+    unsafe {
+        process.pre_exec(|| {
+            Ok(rustix::process::set_parent_process_death_signal(Some(
+                Signal::KILL,
+            ))?)
+        });
+    }
+    process.spawn()
+}
+
+/// Gives the command its message and reads what it says, until it has exited.
+fn converse(
+    child: &mut Child,
+    context: &TaskContext,
+    arguments: &Arguments,
+) -> io::Result<Vec<u8>> {
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(io::Error::other("the command has no standard streams"));
+    };
+    let group = Pid::from_child(child);
+    let log = context.log.clone();
+    let message = message(context, arguments);
+    thread::scope(|scope| {
+        let output = thread::Builder::new().spawn_scoped(scope, || read_output(stdout))?;
+        let errors = thread::Builder::new().spawn_scoped(scope, || read_log(stderr, &log))?;
+        let input = thread::Builder::new().spawn_scoped(scope, || feed(stdin, &message))?;
+        // The group is ended before the command is reaped: until then its number is its own. And
+        // before its pipes are read to their end: what runs in the background holds them open.
+        waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        end_group(group);
+        let panicked = |_| io::Error::other("a reader of the command's output panicked");
+        input.join().map_err(panicked)?;
+        errors.join().map_err(panicked)?;
+        output.join().map_err(panicked)?
+    })
+}
+
+fn end_group(group: Pid) {
+    if let Err(error) = kill_process_group(group, Signal::KILL) {
+        log::debug!("process group {group:?}: {error}");
+    }
+}
+
+/// The message as one line of JSON.
+fn message(context: &TaskContext, arguments: &Arguments) -> String {
+    let message = json!({
+        "task": context.task,
+        "uuid": context.uuid,
+        "args": arguments.args,
+        "kwargs": arguments.kwargs,
+        "attempt": context.attempt,
+    });
+    format!("{message}\n")
+}
+
+/// A command need not read its message.
+fn feed(mut stdin: ChildStdin, message: &str) {
+    if let Err(error) = stdin.write_all(message.as_bytes()) {
+        log::debug!("the command did not read its message: {error}");
+    }
+}
+
+fn read_output(stdout: impl Read) -> io::Result<Vec<u8>> {
+    let mut stdout = stdout;
+    let mut output = Vec::new();
+    stdout.by_ref().take(MOST_OUTPUT).read_to_end(&mut output)?;
+    if io::copy(&mut stdout, &mut io::sink())? > 0 {
+        output.extend_from_slice(b"\n[the rest of the output is left out]");
+    }
+    Ok(output)
+}
+
+/// Each line of standard error is a line of the message's log, and of the service's.
+fn read_log(stderr: impl Read, log: &TaskLog) {
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match stderr.by_ref().take(MOST_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                let text = format_args!("{}", text.trim_end_matches(['\n', '\r']));
+                log.append(Level::Info, &text);
+                log::info!("{text}");
+            }
+            Err(error) => {
+                log::warn!("standard error of a command can't be read: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn classify(output: Vec<u8>, status: ExitStatus) -> TaskResult {
+    let mut output = String::from_utf8(output)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    if output.ends_with('\n') {
+        output.pop();
+    }
+    if status.success() {
+        return Ok(Value::String(output));
+    }
+    let exception = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the command exited with status {code}"),
+        (None, Some(signal)) => format!("the command was ended by signal {signal}"),
+        (None, None) => "the command ended in an unknown way".to_owned(),
+    };
+    Err(TaskError {
+        exception,
+        traceback: None,
+        output: Some(output).filter(|output| !output.is_empty()),
+    })
+}

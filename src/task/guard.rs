@@ -1,0 +1,124 @@
+//! Commands die with their service, whatever kills it.
+//!
+//! A process that is killed can't end its children, and the kernel's parent-death signal reaches the
+//! command alone, not what the command has started. So a small process, forked at start, holds the
+//! end of a pipe and a list of the process groups that are running: when the pipe breaks, the service
+//! is gone, and the guard kills the groups.
+#![expect(
+    unsafe_code,
+    reason = "fork, and the few system calls that are allowed after it, have no safe wrapper"
+)]
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process_group, setsid};
+
+/// How many groups the guard can list: as many as there are consumers, at most.
+const MOST_GROUPS: usize = 4096;
+
+/// The process groups of the commands that are running, and the guard that kills them should we die.
+#[derive(Debug)]
+pub struct Guard {
+    groups: Mutex<HashSet<i32>>,
+    pipe: Mutex<File>,
+}
+
+impl Guard {
+    /// Forks the guard.
+    ///
+    /// # Errors
+    /// When the system has no pipe or no process left.
+    pub fn start() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        // SAFETY: the child runs `watch` alone, which allocates nothing, takes no lock and never
+        // returns, so that threads that vanished in it can't have left anything half-done.
+        let child = unsafe { libc::fork() };
+        match child {
+            -1 => Err(io::Error::last_os_error()),
+            0 => watch(reader.as_raw_fd()),
+            _ => Ok(Self {
+                groups: Mutex::default(),
+                pipe: Mutex::new(File::from(OwnedFd::from(writer))),
+            }),
+        }
+    }
+
+    /// From now on the group dies with us.
+    pub(super) fn add(&self, group: Pid) -> io::Result<()> {
+        self.groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group.as_raw_nonzero().get());
+        self.tell(group.as_raw_nonzero().get())
+    }
+
+    /// The group is over; its number may be used again.
+    pub(super) fn remove(&self, group: Pid) -> io::Result<()> {
+        self.groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&group.as_raw_nonzero().get());
+        self.tell(-group.as_raw_nonzero().get())
+    }
+
+    /// Kills every group that is running.
+    pub fn kill_all(&self) {
+        for group in self
+            .groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            if let Some(group) = Pid::from_raw(*group)
+                && let Err(error) = kill_process_group(group, Signal::KILL)
+            {
+                log::debug!("process group {group:?}: {error}");
+            }
+        }
+    }
+
+    fn tell(&self, change: i32) -> io::Result<()> {
+        self.pipe
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(&change.to_ne_bytes())
+    }
+}
+
+/// The guard's whole life.
+fn watch(pipe: RawFd) -> ! {
+    // A session of its own: the terminal's Ctrl+C is not for the guard.
+    let detached = setsid();
+    close_all_but(pipe);
+    // SAFETY: the descriptor is ours, and nothing else in this process knows it.
+    let mut pipe = unsafe { File::from_raw_fd(pipe) };
+    let mut groups = [0_i32; MOST_GROUPS];
+    let mut change = [0_u8; 4];
+    while detached.is_ok() && pipe.read_exact(&mut change).is_ok() {
+        let change = i32::from_ne_bytes(change);
+        let (from, to) = if change > 0 { (0, change) } else { (-change, 0) };
+        if let Some(slot) = groups.iter_mut().find(|slot| **slot == from) {
+            *slot = to;
+        }
+    }
+    for group in groups.into_iter().filter_map(|group| Pid::from_raw(group)) {
+        // A group that is gone by itself is what we want.
+        kill_process_group(group, Signal::KILL).unwrap_or_default();
+    }
+    // SAFETY: ends this process at once, without running what the parent registered for its exit.
+    unsafe { libc::_exit(0) }
+}
+
+/// Closes what we inherited: a socket of the service that stayed open here would hide its death from
+/// the broker.
+fn close_all_but(keep: RawFd) {
+    let keep = u32::try_from(keep).unwrap_or(u32::MAX);
+    for (first, last) in [(0, keep.saturating_sub(1)), (keep.saturating_add(1), u32::MAX)] {
+        // SAFETY: nothing in this process uses any other descriptor.
+        unsafe { libc::close_range(first, last, 0) };
+    }
+}
