@@ -1,1 +1,20 @@
-//! x
+//! map
+
+pub mod broker;
+pub mod config;
+pub mod execution;
+mod failpoint;
+mod heartbeat;
+pub mod ledger;
+pub mod logging;
+pub mod message;
+pub mod names;
+mod outage;
+mod presence;
+pub mod publish;
+pub mod retry;
+pub mod state;
+mod stop;
+pub mod store;
+mod sweep;
+pub mod task;

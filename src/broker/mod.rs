@@ -6,8 +6,6 @@
 //! from connections that publish.
 
 mod amqp;
-#[cfg(test)]
-mod conformance;
 mod error;
 
 pub use error::BrokerError;
@@ -86,8 +84,10 @@ pub enum Confirmation {
     Confirmed,
     /// It fits no queue.
     Unroutable,
-    /// The broker, or AMQP itself, will not take it, for this reason.
-    Refused(String),
+    /// The broker does not take it now; its queue may be full.
+    Busy,
+    /// AMQP can't carry it, for this reason.
+    Unfit(String),
 }
 
 /// A virtual host of a broker.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use url::Url;
 
+use super::percent;
 use super::reader::Entry;
 
 const EXPECTED: &str = "a postgres://, mysql:// or sqlite:// URL";
@@ -110,6 +111,28 @@ impl DatabaseUrl {
         }
     }
 
+    /// `text`, which a client library wrote about this URL, with `***` for its
+    /// passwords.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        let Ok(url) = Url::parse(&self.full) else {
+            return text.to_owned();
+        };
+        let encoded = url.password().unwrap_or_default().to_owned();
+        let decoded = percent::decode(&encoded).unwrap_or_default();
+        let queried = url
+            .query_pairs()
+            .filter(|(key, _)| is_hidden(key))
+            .map(|(_, value)| value.into_owned());
+        [encoded, decoded]
+            .into_iter()
+            .chain(queried)
+            .filter(|password| !password.is_empty())
+            .fold(text.to_owned(), |text, password| {
+                text.replace(&password, "***")
+            })
+    }
+
     fn sqlite(file: &str) -> Self {
         let full = format!("{SQLITE}{file}");
         Self {
@@ -159,20 +182,24 @@ fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     Ok(DatabaseUrl::sqlite(file))
 }
 
+/// Whether the value of such a key of the query is a secret.
+fn is_hidden(key: &str) -> bool {
+    key.to_ascii_lowercase().contains("pass")
+}
+
 fn redacted(mut url: Url) -> String {
     // Only a URL without a host refuses a password, and that one has none.
     if url.password().is_some() && url.set_password(Some("***")).is_err() {
         return format!("{}://***", url.scheme());
     }
     // libpq decodes keys as well, so that p%61ssword is one.
-    let hidden = |key: &str| key.to_ascii_lowercase().contains("pass");
     let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    if pairs.iter().any(|(key, _)| hidden(key)) {
+    if pairs.iter().any(|(key, _)| is_hidden(key)) {
         // A key without a value is most likely the rest of a password with a `&`.
         let shown: Vec<String> = pairs
             .iter()
             .filter(|(_, value)| !value.is_empty())
-            .map(|(key, value)| format!("{key}={}", if hidden(key) { "***" } else { value }))
+            .map(|(key, value)| format!("{key}={}", if is_hidden(key) { "***" } else { value }))
             .collect();
         url.set_query(Some(&shown.join("&")));
     }

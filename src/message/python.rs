@@ -12,7 +12,7 @@ mod repr;
 mod string;
 
 pub use parse::{parse_list, parse_tuple};
-pub use repr::repr_tuple;
+pub use repr::{repr, repr_tuple};
 
 /// The most brackets in one another, a tuple's own counted.
 ///

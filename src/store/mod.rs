@@ -95,6 +95,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.may_be_forgotten() && self.claims.is_empty()
+    }
+
     /// Whether the batch only claims: if the database crashes and forgets that, the messages are
     /// delivered again, so such a commit need not wait for the disk.
     #[must_use]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use amiquip::{
-    AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification, Error,
+    AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification,
     FieldTable, Publish, Return,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -56,7 +56,7 @@ impl AmqpPublisher {
         let mut window = Window::new(self.next_tag, messages.len());
         for (index, message) in messages.iter().enumerate() {
             if let Some(reason) = unfit(message) {
-                window.outcomes[index] = Some(Confirmation::Refused(reason));
+                window.outcomes[index] = Some(Confirmation::Unfit(reason));
                 continue;
             }
             let body = wire::encode(&message.arguments);
@@ -173,9 +173,7 @@ impl Window {
             Confirm::Ack(payload) => (payload, Confirmation::Confirmed),
             Confirm::Nack(payload) => (
                 payload,
-                Confirmation::Refused(
-                    "the broker refused the message: its queue may be full".to_owned(),
-                ),
+                Confirmation::Busy,
             ),
         };
         let ConfirmPayload {
@@ -277,6 +275,6 @@ mod tests {
         }));
         assert_eq!(window.confirmed, 4);
         assert_eq!(window.outcomes[2], Some(Confirmation::Confirmed));
-        assert!(matches!(window.outcomes[3], Some(Confirmation::Refused(_))));
+        assert_eq!(window.outcomes[3], Some(Confirmation::Busy));
     }
 }

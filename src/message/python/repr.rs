@@ -55,6 +55,14 @@ pub fn repr_tuple(args: &[Value]) -> String {
     text
 }
 
+/// `value` as Python's `repr` has it: `True`, `None`, `[1, 'two']`.
+#[must_use]
+pub fn repr(value: &Value) -> String {
+    let mut text = String::new();
+    write_value(&mut text, value);
+    text
+}
+
 fn write_items(text: &mut String, items: &[Value]) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {

@@ -1,0 +1,123 @@
+//! From what a task did to the end that is recorded, with django-carrot's first and last log line.
+
+use std::any::Any;
+
+use log::Level;
+use serde_json::Value;
+
+use super::panics::Panic;
+use super::{Job, TaskContext, TaskError, TaskResult};
+use crate::message::python;
+use crate::state::End;
+use crate::store::Finish;
+
+type Ran = (Result<TaskResult, Box<dyn Any + Send>>, Option<Panic>);
+
+/// The first line of a message's log.
+pub(super) fn announce(context: &TaskContext) {
+    let line = format_args!("Starting task {}", context.task);
+    context.log.append(Level::Info, &line);
+    log::info!("{line} ({})", context.uuid);
+}
+
+/// The end of a run.
+pub(super) fn finish(context: &TaskContext, ran: Ran) -> Finish {
+    let result = match ran {
+        (Ok(result), _) => result,
+        (Err(payload), panic) => {
+            forget(payload);
+            Err(panicked(panic))
+        }
+    };
+    let finish = match result {
+        Ok(output) => completed(context, &output),
+        Err(error) => failed(context, error),
+    };
+    finish.storable()
+}
+
+fn completed(context: &TaskContext, output: &Value) -> Finish {
+    let output = text(output);
+    let shown = output.as_deref().unwrap_or("None");
+    let line = format!(
+        "Task {} completed successfully with response {shown}",
+        context.task
+    );
+    context.log.append_last(Level::Info, &format_args!("{line}"));
+    log::info!("{} ({})", one_line(&line), context.uuid);
+    Finish {
+        key: context.uuid.clone(),
+        end: End::Completed,
+        attempts: context.attempt,
+        output,
+        exception: None,
+        traceback: None,
+        log: Some(context.log.text()),
+    }
+}
+
+fn failed(context: &TaskContext, error: TaskError) -> Finish {
+    let line = format!("Task {} failed: {}", context.task, error.exception);
+    context.log.append_last(Level::Error, &format_args!("{line}"));
+    log::error!("{} ({})", one_line(&line), context.uuid);
+    Finish {
+        key: context.uuid.clone(),
+        end: End::Failed,
+        attempts: context.attempt,
+        output: error.output,
+        exception: Some(error.exception),
+        traceback: error.traceback,
+        log: Some(context.log.text()),
+    }
+}
+
+/// The end of a message that could not be run.
+pub(super) fn failed_unrun(job: &Job, attempts: u32, reason: String) -> Finish {
+    log::error!("message {} from queue {}: {reason}", job.key, job.queue);
+    Finish {
+        key: job.key.clone(),
+        end: End::Failed,
+        attempts,
+        output: None,
+        exception: Some(reason),
+        traceback: None,
+        log: None,
+    }
+    .storable()
+}
+
+fn panicked(panic: Option<Panic>) -> TaskError {
+    match panic {
+        Some(panic) => TaskError {
+            traceback: Some(format!("{}\n{}", panic.message, panic.backtrace)),
+            ..TaskError::new(panic.message)
+        },
+        None => TaskError::new("panicked"),
+    }
+}
+
+/// A payload's own drop may panic, which would end the consumer: it is leaked where it could.
+fn forget(payload: Box<dyn Any + Send>) {
+    if payload.is::<String>() || payload.is::<&'static str>() {
+        drop(payload);
+    } else {
+        std::mem::forget(payload);
+    }
+}
+
+/// What stands in `output`: JSON for an object, and for anything else what Python's `str` makes of
+/// it; nothing for null.
+fn text(output: &Value) -> Option<String> {
+    match output {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Object(_) => Some(output.to_string()),
+        other => Some(python::repr(other)),
+    }
+}
+
+/// The start of a text's first line, for the service's own log.
+fn one_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    &line[..line.floor_char_boundary(500)]
+}

@@ -1,0 +1,151 @@
+//! One message's run, as named steps: decode, look up, run, classify.
+//!
+//! Nothing here touches the broker or the database: in goes a claimed message, out comes the end to
+//! be recorded.
+
+mod classify;
+mod panics;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::broker::Delivery;
+use crate::logging::TaskLog;
+use crate::message::{Arguments, wire};
+use crate::state::End;
+use crate::store::Finish;
+use crate::task::{Guard, Handler, Registry, TaskContext, TaskError, TaskResult, command};
+
+/// A message that is ours to run.
+#[derive(Debug)]
+pub struct Job {
+    /// Its key.
+    pub key: String,
+    /// As it came.
+    pub delivery: Delivery,
+    /// The queue that it came by.
+    pub queue: Arc<str>,
+    /// Runs that are known to have begun before.
+    pub attempts: u32,
+    /// It may be what made its last worker vanish: its run is counted before it starts.
+    pub suspect: bool,
+}
+
+/// What runs jobs, shared by the consumers of a service.
+pub struct Executor {
+    registry: Registry,
+    max_attempts: u32,
+    guard: Option<Guard>,
+}
+
+/// Drives the futures of a thread's async tasks; made when the first one comes.
+#[derive(Default)]
+pub struct Reactor(Option<actix_rt::Runtime>);
+
+impl Executor {
+    /// An executor of these tasks. `guard` is there if any of them is a command.
+    #[must_use]
+    pub fn new(registry: Registry, max_attempts: u32, guard: Option<Guard>) -> Self {
+        panics::install();
+        Self {
+            registry,
+            max_attempts,
+            guard,
+        }
+    }
+
+    /// Whether the message has been begun too often, by workers that all vanished.
+    #[must_use]
+    pub const fn is_exhausted(&self, job: &Job) -> bool {
+        job.suspect && job.attempts >= self.max_attempts
+    }
+
+    /// The end of a message that is not begun again.
+    #[must_use]
+    pub fn give_up(&self, job: &Job) -> Finish {
+        let reason = format!(
+            "its worker vanished during each of {} runs: it is not begun again (max_attempts = {})",
+            job.attempts, self.max_attempts
+        );
+        classify::failed_unrun(job, job.attempts, reason)
+    }
+
+    /// Runs the job on this thread. `consumer` is the name in its log.
+    pub fn execute(&self, job: &Job, consumer: &str, reactor: &mut Reactor) -> Finish {
+        let attempt = job.attempts.saturating_add(1);
+        let prepared = self.prepare(job);
+        let (handler, arguments) = match prepared {
+            Ok(prepared) => prepared,
+            Err(reason) => return classify::failed_unrun(job, attempt, reason),
+        };
+        let context = TaskContext {
+            uuid: job.key.clone(),
+            task: job.delivery.task.clone().unwrap_or_default(),
+            queue: job.queue.to_string(),
+            attempt,
+            log: TaskLog::new(consumer),
+        };
+        classify::announce(&context);
+        let log = context.log.clone();
+        let result = panics::watch(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                log.capture(|| self.run(handler, &context, arguments, reactor))
+            }))
+        });
+        classify::finish(&context, result)
+    }
+
+    /// Decodes the message and looks its task up.
+    fn prepare(&self, job: &Job) -> Result<(&Handler, Arguments), String> {
+        let task = job.delivery.task.as_deref().ok_or(
+            "the message does not name its task: its header `type` must be a text in UTF-8",
+        )?;
+        let handler = self
+            .registry
+            .get(task)
+            .ok_or_else(|| format!("no task {task:?} is registered with this service"))?;
+        let arguments = wire::decode(&job.delivery.body).map_err(|error| error.to_string())?;
+        Ok((handler, arguments))
+    }
+
+    fn run(
+        &self,
+        handler: &Handler,
+        context: &TaskContext,
+        arguments: Arguments,
+        reactor: &mut Reactor,
+    ) -> TaskResult {
+        match handler {
+            Handler::Sync(task) => task(context, arguments),
+            Handler::Async(task) => reactor.get()?.block_on(task(context.clone(), arguments)),
+            Handler::Command(config) => match &self.guard {
+                Some(guard) => command::run(config, guard, context, &arguments),
+                None => Err(TaskError::new("this service was started without commands")),
+            },
+        }
+    }
+
+    /// Kills the commands that are running.
+    pub fn kill_commands(&self) {
+        if let Some(guard) = &self.guard {
+            guard.kill_all();
+        }
+    }
+}
+
+impl Reactor {
+    fn get(&mut self) -> Result<&actix_rt::Runtime, TaskError> {
+        let runtime = match self.0.take() {
+            Some(runtime) => runtime,
+            None => actix_rt::Runtime::new()?,
+        };
+        Ok(self.0.insert(runtime))
+    }
+}
+
+/// The end of a message whose row was rolled back, requeued or purged.
+pub const NO_ROW: (End, &str) = (
+    End::Cancelled,
+    "the message has no row: its publisher's transaction was rolled back, or the row was requeued or \
+     purged",
+);

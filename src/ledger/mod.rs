@@ -1,0 +1,193 @@
+//! The ledger: the one thread of a service that writes claims and ends of runs.
+//!
+//! It writes in batches of whatever has gathered while the last commit was under way: no timer, so a
+//! lone message waits for nothing, and a flood is written in hundreds. It knows which messages this
+//! process has in hand, so a second copy of one joins its run, whatever queue it came by.
+
+mod in_hand;
+mod salvage;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, thread};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::broker::{Delivery, Receipt};
+use crate::store::{Claim, Finish, NewRow, Store, WorkerId};
+
+/// So many requests may wait for the ledger; who brings more waits.
+const MOST_WAITING: usize = 4096;
+
+/// A delivery that is to be claimed.
+#[derive(Debug)]
+pub struct Claimable {
+    /// The message's key.
+    pub key: String,
+    /// As it came.
+    pub delivery: Delivery,
+    /// A row to insert if there is none.
+    pub adopt: Option<NewRow>,
+}
+
+/// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of.
+pub trait Sink: Send + Sync {
+    /// What became of claims; `commit` is how long their commit took.
+    fn claimed(&self, claimed: Claimed, commit: Duration);
+
+    /// Deliveries to be settled, `finished` of them by the end of a run of this set.
+    fn settle(&self, settlement: Settlement);
+}
+
+/// What became of claims.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Of those that the database was asked for.
+    pub verdicts: Vec<(Claimable, Claim)>,
+    /// How many others joined a run in hand: they are settled when the run is.
+    pub joined: usize,
+}
+
+/// Deliveries to be settled.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// They are done with.
+    pub accept: Vec<Receipt>,
+    /// They go back to the broker.
+    pub give_back: Vec<Receipt>,
+    /// How many runs of the set are over.
+    pub finished: usize,
+    /// How many of its jobs were given back.
+    pub released: usize,
+    /// How long the runs took, together.
+    pub ran: Duration,
+}
+
+enum Request {
+    Claim {
+        claims: Vec<Claimable>,
+        sink: Arc<dyn Sink>,
+    },
+    Begin {
+        key: String,
+        reply: Sender<bool>,
+    },
+    Finish {
+        finish: Finish,
+        ran: Duration,
+    },
+    /// The run of a message that another worker has now.
+    Drop {
+        key: String,
+    },
+    Release {
+        keys: Vec<String>,
+    },
+}
+
+/// The way to the ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    requests: Sender<Request>,
+    halted: Arc<AtomicBool>,
+}
+
+/// The ledger's thread.
+pub struct LedgerThread {
+    thread: JoinHandle<()>,
+}
+
+/// What the ledger needs to know of its service.
+pub struct LedgerSetup {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Who claims.
+    pub owner: WorkerId,
+    /// Where this process's pid means something.
+    pub namespace: String,
+}
+
+/// Starts the ledger. It ends when all its handles are dropped and all is written.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
+    let (requests, receiver) = bounded(MOST_WAITING);
+    let halted = Arc::new(AtomicBool::new(false));
+    let thread = spawn(setup, receiver, Arc::clone(&halted))?;
+    Ok((Ledger { requests, halted }, LedgerThread { thread }))
+}
+
+fn spawn(
+    setup: LedgerSetup,
+    requests: Receiver<Request>,
+    halted: Arc<AtomicBool>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("ledger".to_owned())
+        .spawn(move || writer::Writer::new(setup, requests, halted).run())
+}
+
+impl Ledger {
+    /// Claims messages for `sink`.
+    pub fn claim(&self, claims: Vec<Claimable>, sink: Arc<dyn Sink>) {
+        self.request(Request::Claim { claims, sink });
+    }
+
+    /// Counts a suspect's run before it starts; whether the message is still ours to run.
+    #[must_use]
+    pub fn begin(&self, key: &str) -> bool {
+        let (reply, answer) = bounded(1);
+        self.request(Request::Begin {
+            key: key.to_owned(),
+            reply,
+        });
+        // No answer: the service is stopping hard.
+        answer.recv().unwrap_or(false)
+    }
+
+    /// Records the end of a run that took `ran`.
+    pub fn finish(&self, finish: Finish, ran: Duration) {
+        self.request(Request::Finish { finish, ran });
+    }
+
+    /// Lets go of a message that another worker has now.
+    pub fn let_go(&self, key: String) {
+        self.request(Request::Drop { key });
+    }
+
+    /// Gives back messages that were claimed and not started.
+    pub fn release(&self, keys: Vec<String>) {
+        self.request(Request::Release { keys });
+    }
+
+    /// Writes nothing more: what is not written by now is left for redelivery.
+    pub fn halt(&self) {
+        self.halted.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Ledger::halt`] was called.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
+    }
+
+    fn request(&self, request: Request) {
+        // The ledger outlives its handles unless it was halted, and then nothing is written.
+        if self.is_halted() || self.requests.send(request).is_err() {
+            log::debug!("the ledger is closed");
+        }
+    }
+}
+
+impl LedgerThread {
+    /// Waits until all is written.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            log::error!("the ledger panicked; what it had not written is run again");
+        }
+    }
+}

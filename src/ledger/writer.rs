@@ -1,0 +1,309 @@
+//! The ledger's thread: gather, write, tell.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::in_hand::{BySink, Holder, InHand};
+use super::{Claimable, Claimed, LedgerSetup, Request, Settlement, Sink, salvage};
+use crate::failpoint;
+use crate::outage::Outage;
+use crate::presence;
+use crate::retry::Backoff;
+use crate::store::{Batch, BatchResult, Claim, ClaimRequest, Finished, Session, StoreError};
+
+/// At most so many rows a batch: a longer statement gains nothing and locks longer.
+const MOST_ROWS: usize = 1000;
+
+/// A request that is under way, beside its row in the batch.
+struct Gathered {
+    batch: Batch,
+    rows: usize,
+    keys: HashSet<String>,
+    claims: Vec<(Claimable, Arc<dyn Sink>)>,
+    begins: Vec<Sender<bool>>,
+    ran: Vec<Duration>,
+    dropped: Vec<String>,
+    /// Deliveries that joined a run, by set.
+    joined: Vec<Arc<dyn Sink>>,
+}
+
+pub(super) struct Writer {
+    setup: LedgerSetup,
+    requests: Receiver<Request>,
+    halted: Arc<AtomicBool>,
+    session: Option<Box<dyn Session>>,
+    in_hand: InHand,
+    /// Second copies of what the batch before claimed.
+    deferred: Vec<(Claimable, Arc<dyn Sink>)>,
+    outage: Outage,
+}
+
+impl Writer {
+    pub(super) fn new(
+        setup: LedgerSetup,
+        requests: Receiver<Request>,
+        halted: Arc<AtomicBool>,
+    ) -> Self {
+        let outage = Outage::of(format!("the database {}", setup.store.describe()));
+        Self {
+            setup,
+            requests,
+            halted,
+            session: None,
+            in_hand: InHand::default(),
+            deferred: Vec::new(),
+            outage,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(gathered) = self.gather() {
+            failpoint::hit("ledger.before-commit");
+            let started = Instant::now();
+            let Some(result) = self.write(&gathered.batch) else {
+                return;
+            };
+            failpoint::hit("ledger.after-commit");
+            self.tell(gathered, result, started.elapsed());
+        }
+    }
+
+    /// Whatever has gathered; waits for a first request. `None` when there will be no more.
+    fn gather(&mut self) -> Option<Gathered> {
+        let mut gathered = Gathered::new();
+        for (claimable, sink) in std::mem::take(&mut self.deferred) {
+            self.add_claim(&mut gathered, claimable, sink);
+        }
+        if gathered.is_empty() {
+            let first = self.requests.recv().ok()?;
+            self.add(&mut gathered, first);
+        }
+        while gathered.rows < MOST_ROWS
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.add(&mut gathered, request);
+        }
+        Some(gathered)
+    }
+
+    fn add(&mut self, gathered: &mut Gathered, request: Request) {
+        match request {
+            Request::Claim { claims, sink } => {
+                for claimable in claims {
+                    self.add_claim(gathered, claimable, Arc::clone(&sink));
+                }
+            }
+            Request::Begin { key, reply } => {
+                gathered.rows += 1;
+                gathered.batch.begins.push(key);
+                gathered.begins.push(reply);
+            }
+            Request::Finish { finish, ran } => {
+                gathered.rows += 1;
+                gathered.batch.finishes.push(finish);
+                gathered.ran.push(ran);
+            }
+            Request::Drop { key } => gathered.dropped.push(key),
+            Request::Release { keys } => {
+                gathered.rows += keys.len();
+                gathered.batch.releases.extend(keys);
+            }
+        }
+    }
+
+    fn add_claim(&mut self, gathered: &mut Gathered, claimable: Claimable, sink: Arc<dyn Sink>) {
+        let holder = Holder {
+            sink,
+            receipt: claimable.delivery.receipt,
+        };
+        let joined = Arc::clone(&holder.sink);
+        let sink = match self.in_hand.join(&claimable.key, holder) {
+            Ok(()) => return gathered.joined.push(joined),
+            Err(holder) => holder.sink,
+        };
+        if !gathered.keys.insert(claimable.key.clone()) {
+            self.deferred.push((claimable, sink));
+            return;
+        }
+        gathered.rows += 1;
+        gathered.batch.claims.push(ClaimRequest {
+            key: claimable.key.clone(),
+            adopt: claimable.adopt.clone(),
+        });
+        gathered.claims.push((claimable, sink));
+    }
+
+    /// Writes the batch, for as long as it takes. `None` when the service stops hard meanwhile.
+    fn write(&mut self, batch: &Batch) -> Option<BatchResult> {
+        if batch.is_empty() {
+            return Some(BatchResult::default());
+        }
+        let mut backoff = Backoff::for_connections();
+        let mut refused_before = false;
+        loop {
+            if self.halted.load(Ordering::Acquire) {
+                return None;
+            }
+            match self.try_write(batch, refused_before) {
+                Ok(result) => {
+                    self.outage.is_over();
+                    return Some(result);
+                }
+                Err(StoreError::Conflict(reason)) => {
+                    log::debug!("the ledger met another transaction: {reason}");
+                    continue;
+                }
+                // Once more before it is taken apart: not every passing trouble has a name.
+                Err(StoreError::Refused(_)) if !refused_before => refused_before = true,
+                Err(error) => {
+                    self.outage.goes_on(&error);
+                    self.session = None;
+                }
+            }
+            std::thread::sleep(backoff.next_wait());
+        }
+    }
+
+    fn try_write(&mut self, batch: &Batch, piecewise: bool) -> Result<BatchResult, StoreError> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.setup.store.connect()?,
+        };
+        let session = self.session.insert(session);
+        let owner = self.setup.owner;
+        let mut result = if piecewise {
+            salvage::write(session.as_mut(), owner, batch)?
+        } else {
+            session.write(owner, batch)?
+        };
+        claim_from_the_dead(session.as_mut(), &self.setup, batch, &mut result)?;
+        Ok(result)
+    }
+
+    fn tell(&mut self, gathered: Gathered, result: BatchResult, commit: Duration) {
+        let mut settlements = BySink::default();
+        let finishes = gathered.batch.finishes.iter().zip(&result.finished);
+        for ((finish, finished), ran) in finishes.zip(&gathered.ran) {
+            report(&finish.key, *finished);
+            self.settle(&finish.key, &mut settlements, *ran);
+        }
+        for key in &gathered.dropped {
+            self.settle(key, &mut settlements, Duration::ZERO);
+        }
+        for key in &gathered.batch.releases {
+            for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
+                let settlement = settlements.of(&holder.sink);
+                settlement.give_back.push(holder.receipt);
+                settlement.released += usize::from(nth == 0);
+            }
+        }
+        for (sink, settlement) in settlements.into_iter() {
+            sink.settle(settlement);
+        }
+        for (reply, begun) in gathered.begins.iter().zip(result.begun) {
+            if reply.send(begun).is_err() {
+                log::debug!("a consumer went away before its run was counted");
+            }
+        }
+        self.tell_claims(gathered.claims, result.claims, &gathered.joined, commit);
+    }
+
+    /// All deliveries of the message are done with; the first one's set has run it.
+    fn settle(&mut self, key: &str, settlements: &mut BySink<Settlement>, ran: Duration) {
+        for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
+            let settlement = settlements.of(&holder.sink);
+            settlement.accept.push(holder.receipt);
+            if nth == 0 {
+                settlement.finished += 1;
+                settlement.ran += ran;
+            }
+        }
+    }
+
+    fn tell_claims(
+        &mut self,
+        claims: Vec<(Claimable, Arc<dyn Sink>)>,
+        verdicts: Vec<Claim>,
+        joined: &[Arc<dyn Sink>],
+        commit: Duration,
+    ) {
+        let mut claimed = BySink::<Claimed>::default();
+        for sink in joined {
+            claimed.of(sink).joined += 1;
+        }
+        for ((claimable, sink), verdict) in claims.into_iter().zip(verdicts) {
+            if matches!(verdict, Claim::Ours { .. }) {
+                let holder = Holder {
+                    sink: Arc::clone(&sink),
+                    receipt: claimable.delivery.receipt,
+                };
+                self.in_hand.take_up(claimable.key.clone(), holder);
+            }
+            claimed.of(&sink).verdicts.push((claimable, verdict));
+        }
+        for (sink, claimed) in claimed.into_iter() {
+            sink.claimed(claimed, commit);
+        }
+    }
+}
+
+impl Gathered {
+    fn new() -> Self {
+        Self {
+            batch: Batch::default(),
+            rows: 0,
+            keys: HashSet::new(),
+            claims: Vec::new(),
+            begins: Vec::new(),
+            ran: Vec::new(),
+            dropped: Vec::new(),
+            joined: Vec::new(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows == 0 && self.dropped.is_empty() && self.joined.is_empty()
+    }
+}
+
+/// A message that a worker of this host had when it vanished is ours at once: it need not wait for
+/// the heartbeat to grow old.
+fn claim_from_the_dead(
+    session: &mut dyn Session,
+    setup: &LedgerSetup,
+    batch: &Batch,
+    result: &mut BatchResult,
+) -> Result<(), StoreError> {
+    let owned: Vec<usize> = (0..result.claims.len())
+        .filter(|index| matches!(result.claims[*index], Claim::Owned(_)))
+        .collect();
+    if owned.is_empty() || presence::bury_the_dead(session, &setup.namespace)? == 0 {
+        return Ok(());
+    }
+    let again = Batch {
+        claims: owned.iter().map(|index| batch.claims[*index].clone()).collect(),
+        ..Batch::default()
+    };
+    let verdicts = session.write(setup.owner, &again)?.claims;
+    for (index, verdict) in owned.into_iter().zip(verdicts) {
+        result.claims[index] = verdict;
+    }
+    Ok(())
+}
+
+/// Says what is odd about an end that was not written as usual.
+fn report(key: &str, finished: Finished) {
+    match finished {
+        Finished::Written => {}
+        Finished::Already => log::info!("message {key} was finished already"),
+        Finished::Taken => log::warn!(
+            "message {key} was taken over by another worker while its task ran here; that worker's \
+             end counts"
+        ),
+        Finished::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
+    }
+}

@@ -1,0 +1,111 @@
+//! Who is alive: this process, as other services know it, and the workers of this host.
+
+use std::fs;
+use std::io;
+
+use rustix::process::getpid;
+
+use crate::store::{Session, StoreError, WorkerId, WorkerProcess};
+
+/// What this process says of itself.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn this_process() -> io::Result<WorkerProcess> {
+    let pid = getpid().as_raw_nonzero().get();
+    let process_start = process_start(pid)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(WorkerProcess {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        namespace: namespace()?,
+        pid,
+        process_start,
+    })
+}
+
+/// Where a pid means something: the boot of this machine, and the process namespace, since two
+/// containers may well share a host name.
+fn namespace() -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let namespace = fs::read_link("/proc/self/ns/pid")?;
+    Ok(format!("{} {}", boot.trim(), namespace.display()))
+}
+
+/// When the process began, in clock ticks since boot (proc(5): field 22 of `stat`); `None` when it
+/// is gone, or dead and not yet reaped.
+fn process_start(pid: i32) -> io::Result<Option<i64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The process ended while it was read.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    // The command's name, in brackets, may hold anything; what follows it does not.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let mut fields = after_name.split_whitespace();
+    let state = fields.next().unwrap_or_default();
+    if matches!(state, "Z" | "X" | "x") {
+        return Ok(None);
+    }
+    let start = fields.nth(18).and_then(|field| field.parse().ok());
+    start.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether the process can be seen to be gone. When in doubt, it is not.
+fn is_gone(process: &WorkerProcess) -> bool {
+    matches!(process_start(process.pid), Ok(start) if start != Some(process.process_start))
+}
+
+/// Removes the workers of this host whose process is gone, without waiting for their heartbeat to
+/// grow old. Returns how many.
+///
+/// # Errors
+/// When the database is away.
+pub fn bury_the_dead(session: &mut dyn Session, namespace: &str) -> Result<usize, StoreError> {
+    let dead: Vec<(WorkerId, WorkerProcess)> = session
+        .workers_in(namespace)?
+        .into_iter()
+        .filter(|(_, process)| is_gone(process))
+        .collect();
+    for (id, process) in &dead {
+        log::warn!(
+            "worker {} (pid {} on {}) is gone without saying so: its messages are taken over",
+            id.0,
+            process.pid,
+            process.host
+        );
+    }
+    let ids: Vec<WorkerId> = dead.iter().map(|(id, _)| *id).collect();
+    if !ids.is_empty() {
+        session.deregister(&ids)?;
+    }
+    Ok(ids.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_there_and_its_pid_used_by_another_is_not_it() {
+        let this = this_process().unwrap();
+        assert!(!is_gone(&this));
+        let earlier = WorkerProcess {
+            process_start: this.process_start - 1,
+            ..this
+        };
+        assert!(is_gone(&earlier));
+    }
+
+    #[test]
+    fn a_process_that_is_dead_and_not_reaped_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while process_start(pid).unwrap().is_some() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+    }
+}

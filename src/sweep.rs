@@ -1,0 +1,156 @@
+//! The sweep: what a death has left undone is taken up, by any service.
+//!
+//! PENDING messages that are due are published; IN_PROGRESS ones of dead workers become PENDING. A
+//! PUBLISHED message is never published again for its age: a long backlog is no fault.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::failpoint;
+use crate::message::Message;
+use crate::outage::Outage;
+use crate::publish::Door;
+use crate::retry::Backoff;
+use crate::stop::{StopFlag, Thread};
+use crate::store::{Session, Store, StoreError, UndecodableRow};
+
+/// How often the sweep looks, when there is nothing to do.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// So many messages a step: few enough for the lease of the store.
+const BATCH: usize = 500;
+
+/// Starts the sweep's thread.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn start(store: Arc<dyn Store>, config: Arc<Config>) -> std::io::Result<Thread> {
+    Thread::start("sweep", move |stop| Sweep::new(store, config).run(stop))
+}
+
+/// One sweep over everything that is due.
+pub struct Sweep {
+    store: Arc<dyn Store>,
+    session: Option<Box<dyn Session>>,
+    door: Door,
+    database: Outage,
+    broker: Outage,
+}
+
+/// What a step of the sweep has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// There may be more.
+    More,
+    /// Nothing is left to do.
+    Done,
+    /// A server is away.
+    Away,
+}
+
+impl Sweep {
+    /// A sweep that is not connected yet.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, config: Arc<Config>) -> Self {
+        Self {
+            database: Outage::of("the sweep's database".to_owned()),
+            broker: Outage::of("the sweep's broker".to_owned()),
+            door: Door::new(config),
+            store,
+            session: None,
+        }
+    }
+
+    fn run(&mut self, stop: &StopFlag) {
+        let mut backoff = Backoff::for_connections();
+        loop {
+            let wait = match self.step() {
+                Step::More => Duration::ZERO,
+                Step::Done => {
+                    backoff.reset();
+                    INTERVAL
+                }
+                Step::Away => backoff.next_wait(),
+            };
+            if stop.wait(wait) {
+                return;
+            }
+        }
+    }
+
+    /// Sweeps until nothing is due, or a server is away.
+    pub fn run_once(&mut self) {
+        while self.step() == Step::More {}
+    }
+
+    fn step(&mut self) -> Step {
+        match self.try_step() {
+            Ok(step) => {
+                self.database.is_over();
+                step
+            }
+            Err(StoreError::Conflict(_)) => Step::More,
+            Err(error) => {
+                self.database.goes_on(&error);
+                self.session = None;
+                Step::Away
+            }
+        }
+    }
+
+    fn try_step(&mut self) -> Result<Step, StoreError> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.store.connect()?,
+        };
+        let session = self.session.insert(session).as_mut();
+        let recovered = session.recover(BATCH)?;
+        if recovered > 0 {
+            log::warn!("{recovered} messages of workers that vanished are published again");
+        }
+        failpoint::hit("sweep.recovered");
+        let (due, undecodable) = sorted(session.take_due(BATCH)?);
+        failpoint::hit("sweep.taken");
+        if !undecodable.is_empty() {
+            log_failures(&undecodable);
+            session.fail_pending(&undecodable)?;
+        }
+        if due.is_empty() {
+            return Ok(if recovered == BATCH { Step::More } else { Step::Done });
+        }
+        let flushed = self.door.flush(session, &due)?;
+        log::debug!("the sweep published {} messages", flushed.published);
+        log_failures(&flushed.failed);
+        match flushed.waiting {
+            None => {
+                self.broker.is_over();
+                Ok(Step::More)
+            }
+            Some(error) => {
+                self.broker.goes_on(&error);
+                Ok(Step::Away)
+            }
+        }
+    }
+}
+
+fn sorted(
+    taken: Vec<Result<Message, UndecodableRow>>,
+) -> (Vec<Message>, Vec<(String, String)>) {
+    let mut due = Vec::with_capacity(taken.len());
+    let mut undecodable = Vec::new();
+    for row in taken {
+        match row {
+            Ok(message) => due.push(message),
+            Err(row) => undecodable.push((row.key, row.reason)),
+        }
+    }
+    (due, undecodable)
+}
+
+fn log_failures(failures: &[(String, String)]) {
+    for (key, reason) in failures {
+        log::error!("message {key} can't be published: {reason}");
+    }
+}
