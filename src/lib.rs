@@ -1,6 +1,8 @@
 //! map
 
+mod actors;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod execution;
 mod failpoint;
@@ -13,6 +15,7 @@ mod outage;
 mod presence;
 pub mod publish;
 pub mod retry;
+pub mod service;
 pub mod state;
 mod stop;
 pub mod store;

@@ -20,7 +20,10 @@ impl Outage {
     /// It did not answer as it should.
     pub fn goes_on(&mut self, error: &dyn fmt::Display) {
         if self.since.is_none() {
-            log::error!("{} is away: {error}; trying again until it is back", self.what);
+            log::error!(
+                "{} is away: {error}; trying again until it is back",
+                self.what
+            );
             self.since = Some(Instant::now());
         } else {
             log::debug!("{} is still away: {error}", self.what);

@@ -15,7 +15,10 @@ pub fn this_process() -> io::Result<WorkerProcess> {
     let pid = getpid().as_raw_nonzero().get();
     let process_start = process_start(pid)?.ok_or(io::ErrorKind::NotFound)?;
     Ok(WorkerProcess {
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         namespace: namespace()?,
         pid,
         process_start,
@@ -50,7 +53,9 @@ fn process_start(pid: i32) -> io::Result<Option<i64>> {
         return Ok(None);
     }
     let start = fields.nth(18).and_then(|field| field.parse().ok());
-    start.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    start
+        .map(Some)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Whether the process can be seen to be gone. When in doubt, it is not.

@@ -117,7 +117,11 @@ impl Sweep {
             session.fail_pending(&undecodable)?;
         }
         if due.is_empty() {
-            return Ok(if recovered == BATCH { Step::More } else { Step::Done });
+            return Ok(if recovered == BATCH {
+                Step::More
+            } else {
+                Step::Done
+            });
         }
         let flushed = self.door.flush(session, &due)?;
         log::debug!("the sweep published {} messages", flushed.published);
@@ -135,9 +139,7 @@ impl Sweep {
     }
 }
 
-fn sorted(
-    taken: Vec<Result<Message, UndecodableRow>>,
-) -> (Vec<Message>, Vec<(String, String)>) {
+fn sorted(taken: Vec<Result<Message, UndecodableRow>>) -> (Vec<Message>, Vec<(String, String)>) {
     let mut due = Vec::with_capacity(taken.len());
     let mut undecodable = Vec::new();
     for row in taken {

@@ -43,7 +43,9 @@ fn completed(context: &TaskContext, output: &Value) -> Finish {
         "Task {} completed successfully with response {shown}",
         context.task
     );
-    context.log.append_last(Level::Info, &format_args!("{line}"));
+    context
+        .log
+        .append_last(Level::Info, &format_args!("{line}"));
     log::info!("{} ({})", one_line(&line), context.uuid);
     Finish {
         key: context.uuid.clone(),
@@ -58,7 +60,9 @@ fn completed(context: &TaskContext, output: &Value) -> Finish {
 
 fn failed(context: &TaskContext, error: TaskError) -> Finish {
     let line = format!("Task {} failed: {}", context.task, error.exception);
-    context.log.append_last(Level::Error, &format_args!("{line}"));
+    context
+        .log
+        .append_last(Level::Error, &format_args!("{line}"));
     log::error!("{} ({})", one_line(&line), context.uuid);
     Finish {
         key: context.uuid.clone(),

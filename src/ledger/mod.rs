@@ -14,13 +14,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::broker::{Delivery, Receipt};
 use crate::store::{Claim, Finish, NewRow, Store, WorkerId};
-
-/// So many requests may wait for the ledger; who brings more waits.
-const MOST_WAITING: usize = 4096;
 
 /// A delivery that is to be claimed.
 #[derive(Debug)]
@@ -115,7 +112,9 @@ pub struct LedgerSetup {
 /// # Errors
 /// When the system has no thread left.
 pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
-    let (requests, receiver) = bounded(MOST_WAITING);
+    // Bounded by the prefetch of the queues: every request is about a delivery that is not settled.
+    // A bound of its own would have actors wait for the database.
+    let (requests, receiver) = unbounded();
     let halted = Arc::new(AtomicBool::new(false));
     let thread = spawn(setup, receiver, Arc::clone(&halted))?;
     Ok((Ledger { requests, halted }, LedgerThread { thread }))

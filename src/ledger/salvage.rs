@@ -40,10 +40,30 @@ fn split(batch: &Batch) -> (Batch, Batch) {
     let mut left = size(batch) / 2;
     let mut first = Batch::default();
     let mut second = Batch::default();
-    share(&batch.finishes, &mut left, &mut first.finishes, &mut second.finishes);
-    share(&batch.releases, &mut left, &mut first.releases, &mut second.releases);
-    share(&batch.begins, &mut left, &mut first.begins, &mut second.begins);
-    share(&batch.claims, &mut left, &mut first.claims, &mut second.claims);
+    share(
+        &batch.finishes,
+        &mut left,
+        &mut first.finishes,
+        &mut second.finishes,
+    );
+    share(
+        &batch.releases,
+        &mut left,
+        &mut first.releases,
+        &mut second.releases,
+    );
+    share(
+        &batch.begins,
+        &mut left,
+        &mut first.begins,
+        &mut second.begins,
+    );
+    share(
+        &batch.claims,
+        &mut left,
+        &mut first.claims,
+        &mut second.claims,
+    );
     (first, second)
 }
 
@@ -92,6 +112,9 @@ mod tests {
         assert_eq!(first.releases, ["a"]);
         assert_eq!(first.begins, ["b"]);
         let (first, second) = split(&second);
-        assert_eq!((first.claims.len(), second.claims[0].key.as_str()), (1, "d"));
+        assert_eq!(
+            (first.claims.len(), second.claims[0].key.as_str()),
+            (1, "d")
+        );
     }
 }

@@ -285,7 +285,10 @@ fn claim_from_the_dead(
         return Ok(());
     }
     let again = Batch {
-        claims: owned.iter().map(|index| batch.claims[*index].clone()).collect(),
+        claims: owned
+            .iter()
+            .map(|index| batch.claims[*index].clone())
+            .collect(),
         ..Batch::default()
     };
     let verdicts = session.write(setup.owner, &again)?.claims;

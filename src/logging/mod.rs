@@ -71,7 +71,14 @@ pub fn start(level: LogLevel, file: Option<LogFile>) {
 fn sink(level: LogLevel, target: env_logger::Target) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level.filter()).target(target);
-    for library in ["amiquip", "mio", "mio_extras", "actix", "actix_rt", "diesel"] {
+    for library in [
+        "amiquip",
+        "mio",
+        "mio_extras",
+        "actix",
+        "actix_rt",
+        "diesel",
+    ] {
         builder.filter_module(library, LIBRARIES.min(level.filter()));
     }
     builder

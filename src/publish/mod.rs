@@ -102,7 +102,10 @@ impl Door {
             Ok(fates) => (fates, None),
             Err(Trouble::Broker(error)) => {
                 self.publishers.remove(url);
-                (messages.iter().map(|_| Fate::Waiting).collect(), Some(error))
+                (
+                    messages.iter().map(|_| Fate::Waiting).collect(),
+                    Some(error),
+                )
             }
             Err(Trouble::Message(reason)) => {
                 self.publishers.remove(url);
@@ -130,7 +133,11 @@ impl Door {
         (fates, error)
     }
 
-    fn try_publish(&mut self, url: &BrokerUrl, messages: &[&Message]) -> Result<Vec<Fate>, Trouble> {
+    fn try_publish(
+        &mut self,
+        url: &BrokerUrl,
+        messages: &[&Message],
+    ) -> Result<Vec<Fate>, Trouble> {
         let config = Arc::clone(&self.config);
         let publisher = self.publisher(url)?;
         let mut confirmations = publisher.publish(messages)?;

@@ -185,6 +185,12 @@ pub trait Session: Send {
     /// When the database is away.
     fn is_migrated(&mut self) -> Result<bool, StoreError>;
 
+    /// How many schedules are active.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn active_schedules(&mut self) -> Result<i64, StoreError>;
+
     /// Inserts PENDING messages, all or none; their publishing is the caller's for
     /// [`PUBLISH_LEASE`].
     ///
@@ -248,7 +254,8 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// When the database is away.
-    fn workers_in(&mut self, namespace: &str) -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError>;
+    fn workers_in(&mut self, namespace: &str)
+    -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError>;
 
     /// Removes workers that have ended; what they had claimed is the sweep's from now on.
     ///

@@ -32,8 +32,9 @@ pub(crate) fn run(
     context: &TaskContext,
     arguments: &Arguments,
 ) -> TaskResult {
-    let mut child = spawn(command)
-        .map_err(|error| TaskError::new(format!("{:?} can't be started: {error}", command.command)))?;
+    let mut child = spawn(command).map_err(|error| {
+        TaskError::new(format!("{:?} can't be started: {error}", command.command))
+    })?;
     let group = Pid::from_child(&child);
     let ran = guard
         .add(group)
@@ -96,7 +97,10 @@ fn converse(
         let input = thread::Builder::new().spawn_scoped(scope, || feed(stdin, &message))?;
         // The group is ended before the command is reaped: until then its number is its own. And
         // before its pipes are read to their end: what runs in the background holds them open.
-        waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        waitid(
+            WaitId::Pid(group),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        )?;
         end_group(group);
         let panicked = |_| io::Error::other("a reader of the command's output panicked");
         input.join().map_err(panicked)?;

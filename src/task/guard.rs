@@ -100,7 +100,11 @@ fn watch(pipe: RawFd) -> ! {
     let mut change = [0_u8; 4];
     while detached.is_ok() && pipe.read_exact(&mut change).is_ok() {
         let change = i32::from_ne_bytes(change);
-        let (from, to) = if change > 0 { (0, change) } else { (-change, 0) };
+        let (from, to) = if change > 0 {
+            (0, change)
+        } else {
+            (-change, 0)
+        };
         if let Some(slot) = groups.iter_mut().find(|slot| **slot == from) {
             *slot = to;
         }
@@ -117,7 +121,10 @@ fn watch(pipe: RawFd) -> ! {
 /// the broker.
 fn close_all_but(keep: RawFd) {
     let keep = u32::try_from(keep).unwrap_or(u32::MAX);
-    for (first, last) in [(0, keep.saturating_sub(1)), (keep.saturating_add(1), u32::MAX)] {
+    for (first, last) in [
+        (0, keep.saturating_sub(1)),
+        (keep.saturating_add(1), u32::MAX),
+    ] {
         // SAFETY: nothing in this process uses any other descriptor.
         unsafe { libc::close_range(first, last, 0) };
     }

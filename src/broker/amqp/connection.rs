@@ -34,7 +34,11 @@ impl Link {
         let mut connection = connect(url)?;
         let opened = connection
             .listen_for_connection_blocked()
-            .and_then(|blocked| connection.open_channel(None).map(|channel| (channel, blocked)));
+            .and_then(|blocked| {
+                connection
+                    .open_channel(None)
+                    .map(|channel| (channel, blocked))
+            });
         match opened {
             Ok((channel, blocked)) => Ok(Self {
                 connection,

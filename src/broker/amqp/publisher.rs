@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use amiquip::{
-    AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification,
-    FieldTable, Publish, Return,
+    AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification, FieldTable,
+    Publish, Return,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -75,7 +75,11 @@ impl AmqpPublisher {
         Ok(window.outcomes.into_iter().flatten().collect())
     }
 
-    fn await_confirms(&self, messages: &[&Message], window: &mut Window) -> Result<(), BrokerError> {
+    fn await_confirms(
+        &self,
+        messages: &[&Message],
+        window: &mut Window,
+    ) -> Result<(), BrokerError> {
         let mut deadline = Instant::now() + CONFIRM_TIMEOUT;
         while window.confirmed < window.sent.len() {
             match self.confirms.recv_deadline(deadline) {
@@ -116,9 +120,9 @@ impl AmqpPublisher {
 
     fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
         match self.link.blocked.try_iter().last() {
-            Some(ConnectionBlockedNotification::Blocked(reason)) => Err(BrokerError::Away(format!(
-                "the broker accepts no messages for now: {reason}"
-            ))),
+            Some(ConnectionBlockedNotification::Blocked(reason)) => Err(BrokerError::Away(
+                format!("the broker accepts no messages for now: {reason}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -137,7 +141,8 @@ impl Publisher for AmqpPublisher {
         topology::declare(&self.link.channel, queue)
             .map(drop)
             .map_err(|error| {
-                topology::refusal(queue, &error).map_or_else(|| sorted(&error), BrokerError::Refused)
+                topology::refusal(queue, &error)
+                    .map_or_else(|| sorted(&error), BrokerError::Refused)
             })
     }
 
@@ -171,10 +176,7 @@ impl Window {
     fn take(&mut self, confirm: Confirm) {
         let (payload, outcome) = match confirm {
             Confirm::Ack(payload) => (payload, Confirmation::Confirmed),
-            Confirm::Nack(payload) => (
-                payload,
-                Confirmation::Busy,
-            ),
+            Confirm::Nack(payload) => (payload, Confirmation::Busy),
         };
         let ConfirmPayload {
             delivery_tag,
@@ -249,7 +251,6 @@ fn version(properties: &FieldTable) -> String {
     };
     format!("{} {}", text("product"), text("version"))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -40,8 +40,10 @@ pub(super) fn consume(
     });
     match served {
         Ok(()) => link.close(),
-        Err(error) => Err(topology::refusal(queue, &error)
-            .map_or_else(|| link.fail(error), BrokerError::Refused)),
+        Err(error) => {
+            Err(topology::refusal(queue, &error)
+                .map_or_else(|| link.fail(error), BrokerError::Refused))
+        }
     }
 }
 

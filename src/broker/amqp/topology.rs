@@ -75,11 +75,14 @@ fn table(arguments: &BTreeMap<String, ArgumentValue>) -> FieldTable {
 fn value(argument: &ArgumentValue) -> AmqpValue {
     match argument {
         ArgumentValue::Bool(value) => AmqpValue::Boolean(*value),
-        ArgumentValue::Integer(value) => i32::try_from(*value)
-            .map_or(AmqpValue::LongLongInt(*value), AmqpValue::LongInt),
+        ArgumentValue::Integer(value) => {
+            i32::try_from(*value).map_or(AmqpValue::LongLongInt(*value), AmqpValue::LongInt)
+        }
         ArgumentValue::Float(value) => AmqpValue::Double(*value),
         ArgumentValue::String(value) => AmqpValue::LongString(value.clone()),
-        ArgumentValue::List(values) => AmqpValue::FieldArray(values.iter().map(self::value).collect()),
+        ArgumentValue::List(values) => {
+            AmqpValue::FieldArray(values.iter().map(self::value).collect())
+        }
         ArgumentValue::Table(values) => AmqpValue::FieldTable(table(values)),
     }
 }

@@ -155,7 +155,10 @@ fn claim(
         RowArrays::of(adopted).insert(connection, true)?;
     }
     // Sorted, so that two services that claim the same messages lock them in one order.
-    let mut wanted: Vec<&str> = requests.iter().map(|request| request.key.as_str()).collect();
+    let mut wanted: Vec<&str> = requests
+        .iter()
+        .map(|request| request.key.as_str())
+        .collect();
     wanted.sort_unstable();
     let sql = format!(
         "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = $2, \

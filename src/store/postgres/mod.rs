@@ -107,6 +107,16 @@ impl Session for PgSession {
         Ok(!pending)
     }
 
+    fn active_schedules(&mut self) -> Result<i64, StoreError> {
+        use super::schema::carrot_scheduledtask::dsl::{active, carrot_scheduledtask};
+        self.run(|connection| {
+            carrot_scheduledtask
+                .filter(active.eq(true))
+                .count()
+                .get_result(connection)
+        })
+    }
+
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
         self.run(|connection| publishing::record(connection, rows))
     }
@@ -146,7 +156,10 @@ impl Session for PgSession {
         self.run(|connection| workers::heartbeat(connection, id, process))
     }
 
-    fn workers_in(&mut self, namespace: &str) -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError> {
+    fn workers_in(
+        &mut self,
+        namespace: &str,
+    ) -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError> {
         self.run(|connection| workers::workers_in(connection, namespace))
     }
 

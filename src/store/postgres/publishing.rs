@@ -47,7 +47,10 @@ impl<'a> RowArrays<'a> {
     pub(super) fn insert(self, connection: &mut PgConnection, adopted: bool) -> QueryResult<usize> {
         let lease = PUBLISH_LEASE.as_secs();
         let (adopted_uuid, conflict) = if adopted {
-            ("key", "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING")
+            (
+                "key",
+                "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING",
+            )
         } else {
             ("NULL", "")
         };

@@ -34,7 +34,10 @@ impl OldRow {
     }
 }
 
-pub(super) fn requeue(connection: &mut PgConnection, which: &Requeue) -> QueryResult<Vec<Requeued>> {
+pub(super) fn requeue(
+    connection: &mut PgConnection,
+    which: &Requeue,
+) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
     let mut found = HashSet::new();
     let mut rows = Vec::new();
@@ -81,11 +84,11 @@ fn load(connection: &mut PgConnection, which: &Requeue) -> QueryResult<Vec<OldRo
         MessageRow::COLUMNS
     );
     match which {
-        Requeue::Keys(keys) => {
-            diesel::sql_query(format!("{select} WHERE uuid = ANY($1) ORDER BY id FOR UPDATE"))
-                .bind::<Array<Text>, _>(keys)
-                .load(connection)
-        }
+        Requeue::Keys(keys) => diesel::sql_query(format!(
+            "{select} WHERE uuid = ANY($1) ORDER BY id FOR UPDATE"
+        ))
+        .bind::<Array<Text>, _>(keys)
+        .load(connection),
         Requeue::Failed => diesel::sql_query(format!(
             "{select} WHERE status IN ({}) ORDER BY id FOR UPDATE",
             list([Status::Failed])

@@ -1,0 +1,153 @@
+//! A consumer: one thread that runs one task at a time.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use actix::prelude::*;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+
+use super::consumer_set::ConsumerSetActor;
+use crate::execution::{Executor, Job, Reactor};
+use crate::failpoint;
+use crate::ledger::Ledger;
+
+/// `<queue>-consumer-<n>`, which watches over its thread.
+pub(super) struct ConsumerActor {
+    set: Addr<ConsumerSetActor>,
+    worker: Option<Worker>,
+    /// Dropped to tell the thread to stop.
+    stop: Option<Sender<()>>,
+}
+
+/// What the thread needs.
+pub(super) struct Worker {
+    pub(super) name: String,
+    /// From 1.
+    pub(super) number: usize,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) executor: Arc<Executor>,
+    pub(super) ledger: Ledger,
+}
+
+/// Finish what is running and stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct StopConsumer;
+
+/// The consumer's thread has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ConsumerDown {
+    pub(super) number: usize,
+    /// `Some` if it died, with what it was running.
+    pub(super) death: Option<Death>,
+}
+
+pub(super) struct Death {
+    pub(super) job: Option<Job>,
+}
+
+impl ConsumerActor {
+    pub(super) const fn new(set: Addr<ConsumerSetActor>, worker: Worker) -> Self {
+        Self {
+            set,
+            worker: Some(worker),
+            stop: None,
+        }
+    }
+}
+
+impl Actor for ConsumerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
+        let (stop, stopped) = bounded(0);
+        self.stop = Some(stop);
+        let number = worker.number;
+        let this = context.address();
+        let spawned = thread::Builder::new()
+            .name(worker.name.clone())
+            .spawn(move || {
+                let death = worker.live(&stopped);
+                this.do_send(ConsumerDown { number, death });
+            });
+        if let Err(error) = spawned {
+            log::error!("no thread for a consumer: {error}");
+            let death = Some(Death { job: None });
+            context.notify(ConsumerDown { number, death });
+        }
+    }
+}
+
+impl Handler<StopConsumer> for ConsumerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopConsumer, _: &mut Context<Self>) {
+        self.stop = None;
+    }
+}
+
+impl Handler<ConsumerDown> for ConsumerActor {
+    type Result = ();
+
+    fn handle(&mut self, down: ConsumerDown, context: &mut Context<Self>) {
+        self.set.do_send(down);
+        context.stop();
+    }
+}
+
+impl Worker {
+    /// The thread's life; how it died, if it did.
+    fn live(&self, stopped: &Receiver<()>) -> Option<Death> {
+        let running = RefCell::new(None);
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            let mut reactor = Reactor::default();
+            while let Some(job) = self.next(stopped) {
+                *running.borrow_mut() = Some(job);
+                if let Some(job) = running.borrow().as_ref() {
+                    self.run(job, &mut reactor);
+                }
+                *running.borrow_mut() = None;
+            }
+        }));
+        lived.err().map(|payload| {
+            // Its drop may be what panicked.
+            std::mem::forget(payload);
+            Death {
+                job: running.take(),
+            }
+        })
+    }
+
+    fn next(&self, stopped: &Receiver<()>) -> Option<Job> {
+        if stopped.try_recv() == Err(TryRecvError::Disconnected) {
+            return None;
+        }
+        select! {
+            recv(self.jobs) -> job => job.ok(),
+            recv(stopped) -> _ => None,
+        }
+    }
+
+    fn run(&self, job: &Job, reactor: &mut Reactor) {
+        if self.executor.is_exhausted(job) {
+            let finish = self.executor.give_up(job);
+            return self.ledger.finish(finish, std::time::Duration::ZERO);
+        }
+        if job.suspect && !self.ledger.begin(&job.key) {
+            log::info!("message {} is no longer ours to run", job.key);
+            return self.ledger.let_go(job.key.clone());
+        }
+        failpoint::hit("consumer.before-run");
+        let started = Instant::now();
+        let finish = self.executor.execute(job, &self.name, reactor);
+        failpoint::hit("consumer.ran");
+        self.ledger.finish(finish, started.elapsed());
+    }
+}

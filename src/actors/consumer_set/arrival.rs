@@ -1,0 +1,123 @@
+//! A delivery before it is claimed: its key, and the row that it gets if it has none.
+
+use std::time::{Duration, Instant};
+
+use crate::broker::Delivery;
+use crate::execution::NO_ROW;
+use crate::ledger::Claimable;
+use crate::message::{Message, wire};
+use crate::names;
+use crate::store::NewRow;
+
+/// For so long django-carrot's row may come after its message: its transaction may not have
+/// committed.
+pub(super) const ROW_GRACE: Duration = Duration::from_secs(5);
+
+/// A delivery that waits to be claimed.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    key: String,
+    delivery: Delivery,
+    adopt: Adopt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adopt {
+    /// See first whether there is a row.
+    No,
+    /// There is none, and none is to be expected.
+    ToRun,
+    /// There is none, and there should be.
+    AsCancelled,
+}
+
+impl Arrival {
+    /// A delivery as it came.
+    pub(super) fn new(delivery: Delivery) -> Self {
+        match &delivery.message_id {
+            Some(id) => Self {
+                key: names::key_of(id),
+                delivery,
+                adopt: Adopt::No,
+            },
+            // No key: each delivery is a message of its own.
+            None => Self {
+                key: names::new_key(),
+                delivery,
+                adopt: Adopt::ToRun,
+            },
+        }
+    }
+
+    /// After a claim that found no row: what to do next, and after which wait.
+    pub(super) fn without_row(claimed: Claimable, first_missed: Instant) -> (Self, Duration) {
+        let Claimable { key, delivery, .. } = claimed;
+        let from_django = delivery.kind.as_deref() == Some(names::MESSAGE_TYPE);
+        let missed_for = first_missed.elapsed();
+        let (adopt, wait) = if !from_django {
+            (Adopt::ToRun, Duration::ZERO)
+        } else if missed_for >= ROW_GRACE {
+            (Adopt::AsCancelled, Duration::ZERO)
+        } else {
+            let wait =
+                (missed_for / 2).clamp(Duration::from_millis(20), Duration::from_millis(500));
+            (Adopt::No, wait.min(ROW_GRACE - missed_for))
+        };
+        let arrival = Self {
+            key,
+            delivery,
+            adopt,
+        };
+        (arrival, wait)
+    }
+
+    pub(super) const fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What the ledger is asked for.
+    pub(super) fn into_claimable(self, queue: &str) -> Claimable {
+        let adopt = match self.adopt {
+            Adopt::No => None,
+            Adopt::ToRun => Some(row(&self.key, &self.delivery, queue)),
+            Adopt::AsCancelled => {
+                log::warn!("message {}: {}", self.key, NO_ROW.1);
+                let row = row(&self.key, &self.delivery, queue);
+                Some(row.ended(NO_ROW.0, NO_ROW.1.to_owned()))
+            }
+        };
+        Claimable {
+            key: self.key,
+            delivery: self.delivery,
+            adopt,
+        }
+    }
+}
+
+/// The row of a message that has none. What can't be read is kept as it is.
+fn row(key: &str, delivery: &Delivery, queue: &str) -> NewRow {
+    let decoded = wire::decode(&delivery.body);
+    let unreadable = decoded.is_err();
+    let message = Message {
+        key: key.to_owned(),
+        exchange: delivery.exchange.clone(),
+        routing_key: delivery.routing_key.clone(),
+        priority: delivery.priority,
+        ..Message::new(
+            delivery.task.clone().unwrap_or_default(),
+            decoded.unwrap_or_default(),
+            queue,
+        )
+    };
+    let mut row = NewRow::pending(&message).published();
+    if unreadable {
+        let body = String::from_utf8_lossy(&delivery.body).into_owned();
+        row.content = Some(names::storable(body));
+        row.task_args = None;
+    }
+    row
+}

@@ -1,0 +1,379 @@
+//! One queue's set of consumers: claims what arrives, hands it to whoever is idle, settles what is
+//! over.
+
+mod arrival;
+mod pace;
+mod stopping;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use self::arrival::Arrival;
+use self::pace::Pace;
+use super::Tree;
+use super::consumer::{ConsumerActor, ConsumerDown, Worker};
+use super::subscription::{self, Subscribed};
+use super::supervisor::{SetIdle, SupervisorActor};
+use crate::broker::{Broker, BrokerError, Command, Event, Receipt};
+use crate::config::QueueConfig;
+use crate::execution::{Executor, Job};
+use crate::ledger::{Claimable, Claimed, Ledger, Settlement, Sink};
+use crate::names;
+use crate::retry::Backoff;
+use crate::store::Claim;
+
+pub(super) use self::stopping::StopSet;
+
+/// A consumer that has lived so long is well: the next death counts from one again.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// How long an idle queue is looked at again, by a set that runs until it is idle.
+const IDLE_CHECK: Duration = Duration::from_millis(50);
+
+/// The consumers of one queue.
+pub(super) struct ConsumerSetActor {
+    queue: QueueConfig,
+    name: Arc<str>,
+    broker: Arc<dyn Broker>,
+    supervisor: Addr<SupervisorActor>,
+    ledger: Ledger,
+    executor: Arc<Executor>,
+    sink: Option<Arc<dyn Sink>>,
+    /// To the subscription; dropped to close it.
+    commands: Option<Sender<Command>>,
+    /// To the consumers, whoever is idle.
+    jobs: Sender<Job>,
+    waiting_jobs: Receiver<Job>,
+    consumers: HashMap<usize, (Addr<ConsumerActor>, Instant)>,
+    backoff: Backoff,
+    /// Arrived and not claimed.
+    backlog: VecDeque<Arrival>,
+    /// Asked of the ledger and not answered.
+    claiming: usize,
+    /// Ours, and not recorded as finished or given back.
+    in_hand: usize,
+    /// Deliveries whose row was not there, by key, since when; they come back into the backlog.
+    missing: HashMap<String, Instant>,
+    pace: Pace,
+    stopping: bool,
+    until_idle: bool,
+    epoch: u64,
+}
+
+impl ConsumerSetActor {
+    pub(super) fn new(
+        tree: &Tree,
+        queue: QueueConfig,
+        broker: Arc<dyn Broker>,
+        supervisor: Addr<SupervisorActor>,
+    ) -> Self {
+        let (jobs, waiting_jobs) = unbounded();
+        Self {
+            name: queue.name.as_str().into(),
+            pace: Pace::new(queue.concurrency, usize::from(queue.prefetch())),
+            queue,
+            broker,
+            supervisor,
+            ledger: tree.ledger.clone(),
+            executor: Arc::clone(&tree.executor),
+            sink: None,
+            commands: None,
+            jobs,
+            waiting_jobs,
+            consumers: HashMap::new(),
+            backoff: Backoff::for_children(),
+            backlog: VecDeque::new(),
+            claiming: 0,
+            in_hand: 0,
+            missing: HashMap::new(),
+            stopping: false,
+            until_idle: tree.until_idle,
+            epoch: 0,
+        }
+    }
+
+    fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
+        let worker = Worker {
+            name: names::consumer(&self.queue.name, number),
+            number,
+            jobs: self.waiting_jobs.clone(),
+            executor: Arc::clone(&self.executor),
+            ledger: self.ledger.clone(),
+        };
+        let consumer = ConsumerActor::new(context.address(), worker).start();
+        self.consumers.insert(number, (consumer, Instant::now()));
+    }
+
+    /// Claims as much of the backlog as the pace allows.
+    fn pump(&mut self) {
+        let Some(sink) = self.sink.clone().filter(|_| !self.stopping) else {
+            return;
+        };
+        let room = self
+            .pace
+            .limit()
+            .saturating_sub(self.claiming + self.in_hand);
+        let count = room.min(self.backlog.len());
+        if count > 0 {
+            self.claiming += count;
+            let arrivals = self.backlog.drain(..count);
+            let claims = arrivals
+                .map(|arrival| arrival.into_claimable(&self.name))
+                .collect();
+            self.ledger.claim(claims, sink);
+        }
+    }
+
+    /// Hands a claimed message to the consumers; counted in the same breath.
+    fn dispatch(&mut self, claimable: Claimable, attempts: u32, suspect: bool) {
+        let job = Job {
+            key: claimable.key,
+            delivery: claimable.delivery,
+            queue: Arc::clone(&self.name),
+            attempts,
+            suspect,
+        };
+        self.in_hand += 1;
+        self.hand_out(job);
+    }
+
+    fn hand_out(&self, job: Job) {
+        if self.stopping {
+            self.ledger.release(vec![job.key]);
+        } else if self.jobs.send(job).is_err() {
+            log::error!("queue {}: no consumer can be reached", self.name);
+        }
+    }
+
+    /// The row of a message is not there.
+    fn await_row(&mut self, claimable: Claimable, context: &mut Context<Self>) {
+        let key = claimable.key.clone();
+        let first_missed = *self.missing.entry(key).or_insert_with(Instant::now);
+        let (arrival, wait) = Arrival::without_row(claimable, first_missed);
+        if wait.is_zero() {
+            self.missing.remove(arrival.key());
+            self.backlog.push_front(arrival);
+            return;
+        }
+        context.run_later(wait, |set, _| set.look_again(arrival));
+    }
+
+    fn look_again(&mut self, arrival: Arrival) {
+        if self.stopping {
+            self.missing.remove(arrival.key());
+            self.tell(Vec::new(), vec![arrival.delivery().receipt]);
+            return self.close_if_done();
+        }
+        if arrival.delivery().receipt.epoch == self.epoch {
+            self.backlog.push_front(arrival);
+            self.pump();
+        } else {
+            // Its connection is gone: it will be delivered again.
+            self.missing.remove(arrival.key());
+        }
+    }
+
+    fn tell(&self, accept: Vec<Receipt>, give_back: Vec<Receipt>) {
+        if !(accept.is_empty() && give_back.is_empty()) {
+            self.command(Command::Settle { accept, give_back });
+        }
+    }
+
+    fn command(&self, command: Command) {
+        if let Some(commands) = &self.commands
+            && commands.send(command).is_err()
+        {
+            log::debug!("queue {}: the subscription is closed", self.name);
+        }
+    }
+
+    const fn is_idle(&self) -> bool {
+        self.claiming == 0 && self.in_hand == 0
+    }
+
+    /// A set that runs until it is idle asks the queue whether it is.
+    fn check_idle(&mut self) {
+        if self.until_idle && self.is_idle() && self.backlog.is_empty() && self.missing.is_empty() {
+            self.command(Command::Depth);
+        }
+    }
+
+    fn idle(&mut self, error: Option<String>) {
+        self.until_idle = false;
+        self.supervisor.do_send(SetIdle {
+            queue: self.name.to_string(),
+            error,
+        });
+    }
+
+    fn handle_event(&mut self, event: Event, context: &mut Context<Self>) {
+        match event {
+            Event::Opened { .. } => {
+                self.epoch += 1;
+                self.check_idle();
+            }
+            Event::Delivered(deliveries) => {
+                self.backlog
+                    .extend(deliveries.into_iter().map(Arrival::new));
+                self.pump();
+            }
+            Event::Depth(0) if self.is_idle() && self.backlog.is_empty() && self.until_idle => {
+                self.idle(None);
+            }
+            Event::Depth(_) => {
+                context.run_later(IDLE_CHECK, |set, _| set.check_idle());
+            }
+            Event::Cancelled => {}
+        }
+    }
+}
+
+impl Actor for ConsumerSetActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.sink = Some(Arc::new(SetSink(context.address())));
+        let (commands, receiver) = unbounded();
+        self.commands = Some(commands);
+        for number in 1..=self.queue.concurrency {
+            self.start_consumer(number, context);
+        }
+        let started = subscription::start(
+            self.queue.clone(),
+            Arc::clone(&self.broker),
+            receiver,
+            context.address(),
+        );
+        if let Err(error) = started {
+            log::error!("queue {}: no thread to consume it: {error}", self.name);
+            self.idle(Some(error.to_string()));
+        }
+    }
+}
+
+impl Handler<Subscribed> for ConsumerSetActor {
+    type Result = ();
+
+    fn handle(&mut self, subscribed: Subscribed, context: &mut Context<Self>) {
+        match subscribed {
+            Subscribed::Event(event) => self.handle_event(event, context),
+            Subscribed::Lost { epoch, error } => {
+                // What was not claimed comes again; what is in hand goes on.
+                self.epoch = epoch;
+                self.backlog.clear();
+                if self.until_idle {
+                    self.idle(Some(error.to_string()));
+                }
+                if let BrokerError::Unsupported(reason) = error {
+                    log::error!("queue {}: {reason}", self.name);
+                }
+            }
+            Subscribed::Closed => self.closed(context),
+        }
+    }
+}
+
+/// What the ledger answers.
+#[derive(Message)]
+#[rtype(result = "()")]
+enum Recorded {
+    Claims(Claimed, Duration),
+    Settlement(Settlement),
+}
+
+/// The ledger's way to the set.
+struct SetSink(Addr<ConsumerSetActor>);
+
+impl Sink for SetSink {
+    fn claimed(&self, claimed: Claimed, commit: Duration) {
+        self.0.do_send(Recorded::Claims(claimed, commit));
+    }
+
+    fn settle(&self, settlement: Settlement) {
+        self.0.do_send(Recorded::Settlement(settlement));
+    }
+}
+
+impl Handler<Recorded> for ConsumerSetActor {
+    type Result = ();
+
+    fn handle(&mut self, recorded: Recorded, context: &mut Context<Self>) {
+        match recorded {
+            Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit, context),
+            Recorded::Settlement(settlement) => self.take_settlement(settlement),
+        }
+        self.pump();
+        self.check_idle();
+        self.close_if_done();
+    }
+}
+
+impl ConsumerSetActor {
+    fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
+        self.pace.committed(commit);
+        self.claiming -= claimed.joined + claimed.verdicts.len();
+        let mut done = Vec::new();
+        for (claimable, claim) in claimed.verdicts {
+            if !matches!(claim, Claim::NoRow) {
+                self.missing.remove(&claimable.key);
+            }
+            match claim {
+                Claim::Ours { attempts, suspect } => self.dispatch(claimable, attempts, suspect),
+                Claim::Final(status) => {
+                    log::info!("message {} is {status} already", claimable.key);
+                    done.push(claimable.delivery.receipt);
+                }
+                Claim::Owned(worker) => {
+                    log::info!("message {} is with worker {}", claimable.key, worker.0);
+                    done.push(claimable.delivery.receipt);
+                }
+                Claim::NoRow => self.await_row(claimable, context),
+            }
+        }
+        self.tell(done, Vec::new());
+    }
+
+    fn take_settlement(&mut self, settlement: Settlement) {
+        self.in_hand -= settlement.finished + settlement.released;
+        self.pace.ran(settlement.finished, settlement.ran);
+        self.tell(settlement.accept, settlement.give_back);
+    }
+}
+
+impl Handler<ConsumerDown> for ConsumerSetActor {
+    type Result = ();
+
+    fn handle(&mut self, down: ConsumerDown, context: &mut Context<Self>) {
+        let lived = self
+            .consumers
+            .remove(&down.number)
+            .map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        if let Some(death) = down.death {
+            let name = names::consumer(&self.queue.name, down.number);
+            if lived > WELL_AFTER {
+                self.backoff.reset();
+            }
+            if let Some(job) = death.job {
+                log::error!("consumer {name} died while it ran message {}", job.key);
+                self.hand_out(Job {
+                    suspect: true,
+                    ..job
+                });
+            }
+            if !self.stopping {
+                let wait = self.backoff.next_wait();
+                log::error!("consumer {name} died; a new one starts in {wait:.1?}");
+                context.run_later(wait, move |set, context| {
+                    if !set.stopping {
+                        set.start_consumer(down.number, context);
+                    }
+                });
+            }
+        }
+        self.close_if_done();
+    }
+}

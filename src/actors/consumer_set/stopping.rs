@@ -1,0 +1,64 @@
+//! How a set stops: nothing more is taken, what is running finishes, everything else goes back, row
+//! first.
+
+use actix::prelude::*;
+
+use super::super::consumer::StopConsumer;
+use super::super::supervisor::SetStopped;
+use super::ConsumerSetActor;
+use crate::broker::{Command, Receipt};
+
+/// Take nothing more, finish what is running, give back the rest.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct StopSet;
+
+impl Handler<StopSet> for ConsumerSetActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopSet, _: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        self.command(Command::Cancel);
+        for (consumer, _) in self.consumers.values() {
+            consumer.do_send(StopConsumer);
+        }
+        let unclaimed: Vec<Receipt> = self
+            .backlog
+            .drain(..)
+            .map(|arrival| arrival.delivery().receipt)
+            .collect();
+        let unstarted: Vec<String> = self.waiting_jobs.try_iter().map(|job| job.key).collect();
+        let running = self.in_hand - unstarted.len();
+        log::info!(
+            "queue {}: waiting for {running} running tasks; {} messages go back",
+            self.name,
+            unclaimed.len() + unstarted.len()
+        );
+        self.tell(Vec::new(), unclaimed);
+        if !unstarted.is_empty() {
+            // Their rows first: a django-carrot consumer throws away what is not PUBLISHED.
+            self.ledger.release(unstarted);
+        }
+        self.close_if_done();
+    }
+}
+
+impl ConsumerSetActor {
+    /// Closes the subscription once nothing is left that it would have to settle.
+    pub(super) fn close_if_done(&mut self) {
+        if self.stopping && self.is_idle() && self.consumers.is_empty() {
+            self.commands = None;
+        }
+    }
+
+    /// The subscription has ended.
+    pub(super) fn closed(&mut self, context: &mut Context<Self>) {
+        self.supervisor.do_send(SetStopped {
+            queue: self.name.to_string(),
+        });
+        context.stop();
+    }
+}

@@ -1,0 +1,37 @@
+//! The tree: state and control. No actor blocks, and none touches diesel or amiquip; what blocks runs
+//! on threads that send to their actor.
+//!
+//! Stopping goes down as messages: the scheduler first, so that nothing new is published, then all
+//! sets at once, each of which tells all its consumers before it waits for any.
+
+mod consumer;
+mod consumer_set;
+mod scheduler;
+mod subscription;
+mod supervisor;
+
+pub use supervisor::{Outcome, Shutdown, SupervisorActor};
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::config::QueueConfig;
+use crate::execution::Executor;
+use crate::ledger::Ledger;
+
+/// What the tree needs of its service.
+#[derive(Clone)]
+pub struct Tree {
+    /// The queues to consume, each with its broker.
+    pub queues: Vec<(QueueConfig, Arc<dyn Broker>)>,
+    /// Whether the scheduler is started.
+    pub scheduler: bool,
+    /// Whether to stop once the queues are empty.
+    pub until_idle: bool,
+    /// The way to the ledger.
+    pub ledger: Ledger,
+    /// What runs jobs.
+    pub executor: Arc<Executor>,
+    /// Says a start-up line to the user.
+    pub announce: Arc<dyn Fn(&str) + Send + Sync>,
+}

@@ -1,0 +1,212 @@
+//! The root of the tree.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use crossbeam_channel::Sender;
+
+use super::Tree;
+use super::consumer_set::{ConsumerSetActor, StopSet};
+use super::scheduler::{SchedulerActor, SchedulerStopped, StopScheduler};
+
+/// How the tree ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that was running has finished.
+    Drained,
+    /// Tasks were left for redelivery.
+    Halted,
+    /// It was to run what is queued, and the broker would not let it.
+    Failed(String),
+}
+
+/// Stop.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub enum Shutdown {
+    /// In order; what is running finishes, within the grace if there is one.
+    Drain(Option<Duration>),
+    /// At once.
+    Halt,
+}
+
+/// A set has stopped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetStopped {
+    pub(super) queue: String,
+}
+
+/// A set that runs until it is idle is idle, or can't even begin.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetIdle {
+    pub(super) queue: String,
+    pub(super) error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    StoppingScheduler,
+    StoppingSets,
+    Over,
+}
+
+/// Owns the scheduler and a set of consumers for each queue.
+pub struct SupervisorActor {
+    tree: Tree,
+    scheduler: Option<Addr<SchedulerActor>>,
+    sets: Vec<(String, Addr<ConsumerSetActor>)>,
+    busy: Vec<String>,
+    phase: Phase,
+    failure: Option<String>,
+    outcome: Sender<Outcome>,
+}
+
+impl SupervisorActor {
+    /// The root of `tree`, which says on `outcome` how it ended.
+    #[must_use]
+    pub const fn new(tree: Tree, outcome: Sender<Outcome>) -> Self {
+        Self {
+            tree,
+            scheduler: None,
+            sets: Vec::new(),
+            busy: Vec::new(),
+            phase: Phase::Running,
+            failure: None,
+            outcome,
+        }
+    }
+
+    fn stop_scheduler(&mut self) {
+        self.phase = Phase::StoppingScheduler;
+        match &self.scheduler {
+            Some(scheduler) => scheduler.do_send(StopScheduler),
+            None => self.stop_sets(),
+        }
+    }
+
+    /// All are told before any is waited for.
+    fn stop_sets(&mut self) {
+        self.phase = Phase::StoppingSets;
+        for (queue, set) in &self.sets {
+            log::info!("the consumers of queue {queue} are told to stop");
+            set.do_send(StopSet);
+        }
+        self.end_if_all_stopped();
+    }
+
+    fn end_if_all_stopped(&mut self) {
+        if self.phase == Phase::StoppingSets && self.sets.is_empty() {
+            log::info!("all consumers have stopped");
+            let outcome = self
+                .failure
+                .take()
+                .map_or(Outcome::Drained, Outcome::Failed);
+            self.end(outcome);
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        self.phase = Phase::Over;
+        if self.outcome.send(outcome).is_err() {
+            log::debug!("nobody waits for the tree any more");
+        }
+        System::current().stop();
+    }
+
+    fn drain(&mut self, grace: Option<Duration>, context: &mut Context<Self>) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if let Some(grace) = grace {
+            context.run_later(grace, |supervisor, _| {
+                log::warn!("the grace time is over: what is still running is left for redelivery");
+                supervisor.halt();
+            });
+        }
+        self.stop_scheduler();
+    }
+
+    fn halt(&mut self) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        // In this order: an outcome that the kill brings about must not be written.
+        self.tree.ledger.halt();
+        self.tree.executor.kill_commands();
+        self.end(Outcome::Halted);
+    }
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if self.tree.scheduler {
+            self.scheduler = Some(SchedulerActor::new(context.address()).start());
+            (self.tree.announce)("Successfully started scheduler");
+        }
+        for (queue, broker) in std::mem::take(&mut self.tree.queues) {
+            let name = queue.name.clone();
+            let consumers = queue.concurrency;
+            let set = ConsumerSetActor::new(&self.tree, queue, broker, context.address());
+            self.sets.push((name.clone(), set.start()));
+            (self.tree.announce)(&format!(
+                "Successfully started {consumers} consumers for queue {name}"
+            ));
+            self.busy.push(name);
+        }
+        if self.tree.until_idle && self.sets.is_empty() {
+            self.drain(None, context);
+        }
+    }
+}
+
+impl Handler<Shutdown> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, shutdown: Shutdown, context: &mut Context<Self>) {
+        match shutdown {
+            Shutdown::Drain(grace) => self.drain(grace, context),
+            Shutdown::Halt => self.halt(),
+        }
+    }
+}
+
+impl Handler<SchedulerStopped> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SchedulerStopped, _: &mut Context<Self>) {
+        self.scheduler = None;
+        if self.phase == Phase::StoppingScheduler {
+            self.stop_sets();
+        }
+    }
+}
+
+impl Handler<SetStopped> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, stopped: SetStopped, _: &mut Context<Self>) {
+        log::info!("the consumers of queue {} have stopped", stopped.queue);
+        self.sets.retain(|(queue, _)| *queue != stopped.queue);
+        self.end_if_all_stopped();
+    }
+}
+
+impl Handler<SetIdle> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, idle: SetIdle, context: &mut Context<Self>) {
+        self.busy.retain(|queue| *queue != idle.queue);
+        self.failure = idle.error.or(self.failure.take());
+        if self.busy.is_empty() {
+            self.drain(None, context);
+        }
+    }
+}

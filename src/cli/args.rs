@@ -1,0 +1,129 @@
+//! What the user typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::logging::LogLevel;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done; a service: stopped in order
+   1  done in part; standard error says what was not
+  64  the command line is wrong
+  65  arguments of a task are not JSON
+  66  the current directory can't be read
+  69  the broker or the database is away or refuses us
+  70  the system refused something
+  73  the log file given with --logfile can't be written
+  74  standard output can't be written
+  75  stopped hard: running tasks were left for redelivery
+  78  the configuration is wrong, or the database is not migrated
+
+Configuration: --config FILE, else $CARROT_CONFIG, else ./carrot.toml, else /etc/carrot/carrot.toml.
+CARROT_DEFAULT_BROKER and CARROT_DATABASE_URL (or DATABASE_URL) override the file.";
+
+/// Background tasks on RabbitMQ, with every message's life in your SQL database. Without a command,
+/// runs the service in the foreground; Ctrl+C stops it in order, a second Ctrl+C at once.
+#[derive(Debug, Parser)]
+#[command(name = "carrot-actors", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = false)]
+pub(super) struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+/// The options of the service.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServiceArgs {
+    /// The log file [default: /var/log/carrot.log]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) logfile: Option<PathBuf>,
+    /// How much is logged
+    #[arg(long, value_enum, default_value_t = LogLevel::Debug, ignore_case = true)]
+    pub(super) loglevel: LogLevel,
+    /// Run no scheduled tasks; messages that were recorded are published all the same
+    #[arg(long)]
+    pub(super) no_scheduler: bool,
+    /// Run what is queued now, then exit
+    #[arg(long)]
+    pub(super) testmode: bool,
+}
+
+/// What to do instead of running the service.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Publish a message for a task and print its uuid
+    Send(SendArgs),
+    /// Make new messages of old ones, and delete those
+    Requeue(RequeueArgs),
+    /// Create the tables, or add what is missing to Django's
+    Migrate,
+    /// Check the configuration, the broker and the database
+    Check,
+}
+
+/// What to send.
+#[derive(Debug, clap::Args)]
+pub(super) struct SendArgs {
+    /// The task's name
+    pub(super) task: String,
+    /// Its positional arguments, as text
+    #[arg(value_name = "ARG", conflicts_with = "args")]
+    pub(super) texts: Vec<String>,
+    /// Its positional arguments, as a JSON array
+    #[arg(long, value_name = "JSON")]
+    pub(super) args: Option<String>,
+    /// Its named arguments, as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(super) kwargs: Option<String>,
+    /// The queue [default: the first of the configuration]
+    #[arg(long)]
+    pub(super) queue: Option<String>,
+    /// 0 to 255, higher first
+    #[arg(long, default_value_t = 0)]
+    pub(super) priority: u8,
+}
+
+/// What to requeue.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
+pub(super) struct RequeueArgs {
+    /// Messages that are over
+    #[arg(value_name = "UUID", group = "which")]
+    pub(super) uuids: Vec<String>,
+    /// All that FAILED
+    #[arg(long, group = "which")]
+    pub(super) failed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_service_need_no_command() {
+        let args = Args::try_parse_from(["carrot-actors", "--no-scheduler", "--loglevel", "info"]);
+        let args = args.unwrap();
+        assert!(args.service.no_scheduler && args.command.is_none());
+        assert_eq!(args.service.loglevel, LogLevel::Info);
+    }
+
+    #[test]
+    fn requeue_takes_uuids_or_failed_and_not_both() {
+        let parse =
+            |rest: &[&str]| Args::try_parse_from(["carrot-actors", "requeue"].iter().chain(rest));
+        assert!(parse(&["a", "b"]).is_ok() && parse(&["--failed"]).is_ok());
+        assert!(parse(&[]).is_err() && parse(&["a", "--failed"]).is_err());
+    }
+}

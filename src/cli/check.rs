@@ -1,0 +1,78 @@
+//! `carrot-actors check`: the configuration, each broker and the database, each with its verdict.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Exit, Failure, warn};
+use crate::broker;
+use crate::config::{BrokerUrl, Config};
+use crate::service;
+
+pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
+    let config = match config {
+        Ok(config) => config,
+        Err(failure) => {
+            tell("configuration", &Err(failure.error.to_string()));
+            return failure.exit;
+        }
+    };
+    let source = config.file.as_ref().map_or_else(
+        || "defaults and environment; there is no file".to_owned(),
+        |file| file.display().to_string(),
+    );
+    tell("configuration", &Ok(source));
+    let mut exit = Exit::Ok;
+    for url in brokers(&config) {
+        let verdict = check_broker(&url);
+        tell(&format!("broker {url}"), &verdict);
+        if verdict.is_err() {
+            exit = Exit::Unavailable;
+        }
+    }
+    match check_database(&config) {
+        Ok(version) => tell("database", &Ok(version)),
+        Err(failure) => {
+            tell("database", &Err(failure.error.to_string()));
+            exit = failure.exit;
+        }
+    }
+    exit
+}
+
+/// Every broker once, in a certain order.
+fn brokers(config: &Config) -> Vec<BrokerUrl> {
+    let mut seen = BTreeSet::new();
+    std::iter::once(&config.default_broker)
+        .filter(|_| config.queues.is_empty())
+        .chain(config.queues.iter().map(|queue| &queue.host))
+        .filter(|url| seen.insert(url.to_string()))
+        .cloned()
+        .collect()
+}
+
+fn check_broker(url: &BrokerUrl) -> Result<String, String> {
+    broker::open(url)
+        .and_then(|broker| broker.publisher())
+        .map(|publisher| publisher.version())
+        .map_err(|error| error.to_string())
+}
+
+fn check_database(config: &Config) -> Result<String, Failure> {
+    let store = service::store(config)?;
+    let mut session = store.connect()?;
+    let version = session.version()?;
+    if !session.is_migrated()? {
+        return Err(service::ServiceError::NotMigrated(store.describe()).into());
+    }
+    Ok(format!("{version} at {}", store.describe()))
+}
+
+fn tell(what: &str, verdict: &Result<String, String>) {
+    let line = match verdict {
+        Ok(detail) => format!("{what}: ok ({detail})"),
+        Err(fault) => format!("{what}: FAULTY: {fault}"),
+    };
+    if super::say(&line).is_err() {
+        warn(&line);
+    }
+}

@@ -1,0 +1,123 @@
+//! The command line.
+
+mod args;
+mod check;
+mod exit;
+mod requeue;
+mod run;
+mod send;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use self::args::{Args, Command};
+pub use self::exit::Exit;
+use crate::config::{Config, Environment};
+use crate::service;
+use crate::task::Registry;
+
+/// Why a command failed: its exit code, and the error for the user.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: Box<dyn Error>,
+}
+
+impl Failure {
+    fn new(exit: Exit, error: impl Into<Box<dyn Error>>) -> Self {
+        Self {
+            exit,
+            error: error.into(),
+        }
+    }
+}
+
+/// Runs the command line with these tasks registered: the whole of a service's `main`.
+#[must_use]
+pub fn main(registry: Registry) -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let asked_for = !error.use_stderr();
+            // Nobody is left to tell if the terminal is gone.
+            error.print().unwrap_or_default();
+            return ExitCode::from(if asked_for { Exit::Ok } else { Exit::Usage });
+        }
+    };
+    match dispatch(args, registry) {
+        Ok(exit) => ExitCode::from(exit),
+        Err(failure) => {
+            report(failure.error.as_ref());
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
+    let config = load(args.config.as_deref());
+    match args.command {
+        Some(Command::Check) => return Ok(check::check(config)),
+        None => return run::run(&args.service, config?, registry),
+        _ => {}
+    }
+    let config = config?;
+    match args.command {
+        Some(Command::Send(send)) => send::send(&send, config),
+        Some(Command::Requeue(which)) => requeue::requeue(&which, config),
+        Some(Command::Migrate) => migrate(&config),
+        Some(Command::Check) | None => Ok(Exit::Ok),
+    }
+}
+
+fn load(file: Option<&Path>) -> Result<Arc<Config>, Failure> {
+    let directory = std::env::current_dir().map_err(|error| {
+        Failure::new(
+            Exit::NoInput,
+            format!("the current directory is gone: {error}"),
+        )
+    })?;
+    Config::load(file, &Environment::from_process(), &directory)
+        .map(Arc::new)
+        .map_err(|error| Failure::new(Exit::Config, error))
+}
+
+fn migrate(config: &Config) -> Result<Exit, Failure> {
+    let store = service::store(config)?;
+    let steps = store.migrate()?;
+    if steps.is_empty() {
+        say(&format!("{} is up to date", store.describe()))?;
+    }
+    for step in steps {
+        say(&format!("migrated {step}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A line on standard output.
+fn say(line: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::new(Exit::Io, error))
+}
+
+/// The error and its causes on standard error.
+fn report(error: &dyn Error) {
+    let mut text = format!("carrot-actors: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Many errors quote their cause already.
+        if !text.ends_with(&error.to_string()) {
+            text.push_str(&format!(": {error}"));
+        }
+        cause = error.source();
+    }
+    warn(&text);
+}
+
+/// A line on standard error, if anybody still reads it.
+fn warn(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+}

@@ -1,0 +1,61 @@
+//! `carrot-actors requeue`.
+
+use std::sync::Arc;
+
+use super::args::RequeueArgs;
+use super::{Exit, Failure, say, warn};
+use crate::config::Config;
+use crate::message::Message;
+use crate::publish::Door;
+use crate::service;
+use crate::store::{Requeue, Requeued};
+
+pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, Failure> {
+    let which = if args.failed {
+        Requeue::Failed
+    } else {
+        Requeue::Keys(args.uuids.clone())
+    };
+    let store = service::store(&config)?;
+    let mut session = store.connect()?;
+    if !session.is_migrated()? {
+        return Err(service::ServiceError::NotMigrated(store.describe()).into());
+    }
+    let mut exit = Exit::Ok;
+    let mut messages: Vec<Message> = Vec::new();
+    for requeued in session.requeue(&which)? {
+        match requeued {
+            Requeued::As { old, new } => {
+                say(&format!("{old} -> {}", new.key))?;
+                messages.push(new);
+            }
+            refused => {
+                warn(&format!("carrot-actors: {}", why_not(refused)));
+                exit = Exit::Partly;
+            }
+        }
+    }
+    let flushed = Door::new(config).flush(session.as_mut(), &messages)?;
+    for (key, reason) in flushed.failed {
+        warn(&format!("carrot-actors: message {key} is FAILED: {reason}"));
+        exit = Exit::Partly;
+    }
+    if let Some(error) = flushed.waiting {
+        warn(&format!(
+            "carrot-actors: not all are published yet: {error}; a service publishes them as soon as the \
+             broker is back"
+        ));
+    }
+    Ok(exit)
+}
+
+fn why_not(requeued: Requeued) -> String {
+    match requeued {
+        Requeued::As { old, new } => format!("{old} is {} now", new.key),
+        Requeued::NotFinal { key, status } => {
+            format!("{key} is not requeued: it is {status}, and still to be run or running")
+        }
+        Requeued::Undecodable(row) => format!("{} is not requeued: {}", row.key, row.reason),
+        Requeued::Unknown(key) => format!("{key} is not requeued: there is no such message"),
+    }
+}

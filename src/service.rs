@@ -1,0 +1,278 @@
+//! The service: builds the seams, starts the tree, waits for a signal, drains.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use actix::prelude::*;
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use crate::actors::{Outcome, Shutdown, SupervisorActor, Tree};
+use crate::broker::{self, BrokerError};
+use crate::config::Config;
+use crate::execution::Executor;
+use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
+use crate::outage::Outage;
+use crate::presence;
+use crate::retry::Backoff;
+use crate::store::{Store, StoreError, WorkerId, WorkerProcess};
+use crate::task::{DuplicateTask, Guard, Registry};
+use crate::{heartbeat, sweep};
+
+/// What a service is started with.
+#[derive(Clone)]
+pub struct Service {
+    /// What the user configured.
+    pub config: Arc<Config>,
+    /// The tasks that are functions; commands come from the configuration.
+    pub registry: Registry,
+    /// Whether to start the scheduler.
+    pub scheduler: bool,
+    /// Whether to run what is queued now and then end.
+    pub until_idle: bool,
+    /// Says a start-up line to the user.
+    pub announce: Arc<dyn Fn(&str) + Send + Sync>,
+    /// The name of the log file, for the last start-up line.
+    pub logs: String,
+}
+
+/// What a service is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Stop in order; the second time, stop hard.
+    Stop,
+    /// Stop hard.
+    Halt,
+}
+
+/// How a service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was running has finished.
+    Drained,
+    /// It was stopped hard: tasks were left for redelivery.
+    Halted,
+}
+
+/// Why a service did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no database to keep messages in.
+    #[error(
+        "no database is configured: set database_url = \"postgres://user:password@host/database\" in \
+         the configuration, or CARROT_DATABASE_URL in the environment"
+    )]
+    NoDatabase,
+    /// The tables are not as this program needs them.
+    #[error("the database {0} is not up to date: run `carrot-actors migrate`")]
+    NotMigrated(String),
+    /// A task's name is taken twice.
+    #[error(transparent)]
+    DuplicateTask(#[from] DuplicateTask),
+    /// The database can't be used.
+    #[error("the database can't be used: {0}")]
+    Store(#[from] StoreError),
+    /// The broker can't be used.
+    #[error("the broker can't be used: {0}")]
+    Broker(#[from] BrokerError),
+    /// It was to run what is queued, and could not.
+    #[error("what is queued could not be run: {0}")]
+    NotIdle(String),
+    /// The system refused something.
+    #[error("the service could not be started: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The database that the configuration names.
+///
+/// # Errors
+/// When it names none, or one that this build can't use.
+pub fn store(config: &Config) -> Result<Arc<dyn Store>, ServiceError> {
+    let url = config
+        .database_url
+        .as_ref()
+        .ok_or(ServiceError::NoDatabase)?;
+    Ok(Arc::from(crate::store::open(url)?))
+}
+
+impl Service {
+    /// Runs until `signals` says to stop, or the queues are empty if that is what is wanted.
+    ///
+    /// # Errors
+    /// When it can't start for a reason that waiting does not cure.
+    pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
+        let store = store(&self.config)?;
+        let queues = self.open_queues()?;
+        let registry = self.all_tasks()?;
+        // Forked before there are threads of ours, and before there is a socket to inherit.
+        let guard = registry.has_commands().then(Guard::start).transpose()?;
+        let executor = Executor::new(registry, self.config.max_attempts, guard);
+        let process = presence::this_process()?;
+        let Some(worker) = self.register(store.as_ref(), &process, signals)? else {
+            return Ok(Ended::Drained);
+        };
+        log::info!("this is worker {}, pid {}", worker.0, process.pid);
+        if self.until_idle {
+            sweep::Sweep::new(Arc::clone(&store), Arc::clone(&self.config)).run_once();
+        }
+        let threads = Threads::start(&store, &self.config, worker, process)?;
+        let tree = Tree {
+            queues,
+            scheduler: self.scheduler,
+            until_idle: self.until_idle,
+            ledger: threads.ledger.clone(),
+            executor: Arc::new(executor),
+            announce: Arc::clone(&self.announce),
+        };
+        let outcome = self.grow(tree, signals)?;
+        let halted = outcome == Outcome::Halted;
+        threads.stop(halted);
+        deregister(store.as_ref(), worker);
+        match outcome {
+            Outcome::Drained => Ok(Ended::Drained),
+            Outcome::Halted => Ok(Ended::Halted),
+            Outcome::Failed(reason) => Err(ServiceError::NotIdle(reason)),
+        }
+    }
+
+    fn open_queues(
+        &self,
+    ) -> Result<Vec<(crate::config::QueueConfig, Arc<dyn broker::Broker>)>, ServiceError> {
+        let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
+        consumable
+            .map(|queue| Ok((queue.clone(), Arc::from(broker::open(&queue.host)?))))
+            .collect()
+    }
+
+    fn all_tasks(&self) -> Result<Registry, ServiceError> {
+        let mut registry = self.registry.clone();
+        for (name, command) in &self.config.tasks {
+            registry.register_command(name, command.clone())?;
+        }
+        Ok(registry)
+    }
+
+    /// Registers this worker, and waits for the database as long as it takes. `None` when told to
+    /// stop meanwhile.
+    fn register(
+        &self,
+        store: &dyn Store,
+        process: &WorkerProcess,
+        signals: &Receiver<Signal>,
+    ) -> Result<Option<WorkerId>, ServiceError> {
+        let mut outage = Outage::of(format!("the database {}", store.describe()));
+        let mut backoff = Backoff::for_connections();
+        loop {
+            match self.try_register(store, process) {
+                Err(ServiceError::Store(StoreError::Unavailable(error))) if !self.until_idle => {
+                    outage.goes_on(&error);
+                }
+                Err(error) => return Err(error),
+                Ok(worker) => {
+                    outage.is_over();
+                    return Ok(Some(worker));
+                }
+            }
+            match signals.recv_timeout(backoff.next_wait()) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+    }
+
+    fn try_register(
+        &self,
+        store: &dyn Store,
+        process: &WorkerProcess,
+    ) -> Result<WorkerId, ServiceError> {
+        let mut session = store.connect()?;
+        if !session.is_migrated()? {
+            return Err(ServiceError::NotMigrated(store.describe()));
+        }
+        if self.scheduler {
+            let schedules = session.active_schedules()?;
+            (self.announce)(&format!("found {schedules} scheduled tasks to run"));
+        }
+        presence::bury_the_dead(session.as_mut(), &process.namespace)?;
+        Ok(session.register(process)?)
+    }
+
+    /// Runs the tree on this thread until it has ended.
+    fn grow(&self, tree: Tree, signals: &Receiver<Signal>) -> Result<Outcome, ServiceError> {
+        let (outcome, ended) = bounded(1);
+        let grace = self.config.shutdown_grace;
+        let system = System::new();
+        let supervisor = system.block_on(async { SupervisorActor::new(tree, outcome).start() });
+        let signals = signals.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let mut stopping = false;
+                for signal in signals {
+                    let shutdown = match signal {
+                        Signal::Stop if !stopping => Shutdown::Drain(grace),
+                        Signal::Stop | Signal::Halt => Shutdown::Halt,
+                    };
+                    stopping = true;
+                    log::info!("told to stop: {shutdown:?}");
+                    supervisor.do_send(shutdown);
+                }
+            })?;
+        (self.announce)(&format!(
+            "All queues consumer sets started successfully. Full logs are at {}.",
+            self.logs
+        ));
+        system.run()?;
+        Ok(ended.try_recv().unwrap_or(Outcome::Halted))
+    }
+}
+
+/// The threads beside the tree.
+struct Threads {
+    ledger: Ledger,
+    ledger_thread: LedgerThread,
+    heartbeat: crate::stop::Thread,
+    sweep: crate::stop::Thread,
+}
+
+impl Threads {
+    fn start(
+        store: &Arc<dyn Store>,
+        config: &Arc<Config>,
+        worker: WorkerId,
+        process: WorkerProcess,
+    ) -> io::Result<Self> {
+        let (ledger, ledger_thread) = ledger::start(LedgerSetup {
+            store: Arc::clone(store),
+            owner: worker,
+            namespace: process.namespace.clone(),
+        })?;
+        Ok(Self {
+            ledger,
+            ledger_thread,
+            heartbeat: heartbeat::start(Arc::clone(store), worker, process)?,
+            sweep: sweep::start(Arc::clone(store), Arc::clone(config))?,
+        })
+    }
+
+    /// After a halt the threads may be held up by a server that is away: they go with the process.
+    fn stop(self, halted: bool) {
+        drop(self.ledger);
+        if halted {
+            return;
+        }
+        self.ledger_thread.join();
+        self.sweep.stop();
+        self.heartbeat.stop();
+    }
+}
+
+/// Says that this worker has ended, so that what it leaves is taken up at once.
+fn deregister(store: &dyn Store, worker: WorkerId) {
+    let gone = store
+        .connect()
+        .and_then(|mut session| session.deregister(&[worker]));
+    if let Err(error) = gone {
+        log::warn!("this worker could not be signed off: {error}");
+    }
+}
