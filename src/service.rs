@@ -123,6 +123,7 @@ impl Service {
             ledger: threads.ledger.clone(),
             executor: Arc::new(executor),
             announce: Arc::clone(&self.announce),
+            logs: self.logs.clone(),
         };
         let outcome = self.grow(tree, signals)?;
         let halted = outcome == Outcome::Halted;
@@ -218,10 +219,6 @@ impl Service {
                     supervisor.do_send(shutdown);
                 }
             })?;
-        (self.announce)(&format!(
-            "All queues consumer sets started successfully. Full logs are at {}.",
-            self.logs
-        ));
         system.run()?;
         Ok(ended.try_recv().unwrap_or(Outcome::Halted))
     }

@@ -34,4 +34,6 @@ pub struct Tree {
     pub executor: Arc<Executor>,
     /// Says a start-up line to the user.
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Where the logs are, for the last start-up line.
+    pub logs: String,
 }

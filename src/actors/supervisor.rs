@@ -161,6 +161,10 @@ impl Actor for SupervisorActor {
             ));
             self.busy.push(name);
         }
+        (self.tree.announce)(&format!(
+            "All queues consumer sets started successfully. Full logs are at {}.",
+            self.tree.logs
+        ));
         if self.tree.until_idle && self.sets.is_empty() {
             self.drain(None, context);
         }

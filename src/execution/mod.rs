@@ -76,7 +76,8 @@ impl Executor {
         let prepared = self.prepare(job);
         let (handler, arguments) = match prepared {
             Ok(prepared) => prepared,
-            Err(reason) => return classify::failed_unrun(job, attempt, reason),
+            // Not a run: it does not count as an attempt.
+            Err(reason) => return classify::failed_unrun(job, job.attempts, reason),
         };
         let context = TaskContext {
             uuid: job.key.clone(),

@@ -155,6 +155,12 @@ impl Subscription<'_> {
                     .channel
                     .queue_declare_passive(self.queue.name.as_str())?;
                 let ready = queue.declared_message_count().unwrap_or_default();
+                // What was delivered before the answer is handed on before it: it is no longer
+                // ready, and not idle either.
+                let arrived = self.consumer.receiver().clone();
+                if let Ok(first) = arrived.try_recv() {
+                    self.hand_on(first, &arrived)?;
+                }
                 (self.sink)(Event::Depth(ready));
                 Ok(())
             }

@@ -1,0 +1,92 @@
+//! What django-carrot sent and wrote, captured from it running.
+
+use serde_json::Value;
+
+use crate::support::{Raw, World};
+
+const MESSAGES: &str = include_str!("../fixtures/django-carrot/messages.json");
+const ROWS: &str = include_str!("../fixtures/django-carrot/messagelog_rows.json");
+const SCHEMA: &str = include_str!("../fixtures/django-carrot/schema.postgresql.sql");
+
+const TASKS: &str = r#"
+[[queues]]
+name = "default"
+concurrency = 3
+[tasks."app.tasks.noop"]
+command = ["cat"]
+[tasks."app.tasks.hello"]
+command = ["echo", "hello"]
+[tasks."app.tasks.slow"]
+command = ["sleep", "0.2"]
+"#;
+
+fn array(json: &str) -> Vec<Value> {
+    serde_json::from_str(json).unwrap()
+}
+
+/// Django's own tables, in the test's schema, adopted by `migrate`.
+fn world_of_django() -> World {
+    let world = World::without_tables(TASKS);
+    world.execute(&SCHEMA.replace("public.", ""));
+    let (code, _, err) = world.run(&["migrate"]);
+    assert_eq!(code, 0, "{err}");
+    world
+}
+
+#[test]
+fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows() {
+    let world = world_of_django();
+    array(ROWS)
+        .iter()
+        .for_each(|row| world.insert_django_row(row));
+    world.declare_queue("default");
+    let messages: Vec<Raw> = array(MESSAGES).iter().map(Raw::captured).collect();
+    world.publish(&messages);
+
+    let (code, out, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);
+
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("Successfully started 3 consumers for queue default"));
+    let rows = world.rows("SELECT * FROM carrot_messagelog ORDER BY id");
+    assert_eq!(rows.len(), array(ROWS).len());
+    for (row, before) in rows.iter().zip(array(ROWS)) {
+        assert_eq!(row["status"], "COMPLETED", "{row}");
+        for column in ["uuid", "task", "task_args", "content", "queue", "priority"] {
+            assert_eq!(row[column], before[column], "{column}");
+        }
+        assert!(row["completion_time"].is_string() && row["failure_time"].is_null());
+    }
+}
+
+#[test]
+fn a_command_gets_the_arguments_that_django_carrot_sent() {
+    let world = world_of_django();
+    array(ROWS)
+        .iter()
+        .for_each(|row| world.insert_django_row(row));
+    world.declare_queue("default");
+    let captured = array(MESSAGES);
+    world.publish(&captured.iter().map(Raw::captured).collect::<Vec<_>>());
+    assert_eq!(world.run(&["--testmode", "--logfile", "carrot.log"]).0, 0);
+
+    let noop = |message: &&Value| message["properties"]["headers"]["type"] == "app.tasks.noop";
+    for message in captured.iter().filter(noop) {
+        let row = world.find(message["properties"]["message_id"].as_str().unwrap());
+        let row = row.unwrap();
+        assert_eq!(row["status"], "COMPLETED", "{row}");
+        let output = row["output"].as_str().unwrap().to_owned();
+        let input: Value = serde_json::from_str(&output).unwrap();
+        let sent: Value = serde_json::from_str(message["body"].as_str().unwrap()).unwrap();
+        let args = sent
+            .get("args")
+            .cloned()
+            .unwrap_or(Value::Array(Vec::new()));
+        assert_eq!(input["args"], args);
+        let kwargs = sent
+            .get("kwargs")
+            .cloned()
+            .unwrap_or_else(|| serde_json::json!({}));
+        assert_eq!(input["kwargs"], kwargs);
+        assert_eq!(input["attempt"], 1);
+    }
+}

@@ -1,0 +1,168 @@
+//! RabbitMQ as another client sees it.
+
+use amiquip::{
+    AmqpProperties, AmqpValue, Auth, Connection, ConnectionOptions, ConnectionTuning, FieldTable,
+    Publish, QueueDeclareOptions,
+};
+use serde_json::Value;
+
+use super::{server, world::World};
+
+/// A message with any properties, and none of ours.
+#[derive(Clone, Default)]
+pub struct Raw {
+    pub properties: AmqpProperties,
+    pub body: Vec<u8>,
+    pub routing_key: String,
+}
+
+impl Raw {
+    /// One of the captured messages: as django-carrot really sent it.
+    pub fn captured(message: &Value) -> Self {
+        let properties = &message["properties"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self {
+            properties: AmqpProperties::default()
+                .with_content_type(text(&properties["content_type"]))
+                .with_headers(headers(&text(&properties["headers"]["type"])))
+                .with_priority(u8::try_from(properties["priority"].as_u64().unwrap()).unwrap())
+                .with_message_id(text(&properties["message_id"]))
+                .with_type_(text(&properties["type"])),
+            body: text(&message["body"]).into_bytes(),
+            routing_key: text(&message["routing_key"]),
+        }
+    }
+
+    /// A message as a publisher sends it that knows only the header `type` and the body.
+    pub fn foreign(task: &str, id: Option<&str>, body: impl Into<Vec<u8>>) -> Self {
+        let mut properties = AmqpProperties::default().with_headers(headers(task));
+        if let Some(id) = id {
+            properties = properties.with_message_id(id.to_owned());
+        }
+        Self {
+            properties,
+            body: body.into(),
+            routing_key: "default".to_owned(),
+        }
+    }
+
+    /// A message as django-carrot sends it.
+    pub fn django(task: &str, id: &str, body: impl Into<Vec<u8>>) -> Self {
+        let mut raw = Self::foreign(task, Some(id), body);
+        raw.properties = raw
+            .properties
+            .with_type_("django-carrot message".to_owned());
+        raw
+    }
+}
+
+fn headers(task: &str) -> FieldTable {
+    let value = AmqpValue::LongString(task.to_owned());
+    [("type".to_owned(), value)].into_iter().collect()
+}
+
+impl World {
+    /// A connection of the test's own to its vhost.
+    pub fn amqp(&self) -> Connection {
+        let url = url::Url::parse(&server("CARROT_TEST_AMQP")).unwrap();
+        let address = format!("127.0.0.1:{}", url.port().unwrap());
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let stream = mio::net::TcpStream::from_stream(stream).unwrap();
+        let options = ConnectionOptions::<Auth>::default().virtual_host(self.name.as_str());
+        Connection::insecure_open_stream(stream, options, ConnectionTuning::default()).unwrap()
+    }
+
+    /// Declares a queue as django-carrot's consumers do.
+    pub fn declare_queue(&self, queue: &str) {
+        let mut connection = self.amqp();
+        let channel = connection.open_channel(None).unwrap();
+        let arguments = [("x-max-priority".to_owned(), AmqpValue::LongInt(255))];
+        let options = QueueDeclareOptions {
+            durable: true,
+            arguments: arguments.into_iter().collect(),
+            ..QueueDeclareOptions::default()
+        };
+        channel.queue_declare(queue, options).unwrap();
+        drop(channel);
+        connection.close().unwrap();
+    }
+
+    /// Publishes messages through the default exchange, confirmed.
+    pub fn publish(&self, messages: &[Raw]) {
+        let mut connection = self.amqp();
+        let channel = connection.open_channel(None).unwrap();
+        channel.enable_publisher_confirms().unwrap();
+        let confirms = channel.listen_for_publisher_confirms().unwrap();
+        for message in messages {
+            let publish = Publish::with_properties(
+                &message.body,
+                message.routing_key.as_str(),
+                message.properties.clone(),
+            );
+            channel.basic_publish("", publish).unwrap();
+        }
+        let mut confirmed = 0;
+        while confirmed < messages.len() as u64 {
+            confirmed = match confirms.recv().unwrap() {
+                amiquip::Confirm::Ack(ack) | amiquip::Confirm::Nack(ack) if ack.multiple => {
+                    ack.delivery_tag
+                }
+                _ => confirmed + 1,
+            };
+        }
+        drop(channel);
+        connection.close().unwrap();
+    }
+
+    /// How many messages are ready in the queue.
+    pub fn ready(&self, queue: &str) -> u32 {
+        let mut connection = self.amqp();
+        let channel = connection.open_channel(None).unwrap();
+        let declared = channel.queue_declare_passive(queue).unwrap();
+        declared.declared_message_count().unwrap()
+    }
+
+    /// Takes one message from the queue for good: its body and properties.
+    pub fn take(&self, queue: &str) -> Option<amiquip::Delivery> {
+        let mut connection = self.amqp();
+        let channel = connection.open_channel(None).unwrap();
+        channel
+            .basic_get(queue, true)
+            .unwrap()
+            .map(|get| get.delivery)
+    }
+
+    /// Calls RabbitMQ's management API; `path` begins with `/api/`.
+    pub fn rabbitmq_api(method: &str, path: &str, body: Option<&Value>) -> Option<Value> {
+        let base = server("CARROT_TEST_RABBITMQ_API");
+        let url = url::Url::parse(&base).unwrap();
+        let plain = format!("http://127.0.0.1:{}{path}", url.port().unwrap());
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(plain)
+            .header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=")
+            .header("content-type", "application/json")
+            .body(body.map(Value::to_string).unwrap_or_default())
+            .unwrap();
+        let mut response = ureq::run(request).unwrap();
+        let text = response.body_mut().read_to_string().unwrap();
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Makes the broker close every connection of this test's vhost; how many there were.
+    pub fn cut_connections(&self) -> usize {
+        let connections = Self::rabbitmq_api("GET", "/api/connections", None).unwrap();
+        let ours = connections.as_array().unwrap().iter();
+        ours.filter(|connection| connection["vhost"] == self.name.as_str())
+            .map(|connection| {
+                let name = connection["name"].as_str().unwrap();
+                let encoded: String =
+                    url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+                let path = format!("/api/connections/{}", encoded.replace('+', "%20"));
+                Self::rabbitmq_api("DELETE", &path, None);
+            })
+            .count()
+    }
+}

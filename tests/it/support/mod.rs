@@ -1,0 +1,34 @@
+//! What the tests stand on.
+
+mod broker;
+mod database;
+mod process;
+mod world;
+
+use std::time::{Duration, Instant};
+
+pub use broker::Raw;
+pub use process::{Running, exit_code};
+pub use world::{InProcess, World};
+
+/// Far longer than anything takes: a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives something.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never came about: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A variable that `scripts/services` exports.
+pub fn server(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with scripts/test"))
+}

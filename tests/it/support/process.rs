@@ -1,0 +1,151 @@
+//! The real binary as a process.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::world::World;
+use super::{PATIENCE, eventually};
+
+/// A service that is running; killed with the test.
+pub struct Running {
+    child: Child,
+    pub log: PathBuf,
+    stdout: PathBuf,
+}
+
+impl World {
+    /// The binary with these arguments, in the test's directory, knowing its servers.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_carrot-actors"));
+        command
+            .args(arguments)
+            .current_dir(self.directory())
+            .env_remove("CARROT_CONFIG")
+            .env_remove("CARROT_FAILPOINTS")
+            .env_remove("DATABASE_URL")
+            .env("CARROT_DEFAULT_BROKER", &self.broker_url)
+            .env("CARROT_DATABASE_URL", &self.database_url)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end: exit code, standard output, standard error.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let code = exit_code(output.status);
+        (code, text(output.stdout), text(output.stderr))
+    }
+
+    /// Sends a message with the binary; its uuid.
+    #[track_caller]
+    pub fn send(&self, arguments: &[&str]) -> String {
+        let (code, out, err) = self.run(&[&["send"], arguments].concat());
+        assert_eq!(code, 0, "{err}");
+        out.trim().to_owned()
+    }
+
+    /// Starts the service with these arguments and waits until it consumes.
+    #[track_caller]
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let running = self.launch(arguments, "");
+        running.await_log("consuming queue");
+        running
+    }
+
+    /// Starts the service with failpoints, and waits for nothing.
+    pub fn launch(&self, arguments: &[&str], failpoints: &str) -> Running {
+        let nth = fs::read_dir(self.directory()).unwrap().count();
+        let log = self.directory().join(format!("service-{nth}.log"));
+        let stdout = self.directory().join(format!("service-{nth}.out"));
+        let child = self
+            .command(arguments)
+            .arg("--logfile")
+            .arg(&log)
+            .env("CARROT_FAILPOINTS", failpoints)
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Running { child, log, stdout }
+    }
+}
+
+impl Running {
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// `kill -9`, and waits until it is dead.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the exit code.
+    #[track_caller]
+    pub fn terminate(&mut self) -> i32 {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until the process has ended by itself.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return exit_code(status);
+            }
+            assert!(Instant::now() < deadline, "it did not end:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it has printed on standard output.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap_or_default()
+    }
+
+    /// Waits until the log says so.
+    #[track_caller]
+    pub fn await_log(&self, text: &str) {
+        eventually(&format!("{text:?} in {}", self.log.display()), || {
+            self.log().contains(text).then_some(())
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
+        if std::thread::panicking() {
+            eprintln!("---- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// The exit code, or minus the signal.
+pub fn exit_code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| -signal))
+        .unwrap()
+}
