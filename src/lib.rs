@@ -1,4 +1,69 @@
-//! map
+//! Background tasks on RabbitMQ, with every message's life in your SQL database, as one service.
+//!
+//! carrot-actors does what django-carrot's service does: it consumes the same messages, keeps the
+//! same tables, and names its consumers, log lines and start-up lines alike. It runs Rust functions
+//! ([`task::Registry`]) and external commands (from the configuration). What was recorded is
+//! published; what was acknowledged is finished, or in hand with somebody behind it; what has
+//! finished is not run again. At least once, then, and once for whatever finished.
+//!
+//! # The rooms, from the top
+//!
+//! A room uses only rooms below its own.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | `main`, [`cli`] | what the user typed; exit codes; the only room that prints |
+//! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
+//! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
+//! | `sweep`, `heartbeat` | threads beside the tree: what a death left undone is taken up; this worker lives |
+//! | [`publish`] | the one door to the broker for messages: record, then flush |
+//! | [`ledger`] | the one thread that writes claims and ends of runs, in batches |
+//! | [`execution`] | one message's run: decode, look up, run, classify |
+//! | `presence` | which workers of this host are gone |
+//! | [`store`], [`broker`], [`task`] | the seams: the database (diesel), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
+//! | [`config`], [`logging`], `outage`, `stop` | settings; where log lines go; a server's absence, said once; threads that can be stopped |
+//! | [`message`], [`state`], [`retry`], [`names`] | the pure ground: arguments and wire format, states and their transitions, backoff, shared names |
+//!
+//! # The tree
+//!
+//! ```text
+//! Supervisor
+//!  ├─ SchedulerActor                 one, unless --no-scheduler (publishes nothing yet)
+//!  ├─ ConsumerSetActor  "default"    one per consumable queue
+//!  │   ├─ subscription               a thread that owns the broker's channel
+//!  │   └─ ConsumerActor "default-consumer-1" … "-n"    each with a thread, one task at a time
+//!  └─ ConsumerSetActor  …
+//! ```
+//!
+//! Actors hold state and decide; threads block and report. Stopping goes down as messages: the
+//! scheduler, then every set, each of which tells all its consumers before it waits for any.
+//!
+//! # A message's path
+//!
+//! 1. [`publish`]: *record* a PENDING row, *flush* it to the broker (persistent, mandatory,
+//!    confirmed), mark it PUBLISHED.
+//! 2. The subscription hands on whatever has arrived; the set *claims* no more than its consumers can
+//!    run while a claim is committed (`consumer_set::pace`), through the ledger.
+//! 3. The ledger answers for each message: ours to run, over, with a live worker, in hand already
+//!    (then it joins that run), or without a row: adopted, or looked for again for five seconds if
+//!    django-carrot published it.
+//! 4. A consumer *runs* it. A message whose last worker vanished is a suspect: its attempt is
+//!    committed before it starts, and after `max_attempts` it is FAILED.
+//! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's.
+//! 6. Only then is the delivery *settled*, on the channel that brought it.
+//!
+//! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
+//! worker is dead when its heartbeat is 20 s old by the database's clock, or at once when it can be
+//! seen on this host that its process is gone.
+//!
+//! # What there is none of
+//!
+//! - No actor blocks, and none touches diesel or amiquip. Only `store` names the one and `broker`
+//!   the other.
+//! - No ack before the commit that it stands for; no timer on a message's way.
+//! - No statement that changes a state without the guard that [`state::Status::on`] gives it.
+//! - No second way to publish, to start a process, or to end this one.
+//! - No password in a log, an error or an output.
 
 mod actors;
 pub mod broker;

@@ -1,5 +1,6 @@
 //! The service against a real RabbitMQ and PostgreSQL, as `scripts/services` starts them: one vhost
 //! and one schema a test.
+#![expect(clippy::unwrap_used, reason = "a test fails at its first fault")]
 
 mod support;
 
