@@ -86,3 +86,8 @@ mod stop;
 pub mod store;
 mod sweep;
 pub mod task;
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@ use std::thread;
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use crate::actors::{Outcome, Shutdown, SupervisorActor, Tree};
+use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, BrokerError};
 use crate::config::Config;
 use crate::execution::Executor;
@@ -136,9 +136,7 @@ impl Service {
         }
     }
 
-    fn open_queues(
-        &self,
-    ) -> Result<Vec<(crate::config::QueueConfig, Arc<dyn broker::Broker>)>, ServiceError> {
+    fn open_queues(&self) -> Result<Vec<Source>, ServiceError> {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
         consumable
             .map(|queue| Ok((queue.clone(), Arc::from(broker::open(&queue.host)?))))

@@ -19,11 +19,14 @@ use crate::config::QueueConfig;
 use crate::execution::Executor;
 use crate::ledger::Ledger;
 
+/// A queue to consume, and the broker that has it.
+pub type Source = (QueueConfig, Arc<dyn Broker>);
+
 /// What the tree needs of its service.
 #[derive(Clone)]
 pub struct Tree {
-    /// The queues to consume, each with its broker.
-    pub queues: Vec<(QueueConfig, Arc<dyn Broker>)>,
+    /// The queues to consume.
+    pub queues: Vec<Source>,
     /// Whether the scheduler is started.
     pub scheduler: bool,
     /// Whether to stop once the queues are empty.

@@ -109,7 +109,7 @@ fn watch(pipe: RawFd) -> ! {
             *slot = to;
         }
     }
-    for group in groups.into_iter().filter_map(|group| Pid::from_raw(group)) {
+    for group in groups.into_iter().filter_map(Pid::from_raw) {
         // A group that is gone by itself is what we want.
         kill_process_group(group, Signal::KILL).unwrap_or_default();
     }

@@ -23,9 +23,9 @@ use carrot_actors::config::{Config, Environment};
 use carrot_actors::logging::{self, LogLevel};
 use carrot_actors::service::{Service, Signal};
 use carrot_actors::task::Registry;
+use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
-use diesel::Connection as _;
 use diesel::prelude::*;
 use serde_json::Value;
 
@@ -43,9 +43,15 @@ fn main() {
     }
     let (raw, tracked) = (median(raw), median(tracked));
     let cores = thread::available_parallelism().map_or(0, usize::from);
-    println!("cores {cores}, messages {}, rounds {}", bench.messages, bench.rounds);
+    println!(
+        "cores {cores}, messages {}, rounds {}",
+        bench.messages, bench.rounds
+    );
     println!("raw consume + ack:      {raw:8.0} messages/s");
-    println!("tracked to COMPLETED:   {tracked:8.0} tasks/s ({:.0} % of raw)", 100.0 * tracked / raw);
+    println!(
+        "tracked to COMPLETED:   {tracked:8.0} tasks/s ({:.0} % of raw)",
+        100.0 * tracked / raw
+    );
     bench.clean_up();
 }
 
@@ -99,7 +105,9 @@ impl Bench {
 
     fn sql(&self, statements: &str) {
         let mut connection = PgConnection::establish(&self.database).expect("the database");
-        connection.batch_execute(statements).expect("the statements");
+        connection
+            .batch_execute(statements)
+            .expect("the statements");
     }
 
     fn clean_up(&self) {
@@ -272,9 +280,7 @@ impl Bench {
         channel
             .queue_delete(queue, amiquip::QueueDeleteOptions::default())
             .expect("a delete");
-        channel
-            .exchange_delete(queue, false)
-            .expect("a delete");
+        channel.exchange_delete(queue, false).expect("a delete");
     }
 }
 

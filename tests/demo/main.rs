@@ -44,7 +44,11 @@ fn record(url: &str) -> Result<(), Box<dyn Error>> {
 
 fn publish(url: &str) -> Result<usize, Box<dyn Error>> {
     let url = url::Url::parse(url)?;
-    let address = format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(5672));
+    let address = format!(
+        "{}:{}",
+        url.host_str().unwrap_or_default(),
+        url.port().unwrap_or(5672)
+    );
     let stream = std::net::TcpStream::connect(address)?;
     stream.set_nonblocking(true)?;
     let stream = mio::net::TcpStream::from_stream(stream)?;
@@ -67,11 +71,14 @@ fn publish(url: &str) -> Result<usize, Box<dyn Error>> {
         let sent = AmqpProperties::default()
             .with_content_type(text(&properties["content_type"]))
             .with_headers([("type".to_owned(), task)].into_iter().collect())
-            .with_priority(u8::try_from(properties["priority"].as_u64().unwrap_or_default())?)
+            .with_priority(u8::try_from(
+                properties["priority"].as_u64().unwrap_or_default(),
+            )?)
             .with_message_id(text(&properties["message_id"]))
             .with_type_(text(&properties["type"]));
         let body = text(&message["body"]);
-        let publish = Publish::with_properties(body.as_bytes(), text(&message["routing_key"]), sent);
+        let publish =
+            Publish::with_properties(body.as_bytes(), text(&message["routing_key"]), sent);
         channel.basic_publish("", publish)?;
     }
     drop(channel);

@@ -208,11 +208,11 @@ struct StateRow {
     owner: Option<i64>,
 }
 
+/// Where a message stands, and with whom.
+type State = (Option<Status>, Option<i64>);
+
 /// Where the messages stand that a guarded statement passed over; rarely any.
-fn states(
-    connection: &mut PgConnection,
-    keys: &[&str],
-) -> QueryResult<HashMap<String, (Option<Status>, Option<i64>)>> {
+fn states(connection: &mut PgConnection, keys: &[&str]) -> QueryResult<HashMap<String, State>> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
