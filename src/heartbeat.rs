@@ -1,7 +1,11 @@
-//! The heartbeat: this worker lives, and those of its host that do not are buried.
+//! The heartbeat: this worker lives, and those that do not are buried.
+//!
+//! A worker of this host is buried as soon as its process is gone; any other when it has been silent
+//! for long. But a database that was away has heard nobody: only who has beaten without a gap for
+//! longer than it takes the others to come back may call them dead.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::outage::Outage;
 use crate::presence;
@@ -11,6 +15,10 @@ use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 
 /// Four heartbeats may be missed before a worker counts as dead.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The longest time between two heartbeats of a worker that finds its database back: the interval and
+/// the longest backoff, and some.
+const OTHERS_ARE_BACK: Duration = Duration::from_secs(12);
 
 /// Starts the heartbeat's thread.
 ///
@@ -28,11 +36,20 @@ pub fn start(
 
 fn beat(store: &dyn Store, id: WorkerId, process: &WorkerProcess, stop: &StopFlag) {
     let mut session = None;
+    let mut beating_since = Instant::now();
+    let mut last_beat = Instant::now();
     let mut outage = Outage::of("the heartbeat's database".to_owned());
     let mut backoff = Backoff::for_connections();
     loop {
-        let wait = match beat_once(store, &mut session, id, process) {
+        let steady = last_beat.elapsed() < OTHERS_ARE_BACK;
+        let may_bury = steady && beating_since.elapsed() > OTHERS_ARE_BACK;
+        let wait = match beat_once(store, &mut session, id, process, may_bury) {
             Ok(()) => {
+                if last_beat.elapsed() > OTHERS_ARE_BACK {
+                    // The database, or this process, stood still.
+                    beating_since = Instant::now();
+                }
+                last_beat = Instant::now();
                 outage.is_over();
                 backoff.reset();
                 INTERVAL
@@ -40,6 +57,7 @@ fn beat(store: &dyn Store, id: WorkerId, process: &WorkerProcess, stop: &StopFla
             Err(error) => {
                 outage.goes_on(&error);
                 session = None;
+                beating_since = Instant::now();
                 backoff.next_wait()
             }
         };
@@ -54,6 +72,7 @@ fn beat_once(
     session: &mut Option<Box<dyn Session>>,
     id: WorkerId,
     process: &WorkerProcess,
+    may_bury: bool,
 ) -> Result<(), StoreError> {
     let open = match session.take() {
         Some(open) => open,
@@ -62,6 +81,8 @@ fn beat_once(
     let session = session.insert(open).as_mut();
     session.heartbeat(id, process)?;
     presence::bury_the_dead(session, &process.namespace)?;
-    session.forget_dead()?;
+    if may_bury {
+        presence::bury_the_silent(session)?;
+    }
     Ok(())
 }

@@ -89,6 +89,24 @@ pub fn bury_the_dead(session: &mut dyn Session, namespace: &str) -> Result<usize
     Ok(ids.len())
 }
 
+/// Removes the workers whose heartbeat is too old.
+///
+/// # Errors
+/// When the database is away.
+pub fn bury_the_silent(session: &mut dyn Session) -> Result<(), StoreError> {
+    let silent = session.silent_workers()?;
+    for id in &silent {
+        log::warn!(
+            "worker {} has been silent for long: its messages are taken over",
+            id.0
+        );
+    }
+    if !silent.is_empty() {
+        session.deregister(&silent)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

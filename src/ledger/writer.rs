@@ -63,12 +63,11 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(gathered) = self.gather() {
             failpoint::hit("ledger.before-commit");
-            let started = Instant::now();
-            let Some(result) = self.write(&gathered.batch) else {
+            let Some((result, commit)) = self.write(&gathered.batch) else {
                 return;
             };
             failpoint::hit("ledger.after-commit");
-            self.tell(gathered, result, started.elapsed());
+            self.tell(gathered, result, commit);
         }
     }
 
@@ -137,10 +136,11 @@ impl Writer {
         gathered.claims.push((claimable, sink));
     }
 
-    /// Writes the batch, for as long as it takes. `None` when the service stops hard meanwhile.
-    fn write(&mut self, batch: &Batch) -> Option<BatchResult> {
+    /// Writes the batch, for as long as it takes; says how long the commit itself took. `None` when
+    /// the service stops hard meanwhile.
+    fn write(&mut self, batch: &Batch) -> Option<(BatchResult, Duration)> {
         if batch.is_empty() {
-            return Some(BatchResult::default());
+            return Some((BatchResult::default(), Duration::ZERO));
         }
         let mut backoff = Backoff::for_connections();
         let mut refused_before = false;
@@ -148,10 +148,11 @@ impl Writer {
             if self.halted.load(Ordering::Acquire) {
                 return None;
             }
+            let started = Instant::now();
             match self.try_write(batch, refused_before) {
                 Ok(result) => {
                     self.outage.is_over();
-                    return Some(result);
+                    return Some((result, started.elapsed()));
                 }
                 Err(StoreError::Conflict(reason)) => {
                     log::debug!("the ledger met another transaction: {reason}");

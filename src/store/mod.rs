@@ -18,7 +18,9 @@ use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::message::Message;
 use crate::state::{End, Status};
 
-/// After this long without a heartbeat, a worker is dead.
+/// After this long without a heartbeat, a worker counts as silent, and who can vouch that the database
+/// was there to take its heartbeats removes it. A worker is dead when it has no row: one place decides,
+/// and no statement of the hot path compares times.
 pub const DEAD_AFTER: Duration = Duration::from_secs(20);
 
 /// For this long a recorded message is its recorder's to publish; then it is the sweep's.
@@ -263,11 +265,11 @@ pub trait Session: Send {
     /// When the database is away.
     fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError>;
 
-    /// Removes workers that are long dead and own nothing any more.
+    /// The workers whose last heartbeat is older than [`DEAD_AFTER`].
     ///
     /// # Errors
     /// When the database is away.
-    fn forget_dead(&mut self) -> Result<usize, StoreError>;
+    fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError>;
 }
 
 /// The store that `url` names.

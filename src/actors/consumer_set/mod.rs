@@ -197,9 +197,13 @@ impl ConsumerSetActor {
 
     /// A set that runs until it is idle asks the queue whether it is.
     fn check_idle(&mut self) {
-        if self.until_idle && self.is_idle() && self.backlog.is_empty() && self.missing.is_empty() {
+        if self.has_nothing_to_do() {
             self.command(Command::Depth);
         }
+    }
+
+    fn has_nothing_to_do(&self) -> bool {
+        self.until_idle && self.is_idle() && self.backlog.is_empty() && self.missing.is_empty()
     }
 
     fn idle(&mut self, error: Option<String>) {
@@ -221,9 +225,7 @@ impl ConsumerSetActor {
                     .extend(deliveries.into_iter().map(Arrival::new));
                 self.pump();
             }
-            Event::Depth(0) if self.is_idle() && self.backlog.is_empty() && self.until_idle => {
-                self.idle(None);
-            }
+            Event::Depth(0) if self.has_nothing_to_do() => self.idle(None),
             Event::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());
             }
@@ -265,6 +267,7 @@ impl Handler<Subscribed> for ConsumerSetActor {
                 // What was not claimed comes again; what is in hand goes on.
                 self.epoch = epoch;
                 self.backlog.clear();
+                self.missing.clear();
                 if self.until_idle {
                     self.idle(Some(error.to_string()));
                 }
@@ -314,7 +317,9 @@ impl Handler<Recorded> for ConsumerSetActor {
 
 impl ConsumerSetActor {
     fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
-        self.pace.committed(commit);
+        if !claimed.verdicts.is_empty() {
+            self.pace.committed(commit);
+        }
         self.claiming -= claimed.joined + claimed.verdicts.len();
         let mut done = Vec::new();
         for (claimable, claim) in claimed.verdicts {

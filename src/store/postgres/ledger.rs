@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 
 use super::super::{Batch, BatchResult, Claim, ClaimRequest, Finish, Finished, WorkerId};
-use super::publishing::{RowArrays, list, owner_is_dead, sources};
+use super::publishing::{OWNER_IS_DEAD, RowArrays, list, sources};
 use crate::state::{Event, Status};
 
 pub(super) fn write(
@@ -165,10 +165,9 @@ fn claim(
              suspect = m.suspect OR m.status = 'IN_PROGRESS' \
          FROM unnest($1) AS v(key) \
          WHERE m.uuid = v.key AND m.status IN ({claimable}) AND (m.status <> 'IN_PROGRESS' \
-             OR m.owner IS NULL OR m.owner = $2 OR {owner_is_dead}) \
+             OR m.owner IS NULL OR m.owner = $2 OR {OWNER_IS_DEAD}) \
          RETURNING m.uuid, m.attempts, m.suspect",
         claimable = sources(Event::Claim),
-        owner_is_dead = owner_is_dead(),
     );
     let claimed: HashMap<String, Claim> = diesel::sql_query(sql)
         .bind::<Array<Text>, _>(&wanted)

@@ -167,7 +167,7 @@ impl Session for PgSession {
         self.run(|connection| workers::deregister(connection, ids))
     }
 
-    fn forget_dead(&mut self) -> Result<usize, StoreError> {
-        self.run(workers::forget_dead)
+    fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError> {
+        self.run(workers::silent_workers)
     }
 }

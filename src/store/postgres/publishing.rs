@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::super::row::Columns;
-use super::super::{DEAD_AFTER, NewRow, PUBLISH_LEASE, UndecodableRow};
+use super::super::{NewRow, PUBLISH_LEASE, UndecodableRow};
 use crate::message::Message;
 use crate::state::{Event, Status};
 
@@ -177,23 +177,17 @@ pub(super) fn recover(connection: &mut PgConnection, limit: usize) -> QueryResul
     let sql = format!(
         "UPDATE carrot_messagelog SET status = 'PENDING', suspect = true, due_time = now() \
          WHERE id IN (SELECT m.id FROM carrot_messagelog m \
-             WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {owner_is_dead} \
-             ORDER BY m.id LIMIT $1 FOR UPDATE SKIP LOCKED)",
-        owner_is_dead = owner_is_dead(),
+             WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {OWNER_IS_DEAD} \
+             ORDER BY m.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
     );
     diesel::sql_query(sql)
         .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
         .execute(connection)
 }
 
-/// The condition that `m.owner` has no heartbeat any more.
-pub(super) fn owner_is_dead() -> String {
-    format!(
-        "NOT EXISTS (SELECT 1 FROM carrot_worker w WHERE w.id = m.owner \
-         AND w.heartbeat > clock_timestamp() - interval '{} seconds')",
-        DEAD_AFTER.as_secs()
-    )
-}
+/// The condition that `m.owner` is dead.
+pub(super) const OWNER_IS_DEAD: &str =
+    "NOT EXISTS (SELECT 1 FROM carrot_worker w WHERE w.id = m.owner)";
 
 /// The states in which `event` is legal, as a list of SQL.
 pub(super) fn sources(event: Event) -> String {

@@ -3,9 +3,10 @@
 use diesel::dsl::{insert_into, now};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::super::schema::carrot_worker::dsl;
-use super::super::{WorkerId, WorkerProcess};
+use super::super::{DEAD_AFTER, WorkerId, WorkerProcess};
 use crate::names;
 
 pub(super) fn register(
@@ -79,12 +80,17 @@ pub(super) fn deregister(connection: &mut PgConnection, ids: &[WorkerId]) -> Que
         .map(drop)
 }
 
-/// An hour is far longer than any clock of ours: whoever comes back after it registers again.
-pub(super) fn forget_dead(connection: &mut PgConnection) -> QueryResult<usize> {
-    diesel::sql_query(
-        "DELETE FROM carrot_worker w WHERE w.heartbeat < now() - interval '1 hour' \
-         AND NOT EXISTS (SELECT 1 FROM carrot_messagelog m \
-             WHERE m.status = 'IN_PROGRESS' AND m.owner = w.id)",
-    )
-    .execute(connection)
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+pub(super) fn silent_workers(connection: &mut PgConnection) -> QueryResult<Vec<WorkerId>> {
+    let rows: Vec<Id> = diesel::sql_query(format!(
+        "SELECT id FROM carrot_worker WHERE heartbeat < now() - interval '{} seconds'",
+        DEAD_AFTER.as_secs()
+    ))
+    .load(connection)?;
+    Ok(rows.into_iter().map(|row| WorkerId(row.id)).collect())
 }
