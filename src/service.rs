@@ -191,6 +191,11 @@ impl Service {
         if self.scheduler {
             let schedules = session.active_schedules()?;
             (self.announce)(&format!("found {schedules} scheduled tasks to run"));
+            if schedules > 0 {
+                log::warn!(
+                    "this version does not publish scheduled tasks yet: leave that to django-carrot"
+                );
+            }
         }
         presence::bury_the_dead(session.as_mut(), &process.namespace)?;
         Ok(session.register(process)?)

@@ -72,8 +72,12 @@ impl NewRow {
     /// the whole.
     #[must_use]
     pub fn bare(self) -> Self {
+        let plain = |text: String| text.chars().filter(char::is_ascii).collect();
         Self {
-            task: self.task.chars().filter(char::is_ascii).collect(),
+            task: plain(self.task),
+            queue: plain(self.queue),
+            exchange: plain(self.exchange),
+            routing_key: plain(self.routing_key),
             task_args: None,
             content: None,
             ..self

@@ -91,10 +91,13 @@ fn converse(
     let group = Pid::from_child(child);
     let log = context.log.clone();
     let message = message(context, arguments);
+    // What they log is the consumer's.
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let named = || thread::Builder::new().name(name.clone());
     thread::scope(|scope| {
-        let output = thread::Builder::new().spawn_scoped(scope, || read_output(stdout))?;
-        let errors = thread::Builder::new().spawn_scoped(scope, || read_log(stderr, &log))?;
-        let input = thread::Builder::new().spawn_scoped(scope, || feed(stdin, &message))?;
+        let output = named().spawn_scoped(scope, || read_output(stdout))?;
+        let errors = named().spawn_scoped(scope, || read_log(stderr, &log))?;
+        let input = named().spawn_scoped(scope, || feed(stdin, &message))?;
         // The group is ended before the command is reaped: until then its number is its own. And
         // before its pipes are read to their end: what runs in the background holds them open.
         waitid(
