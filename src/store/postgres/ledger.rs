@@ -9,6 +9,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 
 use super::super::{Batch, BatchResult, Claim, ClaimRequest, Finish, Finished, WorkerId};
 use super::publishing::{OWNER_IS_DEAD, RowArrays, list, sources};
+use super::statement::Statement;
 use crate::state::{Event, Status};
 
 pub(super) fn write(
@@ -58,12 +59,12 @@ fn finish(
              output = v.output, exception = v.exception, traceback = v.traceback, log = v.log, \
              completion_time = CASE WHEN v.status = 'COMPLETED' THEN now() ELSE m.completion_time END, \
              failure_time = CASE WHEN v.status = 'FAILED' THEN now() ELSE m.failure_time END \
-         FROM unnest($1, $2, $3, $4, $5, $6, $7) \
+         FROM unnest(?, ?, ?, ?, ?, ?, ?) \
              AS v(key, status, attempts, output, exception, traceback, log) \
          WHERE m.uuid = v.key \
-             AND ((m.status = 'IN_PROGRESS' AND m.owner = $8) OR m.status IN ('PENDING', 'PUBLISHED')) \
+             AND ((m.status = 'IN_PROGRESS' AND m.owner = ?) OR m.status IN ('PENDING', 'PUBLISHED')) \
          RETURNING m.uuid";
-    let written = diesel::sql_query(sql)
+    let written: HashSet<String> = Statement::<Text>::new(sql)
         .bind::<Array<Text>, _>(sorted.iter().map(|f| f.key.as_str()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(
             sorted
@@ -77,8 +78,9 @@ fn finish(
         .bind::<Array<Nullable<Text>>, _>(column(|f| f.traceback.as_deref()))
         .bind::<Array<Nullable<Text>>, _>(column(|f| f.log.as_deref()))
         .bind::<BigInt, _>(owner.0)
-        .load(connection)
-        .map(keys)?;
+        .load(connection)?
+        .into_iter()
+        .collect();
     let missed: Vec<&str> = finishes
         .iter()
         .map(|finish| finish.key.as_str())
@@ -132,16 +134,6 @@ fn begin(
     Ok(begins.iter().map(|key| begun.contains(key)).collect())
 }
 
-#[derive(QueryableByName)]
-struct ClaimedRow {
-    #[diesel(sql_type = Text)]
-    uuid: String,
-    #[diesel(sql_type = Integer)]
-    attempts: i32,
-    #[diesel(sql_type = Bool)]
-    suspect: bool,
-}
-
 fn claim(
     connection: &mut PgConnection,
     owner: WorkerId,
@@ -161,25 +153,23 @@ fn claim(
         .collect();
     wanted.sort_unstable();
     let sql = format!(
-        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = $2, \
+        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = ?, \
              suspect = m.suspect OR m.status = 'IN_PROGRESS' \
-         FROM unnest($1) AS v(key) \
+         FROM unnest(?) AS v(key) \
          WHERE m.uuid = v.key AND m.status IN ({claimable}) AND (m.status <> 'IN_PROGRESS' \
-             OR m.owner IS NULL OR m.owner = $2 OR {OWNER_IS_DEAD}) \
+             OR m.owner IS NULL OR m.owner = ? OR {OWNER_IS_DEAD}) \
          RETURNING m.uuid, m.attempts, m.suspect",
         claimable = sources(Event::Claim),
     );
-    let claimed: HashMap<String, Claim> = diesel::sql_query(sql)
+    let claimed: HashMap<String, Claim> = Statement::<(Text, Integer, Bool)>::new(&sql)
+        .bind::<BigInt, _>(owner.0)
         .bind::<Array<Text>, _>(&wanted)
         .bind::<BigInt, _>(owner.0)
-        .load::<ClaimedRow>(connection)?
+        .load::<(String, i32, bool)>(connection)?
         .into_iter()
-        .map(|row| {
-            let ours = Claim::Ours {
-                attempts: u32::try_from(row.attempts).unwrap_or(0),
-                suspect: row.suspect,
-            };
-            (row.uuid, ours)
+        .map(|(key, attempts, suspect)| {
+            let attempts = u32::try_from(attempts).unwrap_or(0);
+            (key, Claim::Ours { attempts, suspect })
         })
         .collect();
     wanted.retain(|key| !claimed.contains_key(*key));

@@ -4,6 +4,7 @@ mod connection;
 mod ledger;
 mod publishing;
 mod requeue;
+mod statement;
 mod workers;
 
 use diesel::connection::SimpleConnection;

@@ -6,6 +6,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::super::row::Columns;
 use super::super::{NewRow, PUBLISH_LEASE, UndecodableRow};
+use super::statement::Statement;
 use crate::message::Message;
 use crate::state::{Event, Status};
 
@@ -60,12 +61,12 @@ impl<'a> RowArrays<'a> {
              SELECT key, status, task, task_args, content, queue, exchange, routing_key, priority, \
                  exception, now(), CASE WHEN status = 'FAILED' THEN now() END, \
                  CASE WHEN status = 'PENDING' THEN now() + interval '{lease} seconds' END, {adopted_uuid} \
-             FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY \
+             FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WITH ORDINALITY \
                  AS v(key, status, task, task_args, content, queue, exchange, routing_key, priority, \
                       exception, position) \
              ORDER BY position {conflict}"
         );
-        diesel::sql_query(sql)
+        Statement::<()>::new(&sql)
             .bind::<Array<Text>, _>(self.key)
             .bind::<Array<Text>, _>(self.status)
             .bind::<Array<Text>, _>(self.task)
@@ -87,10 +88,10 @@ pub(super) fn record(connection: &mut PgConnection, rows: &[NewRow]) -> QueryRes
 pub(super) fn mark_published(connection: &mut PgConnection, keys: &[String]) -> QueryResult<()> {
     let sql = format!(
         "UPDATE carrot_messagelog SET status = 'PUBLISHED', due_time = NULL \
-         WHERE uuid = ANY($1) AND status IN ({})",
+         WHERE uuid = ANY(?) AND status IN ({})",
         sources(Event::Confirm)
     );
-    diesel::sql_query(sql)
+    Statement::<()>::new(&sql)
         .bind::<Array<Text>, _>(keys)
         .execute(connection)
         .map(drop)
