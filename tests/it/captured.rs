@@ -6,7 +6,6 @@ use crate::support::{Raw, World};
 
 const MESSAGES: &str = include_str!("../fixtures/django-carrot/messages.json");
 const ROWS: &str = include_str!("../fixtures/django-carrot/messagelog_rows.json");
-const SCHEMA: &str = include_str!("../fixtures/django-carrot/schema.postgresql.sql");
 
 const TASKS: &str = r#"
 [[queues]]
@@ -24,18 +23,9 @@ fn array(json: &str) -> Vec<Value> {
     serde_json::from_str(json).unwrap()
 }
 
-/// Django's own tables, in the test's schema, adopted by `migrate`.
-fn world_of_django() -> World {
-    let world = World::without_tables(TASKS);
-    world.execute(&SCHEMA.replace("public.", ""));
-    let (code, _, err) = world.run(&["migrate"]);
-    assert_eq!(code, 0, "{err}");
-    world
-}
-
 #[test]
 fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows() {
-    let world = world_of_django();
+    let world = World::of_django(TASKS);
     array(ROWS)
         .iter()
         .for_each(|row| world.insert_django_row(row));
@@ -60,7 +50,7 @@ fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows() 
 
 #[test]
 fn a_command_gets_the_arguments_that_django_carrot_sent() {
-    let world = world_of_django();
+    let world = World::of_django(TASKS);
     array(ROWS)
         .iter()
         .for_each(|row| world.insert_django_row(row));

@@ -8,8 +8,9 @@ mod world;
 use std::time::{Duration, Instant};
 
 pub use broker::Raw;
-pub use process::{Running, exit_code};
-pub use world::{InProcess, World};
+pub use database::{administer, text};
+pub use process::{Running, outcome};
+pub use world::{DJANGO_SCHEMA, InProcess, World};
 
 /// Far longer than anything takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);

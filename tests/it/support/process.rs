@@ -35,10 +35,7 @@ impl World {
 
     /// Runs the binary to its end: exit code, standard output, standard error.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = exit_code(output.status);
-        (code, text(output.stdout), text(output.stderr))
+        outcome(&mut self.command(arguments))
     }
 
     /// Sends a message with the binary; its uuid.
@@ -59,14 +56,19 @@ impl World {
 
     /// Starts the service with failpoints, and waits for nothing.
     pub fn launch(&self, arguments: &[&str], failpoints: &str) -> Running {
+        let mut command = self.command(arguments);
+        command.env("CARROT_FAILPOINTS", failpoints);
+        self.spawn(command)
+    }
+
+    /// Starts the service as `command` has it, and waits for nothing.
+    pub fn spawn(&self, mut command: Command) -> Running {
         let nth = fs::read_dir(self.directory()).unwrap().count();
         let log = self.directory().join(format!("service-{nth}.log"));
         let stdout = self.directory().join(format!("service-{nth}.out"));
-        let child = self
-            .command(arguments)
+        let child = command
             .arg("--logfile")
             .arg(&log)
-            .env("CARROT_FAILPOINTS", failpoints)
             .stdout(File::create(&stdout).unwrap())
             .stderr(Stdio::null())
             .spawn()
@@ -96,6 +98,16 @@ impl Running {
     pub fn terminate(&mut self) -> i32 {
         self.signal(Signal::TERM);
         self.wait()
+    }
+
+    /// Stops it in order, and sees that each of these queues is left empty: nothing waits in it, and
+    /// nothing that was delivered has come back.
+    #[track_caller]
+    pub fn stop_with_empty(&mut self, world: &World, queues: &[&str]) {
+        assert_eq!(self.terminate(), 0);
+        for queue in queues {
+            assert_eq!(world.ready(queue), 0, "{queue}");
+        }
     }
 
     /// Waits until the process has ended by itself.
@@ -141,8 +153,16 @@ impl Drop for Running {
     }
 }
 
+/// Runs a command to its end: exit code, standard output, standard error.
+pub fn outcome(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = exit_code(output.status);
+    (code, text(output.stdout), text(output.stderr))
+}
+
 /// The exit code, or minus the signal.
-pub fn exit_code(status: ExitStatus) -> i32 {
+fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status
         .code()

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 use super::database::administer;
 use super::{eventually, server};
 
+/// The tables as Django makes them.
+pub const DJANGO_SCHEMA: &str = include_str!("../../fixtures/django-carrot/schema.postgresql.sql");
+
 /// A world of its own for one test; gone with it.
 pub struct World {
     pub name: String,
@@ -27,6 +30,16 @@ impl World {
     #[track_caller]
     pub fn new(config: &str) -> Self {
         let world = Self::without_tables(config);
+        let (code, _, err) = world.run(&["migrate"]);
+        assert_eq!(code, 0, "{err}");
+        world
+    }
+
+    /// With Django's own tables, adopted by `migrate`.
+    #[track_caller]
+    pub fn of_django(config: &str) -> Self {
+        let world = Self::without_tables(config);
+        world.execute(&DJANGO_SCHEMA.replace("public.", ""));
         let (code, _, err) = world.run(&["migrate"]);
         assert_eq!(code, 0, "{err}");
         world
@@ -48,6 +61,16 @@ impl World {
             name,
             directory,
         }
+    }
+
+    /// Writes a file into the test's directory.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory().join(name), text).unwrap();
+    }
+
+    /// What a file in the test's directory holds; nothing if it is not there.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory().join(name)).unwrap_or_default()
     }
 
     pub fn directory(&self) -> &Path {
