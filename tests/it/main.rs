@@ -5,4 +5,5 @@
 mod support;
 
 mod captured;
+mod copies;
 mod path;
