@@ -7,3 +7,4 @@ mod support;
 mod captured;
 mod copies;
 mod path;
+mod tasks;
