@@ -5,6 +5,7 @@
 mod support;
 
 mod captured;
+mod commands;
 mod copies;
 mod path;
 mod tasks;
