@@ -5,6 +5,8 @@
 mod support;
 
 mod captured;
+mod cli;
+mod cli_messages;
 mod commands;
 mod copies;
 mod path;
