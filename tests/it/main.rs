@@ -10,4 +10,5 @@ mod cli_messages;
 mod commands;
 mod copies;
 mod path;
+mod secrets;
 mod tasks;
