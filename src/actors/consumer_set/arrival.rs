@@ -34,7 +34,9 @@ enum Adopt {
 impl Arrival {
     /// A delivery as it came.
     pub(super) fn new(delivery: Delivery) -> Self {
-        match &delivery.message_id {
+        // An empty id would make all that have one the same message.
+        let id = delivery.message_id.as_deref().filter(|id| !id.is_empty());
+        match id {
             Some(id) => Self {
                 key: names::key_of(id),
                 delivery,
