@@ -10,7 +10,11 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 
 use log::Level;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
+    set_parent_process_death_signal, waitid,
+};
 use serde_json::{Value, json};
 
 use super::guard::Guard;
@@ -64,14 +68,19 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    // Between the fork and the guard's knowing of it, the kernel ends the command with us.
+    // Between the fork and the guard's knowing of it, the kernel ends the command with us; and if we
+    // ended before it was told to, the command does not start.
+    let service = getpid();
     #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
-    // SAFETY: one system call, which is async-signal-safe.
+    // SAFETY: two system calls, which are async-signal-safe.
     unsafe {
-        process.pre_exec(|| {
-            Ok(rustix::process::set_parent_process_death_signal(Some(
-                Signal::KILL,
-            ))?)
+        process.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() == Some(service) {
+                Ok(())
+            } else {
+                Err(Errno::SRCH.into())
+            }
         });
     }
     process.spawn()
