@@ -63,6 +63,9 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(gathered) = self.gather() {
             failpoint::hit("ledger.before-commit");
+            if !gathered.batch.releases.is_empty() {
+                failpoint::hit("ledger.before-release");
+            }
             let Some((result, commit)) = self.write(&gathered.batch) else {
                 return;
             };
