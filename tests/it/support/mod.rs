@@ -3,13 +3,17 @@
 mod broker;
 mod database;
 mod process;
+mod proxy;
+mod witness;
 mod world;
 
 use std::time::{Duration, Instant};
 
 pub use broker::Raw;
 pub use database::{administer, text};
-pub use process::{Running, outcome};
+pub use process::{Running, exit_code, outcome};
+pub use proxy::Proxy;
+pub use witness::witnessed;
 pub use world::{DJANGO_SCHEMA, InProcess, World};
 
 /// Far longer than anything takes: a test that waits so long has failed.

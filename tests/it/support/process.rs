@@ -110,13 +110,18 @@ impl Running {
         }
     }
 
+    /// The exit code, once the process has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(exit_code)
+    }
+
     /// Waits until the process has ended by itself.
     #[track_caller]
     pub fn wait(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return exit_code(status);
+            if let Some(code) = self.ended() {
+                return code;
             }
             assert!(Instant::now() < deadline, "it did not end:\n{}", self.log());
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -162,7 +167,7 @@ pub fn outcome(command: &mut Command) -> (i32, String, String) {
 }
 
 /// The exit code, or minus the signal.
-fn exit_code(status: ExitStatus) -> i32 {
+pub fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status
         .code()

@@ -1,0 +1,390 @@
+//! The table of deaths of the design, each died exactly there.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::support::{Running, World, eventually, witnessed};
+
+fn world() -> World {
+    World::new(&witnessed("", 1))
+}
+
+#[test]
+fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep() {
+    let world = world();
+    let uuid = world.send_and_die("note", "publish.recorded");
+    let service = world.start(&[]);
+    assert_eq!(
+        world.assert_all_well(vec![service], std::slice::from_ref(&uuid)),
+        0
+    );
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+#[test]
+fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending() {
+    let world = world();
+    let uuid = world.send_and_die("note", "publish.published");
+    assert_eq!(world.ready("default"), 1);
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+/// A service that consumes nothing, and so only sweeps.
+fn sweeper(world: &World, failpoints: &str) -> Running {
+    let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
+    let path = world.directory().join("sweeper.toml");
+    fs::write(&path, config).unwrap();
+    world.launch(&["--config", path.to_str().unwrap()], failpoints)
+}
+
+#[test]
+fn a_message_that_was_published_twice_runs_once() {
+    let world = world();
+    let uuid = world.send_and_die("note", "publish.published");
+    let mut sweeper = sweeper(&world, "");
+    eventually("the second copy", || {
+        (world.ready("default") == 2).then_some(())
+    });
+    assert_eq!(sweeper.terminate(), 0);
+
+    let service = world.start(&[]);
+    service.await_log("is COMPLETED already");
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+#[test]
+fn a_message_that_was_published_twice_joins_its_own_run() {
+    let world = World::new(&witnessed("", 2));
+    let uuid = world.send_and_die("hold", "publish.published");
+    let mut sweeper = sweeper(&world, "");
+    eventually("the second copy", || {
+        (world.ready("default") == 2).then_some(())
+    });
+    assert_eq!(sweeper.terminate(), 0);
+
+    let service = world.start(&[]);
+    service.await_log("was delivered again while it is in hand");
+    world.let_go();
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+/// A service dies at `failpoint`, when the task has begun `runs` times; the next one runs it again.
+#[track_caller]
+fn is_run_again_after_a_death(failpoint: &str, runs: usize) {
+    let world = world();
+    let uuid = world.send(&["note"]);
+    let mut first = world.launch(&[], failpoint);
+    assert_eq!(first.wait(), -9);
+    let row = world.find(&uuid).unwrap();
+    assert_eq!(row["status"], "IN_PROGRESS", "{row}");
+    assert_eq!(world.runs(&uuid).len(), runs);
+
+    let second = world.start(&[]);
+    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), runs + 1);
+    // The first run, if there was one, died before it was written.
+    assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
+}
+
+#[test]
+fn a_message_whose_service_dies_after_the_claim_is_run_by_the_next() {
+    is_run_again_after_a_death("ledger.after-commit=kill", 0);
+}
+
+#[test]
+fn a_message_whose_service_dies_before_the_run_is_run_by_the_next() {
+    is_run_again_after_a_death("consumer.before-run=kill", 0);
+}
+
+#[test]
+fn a_message_whose_service_dies_after_the_run_is_run_again() {
+    is_run_again_after_a_death("consumer.ran=kill", 1);
+}
+
+#[test]
+fn a_message_whose_service_dies_before_it_commits_the_end_is_run_again() {
+    is_run_again_after_a_death("ledger.before-commit=kill@2", 1);
+}
+
+#[test]
+fn a_message_whose_service_dies_before_it_claims_is_as_it_was() {
+    let world = world();
+    let uuid = world.send(&["note"]);
+    let mut first = world.launch(&[], "ledger.before-commit=kill");
+    assert_eq!(first.wait(), -9);
+    assert_eq!(world.find(&uuid).unwrap()["status"], "PUBLISHED");
+
+    let second = world.start(&[]);
+    assert_eq!(
+        world.assert_all_well(vec![second], std::slice::from_ref(&uuid)),
+        0
+    );
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+#[test]
+fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again() {
+    let world = world();
+    let uuid = world.send(&["note"]);
+    let mut first = world.launch(&[], "ledger.after-commit=kill@2");
+    assert_eq!(first.wait(), -9);
+    assert_eq!(world.find(&uuid).unwrap()["status"], "COMPLETED");
+    eventually("its redelivery", || {
+        (world.ready("default") == 1).then_some(())
+    });
+
+    let second = world.start(&[]);
+    second.await_log("is COMPLETED already");
+    assert_eq!(
+        world.assert_all_well(vec![second], std::slice::from_ref(&uuid)),
+        0
+    );
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+#[test]
+fn a_suspect_has_its_attempt_counted_before_it_runs() {
+    let world = world();
+    let uuid = world.send(&["hold"]);
+    let attempts = || world.find(&uuid).unwrap()["attempts"].clone();
+    let mut first = world.start(&[]);
+    world.await_runs(&uuid, 1);
+    assert_eq!(attempts(), 0);
+    first.kill();
+
+    let mut second = world.start(&[]);
+    world.await_runs(&uuid, 2);
+    assert_eq!(attempts(), 1);
+    second.kill();
+
+    let mut third = world.launch(&[], "consumer.before-run=kill");
+    assert_eq!(third.wait(), -9);
+    assert_eq!(attempts(), 2);
+
+    world.let_go();
+    let fourth = world.start(&[]);
+    world.assert_all_well(vec![fourth], std::slice::from_ref(&uuid));
+    assert_eq!(attempts(), 3);
+}
+
+#[test]
+fn a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes() {
+    let world = World::new(&witnessed("max_attempts = 2", 1));
+    let killer = world.send(&["killer"]);
+    let neighbour = world.send(&["note"]);
+    let is_failed = || world.find(&killer).unwrap()["status"] == "FAILED";
+    let survivor = eventually("the end of the killing", || {
+        let mut service = world.launch(&[], "");
+        let code = eventually("a death, or the end of it", || {
+            let ended = service.ended().map(Some);
+            ended.or_else(|| is_failed().then_some(None))
+        });
+        match code {
+            None => Some(service),
+            Some(code) => {
+                assert_eq!(code, -9);
+                None
+            }
+        }
+    });
+    let row = world.find(&killer).unwrap();
+    assert_eq!(row["attempts"], 2, "{row}");
+    let reason = row["exception"].as_str().unwrap();
+    assert!(reason.contains("max_attempts = 2"), "{reason}");
+    // The first run was a fresh message's, which nothing had made suspect yet.
+    assert_eq!(world.runs(&killer).len(), 3);
+    world.assert_all_well(vec![survivor], std::slice::from_ref(&neighbour));
+    assert_eq!(world.runs(&neighbour).len(), 1);
+}
+
+/// The pids that the task `family` has left.
+fn family(world: &World) -> Vec<i32> {
+    let pids = fs::read_to_string(world.directory().join("family")).unwrap_or_default();
+    pids.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
+}
+
+#[test]
+fn the_command_of_a_killed_service_dies_with_all_that_it_has_started() {
+    let world = world();
+    let uuid = world.send(&["family"]);
+    let mut first = world.start(&[]);
+    eventually("a command and its child", || {
+        (family(&world).len() == 2).then_some(())
+    });
+    let orphans = family(&world);
+    assert!(orphans.iter().all(|pid| is_alive(*pid)));
+    first.kill();
+
+    let second = world.start(&[]);
+    world.await_runs(&uuid, 2);
+    eventually("the death of the first run", || {
+        (!orphans.iter().any(|pid| is_alive(*pid))).then_some(())
+    });
+    world.let_go();
+    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    eventually("the end of what the second run has left", || {
+        (!family(&world).into_iter().any(is_alive)).then_some(())
+    });
+}
+
+#[test]
+fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over() {
+    let world = world();
+    let uuid = world.send(&["hold"]);
+    let frozen = world.start(&[]);
+    world.await_runs(&uuid, 1);
+    frozen.signal(Signal::STOP);
+
+    let other = world.start(&[]);
+    world.await_runs(&uuid, 2);
+    world.let_go_of(&frozen);
+    frozen.signal(Signal::CONT);
+    frozen.await_log("was taken over by another worker");
+    let row = world.find(&uuid).unwrap();
+    assert_eq!(row["status"], "IN_PROGRESS", "{row}");
+
+    world.let_go_of(&other);
+    let pid = other.pid().as_raw_nonzero().to_string();
+    world.assert_all_well(vec![frozen, other], std::slice::from_ref(&uuid));
+    assert_eq!(world.find(&uuid).unwrap()["output"], pid.as_str());
+    assert_eq!(world.runs(&uuid).len(), 2);
+}
+
+/// A service that runs `hold` and has claimed more behind it, and all messages.
+///
+/// It claims ahead while commits take longer than its tasks; so commits are slow at first.
+fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Running, Vec<String>) {
+    world.declare_queue("default");
+    let mut uuids = world.post("note", 10);
+    uuids.extend(world.post("hold", 1));
+    uuids.extend(world.post("note", 40));
+    world.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$; \
+         CREATE TRIGGER slow AFTER UPDATE ON carrot_messagelog \
+             FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    );
+    let service = world.launch(&[], failpoints);
+    world.await_runs(&uuids[10], 1);
+    eventually("messages that are claimed and wait", || {
+        (world.count("IN_PROGRESS") > 1).then_some(())
+    });
+    world.execute("DROP TRIGGER slow ON carrot_messagelog");
+    (service, uuids)
+}
+
+#[test]
+fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them() {
+    let world = world();
+    let (mut service, uuids) = service_with_claimed_messages(&world, "");
+    service.signal(Signal::TERM);
+    service.await_log("messages go back");
+    world.let_go();
+    assert_eq!(service.wait(), 0);
+
+    assert_eq!(world.count("COMPLETED"), 11);
+    let back = world.rows("SELECT * FROM carrot_messagelog WHERE status <> 'COMPLETED'");
+    for row in &back {
+        assert_eq!(row["status"], "PUBLISHED", "{row}");
+        assert!(row["owner"].is_null(), "{row}");
+    }
+    assert_eq!(world.ready("default"), 40);
+
+    let next = world.start(&[]);
+    assert_eq!(world.assert_all_well(vec![next], &uuids), 0);
+    assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
+}
+
+#[test]
+fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next() {
+    let world = world();
+    let (mut service, uuids) = service_with_claimed_messages(&world, "ledger.before-release=kill");
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), -9);
+    assert!(world.count("IN_PROGRESS") > 1);
+
+    world.let_go();
+    let next = world.start(&[]);
+    world.assert_all_well(vec![next], &uuids);
+    assert_eq!(world.runs(&uuids[10]).len(), 2);
+}
+
+/// A sweep dies at `failpoint` with a message that was its to publish.
+#[track_caller]
+fn is_published_after_the_sweep_died(failpoint: &str, copies: u32) {
+    let world = world();
+    let uuid = world.send_and_die("note", "publish.recorded");
+    world.execute("UPDATE carrot_messagelog SET due_time = now()");
+    let mut first = sweeper(&world, failpoint);
+    assert_eq!(first.wait(), -9);
+    assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
+
+    let mut second = sweeper(&world, "");
+    eventually("its publishing", || {
+        (world.find(&uuid)?["status"] == "PUBLISHED").then_some(())
+    });
+    assert_eq!(second.terminate(), 0);
+    assert_eq!(world.ready("default"), copies);
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+#[test]
+fn what_a_sweep_took_before_it_died_is_published_by_another() {
+    is_published_after_the_sweep_died("sweep.taken=kill", 1);
+}
+
+#[test]
+fn what_a_sweep_published_before_it_died_is_published_again_and_run_once() {
+    is_published_after_the_sweep_died("publish.published=kill", 2);
+}
+
+/// A service was killed while it ran `hold`, and the message is gone from the broker.
+fn killed_and_purged(world: &World) -> String {
+    let uuid = world.send(&["hold"]);
+    let mut first = world.start(&[]);
+    world.await_runs(&uuid, 1);
+    first.kill();
+    eventually("its redelivery", || {
+        (world.ready("default") == 1).then_some(())
+    });
+    assert!(world.take("default").is_some());
+    world.let_go();
+    uuid
+}
+
+#[test]
+fn a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again() {
+    let world = world();
+    let uuid = killed_and_purged(&world);
+    let second = world.start(&[]);
+    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 2);
+}
+
+#[test]
+fn a_message_that_a_sweep_recovered_before_it_died_is_published_by_another() {
+    let world = world();
+    let uuid = killed_and_purged(&world);
+    let mut second = world.launch(&[], "sweep.recovered=kill");
+    assert_eq!(second.wait(), -9);
+    assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
+
+    let third = world.start(&[]);
+    world.assert_all_well(vec![third], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 2);
+}

@@ -1,0 +1,161 @@
+//! Deaths by luck: whatever moment is hit, what holds holds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use carrot_actors::service::Ended;
+use carrot_actors::task::Registry;
+use serde_json::Value;
+
+use crate::support::{Proxy, Running, World, eventually, witnessed};
+
+/// So long services are killed, or their connections cut.
+const SPELL: Duration = Duration::from_secs(10);
+
+/// A generator for this run; give its seed as CARROT_TEST_SEED to have it again.
+fn random() -> fastrand::Rng {
+    let given = std::env::var("CARROT_TEST_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("CARROT_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// Waits until some more messages are COMPLETED, or all of them, or the spell is over.
+fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
+    let before = world.count("COMPLETED");
+    eventually("progress", || {
+        let completed = world.count("COMPLETED");
+        (completed >= (before + more).min(all) || Instant::now() > end).then_some(())
+    });
+}
+
+#[test]
+fn messages_survive_services_that_are_killed_at_random() {
+    let mut random = random();
+    // No message kills its service here; that one is hit four times is luck.
+    let world = World::new(&witnessed("max_attempts = 1000", 3));
+    world.declare_queue("default");
+    let mut uuids = Vec::new();
+    let mut services: Vec<Running> = (0..3).map(|_| world.start(&[])).collect();
+    let end = Instant::now() + SPELL;
+    let mut kills = 0;
+    while Instant::now() < end {
+        uuids.extend(world.post("note", random.usize(10..60)));
+        await_progress(&world, random.usize(1..30), uuids.len(), end);
+        let victim = random.usize(..services.len());
+        services[victim].kill();
+        services[victim] = world.launch(&[], "");
+        kills += 1;
+    }
+    eprintln!("{kills} kills, {} messages", uuids.len());
+    assert!(kills > 1);
+    world.await_completed(uuids.len());
+    services
+        .iter()
+        .for_each(|service| service.await_log("consuming queue"));
+    for service in &services {
+        assert!(
+            service
+                .output()
+                .contains("All queues consumer sets started successfully")
+        );
+    }
+    world.assert_all_well(services, &uuids);
+}
+
+#[test]
+fn each_message_of_two_services_whose_connections_are_cut_runs_once() {
+    let mut random = random();
+    let mut world = World::new(&witnessed("", 3));
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    world.declare_queue("default");
+    let services = vec![world.start(&[]), world.start(&[])];
+    let mut uuids = Vec::new();
+    let mut cuts = 0;
+    let end = Instant::now() + SPELL;
+    while Instant::now() < end {
+        uuids.extend(world.post("note", random.usize(10..60)));
+        await_progress(&world, random.usize(1..30), uuids.len(), end);
+        // Without a word, or as the broker does it; that one lists a connection only after a while.
+        cuts += match random.bool() {
+            true => proxy.cut_connections(),
+            false => world.cut_connections(),
+        };
+    }
+    eprintln!("{cuts} cuts, {} messages", uuids.len());
+    assert!(cuts > 1);
+    world.await_completed(uuids.len());
+    world.assert_all_well(services, &uuids);
+    for uuid in &uuids {
+        assert_eq!(world.runs(uuid).len(), 1, "{uuid}");
+    }
+}
+
+/// A task `count` that counts the runs of each message.
+fn counting() -> (Registry, Arc<Mutex<HashMap<String, usize>>>) {
+    let runs = Arc::new(Mutex::new(HashMap::new()));
+    let counted = Arc::clone(&runs);
+    let mut registry = Registry::new();
+    registry
+        .register("count", move |context, _| {
+            *counted
+                .lock()
+                .unwrap()
+                .entry(context.uuid.clone())
+                .or_insert(0) += 1;
+            Ok(Value::Null)
+        })
+        .unwrap();
+    (registry, runs)
+}
+
+#[test]
+fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once() {
+    let mut random = random();
+    let mut world = World::new("[[queues]]\nname = 'default'\nconcurrency = 4\n");
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    world.declare_queue("default");
+    let (registry, runs) = counting();
+    let services = [
+        world.in_process(registry.clone()),
+        world.in_process(registry),
+    ];
+    let mut uuids = Vec::new();
+    let mut cuts = 0;
+    let end = Instant::now() + SPELL;
+    while Instant::now() < end {
+        uuids.extend(world.post("count", random.usize(500..2000)));
+        await_progress(&world, random.usize(1..1000), uuids.len(), end);
+        cuts += proxy.cut_connections();
+    }
+    eprintln!("{cuts} cuts, {} messages", uuids.len());
+    assert!(cuts > 1);
+    world.await_completed(uuids.len());
+    for service in services {
+        assert_eq!(service.stop(), Ended::Drained);
+    }
+    assert_eq!(world.ready("default"), 0);
+    assert_eq!(world.count("COMPLETED"), uuids.len());
+    let runs = runs.lock().unwrap();
+    assert!(uuids.iter().all(|uuid| runs.get(uuid) == Some(&1)));
+}
+
+#[test]
+fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait() {
+    let world = World::new(&witnessed("", 1));
+    let uuid = world.send(&["hold"]);
+    let mut first = world.start(&[]);
+    world.await_runs(&uuid, 1);
+    let second = world.start(&[]);
+    let killed = Instant::now();
+    first.kill();
+    world.await_runs(&uuid, 2);
+    // A heartbeat is old after 20 s.
+    assert!(killed.elapsed() < Duration::from_secs(15));
+    second.await_log("is gone without saying so");
+    world.let_go();
+    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+}

@@ -1,0 +1,137 @@
+//! Tasks that leave evidence of each run, and what a user would conclude from it.
+
+use std::fs;
+
+use super::process::Running;
+use super::world::World;
+use super::{Raw, eventually};
+
+/// What each task does first: a line in the file `runs` with its uuid and the time in microseconds.
+const NOTE: &str =
+    r#"read -r m; u=${m#*'"uuid":"'}; u=${u%%'"'*}; echo "$u $(date +%s%6N)" >> runs; "#;
+
+/// Until the test allows it to go on, or allows it to the tasks of this service.
+const WAIT: &str = "while [ ! -e go ] && [ ! -e go-$PPID ]; do sleep 0.02; done; echo $PPID";
+
+/// A configuration of one queue and these tasks, each of which notes its runs:
+/// - `note` ends at once, `hold` when it is allowed to; both give the pid of their service;
+/// - `family` is `hold` with a child, their pids in the file `family`;
+/// - `killer` kills its service.
+pub fn witnessed(settings: &str, concurrency: usize) -> String {
+    let task = |name: &str, script: &str| {
+        format!("[tasks.{name}]\ncommand = ['sh', '-c', '''{NOTE}{script}''']\n")
+    };
+    [
+        format!("{settings}\n[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n"),
+        task("note", "echo $PPID"),
+        task("hold", WAIT),
+        task(
+            "family",
+            &format!("sleep 600 & echo $$ $! >> family; {WAIT}"),
+        ),
+        task("killer", "kill -9 $PPID"),
+    ]
+    .concat()
+}
+
+impl World {
+    /// When each run of the message began, in microseconds since 1970.
+    pub fn runs(&self, uuid: &str) -> Vec<i64> {
+        let runs = fs::read_to_string(self.directory().join("runs")).unwrap_or_default();
+        runs.lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(run, _)| *run == uuid)
+            .map(|(_, time)| time.parse().unwrap())
+            .collect()
+    }
+
+    /// Waits until so many runs of the message have begun.
+    #[track_caller]
+    pub fn await_runs(&self, uuid: &str, count: usize) {
+        eventually(&format!("run {count} of {uuid}"), || {
+            (self.runs(uuid).len() >= count).then_some(())
+        });
+    }
+
+    /// Lets the tasks of all services go on.
+    pub fn let_go(&self) {
+        fs::write(self.directory().join("go"), "").unwrap();
+    }
+
+    /// Lets the tasks of one service go on.
+    pub fn let_go_of(&self, service: &Running) {
+        let file = format!("go-{}", service.pid().as_raw_nonzero());
+        fs::write(self.directory().join(file), "").unwrap();
+    }
+
+    /// Messages of a task without arguments as django-carrot leaves them, row and all: their uuids.
+    pub fn post(&self, task: &str, count: usize) -> Vec<String> {
+        let uuids: Vec<String> = (0..count)
+            .map(|_| uuid::Uuid::new_v4().to_string())
+            .collect();
+        let rows: Vec<String> = uuids
+            .iter()
+            .map(|uuid| {
+                format!("('PUBLISHED', '', 'default', 'default', '{uuid}', 0, '{task}', '()', '{{}}', now())")
+            })
+            .collect();
+        self.execute(&format!(
+            "INSERT INTO carrot_messagelog (status, exchange, queue, routing_key, uuid, priority, \
+                 task, task_args, content, publish_time) VALUES {}",
+            rows.join(", ")
+        ));
+        let messages: Vec<Raw> = uuids
+            .iter()
+            .map(|uuid| Raw::django(task, uuid, "{}"))
+            .collect();
+        self.publish(&messages);
+        uuids
+    }
+
+    /// `send`, which dies at a failpoint after it has recorded the message: its uuid.
+    #[track_caller]
+    pub fn send_and_die(&self, task: &str, failpoint: &str) -> String {
+        let status = self
+            .command(&["send", task])
+            .env("CARROT_FAILPOINTS", format!("{failpoint}=kill"))
+            .status()
+            .unwrap();
+        assert_eq!(super::exit_code(status), -9);
+        let rows = self.rows("SELECT uuid FROM carrot_messagelog WHERE status = 'PENDING'");
+        assert_eq!(rows.len(), 1);
+        rows[0]["uuid"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until each message is COMPLETED, stops the services in order, and checks what holds of
+    /// every message: one row, a run, none after its end was recorded, and nothing left to deliver.
+    /// Returns how many second copies were still in the queue; another service has taken them.
+    #[track_caller]
+    pub fn assert_all_well(&self, services: Vec<Running>, uuids: &[String]) -> u32 {
+        for uuid in uuids {
+            let row = self.ended(uuid);
+            assert_eq!(row["status"], "COMPLETED", "{row}");
+        }
+        for mut service in services {
+            assert_eq!(service.terminate(), 0);
+        }
+        let copies = self.ready("default");
+        let (code, _, err) = self.run(&["--testmode", "--logfile", "last.log"]);
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(self.ready("default"), 0, "messages are left");
+        let ends = self.rows(
+            "SELECT uuid, (extract(epoch FROM completion_time) * 1000000)::bigint AS time \
+             FROM carrot_messagelog WHERE status = 'COMPLETED'",
+        );
+        assert_eq!(ends.len(), uuids.len());
+        for end in ends {
+            let runs = self.runs(end["uuid"].as_str().unwrap());
+            let completed = end["time"].as_i64().unwrap();
+            assert!(!runs.is_empty(), "{end} was never run");
+            assert!(
+                runs.iter().all(|began| *began <= completed),
+                "{end} was run after its end: {runs:?}"
+            );
+        }
+        copies
+    }
+}
