@@ -88,6 +88,12 @@ fn connect(url: &BrokerUrl) -> Result<Connection, BrokerError> {
         Error::ServerClosedConnection { code, message } => {
             BrokerError::Refused(format!("{url}: {code} {message}"))
         }
+        #[cfg(feature = "tls")]
+        Error::TlsHandshake { source } => {
+            let said = source.to_string();
+            let hint = hint(&said);
+            BrokerError::Away(format!("{url}: TLS handshake failed{hint}: {said}"))
+        }
         other => BrokerError::Away(format!("{url}: {}", sorted(&other))),
     })
 }
@@ -123,6 +129,21 @@ fn secure(
         options,
         ConnectionTuning::default(),
     )
+}
+
+/// What to do about that which OpenSSL `said`, where we know.
+#[cfg(feature = "tls")]
+fn hint(said: &str) -> &'static str {
+    let hints = [
+        ("mismatch", " (the certificate is for another host)"),
+        (
+            "certificate verify failed",
+            " (SSL_CERT_FILE can name a CA to trust)",
+        ),
+        ("wrong version number", " (does this port speak TLS?)"),
+    ];
+    let known = hints.iter().find(|(part, _)| said.contains(part));
+    known.map_or("", |(_, hint)| hint)
 }
 
 #[cfg(not(feature = "tls"))]
