@@ -15,3 +15,5 @@ mod kills;
 mod path;
 mod secrets;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
