@@ -50,3 +50,20 @@ impl Broker for RabbitMq {
         self.url.to_string()
     }
 }
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::RabbitMq;
+    use crate::broker::BrokerError;
+
+    #[test]
+    fn amqps_says_what_to_build() {
+        let refused = RabbitMq::new(&"amqps://u:hunter2@h".parse().unwrap()).err();
+        let Some(BrokerError::Unsupported(reason)) = refused else {
+            panic!("not Unsupported: {refused:?}");
+        };
+        assert!(reason.contains("--features tls"), "{reason}");
+        assert!(!reason.contains("hunter2"), "{reason}");
+        assert!(RabbitMq::new(&"amqp://h".parse().unwrap()).is_ok());
+    }
+}

@@ -113,3 +113,25 @@ fn refuse_tls_if_not_built_in(url: &str) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::Link;
+    use crate::store::StoreError;
+
+    #[test]
+    fn an_sslmode_that_insists_says_what_to_build() {
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let url = format!("postgres://u:hunter2@h/d?sslmode={mode}");
+            let refused = Link::new(&url.parse().unwrap()).err();
+            let Some(StoreError::Unsupported(reason)) = refused else {
+                panic!("{mode} is not Unsupported: {refused:?}");
+            };
+            assert!(reason.contains("--features tls"), "{reason}");
+            assert!(!reason.contains("hunter2"), "{reason}");
+        }
+        for url in ["postgres://h/d", "postgres://h/d?sslmode=prefer"] {
+            assert!(Link::new(&url.parse().unwrap()).is_ok(), "{url}");
+        }
+    }
+}
