@@ -155,10 +155,12 @@ impl Subscription<'_> {
                     .channel
                     .queue_declare_passive(self.queue.name.as_str())?;
                 let ready = queue.declared_message_count().unwrap_or_default();
-                // What was delivered before the answer is handed on before it: it is no longer
-                // ready, and not idle either.
+                // What was on its way at the answer is handed on before it: it is no longer ready,
+                // and not idle either. RabbitMQ's channel may answer before it sends what its queue
+                // had delivered to it, but not before it has answered a second time.
+                self.link.channel.qos(0, self.queue.prefetch(), false)?;
                 let arrived = self.consumer.receiver().clone();
-                if let Ok(first) = arrived.try_recv() {
+                while let Ok(first) = arrived.try_recv() {
                     self.hand_on(first, &arrived)?;
                 }
                 (self.sink)(Event::Depth(ready));
