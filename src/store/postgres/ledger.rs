@@ -152,26 +152,13 @@ fn claim(
         .map(|request| request.key.as_str())
         .collect();
     wanted.sort_unstable();
-    let sql = format!(
-        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = ?, \
-             suspect = m.suspect OR m.status = 'IN_PROGRESS' \
-         FROM unnest(?) AS v(key) \
-         WHERE m.uuid = v.key AND m.status IN ({claimable}) AND (m.status <> 'IN_PROGRESS' \
-             OR m.owner IS NULL OR m.owner = ? OR {OWNER_IS_DEAD}) \
-         RETURNING m.uuid, m.attempts, m.suspect",
-        claimable = sources(Event::Claim),
-    );
-    let claimed: HashMap<String, Claim> = Statement::<(Text, Integer, Bool)>::new(&sql)
-        .bind::<BigInt, _>(owner.0)
-        .bind::<Array<Text>, _>(&wanted)
-        .bind::<BigInt, _>(owner.0)
-        .load::<(String, i32, bool)>(connection)?
-        .into_iter()
-        .map(|(key, attempts, suspect)| {
-            let attempts = u32::try_from(attempts).unwrap_or(0);
-            (key, Claim::Ours { attempts, suspect })
-        })
-        .collect();
+    let mut claimed = take(connection, owner, &wanted, IS_FREE)?;
+    wanted.retain(|key| !claimed.contains_key(*key));
+    let held = lock_in_progress(connection, &wanted)?;
+    if !held.is_empty() {
+        let held: Vec<&str> = held.iter().map(String::as_str).collect();
+        claimed.extend(take(connection, owner, &held, OWNER_IS_DEAD)?);
+    }
     wanted.retain(|key| !claimed.contains_key(*key));
     let states = states(connection, &wanted)?;
     let verdict = |request: &ClaimRequest| {
@@ -185,6 +172,51 @@ fn claim(
         }
     };
     Ok(requests.iter().map(verdict).collect())
+}
+
+/// The condition that no other worker has the message, given ours.
+const IS_FREE: &str = "m.status <> 'IN_PROGRESS' OR m.owner IS NULL OR m.owner = v.claimer";
+
+/// Claims those of `wanted` for which `condition` holds.
+fn take(
+    connection: &mut PgConnection,
+    owner: WorkerId,
+    wanted: &[&str],
+    condition: &str,
+) -> QueryResult<HashMap<String, Claim>> {
+    let sql = format!(
+        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = v.claimer, \
+             suspect = m.suspect OR m.status = 'IN_PROGRESS' \
+         FROM (SELECT unnest(?) AS key, ? AS claimer) AS v \
+         WHERE m.uuid = v.key AND m.status IN ({claimable}) AND ({condition}) \
+         RETURNING m.uuid, m.attempts, m.suspect",
+        claimable = sources(Event::Claim),
+    );
+    let rows = Statement::<(Text, Integer, Bool)>::new(&sql)
+        .bind::<Array<Text>, _>(wanted)
+        .bind::<BigInt, _>(owner.0)
+        .load::<(String, i32, bool)>(connection)?;
+    let ours = |(key, attempts, suspect)| {
+        let attempts = u32::try_from(attempts).unwrap_or(0);
+        (key, Claim::Ours { attempts, suspect })
+    };
+    Ok(rows.into_iter().map(ours).collect())
+}
+
+/// Locks those of the messages that somebody has. Whether their owner is dead is asked by the
+/// statement after this one: a statement that has waited for a row still sees the workers as they
+/// were before, and would take one that came meanwhile for dead.
+fn lock_in_progress(connection: &mut PgConnection, keys: &[&str]) -> QueryResult<Vec<String>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<Key> = diesel::sql_query(
+        "SELECT uuid FROM carrot_messagelog WHERE uuid = ANY($1) AND status = 'IN_PROGRESS' \
+         ORDER BY uuid FOR UPDATE",
+    )
+    .bind::<Array<Text>, _>(keys)
+    .load(connection)?;
+    Ok(rows.into_iter().map(|row| row.uuid).collect())
 }
 
 #[derive(QueryableByName)]
