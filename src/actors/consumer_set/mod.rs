@@ -364,8 +364,11 @@ impl Handler<ConsumerDown> for ConsumerSetActor {
             }
             if let Some(job) = death.job {
                 log::error!("consumer {name} died while it ran message {}", job.key);
+                // The run that it died in counts, or a message that kills each consumer would never
+                // be given up.
                 self.hand_out(Job {
                     suspect: true,
+                    attempts: job.attempts.saturating_add(1),
                     ..job
                 });
             }
