@@ -1,0 +1,178 @@
+//! What every store behind the seam must do. Other databases are put through the same suite.
+
+mod claims;
+mod contention;
+mod finishes;
+mod publishing;
+mod workers;
+
+use carrot_actors::message::{Arguments, Message};
+use carrot_actors::state::{End, Status};
+use carrot_actors::store::{
+    self, Batch, BatchResult, Claim, ClaimRequest, Finish, NewRow, Session, Store, WorkerId,
+    WorkerProcess,
+};
+use serde_json::json;
+
+use crate::support::World;
+
+/// Opens the store that is on trial, for a world.
+type Open = fn(&World) -> Box<dyn Store>;
+
+/// A test for each case, of one store.
+macro_rules! conforms {
+    ($store:ident: $open:path; $($case:path as $name:ident),+ $(,)?) => {
+        mod $store {
+            $(#[test] fn $name() { $case($open); })+
+        }
+    };
+}
+
+conforms! {
+    postgresql: super::open_postgresql;
+    super::publishing::records as a_recorded_message_is_pending_and_becomes_published_when_marked,
+    super::publishing::records_all_or_none as a_row_that_is_refused_takes_all_of_its_record_with_it,
+    super::publishing::leases as a_recorded_message_is_due_when_its_lease_is_over_and_leased_by_whoever_takes_it,
+    super::publishing::reads_back as what_is_due_reads_back_as_it_was_recorded,
+    super::publishing::fails as what_cannot_be_published_fails_with_the_reason_if_it_is_still_pending,
+    super::publishing::hands_out_once as sessions_that_take_what_is_due_together_get_each_row_once,
+    super::publishing::requeues as a_final_message_is_requeued_as_a_new_one_and_a_running_one_is_not,
+    super::publishing::requeues_failed as all_failed_messages_are_requeued_at_once_and_no_others,
+    super::claims::claims_fresh as a_published_or_pending_message_is_ours_and_fresh,
+    super::claims::knows_the_final as a_final_message_is_not_claimed,
+    super::claims::leaves_the_owned as a_message_of_a_live_worker_is_not_claimed,
+    super::claims::takes_from_the_dead as a_message_of_a_dead_worker_is_ours_and_suspect,
+    super::claims::joins_its_own as a_message_of_our_own_is_ours_and_suspect,
+    super::claims::finds_no_row as a_message_without_a_row_has_none,
+    super::claims::adopts as a_message_without_a_row_is_adopted_once,
+    super::claims::adopts_the_final as a_row_that_is_adopted_as_final_stays_so,
+    super::claims::counts_begins as a_begun_suspect_is_counted_and_a_lost_one_is_not_begun,
+    super::claims::releases as what_is_released_is_published_again_and_anyones,
+    super::finishes::writes as the_end_of_a_run_is_written_with_all_it_says,
+    super::finishes::writes_once as a_final_state_is_never_left,
+    super::finishes::is_fenced as an_end_does_not_count_when_another_worker_has_the_message,
+    super::finishes::writes_nobodys as an_end_counts_when_nobody_has_the_message,
+    super::finishes::misses_the_gone as an_end_of_a_row_that_was_deleted_is_gone,
+    super::finishes::is_all_or_none as a_batch_that_is_refused_changes_nothing,
+    super::finishes::mixes as a_batch_of_everything_answers_in_its_order,
+    super::workers::recovers as only_messages_of_dead_workers_are_recovered,
+    super::workers::beats as a_heartbeat_keeps_a_worker_alive_and_registers_it_again,
+    super::workers::lists as workers_are_found_by_their_namespace,
+    super::workers::forgets as only_dead_workers_that_own_nothing_are_forgotten,
+    super::contention::adopts_once as of_eight_sessions_that_claim_new_messages_one_gets_each,
+    super::contention::claims_in_opposite_orders as batches_claimed_in_opposite_orders_end_and_give_each_message_once,
+    super::contention::does_not_take_from_a_newborn as a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile,
+    super::contention::recovers_once as sessions_that_recover_together_take_each_row_once,
+}
+
+fn open_postgresql(world: &World) -> Box<dyn Store> {
+    store::open(&world.config().database_url.unwrap()).unwrap()
+}
+
+/// A world with a session of the store on trial, and a worker registered on it.
+fn trial(open: Open) -> (World, Box<dyn Session>, WorkerId) {
+    let world = World::new("");
+    let mut session = open(&world).connect().unwrap();
+    let worker = session.register(&process(1)).unwrap();
+    (world, session, worker)
+}
+
+fn process(pid: i32) -> WorkerProcess {
+    WorkerProcess {
+        host: "host".to_owned(),
+        namespace: "namespace".to_owned(),
+        pid,
+        process_start: 12,
+    }
+}
+
+fn messages(count: usize) -> Vec<Message> {
+    let message = |nth| {
+        let arguments = Arguments {
+            args: vec![json!(nth), json!("ü'\"\\%")],
+            ..Arguments::default()
+        };
+        Message::new("app.tasks.noop", arguments, "default")
+    };
+    (0..count).map(message).collect()
+}
+
+/// Messages that are PUBLISHED; their keys.
+fn published(session: &mut dyn Session, count: usize) -> Vec<String> {
+    let messages = messages(count);
+    let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
+    let keys: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
+    session.record(&rows).unwrap();
+    session.mark_published(&keys).unwrap();
+    keys
+}
+
+fn claims(keys: &[String]) -> Batch {
+    let claim = |key: &String| ClaimRequest {
+        key: key.clone(),
+        adopt: None,
+    };
+    Batch {
+        claims: keys.iter().map(claim).collect(),
+        ..Batch::default()
+    }
+}
+
+#[track_caller]
+fn claim(session: &mut dyn Session, worker: WorkerId, keys: &[String]) -> Vec<Claim> {
+    session.write(worker, &claims(keys)).unwrap().claims
+}
+
+fn finish(key: &str, end: End) -> Finish {
+    Finish {
+        key: key.to_owned(),
+        end,
+        attempts: 1,
+        output: None,
+        exception: None,
+        traceback: None,
+        log: None,
+    }
+}
+
+fn finishes(keys: &[String], end: End) -> Batch {
+    Batch {
+        finishes: keys.iter().map(|key| finish(key, end)).collect(),
+        ..Batch::default()
+    }
+}
+
+#[track_caller]
+fn write(session: &mut dyn Session, worker: WorkerId, batch: &Batch) -> BatchResult {
+    session.write(worker, batch).unwrap()
+}
+
+const FRESH: Claim = Claim::Ours {
+    attempts: 0,
+    suspect: false,
+};
+
+const SUSPECT: Claim = Claim::Ours {
+    attempts: 0,
+    suspect: true,
+};
+
+impl World {
+    #[track_caller]
+    fn is_in(&self, key: &str, status: Status) {
+        assert_eq!(self.find(key).unwrap()["status"], status.as_str());
+    }
+
+    /// As if the worker's last heartbeat was so long ago.
+    fn silence(&self, worker: WorkerId, seconds: u32) {
+        self.execute(&format!(
+            "UPDATE carrot_worker SET heartbeat = now() - interval '{seconds} seconds' WHERE id = {}",
+            worker.0
+        ));
+    }
+
+    /// As if all leases had run out.
+    fn end_leases(&self) {
+        self.execute("UPDATE carrot_messagelog SET due_time = now() WHERE due_time IS NOT NULL");
+    }
+}

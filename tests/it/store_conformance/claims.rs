@@ -1,0 +1,158 @@
+//! Claiming, adopting, beginning and releasing.
+
+use carrot_actors::state::{End, Status};
+use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Session};
+
+use super::{FRESH, Open, SUSPECT, claim, finishes, messages, process, published, trial, write};
+
+fn adopting(row: NewRow) -> Batch {
+    Batch {
+        claims: vec![ClaimRequest {
+            key: row.key.clone(),
+            adopt: Some(row),
+        }],
+        ..Batch::default()
+    }
+}
+
+fn pending(session: &mut dyn Session) -> String {
+    let row = NewRow::pending(&messages(1)[0]);
+    session.record(std::slice::from_ref(&row)).unwrap();
+    row.key
+}
+
+pub fn claims_fresh(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let mut keys = published(session.as_mut(), 3);
+    keys.push(pending(session.as_mut()));
+    assert_eq!(claim(session.as_mut(), worker, &keys), vec![FRESH; 4]);
+    keys.iter()
+        .for_each(|key| world.is_in(key, Status::InProgress));
+    let owner = &world.find(&keys[0]).unwrap()["owner"];
+    assert_eq!(owner, worker.0);
+}
+
+pub fn knows_the_final(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let keys = published(session.as_mut(), 4);
+    let ends = [End::Completed, End::Failed, End::Cancelled, End::Expired];
+    for (key, end) in keys.iter().zip(ends) {
+        let key = std::slice::from_ref(key);
+        write(session.as_mut(), worker, &finishes(key, end));
+        let claimed = claim(session.as_mut(), worker, key);
+        assert_eq!(claimed, [Claim::Final(end.status())]);
+        world.is_in(&key[0], end.status());
+    }
+}
+
+pub fn leaves_the_owned(open: Open) {
+    let (_world, mut session, worker) = trial(open);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 2);
+    claim(session.as_mut(), worker, &keys);
+    let claimed = claim(session.as_mut(), other, &keys);
+    assert_eq!(claimed, vec![Claim::Owned(worker); 2]);
+}
+
+pub fn takes_from_the_dead(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), worker, &keys);
+    world.silence(worker, 18);
+    assert_eq!(
+        claim(session.as_mut(), other, &keys),
+        [Claim::Owned(worker)]
+    );
+    world.silence(worker, 21);
+    assert_eq!(claim(session.as_mut(), other, &keys), [SUSPECT]);
+    session.deregister(&[other]).unwrap();
+    session.heartbeat(worker, &process(1)).unwrap();
+    assert_eq!(claim(session.as_mut(), worker, &keys), [SUSPECT]);
+}
+
+pub fn joins_its_own(open: Open) {
+    let (_world, mut session, worker) = trial(open);
+    let keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), worker, &keys);
+    assert_eq!(claim(session.as_mut(), worker, &keys), [SUSPECT]);
+}
+
+pub fn finds_no_row(open: Open) {
+    let (_world, mut session, worker) = trial(open);
+    let mut keys = published(session.as_mut(), 2);
+    keys.insert(1, "unknown".to_owned());
+    let claimed = claim(session.as_mut(), worker, &keys);
+    assert_eq!(claimed, [FRESH, Claim::NoRow, FRESH]);
+}
+
+pub fn adopts(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let other = session.register(&process(2)).unwrap();
+    let row = NewRow::pending(&messages(1)[0]).published();
+    let batch = adopting(row.clone());
+    assert_eq!(write(session.as_mut(), worker, &batch).claims, [FRESH]);
+    let again = write(session.as_mut(), other, &batch).claims;
+    assert_eq!(again, [Claim::Owned(worker)]);
+    let found = world.find(&row.key).unwrap();
+    assert_eq!(found["task"], "app.tasks.noop");
+    assert!(found["publish_time"].is_string());
+}
+
+pub fn adopts_the_final(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let row = NewRow::pending(&messages(1)[0]).ended(End::Cancelled, "rolled back".to_owned());
+    let claimed = write(session.as_mut(), worker, &adopting(row.clone())).claims;
+    assert_eq!(claimed, [Claim::Final(Status::Cancelled)]);
+    assert_eq!(world.find(&row.key).unwrap()["exception"], "rolled back");
+}
+
+pub fn counts_begins(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 2);
+    claim(session.as_mut(), worker, &keys[..1]);
+    claim(session.as_mut(), other, &keys[1..]);
+    let begins = Batch {
+        begins: [keys.clone(), vec!["unknown".to_owned()]].concat(),
+        ..Batch::default()
+    };
+    let begun = write(session.as_mut(), worker, &begins).begun;
+    assert_eq!(begun, [true, false, false]);
+    assert_eq!(world.find(&keys[0]).unwrap()["attempts"], 1);
+    assert_eq!(world.find(&keys[1]).unwrap()["attempts"], 0);
+    session.deregister(&[worker]).unwrap();
+    let claimed = claim(session.as_mut(), other, &keys[..1]);
+    let suspect = Claim::Ours {
+        attempts: 1,
+        suspect: true,
+    };
+    assert_eq!(claimed, [suspect]);
+}
+
+pub fn releases(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 3);
+    claim(session.as_mut(), worker, &keys[..2]);
+    claim(session.as_mut(), other, &keys[2..]);
+    write(
+        session.as_mut(),
+        worker,
+        &finishes(&keys[1..2], End::Completed),
+    );
+    let releases = Batch {
+        releases: keys.clone(),
+        ..Batch::default()
+    };
+    write(session.as_mut(), worker, &releases);
+    world.is_in(&keys[0], Status::Published);
+    world.is_in(&keys[1], Status::Completed);
+    world.is_in(&keys[2], Status::InProgress);
+    let claimed = claim(session.as_mut(), other, &keys[..1]);
+    assert_eq!(
+        claimed,
+        [FRESH],
+        "who gives a message back has not vanished with it"
+    );
+}

@@ -1,0 +1,186 @@
+//! Recording, marking, taking what is due, and requeueing.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Barrier};
+
+use carrot_actors::message::Message;
+use carrot_actors::state::{End, Status};
+use carrot_actors::store::{NewRow, Requeue, Requeued, Session, StoreError};
+
+use super::{Open, claim, finishes, messages, published, trial, write};
+
+fn record(session: &mut dyn Session, count: usize) -> Vec<Message> {
+    let messages = messages(count);
+    let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
+    session.record(&rows).unwrap();
+    messages
+}
+
+fn keys(messages: &[Message]) -> Vec<String> {
+    messages.iter().map(|message| message.key.clone()).collect()
+}
+
+pub fn records(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let keys = keys(&record(session.as_mut(), 2));
+    keys.iter()
+        .for_each(|key| world.is_in(key, Status::Pending));
+    session.mark_published(&keys[..1]).unwrap();
+    world.is_in(&keys[0], Status::Published);
+    world.is_in(&keys[1], Status::Pending);
+    // A confirm that is written late changes nothing.
+    claim(session.as_mut(), worker, &keys);
+    session.mark_published(&keys).unwrap();
+    world.is_in(&keys[1], Status::InProgress);
+    write(session.as_mut(), worker, &finishes(&keys, End::Completed));
+    session.mark_published(&keys).unwrap();
+    world.is_in(&keys[0], Status::Completed);
+}
+
+pub fn records_all_or_none(open: Open) {
+    let (world, mut session, _) = trial(open);
+    let mut rows: Vec<NewRow> = messages(3).iter().map(NewRow::pending).collect();
+    rows[1].content = Some("\0".to_owned());
+    let refused = session.record(&rows);
+    assert!(
+        matches!(refused, Err(StoreError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(world.count("PENDING"), 0);
+    rows.remove(1);
+    session.record(&rows).unwrap();
+    assert_eq!(world.count("PENDING"), 2, "the session is good for more");
+}
+
+pub fn leases(open: Open) {
+    let (world, mut session, _) = trial(open);
+    let sent = record(session.as_mut(), 3);
+    assert!(
+        session.take_due(10).unwrap().is_empty(),
+        "it is its recorder's to publish"
+    );
+    world.end_leases();
+    assert_eq!(
+        session.take_due(2).unwrap().len(),
+        2,
+        "no more than asked for"
+    );
+    assert_eq!(session.take_due(10).unwrap().len(), 1);
+    assert!(
+        session.take_due(10).unwrap().is_empty(),
+        "they are on a lease"
+    );
+    session.mark_published(&keys(&sent[..1])).unwrap();
+    world.end_leases();
+    assert_eq!(
+        session.take_due(10).unwrap().len(),
+        2,
+        "what was not marked is due again"
+    );
+}
+
+pub fn reads_back(open: Open) {
+    let (world, mut session, _) = trial(open);
+    let mut sent = messages(2);
+    sent[0].priority = 255;
+    sent[1].exchange = "an exchange".to_owned();
+    sent[1].routing_key = "a key".to_owned();
+    let kwargs = serde_json::json!({"a": [1, 2.5, null, true], "ü": "'\"\\"});
+    sent[1].arguments.kwargs = kwargs.as_object().unwrap().clone();
+    let rows: Vec<NewRow> = sent.iter().map(NewRow::pending).collect();
+    session.record(&rows).unwrap();
+    world.end_leases();
+    let taken = session.take_due(10).unwrap();
+    let mut taken: Vec<Message> = taken.into_iter().map(Result::unwrap).collect();
+    taken.sort_by_key(|message| message.key != sent[0].key);
+    assert_eq!(taken, sent);
+}
+
+pub fn fails(open: Open) {
+    let (world, mut session, _) = trial(open);
+    let pending = keys(&record(session.as_mut(), 1)).remove(0);
+    let published = published(session.as_mut(), 1).remove(0);
+    let reason = |key: &String| (key.clone(), "no such queue".to_owned());
+    let failures = [reason(&pending), reason(&published)];
+    session.fail_pending(&failures).unwrap();
+    let row = world.find(&pending).unwrap();
+    assert_eq!(
+        (&row["status"], &row["exception"]),
+        (&"FAILED".into(), &"no such queue".into())
+    );
+    assert!(row["failure_time"].is_string());
+    world.is_in(&published, Status::Published);
+}
+
+pub fn hands_out_once(open: Open) {
+    const SESSIONS: usize = 8;
+    let (world, mut session, _) = trial(open);
+    let sent = record(session.as_mut(), 1000);
+    world.end_leases();
+    let store = Arc::from(open(&world));
+    let store: &Arc<dyn carrot_actors::store::Store> = &store;
+    let barrier = Barrier::new(SESSIONS);
+    let take = || {
+        let mut session = store.connect().unwrap();
+        let mut taken = Vec::new();
+        barrier.wait();
+        loop {
+            let step = session.take_due(30).unwrap();
+            if step.is_empty() {
+                return taken;
+            }
+            taken.extend(step.into_iter().map(|message| message.unwrap().key));
+        }
+    };
+    let taken: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(take)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(taken.len(), sent.len(), "none twice");
+    let distinct: HashSet<String> = taken.into_iter().collect();
+    assert_eq!(distinct, keys(&sent).into_iter().collect());
+}
+
+pub fn requeues(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let keys = published(session.as_mut(), 3);
+    claim(session.as_mut(), worker, &keys[..2]);
+    write(session.as_mut(), worker, &finishes(&keys[..1], End::Failed));
+    let asked = [keys.clone(), vec!["unknown".to_owned()]].concat();
+    let results = session.requeue(&Requeue::Keys(asked)).unwrap();
+    assert_eq!(results.len(), 4);
+    let mut not_final = Vec::new();
+    for result in results {
+        match result {
+            Requeued::As { old, new } => {
+                assert_eq!(old, keys[0]);
+                assert!(world.find(&old).is_none());
+                world.is_in(&new.key, Status::Pending);
+                assert_eq!(new.task, "app.tasks.noop");
+            }
+            Requeued::NotFinal { status, .. } => not_final.push(status),
+            Requeued::Unknown(key) => assert_eq!(key, "unknown"),
+            Requeued::Undecodable(row) => panic!("{row:?}"),
+        }
+    }
+    not_final.sort();
+    assert_eq!(not_final, ["IN_PROGRESS", "PUBLISHED"]);
+}
+
+pub fn requeues_failed(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let keys = published(session.as_mut(), 6);
+    claim(session.as_mut(), worker, &keys);
+    write(session.as_mut(), worker, &finishes(&keys[..3], End::Failed));
+    write(
+        session.as_mut(),
+        worker,
+        &finishes(&keys[3..], End::Completed),
+    );
+    assert_eq!(session.requeue(&Requeue::Failed).unwrap().len(), 3);
+    assert!(session.requeue(&Requeue::Failed).unwrap().is_empty());
+    assert_eq!((world.count("PENDING"), world.count("COMPLETED")), (3, 3));
+}

@@ -1,0 +1,96 @@
+//! Who is alive, and what the dead leave.
+
+use carrot_actors::state::{End, Status};
+use carrot_actors::store::{WorkerId, WorkerProcess};
+
+use super::{Open, claim, finishes, process, published, trial, write};
+
+pub fn recovers(open: Open) {
+    let (world, mut session, live) = trial(open);
+    let [silent, gone] = [2, 3].map(|pid| session.register(&process(pid)).unwrap());
+    let keys = published(session.as_mut(), 7);
+    claim(session.as_mut(), live, &keys[..1]);
+    claim(session.as_mut(), silent, &keys[1..3]);
+    claim(session.as_mut(), gone, &keys[3..6]);
+    write(
+        session.as_mut(),
+        gone,
+        &finishes(&keys[5..6], End::Completed),
+    );
+    // A row that Django's own consumer has, which nobody of ours can know to be dead.
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET status = 'IN_PROGRESS' WHERE uuid = '{}'",
+        keys[6]
+    ));
+    assert_eq!(session.recover(10).unwrap(), 0);
+    world.silence(silent, 21);
+    session.deregister(&[gone]).unwrap();
+    assert_eq!(session.recover(3).unwrap(), 3, "no more than asked for");
+    assert_eq!(session.recover(3).unwrap(), 1);
+    assert_eq!(session.recover(3).unwrap(), 0);
+    for key in &keys[1..5] {
+        world.is_in(key, Status::Pending);
+        assert_eq!(world.find(key).unwrap()["suspect"], true);
+    }
+    world.is_in(&keys[0], Status::InProgress);
+    world.is_in(&keys[5], Status::Completed);
+    world.is_in(&keys[6], Status::InProgress);
+    assert_eq!(
+        session.take_due(10).unwrap().len(),
+        4,
+        "they are due at once"
+    );
+}
+
+pub fn beats(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), worker, &keys);
+    world.silence(worker, 30);
+    session.heartbeat(worker, &process(1)).unwrap();
+    assert_eq!(session.recover(10).unwrap(), 0);
+    session.deregister(&[worker]).unwrap();
+    session.heartbeat(worker, &process(1)).unwrap();
+    assert_eq!(session.recover(10).unwrap(), 0, "it is registered again");
+    let workers = session.workers_in("namespace").unwrap();
+    assert_eq!(workers, [(worker, process(1))]);
+    let next = session.register(&process(2)).unwrap();
+    assert_ne!(next, worker, "a number is never used again");
+}
+
+pub fn lists(open: Open) {
+    let (_world, mut session, worker) = trial(open);
+    let elsewhere = WorkerProcess {
+        namespace: "elsewhere".to_owned(),
+        host: "ü".repeat(300),
+        ..process(2)
+    };
+    let other = session.register(&elsewhere).unwrap();
+    let found = |(id, _): &(WorkerId, WorkerProcess)| *id;
+    let here = session.workers_in("namespace").unwrap();
+    assert_eq!(here.iter().map(found).collect::<Vec<_>>(), [worker]);
+    assert_eq!(here[0].1, process(1));
+    let there = session.workers_in("elsewhere").unwrap();
+    assert_eq!(there.iter().map(found).collect::<Vec<_>>(), [other]);
+    assert!(session.workers_in("nowhere").unwrap().is_empty());
+    session.deregister(&[worker]).unwrap();
+    assert!(session.workers_in("namespace").unwrap().is_empty());
+}
+
+pub fn forgets(open: Open) {
+    let (world, mut session, live) = trial(open);
+    let [idle, busy, recent] = [2, 3, 4].map(|pid| session.register(&process(pid)).unwrap());
+    let keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), busy, &keys);
+    [idle, busy]
+        .iter()
+        .for_each(|worker| world.silence(*worker, 2 * 3600));
+    world.silence(recent, 60);
+    assert_eq!(session.forget_dead().unwrap(), 1);
+    assert_eq!(session.recover(10).unwrap(), 1);
+    assert_eq!(session.forget_dead().unwrap(), 1);
+    let left = session.workers_in("namespace").unwrap();
+    let mut left: Vec<WorkerId> = left.into_iter().map(|(id, _)| id).collect();
+    left.sort_by_key(|id| id.0);
+    assert_eq!(left, [live, recent]);
+}
