@@ -1,0 +1,92 @@
+//! What every broker behind the seam must do. A second one is put through the same suite.
+
+mod connections;
+mod consuming;
+mod publishing;
+mod settling;
+mod subscriber;
+
+use carrot_actors::broker::{self, Broker};
+use carrot_actors::config::{BrokerUrl, QueueConfig};
+use carrot_actors::message::{Arguments, Message};
+use serde_json::json;
+
+use crate::support::World;
+
+/// Opens the broker that is on trial, for a world.
+type Open = fn(&World) -> Box<dyn Broker>;
+
+/// A test for each case, of one broker.
+macro_rules! conforms {
+    ($broker:ident: $open:path; $($case:path as $name:ident),+ $(,)?) => {
+        mod $broker {
+            $(#[test] fn $name() { $case($open); })+
+        }
+    };
+}
+
+conforms! {
+    rabbitmq: super::open_rabbitmq;
+    super::consuming::delivers_in_order as it_delivers_in_order_with_all_properties,
+    super::consuming::respects_the_prefetch as no_more_is_delivered_than_the_prefetch_allows,
+    super::consuming::answers_for_depth_last as the_depth_is_told_after_what_was_delivered_before_it,
+    super::consuming::tells_what_waits as it_tells_at_the_opening_how_many_messages_wait,
+    super::consuming::carries_megabytes as a_body_of_five_megabytes_arrives_as_it_was_sent,
+    super::consuming::higher_priorities_first as a_higher_priority_is_delivered_first,
+    super::settling::accepts as what_is_accepted_is_gone,
+    super::settling::gives_back as what_is_given_back_is_delivered_again,
+    super::settling::passes_over_other_epochs as receipts_of_another_epoch_are_passed_over,
+    super::settling::cancels as after_a_cancel_nothing_more_comes_and_settling_goes_on,
+    super::settling::ends_with_its_sender as dropping_the_sender_ends_it_and_returns_what_is_unsettled,
+    super::settling::settles_in_any_order as thousands_settled_in_any_order_leave_nothing_behind,
+    super::publishing::confirms_all as five_thousand_messages_are_one_publish_and_all_confirmed,
+    super::publishing::tells_the_unroutable as a_message_for_an_unknown_queue_is_unroutable_and_others_are_not,
+    super::publishing::refuses_the_unfit as an_over_long_routing_key_is_unfit_and_the_connection_lives_on,
+    super::publishing::declares_again as what_was_declared_may_be_declared_again,
+    super::publishing::nothing_is_nothing as publishing_nothing_is_no_error,
+    super::publishing::names_what_is_refused as a_declaration_that_is_refused_names_the_queue_and_the_argument,
+}
+
+fn open_rabbitmq(world: &World) -> Box<dyn Broker> {
+    broker::open(&url(world)).unwrap()
+}
+
+fn url(world: &World) -> BrokerUrl {
+    world.broker_url.parse().unwrap()
+}
+
+/// The queue that most cases use.
+fn queue(world: &World, prefetch: usize) -> QueueConfig {
+    QueueConfig {
+        prefetch_factor: prefetch,
+        ..QueueConfig::new("default", url(world))
+    }
+}
+
+/// Messages whose arguments count from 0.
+fn messages(count: usize) -> Vec<Message> {
+    let message = |nth| {
+        let arguments = Arguments {
+            args: vec![json!(nth)],
+            ..Arguments::default()
+        };
+        Message::new("count", arguments, "default")
+    };
+    (0..count).map(message).collect()
+}
+
+/// Declares the queue and publishes into it; all must be confirmed.
+#[track_caller]
+fn fill(broker: &dyn Broker, queue: &QueueConfig, messages: &[Message]) {
+    use carrot_actors::broker::Confirmation::Confirmed;
+    let mut publisher = broker.publisher().unwrap();
+    publisher.declare(queue).unwrap();
+    let references: Vec<&Message> = messages.iter().collect();
+    let confirmations = publisher.publish(&references).unwrap();
+    assert_eq!(confirmations.len(), messages.len());
+    assert!(
+        confirmations
+            .iter()
+            .all(|confirmation| *confirmation == Confirmed)
+    );
+}

@@ -1,0 +1,103 @@
+//! What only a broker at the end of a connection must do.
+
+use std::sync::Arc;
+
+use carrot_actors::broker::{Broker, BrokerError};
+use carrot_actors::config::BrokerUrl;
+use crossbeam_channel::unbounded;
+
+use super::subscriber::{Subscriber, await_left};
+use super::{fill, messages, open_rabbitmq, queue};
+use crate::support::{World, eventually};
+
+#[test]
+fn a_connection_that_is_cut_ends_consuming_and_returns_what_was_unsettled() {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open_rabbitmq(&world));
+    let queue = queue(&world, 10);
+    fill(broker.as_ref(), &queue, &messages(3));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    subscriber.receive(3);
+    // The management API lists a connection a moment after it was opened.
+    eventually("the cut", || (world.cut_connections() > 0).then_some(()));
+    let ended = subscriber.end();
+    assert!(matches!(ended, Err(BrokerError::Away(_))), "{ended:?}");
+    await_left(&broker, &queue, 3);
+}
+
+#[test]
+fn a_connection_that_is_cut_ends_publishing_and_a_new_one_publishes() {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open_rabbitmq(&world));
+    let queue = queue(&world, 10);
+    let mut publisher = broker.publisher().unwrap();
+    publisher.declare(&queue).unwrap();
+    eventually("the cut", || (world.cut_connections() > 0).then_some(()));
+    let ended = publisher.publish(&[&messages(1)[0]]);
+    assert!(matches!(ended, Err(BrokerError::Away(_))), "{ended:?}");
+    let ended = publisher.declare(&queue);
+    assert!(ended.is_err(), "a publisher that erred is of no more use");
+    fill(broker.as_ref(), &queue, &messages(1));
+    await_left(&broker, &queue, 1);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_away() {
+    let world = World::without_tables("");
+    let url: BrokerUrl = "amqp://guest:secret@127.0.0.1:1/x".parse().unwrap();
+    let broker = carrot_actors::broker::open(&url).unwrap();
+    let (_commands, orders) = unbounded();
+    let consumed = broker.consume(&queue(&world, 1), 1, &orders, &mut |event| {
+        panic!("{event:?}")
+    });
+    let published = broker.publisher().map(drop);
+    for result in [consumed, published] {
+        let Err(BrokerError::Away(reason)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(
+            reason.contains("127.0.0.1") && !reason.contains("secret"),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_password_and_a_missing_vhost_are_refused() {
+    let world = World::without_tables("");
+    let wrong = world.broker_url.replace("guest:guest", "guest:secret");
+    let missing = format!("{}-missing", world.broker_url);
+    for url in [wrong, missing] {
+        let broker = carrot_actors::broker::open(&url.parse().unwrap()).unwrap();
+        let Err(BrokerError::Refused(reason)) = broker.publisher().map(drop) else {
+            panic!("{url} is not refused");
+        };
+        assert!(!reason.contains("secret"), "{reason}");
+    }
+}
+
+#[test]
+fn a_queue_that_is_deleted_ends_consuming() {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open_rabbitmq(&world));
+    let queue = queue(&world, 10);
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let path = format!("/api/queues/{}/default", world.name);
+    World::rabbitmq_api("DELETE", &path, None);
+    let ended = subscriber.end();
+    assert!(matches!(ended, Err(BrokerError::Away(_))), "{ended:?}");
+}
+
+#[test]
+fn what_is_published_survives_the_broker_and_reads_as_django_carrots() {
+    let world = World::without_tables("");
+    let broker = open_rabbitmq(&world);
+    let sent = messages(1);
+    fill(broker.as_ref(), &queue(&world, 10), &sent);
+    let delivery = world.take("default").unwrap();
+    assert_eq!(*delivery.properties.delivery_mode(), Some(2));
+    let content_type = delivery.properties.content_type().clone();
+    assert_eq!(content_type.as_deref(), Some("application/json"));
+    let id = delivery.properties.message_id().clone();
+    assert_eq!(id, Some(sent[0].key.clone()));
+}

@@ -1,0 +1,132 @@
+//! What comes, and in which order.
+
+use std::sync::Arc;
+
+use carrot_actors::broker::{Broker, Command, Event};
+use carrot_actors::message::{Message, wire};
+use serde_json::json;
+
+use super::subscriber::{Subscriber, await_left, receipts};
+use super::{Open, fill, messages, queue};
+use crate::support::World;
+
+const PUBLISHED: usize = 2500;
+
+pub fn delivers_in_order(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 5000);
+    let sent = messages(PUBLISHED);
+    fill(broker.as_ref(), &queue, &sent);
+    let subscriber = Subscriber::open(&broker, &queue, 7);
+    let received = subscriber.receive(PUBLISHED);
+    for (delivery, message) in received.iter().zip(&sent) {
+        assert_eq!(delivery.message_id.as_deref(), Some(message.key.as_str()));
+        assert_eq!(delivery.kind.as_deref(), Some("django-carrot message"));
+        assert_eq!(delivery.task.as_deref(), Some("count"));
+        assert_eq!((delivery.priority, delivery.exchange.as_str()), (0, ""));
+        assert_eq!(delivery.routing_key, "default");
+        assert_eq!(wire::decode(&delivery.body).unwrap(), message.arguments);
+        assert_eq!(delivery.receipt.epoch, 7);
+    }
+    subscriber.accept(receipts(&received));
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 0);
+}
+
+pub fn respects_the_prefetch(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let mut queue = queue(&world, 3);
+    queue.concurrency = 2;
+    fill(broker.as_ref(), &queue, &messages(20));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let first = subscriber.receive(6);
+    subscriber.is_silent();
+    subscriber.accept(receipts(&first[..2]));
+    subscriber.receive(2);
+    subscriber.is_silent();
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 18);
+}
+
+pub fn answers_for_depth_last(open: Open) {
+    const MESSAGES: usize = 100;
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 7);
+    fill(broker.as_ref(), &queue, &messages(MESSAGES));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    subscriber.commands.send(Command::Depth).unwrap();
+    let mut delivered = 0;
+    loop {
+        match subscriber.next() {
+            Event::Delivered(batch) => {
+                delivered += batch.len();
+                subscriber.accept(receipts(&batch));
+                subscriber.commands.send(Command::Depth).unwrap();
+            }
+            Event::Depth(ready) => {
+                let known = delivered + ready as usize;
+                assert!(known >= MESSAGES, "{ready} ready, {delivered} delivered");
+                if ready == 0 && delivered == MESSAGES {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 0);
+}
+
+pub fn tells_what_waits(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 10);
+    let first = Subscriber::open(&broker, &queue, 1);
+    assert_eq!(first.waiting, 0, "a queue that it had to declare");
+    first.close().unwrap();
+    fill(broker.as_ref(), &queue, &messages(4));
+    await_left(&broker, &queue, 4);
+}
+
+pub fn carries_megabytes(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 10);
+    let mut large = messages(1);
+    large[0].arguments.args = vec![json!("ü€\0\"\\ ".repeat(500_000))];
+    let body = wire::encode(&large[0].arguments);
+    assert!(body.len() > 5_000_000);
+    fill(broker.as_ref(), &queue, &large);
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    assert!(
+        subscriber.receive(1)[0].body == body,
+        "the body has changed"
+    );
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 1);
+}
+
+pub fn higher_priorities_first(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 10);
+    let priorities = [0, 255, 3, 100];
+    let message = |(message, priority): (Message, u8)| Message {
+        priority,
+        ..message
+    };
+    let sent: Vec<_> = messages(4)
+        .into_iter()
+        .zip(priorities)
+        .map(message)
+        .collect();
+    fill(broker.as_ref(), &queue, &sent);
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let received = subscriber.receive(4);
+    let order: Vec<u8> = received.iter().map(|delivery| delivery.priority).collect();
+    assert_eq!(order, [255, 100, 3, 0]);
+    subscriber.close().unwrap();
+}

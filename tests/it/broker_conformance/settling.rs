@@ -1,0 +1,150 @@
+//! Accepting, giving back, and the end of a subscription.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use carrot_actors::broker::{Broker, Command, Delivery, Event, Receipt};
+
+use super::subscriber::{Subscriber, await_left, receipts};
+use super::{Open, fill, messages, queue};
+use crate::support::World;
+
+fn ids(deliveries: &[Delivery]) -> HashSet<String> {
+    let id = |delivery: &Delivery| delivery.message_id.clone().unwrap();
+    deliveries.iter().map(id).collect()
+}
+
+pub fn accepts(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 10);
+    fill(broker.as_ref(), &queue, &messages(5));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let received = subscriber.receive(5);
+    subscriber.accept(vec![received[3].receipt, received[1].receipt]);
+    // Twice is once.
+    subscriber.accept(vec![received[1].receipt]);
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 3);
+    let again = Subscriber::open(&broker, &queue, 2);
+    let left = [&received[0], &received[2], &received[4]].map(Clone::clone);
+    assert_eq!(ids(&again.receive(3)), ids(&left));
+    again.close().unwrap();
+}
+
+pub fn gives_back(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 10);
+    fill(broker.as_ref(), &queue, &messages(3));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let received = subscriber.receive(3);
+    subscriber.give_back(vec![received[1].receipt]);
+    let again = subscriber.receive(1);
+    assert_eq!(again[0].message_id, received[1].message_id);
+    assert_ne!(again[0].receipt, received[1].receipt);
+    assert_eq!(again[0].body, received[1].body);
+    subscriber.accept(receipts(&again));
+    subscriber.accept(vec![received[0].receipt, received[2].receipt]);
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 0);
+}
+
+pub fn passes_over_other_epochs(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 10);
+    fill(broker.as_ref(), &queue, &messages(3));
+    let subscriber = Subscriber::open(&broker, &queue, 2);
+    let received = subscriber.receive(3);
+    let earlier: Vec<Receipt> = received
+        .iter()
+        .map(|delivery| Receipt {
+            epoch: 1,
+            ..delivery.receipt
+        })
+        .collect();
+    subscriber.accept(earlier.clone());
+    subscriber.give_back(earlier);
+    subscriber.is_silent();
+    subscriber.accept(vec![received[0].receipt]);
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 2);
+}
+
+pub fn cancels(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 4);
+    fill(broker.as_ref(), &queue, &messages(10));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let received = subscriber.receive(4);
+    // Room for three more: they may have come, and be handed on or not, when it is cancelled.
+    subscriber.accept(receipts(&received[..1]));
+    subscriber.commands.send(Command::Cancel).unwrap();
+    let mut late = Vec::new();
+    loop {
+        match subscriber.next() {
+            Event::Delivered(batch) => late.extend(batch),
+            Event::Cancelled => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    fill(broker.as_ref(), &queue, &messages(1));
+    subscriber.give_back(receipts(&received[1..3]));
+    subscriber.accept(receipts(&received[3..]));
+    subscriber.accept(receipts(&late));
+    subscriber.commands.send(Command::Depth).unwrap();
+    assert!(matches!(subscriber.next(), Event::Depth(_)));
+    subscriber.is_silent();
+    assert!(subscriber.close().unwrap().is_empty());
+    let accepted = 2 + u32::try_from(late.len()).unwrap();
+    await_left(&broker, &queue, 11 - accepted);
+}
+
+pub fn ends_with_its_sender(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 1000);
+    fill(broker.as_ref(), &queue, &messages(1500));
+    for epoch in 1..=5 {
+        // While deliveries are under way.
+        let subscriber = Subscriber::open(&broker, &queue, epoch);
+        assert_eq!(subscriber.waiting, 1500);
+        subscriber.close().unwrap();
+        await_left(&broker, &queue, 1500);
+    }
+    let subscriber = Subscriber::open(&broker, &queue, 6);
+    let received = subscriber.receive(1000);
+    // Told before the end, done before the end.
+    subscriber.accept(receipts(&received[..10]));
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 1490);
+}
+
+pub fn settles_in_any_order(open: Open) {
+    const MESSAGES: usize = 4000;
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 5000);
+    fill(broker.as_ref(), &queue, &messages(MESSAGES));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut outstanding = receipts(&subscriber.receive(MESSAGES));
+    random.shuffle(&mut outstanding);
+    let mut settled = 0;
+    while settled < MESSAGES {
+        let take = random.usize(1..=outstanding.len().min(300));
+        let part: Vec<Receipt> = outstanding.drain(..take).collect();
+        if random.u8(0..4) == 0 {
+            subscriber.give_back(part);
+            outstanding.extend(receipts(&subscriber.receive(take)));
+            random.shuffle(&mut outstanding);
+        } else {
+            settled += take;
+            subscriber.accept(part);
+        }
+    }
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 0);
+}

@@ -1,0 +1,128 @@
+//! A subscription on a thread of its own.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use carrot_actors::broker::{Broker, BrokerError, Command, Delivery, Event, Receipt};
+use carrot_actors::config::QueueConfig;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::support::{PATIENCE, eventually};
+
+/// So long something is seen not to happen.
+const WHILE: Duration = Duration::from_millis(250);
+
+pub struct Subscriber {
+    pub commands: Sender<Command>,
+    pub events: Receiver<Event>,
+    /// What waited when it was opened.
+    pub waiting: u32,
+    thread: JoinHandle<Result<(), BrokerError>>,
+}
+
+impl Subscriber {
+    /// Consumes the queue; returns once it is open.
+    #[track_caller]
+    pub fn open(broker: &Arc<dyn Broker>, queue: &QueueConfig, epoch: u64) -> Self {
+        let (commands, orders) = unbounded();
+        let (sink, events) = unbounded();
+        let (broker, queue) = (Arc::clone(broker), queue.clone());
+        let thread = std::thread::spawn(move || {
+            broker.consume(&queue, epoch, &orders, &mut |event| {
+                sink.send(event).unwrap_or_default();
+            })
+        });
+        let Event::Opened { waiting } = events.recv_timeout(PATIENCE).unwrap() else {
+            panic!("the first event is not the opening");
+        };
+        Self {
+            commands,
+            events,
+            waiting,
+            thread,
+        }
+    }
+
+    #[track_caller]
+    pub fn next(&self) -> Event {
+        self.events.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The next so many deliveries, and no more in their last batch.
+    #[track_caller]
+    pub fn receive(&self, count: usize) -> Vec<Delivery> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            match self.next() {
+                Event::Delivered(batch) => received.extend(batch),
+                other => panic!("{other:?} after {} deliveries", received.len()),
+            }
+        }
+        assert_eq!(received.len(), count);
+        received
+    }
+
+    /// Sees that nothing more comes.
+    #[track_caller]
+    pub fn is_silent(&self) {
+        let event = self.events.recv_timeout(WHILE);
+        assert!(event.is_err(), "{event:?}");
+    }
+
+    pub fn accept(&self, accept: Vec<Receipt>) {
+        let give_back = Vec::new();
+        let settle = Command::Settle { accept, give_back };
+        self.commands.send(settle).unwrap();
+    }
+
+    pub fn give_back(&self, give_back: Vec<Receipt>) {
+        let accept = Vec::new();
+        let settle = Command::Settle { accept, give_back };
+        self.commands.send(settle).unwrap();
+    }
+
+    /// Drops the sender; how it ended, and what it told meanwhile.
+    #[track_caller]
+    pub fn close(self) -> Result<Vec<Event>, BrokerError> {
+        drop(self.commands);
+        self.thread.join().unwrap()?;
+        Ok(self.events.try_iter().collect())
+    }
+
+    /// Waits for its end, which it comes to by itself.
+    #[track_caller]
+    pub fn end(self) -> Result<(), BrokerError> {
+        eventually("the end of the subscription", || {
+            self.thread.is_finished().then_some(())
+        });
+        self.thread.join().unwrap()
+    }
+}
+
+pub fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
+    deliveries.iter().map(|delivery| delivery.receipt).collect()
+}
+
+/// How many messages the queue holds once nobody consumes it.
+#[track_caller]
+pub fn left(broker: &Arc<dyn Broker>, queue: &QueueConfig) -> u32 {
+    // It is to disturb as little as it can.
+    let queue = QueueConfig {
+        concurrency: 1,
+        prefetch_factor: 1,
+        ..queue.clone()
+    };
+    let subscriber = Subscriber::open(broker, &queue, 99);
+    let waiting = subscriber.waiting;
+    subscriber.close().unwrap();
+    waiting
+}
+
+/// Waits until the queue holds so many messages: a broker may take a moment to put them back.
+#[track_caller]
+pub fn await_left(broker: &Arc<dyn Broker>, queue: &QueueConfig, count: u32) {
+    eventually(&format!("{count} messages left"), || {
+        (left(broker, queue) == count).then_some(())
+    });
+}
