@@ -4,6 +4,7 @@
 
 mod support;
 
+mod broker_conformance;
 mod captured;
 mod cli;
 mod cli_messages;
@@ -14,6 +15,8 @@ mod deaths;
 mod kills;
 mod path;
 mod secrets;
+mod store_conformance;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
+mod tree;

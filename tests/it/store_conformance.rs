@@ -58,7 +58,7 @@ conforms! {
     super::workers::recovers as only_messages_of_dead_workers_are_recovered,
     super::workers::beats as a_heartbeat_keeps_a_worker_alive_and_registers_it_again,
     super::workers::lists as workers_are_found_by_their_namespace,
-    super::workers::forgets as only_dead_workers_that_own_nothing_are_forgotten,
+    super::workers::tells_silent as workers_without_a_heartbeat_for_20_s_are_silent,
     super::contention::adopts_once as of_eight_sessions_that_claim_new_messages_one_gets_each,
     super::contention::claims_in_opposite_orders as batches_claimed_in_opposite_orders_end_and_give_each_message_once,
     super::contention::does_not_take_from_a_newborn as a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile,
@@ -156,6 +156,13 @@ const SUSPECT: Claim = Claim::Ours {
     attempts: 0,
     suspect: true,
 };
+
+/// Removes the workers that have been silent for too long; how many.
+fn bury_the_silent(session: &mut dyn Session) -> usize {
+    let silent = session.silent_workers().unwrap();
+    session.deregister(&silent).unwrap();
+    silent.len()
+}
 
 impl World {
     #[track_caller]

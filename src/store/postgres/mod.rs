@@ -138,7 +138,7 @@ impl Session for PgSession {
     }
 
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
-        self.run(|connection| publishing::recover(connection, limit))
+        self.transaction(|connection| publishing::recover(connection, limit))
     }
 
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {

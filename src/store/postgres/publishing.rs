@@ -174,16 +174,33 @@ pub(super) fn take_due(
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
 
+#[derive(QueryableByName)]
+struct RowId {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+/// In a transaction: first the rows are locked, then it is asked once more whether their owners are
+/// dead. A statement sees the workers as they were when it began, and a row as it is when it locks
+/// it; a worker that came in between would be taken for dead.
 pub(super) fn recover(connection: &mut PgConnection, limit: usize) -> QueryResult<usize> {
-    let sql = format!(
-        "UPDATE carrot_messagelog SET status = 'PENDING', suspect = true, due_time = now() \
-         WHERE id IN (SELECT m.id FROM carrot_messagelog m \
-             WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {OWNER_IS_DEAD} \
-             ORDER BY m.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
-    );
-    diesel::sql_query(sql)
-        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
-        .execute(connection)
+    let found: Vec<RowId> = diesel::sql_query(format!(
+        "SELECT m.id::bigint AS id FROM carrot_messagelog m \
+         WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {OWNER_IS_DEAD} \
+         ORDER BY m.id LIMIT $1 FOR UPDATE SKIP LOCKED"
+    ))
+    .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+    .load(connection)?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    diesel::sql_query(format!(
+        "UPDATE carrot_messagelog m SET status = 'PENDING', suspect = true, due_time = now() \
+         WHERE m.id = ANY($1) AND m.status IN ({}) AND {OWNER_IS_DEAD}",
+        sources(Event::Recover)
+    ))
+    .bind::<Array<BigInt>, _>(found.into_iter().map(|row| row.id).collect::<Vec<_>>())
+    .execute(connection)
 }
 
 /// The condition that `m.owner` is dead.

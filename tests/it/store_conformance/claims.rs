@@ -3,7 +3,10 @@
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Session};
 
-use super::{FRESH, Open, SUSPECT, claim, finishes, messages, process, published, trial, write};
+use super::{
+    FRESH, Open, SUSPECT, bury_the_silent, claim, finishes, messages, process, published, trial,
+    write,
+};
 
 fn adopting(row: NewRow) -> Batch {
     Batch {
@@ -60,11 +63,13 @@ pub fn takes_from_the_dead(open: Open) {
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     world.silence(worker, 18);
+    assert_eq!(bury_the_silent(session.as_mut()), 0);
     assert_eq!(
         claim(session.as_mut(), other, &keys),
         [Claim::Owned(worker)]
     );
     world.silence(worker, 21);
+    assert_eq!(bury_the_silent(session.as_mut()), 1);
     assert_eq!(claim(session.as_mut(), other, &keys), [SUSPECT]);
     session.deregister(&[other]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();

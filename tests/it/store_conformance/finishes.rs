@@ -79,7 +79,7 @@ pub fn writes_nobodys(open: Open) {
     let keys = published(session.as_mut(), 2);
     // The one by a claim that was forgotten, the other taken back by the sweep.
     claim(session.as_mut(), worker, &keys[1..]);
-    world.silence(worker, 30);
+    session.deregister(&[worker]).unwrap();
     assert_eq!(session.recover(10).unwrap(), 1);
     world.is_in(&keys[1], Status::Pending);
     let finished = write(session.as_mut(), worker, &finishes(&keys, End::Completed)).finished;

@@ -116,6 +116,29 @@ impl World {
         connection.close().unwrap();
     }
 
+    /// So many messages in the queue, each with its row, as django-carrot sends them; their uuids.
+    pub fn enqueue(&self, queue: &str, task: &str, count: usize) -> Vec<String> {
+        self.declare_queue(queue);
+        let uuids: Vec<String> = (0..count)
+            .map(|_| uuid::Uuid::new_v4().to_string())
+            .collect();
+        let quoted: Vec<String> = uuids.iter().map(|uuid| format!("'{uuid}'")).collect();
+        self.execute(&format!(
+            "INSERT INTO carrot_messagelog \
+                 (status, exchange, queue, routing_key, uuid, priority, task, task_args, content, \
+                  publish_time) \
+             SELECT 'PUBLISHED', '', '{queue}', '{queue}', uuid, 0, '{task}', '()', '{{}}', now() \
+             FROM unnest(ARRAY[{}]::text[]) AS uuid",
+            quoted.join(", ")
+        ));
+        let message = |uuid: &String| Raw {
+            routing_key: queue.to_owned(),
+            ..Raw::django(task, uuid, "{}")
+        };
+        self.publish(&uuids.iter().map(message).collect::<Vec<_>>());
+        uuids
+    }
+
     /// How many messages are ready in the queue.
     pub fn ready(&self, queue: &str) -> u32 {
         let mut connection = self.amqp();

@@ -77,6 +77,11 @@ impl World {
         self.directory.path()
     }
 
+    /// Replaces its `carrot.toml`.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.directory.path().join("carrot.toml"), config).unwrap();
+    }
+
     /// The configuration as the binary would read it.
     pub fn config(&self) -> Config {
         let environment = Environment::from_pairs([
@@ -127,6 +132,12 @@ impl InProcess {
     /// Stops it in order.
     pub fn stop(mut self) -> Ended {
         self.signals.send(Signal::Stop).unwrap();
+        self.thread.take().unwrap().join().unwrap().unwrap()
+    }
+
+    /// Stops it hard.
+    pub fn halt(mut self) -> Ended {
+        self.signals.send(Signal::Halt).unwrap();
         self.thread.take().unwrap().join().unwrap().unwrap()
     }
 

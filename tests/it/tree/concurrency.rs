@@ -1,0 +1,105 @@
+//! How many tasks run at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use carrot_actors::service::Ended;
+use carrot_actors::task::Registry;
+use crossbeam_channel::{Sender, unbounded};
+use serde_json::Value;
+
+use crate::support::{World, eventually};
+
+/// So long something is seen not to happen.
+const WHILE: Duration = Duration::from_millis(250);
+
+/// A task that runs until it is let go, and one that does not.
+struct Gate {
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    passes: Sender<()>,
+}
+
+impl Gate {
+    fn new() -> (Self, Registry) {
+        let (passes, taken) = unbounded();
+        let gate = Self {
+            running: Arc::default(),
+            most: Arc::default(),
+            passes,
+        };
+        let (running, most) = (Arc::clone(&gate.running), Arc::clone(&gate.most));
+        let mut registry = Registry::new();
+        registry
+            .register("gated", move |_, _| {
+                let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                taken.recv()?;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(Value::Null)
+            })
+            .unwrap();
+        registry.register("noop", |_, _| Ok(Value::Null)).unwrap();
+        (gate, registry)
+    }
+
+    #[track_caller]
+    fn await_running(&self, count: usize) {
+        eventually(&format!("{count} running tasks"), || {
+            (self.running.load(Ordering::SeqCst) == count).then_some(())
+        });
+    }
+
+    fn let_go(&self, count: usize) {
+        (0..count).for_each(|_| self.passes.send(()).unwrap());
+    }
+}
+
+#[test]
+fn a_queue_runs_as_many_tasks_at_once_as_it_has_consumers_and_never_more() {
+    let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 3\n");
+    world.enqueue("default", "gated", 10);
+    let (gate, registry) = Gate::new();
+    let service = world.in_process(registry);
+    gate.await_running(3);
+    std::thread::sleep(WHILE);
+    assert_eq!(gate.running.load(Ordering::SeqCst), 3);
+    gate.let_go(10);
+    world.await_completed(10);
+    assert_eq!(service.stop(), Ended::Drained);
+    assert_eq!(gate.most.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_slow_queue_does_not_hold_up_another() {
+    let world = World::new("[[queues]]\nname = \"slow\"\n[[queues]]\nname = \"fast\"\n");
+    world.enqueue("slow", "gated", 3);
+    world.enqueue("fast", "noop", 200);
+    let (gate, registry) = Gate::new();
+    let service = world.in_process(registry);
+    gate.await_running(1);
+    world.await_completed(200);
+    assert_eq!(gate.running.load(Ordering::SeqCst), 1);
+    gate.let_go(3);
+    world.await_completed(203);
+    assert_eq!(service.stop(), Ended::Drained);
+}
+
+#[test]
+fn with_long_tasks_only_what_runs_reads_in_progress() {
+    let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 1\n");
+    world.enqueue("default", "gated", 5);
+    let (gate, registry) = Gate::new();
+    let service = world.in_process(registry);
+    for done in 0..5 {
+        world.await_completed(done);
+        gate.await_running(1);
+        std::thread::sleep(WHILE);
+        assert_eq!(world.count("IN_PROGRESS"), 1, "after {done} tasks");
+        assert_eq!(world.count("PUBLISHED"), 4 - done);
+        gate.let_go(1);
+    }
+    world.await_completed(5);
+    assert_eq!(service.stop(), Ended::Drained);
+}

@@ -1,0 +1,57 @@
+//! A signal at any moment of the start.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::TWO_QUEUES;
+use crate::support::{Running, World};
+
+const MESSAGES: usize = 40;
+
+/// Stops the service at the moment that `wait` ends, again and again; nothing may come to harm.
+fn is_stopped_at_once_after(moments: impl Iterator<Item = impl Fn(&Running)>) {
+    let world = World::new(TWO_QUEUES);
+    world.enqueue("one", "noop", MESSAGES / 2);
+    world.enqueue("two", "noop", MESSAGES / 2);
+    for wait in moments {
+        let mut service = world.launch(&[], "");
+        wait(&service);
+        let had_begun = !service.log().is_empty();
+        service.signal(Signal::TERM);
+        let code = service.wait();
+        // Before it listens to signals, one ends it as it would any program.
+        let unheard = code == -15 && !had_begun;
+        assert!(code == 0 || unheard, "exit code {code}:\n{}", service.log());
+        assert_eq!(world.count("IN_PROGRESS"), 0, "{}", service.log());
+        let ready = world.ready("one") + world.ready("two");
+        assert_eq!(ready as usize + world.count("COMPLETED"), MESSAGES);
+    }
+    world.run_the_rest();
+    assert_eq!(world.count("COMPLETED"), MESSAGES);
+    assert_eq!(world.ready("one") + world.ready("two"), 0);
+}
+
+#[test]
+fn it_stops_in_order_right_after_each_line_of_its_start() {
+    let lines = [
+        "scheduled tasks to run",
+        "this is worker",
+        "Successfully started scheduler",
+        "consumers for queue one",
+        "consumers for queue two",
+        "All queues consumer sets started",
+        "consuming queue",
+    ];
+    is_stopped_at_once_after(
+        lines
+            .into_iter()
+            .map(|line| move |service: &Running| service.await_log(line)),
+    );
+}
+
+#[test]
+fn it_stops_in_order_at_any_moment_of_its_start() {
+    let moments = (0..20).map(|step| Duration::from_millis(4 * step));
+    is_stopped_at_once_after(moments.map(|moment| move |_: &Running| std::thread::sleep(moment)));
+}
