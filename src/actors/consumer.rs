@@ -140,7 +140,7 @@ impl Worker {
             let finish = self.executor.give_up(job);
             return self.ledger.finish(finish, std::time::Duration::ZERO);
         }
-        if job.suspect && !self.ledger.begin(&job.key) {
+        if job.suspect && !self.ledger.begin(job.begin()) {
             log::info!("message {} is no longer ours to run", job.key);
             return self.ledger.let_go(job.key.clone());
         }

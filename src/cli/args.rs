@@ -1,8 +1,10 @@
 //! What the user typed.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::builder::PossibleValue;
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::logging::LogLevel;
 
@@ -44,8 +46,8 @@ pub(super) struct ServiceArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(super) logfile: Option<PathBuf>,
     /// How much is logged
-    #[arg(long, value_enum, default_value_t = LogLevel::Debug, ignore_case = true)]
-    pub(super) loglevel: LogLevel,
+    #[arg(long, default_value_t = Level(LogLevel::Debug), value_enum, ignore_case = true)]
+    loglevel: Level,
     /// Run no scheduled tasks; messages that were recorded are published all the same
     #[arg(long)]
     pub(super) no_scheduler: bool,
@@ -53,6 +55,44 @@ pub(super) struct ServiceArgs {
     #[arg(long)]
     pub(super) testmode: bool,
 }
+
+impl ServiceArgs {
+    /// How much is logged.
+    pub(super) const fn loglevel(&self) -> LogLevel {
+        self.loglevel.0
+    }
+}
+
+/// A level as it is typed.
+#[derive(Debug, Clone, Copy)]
+struct Level(LogLevel);
+
+impl ValueEnum for Level {
+    fn value_variants<'a>() -> &'a [Self] {
+        const { &LEVELS }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+const LEVELS: [Level; 5] = {
+    let [debug, info, warning, error, critical] = LogLevel::ALL;
+    [
+        Level(debug),
+        Level(info),
+        Level(warning),
+        Level(error),
+        Level(critical),
+    ]
+};
 
 /// What to do instead of running the service.
 #[derive(Debug, Subcommand)]
@@ -116,7 +156,7 @@ mod tests {
         let args = Args::try_parse_from(["carrot-actors", "--no-scheduler", "--loglevel", "info"]);
         let args = args.unwrap();
         assert!(args.service.no_scheduler && args.command.is_none());
-        assert_eq!(args.service.loglevel, LogLevel::Info);
+        assert_eq!(args.service.loglevel(), LogLevel::Info);
     }
 
     #[test]

@@ -54,7 +54,12 @@ fn check_broker(url: &BrokerUrl) -> Result<String, String> {
     broker::open(url)
         .and_then(|broker| broker.publisher())
         .map(|publisher| publisher.version())
-        .map_err(|error| error.to_string())
+        .map_err(|error| {
+            // The verdict names the broker already.
+            let text = error.to_string();
+            text.strip_prefix(&format!("{url}: "))
+                .map_or(text.clone(), str::to_owned)
+        })
 }
 
 fn check_database(config: &Config) -> Result<String, Failure> {

@@ -54,7 +54,7 @@ fn start_logging(args: &ServiceArgs) -> Result<String, Failure> {
         .unwrap_or_else(|| PathBuf::from(DEFAULT_LOGFILE));
     let failed = match LogFile::open(&path) {
         Ok(file) => {
-            logging::start(args.loglevel, Some(file));
+            logging::start(args.loglevel(), Some(file));
             return Ok(path.display().to_string());
         }
         Err(error) => format!("the log file {} can't be written: {error}", path.display()),
@@ -63,7 +63,7 @@ fn start_logging(args: &ServiceArgs) -> Result<String, Failure> {
         let remedy = format!("{failed}; give --logfile one that can");
         return Err(Failure::new(Exit::CantCreate, remedy));
     }
-    logging::start(args.loglevel, None);
+    logging::start(args.loglevel(), None);
     log::warn!("{failed}; logging to the terminal alone, see --logfile");
     Ok("the terminal".to_owned())
 }

@@ -13,7 +13,7 @@ use crate::broker::Delivery;
 use crate::logging::TaskLog;
 use crate::message::{Arguments, wire};
 use crate::state::End;
-use crate::store::Finish;
+use crate::store::{Begin, Finish};
 use crate::task::{Guard, Handler, Registry, TaskContext, TaskError, TaskResult, command};
 
 /// A message that is ours to run.
@@ -29,6 +29,22 @@ pub struct Job {
     pub attempts: u32,
     /// It may be what made its last worker vanish: its run is counted before it starts.
     pub suspect: bool,
+}
+
+impl Job {
+    /// Which run of the message this is, from 1.
+    const fn attempt(&self) -> u32 {
+        self.attempts.saturating_add(1)
+    }
+
+    /// Its run, to be counted before it starts.
+    #[must_use]
+    pub fn begin(&self) -> Begin {
+        Begin {
+            key: self.key.clone(),
+            attempts: self.attempt(),
+        }
+    }
 }
 
 /// What runs jobs, shared by the consumers of a service.
@@ -72,7 +88,6 @@ impl Executor {
 
     /// Runs the job on this thread. `consumer` is the name in its log.
     pub fn execute(&self, job: &Job, consumer: &str, reactor: &mut Reactor) -> Finish {
-        let attempt = job.attempts.saturating_add(1);
         let prepared = self.prepare(job);
         let (handler, arguments) = match prepared {
             Ok(prepared) => prepared,
@@ -83,7 +98,7 @@ impl Executor {
             uuid: job.key.clone(),
             task: job.delivery.task.clone().unwrap_or_default(),
             queue: job.queue.to_string(),
-            attempt,
+            attempt: job.attempt(),
             log: TaskLog::new(consumer),
         };
         classify::announce(&context);

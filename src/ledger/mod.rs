@@ -17,7 +17,7 @@ use std::{io, thread};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::broker::{Delivery, Receipt};
-use crate::store::{Claim, Finish, NewRow, Store, WorkerId};
+use crate::store::{Begin, Claim, Finish, NewRow, Store, WorkerId};
 
 /// A delivery that is to be claimed.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ enum Request {
         sink: Arc<dyn Sink>,
     },
     Begin {
-        key: String,
+        begin: Begin,
         reply: Sender<bool>,
     },
     Finish {
@@ -138,12 +138,9 @@ impl Ledger {
 
     /// Counts a suspect's run before it starts; whether the message is still ours to run.
     #[must_use]
-    pub fn begin(&self, key: &str) -> bool {
+    pub fn begin(&self, begin: Begin) -> bool {
         let (reply, answer) = bounded(1);
-        self.request(Request::Begin {
-            key: key.to_owned(),
-            reply,
-        });
+        self.request(Request::Begin { begin, reply });
         // No answer: the service is stopping hard.
         answer.recv().unwrap_or(false)
     }

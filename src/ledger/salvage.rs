@@ -93,7 +93,7 @@ fn reduced(batch: &Batch, refusal: &str) -> Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ClaimRequest;
+    use crate::store::{Begin, ClaimRequest};
 
     #[test]
     fn two_halves_are_the_whole_in_its_order() {
@@ -103,14 +103,17 @@ mod tests {
         };
         let batch = Batch {
             releases: vec!["a".into()],
-            begins: vec!["b".into()],
+            begins: vec![Begin {
+                key: "b".into(),
+                attempts: 1,
+            }],
             claims: vec![claim("c"), claim("d"), claim("e")],
             ..Batch::default()
         };
         let (first, second) = split(&batch);
         assert_eq!((size(&first), size(&second)), (2, 3));
         assert_eq!(first.releases, ["a"]);
-        assert_eq!(first.begins, ["b"]);
+        assert_eq!(first.begins[0].key, "b");
         let (first, second) = split(&second);
         assert_eq!(
             (first.claims.len(), second.claims[0].key.as_str()),

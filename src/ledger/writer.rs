@@ -99,9 +99,9 @@ impl Writer {
                     self.add_claim(gathered, claimable, Arc::clone(&sink));
                 }
             }
-            Request::Begin { key, reply } => {
+            Request::Begin { begin, reply } => {
                 gathered.rows += 1;
-                gathered.batch.begins.push(key);
+                gathered.batch.begins.push(begin);
                 gathered.begins.push(reply);
             }
             Request::Finish { finish, ran } => {

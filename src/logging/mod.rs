@@ -15,12 +15,12 @@ use std::io::Write;
 use chrono::Local;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// Client libraries below this level are quiet: amiquip's `trace` prints bodies.
-const LIBRARIES: LevelFilter = LevelFilter::Warn;
+/// Client libraries below this level are quiet: amiquip's `trace` prints bodies, and its warnings say
+/// again at each try what we say once.
+const LIBRARIES: LevelFilter = LevelFilter::Error;
 
-/// django-carrot's `--loglevel`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "UPPER")]
+/// How much is logged: django-carrot's `--loglevel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
     Debug,
@@ -35,6 +35,27 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
+    /// Every level, from the most to the fewest lines.
+    pub const ALL: [Self; 5] = [
+        Self::Debug,
+        Self::Info,
+        Self::Warning,
+        Self::Error,
+        Self::Critical,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
     const fn filter(self) -> LevelFilter {
         match self {
             Self::Debug => LevelFilter::Debug,
@@ -42,18 +63,6 @@ impl LogLevel {
             Self::Warning => LevelFilter::Warn,
             Self::Error | Self::Critical => LevelFilter::Error,
         }
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO",
-            Self::Warning => "WARNING",
-            Self::Error => "ERROR",
-            Self::Critical => "CRITICAL",
-        })
     }
 }
 

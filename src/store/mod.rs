@@ -83,6 +83,15 @@ pub enum Finished {
     Gone,
 }
 
+/// A run that is counted before it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// The message's key.
+    pub key: String,
+    /// Runs that have begun, this one included: a number, so that writing it twice counts once.
+    pub attempts: u32,
+}
+
 /// What the ledger writes in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -90,8 +99,8 @@ pub struct Batch {
     pub finishes: Vec<Finish>,
     /// Keys to give back, not started: `→ PUBLISHED`.
     pub releases: Vec<String>,
-    /// Keys of suspects that are about to run: their attempt is counted now.
-    pub begins: Vec<String>,
+    /// Suspects that are about to run: their attempt is counted now.
+    pub begins: Vec<Begin>,
     /// Messages to claim.
     pub claims: Vec<ClaimRequest>,
 }

@@ -9,7 +9,7 @@ mod workers;
 use carrot_actors::message::{Arguments, Message};
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{
-    self, Batch, BatchResult, Claim, ClaimRequest, Finish, NewRow, Session, Store, WorkerId,
+    self, Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, NewRow, Session, Store, WorkerId,
     WorkerProcess,
 };
 use serde_json::json;
@@ -156,6 +156,14 @@ const SUSPECT: Claim = Claim::Ours {
     attempts: 0,
     suspect: true,
 };
+
+/// The first run of a message.
+fn begin(key: &str) -> Begin {
+    Begin {
+        key: key.to_owned(),
+        attempts: 1,
+    }
+}
 
 /// Removes the workers that have been silent for too long; how many.
 fn bury_the_silent(session: &mut dyn Session) -> usize {

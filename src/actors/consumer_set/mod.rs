@@ -253,6 +253,7 @@ impl Actor for ConsumerSetActor {
         if let Err(error) = started {
             log::error!("queue {}: no thread to consume it: {error}", self.name);
             self.idle(Some(error.to_string()));
+            context.notify(Subscribed::Closed);
         }
     }
 }

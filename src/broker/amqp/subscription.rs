@@ -23,7 +23,9 @@ pub(super) fn consume(
     sink: &mut dyn FnMut(Event),
 ) -> Result<(), BrokerError> {
     let link = Link::open(url)?;
+    let mut declared = false;
     let served = declare_and_consume(&link, queue).and_then(|(consumer, waiting)| {
+        declared = true;
         sink(Event::Opened { waiting });
         let mut subscription = Subscription {
             link: &link,
@@ -40,6 +42,11 @@ pub(super) fn consume(
     });
     match served {
         Ok(()) => link.close(),
+        // A channel that served and was closed, as RabbitMQ does to one whose task runs for longer
+        // than its `consumer_timeout`, is opened again.
+        Err(Error::ServerClosedChannel { code, message, .. }) if declared => Err(
+            BrokerError::Away(format!("RabbitMQ closed the channel: {code} {message}")),
+        ),
         Err(error) => {
             Err(topology::refusal(queue, &error)
                 .map_or_else(|| link.fail(error), BrokerError::Refused))

@@ -7,7 +7,9 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 
-use super::super::{Batch, BatchResult, Claim, ClaimRequest, Finish, Finished, WorkerId};
+use super::super::{
+    Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, Finished, NewRow, WorkerId,
+};
 use super::publishing::{OWNER_IS_DEAD, RowArrays, list, sources};
 use super::statement::Statement;
 use crate::state::{Event, Status};
@@ -35,10 +37,6 @@ pub(super) fn write(
 struct Key {
     #[diesel(sql_type = Text)]
     uuid: String,
-}
-
-fn keys(rows: Vec<Key>) -> HashSet<String> {
-    rows.into_iter().map(|row| row.uuid).collect()
 }
 
 /// The fence: an end counts if the message is still ours, or nobody's.
@@ -118,20 +116,27 @@ fn release(connection: &mut PgConnection, owner: WorkerId, keys: &[String]) -> Q
 fn begin(
     connection: &mut PgConnection,
     owner: WorkerId,
-    begins: &[String],
+    begins: &[Begin],
 ) -> QueryResult<Vec<bool>> {
     if begins.is_empty() {
         return Ok(Vec::new());
     }
-    let begun = diesel::sql_query(
-        "UPDATE carrot_messagelog SET attempts = attempts + 1 \
-         WHERE uuid = ANY($1) AND status = 'IN_PROGRESS' AND owner = $2 RETURNING uuid",
-    )
-    .bind::<Array<Text>, _>(begins)
-    .bind::<BigInt, _>(owner.0)
-    .load(connection)
-    .map(keys)?;
-    Ok(begins.iter().map(|key| begun.contains(key)).collect())
+    let mut sorted: Vec<&Begin> = begins.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let sql = "UPDATE carrot_messagelog m SET attempts = v.attempts \
+        FROM unnest(?, ?) AS v(key, attempts) \
+        WHERE m.uuid = v.key AND m.status = 'IN_PROGRESS' AND m.owner = ? RETURNING m.uuid";
+    let begun: HashSet<String> = Statement::<Text>::new(sql)
+        .bind::<Array<Text>, _>(sorted.iter().map(|b| b.key.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Integer>, _>(sorted.iter().map(|b| count(b.attempts)).collect::<Vec<_>>())
+        .bind::<BigInt, _>(owner.0)
+        .load(connection)?
+        .into_iter()
+        .collect();
+    Ok(begins
+        .iter()
+        .map(|begin| begun.contains(&begin.key))
+        .collect())
 }
 
 fn claim(
@@ -142,8 +147,12 @@ fn claim(
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let adopted = requests.iter().filter_map(|request| request.adopt.as_ref());
-    if adopted.clone().next().is_some() {
+    let mut adopted: Vec<&NewRow> = requests
+        .iter()
+        .filter_map(|request| request.adopt.as_ref())
+        .collect();
+    if !adopted.is_empty() {
+        adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         RowArrays::of(adopted).insert(connection, true)?;
     }
     // Sorted, so that two services that claim the same messages lock them in one order.

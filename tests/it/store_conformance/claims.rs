@@ -4,8 +4,8 @@ use carrot_actors::state::{End, Status};
 use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Session};
 
 use super::{
-    FRESH, Open, SUSPECT, bury_the_silent, claim, finishes, messages, process, published, trial,
-    write,
+    FRESH, Open, SUSPECT, begin, bury_the_silent, claim, finishes, messages, process, published,
+    trial, write,
 };
 
 fn adopting(row: NewRow) -> Batch {
@@ -119,11 +119,13 @@ pub fn counts_begins(open: Open) {
     claim(session.as_mut(), worker, &keys[..1]);
     claim(session.as_mut(), other, &keys[1..]);
     let begins = Batch {
-        begins: [keys.clone(), vec!["unknown".to_owned()]].concat(),
+        begins: [keys[0].as_str(), &keys[1], "unknown"].map(begin).to_vec(),
         ..Batch::default()
     };
     let begun = write(session.as_mut(), worker, &begins).begun;
     assert_eq!(begun, [true, false, false]);
+    let again = write(session.as_mut(), worker, &begins).begun;
+    assert_eq!(again, begun, "what is written twice counts once");
     assert_eq!(world.find(&keys[0]).unwrap()["attempts"], 1);
     assert_eq!(world.find(&keys[1]).unwrap()["attempts"], 0);
     session.deregister(&[worker]).unwrap();

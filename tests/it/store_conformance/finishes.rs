@@ -3,7 +3,9 @@
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{Batch, Claim, Finish, Finished, StoreError};
 
-use super::{FRESH, Open, claim, claims, finish, finishes, process, published, trial, write};
+use super::{
+    FRESH, Open, begin, claim, claims, finish, finishes, process, published, trial, write,
+};
 
 pub fn writes(open: Open) {
     let (world, mut session, worker) = trial(open);
@@ -138,7 +140,7 @@ pub fn mixes(open: Open) {
             finish(&keys[3], End::Completed),
         ],
         releases: vec![keys[1].clone()],
-        begins: vec![keys[3].clone(), keys[2].clone()],
+        begins: [&keys[3], &keys[2]].map(|key| begin(key)).to_vec(),
         claims: claims(&[
             keys[5].clone(),
             keys[3].clone(),
