@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -18,6 +19,9 @@ use crate::retry::Backoff;
 use crate::store::{Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
 use crate::{heartbeat, sweep};
+
+/// So long a service that has ended waits to say so to the database.
+const SIGN_OFF: Duration = Duration::from_secs(2);
 
 /// What a service is started with.
 #[derive(Clone)]
@@ -104,7 +108,7 @@ impl Service {
         let store = store(&self.config)?;
         let queues = self.open_queues()?;
         let registry = self.all_tasks()?;
-        // Forked before there are threads of ours, and before there is a socket to inherit.
+        // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let process = presence::this_process()?;
@@ -128,7 +132,7 @@ impl Service {
         let outcome = self.grow(tree, signals)?;
         let halted = outcome == Outcome::Halted;
         threads.stop(halted);
-        deregister(store.as_ref(), worker);
+        deregister(&store, worker);
         match outcome {
             Outcome::Drained => Ok(Ended::Drained),
             Outcome::Halted => Ok(Ended::Halted),
@@ -255,24 +259,37 @@ impl Threads {
         })
     }
 
-    /// After a halt the threads may be held up by a server that is away: they go with the process.
+    /// The ledger has nothing left to write when the tree has drained. The others may be held up by a
+    /// server that is away, and may be stopped anywhere: they go with the process.
     fn stop(self, halted: bool) {
         drop(self.ledger);
-        if halted {
-            return;
-        }
-        self.ledger_thread.join();
         self.sweep.stop();
         self.heartbeat.stop();
+        if !halted {
+            self.ledger_thread.join();
+        }
     }
 }
 
 /// Says that this worker has ended, so that what it leaves is taken up at once.
-fn deregister(store: &dyn Store, worker: WorkerId) {
-    let gone = store
-        .connect()
-        .and_then(|mut session| session.deregister(&[worker]));
-    if let Err(error) = gone {
-        log::warn!("this worker could not be signed off: {error}");
+fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
+    let (done, answer) = bounded(1);
+    let store = Arc::clone(store);
+    let signing_off = thread::Builder::new()
+        .name("sign-off".to_owned())
+        .spawn(move || {
+            let gone = store
+                .connect()
+                .and_then(|mut session| session.deregister(&[worker]));
+            done.send(gone).unwrap_or_default();
+        });
+    let gone = match signing_off {
+        Ok(_) => answer.recv_timeout(SIGN_OFF),
+        Err(_) => Err(RecvTimeoutError::Disconnected),
+    };
+    if !matches!(gone, Ok(Ok(()))) {
+        log::warn!(
+            "this worker could not be signed off: others will see by themselves that it is gone"
+        );
     }
 }

@@ -34,7 +34,8 @@ pub enum Event {
     Claim,
     /// Its run, or the refusal to run it, has this end.
     Finish(End),
-    /// Its worker gives it back without having started it.
+    /// Its worker gives it back without having started it. (Where another worker has acknowledged the
+    /// broker's copy meanwhile, this is a [`Event::Recover`].)
     Release,
     /// Its worker vanished.
     Recover,

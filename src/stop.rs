@@ -1,7 +1,7 @@
 //! Threads that wait, and are told to stop by dropping a sender.
 
 use std::io;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -20,8 +20,6 @@ impl StopFlag {
 /// A thread that runs until it is stopped.
 pub struct Thread {
     stop: Sender<()>,
-    handle: JoinHandle<()>,
-    name: &'static str,
 }
 
 impl Thread {
@@ -34,17 +32,14 @@ impl Thread {
         work: impl FnOnce(&StopFlag) + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let handle = Builder::new()
+        Builder::new()
             .name(name.to_owned())
             .spawn(move || work(&StopFlag(stopped)))?;
-        Ok(Self { stop, handle, name })
+        Ok(Self { stop })
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Tells it to stop, and does not wait: it may be held up by a server.
     pub fn stop(self) {
         drop(self.stop);
-        if self.handle.join().is_err() {
-            log::error!("the {} panicked", self.name);
-        }
     }
 }

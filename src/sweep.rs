@@ -90,7 +90,7 @@ impl Sweep {
                 self.database.is_over();
                 step
             }
-            Err(StoreError::Conflict(_)) => Step::More,
+            Err(StoreError::Conflict(_)) => Step::Done,
             Err(error) => {
                 self.database.goes_on(&error);
                 self.session = None;

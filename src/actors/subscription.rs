@@ -1,6 +1,7 @@
 //! The thread that holds a queue's channel: consumes, and connects again for as long as it takes.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,7 +64,8 @@ impl Subscription {
     fn run(mut self) {
         let mut backoff = Backoff::for_connections();
         for epoch in 1.. {
-            let served = self.consume(epoch, &mut backoff);
+            let served = catch_unwind(AssertUnwindSafe(|| self.consume(epoch, &mut backoff)))
+                .unwrap_or_else(|_| Err(BrokerError::Away("its client panicked".to_owned())));
             let Err(error) = served else { break };
             self.say(&error);
             self.set.do_send(Subscribed::Lost { epoch, error });

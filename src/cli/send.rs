@@ -19,7 +19,20 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
     if !session.is_migrated()? {
         return Err(service::ServiceError::NotMigrated(store.describe()).into());
     }
-    let flushed = Door::new(config).publish(session.as_mut(), std::slice::from_ref(&message))?;
+    let messages = std::slice::from_ref(&message);
+    Door::record(session.as_mut(), messages)?;
+    // Said as soon as it is true: who is told nothing sends it again.
+    say(&message.key)?;
+    let flushed = match Door::new(config).flush(session.as_mut(), messages) {
+        Ok(flushed) => flushed,
+        Err(error) => {
+            warn(&format!(
+                "carrot-actors: the message is recorded, and a service publishes it unless that has \
+                 happened already: {error}"
+            ));
+            return Ok(Exit::Ok);
+        }
+    };
     if let Some((_, reason)) = flushed.failed.first() {
         let reason = format!("message {} is FAILED: {reason}", message.key);
         return Err(Failure::new(Exit::Data, reason));
@@ -30,7 +43,6 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
              publishes it as soon as the broker is back"
         ));
     }
-    say(&message.key)?;
     Ok(Exit::Ok)
 }
 

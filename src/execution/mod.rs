@@ -80,7 +80,8 @@ impl Executor {
     #[must_use]
     pub fn give_up(&self, job: &Job) -> Finish {
         let reason = format!(
-            "its worker vanished during each of {} runs: it is not begun again (max_attempts = {})",
+            "its worker vanished, and again in each of {} more runs: it is not begun again \
+             (max_attempts = {})",
             job.attempts, self.max_attempts
         );
         classify::failed_unrun(job, job.attempts, reason)

@@ -18,6 +18,9 @@ use crate::store::{Batch, BatchResult, Claim, ClaimRequest, Finished, Session, S
 /// At most so many rows a batch: a longer statement gains nothing and locks longer.
 const MOST_ROWS: usize = 1000;
 
+/// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
+const PATIENCE: u32 = 5;
+
 /// A request that is under way, beside its row in the batch.
 struct Gathered {
     batch: Batch,
@@ -146,23 +149,26 @@ impl Writer {
             return Some((BatchResult::default(), Duration::ZERO));
         }
         let mut backoff = Backoff::for_connections();
-        let mut refused_before = false;
+        let mut refusals = 0;
         loop {
             if self.halted.load(Ordering::Acquire) {
                 return None;
             }
             let started = Instant::now();
-            match self.try_write(batch, refused_before) {
+            match self.try_write(batch, refusals >= PATIENCE) {
                 Ok(result) => {
                     self.outage.is_over();
                     return Some((result, started.elapsed()));
                 }
                 Err(StoreError::Conflict(reason)) => {
                     log::debug!("the ledger met another transaction: {reason}");
-                    continue;
                 }
-                // Once more before it is taken apart: not every passing trouble has a name.
-                Err(StoreError::Refused(_)) if !refused_before => refused_before = true,
+                // Again before it is taken apart: a record must not suffer for what passes.
+                Err(StoreError::Refused(_)) if refusals == 0 => refusals = PATIENCE,
+                Err(StoreError::Unclear(reason)) if refusals < PATIENCE => {
+                    log::debug!("the database refuses a batch: {reason}");
+                    refusals += 1;
+                }
                 Err(error) => {
                     self.outage.goes_on(&error);
                     self.session = None;

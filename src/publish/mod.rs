@@ -48,21 +48,17 @@ impl Door {
         }
     }
 
-    /// Records messages, all or none, and flushes them.
+    /// Records messages, all or none. From then on they will be published, by [`Door::flush`] or, if
+    /// that does not come, by the sweep.
     ///
     /// # Errors
-    /// When the database is away. If it was so at the recording, nothing is recorded; if it was so
-    /// after it, the messages are published all the same.
-    pub fn publish(
-        &mut self,
-        session: &mut dyn Session,
-        messages: &[Message],
-    ) -> Result<Flushed, StoreError> {
+    /// When the database is away: nothing is recorded then.
+    pub fn record(session: &mut dyn Session, messages: &[Message]) -> Result<(), StoreError> {
         failpoint::hit("publish.before-record");
         let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
         session.record(&rows)?;
         failpoint::hit("publish.recorded");
-        self.flush(session, messages)
+        Ok(())
     }
 
     /// Publishes recorded messages and marks them.

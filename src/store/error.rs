@@ -12,6 +12,10 @@ pub enum StoreError {
     /// The connection is fine, and the database refused the statement: a value in it, most likely.
     #[error("{0}")]
     Refused(String),
+    /// The connection is fine, and the database refused the statement for a reason that may pass: a
+    /// full disk or a lock, as well as a value.
+    #[error("{0}")]
+    Unclear(String),
     /// This program can't use such a database: nothing to retry.
     #[error("{0}")]
     Unsupported(String),

@@ -109,14 +109,18 @@ impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.may_be_forgotten() && self.claims.is_empty()
+        self.only_claims() && self.claims.is_empty()
     }
 
-    /// Whether the batch only claims: if the database crashes and forgets that, the messages are
+    const fn only_claims(&self) -> bool {
+        self.finishes.is_empty() && self.releases.is_empty() && self.begins.is_empty()
+    }
+
+    /// Whether the batch only claims rows that are there: if the database crashes and forgets that, the messages are
     /// delivered again, so such a commit need not wait for the disk.
     #[must_use]
-    pub const fn may_be_forgotten(&self) -> bool {
-        self.finishes.is_empty() && self.releases.is_empty() && self.begins.is_empty()
+    pub fn may_be_forgotten(&self) -> bool {
+        self.only_claims() && self.claims.iter().all(|claim| claim.adopt.is_none())
     }
 }
 

@@ -4,13 +4,17 @@
 //! running in the background is killed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
     set_parent_process_death_signal, waitid,
@@ -26,6 +30,12 @@ use crate::message::Arguments;
 /// So much of standard output is kept; the rest is read and left out, and that is said.
 const MOST_OUTPUT: u64 = 16 << 20;
 
+/// How often a silent stream is asked whether its command still runs.
+const LOOK_FOR_EXIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
 /// A line of standard error is cut at this length.
 const MOST_LINE: u64 = 64 << 10;
 
@@ -36,23 +46,26 @@ pub(crate) fn run(
     context: &TaskContext,
     arguments: &Arguments,
 ) -> TaskResult {
-    let mut child = spawn(command).map_err(|error| {
-        TaskError::new(format!("{:?} can't be started: {error}", command.command))
-    })?;
+    // The program alone: an argument may be a secret.
+    let program = command.command.first().map_or("", String::as_str);
+    let mut child = spawn(command)
+        .map_err(|error| TaskError::new(format!("{program:?} can't be started: {error}")))?;
     let group = Pid::from_child(&child);
-    let ran = guard
-        .add(group)
-        .and_then(|()| converse(&mut child, context, arguments));
-    if ran.is_err() {
-        end_group(group);
-    }
+    // Without the guard there is still the kernel's signal to the command itself.
+    report("guarded", guard.add(group));
+    let ran = converse(&mut child, context, arguments);
     let reaped = child.wait();
-    let released = guard.remove(group);
+    report("let go", guard.remove(group));
     let (output, status) = ran
         .and_then(|output| Ok((output, reaped?)))
-        .and_then(|outcome| released.map(|()| outcome))
         .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
     classify(output, status)
+}
+
+fn report(what: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        log::error!("a command's process group could not be {what}: {error}");
+    }
 }
 
 fn spawn(command: &CommandConfig) -> io::Result<Child> {
@@ -103,22 +116,63 @@ fn converse(
     // What they log is the consumer's.
     let name = thread::current().name().unwrap_or_default().to_owned();
     let named = || thread::Builder::new().name(name.clone());
+    let exited = AtomicBool::new(false);
+    let stdout = UntilExit::new(stdout, &exited);
+    let stderr = UntilExit::new(stderr, &exited);
     thread::scope(|scope| {
-        let output = named().spawn_scoped(scope, || read_output(stdout))?;
-        let errors = named().spawn_scoped(scope, || read_log(stderr, &log))?;
-        let input = named().spawn_scoped(scope, || feed(stdin, &message))?;
-        // The group is ended before the command is reaped: until then its number is its own. And
-        // before its pipes are read to their end: what runs in the background holds them open.
-        waitid(
-            WaitId::Pid(group),
-            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-        )?;
+        let started = named()
+            .spawn_scoped(scope, || read_output(stdout))
+            .and_then(|output| {
+                let errors = named().spawn_scoped(scope, || read_log(stderr, &log))?;
+                let input = named().spawn_scoped(scope, || feed(stdin, &message))?;
+                Ok((output, errors, input))
+            });
+        // The group is ended before the command is reaped: until then its number is its own.
+        let waited = started.as_ref().map_or(Ok(()), |_| wait_for_exit(group));
         end_group(group);
+        exited.store(true, Ordering::Release);
+        let (output, errors, input) = started?;
+        waited?;
         let panicked = |_| io::Error::other("a reader of the command's output panicked");
         input.join().map_err(panicked)?;
         errors.join().map_err(panicked)?;
         output.join().map_err(panicked)?
     })
+}
+
+fn wait_for_exit(process: Pid) -> io::Result<()> {
+    let exited = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    retry_on_intr(|| waitid(WaitId::Pid(process), exited))?;
+    Ok(())
+}
+
+/// A stream of the command, to its end, or to where it is when the command has exited: a process that
+/// it sent off into a session of its own may hold the stream open for ever.
+struct UntilExit<'a, R> {
+    stream: R,
+    exited: &'a AtomicBool,
+}
+
+impl<'a, R> UntilExit<'a, R> {
+    const fn new(stream: R, exited: &'a AtomicBool) -> Self {
+        Self { stream, exited }
+    }
+}
+
+impl<R: Read + AsFd> Read for UntilExit<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Asked first, so that what came before the exit is read.
+            let exited = self.exited.load(Ordering::Acquire);
+            let mut streams = [PollFd::new(&self.stream, PollFlags::IN)];
+            if poll(&mut streams, Some(&LOOK_FOR_EXIT))? > 0 {
+                return self.stream.read(buffer);
+            }
+            if exited {
+                return Ok(0);
+            }
+        }
+    }
 }
 
 fn end_group(group: Pid) {

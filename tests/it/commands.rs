@@ -59,6 +59,22 @@ fn await_deaths(pids: &[Pid]) {
 }
 
 #[test]
+fn a_command_that_sends_a_daemon_off_does_not_hold_its_consumer() {
+    let world = World::new(
+        "[[queues]]\nname = \"default\"\n[tasks.daemon]\n\
+         command = [\"sh\", \"-c\", \"setsid sleep 20 & echo done\"]\n",
+    );
+    let mut service = world.start(&[]);
+    let uuids = [world.send(&["daemon"]), world.send(&["daemon"])];
+    for uuid in uuids {
+        let row = world.ended(&uuid);
+        assert_eq!(row["status"], "COMPLETED", "{row}");
+        assert_eq!(row["output"], "done");
+    }
+    assert_eq!(service.terminate(), 0);
+}
+
+#[test]
 fn a_command_gets_its_message_as_one_line_of_json() {
     let world = world(r#"["sh", "-c", "tee input"]"#);
 

@@ -94,6 +94,7 @@ impl Link {
             }
             _ if connection.batch_execute("SELECT 1").is_err() => StoreError::Unavailable(text),
             _ if text.contains("deadlock") => StoreError::Conflict(text),
+            Error::DatabaseError(DatabaseErrorKind::Unknown, _) => StoreError::Unclear(text),
             _ => StoreError::Refused(text),
         }
     }

@@ -33,12 +33,6 @@ pub(super) fn write(
     })
 }
 
-#[derive(QueryableByName)]
-struct Key {
-    #[diesel(sql_type = Text)]
-    uuid: String,
-}
-
 /// The fence: an end counts if the message is still ours, or nobody's.
 fn finish(
     connection: &mut PgConnection,
@@ -103,7 +97,8 @@ fn release(connection: &mut PgConnection, owner: WorkerId, keys: &[String]) -> Q
         return Ok(());
     }
     diesel::sql_query(format!(
-        "UPDATE carrot_messagelog SET status = 'PUBLISHED', owner = NULL \
+        "UPDATE carrot_messagelog SET owner = NULL, \
+             status = CASE WHEN due_time IS NULL THEN 'PUBLISHED' ELSE 'PENDING' END \
          WHERE uuid = ANY($1) AND status IN ({}) AND owner = $2",
         sources(Event::Release)
     ))
@@ -163,12 +158,13 @@ fn claim(
     wanted.sort_unstable();
     let mut claimed = take(connection, owner, &wanted, IS_FREE)?;
     wanted.retain(|key| !claimed.contains_key(*key));
-    let held = lock_in_progress(connection, &wanted)?;
-    if !held.is_empty() {
-        let held: Vec<&str> = held.iter().map(String::as_str).collect();
-        claimed.extend(take(connection, owner, &held, OWNER_IS_DEAD)?);
+    if !wanted.is_empty() {
+        lock(connection, &wanted)?;
+        let takeable = format!("{IS_FREE} OR {OWNER_IS_DEAD}");
+        claimed.extend(take(connection, owner, &wanted, &takeable)?);
+        wanted.retain(|key| !claimed.contains_key(*key));
+        note_lost_copies(connection, &wanted)?;
     }
-    wanted.retain(|key| !claimed.contains_key(*key));
     let states = states(connection, &wanted)?;
     let verdict = |request: &ClaimRequest| {
         if let Some(ours) = claimed.get(&request.key) {
@@ -194,7 +190,7 @@ fn take(
     condition: &str,
 ) -> QueryResult<HashMap<String, Claim>> {
     let sql = format!(
-        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = v.claimer, \
+        "UPDATE carrot_messagelog m SET status = 'IN_PROGRESS', owner = v.claimer, due_time = NULL, \
              suspect = m.suspect OR m.status = 'IN_PROGRESS' \
          FROM (SELECT unnest(?) AS key, ? AS claimer) AS v \
          WHERE m.uuid = v.key AND m.status IN ({claimable}) AND ({condition}) \
@@ -212,20 +208,30 @@ fn take(
     Ok(rows.into_iter().map(ours).collect())
 }
 
-/// Locks those of the messages that somebody has. Whether their owner is dead is asked by the
-/// statement after this one: a statement that has waited for a row still sees the workers as they
-/// were before, and would take one that came meanwhile for dead.
-fn lock_in_progress(connection: &mut PgConnection, keys: &[&str]) -> QueryResult<Vec<String>> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<Key> = diesel::sql_query(
-        "SELECT uuid FROM carrot_messagelog WHERE uuid = ANY($1) AND status = 'IN_PROGRESS' \
-         ORDER BY uuid FOR UPDATE",
+/// Locks the messages. Whether their owner is dead is asked by the statement after this one: a
+/// statement that has waited for a row still sees the workers as they were before, and would take one
+/// that came meanwhile for dead.
+fn lock(connection: &mut PgConnection, keys: &[&str]) -> QueryResult<()> {
+    diesel::sql_query(
+        "SELECT uuid FROM carrot_messagelog WHERE uuid = ANY($1) ORDER BY uuid FOR UPDATE",
     )
     .bind::<Array<Text>, _>(keys)
-    .load(connection)?;
-    Ok(rows.into_iter().map(|row| row.uuid).collect())
+    .execute(connection)
+    .map(drop)
+}
+
+/// Notes that the delivery of messages that others have is about to be acknowledged: the broker has
+/// none left then, so that whoever gives one back unrun must leave it to the sweep. The delivery is
+/// gone once this is committed, so that it must not be forgotten.
+fn note_lost_copies(connection: &mut PgConnection, keys: &[&str]) -> QueryResult<()> {
+    connection.batch_execute("SET LOCAL synchronous_commit = on")?;
+    diesel::sql_query(
+        "UPDATE carrot_messagelog SET due_time = now() \
+         WHERE uuid = ANY($1) AND status = 'IN_PROGRESS'",
+    )
+    .bind::<Array<Text>, _>(keys)
+    .execute(connection)
+    .map(drop)
 }
 
 #[derive(QueryableByName)]

@@ -137,6 +137,27 @@ pub fn counts_begins(open: Open) {
     assert_eq!(claimed, [suspect]);
 }
 
+pub fn leaves_to_the_sweep(open: Open) {
+    let (world, mut session, worker) = trial(open);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 2);
+    claim(session.as_mut(), worker, &keys);
+    // The broker has delivered the first one again, to another, who acknowledges it.
+    assert_eq!(
+        claim(session.as_mut(), other, &keys[..1]),
+        [Claim::Owned(worker)]
+    );
+    let release = Batch {
+        releases: keys.clone(),
+        ..Batch::default()
+    };
+    write(session.as_mut(), worker, &release);
+    world.is_in(&keys[0], Status::Pending);
+    world.is_in(&keys[1], Status::Published);
+    let due = session.take_due(10).unwrap();
+    assert_eq!(due.len(), 1, "the broker has no copy of it any more");
+}
+
 pub fn releases(open: Open) {
     let (world, mut session, worker) = trial(open);
     let other = session.register(&process(2)).unwrap();
