@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -20,8 +20,8 @@ use crate::store::{Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
 use crate::{heartbeat, sweep};
 
-/// So long a service that has ended waits to say so to the database.
-const SIGN_OFF: Duration = Duration::from_secs(2);
+/// So long a service that has ended waits for what it can do without.
+const WIND_UP: Duration = Duration::from_secs(2);
 
 /// What a service is started with.
 #[derive(Clone)]
@@ -260,11 +260,12 @@ impl Threads {
     }
 
     /// The ledger has nothing left to write when the tree has drained. The others may be held up by a
-    /// server that is away, and may be stopped anywhere: they go with the process.
+    /// server that is away, and may be left anywhere.
     fn stop(self, halted: bool) {
         drop(self.ledger);
-        self.sweep.stop();
-        self.heartbeat.stop();
+        let deadline = Instant::now() + WIND_UP;
+        self.sweep.stop(deadline);
+        self.heartbeat.stop(deadline);
         if !halted {
             self.ledger_thread.join();
         }
@@ -273,23 +274,17 @@ impl Threads {
 
 /// Says that this worker has ended, so that what it leaves is taken up at once.
 fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
-    let (done, answer) = bounded(1);
     let store = Arc::clone(store);
-    let signing_off = thread::Builder::new()
-        .name("sign-off".to_owned())
-        .spawn(move || {
-            let gone = store
-                .connect()
-                .and_then(|mut session| session.deregister(&[worker]));
-            done.send(gone).unwrap_or_default();
-        });
-    let gone = match signing_off {
-        Ok(_) => answer.recv_timeout(SIGN_OFF),
-        Err(_) => Err(RecvTimeoutError::Disconnected),
-    };
-    if !matches!(gone, Ok(Ok(()))) {
-        log::warn!(
-            "this worker could not be signed off: others will see by themselves that it is gone"
-        );
+    let signing_off = crate::stop::Thread::start("sign-off", move |_| {
+        let gone = store
+            .connect()
+            .and_then(|mut session| session.deregister(&[worker]));
+        if let Err(error) = gone {
+            log::warn!("this worker could not be signed off: {error}");
+        }
+    });
+    match signing_off {
+        Ok(thread) => thread.stop(Instant::now() + WIND_UP),
+        Err(error) => log::warn!("this worker could not be signed off: {error}"),
     }
 }

@@ -1,8 +1,8 @@
 //! Threads that wait, and are told to stop by dropping a sender.
 
 use std::io;
-use std::thread::Builder;
-use std::time::Duration;
+use std::thread::{Builder, JoinHandle, sleep};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
@@ -20,6 +20,8 @@ impl StopFlag {
 /// A thread that runs until it is stopped.
 pub struct Thread {
     stop: Sender<()>,
+    handle: JoinHandle<()>,
+    name: &'static str,
 }
 
 impl Thread {
@@ -32,14 +34,26 @@ impl Thread {
         work: impl FnOnce(&StopFlag) + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        Builder::new()
+        let handle = Builder::new()
             .name(name.to_owned())
             .spawn(move || work(&StopFlag(stopped)))?;
-        Ok(Self { stop })
+        Ok(Self { stop, handle, name })
     }
 
-    /// Tells it to stop, and does not wait: it may be held up by a server.
-    pub fn stop(self) {
+    /// Tells it to stop and waits until it has, but not past `deadline`: it may be held up by a
+    /// server.
+    pub fn stop(self, deadline: Instant) {
         drop(self.stop);
+        // A process that ends under a thread that is at work in a client library may crash.
+        while !self.handle.is_finished() {
+            if Instant::now() > deadline {
+                log::warn!("the {} is held up, and left behind", self.name);
+                return;
+            }
+            sleep(Duration::from_millis(1));
+        }
+        if self.handle.join().is_err() {
+            log::error!("the {} panicked", self.name);
+        }
     }
 }

@@ -111,8 +111,8 @@ fn arguments_that_are_not_the_right_json_exit_65_and_record_nothing() {
 #[test]
 fn a_queue_that_is_not_there_fails_the_message_with_the_reason() {
     let world = World::new(TASKS);
-    let (code, out, err) = world.run(&["send", "cat", "--queue", "nowhere"]);
-    assert_eq!((code, out.as_str()), (65, ""), "{err}");
+    let (code, _, err) = world.run(&["send", "cat", "--queue", "nowhere"]);
+    assert_eq!(code, 65, "{err}");
     assert!(
         err.contains("\"nowhere\"") && err.contains("[[queues]]"),
         "{err}"
