@@ -16,7 +16,7 @@ use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::Outage;
 use crate::presence;
 use crate::retry::Backoff;
-use crate::store::{Store, StoreError, WorkerId, WorkerProcess};
+use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
 use crate::{heartbeat, sweep};
 
@@ -97,6 +97,19 @@ pub fn store(config: &Config) -> Result<Arc<dyn Store>, ServiceError> {
         .as_ref()
         .ok_or(ServiceError::NoDatabase)?;
     Ok(Arc::from(crate::store::open(url)?))
+}
+
+/// A connection to a database whose tables are as this program needs them.
+///
+/// # Errors
+/// When it is away, or not migrated; the error names the command.
+pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, ServiceError> {
+    let mut session = store.connect()?;
+    if session.is_migrated()? {
+        Ok(session)
+    } else {
+        Err(ServiceError::NotMigrated(store.describe()))
+    }
 }
 
 impl Service {
@@ -188,10 +201,7 @@ impl Service {
         store: &dyn Store,
         process: &WorkerProcess,
     ) -> Result<WorkerId, ServiceError> {
-        let mut session = store.connect()?;
-        if !session.is_migrated()? {
-            return Err(ServiceError::NotMigrated(store.describe()));
-        }
+        let mut session = session(store)?;
         if self.scheduler {
             let schedules = session.active_schedules()?;
             (self.announce)(&format!("found {schedules} scheduled tasks to run"));

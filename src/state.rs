@@ -39,6 +39,8 @@ pub enum Event {
     Release,
     /// Its worker vanished.
     Recover,
+    /// It can't be published.
+    Reject,
 }
 
 /// The final states.
@@ -101,6 +103,7 @@ impl Status {
                 Some(end.status())
             }
             (Self::InProgress, Event::Recover) => Some(Self::Pending),
+            (Self::Pending, Event::Reject) => Some(Self::Failed),
             _ => None,
         }
     }
@@ -164,7 +167,8 @@ impl FromStr for Status {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 8] = [
+    const EVENTS: [Event; 9] = [
+        Event::Reject,
         Event::Confirm,
         Event::Claim,
         Event::Release,

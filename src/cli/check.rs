@@ -64,11 +64,7 @@ fn check_broker(url: &BrokerUrl) -> Result<String, String> {
 
 fn check_database(config: &Config) -> Result<String, Failure> {
     let store = service::store(config)?;
-    let mut session = store.connect()?;
-    let version = session.version()?;
-    if !session.is_migrated()? {
-        return Err(service::ServiceError::NotMigrated(store.describe()).into());
-    }
+    let version = service::session(store.as_ref())?.version()?;
     Ok(format!("{version} at {}", store.describe()))
 }
 

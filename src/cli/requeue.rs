@@ -17,10 +17,7 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
         Requeue::Keys(args.uuids.clone())
     };
     let store = service::store(&config)?;
-    let mut session = store.connect()?;
-    if !session.is_migrated()? {
-        return Err(service::ServiceError::NotMigrated(store.describe()).into());
-    }
+    let mut session = service::session(store.as_ref())?;
     let mut exit = Exit::Ok;
     let mut messages: Vec<Message> = Vec::new();
     for requeued in session.requeue(&which)? {

@@ -15,10 +15,7 @@ use crate::service;
 pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure> {
     let message = message(args, &config)?;
     let store = service::store(&config)?;
-    let mut session = store.connect()?;
-    if !session.is_migrated()? {
-        return Err(service::ServiceError::NotMigrated(store.describe()).into());
-    }
+    let mut session = service::session(store.as_ref())?;
     let messages = std::slice::from_ref(&message);
     Door::record(session.as_mut(), messages)?;
     // Said as soon as it is true: who is told nothing sends it again.

@@ -10,9 +10,10 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use super::super::{
     Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, Finished, NewRow, WorkerId,
 };
-use super::publishing::{OWNER_IS_DEAD, RowArrays, list, sources};
+use super::guards::{OWNER_IS_DEAD, list, sources};
+use super::publishing::RowArrays;
 use super::statement::Statement;
-use crate::state::{Event, Status};
+use crate::state::{End, Event, Status};
 
 pub(super) fn write(
     connection: &mut PgConnection,
@@ -47,16 +48,20 @@ fn finish(
     let column = |text: fn(&Finish) -> Option<&str>| -> Vec<Option<&str>> {
         sorted.iter().map(|finish| text(finish)).collect()
     };
-    let sql = "UPDATE carrot_messagelog m SET status = v.status, attempts = v.attempts, \
+    let sql = format!(
+        "UPDATE carrot_messagelog m SET status = v.status, attempts = v.attempts, \
              output = v.output, exception = v.exception, traceback = v.traceback, log = v.log, \
              completion_time = CASE WHEN v.status = 'COMPLETED' THEN now() ELSE m.completion_time END, \
              failure_time = CASE WHEN v.status = 'FAILED' THEN now() ELSE m.failure_time END \
          FROM unnest(?, ?, ?, ?, ?, ?, ?) \
              AS v(key, status, attempts, output, exception, traceback, log) \
          WHERE m.uuid = v.key \
-             AND ((m.status = 'IN_PROGRESS' AND m.owner = ?) OR m.status IN ('PENDING', 'PUBLISHED')) \
-         RETURNING m.uuid";
-    let written: HashSet<String> = Statement::<Text>::new(sql)
+             AND m.status IN ({finishable}) AND (m.status <> 'IN_PROGRESS' OR m.owner = ?) \
+         RETURNING m.uuid",
+        // The same from whatever end.
+        finishable = sources(Event::Finish(End::Completed)),
+    );
+    let written: HashSet<String> = Statement::<Text>::new(&sql)
         .bind::<Array<Text>, _>(sorted.iter().map(|f| f.key.as_str()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(
             sorted

@@ -1,6 +1,7 @@
 //! PostgreSQL.
 
 mod connection;
+mod guards;
 mod ledger;
 mod publishing;
 mod requeue;

@@ -6,9 +6,10 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::super::row::Columns;
 use super::super::{NewRow, PUBLISH_LEASE, UndecodableRow};
+use super::guards::{OWNER_IS_DEAD, sources};
 use super::statement::Statement;
 use crate::message::Message;
-use crate::state::{Event, Status};
+use crate::state::Event;
 
 /// The columns of [`NewRow`], each as one array.
 #[derive(Default)]
@@ -105,10 +106,11 @@ pub(super) fn fail_pending(
         .iter()
         .map(|(key, reason)| (key.as_str(), reason.as_str()))
         .unzip();
-    diesel::sql_query(
+    diesel::sql_query(format!(
         "UPDATE carrot_messagelog m SET status = 'FAILED', exception = v.reason, failure_time = now() \
-         FROM unnest($1, $2) AS v(key, reason) WHERE m.uuid = v.key AND m.status = 'PENDING'",
-    )
+         FROM unnest($1, $2) AS v(key, reason) WHERE m.uuid = v.key AND m.status IN ({})",
+        sources(Event::Reject)
+    ))
     .bind::<Array<Text>, _>(keys)
     .bind::<Array<Text>, _>(reasons)
     .execute(connection)
@@ -201,22 +203,4 @@ pub(super) fn recover(connection: &mut PgConnection, limit: usize) -> QueryResul
     ))
     .bind::<Array<BigInt>, _>(found.into_iter().map(|row| row.id).collect::<Vec<_>>())
     .execute(connection)
-}
-
-/// The condition that `m.owner` is dead.
-pub(super) const OWNER_IS_DEAD: &str =
-    "NOT EXISTS (SELECT 1 FROM carrot_worker w WHERE w.id = m.owner)";
-
-/// The states in which `event` is legal, as a list of SQL.
-pub(super) fn sources(event: Event) -> String {
-    list(event.sources())
-}
-
-/// `states` as a list of SQL.
-pub(super) fn list(states: impl IntoIterator<Item = Status>) -> String {
-    let quoted: Vec<_> = states
-        .into_iter()
-        .map(|status| format!("'{status}'"))
-        .collect();
-    quoted.join(", ")
 }

@@ -7,7 +7,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
 use super::super::{NewRow, REQUEUABLE, Requeue, Requeued};
-use super::publishing::{MessageRow, list, record};
+use super::guards::list;
+use super::publishing::{MessageRow, record};
 use crate::names;
 use crate::state::Status;
 
