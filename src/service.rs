@@ -61,12 +61,6 @@ pub enum Ended {
 /// Why a service did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// There is no database to keep messages in.
-    #[error(
-        "no database is configured: set database_url = \"postgres://user:password@host/database\" in \
-         the configuration, or CARROT_DATABASE_URL in the environment"
-    )]
-    NoDatabase,
     /// The tables are not as this program needs them.
     #[error("the database {0} is not up to date: run `carrot-actors migrate`")]
     NotMigrated(String),
@@ -90,26 +84,28 @@ pub enum ServiceError {
 /// The database that the configuration names.
 ///
 /// # Errors
-/// When it names none, or one that this build can't use.
+/// When it is one that this build can't use.
 pub fn store(config: &Config) -> Result<Arc<dyn Store>, ServiceError> {
-    let url = config
-        .database_url
-        .as_ref()
-        .ok_or(ServiceError::NoDatabase)?;
-    Ok(Arc::from(crate::store::open(url)?))
+    Ok(Arc::from(crate::store::open(&config.database_url)?))
 }
 
-/// A connection to a database whose tables are as this program needs them.
+/// A connection to a database whose tables are as this program needs them; where nobody else
+/// administers it, they are made so.
 ///
 /// # Errors
 /// When it is away, or not migrated; the error names the command.
 pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, ServiceError> {
     let mut session = store.connect()?;
     if session.is_migrated()? {
-        Ok(session)
-    } else {
-        Err(ServiceError::NotMigrated(store.describe()))
+        return Ok(session);
     }
+    if !store.migrates_itself() {
+        return Err(ServiceError::NotMigrated(store.describe()));
+    }
+    for step in store.migrate()? {
+        log::info!("made the tables of {}: {step}", store.describe());
+    }
+    Ok(session)
 }
 
 impl Service {

@@ -44,8 +44,7 @@ impl From<Exit> for ExitCode {
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         let exit = match &error {
-            ServiceError::NoDatabase
-            | ServiceError::NotMigrated(_)
+            ServiceError::NotMigrated(_)
             | ServiceError::DuplicateTask(_)
             | ServiceError::Store(StoreError::Unsupported(_))
             | ServiceError::Broker(BrokerError::Unsupported(_)) => Exit::Config,

@@ -83,6 +83,11 @@ impl DatabaseUrl {
         }
     }
 
+    /// Where messages are kept when no URL is given: `carrot.db` in `directory`.
+    pub(super) fn default_in(directory: &Path) -> Self {
+        Self::sqlite(&directory.join("carrot.db").to_string_lossy())
+    }
+
     /// Reads `database_url` of a file in `directory`.
     pub(super) fn read(entry: Entry<'_>, directory: &Path) -> Option<Self> {
         let entry = entry.confidential();

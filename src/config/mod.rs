@@ -50,8 +50,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The broker of all queues that name no other.
     pub default_broker: BrokerUrl,
-    /// The database; `None` if neither file nor environment names one.
-    pub database_url: Option<DatabaseUrl>,
+    /// The database; `carrot.db` beside the file, or in the current directory, if neither file nor
+    /// environment names one.
+    pub database_url: DatabaseUrl,
     /// Runs after which a message that kills its process is FAILED: at least 1,
     /// 3 by default.
     pub max_attempts: u32,
@@ -110,7 +111,10 @@ impl Config {
             .map(|entry| QueueConfig::read_all(&entry, &default_broker));
         let config = Self {
             file: None,
-            database_url: env.database_url(&faults, cwd).or(database),
+            database_url: env
+                .database_url(&faults, cwd)
+                .or(database)
+                .unwrap_or_else(|| DatabaseUrl::default_in(base)),
             max_attempts: read_max_attempts(&mut root),
             shutdown_grace: root
                 .get("shutdown_grace")
@@ -140,7 +144,7 @@ impl Default for Config {
         Self {
             file: None,
             default_broker: BrokerUrl::default(),
-            database_url: None,
+            database_url: DatabaseUrl::default_in(Path::new("")),
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             shutdown_grace: None,
             queues: QueueConfig::defaults(&BrokerUrl::default()),
@@ -219,8 +223,14 @@ mod tests {
 
     #[test]
     fn without_a_file_the_defaults_hold() {
-        let config = Config::from_source(None, &Environment::default(), Path::new("/")).unwrap();
-        assert_eq!(config, Config::default());
+        let config =
+            Config::from_source(None, &Environment::default(), Path::new("/home/me")).unwrap();
+        assert_eq!(config.database_url.expose(), "sqlite:///home/me/carrot.db");
+        let elsewhere = Config {
+            database_url: Config::default().database_url,
+            ..config.clone()
+        };
+        assert_eq!(elsewhere, Config::default());
         let queue = config.queue("default").unwrap();
         assert_eq!(
             queue.host.to_string(),
@@ -243,6 +253,7 @@ mod tests {
         assert_eq!(
             Config {
                 file: None,
+                database_url: Config::default().database_url,
                 ..config
             },
             Config::default()
@@ -269,7 +280,7 @@ mod tests {
         assert_eq!(config.default_broker.password.expose(), "secret");
         assert_eq!(config.queue("b").unwrap().host.host, "elsewhere");
         assert_eq!(
-            config.database_url.as_ref().unwrap().expose(),
+            config.database_url.expose(),
             "sqlite:///etc/carrot/carrot.db"
         );
         assert_eq!(config.shutdown_grace, Some(Duration::from_mins(5)));
@@ -296,10 +307,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.default_broker.host, "env");
         assert_eq!(config.queue("q").unwrap().host, config.default_broker);
-        assert_eq!(
-            config.database_url.unwrap().expose(),
-            "sqlite:///home/me/x.db"
-        );
+        assert_eq!(config.database_url.expose(), "sqlite:///home/me/x.db");
     }
 
     #[test]

@@ -5,12 +5,18 @@
 //! keep out of each other's way.
 
 mod error;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod postgres;
 mod row;
-mod schema;
+mod sql;
+mod sqlite;
+mod turns;
 
 pub use error::StoreError;
 pub use row::{Finish, NewRow, UndecodableRow};
+
+use sql::SqlStore;
 
 use std::time::Duration;
 
@@ -182,6 +188,9 @@ pub trait Store: Send + Sync {
     /// When the database is away or refuses a step.
     fn migrate(&self) -> Result<Vec<String>, StoreError>;
 
+    /// Whether a service may migrate it by itself: it is a file that nobody else administers.
+    fn migrates_itself(&self) -> bool;
+
     /// Where it is, without secrets.
     fn describe(&self) -> String;
 }
@@ -291,10 +300,16 @@ pub trait Session: Send {
 /// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
 pub fn open(url: &DatabaseUrl) -> Result<Box<dyn Store>, StoreError> {
     match url.kind() {
-        DatabaseKind::Postgresql => Ok(Box::new(postgres::Postgres::new(url)?)),
-        kind => Err(StoreError::Unsupported(format!(
-            "{kind:?} is not supported yet: database_url must be postgres://user:password@host/database"
-        ))),
+        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(postgres::Server::new(url)?))),
+        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::File::new(url)))),
+        #[cfg(feature = "mysql")]
+        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::Server::new(url)))),
+        #[cfg(not(feature = "mysql"))]
+        DatabaseKind::Mysql => Err(StoreError::Unsupported(
+            "database_url names MySQL, which this build is without: build with `--features mysql` \
+             (it needs libmariadb-dev)"
+                .to_owned(),
+        )),
     }
 }
 

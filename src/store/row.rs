@@ -153,7 +153,7 @@ pub(super) struct Columns {
     pub(super) queue: Option<String>,
     pub(super) exchange: Option<String>,
     pub(super) routing_key: Option<String>,
-    pub(super) priority: i32,
+    pub(super) priority: i64,
 }
 
 impl Columns {

@@ -67,7 +67,7 @@ conforms! {
 }
 
 fn open_postgresql(world: &World) -> Box<dyn Store> {
-    store::open(&world.config().database_url.unwrap()).unwrap()
+    store::open(&world.config().database_url).unwrap()
 }
 
 /// A world with a session of the store on trial, and a worker registered on it.

@@ -2,15 +2,16 @@
 
 use std::collections::HashSet;
 
-use diesel::pg::PgConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::super::{NewRow, REQUEUABLE, Requeue, Requeued};
-use super::guards::list;
+use super::engine::Engine;
+use super::guards::{joined, list};
 use super::publishing::{MessageRow, record};
+use super::values::Values;
 use crate::names;
 use crate::state::Status;
+use crate::store::{NewRow, REQUEUABLE, Requeue, Requeued};
 
 #[derive(QueryableByName)]
 struct OldRow {
@@ -35,14 +36,12 @@ impl OldRow {
     }
 }
 
-pub(super) fn requeue(
-    connection: &mut PgConnection,
-    which: &Requeue,
-) -> QueryResult<Vec<Requeued>> {
+pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
     let mut found = HashSet::new();
     let mut rows = Vec::new();
-    for old in load(connection, which)? {
+    let mut replaced = Vec::new();
+    for old in load(engine, which)? {
         found.insert(old.uuid.clone());
         if !old.may_be_requeued() {
             results.push(Requeued::NotFinal {
@@ -51,8 +50,10 @@ pub(super) fn requeue(
             });
             continue;
         }
+        let id = old.message.id;
         match old.message.decode() {
             Ok(mut new) => {
+                replaced.push(id);
                 new.key = names::new_key();
                 rows.push(NewRow::pending(&new));
                 results.push(Requeued::As { old: old.uuid, new });
@@ -60,17 +61,13 @@ pub(super) fn requeue(
             Err(undecodable) => results.push(Requeued::Undecodable(undecodable)),
         }
     }
-    record(connection, &rows)?;
-    let replaced: Vec<&str> = results
-        .iter()
-        .filter_map(|result| match result {
-            Requeued::As { old, .. } => Some(old.as_str()),
-            _ => None,
-        })
-        .collect();
-    diesel::sql_query("DELETE FROM carrot_messagelog WHERE uuid = ANY($1)")
-        .bind::<Array<Text>, _>(replaced)
-        .execute(connection)?;
+    if !rows.is_empty() {
+        record(engine, &rows)?;
+        engine.batch(&format!(
+            "DELETE FROM carrot_messagelog WHERE id IN ({})",
+            joined(replaced)
+        ))?;
+    }
     if let Requeue::Keys(keys) = which {
         let unknown = keys.iter().filter(|key| !found.contains(*key));
         results.extend(unknown.cloned().map(Requeued::Unknown));
@@ -79,21 +76,23 @@ pub(super) fn requeue(
 }
 
 /// The rows, locked, so that two requeues of one message make one new message.
-fn load(connection: &mut PgConnection, which: &Requeue) -> QueryResult<Vec<OldRow>> {
-    let select = format!(
-        "SELECT {}, status, owner FROM carrot_messagelog",
-        MessageRow::COLUMNS
-    );
+fn load<E: Engine>(engine: &mut E, which: &Requeue) -> QueryResult<Vec<OldRow>> {
+    let columns = format!("{}, m.status, m.owner", MessageRow::columns::<E>());
+    let lock = E::LOCK;
     match which {
-        Requeue::Keys(keys) => diesel::sql_query(format!(
-            "{select} WHERE uuid = ANY($1) ORDER BY id FOR UPDATE"
-        ))
-        .bind::<Array<Text>, _>(keys)
-        .load(connection),
-        Requeue::Failed => diesel::sql_query(format!(
-            "{select} WHERE status IN ({}) ORDER BY id FOR UPDATE",
-            list([Status::Failed])
-        ))
-        .load(connection),
+        Requeue::Keys(keys) => {
+            let values = Values::keys(keys.iter().map(String::as_str));
+            let messages = engine.messages(&values);
+            let sql = format!("SELECT {columns} FROM {messages} ORDER BY m.id {lock}");
+            engine.load(&sql, Some(&values))
+        }
+        Requeue::Failed => {
+            let failed = list([Status::Failed]);
+            let sql = format!(
+                "SELECT {columns} FROM carrot_messagelog m WHERE m.status IN ({failed}) \
+                 ORDER BY m.id {lock}"
+            );
+            engine.load(&sql, None)
+        }
     }
 }

@@ -1,0 +1,87 @@
+-- What a message's life needs beside django-carrot's columns. Each is nullable or has a default, so
+-- that Django's inserts, which name their own columns, keep working. MySQL has no transactions for
+-- this and no IF NOT EXISTS, so each step asks whether it was done.
+-- runs that are known to have begun
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'attempts'), 'DO 0',
+    'ALTER TABLE carrot_messagelog ADD COLUMN attempts integer NOT NULL DEFAULT 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- the worker that claimed it (carrot_worker.id)
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'owner'), 'DO 0',
+    'ALTER TABLE carrot_messagelog ADD COLUMN owner bigint');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- claimed before by a worker that vanished
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'suspect'), 'DO 0',
+    'ALTER TABLE carrot_messagelog ADD COLUMN suspect tinyint(1) NOT NULL DEFAULT 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- a PENDING message is the sweep's to publish from this time on
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'due_time'), 'DO 0',
+    'ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime(6)');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- the uuid again, for rows that we made for messages without one; unique, as uuid is not; bytes, since a collation may take two keys for one
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'adopted_uuid'), 'DO 0',
+    'ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varbinary(800)');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- Not unique: Django's tables do not promise it, and its late inserts must work.
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_uuid'), 'DO 0',
+    'CREATE INDEX carrot_messagelog_uuid ON carrot_messagelog (uuid)');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- NULL is not unique.
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_adopted_uuid'), 'DO 0',
+    'CREATE UNIQUE INDEX carrot_messagelog_adopted_uuid ON carrot_messagelog (adopted_uuid)');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- What the sweep reads.
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_pending'), 'DO 0',
+    'CREATE INDEX carrot_messagelog_pending ON carrot_messagelog (status, due_time)');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+-- The same, of what a dead worker has left.
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_in_progress'), 'DO 0',
+    'CREATE INDEX carrot_messagelog_in_progress ON carrot_messagelog (status, owner)');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+
+CREATE TABLE IF NOT EXISTS carrot_worker (
+    id            bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    -- for people
+    host          varchar(200) NOT NULL,
+    -- the machine's boot and the process namespace: where a pid means something
+    namespace     varchar(200) NOT NULL,
+    pid           integer NOT NULL,
+    -- when the process began, in clock ticks since boot: tells a pid from its re-use
+    process_start bigint NOT NULL,
+    started       datetime(6) NOT NULL,
+    heartbeat     datetime(6) NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;

@@ -1,0 +1,10 @@
+DROP TABLE IF EXISTS carrot_worker;
+DROP INDEX IF EXISTS carrot_messagelog_in_progress;
+DROP INDEX IF EXISTS carrot_messagelog_pending;
+DROP INDEX IF EXISTS carrot_messagelog_adopted_uuid;
+DROP INDEX IF EXISTS carrot_messagelog_uuid;
+ALTER TABLE carrot_messagelog DROP COLUMN adopted_uuid;
+ALTER TABLE carrot_messagelog DROP COLUMN due_time;
+ALTER TABLE carrot_messagelog DROP COLUMN suspect;
+ALTER TABLE carrot_messagelog DROP COLUMN owner;
+ALTER TABLE carrot_messagelog DROP COLUMN attempts;

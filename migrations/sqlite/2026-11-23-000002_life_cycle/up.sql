@@ -1,0 +1,35 @@
+-- What a message's life needs beside django-carrot's columns. Each is nullable or has a default, so
+-- that Django's inserts, which name their own columns, keep working.
+-- runs that are known to have begun
+ALTER TABLE carrot_messagelog ADD COLUMN attempts integer NOT NULL DEFAULT 0;
+-- the worker that claimed it (carrot_worker.id)
+ALTER TABLE carrot_messagelog ADD COLUMN owner bigint;
+-- claimed before by a worker that vanished
+ALTER TABLE carrot_messagelog ADD COLUMN suspect bool NOT NULL DEFAULT false;
+-- a PENDING message is the sweep's to publish from this time on
+ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime;
+-- the uuid again, for rows that we made for messages without one; unique, as uuid is not
+ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varchar(200);
+
+-- Not unique: Django's tables do not promise it, and its late inserts must work.
+CREATE INDEX IF NOT EXISTS carrot_messagelog_uuid ON carrot_messagelog (uuid);
+CREATE UNIQUE INDEX IF NOT EXISTS carrot_messagelog_adopted_uuid ON carrot_messagelog (adopted_uuid)
+    WHERE adopted_uuid IS NOT NULL;
+-- What the sweep reads. Partial: they hold what is under way, not the history.
+CREATE INDEX IF NOT EXISTS carrot_messagelog_pending ON carrot_messagelog (due_time)
+    WHERE status = 'PENDING';
+CREATE INDEX IF NOT EXISTS carrot_messagelog_in_progress ON carrot_messagelog (owner)
+    WHERE status = 'IN_PROGRESS';
+
+CREATE TABLE IF NOT EXISTS carrot_worker (
+    id            integer NOT NULL PRIMARY KEY AUTOINCREMENT,
+    -- for people
+    host          varchar(200) NOT NULL,
+    -- the machine's boot and the process namespace: where a pid means something
+    namespace     varchar(200) NOT NULL,
+    pid           integer NOT NULL,
+    -- when the process began, in clock ticks since boot: tells a pid from its re-use
+    process_start bigint NOT NULL,
+    started       datetime NOT NULL,
+    heartbeat     datetime NOT NULL
+);

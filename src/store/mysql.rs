@@ -1,0 +1,328 @@
+//! MySQL and MariaDB.
+//!
+//! They have no UPDATE … RETURNING: what an update would change is locked and read first, and then
+//! changed. Texts compare as their columns' collation says, which takes `A` for `a`; keys are
+//! compared byte for byte beside that.
+
+use std::collections::HashSet;
+
+use diesel::connection::SimpleConnection;
+use diesel::expression::AsExpression;
+use diesel::mysql::{Mysql, MysqlConnection};
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::{BigInt, Text};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::StoreError;
+use super::sql::{
+    Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    in_transaction,
+};
+use crate::config::DatabaseUrl;
+
+/// What every connection is set to, whatever the server's defaults are.
+///
+/// `sql_mode`: what does not fit is refused, not cut.
+const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
+    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
+    innodb_lock_wait_timeout = 10, wait_timeout = 2147483; \
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// What a statement's bytes are beside its values, at most.
+const STATEMENT_BYTES: usize = 16 * 1024;
+
+/// So long a migration waits for another.
+const MIGRATION_WAIT_SECONDS: u32 = 600;
+
+/// Where the database is and how to get there.
+#[derive(Clone)]
+pub(super) struct Server {
+    url: DatabaseUrl,
+}
+
+impl Server {
+    pub(super) fn new(url: &DatabaseUrl) -> Self {
+        Self { url: url.clone() }
+    }
+
+    fn scrub(&self, text: &str) -> String {
+        let text = text.replace(self.url.expose(), &self.describe());
+        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.url.redact(&one_line)
+    }
+}
+
+impl Link for Server {
+    type Engine = MysqlServer;
+    const MIGRATES_ITSELF: bool = false;
+
+    fn open(&self) -> Result<MysqlServer, StoreError> {
+        let away = |text: String| StoreError::Unavailable(self.scrub(&text));
+        let mut connection =
+            MysqlConnection::establish(self.url.expose()).map_err(|e| away(e.to_string()))?;
+        connection
+            .batch_execute(SET_UP)
+            .map_err(|e| away(e.to_string()))?;
+        let traits = Traits::of(&mut connection).map_err(|e| away(e.to_string()))?;
+        Ok(MysqlServer {
+            connection,
+            traits,
+            server: self.clone(),
+        })
+    }
+
+    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut engine = self.open()?;
+        let locked: Vec<Id> = engine
+            .load(
+                &format!(
+                    "SELECT CAST(GET_LOCK(CONCAT('carrot-actors ', DATABASE()), \
+                     {MIGRATION_WAIT_SECONDS}) AS SIGNED) AS id"
+                ),
+                None,
+            )
+            .map_err(|error| engine.sort(&error))?;
+        if Id::only(&locked) != Ok(1) {
+            return Err(StoreError::Unavailable(
+                "another migration has been at work for ten minutes".to_owned(),
+            ));
+        }
+        // The lock is the session's: it goes with the connection.
+        let versions = engine
+            .connection
+            .run_pending_migrations(MysqlServer::MIGRATIONS)
+            .map_err(|error| StoreError::Refused(self.scrub(&error.to_string())))?;
+        Ok(versions.iter().map(ToString::to_string).collect())
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+}
+
+/// What a server and its tables are like.
+struct Traits {
+    /// It takes no longer statements, in bytes.
+    most_bytes: usize,
+    /// The type of `carrot_messagelog.uuid` with its collation: with another one, its index is of no
+    /// use.
+    key: String,
+}
+
+#[derive(QueryableByName)]
+struct Limit {
+    #[diesel(sql_type = BigInt)]
+    most_bytes: i64,
+}
+
+#[derive(QueryableByName)]
+struct Collation {
+    #[diesel(sql_type = Text)]
+    charset: String,
+    #[diesel(sql_type = Text)]
+    collation: String,
+}
+
+impl Traits {
+    fn of(connection: &mut MysqlConnection) -> QueryResult<Self> {
+        let limit: Limit =
+            diesel::sql_query("SELECT CAST(@@max_allowed_packet AS SIGNED) AS most_bytes")
+                .get_result(connection)?;
+        let collation: Option<Collation> = diesel::sql_query(
+            "SELECT character_set_name AS charset, collation_name AS collation \
+             FROM information_schema.columns WHERE table_schema = DATABASE() \
+                 AND table_name = 'carrot_messagelog' AND column_name = 'uuid'",
+        )
+        .get_result(connection)
+        .optional()?;
+        let key = match collation {
+            Some(Collation { charset, collation }) => {
+                format!("varchar(255) CHARACTER SET {charset} COLLATE {collation}")
+            }
+            None => "varchar(255)".to_owned(),
+        };
+        Ok(Self {
+            most_bytes: usize::try_from(limit.most_bytes).unwrap_or(usize::MAX),
+            key,
+        })
+    }
+}
+
+/// A connection to MySQL.
+pub(super) struct MysqlServer {
+    connection: MysqlConnection,
+    traits: Traits,
+    server: Server,
+}
+
+impl MysqlServer {
+    /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
+    fn statement<'a>(
+        &self,
+        sql: &'a str,
+        values: Option<&Values<'_>>,
+    ) -> QueryResult<Statement<'a, Mysql>> {
+        let statement = Statement::new(sql);
+        let Some(values) = values else {
+            return Ok(statement);
+        };
+        let json = values.json();
+        // Checked here, since the server would close the connection over it.
+        if json.len() + STATEMENT_BYTES > self.traits.most_bytes {
+            return Err(Error::QueryBuilderError(
+                format!(
+                    "{} bytes are more than the server's max_allowed_packet ({}) takes",
+                    json.len(),
+                    self.traits.most_bytes
+                )
+                .into(),
+            ));
+        }
+        Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
+    }
+}
+
+impl Engine for MysqlServer {
+    type Backend = Mysql;
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
+    const NOTEBOOK: &'static str = "SELECT table_name AS name FROM information_schema.tables \
+        WHERE table_schema = DATABASE() AND table_name = '__diesel_schema_migrations'";
+    const VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
+        version()) AS name";
+    const NOW: &'static str = "utc_timestamp(6)";
+    const BIGINT: &'static str = "signed";
+    const LOCK: &'static str = "FOR UPDATE";
+    const LOCK_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
+    const UNLESS_ADOPTED: &'static str =
+        "ON DUPLICATE KEY UPDATE carrot_messagelog.id = carrot_messagelog.id";
+
+    fn now_and(seconds: i64) -> String {
+        format!("utc_timestamp(6) + INTERVAL {seconds} SECOND")
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
+            let kind = match column {
+                Column::Integer(_) => "bigint",
+                Column::Text(_) if *name == "uuid" => &self.traits.key,
+                Column::Text(_) => "longtext",
+            };
+            format!("{name} {kind} PATH '$[{nth}]'")
+        });
+        format!(
+            "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
+            columns.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    fn messages(&self, values: &Values<'_>) -> String {
+        // Not the other way round: the messages may be millions.
+        format!(
+            "{} STRAIGHT_JOIN carrot_messagelog m \
+             ON m.uuid = v.uuid AND CAST(m.uuid AS BINARY) = CAST(v.uuid AS BINARY)",
+            self.source(values)
+        )
+    }
+
+    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
+        self.statement(sql, values)?.execute(&mut self.connection)
+    }
+
+    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
+        self.statement(sql, values)?.load(&mut self.connection)
+    }
+
+    fn batch(&mut self, sql: &str) -> QueryResult<()> {
+        self.connection.batch_execute(sql)
+    }
+
+    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
+        let sql = format!(
+            "UPDATE {} SET {} WHERE {}",
+            self.messages(&update.values),
+            assignments("m.", update.set),
+            update.given
+        );
+        self.execute(&sql, Some(&update.values))
+    }
+
+    fn update_returning<R: MessageRow>(
+        &mut self,
+        update: &Update<'_>,
+        columns: &[&str],
+    ) -> QueryResult<Vec<R>> {
+        // As they will be.
+        let columns: Vec<_> = columns
+            .iter()
+            .map(
+                |column| match update.set.iter().find(|(set, _)| set == column) {
+                    Some((_, to)) => format!("({to}) AS {column}"),
+                    None => format!("m.{column}"),
+                },
+            )
+            .collect();
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {} {}",
+            columns.join(", "),
+            self.messages(&update.values),
+            update.given,
+            Self::LOCK
+        );
+        let rows: Vec<R> = self.load(&sql, Some(&update.values))?;
+        if !rows.is_empty() {
+            // Not those that the guard lets in only now.
+            let locked: HashSet<&str> = rows.iter().map(MessageRow::key).collect();
+            self.update(&Update {
+                values: update.values.only(&locked),
+                ..*update
+            })?;
+        }
+        Ok(rows)
+    }
+
+    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
+        self.execute(sql, Some(values))?;
+        let rows: Vec<Id> = self.load("SELECT CAST(last_insert_id() AS SIGNED) AS id", None)?;
+        Id::only(&rows)
+    }
+
+    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+        work(self)
+    }
+
+    fn transaction<T>(
+        &mut self,
+        _lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        in_transaction(self, "BEGIN", work)
+    }
+
+    fn must_last(&mut self) -> QueryResult<()> {
+        Ok(())
+    }
+
+    /// The errors' numbers do not reach us, so the connection itself is asked whether it still lives.
+    fn sort(&mut self, error: &Error) -> StoreError {
+        let text = self.server.scrub(&error.to_string());
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        match error {
+            Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
+                StoreError::Conflict(text)
+            }
+            Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
+                StoreError::Unavailable(text)
+            }
+            _ if self.batch("DO 0").is_err() || says(&["read-only", "read only"]) => {
+                StoreError::Unavailable(text)
+            }
+            _ if says(&["Deadlock", "Lock wait timeout", "Record has changed"]) => {
+                StoreError::Conflict(text)
+            }
+            _ if says(&["Data too long", "Incorrect", "Out of range"]) => StoreError::Refused(text),
+            Error::DatabaseError(DatabaseErrorKind::Unknown, _) => StoreError::Unclear(text),
+            _ => StoreError::Refused(text),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! PostgreSQL.
+
+use diesel::connection::SimpleConnection;
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgConnection};
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::StoreError;
+use super::sql::{
+    Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    in_transaction,
+};
+use crate::config::DatabaseUrl;
+
+/// The advisory lock that migrations hold: "carrot" in ASCII.
+const MIGRATION_LOCK: i64 = 0x6361_7272_6f74;
+
+/// What every connection is set to, whatever the server's defaults are.
+///
+/// `enable_seqscan = off`: our statements find rows by key; before PostgreSQL has statistics of a
+/// table it would rather scan it whole, once a batch.
+/// `lc_messages` would be ours to set too, but only a superuser may.
+const SET_UP: &str = "SET application_name = 'carrot-actors'; \
+    SET TIME ZONE 'UTC'; \
+    SET default_transaction_isolation = 'read committed'; \
+    SET client_min_messages = warning; \
+    SET enable_seqscan = off";
+
+/// What libpq is told unless the URL says it: give up on a connection that does not come about in
+/// 10 s, and notice within about 20 s that the other host is gone.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("connect_timeout", "10"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "2"),
+    ("tcp_user_timeout", "20000"),
+];
+
+/// Where the database is and how to get there.
+#[derive(Clone)]
+pub(super) struct Server {
+    url: DatabaseUrl,
+    full: String,
+}
+
+impl Server {
+    pub(super) fn new(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let text = url.expose();
+        refuse_tls_if_not_built_in(text)?;
+        let mut full = text.to_owned();
+        for (key, value) in DEFAULTS {
+            if !text.contains(&format!("{key}=")) {
+                full.push(if full.contains('?') { '&' } else { '?' });
+                full.push_str(key);
+                full.push('=');
+                full.push_str(value);
+            }
+        }
+        Ok(Self {
+            url: url.clone(),
+            full,
+        })
+    }
+
+    /// `text` on one line and without the password, which libpq quotes in some errors.
+    fn scrub(&self, text: &str) -> String {
+        let text = text
+            .replace(&self.full, &self.describe())
+            .replace(self.url.expose(), &self.describe());
+        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.url.redact(&one_line)
+    }
+}
+
+impl Link for Server {
+    type Engine = Postgres;
+    const MIGRATES_ITSELF: bool = false;
+
+    fn open(&self) -> Result<Postgres, StoreError> {
+        let mut connection = PgConnection::establish(&self.full)
+            .map_err(|error| StoreError::Unavailable(self.scrub(&error.to_string())))?;
+        connection
+            .batch_execute(SET_UP)
+            .map_err(|error| StoreError::Unavailable(self.scrub(&error.to_string())))?;
+        Ok(Postgres {
+            connection,
+            server: self.clone(),
+        })
+    }
+
+    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut engine = self.open()?;
+        // The lock is the session's: it goes with the connection should we die half-way.
+        engine
+            .batch(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+            .map_err(|error| engine.sort(&error))?;
+        let versions = engine
+            .connection
+            .run_pending_migrations(Postgres::MIGRATIONS)
+            .map_err(|error| StoreError::Refused(self.scrub(&error.to_string())))?;
+        Ok(versions.iter().map(ToString::to_string).collect())
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+}
+
+/// A connection to PostgreSQL.
+pub(super) struct Postgres {
+    connection: PgConnection,
+    server: Server,
+}
+
+/// `sql` with the values bound, an array for each column.
+fn statement<'a>(sql: &'a str, values: Option<&'a Values<'a>>) -> Statement<'a, Pg> {
+    let columns = values.map(Values::columns).unwrap_or_default();
+    columns
+        .iter()
+        .fold(Statement::new(sql), |statement, (_, column)| match column {
+            Column::Text(texts) => statement.bind(
+                AsExpression::<Array<Nullable<Text>>>::as_expression(texts.as_slice()),
+            ),
+            Column::Integer(integers) => statement.bind(
+                AsExpression::<Array<BigInt>>::as_expression(integers.as_slice()),
+            ),
+        })
+}
+
+/// `UPDATE … FROM`, as far as it goes without RETURNING.
+fn update_text(engine: &Postgres, update: &Update<'_>) -> String {
+    format!(
+        "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {}",
+        assignments("", update.set),
+        engine.source(&update.values),
+        update.given
+    )
+}
+
+impl Engine for Postgres {
+    type Backend = Pg;
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
+    const NOTEBOOK: &'static str = "SELECT tablename::text AS name FROM pg_tables \
+        WHERE tablename = '__diesel_schema_migrations' AND schemaname = current_schema()";
+    const VERSION: &'static str =
+        "SELECT 'PostgreSQL ' || current_setting('server_version') AS name";
+    const NOW: &'static str = "now()";
+    const BIGINT: &'static str = "bigint";
+    const LOCK: &'static str = "FOR UPDATE OF m";
+    const LOCK_FREE: &'static str = "FOR UPDATE OF m SKIP LOCKED";
+    const UNLESS_ADOPTED: &'static str =
+        "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
+
+    fn now_and(seconds: i64) -> String {
+        format!("now() + interval '{seconds} seconds'")
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
+        format!(
+            "unnest({}) WITH ORDINALITY AS v({}, position)",
+            vec!["?"; names.len()].join(", "),
+            names.join(", ")
+        )
+    }
+
+    fn messages(&self, values: &Values<'_>) -> String {
+        let source = self.source(values);
+        format!("{source} JOIN carrot_messagelog m ON m.uuid = v.uuid")
+    }
+
+    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
+        statement(sql, values).execute(&mut self.connection)
+    }
+
+    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
+        statement(sql, values).load(&mut self.connection)
+    }
+
+    fn batch(&mut self, sql: &str) -> QueryResult<()> {
+        self.connection.batch_execute(sql)
+    }
+
+    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
+        let sql = update_text(self, update);
+        self.execute(&sql, Some(&update.values))
+    }
+
+    fn update_returning<R: MessageRow>(
+        &mut self,
+        update: &Update<'_>,
+        columns: &[&str],
+    ) -> QueryResult<Vec<R>> {
+        let update_text = update_text(self, update);
+        let sql = format!("{update_text} RETURNING m.{}", columns.join(", m."));
+        self.load(&sql, Some(&update.values))
+    }
+
+    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
+        let sql = format!("{sql} RETURNING id");
+        let rows: Vec<Id> = self.load(&sql, Some(values))?;
+        Id::only(&rows)
+    }
+
+    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+        work(self)
+    }
+
+    fn transaction<T>(
+        &mut self,
+        lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        let begin = if lasts {
+            "BEGIN"
+        } else {
+            "BEGIN; SET LOCAL synchronous_commit = off"
+        };
+        in_transaction(self, begin, work)
+    }
+
+    fn must_last(&mut self) -> QueryResult<()> {
+        self.batch("SET LOCAL synchronous_commit = on")
+    }
+
+    /// What the caller can do about `error`. libpq's SQLSTATE does not reach us, so the connection
+    /// itself is asked whether it still lives.
+    fn sort(&mut self, error: &Error) -> StoreError {
+        let text = self.server.scrub(&error.to_string());
+        match error {
+            Error::DatabaseError(
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::ReadOnlyTransaction,
+                _,
+            )
+            | Error::BrokenTransactionManager => StoreError::Unavailable(text),
+            Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
+                StoreError::Conflict(text)
+            }
+            _ if self.batch("SELECT 1").is_err() => StoreError::Unavailable(text),
+            _ if text.contains("deadlock") => StoreError::Conflict(text),
+            Error::DatabaseError(DatabaseErrorKind::Unknown, _) => StoreError::Unclear(text),
+            _ => StoreError::Refused(text),
+        }
+    }
+}
+
+/// Says what to build when the URL insists on TLS.
+fn refuse_tls_if_not_built_in(url: &str) -> Result<(), StoreError> {
+    let insists = ["require", "verify-ca", "verify-full"]
+        .iter()
+        .any(|mode| url.contains(&format!("sslmode={mode}")));
+    if insists && !cfg!(feature = "tls") {
+        return Err(StoreError::Unsupported(
+            "database_url asks for TLS (sslmode), which this build is without: build with \
+             `--features tls`, or set sslmode=prefer"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::Server;
+    use crate::store::StoreError;
+
+    #[test]
+    fn an_sslmode_that_insists_says_what_to_build() {
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let url = format!("postgres://u:hunter2@h/d?sslmode={mode}");
+            let refused = Server::new(&url.parse().unwrap()).err();
+            let Some(StoreError::Unsupported(reason)) = refused else {
+                panic!("{mode} is not Unsupported: {refused:?}");
+            };
+            assert!(reason.contains("--features tls"), "{reason}");
+            assert!(!reason.contains("hunter2"), "{reason}");
+        }
+        for url in ["postgres://h/d", "postgres://h/d?sslmode=prefer"] {
+            assert!(Server::new(&url.parse().unwrap()).is_ok(), "{url}");
+        }
+    }
+}

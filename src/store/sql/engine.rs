@@ -1,0 +1,185 @@
+//! What the databases differ in.
+
+use diesel::backend::Backend;
+use diesel::deserialize::QueryableByName;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::BigInt;
+use diesel::sqlite::Sqlite;
+use diesel_migrations::EmbeddedMigrations;
+
+use super::values::Values;
+use crate::store::StoreError;
+
+/// A row that every database can be asked for, by the names of its columns.
+#[cfg(feature = "mysql")]
+pub(in crate::store) trait Row:
+    QueryableByName<Pg> + QueryableByName<Sqlite> + QueryableByName<diesel::mysql::Mysql> + 'static
+{
+}
+
+#[cfg(feature = "mysql")]
+impl<R> Row for R where
+    R: QueryableByName<Pg>
+        + QueryableByName<Sqlite>
+        + QueryableByName<diesel::mysql::Mysql>
+        + 'static
+{
+}
+
+/// A row that every database can be asked for, by the names of its columns.
+#[cfg(not(feature = "mysql"))]
+pub(in crate::store) trait Row:
+    QueryableByName<Pg> + QueryableByName<Sqlite> + 'static
+{
+}
+
+#[cfg(not(feature = "mysql"))]
+impl<R> Row for R where R: QueryableByName<Pg> + QueryableByName<Sqlite> + 'static {}
+
+/// A message's row.
+pub(in crate::store) trait MessageRow: Row {
+    /// Its `uuid`.
+    #[cfg_attr(
+        not(feature = "mysql"),
+        expect(dead_code, reason = "the others return what they change")
+    )]
+    fn key(&self) -> &str;
+}
+
+/// A guarded change of messages, one for each of `values`, whose first column is the `uuid`. In the
+/// texts, `m` is the message's row as it was, and `v` the value.
+pub(in crate::store) struct Update<'a> {
+    pub(in crate::store) values: Values<'a>,
+    /// Columns and what they are set to. What is read from the old row comes before it is set: MySQL
+    /// works from left to right.
+    pub(in crate::store) set: &'a [(&'static str, &'a str)],
+    /// The guard.
+    pub(in crate::store) given: &'a str,
+}
+
+/// A connection to a database, and its dialect.
+pub(in crate::store) trait Engine: Send + Sized + 'static {
+    /// Diesel's name for it.
+    type Backend: Backend;
+    /// The steps that make its tables.
+    const MIGRATIONS: EmbeddedMigrations;
+    /// Selects, as `name`, the table in which diesel notes these steps.
+    const NOTEBOOK: &'static str;
+    /// Selects what it calls itself, as `name`.
+    const VERSION: &'static str;
+    /// Its time.
+    const NOW: &'static str;
+    /// The type of 64 bits in a cast.
+    const BIGINT: &'static str;
+    /// What locks the selected messages `m` until the transaction ends.
+    const LOCK: &'static str;
+    /// The same for those that nobody else has locked.
+    const LOCK_FREE: &'static str;
+    /// What makes an insert leave rows that were adopted before.
+    const UNLESS_ADOPTED: &'static str;
+
+    /// So many seconds from now.
+    fn now_and(seconds: i64) -> String;
+
+    /// What follows FROM to read `values` as `v`.
+    fn source(&self, values: &Values<'_>) -> String;
+
+    /// What follows FROM to read `values` as `v`, each with its messages as `m`.
+    fn messages(&self, values: &Values<'_>) -> String;
+
+    /// Runs a statement that is prepared once a connection. `sql` has one `source` or `messages` if there are
+    /// `values`.
+    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize>;
+
+    /// The same for a statement that returns rows.
+    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>>;
+
+    /// Runs statements whose texts differ each time.
+    fn batch(&mut self, sql: &str) -> QueryResult<()>;
+
+    /// Changes messages. Returns how many.
+    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize>;
+
+    /// Changes messages, in a transaction, and returns these columns of theirs as they are now, the
+    /// `uuid` among them.
+    fn update_returning<R: MessageRow>(
+        &mut self,
+        update: &Update<'_>,
+        columns: &[&str],
+    ) -> QueryResult<Vec<R>>;
+
+    /// Inserts a row into a table with an `id`, and returns that.
+    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64>;
+
+    /// Runs one statement that writes.
+    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T>;
+
+    /// Runs `work` in a transaction. Unless it `lasts`, a crash of the database may undo it.
+    fn transaction<T>(
+        &mut self,
+        lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T>;
+
+    /// The transaction under way must last after all.
+    fn must_last(&mut self) -> QueryResult<()>;
+
+    /// What the caller can do about an error.
+    fn sort(&mut self, error: &Error) -> StoreError;
+}
+
+/// Runs `work` between `begin` and COMMIT.
+pub(in crate::store) fn in_transaction<E: Engine, T>(
+    engine: &mut E,
+    begin: &str,
+    work: impl FnOnce(&mut E) -> QueryResult<T>,
+) -> QueryResult<T> {
+    engine.batch(begin)?;
+    let done = work(engine).and_then(|done| engine.batch("COMMIT").map(|()| done));
+    if done.is_err()
+        && let Err(error) = engine.batch("ROLLBACK")
+    {
+        // The database has done it already, or is away.
+        log::debug!("no rollback: {error}");
+    }
+    done
+}
+
+/// What follows SET, with `prefix` before the columns.
+pub(in crate::store) fn assignments(prefix: &str, set: &[(&str, &str)]) -> String {
+    let set: Vec<_> = set
+        .iter()
+        .map(|(column, to)| format!("{prefix}{column} = {to}"))
+        .collect();
+    set.join(", ")
+}
+
+/// The id of a row.
+#[derive(QueryableByName)]
+pub(in crate::store) struct Id {
+    #[diesel(sql_type = BigInt)]
+    pub(in crate::store) id: i64,
+}
+
+impl Id {
+    /// That of the only row.
+    pub(in crate::store) fn only(rows: &[Self]) -> QueryResult<i64> {
+        rows.first().map(|row| row.id).ok_or(Error::NotFound)
+    }
+}
+
+/// Where a database is, and how to get there.
+pub(in crate::store) trait Link: Clone + Send + Sync + 'static {
+    type Engine: Engine;
+    /// Whether nobody need be asked before its tables are made.
+    const MIGRATES_ITSELF: bool;
+
+    fn open(&self) -> Result<Self::Engine, StoreError>;
+
+    /// Runs the steps that are missing, under a lock.
+    fn migrate(&self) -> Result<Vec<String>, StoreError>;
+
+    fn describe(&self) -> String;
+}

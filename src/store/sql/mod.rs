@@ -1,0 +1,172 @@
+//! What all databases have in common: the statements, but for what their [`Engine`] says
+//! differently.
+
+mod engine;
+mod guards;
+mod ledger;
+mod publishing;
+mod requeue;
+mod statement;
+mod values;
+mod workers;
+
+pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
+pub(super) use statement::Statement;
+pub(super) use values::{Column, Values};
+
+use diesel::migration::MigrationSource;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_migrations::EmbeddedMigrations;
+
+use super::{
+    Batch, BatchResult, NewRow, Requeue, Requeued, Session, Store, StoreError, UndecodableRow,
+    WorkerId, WorkerProcess,
+};
+use crate::message::Message;
+
+/// A database behind a link.
+pub(super) struct SqlStore<L>(pub(super) L);
+
+impl<L: Link> Store for SqlStore<L>
+where
+    EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
+{
+    fn connect(&self) -> Result<Box<dyn Session>, StoreError> {
+        Ok(Box::new(SqlSession(self.0.open()?)))
+    }
+
+    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.0.migrate()
+    }
+
+    fn migrates_itself(&self) -> bool {
+        L::MIGRATES_ITSELF
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+/// A connection.
+struct SqlSession<E>(E);
+
+impl<E: Engine> SqlSession<E> {
+    /// Runs `work` and sorts its error.
+    fn run<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
+        work(&mut self.0).map_err(|error| self.0.sort(&error))
+    }
+
+    /// Runs one statement that writes.
+    fn alone<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
+        self.run(|engine| engine.alone(work))
+    }
+
+    /// Runs `work` in a transaction of its own.
+    fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut E) -> QueryResult<T>,
+    ) -> Result<T, StoreError> {
+        self.run(|engine| engine.transaction(true, work))
+    }
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+impl<E: Engine> Session for SqlSession<E>
+where
+    EmbeddedMigrations: MigrationSource<E::Backend>,
+{
+    fn version(&mut self) -> Result<String, StoreError> {
+        let names: Vec<Name> = self.run(|engine| engine.load(E::VERSION, None))?;
+        Ok(names.into_iter().map(|row| row.name).collect())
+    }
+
+    fn is_migrated(&mut self) -> Result<bool, StoreError> {
+        // By reading alone: a service need not have the right to create tables.
+        let notebook: Vec<Name> = self.run(|engine| engine.load(E::NOTEBOOK, None))?;
+        if notebook.is_empty() {
+            return Ok(false);
+        }
+        let run = "SELECT version AS name FROM __diesel_schema_migrations";
+        let run: Vec<Name> = self.run(|engine| engine.load(run, None))?;
+        let ours = MigrationSource::<E::Backend>::migrations(&E::MIGRATIONS)
+            .map_err(|error| StoreError::Unsupported(error.to_string()))?;
+        Ok(ours.iter().all(|migration| {
+            let version = migration.name().version().to_string();
+            run.iter().any(|row| row.name == version)
+        }))
+    }
+
+    fn active_schedules(&mut self) -> Result<i64, StoreError> {
+        let sql = "SELECT count(*) AS n FROM carrot_scheduledtask WHERE active";
+        let counts: Vec<Count> = self.run(|engine| engine.load(sql, None))?;
+        Ok(counts.iter().map(|row| row.n).sum())
+    }
+
+    fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
+        self.alone(|engine| publishing::record(engine, rows))
+    }
+
+    fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError> {
+        self.alone(|engine| publishing::mark_published(engine, keys))
+    }
+
+    fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
+        self.alone(|engine| publishing::fail_pending(engine, failures))
+    }
+
+    fn take_due(
+        &mut self,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
+        self.transaction(|engine| publishing::take_due(engine, limit))
+    }
+
+    fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
+        self.transaction(|engine| publishing::recover(engine, limit))
+    }
+
+    fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
+        let lasts = !batch.may_be_forgotten();
+        self.run(|engine| engine.transaction(lasts, |engine| ledger::write(engine, owner, batch)))
+    }
+
+    fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError> {
+        self.transaction(|engine| requeue::requeue(engine, which))
+    }
+
+    fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {
+        self.alone(|engine| workers::register(engine, process))
+    }
+
+    fn heartbeat(&mut self, id: WorkerId, process: &WorkerProcess) -> Result<(), StoreError> {
+        self.alone(|engine| workers::heartbeat(engine, id, process))
+    }
+
+    fn workers_in(
+        &mut self,
+        namespace: &str,
+    ) -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError> {
+        self.run(|engine| workers::workers_in(engine, namespace))
+    }
+
+    fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError> {
+        self.alone(|engine| workers::deregister(engine, ids))
+    }
+
+    fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError> {
+        self.run(workers::silent_workers)
+    }
+}

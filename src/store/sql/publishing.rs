@@ -1,0 +1,194 @@
+//! The statements of publishing and of the sweep.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::engine::{Engine, Id, Update};
+use super::guards::{OWNER_IS_DEAD, allows, joined};
+use super::values::Values;
+use crate::message::Message;
+use crate::state::Event;
+use crate::store::row::Columns;
+use crate::store::{NewRow, PUBLISH_LEASE, UndecodableRow};
+
+/// Inserts rows. Where `adopted`, the key is unique among adopted rows, and a row that is there
+/// already stays.
+pub(super) fn insert<E: Engine>(
+    engine: &mut E,
+    rows: &[&NewRow],
+    adopted: bool,
+) -> QueryResult<usize> {
+    let texts = |text: for<'r> fn(&'r NewRow) -> &'r str| rows.iter().map(move |row| text(row));
+    let nullable =
+        |text: for<'r> fn(&'r NewRow) -> Option<&'r str>| rows.iter().map(move |row| text(row));
+    let values = Values::keys(texts(|row| &row.key))
+        .texts("status", texts(|row| row.status.as_str()))
+        .texts("task", texts(|row| &row.task))
+        .nullable("task_args", nullable(|row| row.task_args.as_deref()))
+        .nullable("content", nullable(|row| row.content.as_deref()))
+        .texts("queue", texts(|row| &row.queue))
+        .texts("exchange", texts(|row| &row.exchange))
+        .texts("routing_key", texts(|row| &row.routing_key))
+        .integers("priority", rows.iter().map(|row| row.priority))
+        .nullable("exception", nullable(|row| row.exception.as_deref()));
+    let (adopted_uuid, unless_there) = if adopted {
+        ("v.uuid", E::UNLESS_ADOPTED)
+    } else {
+        ("NULL", "")
+    };
+    let sql = format!(
+        "INSERT INTO carrot_messagelog (uuid, status, task, task_args, content, queue, exchange, \
+             routing_key, priority, exception, publish_time, failure_time, due_time, adopted_uuid) \
+         SELECT v.uuid, v.status, v.task, v.task_args, v.content, v.queue, v.exchange, \
+             v.routing_key, v.priority, v.exception, {now}, \
+             CASE WHEN v.status = 'FAILED' THEN {now} END, \
+             CASE WHEN v.status = 'PENDING' THEN {lease} END, {adopted_uuid} \
+         FROM {source} WHERE 1 = 1 ORDER BY v.position {unless_there}",
+        now = E::NOW,
+        lease = lease::<E>(),
+        source = engine.source(&values),
+    );
+    engine.execute(&sql, Some(&values))
+}
+
+/// When a lease that is taken now will be over.
+fn lease<E: Engine>() -> String {
+    E::now_and(i64::try_from(PUBLISH_LEASE.as_secs()).unwrap_or(i64::MAX))
+}
+
+pub(super) fn record(engine: &mut impl Engine, rows: &[NewRow]) -> QueryResult<()> {
+    let rows: Vec<&NewRow> = rows.iter().collect();
+    insert(engine, &rows, false).map(drop)
+}
+
+pub(super) fn mark_published(engine: &mut impl Engine, keys: &[String]) -> QueryResult<()> {
+    engine
+        .update(&Update {
+            values: Values::keys(keys.iter().map(String::as_str)),
+            set: &[("status", "'PUBLISHED'"), ("due_time", "NULL")],
+            given: &allows(Event::Confirm),
+        })
+        .map(drop)
+}
+
+pub(super) fn fail_pending<E: Engine>(
+    engine: &mut E,
+    failures: &[(String, String)],
+) -> QueryResult<()> {
+    engine
+        .update(&Update {
+            values: Values::keys(failures.iter().map(|(key, _)| key.as_str()))
+                .texts("reason", failures.iter().map(|(_, reason)| reason.as_str())),
+            set: &[
+                ("status", "'FAILED'"),
+                ("exception", "v.reason"),
+                ("failure_time", E::NOW),
+            ],
+            given: &allows(Event::Reject),
+        })
+        .map(drop)
+}
+
+#[derive(QueryableByName)]
+pub(super) struct MessageRow {
+    #[diesel(sql_type = BigInt)]
+    pub(super) id: i64,
+    #[diesel(sql_type = Text)]
+    uuid: String,
+    #[diesel(sql_type = Text)]
+    task: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    task_args: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    content: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    queue: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    exchange: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    routing_key: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    priority: i64,
+}
+
+impl MessageRow {
+    /// The columns that make one.
+    pub(super) fn columns<E: Engine>() -> String {
+        let bigint = E::BIGINT;
+        format!(
+            "CAST(m.id AS {bigint}) AS id, m.uuid, m.task, m.task_args, m.content, m.queue, \
+             m.exchange, m.routing_key, CAST(m.priority AS {bigint}) AS priority"
+        )
+    }
+
+    pub(super) fn decode(self) -> Result<Message, UndecodableRow> {
+        Columns {
+            key: self.uuid,
+            task: self.task,
+            task_args: self.task_args,
+            content: self.content,
+            queue: self.queue,
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            priority: self.priority,
+        }
+        .decode()
+    }
+}
+
+pub(super) fn take_due<E: Engine>(
+    engine: &mut E,
+    limit: usize,
+) -> QueryResult<Vec<Result<Message, UndecodableRow>>> {
+    let sql = format!(
+        "SELECT {columns} FROM carrot_messagelog m \
+         WHERE m.status = 'PENDING' AND m.due_time <= {now} \
+         ORDER BY m.due_time LIMIT {limit} {lock}",
+        columns = MessageRow::columns::<E>(),
+        now = E::NOW,
+        lock = E::LOCK_FREE,
+    );
+    let rows: Vec<MessageRow> = engine.load(&sql, None)?;
+    if !rows.is_empty() {
+        engine.batch(&format!(
+            "UPDATE carrot_messagelog SET due_time = {} WHERE id IN ({})",
+            lease::<E>(),
+            joined(rows.iter().map(|row| row.id))
+        ))?;
+    }
+    Ok(rows.into_iter().map(MessageRow::decode).collect())
+}
+
+/// In a transaction: first the rows are locked, then it is asked once more whether their owners are
+/// dead. A statement sees the workers as they were when it began, and a row as it is when it locks
+/// it; a worker that came in between would be taken for dead.
+pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<usize> {
+    let found = format!(
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m \
+         WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {OWNER_IS_DEAD} \
+         ORDER BY m.id LIMIT {limit} {}",
+        E::BIGINT,
+        E::LOCK_FREE
+    );
+    let found: Vec<Id> = engine.load(&found, None)?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let still = format!(
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE m.id IN ({}) AND {} AND {OWNER_IS_DEAD}",
+        E::BIGINT,
+        joined(found.iter().map(|row| row.id)),
+        allows(Event::Recover)
+    );
+    let still: Vec<Id> = engine.load(&still, None)?;
+    if still.is_empty() {
+        return Ok(0);
+    }
+    engine.batch(&format!(
+        "UPDATE carrot_messagelog SET status = 'PENDING', suspect = true, due_time = {} \
+         WHERE id IN ({})",
+        E::NOW,
+        joined(still.iter().map(|row| row.id))
+    ))?;
+    Ok(still.len())
+}

@@ -1,0 +1,110 @@
+//! The statements of `carrot_worker`.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Text};
+
+use super::engine::{Engine, Id};
+use super::guards::joined;
+use super::values::Values;
+use crate::names;
+use crate::store::{DEAD_AFTER, WorkerId, WorkerProcess};
+
+/// Inserts the worker, with `id` if it has one already.
+fn insert<E: Engine>(
+    engine: &mut E,
+    id: Option<WorkerId>,
+    process: &WorkerProcess,
+) -> QueryResult<WorkerId> {
+    let host = names::storable_name(&process.host);
+    let values = Values::default()
+        .texts("host", [host.as_str()])
+        .texts("namespace", [process.namespace.as_str()])
+        .integers("pid", [process.pid])
+        .integers("process_start", [process.process_start]);
+    let (id_column, id) = match id {
+        Some(WorkerId(id)) => ("id, ", format!("{id}, ")),
+        None => ("", String::new()),
+    };
+    let sql = format!(
+        "INSERT INTO carrot_worker ({id_column}host, namespace, pid, process_start, started, heartbeat) \
+         SELECT {id}v.host, v.namespace, v.pid, v.process_start, {now}, {now} FROM {source}",
+        now = E::NOW,
+        source = engine.source(&values)
+    );
+    engine.insert_one(&sql, &values).map(WorkerId)
+}
+
+pub(super) fn register(engine: &mut impl Engine, process: &WorkerProcess) -> QueryResult<WorkerId> {
+    insert(engine, None, process)
+}
+
+pub(super) fn heartbeat<E: Engine>(
+    engine: &mut E,
+    id: WorkerId,
+    process: &WorkerProcess,
+) -> QueryResult<()> {
+    let sql = format!(
+        "UPDATE carrot_worker SET heartbeat = {} WHERE id = {}",
+        E::NOW,
+        id.0
+    );
+    if engine.execute(&sql, None)? == 0 {
+        insert(engine, Some(id), process)?;
+    }
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct WorkerRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    host: String,
+    #[diesel(sql_type = Text)]
+    namespace: String,
+    #[diesel(sql_type = Integer)]
+    pid: i32,
+    #[diesel(sql_type = BigInt)]
+    process_start: i64,
+}
+
+pub(super) fn workers_in<E: Engine>(
+    engine: &mut E,
+    namespace: &str,
+) -> QueryResult<Vec<(WorkerId, WorkerProcess)>> {
+    let sql = "SELECT id, host, namespace, pid, process_start FROM carrot_worker";
+    let rows: Vec<WorkerRow> = engine.load(sql, None)?;
+    Ok(rows
+        .into_iter()
+        .filter(|row| row.namespace == namespace)
+        .map(|row| {
+            let process = WorkerProcess {
+                host: row.host,
+                namespace: row.namespace,
+                pid: row.pid,
+                process_start: row.process_start,
+            };
+            (WorkerId(row.id), process)
+        })
+        .collect())
+}
+
+pub(super) fn deregister(engine: &mut impl Engine, ids: &[WorkerId]) -> QueryResult<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    engine.batch(&format!(
+        "DELETE FROM carrot_worker WHERE id IN ({})",
+        joined(ids.iter().map(|id| id.0))
+    ))
+}
+
+pub(super) fn silent_workers<E: Engine>(engine: &mut E) -> QueryResult<Vec<WorkerId>> {
+    let dead_after = i64::try_from(DEAD_AFTER.as_secs()).unwrap_or(i64::MAX);
+    let sql = format!(
+        "SELECT id FROM carrot_worker WHERE heartbeat < {}",
+        E::now_and(-dead_after)
+    );
+    let rows: Vec<Id> = engine.load(&sql, None)?;
+    Ok(rows.into_iter().map(|row| WorkerId(row.id)).collect())
+}

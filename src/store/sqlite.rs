@@ -1,0 +1,242 @@
+//! SQLite: one file on this machine.
+//!
+//! It has one writer at a time. The connections of this process take turns for that, first come,
+//! first served, since SQLite itself only lets them try again and again, and the ledger would starve
+//! the others. Between processes its busy timeout has to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use diesel::connection::SimpleConnection;
+use diesel::expression::AsExpression;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::Text;
+use diesel::sqlite::{Sqlite, SqliteConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::StoreError;
+use super::sql::{
+    Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments, in_transaction,
+};
+use super::turns::Turns;
+use crate::config::DatabaseUrl;
+
+/// What every connection is set to.
+///
+/// `wal_autocheckpoint`: in pages; every 1000, as is SQLite's default, costs a sync each batch or two.
+const SET_UP: &str = "PRAGMA busy_timeout = 5000; \
+    PRAGMA journal_mode = WAL; \
+    PRAGMA synchronous = FULL; \
+    PRAGMA wal_autocheckpoint = 4000; \
+    PRAGMA journal_size_limit = 67108864";
+
+/// A database's file.
+#[derive(Clone)]
+pub(super) struct File {
+    path: PathBuf,
+    turns: Arc<Turns>,
+}
+
+impl File {
+    pub(super) fn new(url: &DatabaseUrl) -> Self {
+        Self {
+            path: url.sqlite_file().map(PathBuf::from).unwrap_or_default(),
+            turns: Arc::default(),
+        }
+    }
+
+    fn error(&self, error: impl ToString) -> StoreError {
+        let directory = self.path.parent();
+        if directory.is_some_and(|directory| !directory.is_dir()) {
+            return StoreError::Unsupported(format!(
+                "the directory of the database file {} does not exist: create it, or set another \
+                 database_url",
+                self.path.display()
+            ));
+        }
+        StoreError::Unavailable(error.to_string())
+    }
+}
+
+impl Link for File {
+    type Engine = SqliteFile;
+    const MIGRATES_ITSELF: bool = true;
+
+    fn open(&self) -> Result<SqliteFile, StoreError> {
+        let mut connection = SqliteConnection::establish(&self.path.to_string_lossy())
+            .map_err(|error| self.error(error))?;
+        connection
+            .batch_execute(SET_UP)
+            .map_err(|error| self.error(error))?;
+        Ok(SqliteFile {
+            connection,
+            turns: Arc::clone(&self.turns),
+            lasts: true,
+        })
+    }
+
+    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut engine = self.open()?;
+        let _turn = self.turns.take();
+        // All steps in one transaction, which keeps others from making the same ones.
+        engine
+            .connection
+            .immediate_transaction(|connection| {
+                let versions = connection
+                    .run_pending_migrations(SqliteFile::MIGRATIONS)
+                    .map_err(Error::QueryBuilderError)?;
+                Ok(versions.iter().map(ToString::to_string).collect())
+            })
+            .map_err(|error| engine.sort(&error))
+    }
+
+    fn describe(&self) -> String {
+        format!("sqlite://{}", self.path.display())
+    }
+}
+
+/// A connection to SQLite.
+pub(super) struct SqliteFile {
+    connection: SqliteConnection,
+    turns: Arc<Turns>,
+    /// Whether the transaction under way must be on the disk when it ends.
+    lasts: bool,
+}
+
+/// `sql` with the values bound, as JSON: however many there are, it is the same statement.
+fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statement<'a, Sqlite> {
+    let statement = Statement::new(sql);
+    match values {
+        Some(values) => statement.bind(AsExpression::<Text>::as_expression(values.json())),
+        None => statement,
+    }
+}
+
+/// `UPDATE … FROM`, as far as it goes without RETURNING.
+fn update_text(engine: &SqliteFile, update: &Update<'_>) -> String {
+    format!(
+        "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {}",
+        assignments("", update.set),
+        engine.source(&update.values),
+        update.given
+    )
+}
+
+impl Engine for SqliteFile {
+    type Backend = Sqlite;
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+    const NOTEBOOK: &'static str =
+        "SELECT name FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
+    const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
+    // As Django writes it.
+    const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";
+    const BIGINT: &'static str = "bigint";
+    // Who writes has locked everything.
+    const LOCK: &'static str = "";
+    const LOCK_FREE: &'static str = "";
+    const UNLESS_ADOPTED: &'static str =
+        "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
+
+    fn now_and(seconds: i64) -> String {
+        format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')")
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        let cells: Vec<_> = (0..)
+            .zip(values.columns())
+            .map(|(nth, (name, _))| format!("e.value ->> {nth} AS {name}"))
+            .collect();
+        format!(
+            "(SELECT e.key AS position, {} FROM json_each(?) e) AS v",
+            cells.join(", ")
+        )
+    }
+
+    fn messages(&self, values: &Values<'_>) -> String {
+        // Not the other way round: the messages may be millions.
+        let source = self.source(values);
+        format!("{source} CROSS JOIN carrot_messagelog m ON m.uuid = v.uuid")
+    }
+
+    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
+        statement(sql, values).execute(&mut self.connection)
+    }
+
+    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
+        statement(sql, values).load(&mut self.connection)
+    }
+
+    fn batch(&mut self, sql: &str) -> QueryResult<()> {
+        self.connection.batch_execute(sql)
+    }
+
+    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
+        let sql = update_text(self, update);
+        self.execute(&sql, Some(&update.values))
+    }
+
+    fn update_returning<R: MessageRow>(
+        &mut self,
+        update: &Update<'_>,
+        columns: &[&str],
+    ) -> QueryResult<Vec<R>> {
+        let update_text = update_text(self, update);
+        let sql = format!("{update_text} RETURNING {}", columns.join(", "));
+        self.load(&sql, Some(&update.values))
+    }
+
+    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
+        let sql = format!("{sql} RETURNING id");
+        let rows: Vec<Id> = self.load(&sql, Some(values))?;
+        Id::only(&rows)
+    }
+
+    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+        self.transaction(true, work)
+    }
+
+    fn transaction<T>(
+        &mut self,
+        lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        let turns = Arc::clone(&self.turns);
+        let _turn = turns.take();
+        if !lasts {
+            self.batch("PRAGMA synchronous = NORMAL")?;
+        }
+        self.lasts = lasts;
+        let done = in_transaction(self, "BEGIN IMMEDIATE", work);
+        if !lasts {
+            self.batch("PRAGMA synchronous = FULL")?;
+            if self.lasts {
+                // Which brings what is committed to the disk.
+                self.batch("PRAGMA wal_checkpoint(PASSIVE)")?;
+            }
+        }
+        done
+    }
+
+    fn must_last(&mut self) -> QueryResult<()> {
+        self.lasts = true;
+        Ok(())
+    }
+
+    /// Only a value can be at fault for good. All else, a full disk as well as another process that
+    /// holds the lock, passes.
+    fn sort(&mut self, error: &Error) -> StoreError {
+        let text = error.to_string();
+        match error {
+            Error::DatabaseError(
+                DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation,
+                _,
+            ) => StoreError::Refused(text),
+            _ if text.contains("too big") => StoreError::Refused(text),
+            _ => StoreError::Unavailable(text),
+        }
+    }
+}
