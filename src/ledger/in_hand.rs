@@ -22,16 +22,14 @@ impl InHand {
         self.0.insert(key, vec![holder]);
     }
 
-    /// Joins the run in hand; gives the holder back if there is none.
-    pub(super) fn join(&mut self, key: &str, holder: Holder) -> Result<(), Holder> {
-        match self.0.get_mut(key) {
-            Some(holders) => {
-                log::info!("message {key} was delivered again while it is in hand");
-                holders.push(holder);
-                Ok(())
-            }
-            None => Err(holder),
-        }
+    /// Joins the run in hand, if there is one.
+    pub(super) fn join(&mut self, key: &str, holder: Holder) -> bool {
+        let Some(holders) = self.0.get_mut(key) else {
+            return false;
+        };
+        log::info!("message {key} was delivered again while it is in hand");
+        holders.push(holder);
+        true
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Vec<Holder> {

@@ -4,6 +4,7 @@
 //! lone message waits for nothing, and a flood is written in hundreds. It knows which messages this
 //! process has in hand, so a second copy of one joins its run, whatever queue it came by.
 
+mod gathered;
 mod in_hand;
 mod salvage;
 mod writer;

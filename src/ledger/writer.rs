@@ -1,38 +1,23 @@
 //! The ledger's thread: gather, write, tell.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
+use super::gathered::Gathered;
 use super::in_hand::{BySink, Holder, InHand};
 use super::{Claimable, Claimed, LedgerSetup, Request, Settlement, Sink, salvage};
 use crate::failpoint;
 use crate::outage::Outage;
 use crate::presence;
 use crate::retry::Backoff;
-use crate::store::{Batch, BatchResult, Claim, ClaimRequest, Finished, Session, StoreError};
-
-/// At most so many rows a batch: a longer statement gains nothing and locks longer.
-const MOST_ROWS: usize = 1000;
+use crate::store::{Batch, BatchResult, Claim, Finished, Session, StoreError};
 
 /// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
 const PATIENCE: u32 = 5;
-
-/// A request that is under way, beside its row in the batch.
-struct Gathered {
-    batch: Batch,
-    rows: usize,
-    keys: HashSet<String>,
-    claims: Vec<(Claimable, Arc<dyn Sink>)>,
-    begins: Vec<Sender<bool>>,
-    ran: Vec<Duration>,
-    dropped: Vec<String>,
-    /// Deliveries that joined a run, by set.
-    joined: Vec<Arc<dyn Sink>>,
-}
 
 pub(super) struct Writer {
     setup: LedgerSetup,
@@ -40,8 +25,9 @@ pub(super) struct Writer {
     halted: Arc<AtomicBool>,
     session: Option<Box<dyn Session>>,
     in_hand: InHand,
-    /// Second copies of what the batch before claimed.
-    deferred: Vec<(Claimable, Arc<dyn Sink>)>,
+    /// For the next batch, in order: what did not fit the last one, and second copies of what that
+    /// claimed.
+    put_off: VecDeque<Request>,
     outage: Outage,
 }
 
@@ -58,7 +44,7 @@ impl Writer {
             halted,
             session: None,
             in_hand: InHand::default(),
-            deferred: Vec::new(),
+            put_off: VecDeque::new(),
             outage,
         }
     }
@@ -80,14 +66,14 @@ impl Writer {
     /// Whatever has gathered; waits for a first request. `None` when there will be no more.
     fn gather(&mut self) -> Option<Gathered> {
         let mut gathered = Gathered::new();
-        for (claimable, sink) in std::mem::take(&mut self.deferred) {
-            self.add_claim(&mut gathered, claimable, sink);
+        for request in std::mem::take(&mut self.put_off) {
+            self.add(&mut gathered, request);
         }
         if gathered.is_empty() {
             let first = self.requests.recv().ok()?;
             self.add(&mut gathered, first);
         }
-        while gathered.rows < MOST_ROWS
+        while !gathered.full
             && let Ok(request) = self.requests.try_recv()
         {
             self.add(&mut gathered, request);
@@ -97,49 +83,40 @@ impl Writer {
 
     fn add(&mut self, gathered: &mut Gathered, request: Request) {
         match request {
-            Request::Claim { claims, sink } => {
-                for claimable in claims {
-                    self.add_claim(gathered, claimable, Arc::clone(&sink));
-                }
-            }
-            Request::Begin { begin, reply } => {
-                gathered.rows += 1;
-                gathered.batch.begins.push(begin);
-                gathered.begins.push(reply);
-            }
-            Request::Finish { finish, ran } => {
-                gathered.rows += 1;
-                gathered.batch.finishes.push(finish);
-                gathered.ran.push(ran);
-            }
-            Request::Drop { key } => gathered.dropped.push(key),
-            Request::Release { keys } => {
-                gathered.rows += keys.len();
-                gathered.batch.releases.extend(keys);
-            }
+            Request::Claim { claims, sink } => self.add_claims(gathered, claims, sink),
+            other => self.put_off.extend(gathered.take(other)),
         }
     }
 
-    fn add_claim(&mut self, gathered: &mut Gathered, claimable: Claimable, sink: Arc<dyn Sink>) {
+    /// Adds as many as fit.
+    fn add_claims(&mut self, gathered: &mut Gathered, claims: Vec<Claimable>, sink: Arc<dyn Sink>) {
+        let mut left = VecDeque::from(claims);
+        while let Some(claimable) = left.pop_front() {
+            if !gathered.has_room_for(&claimable) {
+                left.push_front(claimable);
+                break;
+            }
+            self.add_claim(gathered, claimable, &sink);
+        }
+        if !left.is_empty() {
+            let claims = left.into();
+            self.put_off.push_back(Request::Claim { claims, sink });
+        }
+    }
+
+    fn add_claim(&mut self, gathered: &mut Gathered, claimable: Claimable, sink: &Arc<dyn Sink>) {
         let holder = Holder {
-            sink,
+            sink: Arc::clone(sink),
             receipt: claimable.delivery.receipt,
         };
-        let joined = Arc::clone(&holder.sink);
-        let sink = match self.in_hand.join(&claimable.key, holder) {
-            Ok(()) => return gathered.joined.push(joined),
-            Err(holder) => holder.sink,
-        };
-        if !gathered.keys.insert(claimable.key.clone()) {
-            self.deferred.push((claimable, sink));
-            return;
+        if self.in_hand.join(&claimable.key, holder) {
+            gathered.joined.push(Arc::clone(sink));
+        } else if let Some(second_copy) = gathered.claim(claimable, sink) {
+            self.put_off.push_back(Request::Claim {
+                claims: vec![second_copy],
+                sink: Arc::clone(sink),
+            });
         }
-        gathered.rows += 1;
-        gathered.batch.claims.push(ClaimRequest {
-            key: claimable.key.clone(),
-            adopt: claimable.adopt.clone(),
-        });
-        gathered.claims.push((claimable, sink));
     }
 
     /// Writes the batch, for as long as it takes; says how long the commit itself took. `None` when
@@ -258,25 +235,6 @@ impl Writer {
         for (sink, claimed) in claimed.into_iter() {
             sink.claimed(claimed, commit);
         }
-    }
-}
-
-impl Gathered {
-    fn new() -> Self {
-        Self {
-            batch: Batch::default(),
-            rows: 0,
-            keys: HashSet::new(),
-            claims: Vec::new(),
-            begins: Vec::new(),
-            ran: Vec::new(),
-            dropped: Vec::new(),
-            joined: Vec::new(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.rows == 0 && self.dropped.is_empty() && self.joined.is_empty()
     }
 }
 

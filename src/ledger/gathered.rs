@@ -1,0 +1,180 @@
+//! What the ledger writes at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::{Claimable, Request, Sink};
+use crate::store::{Batch, ClaimRequest, Finish};
+
+/// At most so many rows a batch: a longer statement gains nothing and locks longer.
+const MOST_ROWS: usize = 1000;
+
+/// And so many bytes of what senders and tasks wrote, unless one row alone has more: a database has a
+/// longest statement (MariaDB's `max_allowed_packet` is 16 MiB), and it takes the escaped text.
+const MOST_BYTES: usize = 4 << 20;
+
+/// A batch, and beside each of its rows whom to tell.
+pub(super) struct Gathered {
+    pub(super) batch: Batch,
+    rows: usize,
+    bytes: usize,
+    /// A request did not fit: it and all after it are the next batch's.
+    pub(super) full: bool,
+    keys: HashSet<String>,
+    pub(super) claims: Vec<(Claimable, Arc<dyn Sink>)>,
+    pub(super) begins: Vec<Sender<bool>>,
+    pub(super) ran: Vec<Duration>,
+    pub(super) dropped: Vec<String>,
+    /// Deliveries that joined a run, by set.
+    pub(super) joined: Vec<Arc<dyn Sink>>,
+}
+
+impl Gathered {
+    pub(super) fn new() -> Self {
+        Self {
+            batch: Batch::default(),
+            rows: 0,
+            bytes: 0,
+            full: false,
+            keys: HashSet::new(),
+            claims: Vec::new(),
+            begins: Vec::new(),
+            ran: Vec::new(),
+            dropped: Vec::new(),
+            joined: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0 && self.dropped.is_empty() && self.joined.is_empty()
+    }
+
+    /// Whether so much more fits. What does not fit an empty batch fits none.
+    fn has_room(&mut self, rows: usize, bytes: usize) -> bool {
+        let fits = self.rows + rows <= MOST_ROWS && self.bytes + bytes <= MOST_BYTES;
+        self.full |= !fits && self.rows > 0;
+        !self.full
+    }
+
+    pub(super) fn has_room_for(&mut self, claimable: &Claimable) -> bool {
+        self.has_room(1, adopted_bytes(claimable))
+    }
+
+    /// Adds a claim. Gives it back if the batch claims its message already: what becomes of the second
+    /// copy depends on the first.
+    pub(super) fn claim(
+        &mut self,
+        claimable: Claimable,
+        sink: &Arc<dyn Sink>,
+    ) -> Option<Claimable> {
+        if !self.keys.insert(claimable.key.clone()) {
+            return Some(claimable);
+        }
+        self.rows += 1;
+        self.bytes += adopted_bytes(&claimable);
+        self.batch.claims.push(ClaimRequest {
+            key: claimable.key.clone(),
+            adopt: claimable.adopt.clone(),
+        });
+        self.claims.push((claimable, Arc::clone(sink)));
+        None
+    }
+
+    /// Adds what is no claim. Gives it back if it does not fit.
+    pub(super) fn take(&mut self, request: Request) -> Option<Request> {
+        let (rows, bytes) = match &request {
+            Request::Claim { .. } | Request::Drop { .. } => (0, 0),
+            Request::Begin { .. } => (1, 0),
+            Request::Finish { finish, .. } => (1, finish_bytes(finish)),
+            Request::Release { keys } => (keys.len(), 0),
+        };
+        if !self.has_room(rows, bytes) {
+            return Some(request);
+        }
+        self.rows += rows;
+        self.bytes += bytes;
+        match request {
+            Request::Claim { .. } => return Some(request),
+            Request::Begin { begin, reply } => {
+                self.batch.begins.push(begin);
+                self.begins.push(reply);
+            }
+            Request::Finish { finish, ran } => {
+                self.batch.finishes.push(finish);
+                self.ran.push(ran);
+            }
+            Request::Drop { key } => self.dropped.push(key),
+            Request::Release { keys } => self.batch.releases.extend(keys),
+        }
+        None
+    }
+}
+
+/// What a task has left behind.
+fn finish_bytes(finish: &Finish) -> usize {
+    let texts = [
+        &finish.output,
+        &finish.exception,
+        &finish.traceback,
+        &finish.log,
+    ];
+    texts.into_iter().flatten().map(String::len).sum()
+}
+
+/// What a sender wrote, where the message gets its row from us.
+fn adopted_bytes(claimable: &Claimable) -> usize {
+    let row = claimable.adopt.as_ref();
+    row.map_or(0, |row| {
+        let texts = [&row.task_args, &row.content, &row.exception];
+        row.task.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::End;
+    use std::time::Duration;
+
+    fn finish(bytes: usize) -> Request {
+        let finish = Finish {
+            key: "k".into(),
+            end: End::Completed,
+            attempts: 1,
+            output: Some("x".repeat(bytes)),
+            exception: None,
+            traceback: None,
+            log: None,
+        };
+        let ran = Duration::ZERO;
+        Request::Finish { finish, ran }
+    }
+
+    #[test]
+    fn a_batch_is_full_by_bytes_and_keeps_the_order() {
+        let mut gathered = Gathered::new();
+        assert!(gathered.take(finish(MOST_BYTES / 2)).is_none());
+        assert!(gathered.take(finish(MOST_BYTES / 2)).is_none());
+        assert!(gathered.take(finish(1)).is_some());
+        // It would fit, and must not overtake the one that did not.
+        assert!(gathered.take(finish(0)).is_some());
+        assert_eq!(gathered.batch.finishes.len(), 2);
+    }
+
+    #[test]
+    fn a_row_that_is_too_large_for_any_batch_has_one_to_itself() {
+        let mut gathered = Gathered::new();
+        assert!(gathered.take(finish(2 * MOST_BYTES)).is_none());
+        assert!(gathered.take(finish(0)).is_some());
+    }
+
+    #[test]
+    fn a_batch_is_full_by_rows() {
+        let mut gathered = Gathered::new();
+        let taken = (0..2 * MOST_ROWS).filter(|_| gathered.take(finish(0)).is_none());
+        assert_eq!(taken.count(), MOST_ROWS);
+    }
+}
