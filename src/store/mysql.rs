@@ -4,6 +4,8 @@
 //! changed. Texts compare as their columns' collation says, which takes `A` for `a`; keys are
 //! compared byte for byte beside that.
 
+mod socket;
+
 use std::collections::HashSet;
 
 use diesel::connection::SimpleConnection;
@@ -13,6 +15,8 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use url::Url;
 
 use super::StoreError;
 use super::sql::{
@@ -32,6 +36,9 @@ const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;
 
+/// Where the server listens unless the URL says otherwise.
+const DEFAULT_PORT: u16 = 3306;
+
 /// So long a migration waits for another.
 const MIGRATION_WAIT_SECONDS: u32 = 600;
 
@@ -44,6 +51,11 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(url: &DatabaseUrl) -> Self {
         Self { url: url.clone() }
+    }
+
+    fn port(&self) -> u16 {
+        let url = Url::parse(self.url.expose()).ok();
+        url.and_then(|url| url.port()).unwrap_or(DEFAULT_PORT)
     }
 
     fn scrub(&self, text: &str) -> String {
@@ -61,6 +73,7 @@ impl Link for Server {
         let away = |text: String| StoreError::Unavailable(self.scrub(&text));
         let mut connection =
             MysqlConnection::establish(self.url.expose()).map_err(|e| away(e.to_string()))?;
+        socket::give_up_when_silent(self.port());
         connection
             .batch_execute(SET_UP)
             .map_err(|e| away(e.to_string()))?;

@@ -31,6 +31,11 @@ const SET_UP: &str = "PRAGMA busy_timeout = 5000; \
     PRAGMA wal_autocheckpoint = 4000; \
     PRAGMA journal_size_limit = 67108864";
 
+/// Commits wait for the disk.
+const SYNC: &str = "PRAGMA synchronous = FULL";
+/// Commits may be lost with the power, in their order.
+const NO_SYNC: &str = "PRAGMA synchronous = NORMAL";
+
 /// A database's file.
 #[derive(Clone)]
 pub(super) struct File {
@@ -72,7 +77,8 @@ impl Link for File {
         Ok(SqliteFile {
             connection,
             turns: Arc::clone(&self.turns),
-            lasts: true,
+            syncs: true,
+            must_last: false,
         })
     }
 
@@ -100,8 +106,10 @@ impl Link for File {
 pub(super) struct SqliteFile {
     connection: SqliteConnection,
     turns: Arc<Turns>,
-    /// Whether the transaction under way must be on the disk when it ends.
-    lasts: bool,
+    /// Whether a commit waits for the disk.
+    syncs: bool,
+    /// Whether the transaction under way must be on the disk in the end.
+    must_last: bool,
 }
 
 /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
@@ -203,23 +211,21 @@ impl Engine for SqliteFile {
     ) -> QueryResult<T> {
         let turns = Arc::clone(&self.turns);
         let _turn = turns.take();
-        if !lasts {
-            self.batch("PRAGMA synchronous = NORMAL")?;
+        if self.syncs != lasts {
+            self.batch(if lasts { SYNC } else { NO_SYNC })?;
+            self.syncs = lasts;
         }
-        self.lasts = lasts;
-        let done = in_transaction(self, "BEGIN IMMEDIATE", work);
-        if !lasts {
-            self.batch("PRAGMA synchronous = FULL")?;
-            if self.lasts {
-                // Which brings what is committed to the disk.
-                self.batch("PRAGMA wal_checkpoint(PASSIVE)")?;
-            }
+        self.must_last = false;
+        let done = in_transaction(self, "BEGIN IMMEDIATE", work)?;
+        if self.must_last && !lasts {
+            // Which brings what is committed to the disk.
+            self.batch("PRAGMA wal_checkpoint(PASSIVE)")?;
         }
-        done
+        Ok(done)
     }
 
     fn must_last(&mut self) -> QueryResult<()> {
-        self.lasts = true;
+        self.must_last = true;
         Ok(())
     }
 
