@@ -2,7 +2,12 @@
 
 use serde_json::Value;
 
-use crate::support::{Raw, World};
+use crate::support::{Database, Raw, World, on_every_database};
+
+on_every_database! {
+    messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows,
+    a_command_gets_the_arguments_that_django_carrot_sent,
+}
 
 const MESSAGES: &str = include_str!("../fixtures/django-carrot/messages.json");
 const ROWS: &str = include_str!("../fixtures/django-carrot/messagelog_rows.json");
@@ -23,12 +28,9 @@ fn array(json: &str) -> Vec<Value> {
     serde_json::from_str(json).unwrap()
 }
 
-#[test]
-fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows() {
-    let world = World::of_django(TASKS);
-    array(ROWS)
-        .iter()
-        .for_each(|row| world.insert_django_row(row));
+fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows(database: Database) {
+    let world = World::of_django(database, TASKS);
+    world.insert_django_rows(&array(ROWS));
     world.declare_queue("default");
     let messages: Vec<Raw> = array(MESSAGES).iter().map(Raw::captured).collect();
     world.publish(&messages);
@@ -48,12 +50,9 @@ fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows() 
     }
 }
 
-#[test]
-fn a_command_gets_the_arguments_that_django_carrot_sent() {
-    let world = World::of_django(TASKS);
-    array(ROWS)
-        .iter()
-        .for_each(|row| world.insert_django_row(row));
+fn a_command_gets_the_arguments_that_django_carrot_sent(database: Database) {
+    let world = World::of_django(database, TASKS);
+    world.insert_django_rows(&array(ROWS));
     world.declare_queue("default");
     let captured = array(MESSAGES);
     world.publish(&captured.iter().map(Raw::captured).collect::<Vec<_>>());

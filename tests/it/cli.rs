@@ -1,6 +1,12 @@
 //! The command line: the service's own options, `migrate` and `check`.
 
-use crate::support::{DJANGO_SCHEMA, World, outcome};
+use crate::support::{Database, World, on_every_database, outcome};
+
+on_every_database! {
+    migrate_creates_the_tables_and_a_second_time_does_nothing,
+    migrate_adopts_djangos_tables_with_their_rows,
+    migrations_at_the_same_time_do_each_step_once,
+}
 
 const TWO: &str = r#"
 [[queues]]
@@ -157,34 +163,26 @@ fn check_says_which_server_is_away_or_refuses_us() {
     }
 }
 
-#[test]
-fn migrate_creates_the_tables_and_a_second_time_does_nothing() {
-    let world = World::without_tables(TWO);
+fn migrate_creates_the_tables_and_a_second_time_does_nothing(database: Database) {
+    let world = World::without_tables_on(database, TWO);
     let (code, out, err) = world.run(&["migrate"]);
     assert_eq!(code, 0, "{err}");
     assert!(
         out.lines().all(|line| line.starts_with("migrated ")) && !out.is_empty(),
         "{out}"
     );
-    let columns = "SELECT table_name, column_name, data_type, column_default, is_nullable \
-                   FROM information_schema.columns WHERE table_schema = current_schema() \
-                   ORDER BY table_name, column_name";
-    let tables = world.rows(columns);
+    let tables = world.tables();
 
     let (code, out, _) = world.run(&["migrate"]);
     assert_eq!(code, 0);
     assert!(out.contains("is up to date"), "{out}");
-    assert_eq!(world.rows(columns), tables);
+    assert_eq!(world.tables(), tables);
 }
 
-#[test]
-fn migrate_adopts_djangos_tables_with_their_rows() {
-    let world = World::without_tables(TWO);
-    world.execute(&DJANGO_SCHEMA.replace("public.", ""));
-    let insert = "INSERT INTO carrot_messagelog (status, exchange, queue, routing_key, uuid, priority, \
-                  task, task_args, content, publish_time) \
-                  VALUES ('COMPLETED', '', 'default', 'default', '$', 0, 'noop', '()', '{}', now())";
-    world.execute(&insert.replace('$', "before"));
+fn migrate_adopts_djangos_tables_with_their_rows(database: Database) {
+    let world = World::without_tables_on(database, TWO);
+    world.execute(&database.django_schema());
+    world.insert_published("default", "noop", &["before".to_owned()]);
     let before = world.find("before").unwrap();
 
     assert_eq!(world.run(&["migrate"]).0, 0);
@@ -193,14 +191,13 @@ fn migrate_adopts_djangos_tables_with_their_rows() {
     for (column, value) in before.as_object().unwrap() {
         assert_eq!(&after[column], value, "{column}");
     }
-    world.execute(&insert.replace('$', "after"));
+    world.insert_published("default", "noop", &["after".to_owned()]);
     assert!(world.run(&["migrate"]).1.contains("is up to date"));
     assert_eq!(world.run(&["check"]).0, 0);
 }
 
-#[test]
-fn migrations_at_the_same_time_do_each_step_once() {
-    let world = World::without_tables(TWO);
+fn migrations_at_the_same_time_do_each_step_once(database: Database) {
+    let world = World::without_tables_on(database, TWO);
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let migrate = || world.run(&["migrate"]);
         let threads: Vec<_> = (0..5).map(|_| scope.spawn(migrate)).collect();

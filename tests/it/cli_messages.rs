@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Running, World, outcome, text};
+use crate::support::{Database, Running, World, outcome, text};
 
 const TASKS: &str = r#"
 [[queues]]
@@ -209,11 +209,11 @@ fn requeue_says_why_it_leaves_a_message_alone_and_exits_1() {
 #[test]
 fn a_row_whose_arguments_can_not_be_read_is_not_requeued_and_stays() {
     let world = World::new(TASKS);
-    world.insert_django_row(&json!({
+    world.insert_django_rows(&[json!({
         "uuid": "odd", "status": "FAILED", "exchange": "", "queue": "default",
         "routing_key": "default", "priority": 0, "task": "cat", "task_args": "(open('x'),)",
-        "content": "{}", "publish_time": "2026-01-01T00:00:00Z",
-    }));
+        "content": "{}", "publish_time": "2026-01-01 00:00:00",
+    })]);
     let (code, out, err) = world.run(&["requeue", "odd"]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(
@@ -252,11 +252,11 @@ fn rows_of_django_carrot_are_requeued_with_the_arguments_that_it_sent() {
     for task in ["noop", "hello", "slow"] {
         config += &format!("[tasks.\"app.tasks.{task}\"]\ncommand = [\"cat\"]\n");
     }
-    let world = World::of_django(&config);
+    let world = World::of_django(Database::Postgresql, &config);
     for row in &rows {
         let mut row = row.clone();
         row["status"] = json!("FAILED");
-        world.insert_django_row(&row);
+        world.insert_django_rows(&[row]);
     }
 
     let (code, out, err) = world.run(&["requeue", "--failed"]);

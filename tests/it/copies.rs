@@ -4,7 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Raw, Running, World, eventually, text};
+use crate::support::{Database, Raw, Running, World, eventually, on_every_database, text};
+
+on_every_database! {
+    a_message_whose_row_comes_late_is_run_and_others_go_on_meanwhile,
+    a_message_whose_row_never_comes_is_cancelled_and_a_foreign_one_is_adopted_at_once,
+    copies_of_a_running_message_join_its_run_whatever_queue_they_come_by,
+    a_message_that_is_delivered_again_after_a_cut_connection_joins_its_run,
+    a_copy_of_a_finished_message_is_acknowledged_and_not_run,
+    a_row_that_is_deleted_while_its_task_runs_stays_deleted,
+}
 
 /// The task `gated` notes that it runs, and goes on when there is a file `go`.
 const GATED: &str = r#"
@@ -20,8 +29,8 @@ command = ["true"]
 command = ["sh", "-c", "echo run >> runs; while [ ! -e go ]; do sleep 0.02; done"]
 "#;
 
-fn world() -> World {
-    let world = World::new(GATED);
+fn world(database: Database) -> World {
+    let world = World::on(database, GATED);
     world.declare_queue("default");
     world.declare_queue("other");
     world
@@ -33,14 +42,6 @@ impl World {
             (self.read("runs") == "run\n").then_some(())
         });
     }
-
-    fn insert_published(&self, uuid: &str, task: &str) {
-        self.insert_django_row(&json!({
-            "uuid": uuid, "status": "PUBLISHED", "exchange": "", "queue": "default",
-            "routing_key": "default", "priority": 0, "task": task, "task_args": "()",
-            "content": "{}", "publish_time": "2026-01-01T00:00:00Z",
-        }));
-    }
 }
 
 impl Running {
@@ -51,9 +52,8 @@ impl Running {
     }
 }
 
-#[test]
-fn a_message_whose_row_comes_late_is_run_and_others_go_on_meanwhile() {
-    let world = world();
+fn a_message_whose_row_comes_late_is_run_and_others_go_on_meanwhile(database: Database) {
+    let world = world(database);
     let mut running = world.start(&[]);
     world.publish(&[Raw::django("noop", "late", "{}")]);
 
@@ -66,7 +66,7 @@ fn a_message_whose_row_comes_late_is_run_and_others_go_on_meanwhile() {
         others += 1;
     }
     assert!(world.find("late").is_none());
-    world.insert_published("late", "noop");
+    world.insert_published("default", "noop", &["late".to_owned()]);
 
     let row = world.ended("late");
     assert_eq!(row["status"], "COMPLETED", "{row}");
@@ -74,9 +74,10 @@ fn a_message_whose_row_comes_late_is_run_and_others_go_on_meanwhile() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn a_message_whose_row_never_comes_is_cancelled_and_a_foreign_one_is_adopted_at_once() {
-    let world = world();
+fn a_message_whose_row_never_comes_is_cancelled_and_a_foreign_one_is_adopted_at_once(
+    database: Database,
+) {
+    let world = world(database);
     let mut running = world.start(&[]);
     let published = Instant::now();
     world.publish(&[
@@ -105,9 +106,8 @@ fn a_message_whose_row_never_comes_is_cancelled_and_a_foreign_one_is_adopted_at_
     assert_eq!(world.read("runs"), "");
 }
 
-#[test]
-fn copies_of_a_running_message_join_its_run_whatever_queue_they_come_by() {
-    let world = world();
+fn copies_of_a_running_message_join_its_run_whatever_queue_they_come_by(database: Database) {
+    let world = world(database);
     let mut running = world.start(&[]);
     let first = Raw::foreign("gated", Some("twice"), "{}");
     let elsewhere = Raw {
@@ -132,9 +132,8 @@ fn copies_of_a_running_message_join_its_run_whatever_queue_they_come_by() {
     assert_eq!(world.read("runs"), "run\n");
 }
 
-#[test]
-fn a_message_that_is_delivered_again_after_a_cut_connection_joins_its_run() {
-    let world = world();
+fn a_message_that_is_delivered_again_after_a_cut_connection_joins_its_run(database: Database) {
+    let world = world(database);
     let mut running = world.start(&[]);
     let uuid = world.send(&["gated"]);
     world.await_run();
@@ -153,9 +152,8 @@ fn a_message_that_is_delivered_again_after_a_cut_connection_joins_its_run() {
     assert_eq!(world.read("runs"), "run\n");
 }
 
-#[test]
-fn a_copy_of_a_finished_message_is_acknowledged_and_not_run() {
-    let world = world();
+fn a_copy_of_a_finished_message_is_acknowledged_and_not_run(database: Database) {
+    let world = world(database);
     world.write("go", "");
     let mut running = world.start(&[]);
     let message = Raw::foreign("gated", Some("done"), "{}");
@@ -171,9 +169,8 @@ fn a_copy_of_a_finished_message_is_acknowledged_and_not_run() {
     assert_eq!(world.find("done").unwrap(), row);
 }
 
-#[test]
-fn a_row_that_is_deleted_while_its_task_runs_stays_deleted() {
-    let world = world();
+fn a_row_that_is_deleted_while_its_task_runs_stays_deleted(database: Database) {
+    let world = world(database);
     let mut running = world.start(&[]);
     let uuid = world.send(&["gated"]);
     world.await_run();

@@ -4,15 +4,39 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::support::{Running, World, eventually, witnessed};
+use crate::support::{Database, Running, World, eventually, on_every_database, witnessed};
 
-fn world() -> World {
-    World::new(&witnessed("", 1))
+on_every_database! {
+    a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
+    a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending,
+    a_message_that_was_published_twice_runs_once,
+    a_message_that_was_published_twice_joins_its_own_run,
+    a_message_whose_service_dies_after_the_claim_is_run_by_the_next,
+    a_message_whose_service_dies_before_the_run_is_run_by_the_next,
+    a_message_whose_service_dies_after_the_run_is_run_again,
+    a_message_whose_service_dies_before_it_commits_the_end_is_run_again,
+    a_message_whose_service_dies_before_it_claims_is_as_it_was,
+    a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again,
+    a_suspect_has_its_attempt_counted_before_it_runs,
+    a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes,
+    the_command_of_a_killed_service_dies_with_all_that_it_has_started,
+    the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over,
+    a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them,
+    messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next,
+    what_a_sweep_took_before_it_died_is_published_by_another,
+    what_a_sweep_published_before_it_died_is_published_again_and_run_once,
+    a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again,
+    a_message_that_a_sweep_recovered_before_it_died_is_published_by_another,
 }
 
-#[test]
-fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep() {
-    let world = world();
+fn world(database: Database) -> World {
+    World::on(database, &witnessed("", 1))
+}
+
+fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep(
+    database: Database,
+) {
+    let world = world(database);
     let uuid = world.send_and_die("note", "publish.recorded");
     let service = world.start(&[]);
     assert_eq!(
@@ -22,9 +46,10 @@ fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep(
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-#[test]
-fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending() {
-    let world = world();
+fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending(
+    database: Database,
+) {
+    let world = world(database);
     let uuid = world.send_and_die("note", "publish.published");
     assert_eq!(world.ready("default"), 1);
     let service = world.start(&[]);
@@ -40,9 +65,8 @@ fn sweeper(world: &World, failpoints: &str) -> Running {
     world.launch(&["--config", path.to_str().unwrap()], failpoints)
 }
 
-#[test]
-fn a_message_that_was_published_twice_runs_once() {
-    let world = world();
+fn a_message_that_was_published_twice_runs_once(database: Database) {
+    let world = world(database);
     let uuid = world.send_and_die("note", "publish.published");
     let mut sweeper = sweeper(&world, "");
     eventually("the second copy", || {
@@ -56,9 +80,8 @@ fn a_message_that_was_published_twice_runs_once() {
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-#[test]
-fn a_message_that_was_published_twice_joins_its_own_run() {
-    let world = World::new(&witnessed("", 2));
+fn a_message_that_was_published_twice_joins_its_own_run(database: Database) {
+    let world = World::on(database, &witnessed("", 2));
     let uuid = world.send_and_die("hold", "publish.published");
     let mut sweeper = sweeper(&world, "");
     eventually("the second copy", || {
@@ -75,8 +98,8 @@ fn a_message_that_was_published_twice_joins_its_own_run() {
 
 /// A service dies at `failpoint`, when the task has begun `runs` times; the next one runs it again.
 #[track_caller]
-fn is_run_again_after_a_death(failpoint: &str, runs: usize) {
-    let world = world();
+fn is_run_again_after_a_death(database: Database, failpoint: &str, runs: usize) {
+    let world = world(database);
     let uuid = world.send(&["note"]);
     let mut first = world.launch(&[], failpoint);
     assert_eq!(first.wait(), -9);
@@ -91,29 +114,24 @@ fn is_run_again_after_a_death(failpoint: &str, runs: usize) {
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
 
-#[test]
-fn a_message_whose_service_dies_after_the_claim_is_run_by_the_next() {
-    is_run_again_after_a_death("ledger.after-commit=kill", 0);
+fn a_message_whose_service_dies_after_the_claim_is_run_by_the_next(database: Database) {
+    is_run_again_after_a_death(database, "ledger.after-commit=kill", 0);
 }
 
-#[test]
-fn a_message_whose_service_dies_before_the_run_is_run_by_the_next() {
-    is_run_again_after_a_death("consumer.before-run=kill", 0);
+fn a_message_whose_service_dies_before_the_run_is_run_by_the_next(database: Database) {
+    is_run_again_after_a_death(database, "consumer.before-run=kill", 0);
 }
 
-#[test]
-fn a_message_whose_service_dies_after_the_run_is_run_again() {
-    is_run_again_after_a_death("consumer.ran=kill", 1);
+fn a_message_whose_service_dies_after_the_run_is_run_again(database: Database) {
+    is_run_again_after_a_death(database, "consumer.ran=kill", 1);
 }
 
-#[test]
-fn a_message_whose_service_dies_before_it_commits_the_end_is_run_again() {
-    is_run_again_after_a_death("ledger.before-commit=kill@2", 1);
+fn a_message_whose_service_dies_before_it_commits_the_end_is_run_again(database: Database) {
+    is_run_again_after_a_death(database, "ledger.before-commit=kill@2", 1);
 }
 
-#[test]
-fn a_message_whose_service_dies_before_it_claims_is_as_it_was() {
-    let world = world();
+fn a_message_whose_service_dies_before_it_claims_is_as_it_was(database: Database) {
+    let world = world(database);
     let uuid = world.send(&["note"]);
     let mut first = world.launch(&[], "ledger.before-commit=kill");
     assert_eq!(first.wait(), -9);
@@ -127,9 +145,8 @@ fn a_message_whose_service_dies_before_it_claims_is_as_it_was() {
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-#[test]
-fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again() {
-    let world = world();
+fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again(database: Database) {
+    let world = world(database);
     let uuid = world.send(&["note"]);
     let mut first = world.launch(&[], "ledger.after-commit=kill@2");
     assert_eq!(first.wait(), -9);
@@ -147,9 +164,8 @@ fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again() {
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-#[test]
-fn a_suspect_has_its_attempt_counted_before_it_runs() {
-    let world = world();
+fn a_suspect_has_its_attempt_counted_before_it_runs(database: Database) {
+    let world = world(database);
     let uuid = world.send(&["hold"]);
     let attempts = || world.find(&uuid).unwrap()["attempts"].clone();
     let mut first = world.start(&[]);
@@ -172,9 +188,10 @@ fn a_suspect_has_its_attempt_counted_before_it_runs() {
     assert_eq!(attempts(), 3);
 }
 
-#[test]
-fn a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes() {
-    let world = World::new(&witnessed("max_attempts = 2", 1));
+fn a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes(
+    database: Database,
+) {
+    let world = World::on(database, &witnessed("max_attempts = 2", 1));
     let killer = world.send(&["killer"]);
     let neighbour = world.send(&["note"]);
     let is_failed = || world.find(&killer).unwrap()["status"] == "FAILED";
@@ -216,9 +233,8 @@ fn is_alive(pid: i32) -> bool {
     !state.is_empty() && !state.starts_with(['Z', 'X'])
 }
 
-#[test]
-fn the_command_of_a_killed_service_dies_with_all_that_it_has_started() {
-    let world = world();
+fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(database: Database) {
+    let world = world(database);
     let uuid = world.send(&["family"]);
     let mut first = world.start(&[]);
     eventually("a command and its child", || {
@@ -240,9 +256,8 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started() {
     });
 }
 
-#[test]
-fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over() {
-    let world = world();
+fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(database: Database) {
+    let world = world(database);
     let uuid = world.send(&["hold"]);
     let frozen = world.start(&[]);
     world.await_runs(&uuid, 1);
@@ -268,27 +283,24 @@ fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over() {
 /// It claims ahead while commits take longer than its tasks; so commits are slow at first.
 fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Running, Vec<String>) {
     world.declare_queue("default");
-    let mut uuids = world.post("note", 10);
-    uuids.extend(world.post("hold", 1));
-    uuids.extend(world.post("note", 40));
-    world.execute(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$; \
-         CREATE TRIGGER slow AFTER UPDATE ON carrot_messagelog \
-             FOR EACH STATEMENT EXECUTE FUNCTION slow()",
-    );
-    let service = world.launch(&[], failpoints);
-    world.await_runs(&uuids[10], 1);
-    eventually("messages that are claimed and wait", || {
-        (world.count("IN_PROGRESS") > 1).then_some(())
+    let mut uuids = world.post("default", "note", 10);
+    uuids.extend(world.post("default", "hold", 1));
+    uuids.extend(world.post("default", "note", 40));
+    let service = world.with_slow_commits(|| {
+        let service = world.launch(&[], failpoints);
+        world.await_runs(&uuids[10], 1);
+        eventually("messages that are claimed and wait", || {
+            (world.count("IN_PROGRESS") > 1).then_some(())
+        });
+        service
     });
-    world.execute("DROP TRIGGER slow ON carrot_messagelog");
     (service, uuids)
 }
 
-#[test]
-fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them() {
-    let world = world();
+fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them(
+    database: Database,
+) {
+    let world = world(database);
     let (mut service, uuids) = service_with_claimed_messages(&world, "");
     service.signal(Signal::TERM);
     service.await_log("messages go back");
@@ -308,9 +320,8 @@ fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_w
     assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
 }
 
-#[test]
-fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next() {
-    let world = world();
+fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next(database: Database) {
+    let world = world(database);
     let (mut service, uuids) = service_with_claimed_messages(&world, "ledger.before-release=kill");
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), -9);
@@ -324,10 +335,13 @@ fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next()
 
 /// A sweep dies at `failpoint` with a message that was its to publish.
 #[track_caller]
-fn is_published_after_the_sweep_died(failpoint: &str, copies: u32) {
-    let world = world();
+fn is_published_after_the_sweep_died(database: Database, failpoint: &str, copies: u32) {
+    let world = world(database);
     let uuid = world.send_and_die("note", "publish.recorded");
-    world.execute("UPDATE carrot_messagelog SET due_time = now()");
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET due_time = {}",
+        database.ago(1)
+    ));
     let mut first = sweeper(&world, failpoint);
     assert_eq!(first.wait(), -9);
     assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
@@ -343,14 +357,12 @@ fn is_published_after_the_sweep_died(failpoint: &str, copies: u32) {
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-#[test]
-fn what_a_sweep_took_before_it_died_is_published_by_another() {
-    is_published_after_the_sweep_died("sweep.taken=kill", 1);
+fn what_a_sweep_took_before_it_died_is_published_by_another(database: Database) {
+    is_published_after_the_sweep_died(database, "sweep.taken=kill", 1);
 }
 
-#[test]
-fn what_a_sweep_published_before_it_died_is_published_again_and_run_once() {
-    is_published_after_the_sweep_died("publish.published=kill", 2);
+fn what_a_sweep_published_before_it_died_is_published_again_and_run_once(database: Database) {
+    is_published_after_the_sweep_died(database, "publish.published=kill", 2);
 }
 
 /// A service was killed while it ran `hold`, and the message is gone from the broker.
@@ -367,18 +379,16 @@ fn killed_and_purged(world: &World) -> String {
     uuid
 }
 
-#[test]
-fn a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again() {
-    let world = world();
+fn a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again(database: Database) {
+    let world = world(database);
     let uuid = killed_and_purged(&world);
     let second = world.start(&[]);
     world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
     assert_eq!(world.runs(&uuid).len(), 2);
 }
 
-#[test]
-fn a_message_that_a_sweep_recovered_before_it_died_is_published_by_another() {
-    let world = world();
+fn a_message_that_a_sweep_recovered_before_it_died_is_published_by_another(database: Database) {
+    let world = world(database);
     let uuid = killed_and_purged(&world);
     let mut second = world.launch(&[], "sweep.recovered=kill");
     assert_eq!(second.wait(), -9);

@@ -8,7 +8,14 @@ use carrot_actors::service::Ended;
 use carrot_actors::task::Registry;
 use serde_json::Value;
 
-use crate::support::{Proxy, Running, World, eventually, witnessed};
+use crate::support::{Database, Proxy, Running, World, eventually, on_every_database, witnessed};
+
+on_every_database! {
+    messages_survive_services_that_are_killed_at_random,
+    each_message_of_two_services_whose_connections_are_cut_runs_once,
+    a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
+    the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
+}
 
 /// So long services are killed, or their connections cut.
 const SPELL: Duration = Duration::from_secs(10);
@@ -30,18 +37,17 @@ fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
     });
 }
 
-#[test]
-fn messages_survive_services_that_are_killed_at_random() {
+fn messages_survive_services_that_are_killed_at_random(database: Database) {
     let mut random = random();
     // No message kills its service here; that one is hit four times is luck.
-    let world = World::new(&witnessed("max_attempts = 1000", 3));
+    let world = World::on(database, &witnessed("max_attempts = 1000", 3));
     world.declare_queue("default");
     let mut uuids = Vec::new();
     let mut services: Vec<Running> = (0..3).map(|_| world.start(&[])).collect();
     let end = Instant::now() + SPELL;
     let mut kills = 0;
     while Instant::now() < end {
-        uuids.extend(world.post("note", random.usize(10..60)));
+        uuids.extend(world.post("default", "note", random.usize(10..60)));
         await_progress(&world, random.usize(1..30), uuids.len(), end);
         let victim = random.usize(..services.len());
         services[victim].kill();
@@ -64,10 +70,9 @@ fn messages_survive_services_that_are_killed_at_random() {
     world.assert_all_well(services, &uuids);
 }
 
-#[test]
-fn each_message_of_two_services_whose_connections_are_cut_runs_once() {
+fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Database) {
     let mut random = random();
-    let mut world = World::new(&witnessed("", 3));
+    let mut world = World::on(database, &witnessed("", 3));
     let proxy = Proxy::start();
     world.broker_url = proxy.url(&world.broker_url);
     world.declare_queue("default");
@@ -76,7 +81,7 @@ fn each_message_of_two_services_whose_connections_are_cut_runs_once() {
     let mut cuts = 0;
     let end = Instant::now() + SPELL;
     while Instant::now() < end {
-        uuids.extend(world.post("note", random.usize(10..60)));
+        uuids.extend(world.post("default", "note", random.usize(10..60)));
         await_progress(&world, random.usize(1..30), uuids.len(), end);
         // Without a word, or as the broker does it; that one lists a connection only after a while.
         cuts += match random.bool() {
@@ -111,10 +116,9 @@ fn counting() -> (Registry, Arc<Mutex<HashMap<String, usize>>>) {
     (registry, runs)
 }
 
-#[test]
-fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once() {
+fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: Database) {
     let mut random = random();
-    let mut world = World::new("[[queues]]\nname = 'default'\nconcurrency = 4\n");
+    let mut world = World::on(database, "[[queues]]\nname = 'default'\nconcurrency = 4\n");
     let proxy = Proxy::start();
     world.broker_url = proxy.url(&world.broker_url);
     world.declare_queue("default");
@@ -127,7 +131,7 @@ fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once() {
     let mut cuts = 0;
     let end = Instant::now() + SPELL;
     while Instant::now() < end {
-        uuids.extend(world.post("count", random.usize(500..2000)));
+        uuids.extend(world.post("default", "count", random.usize(500..2000)));
         await_progress(&world, random.usize(1..1000), uuids.len(), end);
         cuts += proxy.cut_connections();
     }
@@ -143,9 +147,8 @@ fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once() {
     assert!(uuids.iter().all(|uuid| runs.get(uuid) == Some(&1)));
 }
 
-#[test]
-fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait() {
-    let world = World::new(&witnessed("", 1));
+fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(database: Database) {
+    let world = World::on(database, &witnessed("", 1));
     let uuid = world.send(&["hold"]);
     let mut first = world.start(&[]);
     world.await_runs(&uuid, 1);

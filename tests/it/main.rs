@@ -1,5 +1,5 @@
-//! The service against a real RabbitMQ and PostgreSQL, as `scripts/services` starts them: one vhost
-//! and one schema a test.
+//! The service against a real RabbitMQ and real databases, as `scripts/services` starts them: one vhost
+//! and one database a test. What depends on the database is tried on each; the rest on PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "a test fails at its first fault")]
 
 mod support;

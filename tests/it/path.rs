@@ -3,7 +3,22 @@
 use amiquip::{AmqpProperties, AmqpValue, FieldTable, QueueDeclareOptions};
 use serde_json::{Value, json};
 
-use crate::support::{Raw, World, text};
+use crate::support::{Database, Raw, World, on_every_database, text};
+
+on_every_database! {
+    a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept,
+    an_unreadable_message_of_django_carrot_is_failed_in_its_own_row,
+    a_message_that_names_no_known_task_is_failed_with_the_reason,
+    each_delivery_without_a_message_id_is_a_message_of_its_own,
+    a_message_id_that_the_column_can_not_hold_is_known_again_all_the_same,
+    a_nul_in_a_message_is_no_obstacle,
+    a_body_of_megabytes_is_run_and_kept,
+    messages_of_higher_priority_are_run_first,
+    an_output_that_the_database_refuses_fails_its_message_and_no_other,
+    a_queue_that_exists_with_other_arguments_is_a_clear_error_and_the_others_go_on,
+    a_queue_that_is_not_consumable_is_published_to_and_not_consumed,
+    what_we_publish_is_persistent_and_looks_like_django_carrots,
+}
 
 const CAT: &str = r#"
 [[queues]]
@@ -14,8 +29,8 @@ command = ["cat"]
 "#;
 
 /// A world whose queue is there before any service.
-fn world() -> World {
-    let world = World::new(CAT);
+fn world(database: Database) -> World {
+    let world = World::on(database, CAT);
     world.declare_queue("default");
     world
 }
@@ -25,9 +40,8 @@ fn given(row: &Value) -> Value {
     serde_json::from_str(text(row, "output")).unwrap()
 }
 
-#[test]
-fn a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept() {
-    let world = world();
+fn a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept(database: Database) {
+    let world = world(database);
     let cases: [(&[u8], &str); 8] = [
         (b"{\"args\": [1", "the body is not JSON: EOF"),
         (b"hello", "the body is not JSON"),
@@ -57,14 +71,13 @@ fn a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn an_unreadable_message_of_django_carrot_is_failed_in_its_own_row() {
-    let world = world();
-    world.insert_django_row(&json!({
+fn an_unreadable_message_of_django_carrot_is_failed_in_its_own_row(database: Database) {
+    let world = world(database);
+    world.insert_django_rows(&[json!({
         "uuid": "broken", "status": "PUBLISHED", "exchange": "", "queue": "default",
         "routing_key": "default", "priority": 0, "task": "cat", "task_args": "(1,)",
-        "content": "{\"kept\": true}", "publish_time": "2026-01-01T00:00:00Z",
-    }));
+        "content": "{\"kept\": true}", "publish_time": "2026-01-01 00:00:00",
+    })]);
     world.publish(&[Raw::django("cat", "broken", "{\"args\": [1")]);
 
     let mut running = world.start(&[]);
@@ -77,9 +90,8 @@ fn an_unreadable_message_of_django_carrot_is_failed_in_its_own_row() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn a_message_that_names_no_known_task_is_failed_with_the_reason() {
-    let world = world();
+fn a_message_that_names_no_known_task_is_failed_with_the_reason(database: Database) {
+    let world = world(database);
     let header = |value: AmqpValue| {
         let headers: FieldTable = [("type".to_owned(), value)].into_iter().collect();
         headers
@@ -129,9 +141,8 @@ fn a_message_that_names_no_known_task_is_failed_with_the_reason() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn each_delivery_without_a_message_id_is_a_message_of_its_own() {
-    let world = world();
+fn each_delivery_without_a_message_id_is_a_message_of_its_own(database: Database) {
+    let world = world(database);
     let body = "{\"args\": [\"same\"]}";
     let none = Raw::foreign("cat", None, body);
     let empty = Raw::foreign("cat", Some(""), body);
@@ -149,9 +160,8 @@ fn each_delivery_without_a_message_id_is_a_message_of_its_own() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn a_message_id_that_the_column_can_not_hold_is_known_again_all_the_same() {
-    let world = world();
+fn a_message_id_that_the_column_can_not_hold_is_known_again_all_the_same(database: Database) {
+    let world = world(database);
     for id in ["i".repeat(250), "nul\0id".to_owned()] {
         let message = Raw::foreign("cat", Some(&id), "{}");
         world.publish(&[message.clone(), message]);
@@ -165,9 +175,8 @@ fn a_message_id_that_the_column_can_not_hold_is_known_again_all_the_same() {
     assert_eq!(world.count("COMPLETED"), 2);
 }
 
-#[test]
-fn a_nul_in_a_message_is_no_obstacle() {
-    let world = world();
+fn a_nul_in_a_message_is_no_obstacle(database: Database) {
+    let world = world(database);
     let body = r#"{"args": ["a\u0000b"], "kwargs": {"k\u0000": "v\u0000"}}"#;
     world.publish(&[
         Raw::foreign("cat", Some("escaped"), body),
@@ -187,9 +196,8 @@ fn a_nul_in_a_message_is_no_obstacle() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn a_body_of_megabytes_is_run_and_kept() {
-    let world = world();
+fn a_body_of_megabytes_is_run_and_kept(database: Database) {
+    let world = world(database);
     let long = "ž".repeat(2 << 20);
     let body = json!({"args": [long], "kwargs": {"long": long}}).to_string();
     world.publish(&[Raw::foreign("cat", Some("long"), body)]);
@@ -207,9 +215,8 @@ fn a_body_of_megabytes_is_run_and_kept() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn messages_of_higher_priority_are_run_first() {
-    let world = World::new(&CAT.replace("concurrency = 2", "concurrency = 1"));
+fn messages_of_higher_priority_are_run_first(database: Database) {
+    let world = World::on(database, &CAT.replace("concurrency = 2", "concurrency = 1"));
     world.declare_queue("default");
     for priority in ["0", "255", "7"] {
         world.send(&["cat", priority, "--priority", priority]);
@@ -224,13 +231,9 @@ fn messages_of_higher_priority_are_run_first() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn an_output_that_the_database_refuses_fails_its_message_and_no_other() {
-    let world = world();
-    world.execute(
-        "ALTER TABLE carrot_messagelog ADD CONSTRAINT decent \
-         CHECK (output IS NULL OR output NOT LIKE '%forbidden%')",
-    );
+fn an_output_that_the_database_refuses_fails_its_message_and_no_other(database: Database) {
+    let world = world(database);
+    world.refuse("output", "forbidden");
     let message = |nth: usize| {
         let word = if nth == 13 { "forbidden" } else { "allowed" };
         Raw::foreign(
@@ -255,9 +258,10 @@ fn an_output_that_the_database_refuses_fails_its_message_and_no_other() {
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn a_queue_that_exists_with_other_arguments_is_a_clear_error_and_the_others_go_on() {
-    let world = World::new(&format!("{CAT}\n[[queues]]\nname = \"strict\"\n"));
+fn a_queue_that_exists_with_other_arguments_is_a_clear_error_and_the_others_go_on(
+    database: Database,
+) {
+    let world = World::on(database, &format!("{CAT}\n[[queues]]\nname = \"strict\"\n"));
     let mut connection = world.amqp();
     let channel = connection.open_channel(None).unwrap();
     let options = QueueDeclareOptions {
@@ -284,11 +288,11 @@ fn a_queue_that_exists_with_other_arguments_is_a_clear_error_and_the_others_go_o
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn a_queue_that_is_not_consumable_is_published_to_and_not_consumed() {
-    let world = World::new(&format!(
-        "{CAT}\n[[queues]]\nname = \"outbox\"\nconsumable = false\n"
-    ));
+fn a_queue_that_is_not_consumable_is_published_to_and_not_consumed(database: Database) {
+    let world = World::on(
+        database,
+        &format!("{CAT}\n[[queues]]\nname = \"outbox\"\nconsumable = false\n"),
+    );
     let waiting = world.send(&["cat", "--queue", "outbox"]);
     let mut running = world.start(&[]);
 
@@ -301,9 +305,8 @@ fn a_queue_that_is_not_consumable_is_published_to_and_not_consumed() {
     assert!(!running.output().contains("outbox"), "{}", running.output());
 }
 
-#[test]
-fn what_we_publish_is_persistent_and_looks_like_django_carrots() {
-    let world = world();
+fn what_we_publish_is_persistent_and_looks_like_django_carrots(database: Database) {
+    let world = world(database);
     let arguments = [
         "cat",
         "--args",

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Raw, World, administer, outcome};
+use crate::support::{Raw, World, outcome};
 
 const CONFIG: &str = r#"
 [[queues]]
@@ -28,7 +28,7 @@ impl Secretive {
             &format!("/api/permissions/{name}/{name}"),
             Some(&all),
         );
-        administer(&format!(
+        world.database.administer(&format!(
             "CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'; GRANT ALL ON SCHEMA {name} TO {name}"
         ));
         let credentials = format!("//{name}:{PASSWORD}@");
@@ -44,7 +44,9 @@ impl Drop for Secretive {
     fn drop(&mut self) {
         let name = &self.0.name;
         World::rabbitmq_api("DELETE", &format!("/api/users/{name}"), None);
-        administer(&format!("DROP OWNED BY {name}; DROP ROLE {name}"));
+        self.0
+            .database
+            .administer(&format!("DROP OWNED BY {name}; DROP ROLE {name}"));
     }
 }
 

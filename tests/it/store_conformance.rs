@@ -1,4 +1,4 @@
-//! What every store behind the seam must do. Other databases are put through the same suite.
+//! What every store behind the seam must do, on each database.
 
 mod claims;
 mod contention;
@@ -14,22 +14,19 @@ use carrot_actors::store::{
 };
 use serde_json::json;
 
-use crate::support::World;
+use crate::support::{Database, World};
 
-/// Opens the store that is on trial, for a world.
-type Open = fn(&World) -> Box<dyn Store>;
-
-/// A test for each case, of one store.
+/// A test on each database for each case.
 macro_rules! conforms {
-    ($store:ident: $open:path; $($case:path as $name:ident),+ $(,)?) => {
-        mod $store {
-            $(#[test] fn $name() { $case($open); })+
-        }
+    ($($case:path as $name:ident),+ $(,)?) => {
+        mod postgresql { $(#[test] fn $name() { $case(super::Database::Postgresql); })+ }
+        mod sqlite { $(#[test] fn $name() { $case(super::Database::Sqlite); })+ }
+        #[cfg(feature = "mysql")]
+        mod mariadb { $(#[test] fn $name() { $case(super::Database::Mariadb); })+ }
     };
 }
 
 conforms! {
-    postgresql: super::open_postgresql;
     super::publishing::records as a_recorded_message_is_pending_and_becomes_published_when_marked,
     super::publishing::records_all_or_none as a_row_that_is_refused_takes_all_of_its_record_with_it,
     super::publishing::leases as a_recorded_message_is_due_when_its_lease_is_over_and_leased_by_whoever_takes_it,
@@ -43,6 +40,7 @@ conforms! {
     super::claims::leaves_the_owned as a_message_of_a_live_worker_is_not_claimed,
     super::claims::takes_from_the_dead as a_message_of_a_dead_worker_is_ours_and_suspect,
     super::claims::joins_its_own as a_message_of_our_own_is_ours_and_suspect,
+    super::claims::tells_keys_apart as keys_that_differ_in_a_letter_case_or_blank_are_different_messages,
     super::claims::finds_no_row as a_message_without_a_row_has_none,
     super::claims::adopts as a_message_without_a_row_is_adopted_once,
     super::claims::adopts_the_final as a_row_that_is_adopted_as_final_stays_so,
@@ -55,6 +53,7 @@ conforms! {
     super::finishes::writes_nobodys as an_end_counts_when_nobody_has_the_message,
     super::finishes::misses_the_gone as an_end_of_a_row_that_was_deleted_is_gone,
     super::finishes::is_all_or_none as a_batch_that_is_refused_changes_nothing,
+    super::finishes::stores_what_is_storable as an_end_that_was_made_storable_is_stored_to_the_letter,
     super::finishes::mixes as a_batch_of_everything_answers_in_its_order,
     super::workers::recovers as only_messages_of_dead_workers_are_recovered,
     super::workers::beats as a_heartbeat_keeps_a_worker_alive_and_registers_it_again,
@@ -62,17 +61,17 @@ conforms! {
     super::workers::tells_silent as workers_without_a_heartbeat_for_20_s_are_silent,
     super::contention::adopts_once as of_eight_sessions_that_claim_new_messages_one_gets_each,
     super::contention::claims_in_opposite_orders as batches_claimed_in_opposite_orders_end_and_give_each_message_once,
-    super::contention::does_not_take_from_a_newborn as a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile,
     super::contention::recovers_once as sessions_that_recover_together_take_each_row_once,
 }
 
-fn open_postgresql(world: &World) -> Box<dyn Store> {
+/// The store of a world's database.
+fn open(world: &World) -> Box<dyn Store> {
     store::open(&world.config().database_url).unwrap()
 }
 
 /// A world with a session of the store on trial, and a worker registered on it.
-fn trial(open: Open) -> (World, Box<dyn Session>, WorkerId) {
-    let world = World::new("");
+fn trial(database: Database) -> (World, Box<dyn Session>, WorkerId) {
+    let world = World::on(database, "");
     let mut session = open(&world).connect().unwrap();
     let worker = session.register(&process(1)).unwrap();
     (world, session, worker)
@@ -182,13 +181,17 @@ impl World {
     /// As if the worker's last heartbeat was so long ago.
     fn silence(&self, worker: WorkerId, seconds: u32) {
         self.execute(&format!(
-            "UPDATE carrot_worker SET heartbeat = now() - interval '{seconds} seconds' WHERE id = {}",
+            "UPDATE carrot_worker SET heartbeat = {} WHERE id = {}",
+            self.database.ago(seconds),
             worker.0
         ));
     }
 
     /// As if all leases had run out.
     fn end_leases(&self) {
-        self.execute("UPDATE carrot_messagelog SET due_time = now() WHERE due_time IS NOT NULL");
+        self.execute(&format!(
+            "UPDATE carrot_messagelog SET due_time = {} WHERE due_time IS NOT NULL",
+            self.database.ago(1)
+        ));
     }
 }

@@ -1,12 +1,13 @@
 //! Claiming, adopting, beginning and releasing.
 
 use carrot_actors::state::{End, Status};
-use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Session};
+use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Requeue, Requeued, Session};
 
 use super::{
-    FRESH, Open, SUSPECT, begin, bury_the_silent, claim, finishes, messages, process, published,
-    trial, write,
+    FRESH, SUSPECT, begin, bury_the_silent, claim, finishes, messages, process, published, trial,
+    write,
 };
+use crate::support::Database;
 
 fn adopting(row: NewRow) -> Batch {
     Batch {
@@ -24,8 +25,8 @@ fn pending(session: &mut dyn Session) -> String {
     row.key
 }
 
-pub fn claims_fresh(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn claims_fresh(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let mut keys = published(session.as_mut(), 3);
     keys.push(pending(session.as_mut()));
     assert_eq!(claim(session.as_mut(), worker, &keys), vec![FRESH; 4]);
@@ -35,8 +36,8 @@ pub fn claims_fresh(open: Open) {
     assert_eq!(owner, worker.0);
 }
 
-pub fn knows_the_final(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn knows_the_final(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 4);
     let ends = [End::Completed, End::Failed, End::Cancelled, End::Expired];
     for (key, end) in keys.iter().zip(ends) {
@@ -48,8 +49,8 @@ pub fn knows_the_final(open: Open) {
     }
 }
 
-pub fn leaves_the_owned(open: Open) {
-    let (_world, mut session, worker) = trial(open);
+pub fn leaves_the_owned(database: Database) {
+    let (_world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys);
@@ -57,8 +58,8 @@ pub fn leaves_the_owned(open: Open) {
     assert_eq!(claimed, vec![Claim::Owned(worker); 2]);
 }
 
-pub fn takes_from_the_dead(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn takes_from_the_dead(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
@@ -76,23 +77,65 @@ pub fn takes_from_the_dead(open: Open) {
     assert_eq!(claim(session.as_mut(), worker, &keys), [SUSPECT]);
 }
 
-pub fn joins_its_own(open: Open) {
-    let (_world, mut session, worker) = trial(open);
+pub fn joins_its_own(database: Database) {
+    let (_world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     assert_eq!(claim(session.as_mut(), worker, &keys), [SUSPECT]);
 }
 
-pub fn finds_no_row(open: Open) {
-    let (_world, mut session, worker) = trial(open);
+pub fn finds_no_row(database: Database) {
+    let (_world, mut session, worker) = trial(database);
     let mut keys = published(session.as_mut(), 2);
     keys.insert(1, "unknown".to_owned());
     let claimed = claim(session.as_mut(), worker, &keys);
     assert_eq!(claimed, [FRESH, Claim::NoRow, FRESH]);
 }
 
-pub fn adopts(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn tells_keys_apart(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let keys = [
+        "key",
+        "KEY",
+        "key ",
+        " key",
+        "kéy",
+        "key\u{301}",
+        "\u{1f955}",
+        "\u{1f966}",
+    ];
+    let rows = keys.map(|key| NewRow {
+        key: key.to_owned(),
+        ..NewRow::pending(&messages(1)[0]).published()
+    });
+    for row in &rows {
+        let claimed = write(session.as_mut(), worker, &adopting(row.clone())).claims;
+        assert_eq!(claimed, [FRESH], "{:?}", row.key);
+    }
+    let ended = rows.map(|row| row.key);
+    write(
+        session.as_mut(),
+        worker,
+        &finishes(&ended[..1], End::Completed),
+    );
+    write(
+        session.as_mut(),
+        worker,
+        &finishes(&ended[1..], End::Failed),
+    );
+    assert_eq!((world.count("COMPLETED"), world.count("FAILED")), (1, 7));
+    let requeued = session
+        .requeue(&Requeue::Keys(vec![ended[1].clone()]))
+        .unwrap();
+    assert!(
+        matches!(&requeued[..], [Requeued::As { old, .. }] if *old == ended[1]),
+        "{requeued:?}"
+    );
+    assert_eq!((world.count("COMPLETED"), world.count("FAILED")), (1, 6));
+}
+
+pub fn adopts(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let row = NewRow::pending(&messages(1)[0]).published();
     let batch = adopting(row.clone());
@@ -104,16 +147,16 @@ pub fn adopts(open: Open) {
     assert!(found["publish_time"].is_string());
 }
 
-pub fn adopts_the_final(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn adopts_the_final(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let row = NewRow::pending(&messages(1)[0]).ended(End::Cancelled, "rolled back".to_owned());
     let claimed = write(session.as_mut(), worker, &adopting(row.clone())).claims;
     assert_eq!(claimed, [Claim::Final(Status::Cancelled)]);
     assert_eq!(world.find(&row.key).unwrap()["exception"], "rolled back");
 }
 
-pub fn counts_begins(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn counts_begins(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys[..1]);
@@ -137,8 +180,8 @@ pub fn counts_begins(open: Open) {
     assert_eq!(claimed, [suspect]);
 }
 
-pub fn leaves_to_the_sweep(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn leaves_to_the_sweep(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys);
@@ -158,8 +201,8 @@ pub fn leaves_to_the_sweep(open: Open) {
     assert_eq!(due.len(), 1, "the broker has no copy of it any more");
 }
 
-pub fn releases(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn releases(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys[..2]);

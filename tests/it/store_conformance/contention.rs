@@ -6,10 +6,10 @@ use std::sync::Barrier;
 use carrot_actors::store::{
     Batch, BatchResult, Claim, ClaimRequest, NewRow, Session, Store, StoreError, WorkerId,
 };
-use diesel::connection::SimpleConnection;
+use serde_json::Value;
 
-use super::{FRESH, Open, claim, claims, messages, process, published, trial};
-use crate::support::{World, eventually};
+use super::{FRESH, claim, claims, messages, open, process, published, trial};
+use crate::support::{Database, World, eventually, on_database};
 
 const SESSIONS: usize = 8;
 
@@ -59,8 +59,8 @@ fn race(
     winners
 }
 
-pub fn adopts_once(open: Open) {
-    let world = World::new("");
+pub fn adopts_once(database: Database) {
+    let world = World::on(database, "");
     let store = open(&world);
     let rows: Vec<NewRow> = messages(200)
         .iter()
@@ -92,8 +92,8 @@ pub fn adopts_once(open: Open) {
     );
 }
 
-pub fn claims_in_opposite_orders(open: Open) {
-    let (world, mut session, _) = trial(open);
+pub fn claims_in_opposite_orders(database: Database) {
+    let (world, mut session, _) = trial(database);
     let store = open(&world);
     for _ in 0..20 {
         let keys = published(session.as_mut(), 200);
@@ -115,36 +115,33 @@ pub fn claims_in_opposite_orders(open: Open) {
     }
 }
 
+// SQLite has one writer: a claim that waits waits for all others.
+on_database! { postgresql = Postgresql: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
+#[cfg(feature = "mysql")]
+on_database! { mariadb = Mariadb: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
+
 /// A worker that registers and claims while an older claim waits for a row is alive, though that
 /// claim's view of the database is older than it.
-pub fn does_not_take_from_a_newborn(open: Open) {
-    let (world, mut session, worker) = trial(open);
+fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let store = open(&world);
     let mut keys = published(session.as_mut(), 2);
     keys.sort();
-    let mut blocker = world.postgres();
-    blocker
-        .batch_execute(&format!(
-            "BEGIN; SELECT id FROM carrot_messagelog WHERE uuid = '{}' FOR UPDATE",
-            keys[0]
-        ))
-        .unwrap();
+    let mut blocker = world.client();
+    blocker.execute(&format!(
+        "BEGIN; UPDATE carrot_messagelog SET uuid = uuid WHERE uuid = '{}'",
+        keys[0]
+    ));
     let claimed = std::thread::scope(|scope| {
         let mut waiting = store.connect().unwrap();
         let batch = claims(&keys);
         let claiming = scope.spawn(move || write(waiting.as_mut(), worker, &batch).claims);
         eventually("the wait for the row", || {
-            let waits = world.rows(&format!(
-                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                 AND query LIKE '%carrot_messagelog%' AND pid IN \
-                     (SELECT pid FROM pg_locks WHERE relation = '{}.carrot_messagelog'::regclass)",
-                world.name
-            ));
-            (!waits.is_empty()).then_some(())
+            (!world.waits().is_empty()).then_some(())
         });
         let newborn = session.register(&process(2)).unwrap();
         assert_eq!(claim(session.as_mut(), newborn, &keys[1..]), [FRESH]);
-        blocker.batch_execute("COMMIT").unwrap();
+        blocker.execute("COMMIT");
         let claimed = claiming.join().unwrap();
         assert_eq!(claimed[0], FRESH);
         (claimed[1].clone(), newborn)
@@ -152,8 +149,8 @@ pub fn does_not_take_from_a_newborn(open: Open) {
     assert_eq!(claimed.0, Claim::Owned(claimed.1));
 }
 
-pub fn recovers_once(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn recovers_once(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 500);
     claim(session.as_mut(), worker, &keys);
     session.deregister(&[worker]).unwrap();
@@ -180,4 +177,25 @@ pub fn recovers_once(open: Open) {
     });
     assert_eq!(recovered, keys.len());
     assert_eq!(world.count("PENDING"), keys.len());
+}
+
+impl World {
+    /// Who waits for a row in this world.
+    fn waits(&self) -> Vec<Value> {
+        match self.database {
+            Database::Postgresql => self.rows(&format!(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND query LIKE '%carrot_messagelog%' AND pid IN \
+                     (SELECT pid FROM pg_locks WHERE relation = '{}.carrot_messagelog'::regclass)",
+                self.name
+            )),
+            Database::Sqlite => Vec::new(),
+            #[cfg(feature = "mysql")]
+            Database::Mariadb => self.rows(
+                "SELECT t.trx_id FROM information_schema.innodb_trx t \
+                 JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
+                 WHERE t.trx_state = 'LOCK WAIT' AND p.db = database()",
+            ),
+        }
+    }
 }

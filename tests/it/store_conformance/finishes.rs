@@ -3,12 +3,11 @@
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{Batch, Claim, Finish, Finished, StoreError};
 
-use super::{
-    FRESH, Open, begin, claim, claims, finish, finishes, process, published, trial, write,
-};
+use super::{FRESH, begin, claim, claims, finish, finishes, process, published, trial, write};
+use crate::support::Database;
 
-pub fn writes(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn writes(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys);
     let completed = Finish {
@@ -47,8 +46,8 @@ pub fn writes(open: Open) {
     assert!(row["failure_time"].is_string() && row["completion_time"].is_null());
 }
 
-pub fn writes_once(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn writes_once(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     write(session.as_mut(), worker, &finishes(&keys, End::Completed));
@@ -59,8 +58,8 @@ pub fn writes_once(open: Open) {
     world.is_in(&keys[0], Status::Completed);
 }
 
-pub fn is_fenced(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn is_fenced(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
@@ -76,8 +75,8 @@ pub fn is_fenced(open: Open) {
     world.is_in(&keys[0], Status::Completed);
 }
 
-pub fn writes_nobodys(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn writes_nobodys(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 2);
     // The one by a claim that was forgotten, the other taken back by the sweep.
     claim(session.as_mut(), worker, &keys[1..]);
@@ -94,8 +93,8 @@ pub fn writes_nobodys(open: Open) {
     );
 }
 
-pub fn misses_the_gone(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn misses_the_gone(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys);
     world.execute(&format!(
@@ -108,12 +107,13 @@ pub fn misses_the_gone(open: Open) {
     assert!(world.find(&keys[1]).is_none());
 }
 
-pub fn is_all_or_none(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn is_all_or_none(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys[..2]);
     let mut batch = finishes(&keys[..2], End::Completed);
-    batch.finishes[1].output = Some("a\0b".to_owned());
+    world.refuse("output", "forbidden");
+    batch.finishes[1].output = Some("what is forbidden".to_owned());
     batch.claims = claims(&keys[2..]).claims;
     let refused = session.write(worker, &batch);
     assert!(
@@ -125,14 +125,37 @@ pub fn is_all_or_none(open: Open) {
     );
     world.is_in(&keys[0], Status::InProgress);
     world.is_in(&keys[2], Status::Published);
-    batch.finishes = batch.finishes.into_iter().map(Finish::storable).collect();
+    batch.finishes[1].output = None;
     let result = write(session.as_mut(), worker, &batch);
     assert_eq!(result.finished, [Finished::Written; 2]);
     assert_eq!(result.claims, [FRESH]);
 }
 
-pub fn mixes(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn stores_what_is_storable(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), worker, &keys);
+    let long = "ž\u{1f955}".repeat(100_000);
+    let with_nul = Finish {
+        output: Some("a\0b".to_owned()),
+        exception: Some(long.clone()),
+        log: Some("\u{0}\u{1}\u{7f}\r\n\t'\"\\%_".to_owned()),
+        ..finish(&keys[0], End::Failed)
+    };
+    let batch = Batch {
+        finishes: vec![with_nul.storable()],
+        ..Batch::default()
+    };
+    let finished = write(session.as_mut(), worker, &batch).finished;
+    assert_eq!(finished, [Finished::Written]);
+    let row = world.find(&keys[0]).unwrap();
+    assert_eq!(row["output"], "a\u{fffd}b");
+    assert!(row["exception"] == long.as_str(), "the exception differs");
+    assert_eq!(row["log"], "\u{fffd}\u{1}\u{7f}\r\n\t'\"\\%_");
+}
+
+pub fn mixes(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 6);
     claim(session.as_mut(), worker, &keys[..3]);

@@ -7,7 +7,8 @@ use carrot_actors::message::Message;
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{NewRow, Requeue, Requeued, Session, StoreError};
 
-use super::{Open, claim, finishes, messages, published, trial, write};
+use super::{claim, finishes, messages, open, published, trial, write};
+use crate::support::Database;
 
 fn record(session: &mut dyn Session, count: usize) -> Vec<Message> {
     let messages = messages(count);
@@ -20,8 +21,8 @@ fn keys(messages: &[Message]) -> Vec<String> {
     messages.iter().map(|message| message.key.clone()).collect()
 }
 
-pub fn records(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn records(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = keys(&record(session.as_mut(), 2));
     keys.iter()
         .for_each(|key| world.is_in(key, Status::Pending));
@@ -37,10 +38,11 @@ pub fn records(open: Open) {
     world.is_in(&keys[0], Status::Completed);
 }
 
-pub fn records_all_or_none(open: Open) {
-    let (world, mut session, _) = trial(open);
+pub fn records_all_or_none(database: Database) {
+    let (world, mut session, _) = trial(database);
+    world.refuse("content", "forbidden");
     let mut rows: Vec<NewRow> = messages(3).iter().map(NewRow::pending).collect();
-    rows[1].content = Some("\0".to_owned());
+    rows[1].content = Some("what is forbidden".to_owned());
     let refused = session.record(&rows);
     assert!(
         matches!(
@@ -55,8 +57,8 @@ pub fn records_all_or_none(open: Open) {
     assert_eq!(world.count("PENDING"), 2, "the session is good for more");
 }
 
-pub fn leases(open: Open) {
-    let (world, mut session, _) = trial(open);
+pub fn leases(database: Database) {
+    let (world, mut session, _) = trial(database);
     let sent = record(session.as_mut(), 3);
     assert!(
         session.take_due(10).unwrap().is_empty(),
@@ -82,8 +84,8 @@ pub fn leases(open: Open) {
     );
 }
 
-pub fn reads_back(open: Open) {
-    let (world, mut session, _) = trial(open);
+pub fn reads_back(database: Database) {
+    let (world, mut session, _) = trial(database);
     let mut sent = messages(2);
     sent[0].priority = 255;
     sent[1].exchange = "an exchange".to_owned();
@@ -99,8 +101,8 @@ pub fn reads_back(open: Open) {
     assert_eq!(taken, sent);
 }
 
-pub fn fails(open: Open) {
-    let (world, mut session, _) = trial(open);
+pub fn fails(database: Database) {
+    let (world, mut session, _) = trial(database);
     let pending = keys(&record(session.as_mut(), 1)).remove(0);
     let published = published(session.as_mut(), 1).remove(0);
     let reason = |key: &String| (key.clone(), "no such queue".to_owned());
@@ -115,9 +117,9 @@ pub fn fails(open: Open) {
     world.is_in(&published, Status::Published);
 }
 
-pub fn hands_out_once(open: Open) {
+pub fn hands_out_once(database: Database) {
     const SESSIONS: usize = 8;
-    let (world, mut session, _) = trial(open);
+    let (world, mut session, _) = trial(database);
     let sent = record(session.as_mut(), 1000);
     world.end_leases();
     let store = Arc::from(open(&world));
@@ -147,8 +149,8 @@ pub fn hands_out_once(open: Open) {
     assert_eq!(distinct, keys(&sent).into_iter().collect());
 }
 
-pub fn requeues(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn requeues(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys[..2]);
     write(session.as_mut(), worker, &finishes(&keys[..1], End::Failed));
@@ -173,8 +175,8 @@ pub fn requeues(open: Open) {
     assert_eq!(not_final, ["IN_PROGRESS", "PUBLISHED"]);
 }
 
-pub fn requeues_failed(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn requeues_failed(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 6);
     claim(session.as_mut(), worker, &keys);
     write(session.as_mut(), worker, &finishes(&keys[..3], End::Failed));

@@ -3,10 +3,11 @@
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{WorkerId, WorkerProcess};
 
-use super::{Open, bury_the_silent, claim, finishes, process, published, trial, write};
+use super::{bury_the_silent, claim, finishes, process, published, trial, write};
+use crate::support::Database;
 
-pub fn recovers(open: Open) {
-    let (world, mut session, live) = trial(open);
+pub fn recovers(database: Database) {
+    let (world, mut session, live) = trial(database);
     let [silent, gone] = [2, 3].map(|pid| session.register(&process(pid)).unwrap());
     let keys = published(session.as_mut(), 7);
     claim(session.as_mut(), live, &keys[..1]);
@@ -43,8 +44,8 @@ pub fn recovers(open: Open) {
     );
 }
 
-pub fn beats(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn beats(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     world.silence(worker, 30);
@@ -60,8 +61,8 @@ pub fn beats(open: Open) {
     assert_ne!(next, worker, "a number is never used again");
 }
 
-pub fn lists(open: Open) {
-    let (_world, mut session, worker) = trial(open);
+pub fn lists(database: Database) {
+    let (_world, mut session, worker) = trial(database);
     let elsewhere = WorkerProcess {
         namespace: "elsewhere".to_owned(),
         host: "ü".repeat(300),
@@ -79,8 +80,8 @@ pub fn lists(open: Open) {
     assert!(session.workers_in("namespace").unwrap().is_empty());
 }
 
-pub fn tells_silent(open: Open) {
-    let (world, mut session, _live) = trial(open);
+pub fn tells_silent(database: Database) {
+    let (world, mut session, _live) = trial(database);
     let [recent, silent] = [2, 3].map(|pid| session.register(&process(pid)).unwrap());
     world.silence(recent, 18);
     world.silence(silent, 21);

@@ -56,6 +56,12 @@ impl Raw {
     }
 }
 
+/// So many uuids of new messages.
+fn uuids(count: usize) -> Vec<String> {
+    let uuid = |_| uuid::Uuid::new_v4().to_string();
+    (0..count).map(uuid).collect()
+}
+
 fn headers(task: &str) -> FieldTable {
     let value = AmqpValue::LongString(task.to_owned());
     [("type".to_owned(), value)].into_iter().collect()
@@ -116,21 +122,16 @@ impl World {
         connection.close().unwrap();
     }
 
-    /// So many messages in the queue, each with its row, as django-carrot sends them; their uuids.
+    /// So many messages in a new queue, each with its row, as django-carrot sends them; their uuids.
     pub fn enqueue(&self, queue: &str, task: &str, count: usize) -> Vec<String> {
         self.declare_queue(queue);
-        let uuids: Vec<String> = (0..count)
-            .map(|_| uuid::Uuid::new_v4().to_string())
-            .collect();
-        let quoted: Vec<String> = uuids.iter().map(|uuid| format!("'{uuid}'")).collect();
-        self.execute(&format!(
-            "INSERT INTO carrot_messagelog \
-                 (status, exchange, queue, routing_key, uuid, priority, task, task_args, content, \
-                  publish_time) \
-             SELECT 'PUBLISHED', '', '{queue}', '{queue}', uuid, 0, '{task}', '()', '{{}}', now() \
-             FROM unnest(ARRAY[{}]::text[]) AS uuid",
-            quoted.join(", ")
-        ));
+        self.post(queue, task, count)
+    }
+
+    /// The same in a queue that is there.
+    pub fn post(&self, queue: &str, task: &str, count: usize) -> Vec<String> {
+        let uuids = uuids(count);
+        self.insert_published(queue, task, &uuids);
         let message = |uuid: &String| Raw {
             routing_key: queue.to_owned(),
             ..Raw::django(task, uuid, "{}")

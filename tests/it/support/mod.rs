@@ -10,11 +10,12 @@ mod world;
 use std::time::{Duration, Instant};
 
 pub use broker::Raw;
-pub use database::{administer, text};
+pub use database::{Database, milliseconds, text};
+pub(crate) use database::{on_database, on_every_database};
 pub use process::{Running, exit_code, outcome};
 pub use proxy::Proxy;
 pub use witness::witnessed;
-pub use world::{DJANGO_SCHEMA, InProcess, World};
+pub use world::{InProcess, World};
 
 /// Far longer than anything takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);

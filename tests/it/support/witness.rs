@@ -4,11 +4,11 @@ use std::fs;
 
 use super::process::Running;
 use super::world::World;
-use super::{Raw, eventually};
+use super::{eventually, milliseconds};
 
-/// What each task does first: a line in the file `runs` with its uuid and the time in microseconds.
+/// What each task does first: a line in the file `runs` with its uuid and the time in milliseconds.
 const NOTE: &str =
-    r#"read -r m; u=${m#*'"uuid":"'}; u=${u%%'"'*}; echo "$u $(date +%s%6N)" >> runs; "#;
+    r#"read -r m; u=${m#*'"uuid":"'}; u=${u%%'"'*}; echo "$u $(date +%s%3N)" >> runs; "#;
 
 /// Until the test allows it to go on, or allows it to the tasks of this service.
 const WAIT: &str = "while [ ! -e go ] && [ ! -e go-$PPID ]; do sleep 0.02; done; echo $PPID";
@@ -35,7 +35,7 @@ pub fn witnessed(settings: &str, concurrency: usize) -> String {
 }
 
 impl World {
-    /// When each run of the message began, in microseconds since 1970.
+    /// When each run of the message began, in milliseconds since 1970.
     pub fn runs(&self, uuid: &str) -> Vec<i64> {
         let runs = fs::read_to_string(self.directory().join("runs")).unwrap_or_default();
         runs.lines()
@@ -62,30 +62,6 @@ impl World {
     pub fn let_go_of(&self, service: &Running) {
         let file = format!("go-{}", service.pid().as_raw_nonzero());
         fs::write(self.directory().join(file), "").unwrap();
-    }
-
-    /// Messages of a task without arguments as django-carrot leaves them, row and all: their uuids.
-    pub fn post(&self, task: &str, count: usize) -> Vec<String> {
-        let uuids: Vec<String> = (0..count)
-            .map(|_| uuid::Uuid::new_v4().to_string())
-            .collect();
-        let rows: Vec<String> = uuids
-            .iter()
-            .map(|uuid| {
-                format!("('PUBLISHED', '', 'default', 'default', '{uuid}', 0, '{task}', '()', '{{}}', now())")
-            })
-            .collect();
-        self.execute(&format!(
-            "INSERT INTO carrot_messagelog (status, exchange, queue, routing_key, uuid, priority, \
-                 task, task_args, content, publish_time) VALUES {}",
-            rows.join(", ")
-        ));
-        let messages: Vec<Raw> = uuids
-            .iter()
-            .map(|uuid| Raw::django(task, uuid, "{}"))
-            .collect();
-        self.publish(&messages);
-        uuids
     }
 
     /// `send`, which dies at a failpoint after it has recorded the message: its uuid.
@@ -118,14 +94,12 @@ impl World {
         let (code, _, err) = self.run(&["--testmode", "--logfile", "last.log"]);
         assert_eq!(code, 0, "{err}");
         assert_eq!(self.ready("default"), 0, "messages are left");
-        let ends = self.rows(
-            "SELECT uuid, (extract(epoch FROM completion_time) * 1000000)::bigint AS time \
-             FROM carrot_messagelog WHERE status = 'COMPLETED'",
-        );
+        let ends = self
+            .rows("SELECT uuid, completion_time FROM carrot_messagelog WHERE status = 'COMPLETED'");
         assert_eq!(ends.len(), uuids.len());
         for end in ends {
             let runs = self.runs(end["uuid"].as_str().unwrap());
-            let completed = end["time"].as_i64().unwrap();
+            let completed = milliseconds(&end, "completion_time");
             assert!(!runs.is_empty(), "{end} was never run");
             assert!(
                 runs.iter().all(|began| *began <= completed),

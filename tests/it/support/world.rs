@@ -1,4 +1,4 @@
-//! One test's vhost, schema and directory.
+//! One test's vhost, database and directory.
 
 use std::fs;
 use std::path::Path;
@@ -11,56 +11,67 @@ use carrot_actors::task::Registry;
 use crossbeam_channel::{Sender, unbounded};
 use tempfile::TempDir;
 
-use super::database::administer;
+use super::database::Database;
 use super::{eventually, server};
-
-/// The tables as Django makes them.
-pub const DJANGO_SCHEMA: &str = include_str!("../../fixtures/django-carrot/schema.postgresql.sql");
 
 /// A world of its own for one test; gone with it.
 pub struct World {
     pub name: String,
     pub broker_url: String,
+    pub database: Database,
     pub database_url: String,
     directory: TempDir,
 }
 
 impl World {
-    /// With tables as our migrations make them, and `config` as its `carrot.toml`.
+    /// With tables as our migrations make them on PostgreSQL, and `config` as its `carrot.toml`.
     #[track_caller]
     pub fn new(config: &str) -> Self {
-        let world = Self::without_tables(config);
-        let (code, _, err) = world.run(&["migrate"]);
-        assert_eq!(code, 0, "{err}");
+        Self::on(Database::Postgresql, config)
+    }
+
+    /// With tables as our migrations make them.
+    #[track_caller]
+    pub fn on(database: Database, config: &str) -> Self {
+        let world = Self::without_tables_on(database, config);
+        world.migrate();
         world
     }
 
     /// With Django's own tables, adopted by `migrate`.
     #[track_caller]
-    pub fn of_django(config: &str) -> Self {
-        let world = Self::without_tables(config);
-        world.execute(&DJANGO_SCHEMA.replace("public.", ""));
-        let (code, _, err) = world.run(&["migrate"]);
-        assert_eq!(code, 0, "{err}");
+    pub fn of_django(database: Database, config: &str) -> Self {
+        let world = Self::without_tables_on(database, config);
+        world.execute(&database.django_schema());
+        world.migrate();
         world
     }
 
-    /// With an empty schema.
+    /// With an empty schema on PostgreSQL.
     pub fn without_tables(config: &str) -> Self {
+        Self::without_tables_on(Database::Postgresql, config)
+    }
+
+    /// With nothing in its database.
+    pub fn without_tables_on(database: Database, config: &str) -> Self {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         Self::rabbitmq_api("PUT", &format!("/api/vhosts/{name}"), None);
-        administer(&format!("CREATE SCHEMA {name}"));
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("carrot.toml"), config).unwrap();
+        let file = directory.path().join("carrot.db");
         Self {
             broker_url: format!("{}/{name}", server("CARROT_TEST_AMQP")),
-            database_url: format!(
-                "{}?options=-csearch_path%3D{name}",
-                server("CARROT_TEST_POSTGRES")
-            ),
+            database,
+            database_url: database.create(&name, file.to_str().unwrap()),
             name,
             directory,
         }
+    }
+
+    #[track_caller]
+    fn migrate(&self) {
+        let (code, _, err) = self.run(&["migrate"]);
+        assert_eq!(code, 0, "{err}");
     }
 
     /// Writes a file into the test's directory.
@@ -118,7 +129,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         Self::rabbitmq_api("DELETE", &format!("/api/vhosts/{}", self.name), None);
-        administer(&format!("DROP SCHEMA {} CASCADE", self.name));
+        self.database.remove(&self.name);
     }
 }
 

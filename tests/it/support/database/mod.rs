@@ -1,0 +1,270 @@
+//! The databases that messages are kept in, as another client sees them.
+
+mod client;
+mod rows;
+mod slowness;
+
+use serde_json::{Value, json};
+
+use client::Client;
+
+use super::world::World;
+use super::{eventually, server};
+
+/// A kind of database that the service is tried on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    Postgresql,
+    Sqlite,
+    #[cfg(feature = "mysql")]
+    Mariadb,
+}
+
+/// A test on one database for each of these functions of a `Database`.
+macro_rules! on_database {
+    ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
+        mod $module {
+            $(#[test] fn $case() { super::$case(crate::support::Database::$database); })+
+        }
+    };
+}
+pub(crate) use on_database;
+
+/// A test on each database for each of these functions of a `Database`.
+macro_rules! on_every_database {
+    ($($case:ident),+ $(,)?) => {
+        crate::support::on_database! { postgresql = Postgresql: $($case),+ }
+        crate::support::on_database! { sqlite = Sqlite: $($case),+ }
+        #[cfg(feature = "mysql")]
+        crate::support::on_database! { mariadb = Mariadb: $($case),+ }
+    };
+}
+pub(crate) use on_every_database;
+
+impl Database {
+    /// The tables as Django makes them.
+    pub fn django_schema(self) -> String {
+        let schema = match self {
+            Self::Postgresql => {
+                include_str!("../../../fixtures/django-carrot/schema.postgresql.sql")
+            }
+            Self::Sqlite => include_str!("../../../fixtures/django-carrot/schema.sqlite.sql"),
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => include_str!("../../../fixtures/django-carrot/schema.mysql.sql"),
+        };
+        schema.replace("public.", "")
+    }
+
+    /// The time so many seconds ago, in SQL.
+    pub fn ago(self, seconds: u32) -> String {
+        match self {
+            Self::Postgresql => format!("now() - interval '{seconds} seconds'"),
+            Self::Sqlite => format!("strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds')"),
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => format!("utc_timestamp(6) - INTERVAL {seconds} SECOND"),
+        }
+    }
+
+    /// A value in SQL.
+    fn literal(self, value: &Value) -> String {
+        match value {
+            Value::Null => "NULL".to_owned(),
+            Value::String(text) => {
+                let quoted = text.replace('\'', "''");
+                match self {
+                    Self::Postgresql | Self::Sqlite => format!("'{quoted}'"),
+                    #[cfg(feature = "mysql")]
+                    Self::Mariadb => format!("'{}'", quoted.replace('\\', "\\\\")),
+                }
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// Makes what is a world's own on a server, and tells its URL; `file` is where an SQLite would be.
+    pub(super) fn create(self, name: &str, file: &str) -> String {
+        match self {
+            Self::Postgresql => {
+                self.administer(&format!("CREATE SCHEMA {name}"));
+                let server = server("CARROT_TEST_POSTGRES");
+                format!("{server}?options=-csearch_path%3D{name}")
+            }
+            Self::Sqlite => format!("sqlite://{file}"),
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => {
+                self.administer(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"));
+                let server = server("CARROT_TEST_MYSQL");
+                server.replace("/carrot", &format!("/{name}"))
+            }
+        }
+    }
+
+    /// Removes it.
+    pub(super) fn remove(self, name: &str) {
+        match self {
+            Self::Postgresql => self.administer(&format!("DROP SCHEMA {name} CASCADE")),
+            Self::Sqlite => {}
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => self.administer(&format!("DROP DATABASE {name}")),
+        }
+    }
+
+    /// Runs statements outside any test's world; on a server.
+    pub fn administer(self, statements: &str) {
+        let url = match self {
+            Self::Postgresql => server("CARROT_TEST_POSTGRES"),
+            Self::Sqlite => panic!("SQLite has no server"),
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => server("CARROT_TEST_MYSQL"),
+        };
+        Client::connect(self, &url).execute(statements);
+    }
+}
+
+impl World {
+    /// A connection of the test's own to its database.
+    pub fn client(&self) -> Client {
+        Client::connect(self.database, &self.database_url)
+    }
+
+    /// The rows that `query` selects, each as a JSON object. A time is text.
+    pub fn rows(&self, query: &str) -> Vec<Value> {
+        self.client().rows(query)
+    }
+
+    /// Runs statements.
+    pub fn execute(&self, statements: &str) {
+        self.client().execute(statements);
+    }
+
+    /// How many messages are in this state.
+    pub fn count(&self, status: &str) -> usize {
+        let query = format!("SELECT uuid FROM carrot_messagelog WHERE status = '{status}'");
+        self.rows(&query).len()
+    }
+
+    /// The row of a message, or nothing.
+    pub fn find(&self, uuid: &str) -> Option<Value> {
+        let mut rows = self.rows(&format!(
+            "SELECT * FROM carrot_messagelog WHERE uuid = {}",
+            self.database.literal(&json!(uuid))
+        ));
+        assert!(rows.len() <= 1, "{uuid} has {} rows", rows.len());
+        rows.pop()
+    }
+
+    /// The row of a message once it is final.
+    #[track_caller]
+    pub fn ended(&self, uuid: &str) -> Value {
+        eventually(&format!("the end of {uuid}"), || {
+            self.find(uuid).filter(|row| {
+                !matches!(text(row, "status"), "PENDING" | "PUBLISHED" | "IN_PROGRESS")
+            })
+        })
+    }
+
+    /// Waits until so many messages are COMPLETED.
+    #[track_caller]
+    pub fn await_completed(&self, count: usize) {
+        eventually(&format!("{count} COMPLETED messages"), || {
+            (self.count("COMPLETED") >= count).then_some(())
+        });
+    }
+
+    /// Inserts rows as django-carrot writes them, naming its own columns.
+    pub fn insert_django_rows(&self, rows: &[Value]) {
+        const COLUMNS: [&str; 16] = [
+            "status",
+            "exchange",
+            "queue",
+            "routing_key",
+            "uuid",
+            "priority",
+            "task",
+            "task_args",
+            "content",
+            "exception",
+            "traceback",
+            "output",
+            "publish_time",
+            "failure_time",
+            "completion_time",
+            "log",
+        ];
+        let values = |row: &Value| {
+            let values = COLUMNS.map(|column| self.database.literal(&row[column]));
+            format!("({})", values.join(", "))
+        };
+        self.execute(&format!(
+            "INSERT INTO carrot_messagelog ({}) VALUES {}",
+            COLUMNS.join(", "),
+            rows.iter().map(values).collect::<Vec<_>>().join(", ")
+        ));
+    }
+
+    /// Inserts the rows of messages without arguments as django-carrot does when it publishes them.
+    pub fn insert_published(&self, queue: &str, task: &str, uuids: &[String]) {
+        let row = |uuid: &String| {
+            json!({
+                "uuid": uuid, "status": "PUBLISHED", "exchange": "", "queue": queue,
+                "routing_key": queue, "priority": 0, "task": task, "task_args": "()",
+                "content": "{}", "publish_time": "2026-01-01 00:00:00",
+            })
+        };
+        self.insert_django_rows(&uuids.iter().map(row).collect::<Vec<_>>());
+    }
+
+    /// Makes the database refuse every row with this word in this column; its reason names `decent`.
+    pub fn refuse(&self, column: &str, word: &str) {
+        self.execute(&match self.database {
+            Database::Sqlite => ["INSERT", "UPDATE"]
+                .map(|event| {
+                    format!(
+                        "CREATE TRIGGER decent_{event} BEFORE {event} ON carrot_messagelog \
+                         WHEN NEW.{column} LIKE '%{word}%' \
+                         BEGIN SELECT RAISE(ABORT, 'decent'); END;"
+                    )
+                })
+                .concat(),
+            _ => format!(
+                "ALTER TABLE carrot_messagelog ADD CONSTRAINT decent \
+                 CHECK ({column} IS NULL OR {column} NOT LIKE '%{word}%')"
+            ),
+        });
+    }
+
+    /// The tables and their columns, as the database describes them.
+    pub fn tables(&self) -> Vec<Value> {
+        self.rows(match self.database {
+            Database::Postgresql => {
+                "SELECT table_name, column_name, data_type, column_default, is_nullable \
+                 FROM information_schema.columns WHERE table_schema = current_schema() \
+                 ORDER BY table_name, column_name"
+            }
+            Database::Sqlite => "SELECT type, name, sql FROM sqlite_master ORDER BY type, name",
+            #[cfg(feature = "mysql")]
+            Database::Mariadb => {
+                "SELECT table_name, column_name, column_type, column_default, is_nullable \
+                 FROM information_schema.columns WHERE table_schema = database() \
+                 ORDER BY table_name, column_name"
+            }
+        })
+    }
+}
+
+/// A text column.
+pub fn text<'a>(row: &'a Value, column: &str) -> &'a str {
+    row[column].as_str().unwrap_or_default()
+}
+
+/// A column that holds a time, in milliseconds since 1970: what the coarsest of the databases tells.
+#[track_caller]
+pub fn milliseconds(row: &Value, column: &str) -> i64 {
+    let text = text(row, column);
+    let naive = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f");
+    match chrono::DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.timestamp_millis(),
+        // Those without time zones are kept in UTC.
+        Err(_) => naive().unwrap().and_utc().timestamp_millis(),
+    }
+}
