@@ -86,6 +86,9 @@ pub enum Confirmation {
     Unroutable,
     /// The broker does not take it now; its queue may be full.
     Busy,
+    /// The broker takes nothing from us now, for this reason: it is short of memory or disk. It may
+    /// take the message all the same, later.
+    Blocked(String),
     /// AMQP can't carry it, for this reason.
     Unfit(String),
 }
@@ -132,6 +135,9 @@ pub trait Publisher: Send {
     /// # Errors
     /// When the connection ends, or the broker refuses the declaration.
     fn declare(&mut self, queue: &QueueConfig) -> Result<(), BrokerError>;
+
+    /// Whether the connection has not been seen to end: one that has publishes nothing.
+    fn is_open(&mut self) -> bool;
 
     /// The broker's name and version, in its own words.
     fn version(&self) -> String;

@@ -35,7 +35,7 @@ pub struct Door {
 enum Fate {
     Published,
     Failed(String),
-    Waiting,
+    Waiting(Option<String>),
 }
 
 impl Door {
@@ -99,7 +99,7 @@ impl Door {
             Err(Trouble::Broker(error)) => {
                 self.publishers.remove(url);
                 (
-                    messages.iter().map(|_| Fate::Waiting).collect(),
+                    messages.iter().map(|_| Fate::Waiting(None)).collect(),
                     Some(error),
                 )
             }
@@ -153,7 +153,7 @@ impl Door {
     }
 
     fn publisher(&mut self, url: &BrokerUrl) -> Result<&mut Box<dyn Publisher>, Trouble> {
-        if !self.publishers.contains_key(url) {
+        if !self.publishers.get_mut(url).is_some_and(|it| it.is_open()) {
             let opened = broker::open(url).and_then(|broker| broker.publisher());
             self.publishers
                 .insert(url.clone(), opened.map_err(Trouble::Broker)?);
@@ -210,7 +210,8 @@ fn declare_queues(
 fn fate(message: &Message, confirmation: Confirmation) -> Fate {
     match confirmation {
         Confirmation::Confirmed => Fate::Published,
-        Confirmation::Busy => Fate::Waiting,
+        Confirmation::Busy => Fate::Waiting(None),
+        Confirmation::Blocked(reason) => Fate::Waiting(Some(reason)),
         Confirmation::Unfit(reason) => Fate::Failed(reason),
         Confirmation::Unroutable => Fate::Failed(format!(
             "the broker has no queue for exchange {:?} and routing key {:?}: add [[queues]] with name \
@@ -232,9 +233,10 @@ fn record_fates(
         match fate {
             Fate::Published => published.push(message.key.clone()),
             Fate::Failed(reason) => failed.push((message.key.clone(), names::storable(reason))),
-            Fate::Waiting => {
-                let busy = || BrokerError::Away(format!("queue {:?} takes no more", message.queue));
-                flushed.waiting.get_or_insert_with(busy);
+            Fate::Waiting(reason) => {
+                let busy = || format!("queue {:?} takes no more", message.queue);
+                let reason = BrokerError::Away(reason.unwrap_or_else(busy));
+                flushed.waiting.get_or_insert(reason);
             }
         }
     }

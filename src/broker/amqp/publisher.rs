@@ -1,13 +1,12 @@
 //! Confirmed, mandatory, persistent publishing.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use amiquip::{
     AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification, FieldTable,
     Publish, Return,
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, TryRecvError, after, select};
 
 use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, Publisher};
 use super::connection::{Link, sorted};
@@ -29,6 +28,10 @@ pub(super) struct AmqpPublisher {
     /// The tag that the broker will give the next message.
     next_tag: u64,
     version: String,
+    /// Why the broker does not read from us now, if it does not.
+    blocked: Option<String>,
+    /// Something went wrong: the connection is of no more use.
+    broken: bool,
 }
 
 impl AmqpPublisher {
@@ -45,6 +48,8 @@ impl AmqpPublisher {
                 confirms,
                 returns,
                 next_tag: 1,
+                blocked: None,
+                broken: false,
             }),
             Err(error) => Err(link.fail(error)),
         }
@@ -52,12 +57,15 @@ impl AmqpPublisher {
 
     /// Publishes one window's worth and waits for it.
     fn publish_window(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError> {
-        self.refuse_while_blocked()?;
         let mut window = Window::new(self.next_tag, messages.len());
         for (index, message) in messages.iter().enumerate() {
             if let Some(reason) = unfit(message) {
                 window.outcomes[index] = Some(Confirmation::Unfit(reason));
                 continue;
+            }
+            // What a blocked connection is sent waits in our memory.
+            if self.learn_if_blocked()? {
+                break;
             }
             let body = wire::encode(&message.arguments);
             let publish = Publish {
@@ -72,28 +80,33 @@ impl AmqpPublisher {
             window.sent.push(index);
         }
         self.await_confirms(messages, &mut window)?;
-        Ok(window.outcomes.into_iter().flatten().collect())
+        let reason = self.blocked.clone().unwrap_or_default();
+        let outcomes = window.outcomes.into_iter();
+        Ok(outcomes
+            .map(|outcome| outcome.unwrap_or_else(|| Confirmation::Blocked(reason.clone())))
+            .collect())
     }
 
+    /// Waits until all are confirmed, or the broker says that it does not read any more.
     fn await_confirms(
-        &self,
+        &mut self,
         messages: &[&Message],
         window: &mut Window,
     ) -> Result<(), BrokerError> {
-        let mut deadline = Instant::now() + CONFIRM_TIMEOUT;
-        while window.confirmed < window.sent.len() {
-            match self.confirms.recv_deadline(deadline) {
-                Ok(confirm) => {
-                    window.take(confirm);
-                    deadline = Instant::now() + CONFIRM_TIMEOUT;
+        let blocked = self.link.blocked.clone();
+        let mut silence = after(CONFIRM_TIMEOUT);
+        while window.confirmed < window.sent.len() && self.blocked.is_none() {
+            select! {
+                recv(self.confirms) -> confirm => {
+                    window.take(confirm.map_err(|_| self.end())?);
+                    silence = after(CONFIRM_TIMEOUT);
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.refuse_while_blocked()?;
+                recv(blocked) -> note => self.note(note.map_err(|_| self.end())?),
+                recv(silence) -> _ => {
                     return Err(BrokerError::Away(
                         "the broker has not confirmed what it was sent".to_owned(),
                     ));
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err(self.end()),
             }
         }
         // A return comes before the confirm of its message, so all are here.
@@ -103,8 +116,9 @@ impl AmqpPublisher {
             .filter_map(|returned| returned.properties.message_id().clone())
             .collect();
         for index in &window.sent {
-            if returned.contains(&messages[*index].key) {
-                window.outcomes[*index] = Some(Confirmation::Unroutable);
+            let outcome = &mut window.outcomes[*index];
+            if outcome.is_some() && returned.contains(&messages[*index].key) {
+                *outcome = Some(Confirmation::Unroutable);
             }
         }
         Ok(())
@@ -118,12 +132,32 @@ impl AmqpPublisher {
         }
     }
 
-    fn refuse_while_blocked(&self) -> Result<(), BrokerError> {
-        match self.link.blocked.try_iter().last() {
-            Some(ConnectionBlockedNotification::Blocked(reason)) => Err(BrokerError::Away(
-                format!("the broker accepts no messages for now: {reason}"),
-            )),
-            _ => Ok(()),
+    fn note(&mut self, note: ConnectionBlockedNotification) {
+        self.blocked = match note {
+            ConnectionBlockedNotification::Blocked(reason) => {
+                Some(format!("the broker accepts no messages for now: {reason}"))
+            }
+            ConnectionBlockedNotification::Unblocked => None,
+        };
+    }
+
+    /// Whether the broker does not read from us, as far as it has said by now.
+    fn learn_if_blocked(&mut self) -> Result<bool, BrokerError> {
+        loop {
+            match self.link.blocked.try_recv() {
+                Ok(note) => self.note(note),
+                Err(TryRecvError::Empty) => return Ok(self.blocked.is_some()),
+                Err(TryRecvError::Disconnected) => return Err(self.end()),
+            }
+        }
+    }
+}
+
+/// Closing in order waits for the broker's word, which it does not give while it does not read.
+impl Drop for AmqpPublisher {
+    fn drop(&mut self) {
+        if self.broken || self.blocked.is_some() {
+            self.link.hang_up();
         }
     }
 }
@@ -132,7 +166,9 @@ impl Publisher for AmqpPublisher {
     fn publish(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError> {
         let mut outcomes = Vec::with_capacity(messages.len());
         for window in messages.chunks(WINDOW) {
-            outcomes.extend(self.publish_window(window)?);
+            let published = self.publish_window(window);
+            self.broken |= published.is_err();
+            outcomes.extend(published?);
         }
         Ok(outcomes)
     }
@@ -144,6 +180,10 @@ impl Publisher for AmqpPublisher {
                 topology::refusal(queue, &error)
                     .map_or_else(|| sorted(&error), BrokerError::Refused)
             })
+    }
+
+    fn is_open(&mut self) -> bool {
+        !self.broken && self.learn_if_blocked().is_ok()
     }
 
     fn version(&self) -> String {
