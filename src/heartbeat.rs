@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::outage::Outage;
+use crate::outage::Client;
 use crate::presence;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
@@ -28,21 +28,28 @@ pub fn start(
     store: Arc<dyn Store>,
     id: WorkerId,
     process: WorkerProcess,
+    health: Client,
 ) -> std::io::Result<Thread> {
     Thread::start("heartbeat", move |stop| {
-        beat(store.as_ref(), id, &process, stop);
+        beat(store.as_ref(), id, &process, &health, stop);
     })
 }
 
-fn beat(store: &dyn Store, id: WorkerId, process: &WorkerProcess, stop: &StopFlag) {
+fn beat(
+    store: &dyn Store,
+    id: WorkerId,
+    process: &WorkerProcess,
+    health: &Client,
+    stop: &StopFlag,
+) {
     let mut session = None;
     let mut beating_since = Instant::now();
     let mut last_beat = Instant::now();
-    let mut outage = Outage::of("the heartbeat's database".to_owned());
     let mut backoff = Backoff::for_connections();
     loop {
         let steady = last_beat.elapsed() < OTHERS_ARE_BACK;
         let may_bury = steady && beating_since.elapsed() > OTHERS_ARE_BACK;
+        health.asks();
         let wait = match beat_once(store, &mut session, id, process, may_bury) {
             Ok(()) => {
                 if last_beat.elapsed() > OTHERS_ARE_BACK {
@@ -50,12 +57,17 @@ fn beat(store: &dyn Store, id: WorkerId, process: &WorkerProcess, stop: &StopFla
                     beating_since = Instant::now();
                 }
                 last_beat = Instant::now();
-                outage.is_over();
+                health.is_served();
                 backoff.reset();
                 INTERVAL
             }
+            Err(StoreError::Conflict(reason)) => {
+                health.is_answered();
+                log::debug!("the heartbeat met another transaction: {reason}");
+                backoff.next_wait()
+            }
             Err(error) => {
-                outage.goes_on(&error);
+                health.fails(&error);
                 session = None;
                 beating_since = Instant::now();
                 backoff.next_wait()

@@ -21,7 +21,7 @@
 //! | [`execution`] | one message's run: decode, look up, run, classify |
 //! | `presence` | which workers of this host are gone |
 //! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
-//! | [`config`], [`logging`], `outage`, `stop` | settings; where log lines go; a server's absence, said once; threads that can be stopped |
+//! | [`config`], [`logging`], `outage`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; threads that can be stopped |
 //! | [`message`], [`state`], [`retry`], [`names`] | the pure ground: arguments and wire format, states and their transitions, backoff, shared names |
 //!
 //! # The tree

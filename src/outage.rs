@@ -1,40 +1,193 @@
-//! A server that is away is said to be so once, and once that it is back.
+//! The health of the servers: one that is away is said to be so once, whoever of this service's threads
+//! notices it first, and once that it is back.
+//!
+//! Each thread that asks a server is its [`Client`], which says when it asks and what came of it. An
+//! outage begins when the first is not served, or has waited for long, and is over when all are served.
+//! Those who wait in a client library can't say so: [`watch`] is a thread that does.
 
+mod condition;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::time::Instant;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// The log's view of one server.
-#[derive(Debug)]
-pub struct Outage {
-    what: String,
-    since: Option<Instant>,
+use self::condition::{Condition, News, SILENCE};
+use crate::stop::Thread;
+
+/// How often it is looked who waits for how long.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The health of every server that a service uses.
+#[derive(Debug, Default)]
+pub struct Servers(Mutex<HashMap<String, Arc<Health>>>);
+
+impl Servers {
+    /// The database there.
+    #[must_use]
+    pub fn database(&self, address: &str) -> Arc<Health> {
+        self.health(format!("the database {address}"))
+    }
+
+    /// The broker there.
+    #[must_use]
+    pub fn broker(&self, address: &str) -> Arc<Health> {
+        self.health(format!("the broker {address}"))
+    }
+
+    fn health(&self, what: String) -> Arc<Health> {
+        lock(&self.0)
+            .entry(what)
+            .or_insert_with_key(|what| Arc::new(Health::of(what)))
+            .clone()
+    }
+
+    fn tick(&self) {
+        let all: Vec<_> = lock(&self.0).values().cloned().collect();
+        all.iter().for_each(|health| health.tick());
+    }
 }
 
-impl Outage {
-    /// Of a server that is well, so far.
+/// Starts the thread that says how the servers are.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn watch(servers: Arc<Servers>) -> io::Result<Thread> {
+    Thread::start("watch", move |stop| {
+        while !stop.wait(TICK) {
+            servers.tick();
+        }
+    })
+}
+
+/// The health of one server, as all its clients together know it.
+#[derive(Debug)]
+pub struct Health {
+    what: String,
+    condition: Mutex<Condition>,
+    clients: AtomicU64,
+}
+
+impl Health {
+    fn of(what: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            condition: Mutex::default(),
+            clients: AtomicU64::new(0),
+        }
+    }
+
+    /// One more who asks this server, by the name that the log has for it.
     #[must_use]
-    pub const fn of(what: String) -> Self {
-        Self { what, since: None }
-    }
-
-    /// It did not answer as it should.
-    pub fn goes_on(&mut self, error: &dyn fmt::Display) {
-        if self.since.is_none() {
-            log::error!(
-                "{} is away: {error}; trying again until it is back",
-                self.what
-            );
-            self.since = Some(Instant::now());
-        } else {
-            log::debug!("{} is still away: {error}", self.what);
+    pub fn client(self: &Arc<Self>, name: impl Into<String>) -> Client {
+        let id = self.clients.fetch_add(1, Ordering::Relaxed);
+        let name = name.into();
+        lock(&self.condition).join(id, name.clone(), Instant::now());
+        Client {
+            health: Arc::clone(self),
+            id,
+            name,
         }
     }
 
-    /// It answers.
-    pub fn is_over(&mut self) {
-        if let Some(since) = self.since.take() {
-            let away = since.elapsed();
-            log::warn!("{} is back after {:.1} s", self.what, away.as_secs_f64());
+    fn tick(&self) {
+        // The lines are written under the lock, in the order of what they tell.
+        let mut condition = lock(&self.condition);
+        match condition.tick(Instant::now()) {
+            Some(News::Silent { client }) => log::error!(
+                "{} has not answered {client} for {} s; waiting until it does",
+                self.what,
+                SILENCE.as_secs()
+            ),
+            Some(News::Back { after, failed }) => log::warn!(
+                "{} {} after {:.1} s",
+                self.what,
+                if failed { "is back" } else { "answers again" },
+                after.as_secs_f64()
+            ),
+            Some(News::Away) | None => {}
         }
+    }
+}
+
+/// One who asks a server. After [`Client::asks`] it says which of the other three it was.
+#[derive(Debug)]
+pub struct Client {
+    health: Arc<Health>,
+    id: u64,
+    name: String,
+}
+
+impl Client {
+    /// It waits for an answer from now on.
+    pub fn asks(&self) {
+        self.condition().ask(self.id, Instant::now());
+    }
+
+    /// It has an answer: the server is there, whatever the answer was.
+    pub fn is_answered(&self) {
+        self.condition().answer(self.id, Instant::now());
+    }
+
+    /// It has what it wanted: if it had failed, that is over.
+    pub fn is_served(&self) {
+        self.condition().serve(self.id, Instant::now());
+    }
+
+    /// It has not got what it wanted, and tries again until it has.
+    pub fn fails(&self, error: &dyn fmt::Display) {
+        let what = &self.health.what;
+        log::debug!("{} on {what}: {error}", self.name);
+        let mut condition = self.condition();
+        if condition.fail(self.id, Instant::now()) == Some(News::Away) {
+            log::error!("{what} is away: {error}; trying again until it is back");
+        }
+    }
+
+    /// Its connection was good so long ago. A failure is no news if all that is known of the connection
+    /// is from before the end of an outage.
+    pub fn was_well(&self, ago: Duration) {
+        if let Some(then) = Instant::now().checked_sub(ago) {
+            self.condition().alive(self.id, then);
+        }
+    }
+
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        lock(&self.health.condition)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.condition().leave(self.id, Instant::now());
+    }
+}
+
+/// Nobody panics under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one thread alone knows to be shut, said once until it is open again.
+#[derive(Debug, Default)]
+pub struct Shut {
+    since: Option<Instant>,
+    reason: String,
+}
+
+impl Shut {
+    /// It is shut; whether that, or the reason, is new.
+    pub fn is_news(&mut self, reason: &str) -> bool {
+        let is_news = self.since.is_none() || self.reason != reason;
+        self.since.get_or_insert_with(Instant::now);
+        reason.clone_into(&mut self.reason);
+        is_news
+    }
+
+    /// It is open; for how long it had been shut, if it had.
+    pub fn opens(&mut self) -> Option<Duration> {
+        self.since.take().map(|since| since.elapsed())
     }
 }

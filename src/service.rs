@@ -9,11 +9,11 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
-use crate::broker::{self, BrokerError};
-use crate::config::Config;
+use crate::broker::{self, Broker, BrokerError};
+use crate::config::{Config, QueueConfig};
 use crate::execution::Executor;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
-use crate::outage::Outage;
+use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
@@ -115,20 +115,22 @@ impl Service {
     /// When it can't start for a reason that waiting does not cure.
     pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
         let store = store(&self.config)?;
-        let queues = self.open_queues()?;
+        let servers = Arc::new(Servers::default());
+        let queues = self.open_queues(&servers)?;
         let registry = self.all_tasks()?;
         // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
         let executor = Executor::new(registry, self.config.max_attempts, guard);
+        let watch = outage::watch(Arc::clone(&servers))?;
         let process = presence::this_process()?;
-        let Some(worker) = self.register(store.as_ref(), &process, signals)? else {
+        let Some(worker) = self.register(store.as_ref(), &servers, &process, signals)? else {
             return Ok(Ended::Drained);
         };
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
-            sweep::Sweep::new(Arc::clone(&store), Arc::clone(&self.config)).run_once();
+            sweep::Sweep::new(Arc::clone(&store), Arc::clone(&self.config), &servers).run_once();
         }
-        let threads = Threads::start(&store, &self.config, worker, process)?;
+        let threads = Threads::start(&store, &self.config, &servers, worker, process)?;
         let tree = Tree {
             queues,
             scheduler: self.scheduler,
@@ -142,6 +144,7 @@ impl Service {
         let halted = outcome == Outcome::Halted;
         threads.stop(halted);
         deregister(&store, worker);
+        watch.stop(Instant::now() + WIND_UP);
         match outcome {
             Outcome::Drained => Ok(Ended::Drained),
             Outcome::Halted => Ok(Ended::Halted),
@@ -149,11 +152,17 @@ impl Service {
         }
     }
 
-    fn open_queues(&self) -> Result<Vec<Source>, ServiceError> {
+    fn open_queues(&self, servers: &Servers) -> Result<Vec<Source>, ServiceError> {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
-        consumable
-            .map(|queue| Ok((queue.clone(), Arc::from(broker::open(&queue.host)?))))
-            .collect()
+        let source = |queue: &QueueConfig| {
+            let broker: Arc<dyn Broker> = Arc::from(broker::open(&queue.host)?);
+            Ok(Source {
+                queue: queue.clone(),
+                health: servers.broker(&broker.describe()),
+                broker,
+            })
+        };
+        consumable.map(source).collect()
     }
 
     fn all_tasks(&self) -> Result<Registry, ServiceError> {
@@ -169,19 +178,21 @@ impl Service {
     fn register(
         &self,
         store: &dyn Store,
+        servers: &Servers,
         process: &WorkerProcess,
         signals: &Receiver<Signal>,
     ) -> Result<Option<WorkerId>, ServiceError> {
-        let mut outage = Outage::of(format!("the database {}", store.describe()));
+        let health = servers.database(&store.describe()).client("the start");
         let mut backoff = Backoff::for_connections();
         loop {
+            health.asks();
             match self.try_register(store, process) {
                 Err(ServiceError::Store(StoreError::Unavailable(error))) if !self.until_idle => {
-                    outage.goes_on(&error);
+                    health.fails(&error);
                 }
                 Err(error) => return Err(error),
                 Ok(worker) => {
-                    outage.is_over();
+                    health.is_served();
                     return Ok(Some(worker));
                 }
             }
@@ -249,19 +260,23 @@ impl Threads {
     fn start(
         store: &Arc<dyn Store>,
         config: &Arc<Config>,
+        servers: &Arc<Servers>,
         worker: WorkerId,
         process: WorkerProcess,
     ) -> io::Result<Self> {
+        let health = servers.database(&store.describe());
         let (ledger, ledger_thread) = ledger::start(LedgerSetup {
             store: Arc::clone(store),
             owner: worker,
             namespace: process.namespace.clone(),
+            health: health.client("the ledger"),
         })?;
+        let beat = health.client("the heartbeat");
         Ok(Self {
             ledger,
             ledger_thread,
-            heartbeat: heartbeat::start(Arc::clone(store), worker, process)?,
-            sweep: sweep::start(Arc::clone(store), Arc::clone(config))?,
+            heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat)?,
+            sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
         })
     }
 

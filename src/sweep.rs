@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::failpoint;
 use crate::message::Message;
-use crate::outage::Outage;
+use crate::outage::{Client, Servers};
 use crate::publish::Door;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
@@ -25,8 +25,13 @@ const BATCH: usize = 500;
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn start(store: Arc<dyn Store>, config: Arc<Config>) -> std::io::Result<Thread> {
-    Thread::start("sweep", move |stop| Sweep::new(store, config).run(stop))
+pub fn start(
+    store: Arc<dyn Store>,
+    config: Arc<Config>,
+    servers: &Arc<Servers>,
+) -> std::io::Result<Thread> {
+    let mut sweep = Sweep::new(store, config, servers);
+    Thread::start("sweep", move |stop| sweep.run(stop))
 }
 
 /// One sweep over everything that is due.
@@ -34,8 +39,7 @@ pub struct Sweep {
     store: Arc<dyn Store>,
     session: Option<Box<dyn Session>>,
     door: Door,
-    database: Outage,
-    broker: Outage,
+    database: Client,
 }
 
 /// What a step of the sweep has found.
@@ -52,11 +56,10 @@ enum Step {
 impl Sweep {
     /// A sweep that is not connected yet.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, config: Arc<Config>) -> Self {
+    pub fn new(store: Arc<dyn Store>, config: Arc<Config>, servers: &Arc<Servers>) -> Self {
         Self {
-            database: Outage::of("the sweep's database".to_owned()),
-            broker: Outage::of("the sweep's broker".to_owned()),
-            door: Door::new(config),
+            database: servers.database(&store.describe()).client("the sweep"),
+            door: Door::of(config, Arc::clone(servers)),
             store,
             session: None,
         }
@@ -85,14 +88,18 @@ impl Sweep {
     }
 
     fn step(&mut self) -> Step {
+        self.database.asks();
         match self.try_step() {
             Ok(step) => {
-                self.database.is_over();
+                self.database.is_served();
                 step
             }
-            Err(StoreError::Conflict(_)) => Step::Done,
+            Err(StoreError::Conflict(_)) => {
+                self.database.is_answered();
+                Step::Done
+            }
             Err(error) => {
-                self.database.goes_on(&error);
+                self.database.fails(&error);
                 self.session = None;
                 Step::Away
             }
@@ -116,26 +123,23 @@ impl Sweep {
             log_failures(&undecodable);
             session.fail_pending(&undecodable)?;
         }
+        // The broker may take its time; that is not the database's.
+        self.database.is_answered();
         if due.is_empty() {
+            self.door.look_after_brokers();
             return Ok(if recovered == BATCH {
                 Step::More
             } else {
                 Step::Done
             });
         }
-        let flushed = self.door.flush(session, &due)?;
+        let flushed = self.door.flush_for(Some(&self.database), session, &due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
-        match flushed.waiting {
-            None => {
-                self.broker.is_over();
-                Ok(Step::More)
-            }
-            Some(error) => {
-                self.broker.goes_on(&error);
-                Ok(Step::Away)
-            }
-        }
+        Ok(match flushed.waiting {
+            None => Step::More,
+            Some(_) => Step::Away,
+        })
     }
 }
 

@@ -18,9 +18,18 @@ use crate::broker::Broker;
 use crate::config::QueueConfig;
 use crate::execution::Executor;
 use crate::ledger::Ledger;
+use crate::outage::Health;
 
-/// A queue to consume, and the broker that has it.
-pub type Source = (QueueConfig, Arc<dyn Broker>);
+/// A queue to consume.
+#[derive(Clone)]
+pub struct Source {
+    /// The queue.
+    pub queue: QueueConfig,
+    /// The broker that has it.
+    pub broker: Arc<dyn Broker>,
+    /// How that broker is.
+    pub health: Arc<Health>,
+}
 
 /// What the tree needs of its service.
 #[derive(Clone)]

@@ -9,11 +9,19 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::Source;
 use super::consumer_set::ConsumerSetActor;
 use crate::broker::{Broker, BrokerError, Command, Event};
 use crate::config::QueueConfig;
-use crate::outage::Outage;
+use crate::outage::{Client, Shut};
 use crate::retry::Backoff;
+
+/// A connection that has lived so long was good for something, if nothing else shows it.
+const GOOD_FOR_SOMETHING: Duration = Duration::from_secs(1);
+
+/// A connection that has ended was good so long ago: with no sign of life for longer, the broker's
+/// heartbeats missing, it would have been given up.
+const HEARTBEATS: Duration = Duration::from_secs(30);
 
 /// What the thread tells its set.
 #[derive(Debug, Message)]
@@ -29,19 +37,24 @@ pub(super) enum Subscribed {
 
 /// Starts the thread; it ends when the sender of `commands` is dropped.
 pub(super) fn start(
-    queue: QueueConfig,
-    broker: Arc<dyn Broker>,
+    source: Source,
     commands: Receiver<Command>,
     set: Addr<ConsumerSetActor>,
 ) -> io::Result<()> {
+    let Source {
+        queue,
+        broker,
+        health,
+    } = source;
     let subscription = Subscription {
-        outage: Outage::of(format!("queue {:?} on {}", queue.name, broker.describe())),
+        health: health.client(format!("queue {:?}", queue.name)),
         queue,
         broker,
         commands,
         set,
         cancelled: false,
-        refusal: None,
+        proof: None,
+        shut: Shut::default(),
     };
     thread::Builder::new()
         .name(format!("{}-subscription", subscription.queue.name))
@@ -55,18 +68,23 @@ struct Subscription {
     commands: Receiver<Command>,
     set: Addr<ConsumerSetActor>,
     cancelled: bool,
-    outage: Outage,
-    /// What the broker refused last; said once.
-    refusal: Option<String>,
+    health: Client,
+    /// Since when this connection serves, and whether anything came by it.
+    proof: Option<(Instant, bool)>,
+    /// Why the broker, which is there, does not let the queue be consumed.
+    shut: Shut,
 }
 
 impl Subscription {
     fn run(mut self) {
         let mut backoff = Backoff::for_connections();
         for epoch in 1.. {
-            let served = catch_unwind(AssertUnwindSafe(|| self.consume(epoch, &mut backoff)))
+            let served = catch_unwind(AssertUnwindSafe(|| self.consume(epoch)))
                 .unwrap_or_else(|_| Err(BrokerError::Away("its client panicked".to_owned())));
             let Err(error) = served else { break };
+            if self.has_served() {
+                backoff.reset();
+            }
             self.say(&error);
             self.set.do_send(Subscribed::Lost { epoch, error });
             if !self.pause(backoff.next_wait()) {
@@ -76,41 +94,62 @@ impl Subscription {
         self.set.do_send(Subscribed::Closed);
     }
 
-    fn consume(&mut self, epoch: u64, backoff: &mut Backoff) -> Result<(), BrokerError> {
+    fn consume(&mut self, epoch: u64) -> Result<(), BrokerError> {
         let Self {
             queue,
             broker,
             commands,
             set,
             cancelled,
-            outage,
-            refusal,
+            health,
+            proof,
+            shut,
         } = self;
+        *proof = None;
+        health.asks();
         broker.consume(queue, epoch, commands, &mut |event| {
             match &event {
                 Event::Opened { waiting } => {
-                    backoff.reset();
-                    outage.is_over();
-                    *refusal = None;
+                    *proof = Some((Instant::now(), false));
+                    health.is_served();
+                    if let Some(time) = shut.opens() {
+                        let time = time.as_secs_f64();
+                        log::warn!("queue {:?} is consumed again after {time:.1} s", queue.name);
+                    }
                     log::info!("consuming queue {}: {waiting} messages wait", queue.name);
                 }
+                Event::Delivered(_) => {
+                    if let Some((_, served)) = proof {
+                        *served = true;
+                    }
+                }
                 Event::Cancelled => *cancelled = true,
-                Event::Delivered(_) | Event::Depth(_) => {}
+                Event::Depth(_) => {}
             }
             set.do_send(Subscribed::Event(event));
         })
     }
 
+    /// Whether the connection was good for something: else the waits go on growing.
+    fn has_served(&self) -> bool {
+        self.proof
+            .is_some_and(|(since, served)| served || since.elapsed() > GOOD_FOR_SOMETHING)
+    }
+
     fn say(&mut self, error: &BrokerError) {
-        let (BrokerError::Refused(refusal) | BrokerError::Unsupported(refusal)) = error else {
-            return self.outage.goes_on(error);
-        };
-        if self.refusal.as_ref() != Some(refusal) {
+        if let BrokerError::Away(_) = error {
+            if self.proof.is_some() {
+                // Else the heartbeats would have ended the connection before.
+                self.health.was_well(HEARTBEATS);
+            }
+            return self.health.fails(error);
+        }
+        self.health.is_served();
+        if self.shut.is_news(&error.to_string()) {
             log::error!(
-                "queue {:?} is not consumed: {refusal}; trying again until that has changed",
+                "queue {:?} is not consumed: {error}; trying again until that has changed",
                 self.queue.name
             );
-            self.refusal = Some(refusal.clone());
         }
     }
 

@@ -151,10 +151,10 @@ impl Actor for SupervisorActor {
             self.scheduler = Some(SchedulerActor::new(context.address()).start());
             (self.tree.announce)("Successfully started scheduler");
         }
-        for (queue, broker) in std::mem::take(&mut self.tree.queues) {
-            let name = queue.name.clone();
-            let consumers = queue.concurrency;
-            let set = ConsumerSetActor::new(&self.tree, queue, broker, context.address());
+        for source in std::mem::take(&mut self.tree.queues) {
+            let name = source.queue.name.clone();
+            let consumers = source.queue.concurrency;
+            let set = ConsumerSetActor::new(&self.tree, source, context.address());
             self.sets.push((name.clone(), set.start()));
             (self.tree.announce)(&format!(
                 "Successfully started {consumers} consumers for queue {name}"

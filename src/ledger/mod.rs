@@ -18,6 +18,7 @@ use std::{io, thread};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::broker::{Delivery, Receipt};
+use crate::outage::Client;
 use crate::store::{Begin, Claim, Finish, NewRow, Store, WorkerId};
 
 /// A delivery that is to be claimed.
@@ -106,6 +107,8 @@ pub struct LedgerSetup {
     pub owner: WorkerId,
     /// Where this process's pid means something.
     pub namespace: String,
+    /// The ledger's view of the database.
+    pub health: Client,
 }
 
 /// Starts the ledger. It ends when all its handles are dropped and all is written.

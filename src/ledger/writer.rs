@@ -11,7 +11,6 @@ use super::gathered::Gathered;
 use super::in_hand::{BySink, Holder, InHand};
 use super::{Claimable, Claimed, LedgerSetup, Request, Settlement, Sink, salvage};
 use crate::failpoint;
-use crate::outage::Outage;
 use crate::presence;
 use crate::retry::Backoff;
 use crate::store::{Batch, BatchResult, Claim, Finished, Session, StoreError};
@@ -28,7 +27,6 @@ pub(super) struct Writer {
     /// For the next batch, in order: what did not fit the last one, and second copies of what that
     /// claimed.
     put_off: VecDeque<Request>,
-    outage: Outage,
 }
 
 impl Writer {
@@ -37,7 +35,6 @@ impl Writer {
         requests: Receiver<Request>,
         halted: Arc<AtomicBool>,
     ) -> Self {
-        let outage = Outage::of(format!("the database {}", setup.store.describe()));
         Self {
             setup,
             requests,
@@ -45,7 +42,6 @@ impl Writer {
             session: None,
             in_hand: InHand::default(),
             put_off: VecDeque::new(),
-            outage,
         }
     }
 
@@ -132,25 +128,31 @@ impl Writer {
                 return None;
             }
             let started = Instant::now();
-            match self.try_write(batch, refusals >= PATIENCE) {
+            self.setup.health.asks();
+            let refusal = match self.try_write(batch, refusals >= PATIENCE) {
                 Ok(result) => {
-                    self.outage.is_over();
+                    self.setup.health.is_served();
                     return Some((result, started.elapsed()));
                 }
-                Err(StoreError::Conflict(reason)) => {
-                    log::debug!("the ledger met another transaction: {reason}");
-                }
+                Err(StoreError::Conflict(reason)) => reason,
                 // Again before it is taken apart: a record must not suffer for what passes.
-                Err(StoreError::Refused(_)) if refusals == 0 => refusals = PATIENCE,
+                Err(StoreError::Refused(reason)) if refusals == 0 => {
+                    refusals = PATIENCE;
+                    reason
+                }
                 Err(StoreError::Unclear(reason)) if refusals < PATIENCE => {
-                    log::debug!("the database refuses a batch: {reason}");
                     refusals += 1;
+                    reason
                 }
                 Err(error) => {
-                    self.outage.goes_on(&error);
+                    self.setup.health.fails(&error);
                     self.session = None;
+                    std::thread::sleep(backoff.next_wait());
+                    continue;
                 }
-            }
+            };
+            self.setup.health.is_answered();
+            log::debug!("the database refuses a batch: {refusal}");
             std::thread::sleep(backoff.next_wait());
         }
     }

@@ -15,8 +15,7 @@ use std::io::Write;
 use chrono::Local;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// Client libraries below this level are quiet: amiquip's `trace` prints bodies, and its warnings say
-/// again at each try what we say once.
+/// Client libraries below this level are quiet.
 const LIBRARIES: LevelFilter = LevelFilter::Error;
 
 /// How much is logged: django-carrot's `--loglevel`.
@@ -80,14 +79,10 @@ pub fn start(level: LogLevel, file: Option<LogFile>) {
 fn sink(level: LogLevel, target: env_logger::Target) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level.filter()).target(target);
-    for library in [
-        "amiquip",
-        "mio",
-        "mio_extras",
-        "actix",
-        "actix_rt",
-        "diesel",
-    ] {
+    // Its `trace` prints bodies, and its errors say again, at each try, what it also returns to us and
+    // we say once.
+    builder.filter_module("amiquip", LevelFilter::Off);
+    for library in ["mio", "mio_extras", "actix", "actix_rt", "diesel"] {
         builder.filter_module(library, LIBRARIES.min(level.filter()));
     }
     builder

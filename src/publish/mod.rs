@@ -4,14 +4,17 @@
 //! dies in between leaves PENDING rows, which the sweep flushes. A message that is published twice for
 //! that finds its row owned or finished the second time.
 
+mod way;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::broker::{self, BrokerError, Confirmation, Publisher};
-use crate::config::{BrokerUrl, Config, QueueConfig};
+use self::way::{Fate, Way};
+use crate::config::{BrokerUrl, Config};
 use crate::failpoint;
 use crate::message::Message;
 use crate::names;
+use crate::outage::{Client, Servers};
 use crate::store::{NewRow, Session, StoreError};
 
 /// What became of messages that were flushed. Those it does not count wait, PENDING.
@@ -22,29 +25,29 @@ pub struct Flushed {
     /// Those that can't be published, with the reason; they are FAILED.
     pub failed: Vec<(String, String)>,
     /// Why the others wait, if any do.
-    pub waiting: Option<BrokerError>,
+    pub waiting: Option<String>,
 }
 
 /// Publishes messages, on a connection to each broker that it needs, opened when it first does.
 pub struct Door {
     config: Arc<Config>,
-    publishers: HashMap<BrokerUrl, Box<dyn Publisher>>,
-}
-
-/// What became of one message at the broker.
-enum Fate {
-    Published,
-    Failed(String),
-    Waiting(Option<String>),
+    servers: Arc<Servers>,
+    ways: HashMap<BrokerUrl, Way>,
 }
 
 impl Door {
     /// A door without connections.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
+        Self::of(config, Arc::default())
+    }
+
+    /// A door of a service, which knows its servers.
+    pub(crate) fn of(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
             config,
-            publishers: HashMap::new(),
+            servers,
+            ways: HashMap::new(),
         }
     }
 
@@ -70,154 +73,42 @@ impl Door {
         session: &mut dyn Session,
         messages: &[Message],
     ) -> Result<Flushed, StoreError> {
-        let mut by_broker: HashMap<BrokerUrl, Vec<&Message>> = HashMap::new();
+        self.flush_for(None, session, messages)
+    }
+
+    /// The same for one who tells when the database is asked.
+    pub(crate) fn flush_for(
+        &mut self,
+        database: Option<&Client>,
+        session: &mut dyn Session,
+        messages: &[Message],
+    ) -> Result<Flushed, StoreError> {
+        let mut by_broker: HashMap<&BrokerUrl, Vec<&Message>> = HashMap::new();
         for message in messages {
             let url = self
                 .config
                 .queue(&message.queue)
                 .map_or(&self.config.default_broker, |queue| &queue.host);
-            by_broker.entry(url.clone()).or_default().push(message);
+            by_broker.entry(url).or_default().push(message);
         }
         let mut flushed = Flushed::default();
         for (url, messages) in by_broker {
-            let (fates, error) = self.publish_to(&url, &messages);
+            let way = self
+                .ways
+                .entry(url.clone())
+                .or_insert_with(|| Way::new(url.clone(), &self.servers));
+            let fates = way.publish(&self.config, &messages);
             failpoint::hit("publish.published");
+            database.inspect(|database| database.asks());
             record_fates(session, &messages, fates, &mut flushed)?;
-            flushed.waiting = error.or(flushed.waiting);
+            database.inspect(|database| database.is_answered());
         }
         Ok(flushed)
     }
 
-    /// Publishes to one broker: a fate for each message, and why those that wait do.
-    fn publish_to(
-        &mut self,
-        url: &BrokerUrl,
-        messages: &[&Message],
-    ) -> (Vec<Fate>, Option<BrokerError>) {
-        match self.try_publish(url, messages) {
-            Ok(fates) => (fates, None),
-            Err(Trouble::Broker(error)) => {
-                self.publishers.remove(url);
-                (
-                    messages.iter().map(|_| Fate::Waiting(None)).collect(),
-                    Some(error),
-                )
-            }
-            Err(Trouble::Message(reason)) => {
-                self.publishers.remove(url);
-                match messages {
-                    [_] => (vec![Fate::Failed(reason)], None),
-                    _ => self.publish_singly(url, messages),
-                }
-            }
-        }
-    }
-
-    /// One of these messages made the broker close the channel: each by itself, to find out which.
-    fn publish_singly(
-        &mut self,
-        url: &BrokerUrl,
-        messages: &[&Message],
-    ) -> (Vec<Fate>, Option<BrokerError>) {
-        let mut fates = Vec::with_capacity(messages.len());
-        let mut error = None;
-        for message in messages {
-            let (fate, trouble) = self.publish_to(url, &[*message]);
-            fates.extend(fate);
-            error = trouble.or(error);
-        }
-        (fates, error)
-    }
-
-    fn try_publish(
-        &mut self,
-        url: &BrokerUrl,
-        messages: &[&Message],
-    ) -> Result<Vec<Fate>, Trouble> {
-        let config = Arc::clone(&self.config);
-        let publisher = self.publisher(url)?;
-        let mut confirmations = publisher.publish(messages)?;
-        let lost: Vec<usize> = (0..messages.len())
-            .filter(|nth| confirmations[*nth] == Confirmation::Unroutable)
-            .filter(|nth| declarable(&config, messages[*nth]).is_some())
-            .collect();
-        if !lost.is_empty() {
-            let again: Vec<&Message> = lost.iter().map(|nth| messages[*nth]).collect();
-            declare_queues(publisher.as_mut(), &config, &again)?;
-            for (nth, confirmation) in lost.into_iter().zip(publisher.publish(&again)?) {
-                confirmations[nth] = confirmation;
-            }
-        }
-        let fates = messages.iter().zip(confirmations);
-        Ok(fates.map(|(message, said)| fate(message, said)).collect())
-    }
-
-    fn publisher(&mut self, url: &BrokerUrl) -> Result<&mut Box<dyn Publisher>, Trouble> {
-        if !self.publishers.get_mut(url).is_some_and(|it| it.is_open()) {
-            let opened = broker::open(url).and_then(|broker| broker.publisher());
-            self.publishers
-                .insert(url.clone(), opened.map_err(Trouble::Broker)?);
-        }
-        self.publishers
-            .get_mut(url)
-            .ok_or_else(|| Trouble::Broker(BrokerError::Away("not connected".to_owned())))
-    }
-}
-
-/// Whose fault it is that nothing was published.
-enum Trouble {
-    Broker(BrokerError),
-    Message(String),
-}
-
-/// On a connection that is open, a refusal is about what was sent on it.
-impl From<BrokerError> for Trouble {
-    fn from(error: BrokerError) -> Self {
-        match error {
-            BrokerError::Refused(reason) => Self::Message(reason),
-            other => Self::Broker(other),
-        }
-    }
-}
-
-/// The queue that is to be declared when the message fits none: the one that it is meant for, if the
-/// configuration knows it.
-fn declarable<'a>(config: &'a Config, message: &Message) -> Option<&'a QueueConfig> {
-    let queue = config.queue(&message.queue)?;
-    let reaches_it = message.routing_key == queue.name
-        && (message.exchange.is_empty() || message.exchange == queue.name);
-    reaches_it.then_some(queue)
-}
-
-fn declare_queues(
-    publisher: &mut dyn Publisher,
-    config: &Config,
-    messages: &[&Message],
-) -> Result<(), BrokerError> {
-    let mut declared: Vec<&str> = Vec::new();
-    for queue in messages
-        .iter()
-        .filter_map(|message| declarable(config, message))
-    {
-        if !declared.contains(&queue.name.as_str()) {
-            publisher.declare(queue)?;
-            declared.push(&queue.name);
-        }
-    }
-    Ok(())
-}
-
-fn fate(message: &Message, confirmation: Confirmation) -> Fate {
-    match confirmation {
-        Confirmation::Confirmed => Fate::Published,
-        Confirmation::Busy => Fate::Waiting(None),
-        Confirmation::Blocked(reason) => Fate::Waiting(Some(reason)),
-        Confirmation::Unfit(reason) => Fate::Failed(reason),
-        Confirmation::Unroutable => Fate::Failed(format!(
-            "the broker has no queue for exchange {:?} and routing key {:?}: add [[queues]] with name \
-             = {:?} to the configuration, or publish to another queue",
-            message.exchange, message.routing_key, message.queue
-        )),
+    /// To be called when nothing is due: sees whether brokers that were away are back.
+    pub(crate) fn look_after_brokers(&mut self) {
+        self.ways.values_mut().for_each(Way::look_after);
     }
 }
 
@@ -233,11 +124,12 @@ fn record_fates(
         match fate {
             Fate::Published => published.push(message.key.clone()),
             Fate::Failed(reason) => failed.push((message.key.clone(), names::storable(reason))),
-            Fate::Waiting(reason) => {
-                let busy = || format!("queue {:?} takes no more", message.queue);
-                let reason = BrokerError::Away(reason.unwrap_or_else(busy));
-                flushed.waiting.get_or_insert(reason);
+            Fate::Full => {
+                flushed
+                    .waiting
+                    .get_or_insert_with(|| way::full(&message.queue));
             }
+            Fate::Waiting(reason) => flushed.waiting = Some(reason),
         }
     }
     if !failed.is_empty() {

@@ -14,12 +14,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::arrival::Arrival;
 use self::pace::Pace;
-use super::Tree;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
 use super::subscription::{self, Subscribed};
 use super::supervisor::{SetIdle, SupervisorActor};
-use crate::broker::{Broker, BrokerError, Command, Event, Receipt};
-use crate::config::QueueConfig;
+use super::{Source, Tree};
+use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Executor, Job};
 use crate::ledger::{Claimable, Claimed, Ledger, Settlement, Sink};
 use crate::names;
@@ -36,9 +35,8 @@ const IDLE_CHECK: Duration = Duration::from_millis(50);
 
 /// The consumers of one queue.
 pub(super) struct ConsumerSetActor {
-    queue: QueueConfig,
+    source: Source,
     name: Arc<str>,
-    broker: Arc<dyn Broker>,
     supervisor: Addr<SupervisorActor>,
     ledger: Ledger,
     executor: Arc<Executor>,
@@ -65,18 +63,13 @@ pub(super) struct ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    pub(super) fn new(
-        tree: &Tree,
-        queue: QueueConfig,
-        broker: Arc<dyn Broker>,
-        supervisor: Addr<SupervisorActor>,
-    ) -> Self {
+    pub(super) fn new(tree: &Tree, source: Source, supervisor: Addr<SupervisorActor>) -> Self {
+        let queue = &source.queue;
         let (jobs, waiting_jobs) = unbounded();
         Self {
             name: queue.name.as_str().into(),
             pace: Pace::new(queue.concurrency, usize::from(queue.prefetch())),
-            queue,
-            broker,
+            source,
             supervisor,
             ledger: tree.ledger.clone(),
             executor: Arc::clone(&tree.executor),
@@ -98,7 +91,7 @@ impl ConsumerSetActor {
 
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
         let worker = Worker {
-            name: names::consumer(&self.queue.name, number),
+            name: names::consumer(&self.name, number),
             number,
             jobs: self.waiting_jobs.clone(),
             executor: Arc::clone(&self.executor),
@@ -241,15 +234,10 @@ impl Actor for ConsumerSetActor {
         self.sink = Some(Arc::new(SetSink(context.address())));
         let (commands, receiver) = unbounded();
         self.commands = Some(commands);
-        for number in 1..=self.queue.concurrency {
+        for number in 1..=self.source.queue.concurrency {
             self.start_consumer(number, context);
         }
-        let started = subscription::start(
-            self.queue.clone(),
-            Arc::clone(&self.broker),
-            receiver,
-            context.address(),
-        );
+        let started = subscription::start(self.source.clone(), receiver, context.address());
         if let Err(error) = started {
             log::error!("queue {}: no thread to consume it: {error}", self.name);
             self.idle(Some(error.to_string()));
@@ -359,7 +347,7 @@ impl Handler<ConsumerDown> for ConsumerSetActor {
             .remove(&down.number)
             .map_or(Duration::ZERO, |(_, since)| since.elapsed());
         if let Some(death) = down.death {
-            let name = names::consumer(&self.queue.name, down.number);
+            let name = names::consumer(&self.name, down.number);
             if lived > WELL_AFTER {
                 self.backoff.reset();
             }

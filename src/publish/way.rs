@@ -1,0 +1,241 @@
+//! The way to one broker: a connection that publishes, opened again as often as it takes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::broker::{self, BrokerError, Confirmation, Publisher};
+use crate::config::{BrokerUrl, Config, QueueConfig};
+use crate::message::Message;
+use crate::outage::{Client, Servers, Shut};
+use crate::store::PUBLISH_LEASE;
+
+/// A broker that was away is due to be tried again by now, if anything still waits for it.
+const NOTHING_WAITS: Duration = PUBLISH_LEASE.saturating_mul(2);
+
+/// What became of one message at the broker.
+pub(super) enum Fate {
+    Published,
+    Failed(String),
+    /// Its queue takes no more for now.
+    Full,
+    /// The broker takes nothing for now, for this reason.
+    Waiting(String),
+}
+
+/// Whose fault it is that nothing was published.
+enum Trouble {
+    Broker(BrokerError),
+    Message(String),
+}
+
+/// On a connection that is open, a refusal is about what was sent on it.
+impl From<BrokerError> for Trouble {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Refused(reason) => Self::Message(reason),
+            other => Self::Broker(other),
+        }
+    }
+}
+
+/// The way to one broker.
+pub(super) struct Way {
+    url: BrokerUrl,
+    publisher: Option<Box<dyn Publisher>>,
+    health: Client,
+    /// When the broker was away, as far as we know it still is.
+    away: Option<Instant>,
+    /// The broker is there, and takes no messages.
+    shut: Shut,
+    /// The queues that take no more.
+    full: HashMap<String, Shut>,
+}
+
+impl Way {
+    pub(super) fn new(url: BrokerUrl, servers: &Servers) -> Self {
+        Self {
+            publisher: None,
+            health: servers.broker(&url.to_string()).client("publishing"),
+            away: None,
+            shut: Shut::default(),
+            full: HashMap::new(),
+            url,
+        }
+    }
+
+    /// Publishes messages; a fate for each.
+    pub(super) fn publish(&mut self, config: &Config, messages: &[&Message]) -> Vec<Fate> {
+        self.health.asks();
+        match self.try_publish(config, messages) {
+            Ok(fates) => {
+                self.is_there();
+                self.say_who_waits(messages, &fates);
+                fates
+            }
+            Err(Trouble::Broker(error)) => {
+                self.fails(&error);
+                let waits = |_| Fate::Waiting(error.to_string());
+                messages.iter().map(waits).collect()
+            }
+            Err(Trouble::Message(reason)) => {
+                self.publisher = None;
+                self.is_there();
+                match messages {
+                    [_] => vec![Fate::Failed(reason)],
+                    // One of them made the broker close the channel: each by itself, to find out
+                    // which.
+                    _ => messages
+                        .iter()
+                        .flat_map(|message| self.publish(config, &[*message]))
+                        .collect(),
+                }
+            }
+        }
+    }
+
+    /// Sees whether a broker that was away is back, though nothing waits for it any more: another
+    /// service may have published that.
+    pub(super) fn look_after(&mut self) {
+        if self.away.is_some_and(|away| away.elapsed() > NOTHING_WAITS) {
+            self.health.asks();
+            match self.open() {
+                Ok(_) => self.is_there(),
+                Err(error) => self.fails(&error),
+            }
+        }
+    }
+
+    fn is_there(&mut self) {
+        self.away = None;
+        self.health.is_served();
+    }
+
+    fn fails(&mut self, error: &BrokerError) {
+        self.publisher = None;
+        if let BrokerError::Away(_) = error {
+            self.away = Some(Instant::now());
+            self.health.fails(error);
+        } else {
+            self.is_there();
+            say(&mut self.shut, &self.url, Some(&error.to_string()));
+        }
+    }
+
+    fn say_who_waits(&mut self, messages: &[&Message], fates: &[Fate]) {
+        let waits = fates.iter().find_map(|fate| match fate {
+            Fate::Waiting(reason) => Some(reason.as_str()),
+            _ => None,
+        });
+        say(&mut self.shut, &self.url, waits);
+        let of = |wanted: fn(&Fate) -> bool| -> BTreeSet<&String> {
+            let fates = messages.iter().zip(fates);
+            fates
+                .filter(|(_, fate)| wanted(fate))
+                .map(|(message, _)| &message.queue)
+                .collect()
+        };
+        let full_now = of(|fate| matches!(fate, Fate::Full));
+        for queue in &full_now {
+            let shut = self.full.entry((*queue).clone()).or_default();
+            say(shut, &self.url, Some(&full(queue)));
+        }
+        for queue in of(|fate| matches!(fate, Fate::Published)).difference(&full_now) {
+            if let Some(mut shut) = self.full.remove(*queue) {
+                say(&mut shut, &self.url, None);
+            }
+        }
+    }
+
+    fn try_publish(
+        &mut self,
+        config: &Config,
+        messages: &[&Message],
+    ) -> Result<Vec<Fate>, Trouble> {
+        let publisher = self.open().map_err(Trouble::Broker)?;
+        let mut confirmations = publisher.publish(messages)?;
+        let lost: Vec<usize> = (0..messages.len())
+            .filter(|nth| confirmations[*nth] == Confirmation::Unroutable)
+            .filter(|nth| declarable(config, messages[*nth]).is_some())
+            .collect();
+        if !lost.is_empty() {
+            let again: Vec<&Message> = lost.iter().map(|nth| messages[*nth]).collect();
+            declare_queues(publisher, config, &again)?;
+            for (nth, confirmation) in lost.into_iter().zip(publisher.publish(&again)?) {
+                confirmations[nth] = confirmation;
+            }
+        }
+        let fates = messages.iter().zip(confirmations);
+        Ok(fates.map(|(message, said)| fate(message, said)).collect())
+    }
+
+    fn open(&mut self) -> Result<&mut dyn Publisher, BrokerError> {
+        let left = self.publisher.take();
+        let publisher = match left.and_then(|mut left| left.is_open().then_some(left)) {
+            Some(open) => open,
+            None => broker::open(&self.url)?.publisher()?,
+        };
+        Ok(self.publisher.insert(publisher).as_mut())
+    }
+}
+
+/// Says once why messages wait, and once that they don't any more.
+fn say(shut: &mut Shut, url: &BrokerUrl, reason: Option<&str>) {
+    match reason {
+        Some(reason) if shut.is_news(reason) => {
+            log::error!("publishing to {url} waits: {reason}; trying again until that has changed");
+        }
+        Some(_) => {}
+        None => {
+            if let Some(time) = shut.opens() {
+                let time = time.as_secs_f64();
+                log::warn!("publishing to {url} goes on after {time:.1} s");
+            }
+        }
+    }
+}
+
+/// Why messages for that queue wait.
+pub(super) fn full(queue: &str) -> String {
+    format!("queue {queue:?} takes no more")
+}
+
+/// The queue that is to be declared when the message fits none: the one that it is meant for, if the
+/// configuration knows it.
+fn declarable<'a>(config: &'a Config, message: &Message) -> Option<&'a QueueConfig> {
+    let queue = config.queue(&message.queue)?;
+    let reaches_it = message.routing_key == queue.name
+        && (message.exchange.is_empty() || message.exchange == queue.name);
+    reaches_it.then_some(queue)
+}
+
+fn declare_queues(
+    publisher: &mut dyn Publisher,
+    config: &Config,
+    messages: &[&Message],
+) -> Result<(), BrokerError> {
+    let mut declared: Vec<&str> = Vec::new();
+    for queue in messages
+        .iter()
+        .filter_map(|message| declarable(config, message))
+    {
+        if !declared.contains(&queue.name.as_str()) {
+            publisher.declare(queue)?;
+            declared.push(&queue.name);
+        }
+    }
+    Ok(())
+}
+
+fn fate(message: &Message, confirmation: Confirmation) -> Fate {
+    match confirmation {
+        Confirmation::Confirmed => Fate::Published,
+        Confirmation::Busy => Fate::Full,
+        Confirmation::Blocked(reason) => Fate::Waiting(reason),
+        Confirmation::Unfit(reason) => Fate::Failed(reason),
+        Confirmation::Unroutable => Fate::Failed(format!(
+            "the broker has no queue for exchange {:?} and routing key {:?}: add [[queues]] with name \
+             = {:?} to the configuration, or publish to another queue",
+            message.exchange, message.routing_key, message.queue
+        )),
+    }
+}
