@@ -6,6 +6,13 @@ pub enum BrokerError {
     /// It is away, or the connection ended: connect again.
     #[error("{0}")]
     Away(String),
+    /// It is there, and has ended the consuming: begin again. What was not settled is delivered again.
+    #[error("{0}")]
+    Ended(String),
+    /// It is there, and the queue is not any more: begin again, which declares it. What was not settled
+    /// is gone from the broker.
+    #[error("{0}")]
+    QueueGone(String),
     /// It answers and refuses: a declaration, a login, a permission. Nothing changes until somebody
     /// changes something.
     #[error("{0}")]

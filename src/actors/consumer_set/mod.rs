@@ -253,10 +253,13 @@ impl Handler<Subscribed> for ConsumerSetActor {
         match subscribed {
             Subscribed::Event(event) => self.handle_event(event, context),
             Subscribed::Lost { epoch, error } => {
-                // What was not claimed comes again; what is in hand goes on.
                 self.epoch = epoch;
-                self.backlog.clear();
-                self.missing.clear();
+                // What is in hand goes on. What was not claimed comes again, unless it is nowhere but
+                // here.
+                if !matches!(error, BrokerError::QueueGone(_)) {
+                    self.backlog.clear();
+                    self.missing.clear();
+                }
                 if self.until_idle {
                     self.idle(Some(error.to_string()));
                 }

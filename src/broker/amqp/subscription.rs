@@ -24,6 +24,7 @@ pub(super) fn consume(
 ) -> Result<(), BrokerError> {
     let link = Link::open(url)?;
     let mut declared = false;
+    let mut gone = false;
     let served = declare_and_consume(&link, queue).and_then(|(consumer, waiting)| {
         declared = true;
         sink(Event::Opened { waiting });
@@ -34,18 +35,28 @@ pub(super) fn consume(
             epoch,
             unsettled: Unsettled::new(),
             cancelled: false,
+            gone: false,
             sink,
         };
         let served = subscription.serve(commands);
+        gone = subscription.gone;
         subscription.wind_up();
         served
     });
     match served {
         Ok(()) => link.close(),
+        Err(_) if gone => {
+            if let Err(error) = link.close() {
+                log::debug!("queue {}: {error} after it was gone", queue.name);
+            }
+            Err(BrokerError::QueueGone(
+                "the broker says it is gone".to_owned(),
+            ))
+        }
         // A channel that served and was closed, as RabbitMQ does to one whose task runs for longer
         // than its `consumer_timeout`, is opened again.
         Err(Error::ServerClosedChannel { code, message, .. }) if declared => Err(
-            BrokerError::Away(format!("RabbitMQ closed the channel: {code} {message}")),
+            BrokerError::Ended(format!("RabbitMQ closed the channel: {code} {message}")),
         ),
         Err(error) => {
             Err(topology::refusal(queue, &error)
@@ -74,6 +85,8 @@ struct Subscription<'a> {
     epoch: u64,
     unsettled: Unsettled<amiquip::Delivery>,
     cancelled: bool,
+    /// The queue was deleted, or its node went away.
+    gone: bool,
     sink: &'a mut dyn FnMut(Event),
 }
 
@@ -138,11 +151,10 @@ impl Subscription<'_> {
             }
             ConsumerMessage::ServerClosedChannel(error)
             | ConsumerMessage::ServerClosedConnection(error) => ControlFlow::Break(error),
-            // The queue was deleted, or its node went away.
-            ConsumerMessage::ServerCancelled => ControlFlow::Break(Error::ServerClosedConnection {
-                code: 0,
-                message: "the broker cancelled the consumer: its queue is gone".to_owned(),
-            }),
+            ConsumerMessage::ServerCancelled => {
+                self.gone = true;
+                ControlFlow::Break(Error::ClientClosedChannel)
+            }
             ConsumerMessage::ClientCancelled
             | ConsumerMessage::ClientClosedChannel
             | ConsumerMessage::ClientClosedConnection => {

@@ -85,7 +85,7 @@ fn a_queue_that_is_deleted_ends_consuming() {
     let path = format!("/api/queues/{}/default", world.name);
     World::rabbitmq_api("DELETE", &path, None);
     let ended = subscriber.end();
-    assert!(matches!(ended, Err(BrokerError::Away(_))), "{ended:?}");
+    assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
 }
 
 #[test]
