@@ -5,6 +5,7 @@
 //! keep out of each other's way.
 
 mod error;
+mod history;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod postgres;
@@ -14,6 +15,7 @@ mod sqlite;
 mod turns;
 
 pub use error::StoreError;
+pub use history::{Pruned, Stretch};
 pub use row::{Finish, NewRow, UndecodableRow};
 
 use sql::SqlStore;
@@ -261,6 +263,13 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError>;
+
+    /// Deletes what is over and too old in a stretch of the messages. What another transaction has
+    /// locked is passed over.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError>;
 
     /// Registers a worker.
     ///

@@ -180,6 +180,10 @@ impl Engine for Postgres {
         statement(sql, values).load(&mut self.connection)
     }
 
+    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
+        diesel::sql_query(sql).load(&mut self.connection)
+    }
+
     fn batch(&mut self, sql: &str) -> QueryResult<()> {
         self.connection.batch_execute(sql)
     }

@@ -175,6 +175,10 @@ impl Engine for SqliteFile {
         statement(sql, values).load(&mut self.connection)
     }
 
+    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
+        diesel::sql_query(sql).load(&mut self.connection)
+    }
+
     fn batch(&mut self, sql: &str) -> QueryResult<()> {
         self.connection.batch_execute(sql)
     }

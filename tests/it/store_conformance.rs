@@ -3,6 +3,7 @@
 mod claims;
 mod contention;
 mod finishes;
+mod pruning;
 mod publishing;
 mod workers;
 
@@ -62,6 +63,16 @@ conforms! {
     super::contention::adopts_once as of_eight_sessions_that_claim_new_messages_one_gets_each,
     super::contention::claims_in_opposite_orders as batches_claimed_in_opposite_orders_end_and_give_each_message_once,
     super::contention::recovers_once as sessions_that_recover_together_take_each_row_once,
+    super::pruning::knows_ages as what_is_over_is_deleted_when_it_is_older_than_its_states_age,
+    super::pruning::counts_from_the_end as an_age_counts_from_the_end,
+    super::pruning::leaves_the_unfinished as what_is_not_over_is_never_deleted_nor_is_a_schedule,
+    super::pruning::keeps_states_without_an_age as a_state_without_an_age_is_kept,
+    super::pruning::falls_back as the_recording_counts_where_the_end_has_no_time,
+    super::pruning::counts_only as a_dry_run_counts_and_deletes_nothing,
+    super::pruning::walks as stretches_follow_each_other_to_the_end_and_tell_the_recent,
+    super::pruning::settles as a_stretch_is_settled_when_nothing_in_it_will_grow_too_old,
+    super::pruning::passes_over_the_locked as what_another_has_locked_is_not_waited_for,
+    super::pruning::deletes_once as sessions_that_prune_together_delete_each_row_once,
 }
 
 /// The store of a world's database.

@@ -96,6 +96,9 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// The same for a statement that returns rows.
     fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>>;
 
+    /// The same for a text that differs each time.
+    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>>;
+
     /// Runs statements whose texts differ each time.
     fn batch(&mut self, sql: &str) -> QueryResult<()>;
 

@@ -4,6 +4,7 @@
 mod engine;
 mod guards;
 mod ledger;
+mod prune;
 mod publishing;
 mod requeue;
 mod statement;
@@ -20,8 +21,8 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::EmbeddedMigrations;
 
 use super::{
-    Batch, BatchResult, NewRow, Requeue, Requeued, Session, Store, StoreError, UndecodableRow,
-    WorkerId, WorkerProcess,
+    Batch, BatchResult, NewRow, Pruned, Requeue, Requeued, Session, Store, StoreError, Stretch,
+    UndecodableRow, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -145,6 +146,10 @@ where
 
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError> {
         self.transaction(|engine| requeue::requeue(engine, which))
+    }
+
+    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {
+        self.transaction(|engine| prune::prune(engine, stretch))
     }
 
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {

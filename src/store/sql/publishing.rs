@@ -180,7 +180,7 @@ pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<us
         joined(found.iter().map(|row| row.id)),
         allows(Event::Recover)
     );
-    let still: Vec<Id> = engine.load(&still, None)?;
+    let still: Vec<Id> = engine.load_once(&still)?;
     if still.is_empty() {
         return Ok(0);
     }

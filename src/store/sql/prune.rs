@@ -1,0 +1,133 @@
+//! The statements of pruning, in a transaction.
+//!
+//! There is no index on when a message ended, which every end would have to pay for: the table is
+//! walked by its primary key. A stretch is looked at without locks, so that no message that is under
+//! way waits for it; only what is deleted is locked, and what somebody else has locked is passed over.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::engine::Engine;
+use super::guards::{joined, list};
+use crate::config::History;
+use crate::state::Status;
+use crate::store::{Pruned, Stretch};
+
+pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryResult<Pruned> {
+    let Some(youngest) = stretch.history.ages().map(|(_, age)| age).min() else {
+        return Ok(Pruned::default());
+    };
+    let seen = look(engine, stretch, youngest)?;
+    let Some(last) = seen.last else {
+        return Ok(Pruned::default());
+    };
+    let old = find(engine, stretch, last)?;
+    if stretch.delete && !old.is_empty() {
+        engine.batch(&format!(
+            "DELETE FROM carrot_messagelog WHERE id IN ({})",
+            joined(old.iter().map(|row| row.id))
+        ))?;
+    }
+    let length = usize::try_from(seen.length).unwrap_or(usize::MAX);
+    let lasting = usize::try_from(seen.lasting).unwrap_or(0);
+    let mut counts = HashMap::new();
+    for status in old.iter().filter_map(|row| row.status.parse().ok()) {
+        *counts.entry(status).or_default() += 1;
+    }
+    Ok(Pruned {
+        counts,
+        next: (length >= stretch.limit).then_some(last),
+        recent: seen.recent == seen.length,
+        // Among recent ones there may be another whose transaction has not committed yet.
+        settled: stretch.delete && seen.recent == 0 && old.len() + lasting >= length,
+    })
+}
+
+/// What there is in a stretch.
+#[derive(QueryableByName)]
+struct Seen {
+    #[diesel(sql_type = BigInt)]
+    length: i64,
+    /// The last id.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last: Option<i64>,
+    /// How many were recorded within the youngest age.
+    #[diesel(sql_type = BigInt)]
+    recent: i64,
+    /// How many are over, and kept for good.
+    #[diesel(sql_type = BigInt)]
+    lasting: i64,
+}
+
+fn look<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, youngest: Duration) -> QueryResult<Seen> {
+    let lasting = list(
+        Status::ALL
+            .into_iter()
+            .filter(|status| status.is_final() && stretch.history.age(*status).is_none()),
+    );
+    let is_lasting = if lasting.is_empty() {
+        "1 = 0".to_owned()
+    } else {
+        format!("status IN ({lasting})")
+    };
+    let sql = format!(
+        "SELECT count(*) AS length, CAST(max(id) AS {bigint}) AS last, \
+             count(CASE WHEN publish_time >= {since} THEN 1 END) AS recent, \
+             count(CASE WHEN {is_lasting} THEN 1 END) AS lasting \
+         FROM (SELECT id, status, publish_time FROM carrot_messagelog \
+             WHERE id > {after} ORDER BY id LIMIT {limit}) stretch",
+        bigint = E::BIGINT,
+        since = ago::<E>(youngest),
+        after = stretch.after,
+        limit = stretch.limit,
+    );
+    let seen: Vec<Seen> = engine.load_once(&sql)?;
+    seen.into_iter().next().ok_or(Error::NotFound)
+}
+
+#[derive(QueryableByName)]
+struct Old {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    status: String,
+}
+
+/// What is too old among the messages up to `last`; locked if it is to be deleted.
+fn find<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, last: i64) -> QueryResult<Vec<Old>> {
+    let lock = if stretch.delete { E::LOCK_FREE } else { "" };
+    let sql = format!(
+        "SELECT CAST(m.id AS {bigint}) AS id, m.status FROM carrot_messagelog m \
+         WHERE m.id > {after} AND m.id <= {last} AND ({too_old}) ORDER BY m.id {lock}",
+        bigint = E::BIGINT,
+        after = stretch.after,
+        too_old = too_old::<E>(stretch.history),
+    );
+    engine.load_once(&sql)
+}
+
+/// The condition that a message is over for longer than its state's age. The time of its end is not
+/// always noted; it did not end before it was recorded, and without any time it is kept.
+fn too_old<E: Engine>(history: &History) -> String {
+    let conditions: Vec<String> = history
+        .ages()
+        .map(|(status, age)| {
+            let end = match status {
+                Status::Completed => "completion_time",
+                _ => "failure_time",
+            };
+            let before = ago::<E>(age);
+            format!("(m.status = '{status}' AND COALESCE(m.{end}, m.publish_time) < {before})")
+        })
+        .collect();
+    conditions.join(" OR ")
+}
+
+/// So long ago, by the database's clock.
+fn ago<E: Engine>(age: Duration) -> String {
+    E::now_and(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
+}
