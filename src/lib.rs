@@ -15,7 +15,7 @@
 //! | `main`, [`cli`] | what the user typed; exit codes; the only room that prints |
 //! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
-//! | `sweep`, `heartbeat` | threads beside the tree: what a death left undone is taken up; this worker lives |
+//! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
 //! | [`publish`] | the one door to the broker for messages: record, then flush |
 //! | [`ledger`] | the one thread that writes claims and ends of runs, in batches |
 //! | [`execution`] | one message's run: decode, look up, run, classify |
@@ -78,6 +78,7 @@ pub mod message;
 pub mod names;
 mod outage;
 mod presence;
+mod prune;
 pub mod publish;
 pub mod retry;
 pub mod service;

@@ -18,7 +18,7 @@ use crate::presence;
 use crate::retry::Backoff;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
-use crate::{heartbeat, sweep};
+use crate::{heartbeat, prune, sweep};
 
 /// So long a service that has ended waits for what it can do without.
 const WIND_UP: Duration = Duration::from_secs(2);
@@ -254,6 +254,8 @@ struct Threads {
     ledger_thread: LedgerThread,
     heartbeat: crate::stop::Thread,
     sweep: crate::stop::Thread,
+    /// Only if there is a history to prune.
+    pruning: Option<crate::stop::Thread>,
 }
 
 impl Threads {
@@ -272,11 +274,15 @@ impl Threads {
             health: health.client("the ledger"),
         })?;
         let beat = health.client("the heartbeat");
+        let history = config.history.clone();
+        let pruning = history
+            .map(|history| prune::start(Arc::clone(store), history, health.client("pruning")));
         Ok(Self {
             ledger,
             ledger_thread,
             heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat)?,
             sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
+            pruning: pruning.transpose()?,
         })
     }
 
@@ -285,6 +291,9 @@ impl Threads {
     fn stop(self, halted: bool) {
         drop(self.ledger);
         let deadline = Instant::now() + WIND_UP;
+        if let Some(pruning) = self.pruning {
+            pruning.stop(deadline);
+        }
         self.sweep.stop(deadline);
         self.heartbeat.stop(deadline);
         if !halted {

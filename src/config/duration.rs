@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::reader::Entry;
 
+/// What `1y` reads as: 365.25 days.
+const YEAR: Duration = Duration::from_hours(8766);
+
 /// A duration within `range`; `expected` completes "must be …".
 pub(super) fn read(
     entry: &Entry<'_>,
@@ -19,9 +22,28 @@ pub(super) fn read(
     duration
 }
 
+/// In the largest unit that it is a whole number of, as `7d`; it reads back as the same.
+#[must_use]
+pub fn shown(duration: Duration) -> String {
+    const UNITS: [(u64, &str); 5] = [
+        (YEAR.as_secs(), "y"),
+        (24 * 60 * 60, "d"),
+        (60 * 60, "h"),
+        (60, "m"),
+        (1, "s"),
+    ];
+    let seconds = duration.as_secs();
+    let whole = |(unit, name): (u64, &str)| {
+        let count = seconds / unit;
+        (count > 0 && seconds.is_multiple_of(unit)).then(|| format!("{count}{name}"))
+    };
+    let shown = UNITS.into_iter().find_map(whole);
+    shown.unwrap_or_else(|| humantime::format_duration(duration).to_string())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{read, shown};
     use crate::config::fault::Faults;
     use crate::config::reader::Section;
     use std::time::Duration;
@@ -53,5 +75,13 @@ mod tests {
             let told = read(wrong).unwrap_err();
             assert!(told.contains("key: must be a short time, not "), "{told}");
         }
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_would_be_typed() {
+        for text in ["7d", "90d", "1y", "36h", "90m", "3601s", "0s", "500ms"] {
+            assert_eq!(shown(humantime::parse_duration(text).unwrap()), text);
+        }
+        assert_eq!(shown(Duration::from_hours(48)), "2d");
     }
 }

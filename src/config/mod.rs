@@ -29,6 +29,7 @@ pub use argument::ArgumentValue;
 pub use broker_url::{BrokerUrl, BrokerUrlError};
 pub use command::CommandConfig;
 pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError};
+pub use duration::shown;
 pub use environment::Environment;
 pub use fault::{ConfigError, Fault};
 pub use history::History;

@@ -14,6 +14,7 @@ mod cuts;
 mod deaths;
 mod kills;
 mod path;
+mod prune;
 mod secrets;
 mod store_conformance;
 mod tasks;

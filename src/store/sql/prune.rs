@@ -42,8 +42,7 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryRes
         counts,
         next: (length >= stretch.limit).then_some(last),
         recent: seen.recent == seen.length,
-        // Among recent ones there may be another whose transaction has not committed yet.
-        settled: stretch.delete && seen.recent == 0 && old.len() + lasting >= length,
+        settled: stretch.delete && old.len() + lasting >= length,
     })
 }
 

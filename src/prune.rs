@@ -1,0 +1,167 @@
+//! Pruning: what is over and has grown too old is deleted, if the configuration says how old that is.
+//!
+//! It walks over the messages in the order of their ids, in small transactions with a pause after
+//! each. Any number of services may do so at once; they pass over what another one is deleting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{self, History};
+use crate::outage::Client;
+use crate::retry::Backoff;
+use crate::state::Status;
+use crate::stop::{StopFlag, Thread};
+use crate::store::{Pruned, Session, Store, StoreError, Stretch};
+
+/// So many messages a transaction: a few milliseconds.
+const BATCH: usize = 1000;
+
+/// A service that prunes pauses so many times as long as its last transaction took: it is there for
+/// other work.
+const PAUSE: u32 = 4;
+
+/// Every so many walks, one begins at the first message again: a row can still appear where all was
+/// settled, from a transaction that took long, and ids begin again when a table is emptied.
+const FULL_WALK: u32 = 24;
+
+/// Starts the thread of a service that prunes.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn start(store: Arc<dyn Store>, history: History, database: Client) -> std::io::Result<Thread> {
+    let ages: Vec<String> = history
+        .ages()
+        .map(|(status, age)| format!("{status} after {}", config::shown(age)))
+        .collect();
+    log::info!("messages are deleted when they are {}", ages.join(", "));
+    Thread::start("pruning", move |stop| {
+        Pruning::new(store, history, database).run(stop);
+    })
+}
+
+/// How many messages of each state.
+#[derive(Debug, Default)]
+pub struct Counts(HashMap<Status, usize>);
+
+impl Counts {
+    /// How many of this state.
+    #[must_use]
+    pub fn of(&self, status: Status) -> usize {
+        self.0.get(&status).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, pruned: &Pruned) {
+        for (status, count) in &pruned.counts {
+            *self.0.entry(*status).or_default() += count;
+        }
+    }
+
+    fn report(&self) {
+        for status in Status::ALL {
+            match self.of(status) {
+                0 => {}
+                count => log::info!("deleted {count} {status} messages that had grown too old"),
+            }
+        }
+    }
+}
+
+/// A service's part in it.
+struct Pruning {
+    store: Arc<dyn Store>,
+    history: History,
+    session: Option<Box<dyn Session>>,
+    database: Client,
+    /// No message up to this id will ever be too old.
+    settled: i64,
+}
+
+impl Pruning {
+    fn new(store: Arc<dyn Store>, history: History, database: Client) -> Self {
+        Self {
+            store,
+            history,
+            session: None,
+            database,
+            settled: 0,
+        }
+    }
+
+    fn run(&mut self, stop: &StopFlag) {
+        let mut walks = 0_u32;
+        // Not at once: a message whose end was recorded as its service died comes again, and is known
+        // by its row.
+        while !stop.wait(self.pause()) {
+            if walks.is_multiple_of(FULL_WALK) {
+                self.settled = 0;
+            }
+            walks = walks.wrapping_add(1);
+            let mut counts = Counts::default();
+            let stopped = self.walk(stop, &mut counts);
+            counts.report();
+            if stopped {
+                return;
+            }
+            self.session = None;
+        }
+    }
+
+    /// Until the next walk: between half and one and a half of the interval, so that services that were
+    /// started together do not walk together.
+    fn pause(&self) -> Duration {
+        self.history.every.mul_f64(0.5 + fastrand::f64())
+    }
+
+    /// Walks to where messages are too young; whether it was told to stop on the way.
+    fn walk(&mut self, stop: &StopFlag, counts: &mut Counts) -> bool {
+        let mut backoff = Backoff::for_connections();
+        let mut after = self.settled;
+        loop {
+            let began = Instant::now();
+            self.database.asks();
+            let wait = match self.step(after) {
+                Ok(pruned) => {
+                    self.database.is_served();
+                    backoff.reset();
+                    counts.add(&pruned);
+                    match pruned.next {
+                        Some(next) if !pruned.recent => {
+                            if pruned.settled && after == self.settled {
+                                self.settled = next;
+                            }
+                            after = next;
+                        }
+                        _ => return false,
+                    }
+                    began.elapsed() * PAUSE
+                }
+                Err(StoreError::Conflict(_)) => {
+                    self.database.is_answered();
+                    backoff.next_wait()
+                }
+                Err(error) => {
+                    self.database.fails(&error);
+                    self.session = None;
+                    backoff.next_wait()
+                }
+            };
+            if stop.wait(wait) {
+                return true;
+            }
+        }
+    }
+
+    fn step(&mut self, after: i64) -> Result<Pruned, StoreError> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.store.connect()?,
+        };
+        self.session.insert(session).prune(&Stretch {
+            after,
+            limit: BATCH,
+            history: &self.history,
+            delete: true,
+        })
+    }
+}
