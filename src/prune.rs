@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, History};
@@ -38,6 +39,34 @@ pub fn start(store: Arc<dyn Store>, history: History, database: Client) -> std::
     Thread::start("pruning", move |stop| {
         Pruning::new(store, history, database).run(stop);
     })
+}
+
+/// Deletes what is too old in the whole table, or counts it. What was done is in `counts`, also after
+/// an error.
+///
+/// # Errors
+/// When the database is away.
+pub fn whole(
+    session: &mut dyn Session,
+    history: &History,
+    delete: bool,
+    counts: &mut Counts,
+) -> Result<(), StoreError> {
+    let mut after = Some(0);
+    while let Some(from) = after {
+        let began = Instant::now();
+        let pruned = session.prune(&Stretch {
+            after: from,
+            limit: BATCH,
+            history,
+            delete,
+        })?;
+        counts.add(&pruned);
+        after = pruned.next;
+        // Somebody waits for it, so that half of the time is enough for the others.
+        thread::sleep(began.elapsed());
+    }
+    Ok(())
 }
 
 /// How many messages of each state.

@@ -25,6 +25,18 @@ Exit codes:
 Configuration: --config FILE, else $CARROT_CONFIG, else ./carrot.toml, else /etc/carrot/carrot.toml.
 CARROT_DEFAULT_BROKER and CARROT_DATABASE_URL (or DATABASE_URL) override the file.";
 
+const PRUNING: &str = "\
+How old is too old stands in the configuration, for each state; a state that is not named is kept:
+
+  [history]
+  completed = \"7d\"
+  failed = \"90d\"
+  # cancelled and expired as well
+
+Messages that are not over are never deleted. A service with a history does the same by itself, about \
+once an hour; this does it now, in small transactions with pauses, beside whatever is running, and can \
+be stopped at any time.";
+
 /// Background tasks on RabbitMQ, with every message's life in your SQL database. Without a command,
 /// runs the service in the foreground; Ctrl+C stops it in order, a second Ctrl+C at once.
 #[derive(Debug, Parser)]
@@ -101,6 +113,9 @@ pub(super) enum Command {
     Send(SendArgs),
     /// Make new messages of old ones, and delete those
     Requeue(RequeueArgs),
+    /// Delete messages that are over and have grown too old
+    #[command(after_help = PRUNING)]
+    Prune(PruneArgs),
     /// Create the tables, or add what is missing to Django's
     Migrate,
     /// Check the configuration, the broker and the database
@@ -139,6 +154,14 @@ pub(super) struct RequeueArgs {
     /// All that FAILED
     #[arg(long, group = "which")]
     pub(super) failed: bool,
+}
+
+/// How to prune.
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneArgs {
+    /// Say how many would be deleted, and delete none
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[cfg(test)]

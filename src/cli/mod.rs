@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod exit;
+mod prune;
 mod requeue;
 mod run;
 mod send;
@@ -69,6 +70,7 @@ fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
     match args.command {
         Some(Command::Send(send)) => send::send(&send, config),
         Some(Command::Requeue(which)) => requeue::requeue(&which, config),
+        Some(Command::Prune(args)) => prune::prune(&args, &config),
         Some(Command::Migrate) => migrate(&config),
         Some(Command::Check) | None => Ok(Exit::Ok),
     }

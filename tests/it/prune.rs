@@ -1,8 +1,9 @@
 //! Pruning, as a service does it by itself and as `carrot-actors prune` does it.
 
 use diesel::connection::SimpleConnection;
+use serde_json::{Value, json};
 
-use crate::support::{World, eventually};
+use crate::support::{World, eventually, outcome};
 
 const TASK: &str = r#"
 [[queues]]
@@ -154,4 +155,153 @@ fn a_service_that_stops_amid_pruning_says_how_far_it_has_come() {
     let gone = 50_000 - world.count("COMPLETED");
     let said = format!("deleted {gone} COMPLETED messages");
     assert!(service.log().contains(&said), "{said}: {}", service.log());
+}
+
+#[test]
+fn prune_deletes_what_is_too_old_and_says_how_many_of_each_state() {
+    let world = World::new(&with("completed = '7d', failed = '90d', expired = '1y'"));
+    world.past("COMPLETED", 2500, 169);
+    world.past("COMPLETED", 3, 167);
+    world.past("FAILED", 2, 2161);
+    world.past("FAILED", 5, 169);
+    world.past("CANCELLED", 1, 100_000);
+    world.past("PUBLISHED", 1, 100_000);
+    let before = world.census();
+
+    let (code, out, err) = world.run(&["prune", "--dry-run"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "would delete 2500 COMPLETED messages older than 7d\n\
+         would delete 2 FAILED messages older than 90d\n\
+         would delete 0 EXPIRED messages older than 1y\n"
+    );
+    assert_eq!(world.census(), before);
+
+    let (code, out, err) = world.run(&["prune"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "deleted 2500 COMPLETED messages older than 7d\n\
+         deleted 2 FAILED messages older than 90d\n\
+         deleted 0 EXPIRED messages older than 1y\n"
+    );
+    let after = "CANCELLED 1, COMPLETED 3, FAILED 5, PUBLISHED 1";
+    assert_eq!(world.census(), after);
+    assert!(world.run(&["prune"]).1.starts_with("deleted 0 COMPLETED"));
+    assert_eq!(world.census(), after);
+}
+
+/// A service ends its walk where messages are too recent; what came into the table later than its
+/// time is found by the command.
+#[test]
+fn prune_finds_old_messages_behind_recent_ones() {
+    let world = World::new(&with("completed = '7d'"));
+    world.past("COMPLETED", 1500, 1);
+    world.past("COMPLETED", 2, 200);
+    let (code, out, _) = world.run(&["prune"]);
+    assert_eq!((code, out.contains("deleted 2 COMPLETED")), (0, true));
+    assert_eq!(world.census(), "COMPLETED 1500");
+}
+
+#[test]
+fn prune_leaves_what_another_has_locked() {
+    let world = World::new(&with("failed = '7d'"));
+    world.past("FAILED", 3, 200);
+    let mut other = world.postgres();
+    other
+        .batch_execute(
+            "BEGIN; SELECT FROM carrot_messagelog WHERE uuid = 'FAILED-200-2' FOR UPDATE",
+        )
+        .unwrap();
+    let (code, out, _) = world.run(&["prune"]);
+    assert_eq!((code, out.contains("deleted 2 FAILED")), (0, true));
+    other.batch_execute("ROLLBACK").unwrap();
+    let (code, out, _) = world.run(&["prune"]);
+    assert_eq!((code, out.contains("deleted 1 FAILED")), (0, true));
+}
+
+#[test]
+fn rows_of_django_carrot_grow_old_by_the_same_rules() {
+    let world = World::of_django(&with("completed = '7d', failed = '90d'"));
+    let rows: Vec<Value> = serde_json::from_str(include_str!(
+        "../fixtures/django-carrot/messagelog_rows.json"
+    ))
+    .unwrap();
+    let template = rows.first().unwrap();
+    // As django-carrot leaves them: the time of the end is in the column of its state.
+    let old = "2020-01-01T00:00:00Z";
+    let recent = "2999-01-01T00:00:00Z";
+    for (uuid, status, completed, failed) in [
+        ("done-old", "COMPLETED", Some(old), None),
+        ("done", "COMPLETED", Some(recent), None),
+        ("failed-old", "FAILED", None, Some(old)),
+        ("failed", "FAILED", None, Some(recent)),
+        ("running", "IN_PROGRESS", None, None),
+        ("waiting", "PUBLISHED", None, None),
+    ] {
+        let mut row = template.clone();
+        row["uuid"] = json!(uuid);
+        row["status"] = json!(status);
+        row["publish_time"] = json!(old);
+        row["completion_time"] = json!(completed);
+        row["failure_time"] = json!(failed);
+        world.insert_django_row(&row);
+    }
+    let (code, out, err) = world.run(&["prune"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("deleted 1 COMPLETED") && out.contains("deleted 1 FAILED"));
+    for gone in ["done-old", "failed-old"] {
+        assert!(world.find(gone).is_none(), "{gone}");
+    }
+    assert_eq!(
+        world.census(),
+        "COMPLETED 1, FAILED 1, IN_PROGRESS 1, PUBLISHED 1"
+    );
+}
+
+#[test]
+fn prune_without_a_history_exits_78_and_says_what_to_set() {
+    let world = World::new(TASK);
+    world.past("COMPLETED", 2, 100_000);
+    for arguments in [&["prune"][..], &["prune", "--dry-run"]] {
+        let (code, out, err) = world.run(arguments);
+        assert_eq!((code, out.as_str()), (78, ""), "{err}");
+        for told in [
+            "no history is configured",
+            "carrot.toml",
+            "[history]",
+            "completed = \"7d\"",
+        ] {
+            assert!(err.contains(told), "{told}: {err}");
+        }
+    }
+    assert_eq!(world.census(), "COMPLETED 2");
+}
+
+#[test]
+fn prune_exits_as_the_other_commands_do() {
+    let world = World::without_tables(&with("completed = '7d'"));
+    let (code, _, err) = world.run(&["prune"]);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("carrot-actors migrate"), "{err}");
+
+    let mut command = world.command(&["prune"]);
+    let closed = "postgres://carrot:s3cr3t@127.0.0.1:1/carrot";
+    let (code, _, err) = outcome(command.env("CARROT_DATABASE_URL", closed));
+    assert_eq!(code, 69, "{err}");
+    assert!(!err.contains("s3cr3t"), "{err}");
+
+    let (code, _, err) = world.run(&["prune", "--dry"]);
+    assert_eq!(code, 64, "{err}");
+    assert!(err.contains("--dry-run"), "{err}");
+
+    world.configure(&with("complete = '7d', failed = '5m'"));
+    let (code, _, err) = world.run(&["prune"]);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("history.complete: is not a known key; did you mean completed?"));
+    assert!(
+        err.contains("history.failed: must be at least an hour"),
+        "{err}"
+    );
 }

@@ -1,0 +1,43 @@
+//! `carrot-actors prune`.
+
+use super::args::PruneArgs;
+use super::{Exit, Failure, say};
+use crate::config::{self, Config};
+use crate::prune::{self, Counts};
+use crate::service;
+
+pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> {
+    let history = config
+        .history
+        .as_ref()
+        .ok_or_else(|| Failure::new(Exit::Config, no_history(config)))?;
+    let store = service::store(config)?;
+    let mut session = service::session(store.as_ref())?;
+    let mut counts = Counts::default();
+    let ended = prune::whole(session.as_mut(), history, !args.dry_run, &mut counts);
+    let verb = if args.dry_run {
+        "would delete"
+    } else {
+        "deleted"
+    };
+    // Said also when it got no further: what is deleted is deleted.
+    for (status, age) in history.ages() {
+        let (count, age) = (counts.of(status), config::shown(age));
+        say(&format!(
+            "{verb} {count} {status} messages older than {age}"
+        ))?;
+    }
+    ended?;
+    Ok(Exit::Ok)
+}
+
+fn no_history(config: &Config) -> String {
+    let file = config.file.as_ref().map_or_else(
+        || "a configuration file, such as ./carrot.toml".to_owned(),
+        |file| file.display().to_string(),
+    );
+    format!(
+        "no history is configured, so all messages are kept: say how old those that are over may grow, \
+         under [history] in {file}, as completed = \"7d\" and failed = \"90d\""
+    )
+}
