@@ -1,9 +1,8 @@
 //! Pruning, as a service does it by itself and as `carrot-actors prune` does it.
 
-use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
-use crate::support::{World, eventually, outcome};
+use crate::support::{Database, World, eventually, outcome};
 
 const TASK: &str = r#"
 [[queues]]
@@ -123,10 +122,8 @@ fn a_service_without_a_history_keeps_everything() {
 fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
     let world = World::new(&with("completed = '7d', every = '1s'"));
     world.past("COMPLETED", 3, 200);
-    let mut blocker = world.postgres();
-    blocker
-        .batch_execute("BEGIN; LOCK TABLE carrot_messagelog IN EXCLUSIVE MODE")
-        .unwrap();
+    let mut blocker = world.client();
+    blocker.execute("BEGIN; LOCK TABLE carrot_messagelog IN EXCLUSIVE MODE");
     let service = world.start(&[]);
     eventually("the end of a connection that prunes", || {
         let cut = world.rows(&format!(
@@ -137,8 +134,8 @@ fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
         ));
         (!cut.is_empty()).then_some(())
     });
-    service.await_log("the pruning's database is away");
-    blocker.batch_execute("COMMIT").unwrap();
+    service.await_log("is away");
+    blocker.execute("COMMIT");
     service.await_log("the pruning's database is back");
     world.await_census("");
 }
@@ -208,22 +205,21 @@ fn prune_finds_old_messages_behind_recent_ones() {
 fn prune_leaves_what_another_has_locked() {
     let world = World::new(&with("failed = '7d'"));
     world.past("FAILED", 3, 200);
-    let mut other = world.postgres();
-    other
-        .batch_execute(
-            "BEGIN; SELECT FROM carrot_messagelog WHERE uuid = 'FAILED-200-2' FOR UPDATE",
-        )
-        .unwrap();
+    let mut other = world.client();
+    other.execute("BEGIN; SELECT FROM carrot_messagelog WHERE uuid = 'FAILED-200-2' FOR UPDATE");
     let (code, out, _) = world.run(&["prune"]);
     assert_eq!((code, out.contains("deleted 2 FAILED")), (0, true));
-    other.batch_execute("ROLLBACK").unwrap();
+    other.execute("ROLLBACK");
     let (code, out, _) = world.run(&["prune"]);
     assert_eq!((code, out.contains("deleted 1 FAILED")), (0, true));
 }
 
 #[test]
 fn rows_of_django_carrot_grow_old_by_the_same_rules() {
-    let world = World::of_django(&with("completed = '7d', failed = '90d'"));
+    let world = World::of_django(
+        Database::Postgresql,
+        &with("completed = '7d', failed = '90d'"),
+    );
     let rows: Vec<Value> = serde_json::from_str(include_str!(
         "../fixtures/django-carrot/messagelog_rows.json"
     ))
@@ -246,7 +242,7 @@ fn rows_of_django_carrot_grow_old_by_the_same_rules() {
         row["publish_time"] = json!(old);
         row["completion_time"] = json!(completed);
         row["failure_time"] = json!(failed);
-        world.insert_django_row(&row);
+        world.insert_django_rows(&[row]);
     }
     let (code, out, err) = world.run(&["prune"]);
     assert_eq!((code, err.as_str()), (0, ""));

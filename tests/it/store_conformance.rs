@@ -190,7 +190,7 @@ impl World {
     }
 
     /// As if the worker's last heartbeat was so long ago.
-    fn silence(&self, worker: WorkerId, seconds: u32) {
+    fn silence(&self, worker: WorkerId, seconds: u64) {
         self.execute(&format!(
             "UPDATE carrot_worker SET heartbeat = {} WHERE id = {}",
             self.database.ago(seconds),

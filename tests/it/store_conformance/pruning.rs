@@ -7,12 +7,14 @@ use std::time::Duration;
 use carrot_actors::config::History;
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{NewRow, Pruned, Session, Stretch, WorkerId};
-use diesel::connection::SimpleConnection;
 
-use super::{Open, claim, finishes, messages, process, published, trial, write};
-use crate::support::World;
+use super::{claim, finishes, messages, process, published, trial, write};
+use crate::support::{Database, World};
 
 const DAY: Duration = Duration::from_hours(24);
+
+/// In seconds.
+const A_DAY: u64 = DAY.as_secs();
 
 const ENDS: [End; 4] = [End::Completed, End::Failed, End::Cancelled, End::Expired];
 
@@ -63,13 +65,15 @@ fn ended(session: &mut dyn Session, worker: WorkerId, end: End, count: usize) ->
 
 impl World {
     /// As if all that has happened to these messages had happened so much earlier.
-    fn age(&self, keys: &[String], interval: &str) {
+    fn age(&self, keys: &[String], seconds: u64) {
         let keys: Vec<String> = keys.iter().map(|key| format!("'{key}'")).collect();
+        let earlier = |column| self.database.before(column, seconds);
         self.execute(&format!(
-            "UPDATE carrot_messagelog SET publish_time = publish_time - interval '{interval}', \
-                 completion_time = completion_time - interval '{interval}', \
-                 failure_time = failure_time - interval '{interval}' \
-             WHERE uuid IN ({})",
+            "UPDATE carrot_messagelog SET publish_time = {}, completion_time = {}, \
+                 failure_time = {} WHERE uuid IN ({})",
+            earlier("publish_time"),
+            earlier("completion_time"),
+            earlier("failure_time"),
             keys.join(", ")
         ));
     }
@@ -89,8 +93,8 @@ impl World {
     }
 }
 
-pub fn knows_ages(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn knows_ages(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let history = history(&[
         (Status::Completed, 7),
         (Status::Failed, 90),
@@ -100,8 +104,8 @@ pub fn knows_ages(open: Open) {
     let mut young = Vec::new();
     for (end, days) in ENDS.into_iter().zip([7, 90, 1, 2]) {
         let keys = ended(session.as_mut(), worker, end, 3);
-        world.age(&keys[..2], &format!("{days} days 1 second"));
-        world.age(&keys[2..], &format!("{days} days -1 minute"));
+        world.age(&keys[..2], days * A_DAY + 1);
+        world.age(&keys[2..], days * A_DAY - 60);
         young.extend_from_slice(&keys[2..]);
     }
     let counts = prune(session.as_mut(), &history);
@@ -111,44 +115,47 @@ pub fn knows_ages(open: Open) {
 }
 
 /// The end counts, not the recording: what ran for a month has only just ended.
-pub fn counts_from_the_end(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn counts_from_the_end(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let completed = ended(session.as_mut(), worker, End::Completed, 1);
     let failed = ended(session.as_mut(), worker, End::Failed, 1);
-    world.execute("UPDATE carrot_messagelog SET publish_time = now() - interval '30 days'");
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET publish_time = {}",
+        database.ago(30 * A_DAY)
+    ));
     assert!(prune(session.as_mut(), &a_week()).is_empty());
     // A time that is not that of its end says nothing.
-    world.execute(
-        "UPDATE carrot_messagelog SET failure_time = now() - interval '20 days' \
-             WHERE status = 'COMPLETED'; \
-         UPDATE carrot_messagelog SET completion_time = now() - interval '20 days' \
-             WHERE status = 'FAILED'",
-    );
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET failure_time = {before} WHERE status = 'COMPLETED'; \
+         UPDATE carrot_messagelog SET completion_time = {before} WHERE status = 'FAILED'",
+        before = database.ago(20 * A_DAY)
+    ));
     assert!(prune(session.as_mut(), &a_week()).is_empty());
     assert_eq!(world.left(), [completed, failed].concat());
 }
 
-pub fn leaves_the_unfinished(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn leaves_the_unfinished(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let rows: Vec<NewRow> = messages(1).iter().map(NewRow::pending).collect();
     session.record(&rows).unwrap();
     let published = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &published[1..]);
-    world.execute(
+    world.execute(&format!(
         "INSERT INTO carrot_messagelog (uuid, status, task, priority) VALUES ('odd', 'STUCK', 't', 0); \
          INSERT INTO carrot_scheduledtask (interval_type, interval_count, task, active) \
              VALUES ('days', 1, 't', false); \
-         UPDATE carrot_messagelog SET publish_time = now() - interval '10 years', \
-             completion_time = now() - interval '10 years', failure_time = now() - interval '10 years'",
-    );
+         UPDATE carrot_messagelog SET publish_time = {before}, completion_time = {before}, \
+             failure_time = {before}",
+        before = database.ago(3650 * A_DAY)
+    ));
     let pruned = session.prune(&stretch(&a_week(), 0, 1000)).unwrap();
     assert_eq!(pruned, Pruned::default());
     assert_eq!(world.left().len(), 4);
     assert_eq!(world.rows("SELECT id FROM carrot_scheduledtask").len(), 1);
 }
 
-pub fn keeps_states_without_an_age(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn keeps_states_without_an_age(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let mut kept = Vec::new();
     for end in ENDS {
         let keys = ended(session.as_mut(), worker, end, 1);
@@ -156,7 +163,7 @@ pub fn keeps_states_without_an_age(open: Open) {
             kept.extend(keys);
         }
     }
-    world.age(&world.left(), "10 years");
+    world.age(&world.left(), 3650 * A_DAY);
     let counts = prune(session.as_mut(), &history(&[(Status::Failed, 7)]));
     assert_eq!(counts, [(Status::Failed, 1)].into());
     assert_eq!(world.left(), kept);
@@ -165,8 +172,8 @@ pub fn keeps_states_without_an_age(open: Open) {
 
 /// A row without the time of its end did not end before it was recorded; one without any time may have
 /// ended just now.
-pub fn falls_back(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn falls_back(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let timed = ended(session.as_mut(), worker, End::Completed, 1);
     let failed = ended(session.as_mut(), worker, End::Failed, 1);
     world.execute(
@@ -175,16 +182,16 @@ pub fn falls_back(open: Open) {
              VALUES ('timeless', 'COMPLETED', 't', 0)",
     );
     assert!(prune(session.as_mut(), &a_week()).is_empty());
-    world.age(&[timed, failed].concat(), "8 days");
+    world.age(&[timed, failed].concat(), 8 * A_DAY);
     let counts = prune(session.as_mut(), &a_week());
     assert_eq!(counts, [(Status::Completed, 1), (Status::Failed, 1)].into());
     assert_eq!(world.left(), ["timeless"]);
 }
 
-pub fn counts_only(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn counts_only(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = ended(session.as_mut(), worker, End::Completed, 3);
-    world.age(&keys, "8 days");
+    world.age(&keys, 8 * A_DAY);
     let week = a_week();
     let dry = Stretch {
         delete: false,
@@ -197,10 +204,10 @@ pub fn counts_only(open: Open) {
     assert_eq!(world.left(), keys);
 }
 
-pub fn walks(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn walks(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let old = ended(session.as_mut(), worker, End::Completed, 5);
-    world.age(&old, "8 days");
+    world.age(&old, 8 * A_DAY);
     let young = ended(session.as_mut(), worker, End::Completed, 3);
     let week = a_week();
     let mut walk = Vec::new();
@@ -226,12 +233,12 @@ pub fn walks(open: Open) {
 }
 
 /// What keeps a stretch from being settled: a row that may yet grow too old.
-pub fn settles(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn settles(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let failed = ended(session.as_mut(), worker, End::Failed, 1);
     let completed = ended(session.as_mut(), worker, End::Completed, 1);
     let running = published(session.as_mut(), 1);
-    world.age(&[&failed[..], &completed, &running].concat(), "8 days");
+    world.age(&[&failed[..], &completed, &running].concat(), 8 * A_DAY);
     let mut settled = |days, limit| {
         let history = history(&[(Status::Completed, days)]);
         session.prune(&stretch(&history, 0, limit)).unwrap().settled
@@ -242,22 +249,20 @@ pub fn settles(open: Open) {
     assert_eq!(world.left(), [failed, running].concat());
 }
 
-pub fn passes_over_the_locked(open: Open) {
-    let (world, mut session, worker) = trial(open);
+pub fn passes_over_the_locked(database: Database) {
+    let (world, mut session, worker) = trial(database);
     let keys = ended(session.as_mut(), worker, End::Failed, 3);
-    world.age(&keys, "8 days");
-    let mut other = world.postgres();
-    other
-        .batch_execute(&format!(
-            "BEGIN; SELECT id FROM carrot_messagelog WHERE uuid = '{}' FOR UPDATE",
-            keys[1]
-        ))
-        .unwrap();
+    world.age(&keys, 8 * A_DAY);
+    let mut other = world.client();
+    other.execute(&format!(
+        "BEGIN; SELECT id FROM carrot_messagelog WHERE uuid = '{}' FOR UPDATE",
+        keys[1]
+    ));
     let pruned = session.prune(&stretch(&a_week(), 0, 3)).unwrap();
     assert_eq!(pruned.counts, [(Status::Failed, 2)].into());
     assert!(!pruned.settled);
     assert_eq!(world.left(), keys[1..2]);
-    other.batch_execute("COMMIT").unwrap();
+    other.execute("COMMIT");
     assert_eq!(
         prune(session.as_mut(), &a_week()),
         [(Status::Failed, 1)].into()
@@ -265,13 +270,13 @@ pub fn passes_over_the_locked(open: Open) {
     assert!(world.left().is_empty());
 }
 
-pub fn deletes_once(open: Open) {
+pub fn deletes_once(database: Database) {
     const SESSIONS: usize = 8;
-    let (world, mut session, worker) = trial(open);
+    let (world, mut session, worker) = trial(database);
     let old = ended(session.as_mut(), worker, End::Completed, 600);
-    world.age(&old, "8 days");
+    world.age(&old, 8 * A_DAY);
     let young = ended(session.as_mut(), worker, End::Failed, 1);
-    let store = open(&world);
+    let store = super::open(&world);
     let barrier = Barrier::new(SESSIONS);
     let walk = || {
         let mut session = store.connect().unwrap();

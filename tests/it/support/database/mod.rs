@@ -56,12 +56,23 @@ impl Database {
     }
 
     /// The time so many seconds ago, in SQL.
-    pub fn ago(self, seconds: u32) -> String {
-        match self {
-            Self::Postgresql => format!("now() - interval '{seconds} seconds'"),
-            Self::Sqlite => format!("strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds')"),
+    pub fn ago(self, seconds: u64) -> String {
+        let now = match self {
+            Self::Postgresql => "now()",
+            Self::Sqlite => "'now'",
             #[cfg(feature = "mysql")]
-            Self::Mariadb => format!("utc_timestamp(6) - INTERVAL {seconds} SECOND"),
+            Self::Mariadb => "utc_timestamp(6)",
+        };
+        self.before(now, seconds)
+    }
+
+    /// The time so many seconds before `time`, in SQL.
+    pub fn before(self, time: &str, seconds: u64) -> String {
+        match self {
+            Self::Postgresql => format!("{time} - interval '{seconds} seconds'"),
+            Self::Sqlite => format!("strftime('%Y-%m-%d %H:%M:%f', {time}, '-{seconds} seconds')"),
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => format!("{time} - INTERVAL {seconds} SECOND"),
         }
     }
 
