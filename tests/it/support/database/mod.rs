@@ -70,7 +70,9 @@ impl Database {
     pub fn before(self, time: &str, seconds: u64) -> String {
         match self {
             Self::Postgresql => format!("{time} - interval '{seconds} seconds'"),
-            Self::Sqlite => format!("strftime('%Y-%m-%d %H:%M:%f', {time}, '-{seconds} seconds')"),
+            Self::Sqlite => {
+                format!("strftime('%Y-%m-%d %H:%M:%f000', {time}, '-{seconds} seconds')")
+            }
             #[cfg(feature = "mysql")]
             Self::Mariadb => format!("{time} - INTERVAL {seconds} SECOND"),
         }
@@ -105,7 +107,7 @@ impl Database {
             Self::Mariadb => {
                 self.administer(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"));
                 let server = server("CARROT_TEST_MYSQL");
-                server.replace("/carrot", &format!("/{name}"))
+                format!("{}/{name}", server.strip_suffix("/carrot").unwrap())
             }
         }
     }
