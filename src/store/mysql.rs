@@ -320,20 +320,31 @@ impl Engine for MysqlServer {
         Ok(())
     }
 
-    /// The errors' numbers do not reach us, so the connection itself is asked whether it still lives.
+    /// The errors' numbers do not reach us, so the server itself is asked whether it still lives: for
+    /// another connection. libmariadb would wait for ever if a statement were run again whose rows had
+    /// ended in an error, such as a deadlock's.
     fn sort(&mut self, error: &Error) -> StoreError {
         let text = self.server.scrub(&error.to_string());
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        // That one never came to the server.
+        let is_ours = matches!(error, Error::QueryBuilderError(_));
+        let is_away = !is_ours
+            && match self.server.open() {
+                Ok(another) => {
+                    *self = another;
+                    false
+                }
+                Err(_) => true,
+            };
         match error {
+            _ if is_away => StoreError::Unavailable(text),
             Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
                 StoreError::Conflict(text)
             }
             Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
                 StoreError::Unavailable(text)
             }
-            _ if self.batch("DO 0").is_err() || says(&["read-only", "read only"]) => {
-                StoreError::Unavailable(text)
-            }
+            _ if says(&["read-only", "read only"]) => StoreError::Unavailable(text),
             _ if says(&["Deadlock", "Lock wait timeout", "Record has changed"]) => {
                 StoreError::Conflict(text)
             }
