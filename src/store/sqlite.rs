@@ -36,6 +36,19 @@ const SYNC: &str = "PRAGMA synchronous = FULL";
 /// Commits may be lost with the power, in their order.
 const NO_SYNC: &str = "PRAGMA synchronous = NORMAL";
 
+/// Parts of what SQLite says when it can't use its file for now, and of no other error.
+const PASSES: [&str; 9] = [
+    "is locked",
+    "disk is full",
+    "disk I/O error",
+    "readonly database",
+    "unable to open database file",
+    "is malformed",
+    "is not a database",
+    "locking protocol",
+    "out of memory",
+];
+
 /// A database's file.
 #[derive(Clone)]
 pub(super) struct File {
@@ -233,8 +246,8 @@ impl Engine for SqliteFile {
         Ok(())
     }
 
-    /// Only a value can be at fault for good. All else, a full disk as well as another process that
-    /// holds the lock, passes.
+    /// What SQLite says of its file passes. What it says of a value does not, and a trigger may say
+    /// anything.
     fn sort(&mut self, error: &Error) -> StoreError {
         let text = error.to_string();
         match error {
@@ -246,6 +259,9 @@ impl Engine for SqliteFile {
                 _,
             ) => StoreError::Refused(text),
             _ if text.contains("too big") => StoreError::Refused(text),
+            Error::DatabaseError(_, _) if !PASSES.iter().any(|words| text.contains(words)) => {
+                StoreError::Unclear(text)
+            }
             _ => StoreError::Unavailable(text),
         }
     }
