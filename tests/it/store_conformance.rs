@@ -71,7 +71,6 @@ conforms! {
     super::pruning::counts_only as a_dry_run_counts_and_deletes_nothing,
     super::pruning::walks as stretches_follow_each_other_to_the_end_and_tell_the_recent,
     super::pruning::settles as a_stretch_is_settled_when_nothing_in_it_will_grow_too_old,
-    super::pruning::passes_over_the_locked as what_another_has_locked_is_not_waited_for,
     super::pruning::deletes_once as sessions_that_prune_together_delete_each_row_once,
 }
 

@@ -9,7 +9,7 @@ use carrot_actors::store::{
 use serde_json::Value;
 
 use super::{FRESH, claim, claims, messages, open, process, published, trial};
-use crate::support::{Database, World, eventually, on_database};
+use crate::support::{Database, World, eventually, on_every_server};
 
 const SESSIONS: usize = 8;
 
@@ -115,10 +115,7 @@ pub fn claims_in_opposite_orders(database: Database) {
     }
 }
 
-// SQLite has one writer: a claim that waits waits for all others.
-on_database! { postgresql = Postgresql: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
-#[cfg(feature = "mysql")]
-on_database! { mariadb = Mariadb: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
+on_every_server! { a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
 
 /// A worker that registers and claims while an older claim waits for a row is alive, though that
 /// claim's view of the database is older than it.

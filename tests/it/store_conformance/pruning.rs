@@ -9,7 +9,7 @@ use carrot_actors::state::{End, Status};
 use carrot_actors::store::{NewRow, Pruned, Session, Stretch, WorkerId};
 
 use super::{claim, finishes, messages, process, published, trial, write};
-use crate::support::{Database, World};
+use crate::support::{Database, World, on_every_server};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -249,7 +249,9 @@ pub fn settles(database: Database) {
     assert_eq!(world.left(), [failed, running].concat());
 }
 
-pub fn passes_over_the_locked(database: Database) {
+on_every_server! { what_another_has_locked_is_not_waited_for }
+
+fn what_another_has_locked_is_not_waited_for(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = ended(session.as_mut(), worker, End::Failed, 3);
     world.age(&keys, 8 * A_DAY);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use broker::Raw;
 pub use database::{Database, milliseconds, text};
-pub(crate) use database::{on_database, on_every_database};
+pub(crate) use database::{on_database, on_every_database, on_every_server};
 pub use process::{Running, exit_code, outcome};
 pub use proxy::Proxy;
 pub use witness::witnessed;

@@ -30,13 +30,21 @@ macro_rules! on_database {
 }
 pub(crate) use on_database;
 
-/// A test on each database for each of these functions of a `Database`.
-macro_rules! on_every_database {
+/// The same on each database that is a server: they lock rows, where SQLite has one writer.
+macro_rules! on_every_server {
     ($($case:ident),+ $(,)?) => {
         crate::support::on_database! { postgresql = Postgresql: $($case),+ }
-        crate::support::on_database! { sqlite = Sqlite: $($case),+ }
         #[cfg(feature = "mysql")]
         crate::support::on_database! { mariadb = Mariadb: $($case),+ }
+    };
+}
+pub(crate) use on_every_server;
+
+/// The same on each database.
+macro_rules! on_every_database {
+    ($($case:ident),+ $(,)?) => {
+        crate::support::on_every_server! { $($case),+ }
+        crate::support::on_database! { sqlite = Sqlite: $($case),+ }
     };
 }
 pub(crate) use on_every_database;
