@@ -162,6 +162,14 @@ impl Traits {
     }
 }
 
+/// What errors say when a transaction has met another.
+const CONFLICTS: [&str; 4] = [
+    "Deadlock",
+    "Lock wait timeout",
+    "Record has changed",
+    "Failed to read auto-increment value",
+];
+
 /// A connection to MySQL.
 pub(super) struct MysqlServer {
     connection: MysqlConnection,
@@ -345,9 +353,7 @@ impl Engine for MysqlServer {
                 StoreError::Unavailable(text)
             }
             _ if says(&["read-only", "read only"]) => StoreError::Unavailable(text),
-            _ if says(&["Deadlock", "Lock wait timeout", "Record has changed"]) => {
-                StoreError::Conflict(text)
-            }
+            _ if says(&CONFLICTS) => StoreError::Conflict(text),
             _ if says(&["Data too long", "Incorrect", "Out of range"]) => StoreError::Refused(text),
             Error::DatabaseError(DatabaseErrorKind::Unknown, _) => StoreError::Unclear(text),
             _ => StoreError::Refused(text),
