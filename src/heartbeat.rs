@@ -62,7 +62,6 @@ fn beat(
                 INTERVAL
             }
             Err(StoreError::Conflict(reason)) => {
-                health.is_answered();
                 log::debug!("the heartbeat met another transaction: {reason}");
                 backoff.next_wait()
             }

@@ -112,7 +112,7 @@ impl Health {
     }
 }
 
-/// One who asks a server. After [`Client::asks`] it says which of the other three it was.
+/// One who asks a server. After [`Client::asks`] it says which of the other three it was, or asks again.
 #[derive(Debug)]
 pub struct Client {
     health: Arc<Health>,
@@ -121,7 +121,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// It waits for an answer from now on.
+    /// It waits for an answer from now on, or still does: one whose transactions only ever meet others
+    /// has none.
     pub fn asks(&self) {
         self.condition().ask(self.id, Instant::now());
     }

@@ -94,10 +94,7 @@ impl Sweep {
                 self.database.is_served();
                 step
             }
-            Err(StoreError::Conflict(_)) => {
-                self.database.is_answered();
-                Step::Done
-            }
+            Err(StoreError::Conflict(_)) => Step::Done,
             Err(error) => {
                 self.database.fails(&error);
                 self.session = None;

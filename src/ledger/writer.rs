@@ -129,30 +129,29 @@ impl Writer {
             }
             let started = Instant::now();
             self.setup.health.asks();
-            let refusal = match self.try_write(batch, refusals >= PATIENCE) {
+            match self.try_write(batch, refusals >= PATIENCE) {
                 Ok(result) => {
                     self.setup.health.is_served();
                     return Some((result, started.elapsed()));
                 }
-                Err(StoreError::Conflict(reason)) => reason,
+                Err(StoreError::Conflict(reason)) => {
+                    log::debug!("the ledger met another transaction: {reason}");
+                }
                 // Again before it is taken apart: a record must not suffer for what passes.
-                Err(StoreError::Refused(reason)) if refusals == 0 => {
+                Err(StoreError::Refused(_)) if refusals == 0 => {
+                    self.setup.health.is_answered();
                     refusals = PATIENCE;
-                    reason
                 }
                 Err(StoreError::Unclear(reason)) if refusals < PATIENCE => {
+                    log::debug!("the database refuses a batch: {reason}");
+                    self.setup.health.is_answered();
                     refusals += 1;
-                    reason
                 }
                 Err(error) => {
                     self.setup.health.fails(&error);
                     self.session = None;
-                    std::thread::sleep(backoff.next_wait());
-                    continue;
                 }
-            };
-            self.setup.health.is_answered();
-            log::debug!("the database refuses a batch: {refusal}");
+            }
             std::thread::sleep(backoff.next_wait());
         }
     }

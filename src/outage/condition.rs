@@ -79,10 +79,10 @@ impl Condition {
         self.settle(now);
     }
 
-    /// The client asks for something.
+    /// The client asks for something, or once more for what it has not got.
     pub(super) fn ask(&mut self, client: u64, now: Instant) {
         if let Some(view) = self.views.get_mut(&client) {
-            view.asked = Some(now);
+            view.asked.get_or_insert(now);
         }
     }
 
@@ -339,6 +339,17 @@ mod tests {
         }
         story.serve(LEDGER, 300);
         assert_eq!(story.ticks(300..330), [back(300, false)]);
+    }
+
+    #[test]
+    fn who_must_ask_again_and_again_has_no_answer() {
+        let mut story = Story::begin();
+        (0..200)
+            .step_by(20)
+            .for_each(|tenths| story.ask(LEDGER, tenths));
+        assert_eq!(story.ticks(0..200), [silent()]);
+        story.serve(LEDGER, 200);
+        assert_eq!(story.ticks(200..230), [back(200, false)]);
     }
 
     #[test]
