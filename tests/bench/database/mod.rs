@@ -1,0 +1,229 @@
+//! The databases, as the benchmark sees them: by SQL of its own, with as little of it as can be.
+
+mod link;
+
+use std::fs;
+use std::path::Path;
+
+use carrot_actors::config::DatabaseUrl;
+use carrot_actors::store::{self, Session};
+use clap::ValueEnum;
+
+use self::link::Link;
+
+/// The schema, database or file that is made for the benchmark.
+const NAME: &str = "carrot_bench";
+
+/// Rows of one INSERT.
+const CHUNK: usize = 1_000;
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// On `CARROT_TEST_POSTGRES`
+    Postgresql,
+    /// In a file below `target`
+    Sqlite,
+    /// On `CARROT_TEST_MYSQL`
+    Mariadb,
+}
+
+impl Kind {
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgresql => "PostgreSQL",
+            Self::Sqlite => "SQLite",
+            Self::Mariadb => "MariaDB",
+        }
+    }
+
+    /// Where the service is to find it.
+    fn url(self) -> Result<String, String> {
+        let server =
+            |variable| std::env::var(variable).map_err(|_| format!("{variable} is not set"));
+        match self {
+            Self::Postgresql => {
+                let url = server("CARROT_TEST_POSTGRES")?;
+                Ok(format!("{url}?options=-csearch_path%3D{NAME}"))
+            }
+            Self::Sqlite => Ok(format!(
+                "sqlite://{}/{NAME}/carrot.db",
+                env!("CARGO_TARGET_TMPDIR")
+            )),
+            Self::Mariadb => {
+                let mut url = server("CARROT_TEST_MYSQL")?
+                    .parse::<url::Url>()
+                    .map_err(|error| format!("CARROT_TEST_MYSQL: {error}"))?;
+                url.set_path(NAME);
+                Ok(url.into())
+            }
+        }
+    }
+
+    /// Makes it anew, empty. What an interrupted run has left goes.
+    fn make(self) -> Result<(), String> {
+        match self {
+            Self::Postgresql => Link::open(self, &server("CARROT_TEST_POSTGRES"))?.execute(
+                &format!("DROP SCHEMA IF EXISTS {NAME} CASCADE; CREATE SCHEMA {NAME}"),
+            ),
+            Self::Mariadb => Link::open(self, &server("CARROT_TEST_MYSQL"))?.execute(&format!(
+                "DROP DATABASE IF EXISTS {NAME}; CREATE DATABASE {NAME} CHARACTER SET utf8mb4"
+            )),
+            Self::Sqlite => {
+                self.remove();
+                fs::create_dir_all(directory()).expect("a directory");
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(self) {
+        let link = |variable| Link::open(self, &server(variable)).expect("the database");
+        match self {
+            Self::Postgresql => {
+                link("CARROT_TEST_POSTGRES").execute(&format!("DROP SCHEMA {NAME} CASCADE"));
+            }
+            Self::Mariadb => link("CARROT_TEST_MYSQL").execute(&format!("DROP DATABASE {NAME}")),
+            Self::Sqlite => {
+                if Path::new(&directory()).exists() {
+                    fs::remove_dir_all(directory()).expect("the directory removed");
+                }
+            }
+        }
+    }
+}
+
+fn directory() -> String {
+    format!("{}/{NAME}", env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn server(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_default()
+}
+
+/// A database with a table that has seen work.
+pub struct Database {
+    kind: Kind,
+    /// Its URL, for the service.
+    pub url: String,
+    /// In its own words.
+    pub version: String,
+    history: usize,
+}
+
+impl Database {
+    /// Makes the tables, and `history` finished rows in them; or says why that can't be.
+    pub fn prepare(kind: Kind, history: usize) -> Result<Self, String> {
+        let text = kind.url()?;
+        let url: DatabaseUrl = text.parse().map_err(|error| format!("{error}"))?;
+        let store = store::open(&url).map_err(|error| error.to_string())?;
+        kind.make()?;
+        store.migrate().map_err(|error| error.to_string())?;
+        let mut session = store.connect().map_err(|error| error.to_string())?;
+        let database = Self {
+            kind,
+            url: text,
+            version: session.version().map_err(|error| error.to_string())?,
+            history,
+        };
+        database.insert_finished();
+        database.settle();
+        Ok(database)
+    }
+
+    /// Its name for people.
+    pub const fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// A session of the library's own.
+    pub fn session(&self) -> Box<dyn Session> {
+        let url = self.url.parse().expect("a URL");
+        let store = store::open(&url).expect("a store");
+        store.connect().expect("a session")
+    }
+
+    /// Rows of messages that the broker has, as django-carrot writes them.
+    pub fn insert_published(&self, keys: &[String], task: &str, queue: &str) {
+        self.insert(keys, |key| {
+            format!(
+                "('PUBLISHED', '{key}', 0, '{task}', '(1, ''two'')', '{{}}', '{queue}', '', '{queue}', \
+                 NULL, CURRENT_TIMESTAMP, NULL)"
+            )
+        });
+    }
+
+    fn insert_finished(&self) {
+        let keys: Vec<String> = (0..self.history)
+            .map(|_| carrot_actors::names::new_key())
+            .collect();
+        let log = "x".repeat(200);
+        self.insert(&keys, |key| {
+            format!(
+                "('COMPLETED', '{key}', 0, 'noop', '()', '{{}}', 'old', '', 'old', '{log}', \
+                 CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)"
+            )
+        });
+    }
+
+    fn insert(&self, keys: &[String], row: impl Fn(&String) -> String) {
+        let mut link = self.link();
+        for keys in keys.chunks(CHUNK) {
+            let rows: Vec<String> = keys.iter().map(&row).collect();
+            link.execute(&format!(
+                "INSERT INTO carrot_messagelog (status, uuid, priority, task, task_args, content, queue, \
+                     exchange, routing_key, log, publish_time, completion_time) VALUES {}",
+                rows.join(",")
+            ));
+        }
+    }
+
+    /// Waits until no message is in progress; then so many must be COMPLETED.
+    pub fn await_completed(&self, count: usize) {
+        let mut link = self.link();
+        while link.number(&self.counting("IN_PROGRESS")) > 0 {}
+        let completed = link.number(&self.counting("COMPLETED"));
+        assert_eq!(usize::try_from(completed), Ok(count), "COMPLETED messages");
+    }
+
+    /// How many messages since the history are COMPLETED.
+    pub fn completed(&self) -> usize {
+        let completed = self.link().number(&self.counting("COMPLETED"));
+        usize::try_from(completed).expect("a count")
+    }
+
+    /// By the primary key, so that it is cheap on every database.
+    fn counting(&self, status: &str) -> String {
+        format!(
+            "SELECT count(*) AS number FROM carrot_messagelog WHERE id > {} AND status = '{status}'",
+            self.history
+        )
+    }
+
+    /// Leaves the history alone in the table, tidy.
+    pub fn reset(&self) {
+        let since = format!("DELETE FROM carrot_messagelog WHERE id > {}", self.history);
+        self.link().execute(&since);
+        self.settle();
+    }
+
+    /// What a database does for itself in time, done now, so that it is not done in the middle of a run.
+    fn settle(&self) {
+        self.link().execute(match self.kind {
+            Kind::Postgresql => "VACUUM ANALYZE carrot_messagelog",
+            Kind::Sqlite => "ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)",
+            Kind::Mariadb => "ANALYZE TABLE carrot_messagelog",
+        });
+    }
+
+    fn link(&self) -> Link {
+        Link::open(self.kind, &self.url).expect("the database")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.kind.remove();
+    }
+}

@@ -1,0 +1,42 @@
+//! A service without work: the stock binary with the default queue.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Bench;
+use crate::database::Database;
+use crate::report::Key;
+use crate::service::{Running, Setup};
+
+const QUEUE: &str = "carrot-bench-idle";
+const SETTLED: Duration = Duration::from_secs(1);
+const SECONDS: usize = 20;
+
+/// One reading; it varies little.
+pub fn run(bench: &mut Bench, database: &Database) {
+    let setup = Setup {
+        queue: QUEUE,
+        concurrency: 1,
+        loglevel: "WARNING",
+        expected: None,
+        config: "",
+    };
+    let (cpu, memory) = bench.rabbit.with_queue(QUEUE, || {
+        let service = Running::start(bench, database, &setup);
+        service.await_start();
+        thread::sleep(SETTLED);
+        let (before, started) = (service.cost(), Instant::now());
+        thread::sleep(Duration::from_secs(bench.options.scaled(SECONDS) as u64));
+        let (after, elapsed) = (service.cost(), started.elapsed());
+        service.stop(None);
+        let cpu = (after.cpu - before.cpu).as_secs_f64() / elapsed.as_secs_f64();
+        (100.0 * cpu, after.peak_memory)
+    });
+    let key = |what, unit| Key::new(what, unit).on(database.name());
+    bench
+        .report
+        .add(key("idle service's CPU", "% of a core"), cpu);
+    bench
+        .report
+        .add(key("idle service's memory", "MiB"), memory);
+}

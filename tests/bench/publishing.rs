@@ -1,0 +1,73 @@
+//! Publishing through the library's door: a row, a confirm and the row's mark for each message.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use carrot_actors::config::{Config, QueueConfig};
+use carrot_actors::message::{Arguments, Message};
+use carrot_actors::publish::Door;
+use carrot_actors::store::Session;
+use serde_json::json;
+
+use crate::Bench;
+use crate::database::Database;
+use crate::report::{Key, per_second};
+
+const QUEUE: &str = "carrot-bench-publishing";
+
+/// Messages of one call, and of all.
+const RUNS: [(usize, usize); 2] = [(1, 2_000), (1_000, 50_000)];
+
+/// One round.
+pub fn round(bench: &mut Bench, database: &Database) {
+    for (batch, messages) in RUNS {
+        let messages = bench.options.scaled(messages);
+        let rate = bench
+            .rabbit
+            .with_queue(QUEUE, || run(bench, database, batch, messages));
+        database.reset();
+        let key = Key::new("publishing", "messages/s")
+            .on(database.name())
+            .with("batch", batch);
+        bench.report.add(key, rate);
+    }
+}
+
+fn run(bench: &Bench, database: &Database, batch: usize, messages: usize) -> f64 {
+    let mut session = database.session();
+    let mut door = door(bench, QUEUE);
+    // Connects.
+    publish(&mut door, session.as_mut(), &[message("noop", QUEUE)]);
+    let mut all: Vec<Message> = (0..messages).map(|_| message("noop", QUEUE)).collect();
+    let started = Instant::now();
+    for batch in all.chunks_mut(batch) {
+        publish(&mut door, session.as_mut(), batch);
+    }
+    per_second(messages, started.elapsed())
+}
+
+/// The door of a program with this queue.
+pub fn door(bench: &Bench, queue: &str) -> Door {
+    let broker = bench.rabbit.url.parse().expect("a URL");
+    let config = Config {
+        queues: vec![QueueConfig::new(queue, broker)],
+        ..Config::default()
+    };
+    Door::new(Arc::new(config))
+}
+
+/// A message that passes for one of a real program.
+pub fn message(task: &str, queue: &str) -> Message {
+    let arguments = Arguments {
+        args: vec![json!(1), json!("two")],
+        ..Arguments::default()
+    };
+    Message::new(task, arguments, queue)
+}
+
+/// Record, then flush.
+pub fn publish(door: &mut Door, session: &mut dyn Session, messages: &[Message]) {
+    Door::record(session, messages).expect("a record");
+    let flushed = door.flush(session, messages).expect("a flush");
+    assert_eq!(flushed.published, messages.len(), "{:?}", flushed.waiting);
+}
