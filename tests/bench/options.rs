@@ -23,6 +23,9 @@ pub struct Options {
     /// Consumers of the queue, one run each
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 4, 16])]
     pub concurrency: Vec<usize>,
+    /// How much the service logs: what is usual in production, and what says all that happens
+    #[arg(long, value_name = "LEVEL", value_delimiter = ',', default_values = ["WARNING", "INFO"])]
+    pub loglevels: Vec<String>,
     /// Another prefetch_factor than the default
     #[arg(long, value_name = "N")]
     pub prefetch_factor: Option<usize>,

@@ -9,20 +9,17 @@ use crate::{Bench, raw};
 
 const QUEUE: &str = "carrot-bench-tracked";
 
-/// The level that a service in production has, and the one that says what happens.
-const LOGLEVELS: [&str; 2] = ["WARNING", "INFO"];
-
 /// One round: each reading beside one of the limit, as machines are noisy.
 pub fn round(bench: &mut Bench, database: &Database) {
-    for loglevel in LOGLEVELS {
+    for loglevel in bench.options.loglevels.clone() {
         for concurrency in bench.options.concurrency.clone() {
             let raw = raw::run(bench);
-            let (tasks, cost) = run(bench, database, concurrency, loglevel);
+            let (tasks, cost) = run(bench, database, concurrency, &loglevel);
             let key = |what, unit| {
                 Key::new(what, unit)
                     .on(database.name())
                     .with("concurrency", concurrency)
-                    .with("loglevel", loglevel)
+                    .with("loglevel", &loglevel)
             };
             let cpu = cost.cpu.as_secs_f64() * 1e6 / bench.options.messages() as f64;
             let report = &mut bench.report;
