@@ -9,6 +9,7 @@ use diesel::sql_types::BigInt;
 use diesel::sqlite::Sqlite;
 use diesel_migrations::EmbeddedMigrations;
 
+use super::guards::joined;
 use super::values::Values;
 use crate::store::StoreError;
 
@@ -101,6 +102,14 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 
     /// Runs statements whose texts differ each time.
     fn batch(&mut self, sql: &str) -> QueryResult<()>;
+
+    /// Deletes messages that are locked, and waits for no others.
+    fn delete(&mut self, ids: &[i64]) -> QueryResult<()> {
+        self.batch(&format!(
+            "DELETE FROM carrot_messagelog WHERE id IN ({})",
+            joined(ids)
+        ))
+    }
 
     /// Changes messages. Returns how many.
     fn update(&mut self, update: &Update<'_>) -> QueryResult<usize>;

@@ -12,7 +12,7 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
-use super::guards::{joined, list};
+use super::guards::list;
 use crate::config::History;
 use crate::state::Status;
 use crate::store::{Pruned, Stretch};
@@ -27,10 +27,8 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryRes
     };
     let old = find(engine, stretch, last)?;
     if stretch.delete && !old.is_empty() {
-        engine.batch(&format!(
-            "DELETE FROM carrot_messagelog WHERE id IN ({})",
-            joined(old.iter().map(|row| row.id))
-        ))?;
+        let ids: Vec<i64> = old.iter().map(|row| row.id).collect();
+        engine.delete(&ids)?;
     }
     let length = usize::try_from(seen.length).unwrap_or(usize::MAX);
     let lasting = usize::try_from(seen.lasting).unwrap_or(0);

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
-use super::guards::{joined, list};
+use super::guards::list;
 use super::publishing::{MessageRow, record};
 use super::values::Values;
 use crate::names;
@@ -63,10 +63,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
     }
     if !rows.is_empty() {
         record(engine, &rows)?;
-        engine.batch(&format!(
-            "DELETE FROM carrot_messagelog WHERE id IN ({})",
-            joined(replaced)
-        ))?;
+        engine.delete(&replaced)?;
     }
     if let Requeue::Keys(keys) = which {
         let unknown = keys.iter().filter(|key| !found.contains(*key));
