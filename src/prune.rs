@@ -22,6 +22,9 @@ const BATCH: usize = 1000;
 /// other work.
 const PAUSE: u32 = 4;
 
+/// So often the command tries again what met another transaction.
+const PATIENCE: u32 = 5;
+
 /// Every so many walks, one begins at the first message again: a row can still appear where all was
 /// settled, from a transaction that took long, and ids begin again when a table is emptied.
 const FULL_WALK: u32 = 24;
@@ -53,18 +56,30 @@ pub fn whole(
     counts: &mut Counts,
 ) -> Result<(), StoreError> {
     let mut after = Some(0);
+    let mut backoff = Backoff::for_connections();
+    let mut conflicts = 0;
     while let Some(from) = after {
         let began = Instant::now();
-        let pruned = session.prune(&Stretch {
+        match session.prune(&Stretch {
             after: from,
             limit: BATCH,
             history,
             delete,
-        })?;
-        counts.add(&pruned);
-        after = pruned.next;
-        // Somebody waits for it, so that half of the time is enough for the others.
-        thread::sleep(began.elapsed());
+        }) {
+            Ok(pruned) => {
+                counts.add(&pruned);
+                after = pruned.next;
+                backoff.reset();
+                conflicts = 0;
+                // Somebody waits for it, so that half of the time is enough for the others.
+                thread::sleep(began.elapsed());
+            }
+            Err(StoreError::Conflict(_)) if conflicts < PATIENCE => {
+                conflicts += 1;
+                thread::sleep(backoff.next_wait());
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
