@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, World, eventually, outcome};
+use crate::support::{Database, Raw, World, eventually, outcome};
 
 const TASK: &str = r#"
 [[queues]]
@@ -92,6 +92,24 @@ fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
     assert_eq!(service.terminate(), 0);
 }
 
+/// A walk passes over what is kept for good that an earlier one has seen, but over nothing else.
+#[test]
+fn a_service_finds_what_grows_too_old_amid_what_is_kept_for_good() {
+    let world = World::new(&with("failed = '7d', every = '1s'"));
+    world.past("COMPLETED", 500, 300);
+    world.past("FAILED", 1, 100);
+    world.past("COMPLETED", 2000, 200);
+    world.past("FAILED", 1, 200);
+    let mut service = world.start(&[]);
+    world.await_census("COMPLETED 2500, FAILED 1");
+    world.execute(
+        "UPDATE carrot_messagelog SET failure_time = now() - interval '8 days' \
+         WHERE status = 'FAILED'",
+    );
+    world.await_census("COMPLETED 2500");
+    assert_eq!(service.terminate(), 0);
+}
+
 #[test]
 fn services_that_prune_together_delete_it_all_and_get_on() {
     let world = World::new(&with("completed = '7d', every = '1s'"));
@@ -136,7 +154,7 @@ fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
     });
     service.await_log("is away");
     blocker.execute("COMMIT");
-    service.await_log("the pruning's database is back");
+    service.await_log("is back");
     world.await_census("");
 }
 
@@ -300,4 +318,22 @@ fn prune_exits_as_the_other_commands_do() {
         err.contains("history.failed: must be at least an hour"),
         "{err}"
     );
+}
+
+#[test]
+fn a_copy_of_a_message_whose_row_is_pruned_is_not_run_again() {
+    let world = World::new(&with("completed = '1h', every = '1s'"));
+    let mut service = world.start(&[]);
+    let uuid = world.send(&["noop"]);
+    assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
+    world.execute(
+        "UPDATE carrot_messagelog SET completion_time = now() - interval '2 hours', \
+             publish_time = now() - interval '2 hours'",
+    );
+    eventually("the end of its row", || {
+        world.find(&uuid).is_none().then_some(())
+    });
+    world.publish(&[Raw::django("noop", &uuid, "{}")]);
+    assert_eq!(world.ended(&uuid)["status"], "CANCELLED");
+    service.stop_with_empty(&world, &["default"]);
 }
