@@ -71,6 +71,8 @@ pub enum Command {
         /// They go back into the queue.
         give_back: Vec<Receipt>,
     },
+    /// Take so many deliveries more than the queue's prefetch; 0 for no more than that.
+    Burst(u16),
     /// Say how many messages are ready in the queue.
     Depth,
     /// Take no more deliveries, and give back those that were not handed on yet. Settling goes on.

@@ -10,7 +10,10 @@ use super::{MOST_NAME_BYTES, read_name};
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_CONCURRENCY: usize = 1;
 const MOST_CONCURRENCY: i64 = 1000;
-const DEFAULT_PREFETCH_FACTOR: usize = 25;
+/// One that runs, and one that is ready when it ends.
+const READY_PER_CONSUMER: usize = 2;
+/// What a service whose tasks are short takes beside that.
+const BURST: u16 = 1000;
 /// AMQP's `basic.qos` has 16 bits for the prefetch count.
 const MOST_PREFETCH: i64 = 65535;
 
@@ -23,9 +26,10 @@ pub struct QueueConfig {
     pub host: BrokerUrl,
     /// Tasks that run at once: 1 to 1000, 1 by default.
     pub concurrency: usize,
-    /// Messages buffered for each consumer: at least 1, 25 by default, and
-    /// at most 65535 for all consumers of the queue together.
-    pub prefetch_factor: usize,
+    /// Messages buffered for each consumer: at least 1, and at most 65535 for all consumers of the
+    /// queue together. `None`, the default: as many as they can run in the time that a record takes,
+    /// see [`QueueConfig::prefetch`] and [`QueueConfig::burst`].
+    pub prefetch_factor: Option<usize>,
     /// Whether a service consumes it, or only publishes to it; true by default.
     pub consumable: bool,
     /// Whether it outlives the broker's restart; true by default.
@@ -98,7 +102,7 @@ impl QueueConfig {
             name: name.into(),
             host,
             concurrency: DEFAULT_CONCURRENCY,
-            prefetch_factor: DEFAULT_PREFETCH_FACTOR,
+            prefetch_factor: None,
             consumable: true,
             durable: true,
             queue_arguments: BTreeMap::from([(
@@ -109,12 +113,21 @@ impl QueueConfig {
         }
     }
 
-    /// Messages that the broker may have out to this queue's consumers
-    /// together: `concurrency × prefetch_factor`.
+    /// Messages that the broker may have out to this queue's consumers together, whatever their tasks
+    /// are like: `concurrency × prefetch_factor`.
     #[must_use]
     pub fn prefetch(&self) -> u16 {
-        let product = self.concurrency.saturating_mul(self.prefetch_factor);
-        u16::try_from(product).unwrap_or(u16::MAX)
+        let factor = self.prefetch_factor.unwrap_or(READY_PER_CONSUMER);
+        u16::try_from(self.concurrency.saturating_mul(factor)).unwrap_or(u16::MAX)
+    }
+
+    /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set.
+    #[must_use]
+    pub const fn burst(&self) -> u16 {
+        match self.prefetch_factor {
+            None => BURST,
+            Some(_) => 0,
+        }
     }
 
     /// The queues when the file names none.
@@ -170,17 +183,18 @@ impl QueueConfig {
         self.concurrency = concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         if let Some(entry) = section.get("prefetch_factor") {
             let factor = entry.whole(1..=MOST_PREFETCH);
-            self.prefetch_factor = factor.unwrap_or(DEFAULT_PREFETCH_FACTOR);
+            self.prefetch_factor = factor;
             self.check_prefetch(&entry);
         }
         let consumable = section.get("consumable").and_then(|entry| entry.boolean());
         self.consumable = consumable.unwrap_or(true);
     }
 
-    fn check_prefetch(&self, factor: &Entry<'_>) {
-        let product = self.concurrency.saturating_mul(self.prefetch_factor);
+    fn check_prefetch(&self, entry: &Entry<'_>) {
+        let factor = self.prefetch_factor.unwrap_or(READY_PER_CONSUMER);
+        let product = self.concurrency.saturating_mul(factor);
         if u16::try_from(product).is_err() {
-            factor.fault(format!(
+            entry.fault(format!(
                 "must be at most {} with concurrency = {}, since AMQP prefetches at most {MOST_PREFETCH}",
                 usize::from(u16::MAX) / self.concurrency,
                 self.concurrency
@@ -266,7 +280,7 @@ mod tests {
                 queue.consumable,
                 queue.durable
             ),
-            (1, 25, true, true)
+            (1, 2, true, true)
         );
         assert_eq!(
             queue.queue_arguments["x-max-priority"],

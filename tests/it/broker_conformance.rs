@@ -29,6 +29,7 @@ conforms! {
     rabbitmq: super::open_rabbitmq;
     super::consuming::delivers_in_order as it_delivers_in_order_with_all_properties,
     super::consuming::respects_the_prefetch as no_more_is_delivered_than_the_prefetch_allows,
+    super::consuming::bursts as a_burst_is_delivered_beside_the_prefetch_until_it_is_ended,
     super::consuming::answers_for_depth_last as the_depth_is_told_after_what_was_delivered_before_it,
     super::consuming::tells_what_waits as it_tells_at_the_opening_how_many_messages_wait,
     super::consuming::carries_megabytes as a_body_of_five_megabytes_arrives_as_it_was_sent,
@@ -58,7 +59,7 @@ fn url(world: &World) -> BrokerUrl {
 /// The queue that most cases use.
 fn queue(world: &World, prefetch: usize) -> QueueConfig {
     QueueConfig {
-        prefetch_factor: prefetch,
+        prefetch_factor: Some(prefetch),
         ..QueueConfig::new("default", url(world))
     }
 }

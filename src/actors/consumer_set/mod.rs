@@ -2,6 +2,7 @@
 //! over.
 
 mod arrival;
+mod burst;
 mod pace;
 mod stopping;
 
@@ -13,6 +14,7 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::arrival::Arrival;
+use self::burst::Burst;
 use self::pace::Pace;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
 use super::subscription::{self, Subscribed};
@@ -57,6 +59,7 @@ pub(super) struct ConsumerSetActor {
     /// Deliveries whose row was not there, by key, since when; they come back into the backlog.
     missing: HashMap<String, Instant>,
     pace: Pace,
+    burst: Burst,
     stopping: bool,
     until_idle: bool,
     epoch: u64,
@@ -68,7 +71,8 @@ impl ConsumerSetActor {
         let (jobs, waiting_jobs) = unbounded();
         Self {
             name: queue.name.as_str().into(),
-            pace: Pace::new(queue.concurrency, usize::from(queue.prefetch())),
+            pace: Pace::new(queue.concurrency),
+            burst: Burst::new(queue.prefetch(), queue.burst()),
             source,
             supervisor,
             ledger: tree.ledger.clone(),
@@ -106,10 +110,8 @@ impl ConsumerSetActor {
         let Some(sink) = self.sink.clone().filter(|_| !self.stopping) else {
             return;
         };
-        let room = self
-            .pace
-            .limit()
-            .saturating_sub(self.claiming + self.in_hand);
+        let limit = self.burst.limit(self.pace.wanted());
+        let room = limit.saturating_sub(self.claiming + self.in_hand);
         let count = room.min(self.backlog.len());
         if count > 0 {
             self.claiming += count;
@@ -211,9 +213,12 @@ impl ConsumerSetActor {
         match event {
             Event::Opened { .. } => {
                 self.epoch += 1;
+                self.burst.reset();
                 self.check_idle();
             }
             Event::Delivered(deliveries) => {
+                let bytes = deliveries.iter().map(|delivery| delivery.body.len()).sum();
+                self.burst.arrived(deliveries.len(), bytes);
                 self.backlog
                     .extend(deliveries.into_iter().map(Arrival::new));
                 self.pump();
@@ -301,6 +306,7 @@ impl Handler<Recorded> for ConsumerSetActor {
             Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit, context),
             Recorded::Settlement(settlement) => self.take_settlement(settlement),
         }
+        self.adapt();
         self.pump();
         self.check_idle();
         self.close_if_done();
@@ -308,6 +314,39 @@ impl Handler<Recorded> for ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
+    /// Takes more messages from the broker, or fewer, as the tasks are; what is too much then goes
+    /// back.
+    fn adapt(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let Some(more) = self.burst.change(self.pace.wanted(), Instant::now()) else {
+            return;
+        };
+        log::debug!(
+            "queue {}: {more} messages more than its prefetch",
+            self.name
+        );
+        self.command(Command::Burst(more));
+        if more == 0 {
+            self.shed();
+        }
+    }
+
+    /// Gives back what has arrived beyond the prefetch: others may have time for it.
+    fn shed(&mut self) {
+        let surplus = self.backlog.len().saturating_sub(self.burst.base());
+        let kept = self.backlog.len() - surplus;
+        let given_back = self.backlog.drain(kept..);
+        let receipts: Vec<Receipt> = given_back
+            .map(|arrival| {
+                self.missing.remove(arrival.key());
+                arrival.delivery().receipt
+            })
+            .collect();
+        self.tell(Vec::new(), receipts);
+    }
+
     fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
         if !claimed.verdicts.is_empty() {
             self.pace.committed(commit);

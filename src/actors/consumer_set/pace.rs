@@ -7,7 +7,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Pace {
     consumers: usize,
-    most: usize,
     /// Seconds, smoothed.
     run: Option<f64>,
     commit: Option<f64>,
@@ -20,11 +19,10 @@ const COMMITS_AHEAD: f64 = 2.0;
 const WEIGHT: f64 = 0.3;
 
 impl Pace {
-    /// For so many consumers, and never more than `most` messages.
-    pub(super) const fn new(consumers: usize, most: usize) -> Self {
+    /// For so many consumers.
+    pub(super) const fn new(consumers: usize) -> Self {
         Self {
             consumers,
-            most,
             run: None,
             commit: None,
         }
@@ -44,21 +42,20 @@ impl Pace {
         smooth(&mut self.commit, time.as_secs_f64());
     }
 
-    /// How many messages may be claimed and not finished: one a consumer at least.
-    pub(super) fn limit(&self) -> usize {
+    /// How many messages the consumers would have claimed and not finished, to be never idle: one a
+    /// consumer at least.
+    pub(super) fn wanted(&self) -> usize {
         let (Some(run), Some(commit)) = (self.run, self.commit) else {
             return self.consumers;
         };
-        let during_commits = (COMMITS_AHEAD * commit / run.max(1e-7)).min(1e6);
+        let during_commits = (COMMITS_AHEAD * commit / run.max(1e-7)).round().min(1e6);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "between 0 and a million"
         )]
         let each = during_commits as usize;
-        self.consumers
-            .saturating_mul(each.saturating_add(1))
-            .min(self.most.max(self.consumers))
+        self.consumers.saturating_mul(each.saturating_add(1))
     }
 }
 
@@ -72,21 +69,21 @@ mod tests {
 
     #[test]
     fn with_long_tasks_what_is_claimed_is_running() {
-        let mut pace = Pace::new(4, 100);
-        assert_eq!(pace.limit(), 4);
+        let mut pace = Pace::new(4);
+        assert_eq!(pace.wanted(), 4);
         pace.committed(Duration::from_millis(2));
         pace.ran(4, Duration::from_secs(40));
-        assert_eq!(pace.limit(), 4);
+        assert_eq!(pace.wanted(), 4);
     }
 
     #[test]
-    fn with_short_tasks_the_prefetch_is_the_limit() {
-        let mut pace = Pace::new(4, 100);
+    fn with_short_tasks_it_is_what_runs_during_two_commits() {
+        let mut pace = Pace::new(4);
         pace.committed(Duration::from_millis(2));
-        pace.ran(10, Duration::from_micros(20));
-        assert_eq!(pace.limit(), 100);
+        pace.ran(10, Duration::from_micros(200));
+        assert_eq!(pace.wanted(), 4 * 201);
         pace.ran(0, Duration::ZERO);
         (0..20).for_each(|_| pace.ran(1, Duration::from_secs(1)));
-        assert_eq!(pace.limit(), 4);
+        assert_eq!(pace.wanted(), 4);
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn consume(
             link: &link,
             queue,
             consumer,
+            burst: None,
             epoch,
             unsettled: Unsettled::new(),
             cancelled: false,
@@ -82,6 +83,8 @@ struct Subscription<'a> {
     link: &'a Link,
     queue: &'a QueueConfig,
     consumer: Consumer<'a>,
+    /// A second consumer, with a prefetch of its own: that of the first can't be changed.
+    burst: Option<Consumer<'a>>,
     epoch: u64,
     unsettled: Unsettled<amiquip::Delivery>,
     cancelled: bool,
@@ -102,9 +105,14 @@ impl Subscription<'_> {
             } else {
                 &deliveries
             };
+            let more = self.burst.as_ref().map(|burst| burst.receiver().clone());
+            let more = more.unwrap_or_else(crossbeam_channel::never);
             select! {
                 recv(deliveries) -> message => {
                     self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, deliveries)?;
+                }
+                recv(more) -> message => {
+                    self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, &more)?;
                 }
                 recv(commands) -> command => {
                     let Ok(command) = command else { return Ok(()) };
@@ -179,18 +187,41 @@ impl Subscription<'_> {
                 // had delivered to it, but not before it has answered a second time.
                 self.link.channel.qos(0, self.queue.prefetch(), false)?;
                 let arrived = self.consumer.receiver().clone();
-                while let Ok(first) = arrived.try_recv() {
-                    self.hand_on(first, &arrived)?;
+                let more = self.burst.as_ref().map(|burst| burst.receiver().clone());
+                for arrived in std::iter::once(arrived).chain(more) {
+                    while let Ok(first) = arrived.try_recv() {
+                        self.hand_on(first, &arrived)?;
+                    }
                 }
                 (self.sink)(Event::Depth(ready));
                 Ok(())
             }
+            Command::Burst(more) => self.burst(more),
             Command::Cancel => {
                 self.cancel()?;
                 (self.sink)(Event::Cancelled);
                 Ok(())
             }
         }
+    }
+
+    fn burst(&mut self, more: u16) -> Result<(), Error> {
+        if let Some(burst) = self.burst.take() {
+            burst.cancel()?;
+            let rest = burst.receiver().clone();
+            while let Ok(first @ ConsumerMessage::Delivery(_)) = rest.recv() {
+                self.hand_on(first, &rest)?;
+            }
+        }
+        if more > 0 && !self.cancelled {
+            self.link.channel.qos(0, more, false)?;
+            self.burst = Some(
+                self.link
+                    .channel
+                    .basic_consume(self.queue.name.as_str(), ConsumerOptions::default())?,
+            );
+        }
+        Ok(())
     }
 
     /// The tags of the receipts that are of this channel.
@@ -226,14 +257,20 @@ impl Subscription<'_> {
             return Ok(());
         }
         self.cancelled = true;
-        self.consumer.cancel()?;
-        for message in self.consumer.receiver() {
-            if let ConsumerMessage::Delivery(delivery) = message {
-                // It takes its place among the tags all the same.
-                let tag = delivery.delivery_tag();
-                self.unsettled.push(tag, delivery);
-                if let Some(delivery) = self.unsettled.take(tag) {
-                    delivery.nack(&self.link.channel, true)?;
+        let burst = self.burst.take();
+        // Both, before either is drained: each delivery that comes meanwhile is one to give back.
+        for consumer in burst.iter().chain([&self.consumer]) {
+            consumer.cancel()?;
+        }
+        for consumer in burst.iter().chain([&self.consumer]) {
+            for message in consumer.receiver() {
+                if let ConsumerMessage::Delivery(delivery) = message {
+                    // It takes its place among the tags all the same.
+                    let tag = delivery.delivery_tag();
+                    self.unsettled.push(tag, delivery);
+                    if let Some(delivery) = self.unsettled.take(tag) {
+                        delivery.nack(&self.link.channel, true)?;
+                    }
                 }
             }
         }

@@ -2,17 +2,21 @@
 
 use std::collections::VecDeque;
 
-/// The deliveries of one channel in the order of their tags, which RabbitMQ counts from 1.
+/// The deliveries of one channel in the order of their tags, which RabbitMQ counts from 1. They may
+/// come in another order, where several consumers share the channel.
 pub(super) struct Unsettled<D> {
     /// The tag of the first entry.
     first: u64,
     entries: VecDeque<Entry<D>>,
 }
 
-struct Entry<D> {
-    /// `None` once the broker was told.
-    delivery: Option<D>,
-    accepted: bool,
+enum Entry<D> {
+    /// It has not come yet.
+    Expected,
+    /// It has come.
+    Held { delivery: D, accepted: bool },
+    /// The broker was told.
+    Told,
 }
 
 /// What to tell the broker of a batch of accepted deliveries.
@@ -31,33 +35,33 @@ impl<D> Unsettled<D> {
         }
     }
 
-    /// The next delivery. Its tag is the next number, or it could not be told by position.
+    /// A delivery that has come.
     pub(super) fn push(&mut self, tag: u64, delivery: D) {
-        if self.entries.is_empty() {
-            self.first = tag;
+        let place = tag.checked_sub(self.first).map(usize::try_from);
+        let Some(Ok(place)) = place else {
+            debug_assert!(false, "tag {tag} has come before");
+            return;
+        };
+        while self.entries.len() <= place {
+            self.entries.push_back(Entry::Expected);
         }
-        debug_assert_eq!(tag, self.first + self.entries.len() as u64);
-        self.entries.push_back(Entry {
-            delivery: Some(delivery),
+        self.entries[place] = Entry::Held {
+            delivery,
             accepted: false,
-        });
+        };
     }
 
     /// Accepts deliveries; unknown tags are passed over.
     pub(super) fn accept(&mut self, tags: &[u64]) -> Acks<D> {
         for tag in tags {
-            if let Some(entry) = self.entry(*tag) {
-                entry.accepted = true;
+            if let Some(Entry::Held { accepted, .. }) = self.entry(*tag) {
+                *accepted = true;
             }
         }
         let mut up_to = None;
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.accepted || entry.delivery.is_none())
-        {
+        while let Some(Entry::Held { accepted: true, .. } | Entry::Told) = self.entries.front() {
             self.first += 1;
-            if let Some(delivery) = self.entries.pop_front().and_then(|entry| entry.delivery) {
+            if let Some(Entry::Held { delivery, .. }) = self.entries.pop_front() {
                 up_to = Some(delivery);
             }
         }
@@ -67,7 +71,14 @@ impl<D> Unsettled<D> {
 
     /// Takes a delivery out, to be told the broker by itself.
     pub(super) fn take(&mut self, tag: u64) -> Option<D> {
-        self.entry(tag).and_then(|entry| entry.delivery.take())
+        let entry = self.entry(tag)?;
+        match std::mem::replace(entry, Entry::Told) {
+            Entry::Held { delivery, .. } => Some(delivery),
+            other => {
+                *entry = other;
+                None
+            }
+        }
     }
 
     fn entry(&mut self, tag: u64) -> Option<&mut Entry<D>> {
@@ -115,5 +126,20 @@ mod tests {
         assert_eq!(unsettled.take(2), None);
         assert_eq!(acks(&mut unsettled, &[1]), (Some(1), vec![]));
         assert_eq!(acks(&mut unsettled, &[2, 3]), (Some(3), vec![]));
+    }
+
+    #[test]
+    fn a_delivery_that_has_not_come_is_never_acknowledged_by_one_behind_it() {
+        let mut unsettled = Unsettled::new();
+        unsettled.push(2, 2);
+        unsettled.push(3, 3);
+        assert_eq!(acks(&mut unsettled, &[2]), (None, vec![2]));
+        unsettled.push(1, 1);
+        assert_eq!(acks(&mut unsettled, &[3]), (None, vec![3]));
+        assert_eq!(acks(&mut unsettled, &[1]), (Some(1), vec![]));
+        unsettled.push(5, 5);
+        assert_eq!(acks(&mut unsettled, &[5]), (None, vec![5]));
+        unsettled.push(4, 4);
+        assert_eq!(acks(&mut unsettled, &[4]), (Some(4), vec![]));
     }
 }

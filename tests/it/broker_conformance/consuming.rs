@@ -50,6 +50,34 @@ pub fn respects_the_prefetch(open: Open) {
     await_left(&broker, &queue, 18);
 }
 
+pub fn bursts(open: Open) {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let queue = queue(&world, 2);
+    fill(broker.as_ref(), &queue, &messages(100));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let mut held = receipts(&subscriber.receive(2));
+    subscriber.commands.send(Command::Burst(30)).unwrap();
+    held.extend(receipts(&subscriber.receive(30)));
+    subscriber.is_silent();
+    // Whatever the order, each is settled once, and another one comes for it.
+    held.sort_unstable_by_key(|receipt| receipt.tag);
+    let settled: Vec<_> = held.drain(..20).rev().collect();
+    subscriber.accept(settled);
+    held.extend(receipts(&subscriber.receive(20)));
+    subscriber.is_silent();
+    subscriber.commands.send(Command::Burst(0)).unwrap();
+    subscriber.accept(std::mem::take(&mut held));
+    let rest = subscriber.receive(2);
+    subscriber.is_silent();
+    subscriber.commands.send(Command::Burst(10)).unwrap();
+    subscriber.receive(10);
+    subscriber.accept(receipts(&rest));
+    subscriber.receive(2);
+    subscriber.close().unwrap();
+    await_left(&broker, &queue, 46);
+}
+
 pub fn answers_for_depth_last(open: Open) {
     const MESSAGES: usize = 100;
     let world = World::without_tables("");

@@ -110,7 +110,7 @@ pub fn left(broker: &Arc<dyn Broker>, queue: &QueueConfig) -> u32 {
     // It is to disturb as little as it can.
     let queue = QueueConfig {
         concurrency: 1,
-        prefetch_factor: 1,
+        prefetch_factor: Some(1),
         ..queue.clone()
     };
     let subscriber = Subscriber::open(broker, &queue, 99);
