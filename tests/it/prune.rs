@@ -154,7 +154,7 @@ fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
     });
     service.await_log("is away");
     blocker.execute("COMMIT");
-    service.await_log("is back");
+    service.await_log("is back after");
     world.await_census("");
 }
 
