@@ -8,6 +8,8 @@ use carrot_actors::task::Registry;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use serde_json::{Value, json};
 
+#[cfg(feature = "mysql")]
+use crate::support::{Database, on_database};
 use crate::support::{Raw, World, eventually, text};
 
 /// A world where the task `task` is this command, in TOML.
@@ -226,6 +228,26 @@ fn megabytes_of_output_are_kept_and_more_than_16_mib_are_cut() {
     let output = text(&row, "output");
     assert!(output.ends_with("y\n[the rest of the output is left out]"));
     assert!(output.len() > 16 << 20 && output.len() < 17 << 20);
+}
+
+#[cfg(feature = "mysql")]
+on_database! { mariadb = Mariadb: an_output_that_is_longer_than_the_server_takes_fails_its_message }
+
+#[cfg(feature = "mysql")]
+fn an_output_that_is_longer_than_the_server_takes_fails_its_message(database: Database) {
+    let config = "[[queues]]\nname = \"default\"\n[tasks.short]\ncommand = [\"echo\", \"done\"]\n\
+         [tasks.long]\ncommand = [\"head\", \"-c\", \"17000000\", \"/dev/zero\"]\n";
+    let world = World::on(database, config);
+    let [long, short] = ["long", "short"].map(|task| world.send(&[task]));
+    let (code, _, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);
+    assert_eq!(code, 0, "{err}");
+    let row = world.find(&long).unwrap();
+    assert_eq!(row["status"], "FAILED", "{row:.1000}");
+    assert!(
+        text(&row, "exception").contains("max_allowed_packet"),
+        "{row:.1000}"
+    );
+    assert_eq!(world.find(&short).unwrap()["status"], "COMPLETED");
 }
 
 #[test]
