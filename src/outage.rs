@@ -148,7 +148,7 @@ impl Client {
     }
 
     /// Its connection was good so long ago. A failure is no news if all that is known of the connection
-    /// is from before the end of an outage.
+    /// is from before an outage.
     pub fn was_well(&self, ago: Duration) {
         if let Some(then) = Instant::now().checked_sub(ago) {
             self.condition().alive(self.id, then);

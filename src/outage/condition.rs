@@ -29,8 +29,8 @@ struct Outage {
     since: Instant,
     /// Nobody has been failing or unanswered since then.
     well_since: Option<Instant>,
-    /// Somebody failed; else the server was silent only.
-    failed: bool,
+    /// The last time that somebody failed; else the server was silent only.
+    failed: Option<Instant>,
 }
 
 /// What there is to say.
@@ -57,8 +57,8 @@ pub(super) enum News {
 pub(super) struct Condition {
     views: BTreeMap<u64, View>,
     outage: Option<Outage>,
-    /// The end of the last outage.
-    ended: Option<Instant>,
+    /// When somebody failed for the last time in an outage that is over.
+    failed: Option<Instant>,
     ticked: Option<Instant>,
 }
 
@@ -115,22 +115,22 @@ impl Condition {
         let view = self.views.get_mut(&client)?;
         let asked = view.asked.take();
         view.unanswered = false;
-        if self.outage.is_none() && self.ended.is_some_and(|ended| view.served <= ended) {
-            // Its connection died in the last outage, and it has only noticed now. Should a new
-            // one fail as well, that is news.
+        if self.outage.is_none() && self.failed.is_some_and(|failed| view.served <= failed) {
+            // Its connection is from before: it died in that outage, and that is only noticed now.
+            // Should a new one fail as well, that is news.
             view.served = now;
             return None;
         }
         view.failing = true;
         if let Some(outage) = &mut self.outage {
-            outage.failed = true;
+            outage.failed = Some(now);
             outage.well_since = None;
             return None;
         }
         self.outage = Some(Outage {
             since: asked.unwrap_or(now),
             well_since: None,
-            failed: true,
+            failed: Some(now),
         });
         Some(News::Away)
     }
@@ -152,9 +152,9 @@ impl Condition {
         }
         let news = News::Back {
             after: well_since.saturating_duration_since(outage.since),
-            failed: outage.failed,
+            failed: outage.failed.is_some(),
         };
-        self.ended = Some(well_since);
+        self.failed = outage.failed.or(self.failed);
         self.outage = None;
         Some(news)
     }
@@ -174,7 +174,7 @@ impl Condition {
         self.outage = Some(Outage {
             since,
             well_since: None,
-            failed: false,
+            failed: None,
         });
         Some(News::Silent { client })
     }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_older_than_the_end_of_an_outage_fails_without_a_word() {
+    fn a_connection_that_is_older_than_an_outage_fails_without_a_word() {
         let mut story = Story::begin();
         story.serve(SWEEP, 5);
         story.fail(LEDGER, 10);
@@ -296,18 +296,20 @@ mod tests {
     fn a_connection_that_was_good_after_an_outage_fails_in_a_new_one() {
         let mut story = Story::begin();
         story.fail(LEDGER, 10);
+        story.ask(SWEEP, 15);
+        story.ask(LEDGER, 19);
         story.serve(LEDGER, 20);
-        story.ticks(20..50);
-        story.ask(SWEEP, 30);
-        story.serve(SWEEP, 31);
-        assert_eq!(story.fail(SWEEP, 600), Some(News::Away));
+        story.serve(SWEEP, 21);
+        assert_eq!(story.ticks(21..50), [back(10, true)]);
+        assert_eq!(story.fail(SWEEP, 50), Some(News::Away));
+        assert_eq!(story.fail(LEDGER, 50), None);
     }
 
     #[test]
-    fn what_was_asked_before_the_end_of_an_outage_vouches_for_nothing_after() {
+    fn what_was_asked_before_a_failure_vouches_for_nothing_after() {
         let mut story = Story::begin();
+        story.ask(SWEEP, 5);
         story.fail(LEDGER, 10);
-        story.ask(SWEEP, 15);
         story.serve(LEDGER, 20);
         story.serve(SWEEP, 21);
         story.ticks(21..60);
