@@ -1,5 +1,6 @@
 //! How late a task starts: from publishing its message to its first line.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,16 +34,29 @@ enum By {
     Django,
 }
 
+/// What publishing was like.
+struct Published {
+    took: Duration,
+    /// Messages whose rows could not be marked, since a consumer had them already.
+    conflicts: usize,
+}
+
 /// One round.
 pub fn round(bench: &mut Bench, database: &Database) {
     for (by, name) in [(By::Door, "the door"), (By::Django, "django-carrot's way")] {
-        let (mut latencies, rate) = run(bench, database, by);
+        let (mut latencies, published) = run(bench, database, by);
         latencies.sort_unstable();
         let mut add = |what, unit, value| {
             let key = Key::new(what, unit).on(database.name()).with("by", name);
             bench.report.add(key, value);
         };
+        let rate = per_second(latencies.len(), published.took);
         add("published at", "messages/s", rate);
+        add(
+            "not marked at first",
+            "messages",
+            published.conflicts as f64,
+        );
         add("publish to start, p50", "ms", percentile(&latencies, 50));
         add("publish to start, p95", "ms", percentile(&latencies, 95));
         add("publish to start, p99", "ms", percentile(&latencies, 99));
@@ -55,9 +69,8 @@ fn percentile(sorted: &[u64], percent: usize) -> f64 {
     sorted[index] as f64 / 1e6
 }
 
-/// Nanoseconds for each message, and the rate that they were really published at. Again, should the
-/// clock that both processes share be set meanwhile.
-fn run(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, f64) {
+/// Nanoseconds for each message. Again, should the clock that both processes share be set meanwhile.
+fn run(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) {
     loop {
         let (wall, steady) = (now(), Instant::now());
         let result = bench
@@ -72,7 +85,7 @@ fn run(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, f64) {
     }
 }
 
-fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, f64) {
+fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) {
     let messages = bench.options.scaled(SECONDS * PER_SECOND);
     let setup = Setup {
         queue: QUEUE,
@@ -82,7 +95,7 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, f64) {
         config: "",
     };
     let service = Running::start(bench, database, &setup);
-    let took = match by {
+    let published = match by {
         By::Door => by_the_door(bench, database, messages),
         By::Django => by_django(bench, database, messages),
     };
@@ -93,43 +106,58 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, f64) {
         .map(|text| text.parse().expect("nanoseconds"))
         .collect();
     assert_eq!(latencies.len(), messages);
-    (latencies, per_second(messages, took))
+    (latencies, published)
 }
 
-/// The publishers take turns, each with what falls to it.
-fn by_the_door(bench: &Bench, database: &Database, messages: usize) -> Duration {
-    let ready = std::sync::Barrier::new(PUBLISHERS);
+fn by_the_door(bench: &Bench, database: &Database, messages: usize) -> Published {
+    let ready = Barrier::new(PUBLISHERS);
     thread::scope(|scope| {
         let publishers: Vec<_> = (0..PUBLISHERS)
             .map(|first| {
+                let turns = (first..messages).step_by(PUBLISHERS);
                 let ready = &ready;
-                scope.spawn(move || {
-                    let mut session = database.session();
-                    let mut door = door(bench, QUEUE);
-                    // Connects.
-                    let warm_up = [message("warm-up", QUEUE)];
-                    publish(&mut door, session.as_mut(), &warm_up);
-                    ready.wait();
-                    let started = Instant::now();
-                    for nth in (first..messages).step_by(PUBLISHERS) {
-                        wait_for_turn(started, nth);
-                        let mut message = message("stamped", QUEUE);
-                        message.arguments.args = vec![json!(now())];
-                        publish(&mut door, session.as_mut(), &[message]);
-                    }
-                    started.elapsed()
-                })
+                scope.spawn(move || publish_in_turn(bench, database, turns, ready))
             })
             .collect();
-        let times = publishers.into_iter().map(|publisher| publisher.join());
-        times
-            .map(|time| time.expect("a publisher"))
-            .max()
+        publishers
+            .into_iter()
+            .map(|publisher| publisher.join().expect("a publisher"))
+            .reduce(|one, other| Published {
+                took: one.took.max(other.took),
+                conflicts: one.conflicts + other.conflicts,
+            })
             .expect("publishers")
     })
 }
 
-fn by_django(bench: &Bench, database: &Database, messages: usize) -> Duration {
+/// What falls to one of the publishers.
+fn publish_in_turn(
+    bench: &Bench,
+    database: &Database,
+    turns: impl Iterator<Item = usize>,
+    ready: &Barrier,
+) -> Published {
+    let mut session = database.session();
+    let mut door = door(bench, QUEUE);
+    // Connects.
+    publish(&mut door, session.as_mut(), &[message("warm-up", QUEUE)]);
+    ready.wait();
+    let started = Instant::now();
+    let mut conflicts = 0;
+    for nth in turns {
+        wait_for_turn(started, nth);
+        let mut message = message("stamped", QUEUE);
+        message.arguments.args = vec![json!(now())];
+        let marked = publish(&mut door, session.as_mut(), &[message]);
+        conflicts += usize::from(!marked);
+    }
+    Published {
+        took: started.elapsed(),
+        conflicts,
+    }
+}
+
+fn by_django(bench: &Bench, database: &Database, messages: usize) -> Published {
     let keys: Vec<String> = (0..messages)
         .map(|_| carrot_actors::names::new_key())
         .collect();
@@ -144,7 +172,10 @@ fn by_django(bench: &Bench, database: &Database, messages: usize) -> Duration {
         let publish = Publish::with_properties(body.as_bytes(), QUEUE, properties);
         channel.basic_publish("", publish).expect("a publish");
     }
-    started.elapsed()
+    Published {
+        took: started.elapsed(),
+        conflicts: 0,
+    }
 }
 
 fn wait_for_turn(started: Instant, nth: usize) {

@@ -23,7 +23,7 @@ use crate::database::Database;
 const EXPECTED: &str = "CARROT_BENCH_EXPECTED";
 
 /// No service takes so long for anything.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Nanoseconds of the wall clock: the same in all processes. See [`crate::latency`] for when it is set.
 pub fn now() -> u64 {
