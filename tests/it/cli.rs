@@ -109,60 +109,6 @@ fn a_configuration_file_that_is_not_there_exits_78_and_is_named() {
     assert!(err.contains("no-such.toml"), "{err}");
 }
 
-#[test]
-fn check_gives_each_part_its_verdict() {
-    let world = World::new(TWO);
-    let (code, out, err) = world.run(&["check"]);
-    assert_eq!(code, 0, "{out}{err}");
-    let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 3, "{out}");
-    assert!(lines[0].starts_with("configuration: ok ("), "{out}");
-    assert!(lines[0].contains("carrot.toml"), "{out}");
-    assert!(
-        lines[1].starts_with("broker amqp://") && lines[1].contains(": ok (RabbitMQ "),
-        "{out}"
-    );
-    assert!(lines[2].starts_with("database: ok (PostgreSQL "), "{out}");
-}
-
-#[test]
-fn check_says_which_server_is_away_or_refuses_us() {
-    let world = World::new(TWO);
-    let wrong = |url: &str, password: &str| url.replace(password, ":wr0ng@");
-    let broker = wrong(&world.broker_url, ":guest@");
-    let database = wrong(&world.database_url, ":carrot@");
-    let closed = "postgres://carrot:s3cr3t@127.0.0.1:1/carrot";
-    for (variable, value, faulty, reason) in [
-        ("CARROT_DEFAULT_BROKER", CLOSED_BROKER, "broker", "refused"),
-        (
-            "CARROT_DEFAULT_BROKER",
-            &broker,
-            "broker",
-            "refuses the user name or the password",
-        ),
-        ("CARROT_DATABASE_URL", closed, "database", "refused"),
-        (
-            "CARROT_DATABASE_URL",
-            &database,
-            "database",
-            "password authentication failed",
-        ),
-    ] {
-        let (code, out, err) = outcome(world.command(&["check"]).env(variable, value));
-        assert_eq!(code, 69, "{value}: {out}{err}");
-        assert_eq!(out.lines().count(), 3, "{out}");
-        for line in out.lines() {
-            assert_eq!(
-                line.contains(": FAULTY: "),
-                line.starts_with(faulty),
-                "{out}"
-            );
-        }
-        assert!(out.contains(reason), "{reason:?} in {out}");
-        assert!(!out.contains("wr0ng") && !out.contains("s3cr3t"), "{out}");
-    }
-}
-
 fn migrate_creates_the_tables_and_a_second_time_does_nothing(database: Database) {
     let world = World::without_tables_on(database, TWO);
     let (code, out, err) = world.run(&["migrate"]);

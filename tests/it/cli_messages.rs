@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Running, World, outcome, text};
+use crate::support::{Database, Running, World, on_every_database, outcome, text};
+
+on_every_database! { rows_of_django_carrot_are_requeued_with_the_arguments_that_it_sent }
 
 const TASKS: &str = r#"
 [[queues]]
@@ -241,8 +243,7 @@ fn what_is_requeued_while_the_broker_is_away_is_published_by_the_next_service() 
     running.stop_with_empty(&world, &["default"]);
 }
 
-#[test]
-fn rows_of_django_carrot_are_requeued_with_the_arguments_that_it_sent() {
+fn rows_of_django_carrot_are_requeued_with_the_arguments_that_it_sent(database: Database) {
     let array = |json: &str| serde_json::from_str::<Vec<Value>>(json).unwrap();
     let rows = array(include_str!(
         "../fixtures/django-carrot/messagelog_rows.json"
@@ -252,7 +253,7 @@ fn rows_of_django_carrot_are_requeued_with_the_arguments_that_it_sent() {
     for task in ["noop", "hello", "slow"] {
         config += &format!("[tasks.\"app.tasks.{task}\"]\ncommand = [\"cat\"]\n");
     }
-    let world = World::of_django(Database::Postgresql, &config);
+    let world = World::of_django(database, &config);
     for row in &rows {
         let mut row = row.clone();
         row["status"] = json!("FAILED");

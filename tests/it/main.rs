@@ -7,6 +7,7 @@ mod support;
 mod broker_conformance;
 mod captured;
 mod cli;
+mod cli_check;
 mod cli_messages;
 mod commands;
 mod copies;

@@ -8,7 +8,13 @@ use carrot_actors::service::Ended;
 use carrot_actors::task::Registry;
 use serde_json::Value;
 
-use crate::support::{World, eventually};
+use crate::support::{Database, World, eventually, on_every_database};
+
+on_every_database! {
+    in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost,
+    services_that_start_and_stop_in_any_order_run_each_message_once,
+    services_that_are_also_stopped_hard_lose_nothing,
+}
 
 const QUEUES: &str = r#"
 [[queues]]
@@ -65,9 +71,8 @@ fn assert_all_completed(world: &World, count: usize) {
     assert_eq!(world.ready("one") + world.ready("two"), 0);
 }
 
-#[test]
-fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost() {
-    let world = World::new(QUEUES);
+fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(database: Database) {
+    let world = World::on(database, QUEUES);
     let runs = Runs::default();
     let mut uuids = world.enqueue("one", "count", 600);
     uuids.extend(world.enqueue("two", "count", 200));
@@ -115,10 +120,9 @@ fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String>
     uuids
 }
 
-#[test]
-fn services_that_start_and_stop_in_any_order_run_each_message_once() {
+fn services_that_start_and_stop_in_any_order_run_each_message_once(database: Database) {
     for seed in [1, 100] {
-        let world = World::new(QUEUES);
+        let world = World::on(database, QUEUES);
         let runs = Runs::default();
         let uuids = side_by_side(&world, &runs, seed, 0);
         assert_all_completed(&world, uuids.len());
@@ -126,10 +130,9 @@ fn services_that_start_and_stop_in_any_order_run_each_message_once() {
     }
 }
 
-#[test]
-fn services_that_are_also_stopped_hard_lose_nothing() {
+fn services_that_are_also_stopped_hard_lose_nothing(database: Database) {
     for seed in [7, 700] {
-        let world = World::new(QUEUES);
+        let world = World::on(database, QUEUES);
         let runs = Runs::default();
         let uuids = side_by_side(&world, &runs, seed, 4);
         // A message may have a second copy: given back by the broker, and published by the sweep.
