@@ -307,13 +307,15 @@ fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_w
     world.let_go();
     assert_eq!(service.wait(), 0);
 
-    assert_eq!(world.count("COMPLETED"), 11);
+    // One may have overtaken another.
+    assert!((1..=11).contains(&world.count("COMPLETED")));
+    assert_eq!(world.runs(&uuids[10]).len(), 1);
     let back = world.rows("SELECT * FROM carrot_messagelog WHERE status <> 'COMPLETED'");
     for row in &back {
         assert_eq!(row["status"], "PUBLISHED", "{row}");
         assert!(row["owner"].is_null(), "{row}");
     }
-    assert_eq!(world.ready("default"), 40);
+    assert_eq!(world.ready("default") as usize, back.len());
 
     let next = world.start(&[]);
     assert_eq!(world.assert_all_well(vec![next], &uuids), 0);
