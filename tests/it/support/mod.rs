@@ -2,6 +2,7 @@
 
 mod broker;
 mod database;
+mod own;
 mod process;
 mod proxy;
 mod witness;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 pub use broker::Raw;
 pub use database::{Database, milliseconds, text};
 pub(crate) use database::{on_database, on_every_database, on_every_server};
+pub use own::{Blow, Own, Server};
 pub use process::{Running, exit_code, outcome};
 pub use proxy::Proxy;
 pub use witness::witnessed;
@@ -33,8 +35,9 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// A variable that `scripts/services` exports.
+/// A variable that `scripts/services` exports, or the same of a server of the test's own.
 pub fn server(variable: &str) -> String {
-    std::env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set: run the tests with scripts/test"))
+    own::variable(variable)
+        .or_else(|| std::env::var(variable).ok())
+        .unwrap_or_else(|| panic!("{variable} is not set: run the tests with scripts/test"))
 }

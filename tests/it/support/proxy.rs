@@ -1,53 +1,93 @@
-//! A way to RabbitMQ on which the test can cut connections, and close channels in the broker's name,
-//! as the broker itself does it to a consumer that has not acknowledged for `consumer_timeout`.
+//! A way to a server on which the test can cut connections, leave them half-open and hold up what is on
+//! its way; on the way to RabbitMQ it can also close channels in the broker's name.
+
+mod amqp;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use super::server;
 
-/// The type of a frame that holds a method, and the octet that ends each frame.
-const METHOD: u8 = 1;
-const FRAME_END: u8 = 0xCE;
+/// What flows on a way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Amqp,
+    Any,
+}
 
-/// The methods `channel.close` and `channel.close-ok`, class and method.
-const CLOSE: [u8; 4] = [0, 20, 0, 40];
-const CLOSE_OK: [u8; 4] = [0, 20, 0, 41];
-
-/// What RabbitMQ says with it.
-const REASON: &str = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out";
-
+/// One connection, in both directions.
 struct Link {
     to_client: Mutex<TcpStream>,
+    /// The broker is about to hear of a channel's end that it has not caused.
     closing: AtomicBool,
+    /// Nothing arrives any more, and neither side is told.
+    half_open: AtomicBool,
+    gate: Arc<Gate>,
+}
+
+/// What all that flows goes through.
+#[derive(Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.is_shut.lock().unwrap() = shut;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_shut = self.is_shut.lock().unwrap();
+        drop(self.changed.wait_while(is_shut, |shut| *shut).unwrap());
+    }
 }
 
 /// Listens until the tests end.
 pub struct Proxy {
     port: u16,
     links: Arc<Mutex<Vec<Arc<Link>>>>,
+    gate: Arc<Gate>,
 }
 
 impl Proxy {
+    /// A way to RabbitMQ.
     pub fn start() -> Self {
+        Self::to(&server("CARROT_TEST_AMQP"), Protocol::Amqp)
+    }
+
+    /// A way to the server of this URL.
+    pub fn before(url: &str) -> Self {
+        Self::to(url, Protocol::Any)
+    }
+
+    fn to(url: &str, protocol: Protocol) -> Self {
+        let target = url::Url::parse(url).unwrap().port().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let links = Arc::new(Mutex::new(Vec::new()));
         let accepted = Arc::clone(&links);
+        let gate = Arc::new(Gate::default());
+        let common_gate = Arc::clone(&gate);
         thread::spawn(move || {
             for client in listener.incoming() {
-                accepted.lock().unwrap().push(forward(client.unwrap()));
+                // A server that is away hangs up on its clients.
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", target)) {
+                    let link = forward(client.unwrap(), server, protocol, &common_gate);
+                    accepted.lock().unwrap().push(link);
+                }
             }
         });
-        Self { port, links }
+        Self { port, links, gate }
     }
 
-    /// The broker's URL by this way.
-    pub fn url(&self, broker_url: &str) -> String {
-        let mut url = url::Url::parse(broker_url).unwrap();
+    /// The server's URL by this way.
+    pub fn url(&self, server_url: &str) -> String {
+        let mut url = url::Url::parse(server_url).unwrap();
         url.set_port(Some(self.port)).unwrap();
         url.into()
     }
@@ -62,11 +102,29 @@ impl Proxy {
         cut.count()
     }
 
+    /// Leaves every connection half-open: nothing arrives by it any more, and neither side is told.
+    /// New ones are as good as ever.
+    pub fn leave_half_open(&self) {
+        for link in self.links.lock().unwrap().iter() {
+            link.half_open.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Holds up what is on its way, on new connections as well.
+    pub fn hold_up(&self) {
+        self.gate.set(true);
+    }
+
+    /// Lets it go on.
+    pub fn let_pass(&self) {
+        self.gate.set(false);
+    }
+
     /// Closes the channel of every connection that is open; the connections live on.
     pub fn close_channels(&self) {
         for link in self.links.lock().unwrap().drain(..) {
             link.closing.store(true, Ordering::SeqCst);
-            let close = close_frame();
+            let close = amqp::close_frame();
             // A connection that has ended since has no channel to close.
             link.to_client
                 .lock()
@@ -77,81 +135,108 @@ impl Proxy {
     }
 }
 
-fn forward(client: TcpStream) -> Arc<Link> {
-    let url = url::Url::parse(&server("CARROT_TEST_AMQP")).unwrap();
-    let broker = TcpStream::connect(("127.0.0.1", url.port().unwrap())).unwrap();
+/// What is held up may go, lest its threads wait for ever.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.let_pass();
+    }
+}
+
+fn forward(
+    client: TcpStream,
+    server: TcpStream,
+    protocol: Protocol,
+    gate: &Arc<Gate>,
+) -> Arc<Link> {
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
     let link = Arc::new(Link {
         to_client: Mutex::new(client.try_clone().unwrap()),
         closing: AtomicBool::new(false),
+        half_open: AtomicBool::new(false),
+        gate: Arc::clone(gate),
     });
-    let (client_end, broker_end) = (client.try_clone().unwrap(), broker.try_clone().unwrap());
+    let (client_end, server_end) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let answers = Arc::clone(&link);
     thread::spawn(move || {
-        let ended = to_client(broker_end, &answers);
-        hang_up(&client_end, ended);
+        let ended = to_client(server_end, protocol, &answers);
+        answers.hang_up(&client_end, ended);
     });
     let requests = Arc::clone(&link);
     thread::spawn(move || {
-        let broker_end = broker.try_clone().unwrap();
-        let ended = to_broker(client, broker, &requests);
-        hang_up(&broker_end, ended);
+        let server_end = server.try_clone().unwrap();
+        let ended = to_server(client, server, protocol, &requests);
+        requests.hang_up(&server_end, ended);
     });
     link
 }
 
-fn to_client(mut broker: TcpStream, link: &Link) -> io::Result<()> {
+fn to_client(mut server: TcpStream, protocol: Protocol, link: &Link) -> io::Result<()> {
     loop {
-        let frame = read_frame(&mut broker)?;
+        let part = protocol.read(&mut server)?;
         // The broker's answer to what the client does not know that it has said.
-        if !(link.closing.load(Ordering::SeqCst) && is_method(&frame, CLOSE_OK)) {
-            link.to_client.lock().unwrap().write_all(&frame)?;
+        let is_ours = link.is_closing(protocol) && amqp::is_close_ok(&part);
+        if link.passes() && !is_ours {
+            link.to_client.lock().unwrap().write_all(&part)?;
         }
     }
 }
 
-fn to_broker(mut client: TcpStream, mut broker: TcpStream, link: &Link) -> io::Result<()> {
-    let mut header = [0; 8];
-    client.read_exact(&mut header)?;
-    broker.write_all(&header)?;
+fn to_server(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    protocol: Protocol,
+    link: &Link,
+) -> io::Result<()> {
+    if protocol == Protocol::Amqp {
+        let mut header = [0; 8];
+        client.read_exact(&mut header)?;
+        link.gate.pass();
+        server.write_all(&header)?;
+    }
     loop {
-        let frame = read_frame(&mut client)?;
-        if link.closing.load(Ordering::SeqCst) && is_method(&frame, CLOSE_OK) {
-            broker.write_all(&close_frame())?;
+        let part = protocol.read(&mut client)?;
+        if !link.passes() {
+        } else if link.is_closing(protocol) && amqp::is_close_ok(&part) {
+            server.write_all(&amqp::close_frame())?;
         } else {
-            broker.write_all(&frame)?;
+            server.write_all(&part)?;
         }
     }
 }
 
-/// However one side has ended, the other learns of it.
-fn hang_up(other: &TcpStream, ended: io::Result<()>) {
-    assert!(ended.is_err(), "a connection is forwarded until it ends");
-    other.shutdown(Shutdown::Both).unwrap_or_default();
+impl Protocol {
+    /// A frame, or whatever has arrived.
+    fn read(self, from: &mut TcpStream) -> io::Result<Vec<u8>> {
+        if self == Self::Amqp {
+            return amqp::read_frame(from);
+        }
+        let mut part = vec![0; 1 << 16];
+        let length = from.read(&mut part)?;
+        part.truncate(length);
+        match length {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(part),
+        }
+    }
 }
 
-fn read_frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; 7];
-    from.read_exact(&mut frame)?;
-    let size = u32::from_be_bytes(frame[3..7].try_into().unwrap());
-    frame.resize(7 + size as usize + 1, 0);
-    from.read_exact(&mut frame[7..])?;
-    Ok(frame)
-}
+impl Link {
+    fn is_closing(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::Amqp && self.closing.load(Ordering::SeqCst)
+    }
 
-fn is_method(frame: &[u8], method: [u8; 4]) -> bool {
-    frame[0] == METHOD && frame[7..].starts_with(&method)
-}
+    /// Waits while all is held up; whether it arrives at all.
+    fn passes(&self) -> bool {
+        self.gate.pass();
+        !self.half_open.load(Ordering::SeqCst)
+    }
 
-/// `channel.close` of channel 1: 406, the reason, and no method that would be at fault.
-fn close_frame() -> Vec<u8> {
-    let mut payload = CLOSE.to_vec();
-    payload.extend(406_u16.to_be_bytes());
-    payload.push(u8::try_from(REASON.len()).unwrap());
-    payload.extend(REASON.as_bytes());
-    payload.extend([0; 4]);
-    let mut frame = vec![METHOD, 0, 1];
-    frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
-    frame.extend(payload);
-    frame.push(FRAME_END);
-    frame
+    /// However one side has ended, the other learns of it, unless nothing arrives there any more.
+    fn hang_up(&self, other: &TcpStream, ended: io::Result<()>) {
+        assert!(ended.is_err(), "a connection is forwarded until it ends");
+        if !self.half_open.load(Ordering::SeqCst) {
+            other.shutdown(Shutdown::Both).unwrap_or_default();
+        }
+    }
 }

@@ -1,0 +1,195 @@
+//! Servers that some tests have for themselves, since they stop, kill and freeze them: a second set of
+//! those that `scripts/services` makes, which ends with the tests.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::process::outcome;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
+
+/// Waits for the end of the tests, which hold the other end of its standard input and the lock.
+const STOPS_THEM: &str = r#"read -r _; exec flock "$CARROT_SERVICES_DIR/tests.lock" "$0" down"#;
+
+thread_local! {
+    /// What this thread's test sees instead of what the environment says.
+    static VARIABLES: RefCell<HashMap<String, String>> = RefCell::default();
+}
+
+/// The variable as this thread's test sees it, if it has a server of its own.
+pub fn variable(name: &str) -> Option<String> {
+    VARIABLES.with_borrow(|variables| variables.get(name).cloned())
+}
+
+/// A server that a test can have for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    Rabbitmq,
+    Postgresql,
+    #[cfg(feature = "mysql")]
+    Mariadb,
+}
+
+/// What can be done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    Stop,
+    Kill,
+    Freeze,
+}
+
+struct Set {
+    directory: PathBuf,
+    _lock: File,
+    _stops_them: Child,
+}
+
+static SET: OnceLock<Set> = OnceLock::new();
+static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+
+/// A server of this test's own until it is dropped. What it shows to the test must be dropped before.
+pub struct Own {
+    server: Server,
+    set: &'static Set,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// A server that is away until this is dropped.
+pub struct Away<'a> {
+    own: &'a Own,
+    blow: Blow,
+}
+
+impl Set {
+    fn start() -> Self {
+        let shared = std::env::var("CARROT_SERVICES_DIR")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target/services").to_owned());
+        let directory = PathBuf::from(format!("{shared}-outages"));
+        fs::create_dir_all(&directory).unwrap();
+        let lock = File::create(directory.join("tests.lock")).unwrap();
+        lock.lock().unwrap();
+        // Out of the tests' process group, which may be killed as a whole.
+        let stops_them = Command::new("setsid")
+            .args(["bash", "-c", STOPS_THEM, SCRIPT])
+            .env("CARROT_SERVICES_DIR", &directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let set = Self {
+            directory,
+            _lock: lock,
+            _stops_them: stops_them,
+        };
+        set.tell(&["up"]);
+        set
+    }
+
+    fn try_to_tell(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(SCRIPT);
+        command
+            .args(arguments)
+            .env("CARROT_SERVICES_DIR", &self.directory);
+        match outcome(&mut command) {
+            (0, out, _) => Ok(out),
+            (_, out, err) => Err(format!("scripts/services {arguments:?}: {out}{err}")),
+        }
+    }
+
+    fn tell(&self, arguments: &[&str]) -> String {
+        self.try_to_tell(arguments).unwrap()
+    }
+}
+
+impl Server {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rabbitmq => "rabbitmq",
+            Self::Postgresql => "postgresql",
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => "mariadb",
+        }
+    }
+
+    /// The variables that say where it is.
+    const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Rabbitmq => &["CARROT_TEST_AMQP", "CARROT_TEST_RABBITMQ_API"],
+            Self::Postgresql => &["CARROT_TEST_POSTGRES"],
+            #[cfg(feature = "mysql")]
+            Self::Mariadb => &["CARROT_TEST_MYSQL"],
+        }
+    }
+}
+
+impl Own {
+    /// Waits until no other test has it.
+    pub fn take(server: Server) -> Self {
+        let turn = TURNS[server as usize].lock();
+        let turn = turn.unwrap_or_else(PoisonError::into_inner);
+        let set = SET.get_or_init(Set::start);
+        // The test before may have failed.
+        set.tell(&["start", server.name()]);
+        let env = fs::read_to_string(set.directory.join("env")).unwrap();
+        let own = env.lines().filter_map(|line| line.split_once('='));
+        let own = own.filter(|(name, _)| server.variables().contains(name));
+        VARIABLES.with_borrow_mut(|variables| {
+            variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        });
+        Self {
+            server,
+            set,
+            _turn: turn,
+        }
+    }
+
+    /// Stops, kills or freezes it, all its processes.
+    pub fn suffer(&self, blow: Blow) -> Away<'_> {
+        let verb = match blow {
+            Blow::Stop => "stop",
+            Blow::Kill => "kill",
+            Blow::Freeze => "freeze",
+        };
+        let away = Away { own: self, blow };
+        self.set.tell(&[verb, self.server.name()]);
+        away
+    }
+
+    /// Asks or tells RabbitMQ something.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) -> String {
+        assert_eq!(self.server, Server::Rabbitmq);
+        self.set.tell(&[&["rabbitmqctl"], arguments].concat())
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        VARIABLES.with_borrow_mut(|variables| {
+            variables.retain(|name, _| !self.server.variables().contains(&name.as_str()));
+        });
+    }
+}
+
+impl Away<'_> {
+    /// Brings it back.
+    pub fn end(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        let verb = match self.blow {
+            Blow::Stop | Blow::Kill => "start",
+            Blow::Freeze => "thaw",
+        };
+        let told = self.own.set.try_to_tell(&[verb, self.own.server.name()]);
+        // The next test would have it started.
+        assert!(told.is_ok() || std::thread::panicking(), "{told:?}");
+    }
+}
