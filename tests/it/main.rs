@@ -14,6 +14,7 @@ mod copies;
 mod cuts;
 mod deaths;
 mod kills;
+mod outages;
 mod path;
 mod prune;
 mod secrets;

@@ -1,0 +1,98 @@
+//! RabbitMQ goes away, or takes no messages.
+
+use super::trial::{SHORT, Trial, by_command};
+use crate::support::{Blow, Own, Server, World, eventually, witnessed};
+
+fn begin(world: World) -> Trial {
+    let service = world.start(&[]);
+    Trial::begin(world, vec![service], "the broker")
+}
+
+fn survives(blow: Blow) {
+    let broker = Own::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&witnessed("", 4)));
+    trial.send_during(by_command, |trial| trial.suffer(&broker, blow, || ()));
+    trial.assert_survived();
+}
+
+#[test]
+fn a_broker_that_is_stopped() {
+    survives(Blow::Stop);
+}
+
+#[test]
+fn a_broker_that_is_killed() {
+    survives(Blow::Kill);
+}
+
+#[test]
+fn a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
+    survives(Blow::Freeze);
+}
+
+#[test]
+fn a_broker_that_is_away_at_the_start() {
+    let broker = Own::take(Server::Rabbitmq);
+    let world = World::new(&witnessed("", 4));
+    let away = broker.suffer(Blow::Stop);
+    let service = world.launch(&[], "");
+    let mut trial = Trial::of(world, vec![service], "the broker");
+    trial.send_during(by_command, |trial| {
+        trial.await_away();
+        trial.idle_for(SHORT);
+        away.end();
+    });
+    trial.assert_survived();
+}
+
+/// What RabbitMQ may use of the memory; its start is `scripts/services`' affair.
+const LITTLE: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "1MB"];
+const ENOUGH: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "2GB"];
+
+#[test]
+fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
+    let broker = Own::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&witnessed("", 4)));
+    let held = trial.world.send(&["hold"]);
+    trial.uuids.push(held.clone());
+    trial.uuids.extend(trial.world.post("default", "note", 300));
+    trial.send_during(by_command, |trial| {
+        broker.rabbitmqctl(&LITTLE);
+        trial.services[0].await_log(" waits: the broker accepts no messages for now: ");
+        trial.world.let_go();
+        let ended = trial.world.ended(&held);
+        assert_eq!(ended["status"], "COMPLETED", "{ended}");
+        trial.world.await_completed(trial.uuids.len());
+        trial.idle_for(SHORT);
+        assert_ne!(trial.world.count("PENDING"), 0);
+        broker.rabbitmqctl(&ENOUGH);
+        trial.services[0].await_log(" goes on after ");
+        eventually("nothing waits any more", || {
+            (trial.world.count("PENDING") == 0).then_some(())
+        });
+    });
+    trial.server = "publishing to";
+    trial.assert_survived();
+}
+
+/// What was in the queue and nowhere else goes with it, as whoever deletes it must want; what was
+/// delivered does not, whether it is running or not even claimed.
+#[test]
+fn a_queue_that_is_deleted_again_and_again() {
+    let mut trial = begin(World::new(&witnessed("", 2)));
+    trial.server = "queue";
+    let path = format!("/api/queues/{}/default", trial.world.name);
+    let held: Vec<String> = (0..2).map(|_| trial.world.send(&["hold"])).collect();
+    held.iter().for_each(|held| trial.world.await_runs(held, 1));
+    for nth in 1..=5 {
+        trial.uuids.extend((0..4).map(|_| by_command(&trial.world)));
+        eventually("all are delivered", || {
+            (trial.world.ready("default") == 0).then_some(())
+        });
+        World::rabbitmq_api("DELETE", &path, None);
+        trial.await_back(nth);
+    }
+    trial.world.let_go();
+    trial.uuids.extend(held);
+    trial.assert_survived_outages(5);
+}

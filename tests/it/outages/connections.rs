@@ -1,0 +1,100 @@
+//! Connections that are cut, half-open or held up, while the servers are well.
+
+use std::time::Duration;
+
+use super::trial::{SHORT, Trial, by_a_stranger, by_command};
+use crate::support::{Database, Proxy, World, on_every_server, witnessed};
+
+/// The trial of a service that reaches the broker by a way of the test's.
+fn beside_the_broker() -> (Proxy, Trial) {
+    let config = format!("{}\n[[queues]]\nname = 'other'\n", witnessed("", 4));
+    let world = World::new(&config);
+    let proxy = Proxy::start();
+    let mut command = world.command(&[]);
+    command.env("CARROT_DEFAULT_BROKER", proxy.url(&world.broker_url));
+    let service = world.spawn(command);
+    service.await_log("consuming queue other");
+    (proxy, Trial::begin(world, vec![service], "the broker"))
+}
+
+/// The same for the database.
+fn beside_the_database(database: Database) -> (Proxy, Trial) {
+    let world = World::on(database, &witnessed("", 4));
+    let proxy = Proxy::before(&world.database_url);
+    let mut command = world.command(&[]);
+    command.env("CARROT_DATABASE_URL", proxy.url(&world.database_url));
+    let service = world.spawn(command);
+    (proxy, Trial::begin(world, vec![service], "the database"))
+}
+
+#[test]
+fn all_to_the_broker_are_cut_at_once() {
+    let (proxy, mut trial) = beside_the_broker();
+    trial.send_during(by_command, |trial| {
+        for nth in 1..=3 {
+            assert_ne!(proxy.cut_connections(), 0);
+            trial.await_back(nth);
+        }
+    });
+    trial.assert_survived_outages(3);
+}
+
+#[test]
+fn those_to_the_broker_are_half_open() {
+    let (proxy, mut trial) = beside_the_broker();
+    trial.send_during(by_command, |trial| {
+        proxy.leave_half_open();
+        trial.await_away();
+    });
+    trial.assert_survived();
+}
+
+#[test]
+fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
+    let (proxy, mut trial) = beside_the_broker();
+    trial.send_during(by_command, |trial| {
+        proxy.hold_up();
+        trial.idle_for(Duration::from_secs(3));
+        proxy.let_pass();
+    });
+    trial.assert_survived_outages(0);
+}
+
+fn to_the_database_are_cut_at_once(database: Database) {
+    let (proxy, mut trial) = beside_the_database(database);
+    trial.send_during(by_a_stranger, |trial| {
+        for nth in 1..=3 {
+            assert_ne!(proxy.cut_connections(), 0);
+            trial.await_back(nth);
+        }
+    });
+    trial.assert_survived_outages(3);
+}
+
+fn to_the_database_are_half_open_until_they_are_cut(database: Database) {
+    let (proxy, mut trial) = beside_the_database(database);
+    trial.send_during(by_a_stranger, |trial| {
+        proxy.leave_half_open();
+        trial.await_away();
+        trial.idle_for(SHORT);
+        proxy.cut_connections();
+    });
+    trial.assert_survived();
+}
+
+fn to_the_database_are_held_up(database: Database) {
+    let (proxy, mut trial) = beside_the_database(database);
+    trial.send_during(by_a_stranger, |trial| {
+        proxy.hold_up();
+        trial.await_away();
+        trial.idle_for(SHORT);
+        proxy.let_pass();
+    });
+    trial.assert_survived();
+}
+
+on_every_server! {
+    to_the_database_are_cut_at_once,
+    to_the_database_are_half_open_until_they_are_cut,
+    to_the_database_are_held_up,
+}

@@ -1,0 +1,178 @@
+//! A database goes away, or does not answer.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::trial::{SHORT, Trial, by_a_stranger};
+use crate::support::{
+    Blow, Database, Own, Raw, Server, World, eventually, on_every_server, witnessed,
+};
+
+/// Longer than MariaDB waits for a lock by itself.
+const A_LOCK: Duration = Duration::from_secs(12);
+
+fn own(database: Database) -> Own {
+    Own::take(match database {
+        Database::Postgresql => Server::Postgresql,
+        #[cfg(feature = "mysql")]
+        Database::Mariadb => Server::Mariadb,
+        Database::Sqlite => panic!("SQLite has no server"),
+    })
+}
+
+/// Two services, neither of which may take the other for dead.
+fn begin(world: World) -> Trial {
+    let services = vec![world.start(&[]), world.start(&[])];
+    Trial::begin(world, services, "the database")
+}
+
+/// A task that runs while the database is away, and ends meanwhile, is run once.
+fn survives(on: Database, blow: Blow) {
+    let database = own(on);
+    let mut trial = begin(World::on(on, &witnessed("", 4)));
+    let held = trial.world.send(&["hold"]);
+    trial.world.await_runs(&held, 1);
+    trial.send_during(by_a_stranger, |trial| {
+        trial.suffer(&database, blow, || trial.world.let_go());
+    });
+    assert_eq!(trial.world.ended(&held)["attempts"], 1);
+    assert_eq!(trial.world.runs(&held).len(), 1);
+    trial.uuids.push(held);
+    trial.assert_survived();
+}
+
+fn one_that_is_stopped(database: Database) {
+    survives(database, Blow::Stop);
+}
+
+fn one_that_is_killed(database: Database) {
+    survives(database, Blow::Kill);
+}
+
+fn one_that_is_frozen_for_longer_than_a_heartbeat_is_good(database: Database) {
+    survives(database, Blow::Freeze);
+}
+
+fn one_that_is_away_at_the_start(on: Database) {
+    let database = own(on);
+    let world = World::on(on, &witnessed("", 4));
+    world.declare_queue("default");
+    let away = database.suffer(Blow::Stop);
+    let services = vec![world.launch(&[], "")];
+    let mut trial = Trial::of(world, services, "the database");
+    trial.send_during(by_a_stranger, |trial| {
+        trial.await_away();
+        trial.idle_for(SHORT);
+        away.end();
+    });
+    trial.assert_survived();
+}
+
+/// Ends every connection of a service, as an administrator would.
+fn kill_connections(world: &World) {
+    match world.database {
+        Database::Postgresql => {
+            let ours = "application_name = 'carrot-actors'";
+            world.rows(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"
+            ));
+        }
+        #[cfg(feature = "mysql")]
+        Database::Mariadb => {
+            let mine = "SELECT id FROM information_schema.processlist \
+                WHERE db = database() AND id <> connection_id()";
+            for connection in world.rows(mine) {
+                // It may have ended by itself.
+                world.execute(&format!(
+                    "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
+                     KILL {}; END",
+                    connection["id"]
+                ));
+            }
+        }
+        Database::Sqlite => panic!("SQLite has no connections to kill"),
+    }
+}
+
+fn one_that_kills_all_connections(on: Database) {
+    let _database = own(on);
+    let mut trial = begin(World::on(on, &witnessed("", 4)));
+    trial.send_during(by_a_stranger, |trial| {
+        for nth in 1..=3 {
+            kill_connections(&trial.world);
+            trial.await_back(nth);
+        }
+    });
+    trial.assert_survived_outages(3);
+}
+
+fn one_in_which_somebody_holds_a_lock(on: Database) {
+    let world = World::on(on, &witnessed("", 4));
+    let services = vec![world.start(&[])];
+    let mut trial = Trial::begin(world, services, "the database");
+    let held = trial.world.send(&["hold"]);
+    trial.world.await_runs(&held, 1);
+    trial.send_during(by_a_stranger, |trial| {
+        let mut other = trial.world.client();
+        other.execute("BEGIN");
+        other.rows("SELECT uuid FROM carrot_messagelog WHERE status = 'IN_PROGRESS' FOR UPDATE");
+        trial.world.let_go();
+        trial.await_away();
+        trial.idle_for(A_LOCK);
+        other.execute("ROLLBACK");
+    });
+    trial.uuids.push(held);
+    trial.assert_survived();
+}
+
+fn one_whose_services_die_as_well(on: Database) {
+    let database = own(on);
+    let mut trial = begin(World::on(on, &witnessed("", 4)));
+    let held = trial.world.send(&["hold"]);
+    trial.world.await_runs(&held, 1);
+    trial.uuids.push(held);
+    let away = database.suffer(Blow::Stop);
+    trial.await_away();
+    trial
+        .uuids
+        .extend((0..50).map(|_| by_a_stranger(&trial.world)));
+    trial.world.let_go();
+    trial.idle_for(SHORT);
+    trial.services.iter_mut().for_each(|service| service.kill());
+    trial.services = vec![trial.world.launch(&[], "")];
+    trial.await_away();
+    away.end();
+    trial.assert_survived();
+}
+
+on_every_server! {
+    one_that_is_stopped,
+    one_that_is_killed,
+    one_that_is_frozen_for_longer_than_a_heartbeat_is_good,
+    one_that_is_away_at_the_start,
+    one_that_kills_all_connections,
+    one_in_which_somebody_holds_a_lock,
+    one_whose_services_die_as_well,
+}
+
+#[test]
+fn what_waits_for_one_waits_in_the_broker() {
+    let database = own(Database::Postgresql);
+    let trial = begin(World::new(&witnessed("", 1)));
+    let _away = database.suffer(Blow::Stop);
+    trial.await_away();
+    let large = format!("[[\"{}\"], {{}}, {{}}]", "x".repeat(100_000));
+    let count = 1000;
+    let messages = (0..count).map(|_| {
+        let id = Uuid::new_v4().to_string();
+        Raw::foreign("note", Some(&id), large.clone())
+    });
+    trial.world.publish(&messages.collect::<Vec<_>>());
+    // Two services, each with a prefetch of 25.
+    eventually("all but what is prefetched", || {
+        (trial.world.ready("default") == count - 50).then_some(())
+    });
+    trial.idle_for(SHORT);
+    trial.assert_small();
+}

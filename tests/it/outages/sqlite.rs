@@ -1,0 +1,85 @@
+//! SQLite's file can't be written.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use super::trial::{SHORT, Trial, by_a_stranger};
+use crate::support::{Database, World, outcome, witnessed};
+
+/// A small disk, for the test that is run with one.
+const DISK: &str = "CARROT_TEST_SMALL_DISK";
+
+/// Runs the arguments after the first where that is a disk of 16 MiB, for nobody else to see.
+const WITH_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=16m tmpfs "$0" && exec "$@""#;
+
+fn begin(world: World) -> Trial {
+    let services = vec![world.start(&[])];
+    Trial::begin(world, services, "the database")
+}
+
+#[test]
+fn another_process_writes_for_longer_than_anybody_waits() {
+    let mut trial = begin(World::on(Database::Sqlite, &witnessed("", 4)));
+    trial.send_during(by_a_stranger, |trial| {
+        let mut other = trial.world.client();
+        other.execute("BEGIN IMMEDIATE");
+        trial.await_away();
+        trial.idle_for(SHORT);
+        other.execute("COMMIT");
+    });
+    trial.assert_survived();
+}
+
+/// A disk can be mounted in a name space of one's own, without rights, but not by one thread of many:
+/// the test runs itself there.
+#[test]
+fn its_disk_is_full() {
+    let disk = tempfile::TempDir::new().unwrap();
+    let mut command = Command::new("unshare");
+    if !geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .args(["--mount", "sh", "-c", WITH_A_SMALL_DISK])
+        .arg(disk.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["outages::sqlite::on_a_small_disk", "--exact", "--ignored"])
+        .arg("--nocapture")
+        .env(DISK, disk.path());
+    let (code, out, err) = outcome(&mut command);
+    assert!(code == 0 && out.contains("1 passed"), "{out}{err}");
+}
+
+#[test]
+#[ignore = "run by its_disk_is_full"]
+fn on_a_small_disk() {
+    let disk = PathBuf::from(std::env::var(DISK).unwrap());
+    let mut world = World::on(Database::Sqlite, &witnessed("", 4));
+    world.database_url = format!("sqlite://{}", disk.join("carrot.db").display());
+    let mut trial = begin(world);
+    trial.send_during(by_a_stranger, |trial| {
+        let filler = fill(&disk);
+        trial.await_away();
+        trial.services[0].await_log("disk is full");
+        trial.idle_for(SHORT);
+        fs::remove_file(filler).unwrap();
+    });
+    trial.assert_survived();
+}
+
+/// Leaves no room; the file that takes it.
+fn fill(disk: &Path) -> PathBuf {
+    let path = disk.join("filler");
+    let mut filler = File::create(&path).unwrap();
+    let written = loop {
+        if let Err(error) = filler.write_all(&[0; 4096]) {
+            break error;
+        }
+    };
+    assert_eq!(written.kind(), ErrorKind::StorageFull);
+    path
+}

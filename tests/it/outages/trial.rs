@@ -1,0 +1,251 @@
+//! A service whose server goes away while it is at work, and what its user must see.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::support::{Blow, Own, Raw, Running, World, eventually};
+
+/// Long enough that a broker's heartbeats are missed, and that a worker's heartbeat is old.
+const LONG: Duration = Duration::from_secs(24);
+
+/// Long enough to see whether somebody is busy for nothing.
+pub const SHORT: Duration = Duration::from_secs(3);
+
+/// How the log says that something is away, and that it is back.
+const AWAY: [&str; 4] = [
+    " is away: ",
+    " has not answered ",
+    " waits: ",
+    " is not consumed: ",
+];
+const BACK: [&str; 4] = [
+    " is back after ",
+    " answers again after ",
+    " goes on after ",
+    " is consumed again after ",
+];
+
+/// Services that are to survive, in a world with the tasks of `witnessed`.
+pub struct Trial {
+    pub services: Vec<Running>,
+    pub world: World,
+    /// Whatever was sent.
+    pub uuids: Vec<String>,
+    /// What the log calls that which goes away.
+    pub server: &'static str,
+    /// What each service had in memory before, in KiB.
+    memory: Vec<u64>,
+}
+
+/// Sends a message; its uuid.
+pub type Send = fn(&World) -> String;
+
+/// By the command line, which records it first: for this the database must be there.
+pub fn by_command(world: &World) -> String {
+    world.send(&["note"])
+}
+
+/// Straight to the broker, without a row: for this the broker must be there.
+pub fn by_a_stranger(world: &World) -> String {
+    let uuid = Uuid::new_v4().to_string();
+    world.publish(&[Raw::foreign("note", Some(&uuid), "{}")]);
+    uuid
+}
+
+impl Trial {
+    /// The trial of services that may not be at work yet.
+    pub fn of(world: World, services: Vec<Running>, server: &'static str) -> Self {
+        Self {
+            memory: services.iter().map(memory).collect(),
+            uuids: Vec::new(),
+            services,
+            world,
+            server,
+        }
+    }
+
+    /// The trial of services that are at work, with all their connections.
+    #[track_caller]
+    pub fn begin(world: World, services: Vec<Running>, server: &'static str) -> Self {
+        for service in &services {
+            service.await_log("consuming queue");
+        }
+        let uuids: Vec<String> = (0..4 * services.len())
+            .map(|_| world.send(&["note"]))
+            .collect();
+        world.await_completed(uuids.len());
+        Self {
+            uuids,
+            ..Self::of(world, services, server)
+        }
+    }
+
+    /// Keeps sending while `outage` happens, and until some more messages are COMPLETED.
+    #[track_caller]
+    pub fn send_during(&mut self, send: Send, outage: impl FnOnce(&Self)) {
+        /// However it ends.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let over = AtomicBool::new(false);
+        let sent = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    sent.push(send(&self.world));
+                    thread::sleep(Duration::from_millis(20));
+                }
+                sent
+            });
+            {
+                let _over = Over(&over);
+                outage(self);
+                let completed = self.world.count("COMPLETED");
+                self.world.await_completed(completed + 10);
+            }
+            sender.join().unwrap()
+        });
+        self.uuids.extend(sent);
+    }
+
+    /// Waits until each service has said that its server is away.
+    #[track_caller]
+    pub fn await_away(&self) {
+        for service in &self.services {
+            eventually("the news of an outage", || {
+                (!self.news(service).away.is_empty()).then_some(())
+            });
+        }
+    }
+
+    /// Lets some time pass, in which the services must have nearly nothing to do.
+    #[track_caller]
+    pub fn idle_for(&self, time: Duration) {
+        let before: Vec<_> = self.services.iter().map(processor_time).collect();
+        thread::sleep(time);
+        for (service, before) in self.services.iter().zip(before) {
+            let busy = processor_time(service) - before;
+            assert!(busy < time / 5, "{busy:?} of processor time in {time:?}");
+        }
+    }
+
+    /// The server suffers a blow until all services have noticed and had nearly nothing to do for a
+    /// while; `meanwhile` happens when they have noticed.
+    #[track_caller]
+    pub fn suffer(&self, server: &Own, blow: Blow, meanwhile: impl FnOnce()) {
+        let began = Instant::now();
+        let away = server.suffer(blow);
+        self.await_away();
+        meanwhile();
+        let rest = match blow {
+            Blow::Freeze => LONG.saturating_sub(began.elapsed()).max(SHORT),
+            Blow::Stop | Blow::Kill => SHORT,
+        };
+        self.idle_for(rest);
+        away.end();
+    }
+
+    /// None has more in memory than before, but for what its prefetch allows.
+    #[track_caller]
+    pub fn assert_small(&self) {
+        for (service, before) in self.services.iter().zip(&self.memory) {
+            let grown = memory(service).saturating_sub(*before);
+            assert!(grown < 30 * 1024, "it has grown by {grown} KiB");
+        }
+    }
+
+    /// Waits until each service has said that its server is back, so many times.
+    #[track_caller]
+    pub fn await_back(&self, count: usize) {
+        for service in &self.services {
+            eventually("the news of the end", || {
+                (self.news(service).back.len() >= count).then_some(())
+            });
+        }
+    }
+
+    /// What holds after any outage.
+    #[track_caller]
+    pub fn assert_survived(self) {
+        self.assert_survived_outages(1);
+    }
+
+    /// What holds after so many outages.
+    #[track_caller]
+    pub fn assert_survived_outages(mut self, count: usize) {
+        for uuid in &self.uuids {
+            let row = self.world.ended(uuid);
+            assert_eq!(row["status"], "COMPLETED", "{row}");
+        }
+        self.await_back(count);
+        self.assert_small();
+        let logs: Vec<_> = self
+            .services
+            .iter()
+            .map(|service| service.log.clone())
+            .collect();
+        let services = std::mem::take(&mut self.services);
+        self.world.assert_all_well(services, &self.uuids);
+        for log in logs {
+            let log = fs::read_to_string(log).unwrap();
+            let News { away, back } = self.news_in(&log);
+            let said = (away.len(), back.len());
+            assert_eq!(said, (count, count), "{away:#?} {back:#?}");
+            let errors = log.lines().filter(|line| line.contains(" ERROR:: "));
+            assert_eq!(errors.collect::<Vec<_>>(), away);
+        }
+    }
+
+    /// What a service has said by now.
+    pub fn news(&self, service: &Running) -> News {
+        self.news_in(&service.log())
+    }
+
+    fn news_in(&self, log: &str) -> News {
+        let lines = |level: &str, said: &[&str]| {
+            let start = format!(" {level}:: {} ", self.server);
+            log.lines()
+                .filter(|line| line.contains(&start))
+                .filter(|line| said.iter().any(|said| line.contains(said)))
+                .map(str::to_owned)
+                .collect()
+        };
+        News {
+            away: lines("ERROR", &AWAY),
+            back: lines("WARNING", &BACK),
+        }
+    }
+}
+
+/// What a log says of a server.
+pub struct News {
+    pub away: Vec<String>,
+    pub back: Vec<String>,
+}
+
+/// The processor time that a process has used itself (proc(5): fields 14 and 15 of `stat`, in ticks of
+/// 10 ms).
+fn processor_time(service: &Running) -> Duration {
+    let pid = service.pid().as_raw_nonzero();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// What a process has in memory, in KiB.
+fn memory(service: &Running) -> u64 {
+    let pid = service.pid().as_raw_nonzero();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    number.parse().unwrap()
+}
