@@ -41,6 +41,9 @@ pub(super) fn consume(
         };
         let served = subscription.serve(commands);
         gone = subscription.gone;
+        if gone {
+            subscription.hand_on_the_rest();
+        }
         subscription.wind_up();
         served
     });
@@ -148,6 +151,18 @@ impl Subscription<'_> {
         }
         (self.sink)(Event::Delivered(batch));
         ended
+    }
+
+    /// Hands on all that has arrived: it is nowhere else.
+    fn hand_on_the_rest(&mut self) {
+        let burst = self.burst.as_ref().map(|burst| burst.receiver().clone());
+        for arrived in burst.into_iter().chain([self.consumer.receiver().clone()]) {
+            while let Ok(first) = arrived.try_recv() {
+                if self.hand_on(first, &arrived).is_err() {
+                    break;
+                }
+            }
+        }
     }
 
     fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Delivery> {

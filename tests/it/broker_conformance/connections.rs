@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carrot_actors::broker::{Broker, BrokerError};
+use carrot_actors::broker::{Broker, BrokerError, Command, Event};
 use carrot_actors::config::BrokerUrl;
 use crossbeam_channel::unbounded;
 
@@ -86,6 +86,50 @@ fn a_queue_that_is_deleted_ends_consuming() {
     World::rabbitmq_api("DELETE", &path, None);
     let ended = subscriber.end();
     assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
+}
+
+#[test]
+fn what_a_deleted_queue_had_delivered_is_handed_on_before_consuming_ends() {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open_rabbitmq(&world));
+    let queue = queue(&world, 10);
+    let (commands, orders) = unbounded();
+    let (events, seen) = unbounded();
+    let (go_on, gate) = unbounded::<()>();
+    let consuming = {
+        let (broker, queue) = (Arc::clone(&broker), queue.clone());
+        std::thread::spawn(move || {
+            let mut delivered = 0;
+            let ended = broker.consume(&queue, 1, &orders, &mut |event| match event {
+                Event::Delivered(batch) => {
+                    delivered += batch.len();
+                    // Open once it is dropped.
+                    gate.recv().unwrap_or_default();
+                }
+                other => events.send(other).unwrap(),
+            });
+            (delivered, ended)
+        })
+    };
+    // Two consumers, each with ten of the messages; the answer comes after the second has begun.
+    commands.send(Command::Burst(10)).unwrap();
+    commands.send(Command::Depth).unwrap();
+    eventually("the answer", || {
+        matches!(seen.try_recv(), Ok(Event::Depth(_))).then_some(())
+    });
+    fill(broker.as_ref(), &queue, &messages(20));
+    eventually("all are delivered", || {
+        (world.ready("default") == 0).then_some(())
+    });
+    World::rabbitmq_api(
+        "DELETE",
+        &format!("/api/queues/{}/default", world.name),
+        None,
+    );
+    drop(go_on);
+    let (delivered, ended) = consuming.join().unwrap();
+    assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
+    assert_eq!(delivered, 20);
 }
 
 #[test]
