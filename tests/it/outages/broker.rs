@@ -79,7 +79,8 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
 /// delivered does not, whether it is running or not even claimed.
 #[test]
 fn a_queue_that_is_deleted_again_and_again() {
-    let mut trial = begin(World::new(&witnessed("", 2)));
+    let config = witnessed("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
+    let mut trial = begin(World::new(&config));
     trial.server = "queue";
     let path = format!("/api/queues/{}/default", trial.world.name);
     let held: Vec<String> = (0..2).map(|_| trial.world.send(&["hold"])).collect();

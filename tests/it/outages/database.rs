@@ -159,7 +159,8 @@ on_every_server! {
 #[test]
 fn what_waits_for_one_waits_in_the_broker() {
     let database = own(Database::Postgresql);
-    let trial = begin(World::new(&witnessed("", 1)));
+    let config = witnessed("", 1).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
+    let trial = begin(World::new(&config));
     let _away = database.suffer(Blow::Stop);
     trial.await_away();
     let large = format!("[[\"{}\"], {{}}, {{}}]", "x".repeat(100_000));
