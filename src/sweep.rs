@@ -18,8 +18,14 @@ use crate::store::{Session, Store, StoreError, UndecodableRow};
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// So many messages a step: few enough for the lease of the store.
+/// So many messages a step at most: few enough for the lease of the store.
 const BATCH: usize = 500;
+
+/// The first step of many, which tells how large their messages are.
+const FIRST_BATCH: usize = 20;
+
+/// A step's messages are about so large together.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Starts the sweep's thread.
 ///
@@ -40,6 +46,8 @@ pub struct Sweep {
     session: Option<Box<dyn Session>>,
     door: Door,
     database: Client,
+    /// How many messages the next step takes.
+    batch: usize,
 }
 
 /// What a step of the sweep has found.
@@ -62,6 +70,7 @@ impl Sweep {
             door: Door::of(config, Arc::clone(servers)),
             store,
             session: None,
+            batch: FIRST_BATCH,
         }
     }
 
@@ -114,7 +123,8 @@ impl Sweep {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
-        let (due, undecodable) = sorted(session.take_due(BATCH)?);
+        let (due, undecodable) = sorted(session.take_due(self.batch)?);
+        self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
             log_failures(&undecodable);
@@ -124,7 +134,7 @@ impl Sweep {
         self.database.is_answered();
         if due.is_empty() {
             self.door.look_after_brokers();
-            return Ok(if recovered == BATCH {
+            return Ok(if recovered == BATCH || !undecodable.is_empty() {
                 Step::More
             } else {
                 Step::Done
@@ -138,6 +148,15 @@ impl Sweep {
             Some(_) => Step::Away,
         })
     }
+}
+
+/// How many messages like these are about [`BATCH_BYTES`].
+fn next_batch(taken: &[Message]) -> usize {
+    if taken.is_empty() {
+        return FIRST_BATCH;
+    }
+    let bytes: usize = taken.iter().map(|message| message.arguments.size()).sum();
+    (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, BATCH)
 }
 
 fn sorted(taken: Vec<Result<Message, UndecodableRow>>) -> (Vec<Message>, Vec<(String, String)>) {
@@ -155,5 +174,28 @@ fn sorted(taken: Vec<Result<Message, UndecodableRow>>) -> (Vec<Message>, Vec<(St
 fn log_failures(failures: &[(String, String)]) {
     for (key, reason) in failures {
         log::error!("message {key} can't be published: {reason}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Arguments;
+    use serde_json::json;
+
+    #[test]
+    fn a_step_takes_few_large_messages_and_many_small_ones() {
+        let like = |text: String| {
+            let arguments = Arguments {
+                args: vec![json!({ "in": [text] })],
+                ..Arguments::default()
+            };
+            vec![Message::new("t", arguments, "q"); 20]
+        };
+        assert_eq!(next_batch(&like(String::new())), BATCH);
+        let half = next_batch(&like("x".repeat(BATCH_BYTES / 4)));
+        assert!((2..=4).contains(&half), "{half}");
+        assert_eq!(next_batch(&like("x".repeat(2 * BATCH_BYTES))), 1);
+        assert_eq!(next_batch(&[]), FIRST_BATCH);
     }
 }

@@ -14,6 +14,31 @@ pub struct Arguments {
     pub kwargs: Map<String, Value>,
 }
 
+impl Arguments {
+    /// About how many bytes they take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let named = self.kwargs.iter();
+        self.args.iter().map(size).sum::<usize>()
+            + named
+                .map(|(name, value)| name.len() + size(value))
+                .sum::<usize>()
+    }
+}
+
+fn size(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(size).sum(),
+            Value::Object(values) => values
+                .iter()
+                .map(|(name, value)| name.len() + size(value))
+                .sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
 /// A message to be recorded and published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
