@@ -67,11 +67,9 @@ fn main() -> ExitCode {
     let databases = prepare(&mut bench);
     for round in 1..=bench.options.rounds() {
         println!("round {round}");
-        let others = machine::others();
-        bench
-            .report
-            .add(Key::new("others' CPU", "% of all"), others);
-        raw::with_priorities(&mut bench);
+        if bench.options.wants(What::Priorities) {
+            raw::with_priorities(&mut bench);
+        }
         for database in &databases {
             measure(&mut bench, database, round == 1);
         }
@@ -101,6 +99,8 @@ fn prepare(bench: &mut Bench) -> Vec<Database> {
 
 /// One round on one database.
 fn measure(bench: &mut Bench, database: &Database, first: bool) {
+    let others = Key::new("others' CPU", "% of all");
+    bench.report.add(others, machine::others());
     if bench.options.wants(What::Tracked) {
         tracked::round(bench, database);
     }

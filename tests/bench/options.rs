@@ -52,6 +52,8 @@ pub struct Options {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum What {
+    /// What priorities of the queue cost RabbitMQ itself
+    Priorities,
     /// No-op functions, from the queue to their COMPLETED rows
     Tracked,
     /// Messages with rows and confirms, singly and in batches
