@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_takes_no_longer_for_its_length() {
+        let items = ["None", "1.5", "'a'", "[]", "{1: -2}"];
+        for item in items {
+            let text = format!("({item}, {})", format!("{item}, ").repeat(100_000));
+            assert_eq!(parse_tuple(&text).unwrap().len(), 100_001);
+        }
+    }
+
+    #[test]
     fn what_a_body_can_hold_a_row_can_hold_and_no_more() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let body = |levels: usize| format!("{{\"args\": [{}]}}", nested(levels));

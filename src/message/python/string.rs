@@ -14,7 +14,10 @@ struct Prefix {
 impl Prefix {
     /// The prefix that `text` starts with, if a string starts there.
     fn of(text: &str) -> Option<Self> {
-        let letters = text.find(['\'', '"']).filter(|&letters| letters <= 2)?;
+        let letters = text
+            .bytes()
+            .take(3)
+            .position(|c| matches!(c, b'\'' | b'"'))?;
         let (bytes, raw) = match text[..letters].to_ascii_lowercase().as_str() {
             "" | "u" => (false, false),
             "r" => (false, true),
