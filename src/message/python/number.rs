@@ -18,19 +18,23 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Number, LiteralError> {
     let negative = cursor.eat("-");
     if negative || cursor.eat("+") {
         cursor.skip_blanks();
+        if cursor.eat("inf") {
+            return Err(cursor.error_at(start, "expected a value that JSON can hold, found inf"));
+        }
     }
     let digits_start = cursor.offset();
     let (text, is_float) = match radix(cursor) {
         Some(radix) => (whole_of_radix(cursor, radix, digits_start)?, false),
         None => decimal(cursor, digits_start)?,
     };
+    if is_complex(cursor.rest()) {
+        return Err(cursor.error_at(
+            start,
+            "expected a value that JSON can hold, found a complex number",
+        ));
+    }
     if cursor.peek().is_some_and(is_name_start) {
-        let complex = cursor.rest().starts_with(['j', 'J']);
-        return Err(cursor.error(if complex {
-            "expected a number that JSON can hold, found a complex one"
-        } else {
-            "expected the end of the number"
-        }));
+        return Err(cursor.error("expected the end of the number"));
     }
     let number = if is_float {
         float(&text, negative)
@@ -58,6 +62,15 @@ fn whole(digits: &str, negative: bool) -> Option<Number> {
     };
     let sign = if negative { "-" } else { "" };
     format!("{sign}{digits}").parse().ok()
+}
+
+/// Whether what follows a number makes it a complex one: `j`, or as in `1+2j`.
+fn is_complex(rest: &str) -> bool {
+    let imaginary = rest.trim_start_matches(' ').strip_prefix(['+', '-']);
+    let end = imaginary.map(|rest| {
+        rest.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ' ' | '.' | '_' | 'e'))
+    });
+    end.unwrap_or(rest).starts_with(['j', 'J'])
 }
 
 fn radix(cursor: &mut Cursor<'_>) -> Option<u32> {
@@ -214,6 +227,10 @@ mod tests {
             ("-", "at character 2: expected a digit"),
             ("--1", "at character 2: expected a digit"),
             ("-True", "at character 2: expected a digit"),
+            (
+                "-inf",
+                "at character 1: expected a value that JSON can hold, found inf",
+            ),
             (".", "at character 2: expected a digit"),
             (
                 "012",
@@ -232,10 +249,14 @@ mod tests {
             ("12ab", "at character 3: expected the end of the number"),
             ("0x", "at character 3: expected a digit of base 16"),
             ("0b2", "at character 3: expected a digit of base 2"),
-            ("1+2j", "at character 2: expected a comma or the end"),
+            ("1+2", "at character 2: expected a comma or the end"),
+            (
+                "0, 1 + 2.5j",
+                "at character 4: expected a value that JSON can hold, found a complex number",
+            ),
             (
                 "2j",
-                "at character 2: expected a number that JSON can hold, found a complex one",
+                "at character 1: expected a value that JSON can hold, found a complex number",
             ),
             (
                 "-1e400",

@@ -12,11 +12,11 @@ const SHOWN_CHARACTERS: usize = 40;
 /// Reads what [`repr_tuple`](super::repr_tuple) and Python write: a tuple or a
 /// list. An empty text and `None` mean no arguments.
 ///
-/// Tuples become JSON arrays, bytes become text if they are UTF-8, and a key
-/// that is a number, a boolean or None becomes text as `json.dumps` has it.
+/// Tuples become JSON arrays, and a key that is a number, a boolean or None
+/// becomes text, as `json.dumps` has it.
 ///
 /// # Errors
-/// When `text` is no literal, or holds what JSON cannot: a set, a complex
+/// When `text` is no literal, or holds what JSON cannot: bytes, a set, a complex
 /// number, infinity, a lone surrogate, more than 126 levels.
 pub fn parse_tuple(text: &str) -> Result<Vec<Value>, LiteralError> {
     let mut cursor = Cursor::new(text);
@@ -141,6 +141,7 @@ fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Value, LiteralError> {
             dict(cursor, start, depth + 1).map(Value::Object)
         }
         '\'' | '"' => string::read(cursor).map(Value::String),
+        '<' => Err(unholdable(cursor, start, "an object")),
         '0'..='9' | '.' | '+' | '-' => number::read(cursor).map(Value::Number),
         _ if is_name_start(first) => named(cursor),
         _ => Err(cursor.error("expected a value")),
@@ -161,24 +162,27 @@ fn named(cursor: &mut Cursor<'_>) -> Result<Value, LiteralError> {
         return string::read(cursor).map(Value::String);
     }
     let start = cursor.offset();
-    let name = cursor.take_while(is_name_part);
+    let name = cursor.take_while(|c| is_name_part(c) || c == '.');
+    let shown: String = name.chars().take(SHOWN_CHARACTERS).collect();
     match name {
         "None" => Ok(Value::Null),
         "True" => Ok(Value::Bool(true)),
         "False" => Ok(Value::Bool(false)),
-        "nan" | "inf" => Err(cursor.error_at(
-            start,
-            format!("expected a number that JSON can hold, found {name}"),
-        )),
-        "set" | "frozenset" => {
-            Err(cursor.error_at(start, "expected a value that JSON can hold, found a set"))
-        }
+        "nan" | "inf" | "Ellipsis" => Err(unholdable(cursor, start, name)),
+        "set" | "frozenset" => Err(unholdable(cursor, start, "a set")),
+        // The repr of many an object is a call that makes it.
+        _ if cursor.peek() == Some('(') => Err(unholdable(cursor, start, &shown)),
         _ => {
-            let shown: String = name.chars().take(SHOWN_CHARACTERS).collect();
             let problem = format!("expected a value, found the name {shown}; a text needs quotes");
             Err(cursor.error_at(start, problem))
         }
     }
+}
+
+/// What Python has and JSON has not.
+fn unholdable(cursor: &Cursor<'_>, start: usize, found: &str) -> LiteralError {
+    let problem = format!("expected a value that JSON can hold, found {found}");
+    cursor.error_at(start, problem)
 }
 
 /// A dict whose `{` has been read at `start`, as the `depth`th bracket.
@@ -195,7 +199,7 @@ fn dict(
         if !cursor.eat(":") {
             let is_set = pairs.is_empty() && matches!(cursor.peek(), Some(',' | '}'));
             return Err(if is_set {
-                cursor.error_at(start, "expected a value that JSON can hold, found a set")
+                unholdable(cursor, start, "a set")
             } else {
                 cursor.error("expected a colon")
             });
@@ -223,11 +227,14 @@ fn key_text(key: Value) -> Option<String> {
         Value::Bool(boolean) => Some(boolean.to_string()),
         Value::Number(number) => {
             let text = number.to_string();
-            let float = text
-                .contains(['.', 'e', 'E'])
-                .then(|| number.as_f64())
-                .flatten();
-            Some(float.map_or(text, float_text))
+            if !text.contains(['.', 'e', 'E']) {
+                return Some(text);
+            }
+            // Nothing says how JSON would write infinity.
+            number
+                .as_f64()
+                .filter(|float| float.is_finite())
+                .map(float_text)
         }
         Value::Array(_) | Value::Object(_) => None,
     }
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn what_json_cannot_hold_is_refused() {
         for text in [
-            "{1, 2}", "{1}", "set()", "inf", "nan", "-inf", "1j", "1e400", "...",
+            "{1, 2}", "{1}", "set()", "inf", "nan", "-inf", "1j", "...", "b''",
         ] {
             refused(text);
         }
@@ -350,8 +357,11 @@ mod tests {
         );
         assert_eq!(
             refused("nan"),
-            "at character 1: expected a number that JSON can hold, found nan"
+            "at character 1: expected a value that JSON can hold, found nan"
         );
-        assert!(refused("datetime.date(2020, 1, 1)").contains("found the name datetime"));
+        assert_eq!(
+            refused("[datetime.date(2020, 1, 1)]"),
+            "at character 2: expected a value that JSON can hold, found datetime.date"
+        );
     }
 }

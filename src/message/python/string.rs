@@ -7,8 +7,8 @@ use super::cursor::Cursor;
 #[derive(Clone, Copy)]
 struct Prefix {
     letters: usize,
-    bytes: bool,
-    raw: bool,
+    is_bytes: bool,
+    is_raw: bool,
 }
 
 impl Prefix {
@@ -18,7 +18,7 @@ impl Prefix {
             .bytes()
             .take(3)
             .position(|c| matches!(c, b'\'' | b'"'))?;
-        let (bytes, raw) = match text[..letters].to_ascii_lowercase().as_str() {
+        let (is_bytes, is_raw) = match text[..letters].to_ascii_lowercase().as_str() {
             "" | "u" => (false, false),
             "r" => (false, true),
             "b" => (true, false),
@@ -27,8 +27,8 @@ impl Prefix {
         };
         Some(Self {
             letters,
-            bytes,
-            raw,
+            is_bytes,
+            is_raw,
         })
     }
 }
@@ -42,26 +42,23 @@ pub(super) fn starts(text: &str) -> bool {
 pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<String, LiteralError> {
     let start = cursor.offset();
     let mut content = Content::default();
-    let mut bytes = None;
     while let Some(prefix) = Prefix::of(cursor.rest()) {
-        if bytes.is_some_and(|bytes| bytes != prefix.bytes) {
-            return Err(cursor.error("expected no text next to bytes"));
+        if prefix.is_bytes {
+            return Err(cursor.error("expected a value that JSON can hold, found bytes"));
         }
-        bytes = Some(prefix.bytes);
         piece(cursor, prefix, &mut content)?;
         cursor.skip_blanks();
     }
     content
         .no_half()
         .map_err(|problem| cursor.error_at(start, problem))?;
-    String::from_utf8(content.bytes)
-        .map_err(|_| cursor.error_at(start, "expected bytes that are UTF-8"))
+    Ok(content.text)
 }
 
-/// What was read of a string: UTF-8 so far as it comes from text.
+/// What was read of a string.
 #[derive(Default)]
 struct Content {
-    bytes: Vec<u8>,
+    text: String,
     /// The first half of a surrogate pair, whose second may follow.
     half: Option<u32>,
 }
@@ -76,8 +73,7 @@ impl Content {
 
     fn push(&mut self, character: char) -> Result<(), &'static str> {
         self.no_half()?;
-        self.bytes
-            .extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        self.text.push(character);
         Ok(())
     }
 
@@ -131,11 +127,8 @@ fn piece(
                 cursor.eat("\n");
                 content.push('\n')
             }
-            Some('\\') if prefix.raw => raw_backslash(cursor, content),
-            Some('\\') => escape(cursor, prefix.bytes, content),
-            Some(character) if prefix.bytes && !character.is_ascii() => {
-                Err("expected only ASCII characters in bytes")
-            }
+            Some('\\') if prefix.is_raw => raw_backslash(cursor, content),
+            Some('\\') => escape(cursor, content),
             Some(character) => content.push(character),
             None => {
                 return Err(
@@ -160,9 +153,9 @@ fn raw_backslash(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &
 }
 
 /// What stands behind a backslash.
-fn escape(cursor: &mut Cursor<'_>, bytes: bool, content: &mut Content) -> Result<(), &'static str> {
+fn escape(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &'static str> {
     if let Some(code) = octal(cursor) {
-        return push_numbered(code, bytes, content);
+        return content.push_code(code);
     }
     let Some(kind) = cursor.next() else {
         return content.push('\\');
@@ -181,24 +174,13 @@ fn escape(cursor: &mut Cursor<'_>, bytes: bool, content: &mut Content) -> Result
         'r' => content.push('\r'),
         't' => content.push('\t'),
         'v' => content.push('\x0b'),
-        'x' => push_numbered(hex(cursor, 2)?, bytes, content),
-        'u' if !bytes => content.push_code(hex(cursor, 4)?),
-        'U' if !bytes => content.push_code(hex(cursor, 8)?),
-        'N' if !bytes => Err("expected a character by number, not by name"),
-        other if bytes && !other.is_ascii() => Err("expected only ASCII characters in bytes"),
+        'x' => content.push_code(hex(cursor, 2)?),
+        'u' => content.push_code(hex(cursor, 4)?),
+        'U' => content.push_code(hex(cursor, 8)?),
+        'N' => Err("expected a character by number, not by name"),
         // Python keeps what it does not know, with a warning.
         other => content.push('\\').and_then(|()| content.push(other)),
     }
-}
-
-/// `\xNN` and `\NNN` are a byte in bytes and a character in text.
-fn push_numbered(code: u32, bytes: bool, content: &mut Content) -> Result<(), &'static str> {
-    if !bytes {
-        return content.push_code(code);
-    }
-    let byte = u8::try_from(code).map_err(|_| "expected a byte up to \\377")?;
-    content.bytes.push(byte);
-    Ok(())
 }
 
 fn octal(cursor: &mut Cursor<'_>) -> Option<u32> {
@@ -263,25 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_read_if_they_are_utf_8() {
-        reads(r"b'a\xc3\xa9\u00e9\303\251'", "aé\\u00e9é");
-        reads(r"Rb'\x' bR'y'", r"\xy");
-        assert_eq!(
-            refused(r"b'\xff'"),
-            "at character 1: expected bytes that are UTF-8"
-        );
-        assert_eq!(
-            refused("b'é'"),
-            "at character 3: expected only ASCII characters in bytes"
-        );
-        assert_eq!(
-            refused(r"b'\777'"),
-            "at character 3: expected a byte up to \\377"
-        );
-        assert_eq!(
-            refused("b'a' 'b'"),
-            "at character 6: expected no text next to bytes"
-        );
+    fn bytes_are_refused() {
+        for text in [r"b'a\xff'", "Rb'x'", "bR''", "b'unclosed"] {
+            assert_eq!(
+                refused(text),
+                "at character 1: expected a value that JSON can hold, found bytes"
+            );
+        }
+        assert!(refused("'a' b'b'").starts_with("at character 5: "));
     }
 
     #[test]
