@@ -13,7 +13,7 @@ const SHOWN_CHARACTERS: usize = 40;
 /// list. An empty text and `None` mean no arguments.
 ///
 /// Tuples become JSON arrays, and a key that is a number, a boolean or None
-/// becomes text, as `json.dumps` has it.
+/// becomes text, as `json.dumps` has it. A number keeps its digits.
 ///
 /// # Errors
 /// When `text` is no literal, or holds what JSON cannot: bytes, a set, a complex

@@ -43,10 +43,13 @@ const UNPRINTABLE: [(char, char); 32] = [
     ('\u{10fffe}', '\u{10ffff}'),
 ];
 
+/// No double has more digits.
+const MOST_DIGITS: usize = 767;
+
 /// `args` as the `repr` of a Python tuple: `()`, `(1,)`, `(1, 'two', None)`.
 ///
-/// A number beyond a double's range is `inf` there as it is in Python, and
-/// cannot be read back.
+/// A number that is no double keeps its digits, which Python reads as it reads
+/// them in a message: as the nearest one.
 #[must_use]
 pub fn repr_tuple(args: &[Value]) -> String {
     let mut text = String::from("(");
@@ -99,14 +102,63 @@ fn write_value(text: &mut String, value: &Value) {
 
 fn number_text(number: &Number) -> String {
     let written = number.to_string();
-    if written.contains(['.', 'e', 'E']) {
-        // JSON's numbers are all understood by Rust.
-        return written.parse().map_or(written, float_text);
-    }
     if written == "-0" {
-        "0".to_owned()
-    } else {
-        written
+        return "0".to_owned();
+    }
+    if !written.contains(['.', 'e', 'E']) {
+        return written;
+    }
+    let Ok(float) = written.parse() else {
+        return written;
+    };
+    let python = float_text(float);
+    let is_double =
+        python == written || Decimal::of(&written).is_some_and(|number| number.is(float));
+    if is_double { python } else { written }
+}
+
+/// A decimal number, whatever its spelling.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    is_negative: bool,
+    /// Without zeros at either end.
+    digits: String,
+    /// Of the last digit.
+    exponent: i64,
+}
+
+impl Decimal {
+    /// Nothing if it is none, or beyond all measure.
+    fn of(text: &str) -> Option<Self> {
+        let (is_negative, text) = match text.strip_prefix('-') {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = format!("{whole}{fraction}");
+        let digits = all.trim_end_matches('0');
+        let places = i64::try_from(fraction.len()).ok()?;
+        let zeros = i64::try_from(all.len() - digits.len()).ok()?;
+        let exponent = exponent.parse::<i64>().ok()?.checked_sub(places)?;
+        let digits = digits.trim_start_matches('0').to_owned();
+        Some(Self {
+            is_negative,
+            exponent: if digits.is_empty() {
+                0
+            } else {
+                exponent.checked_add(zeros)?
+            },
+            digits,
+        })
+    }
+
+    /// Whether somebody had this double and wrote it, in the fewest digits or in so many.
+    fn is(&self, float: f64) -> bool {
+        let places = self.digits.len().clamp(1, MOST_DIGITS) - 1;
+        [format!("{float:e}"), format!("{float:.places$e}")]
+            .iter()
+            .any(|text| Self::of(text).as_ref() == Some(self))
     }
 }
 
@@ -239,11 +291,33 @@ mod tests {
             ("1379185880518856.25", "1379185880518856.2"),
             ("1.7976931348623157e308", "1.7976931348623157e+308"),
             ("0.1", "0.1"),
-            ("1e400", "inf"),
-            ("-1e400", "-inf"),
+            ("1e16", "1e+16"),
+            ("10.0e15", "1e+16"),
+            ("237648929499134.63", "237648929499134.62"),
+            ("0.1000000000000000055511151231257827", "0.1"),
+            ("0e9", "0.0"),
+            ("-0.00e-5", "-0.0"),
         ] {
             let value: Value = serde_json::from_str(number).unwrap();
             assert_eq!(repr_tuple(&[value]), format!("({text},)"), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_python_would_change_keeps_its_digits() {
+        let long = format!("0.{}", "7".repeat(100_000));
+        for number in [
+            "1e+400",
+            "-1e+400",
+            "1e-400",
+            "1.0000000000000001",
+            "1.00000000000000000001",
+            "123456789012345678901.5",
+            "1e+99999999999999999999",
+            &long,
+        ] {
+            let value: Value = serde_json::from_str(number).unwrap();
+            assert_eq!(repr_tuple(&[value]), format!("({number},)"));
         }
     }
 
