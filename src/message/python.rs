@@ -6,8 +6,11 @@
 //! reads, as far as JSON can hold it.
 
 mod cursor;
+#[cfg(test)]
+mod fixture;
 mod number;
 mod parse;
+mod printable;
 mod repr;
 mod string;
 
