@@ -8,7 +8,9 @@ use carrot_actors::service::Ended;
 use carrot_actors::task::Registry;
 use serde_json::Value;
 
-use crate::support::{Database, Proxy, Running, World, eventually, on_every_database, witnessed};
+use crate::support::{
+    Database, Proxy, Running, World, eventually, on_every_database, random, witnessed,
+};
 
 on_every_database! {
     messages_survive_services_that_are_killed_at_random,
@@ -19,14 +21,6 @@ on_every_database! {
 
 /// So long services are killed, or their connections cut.
 const SPELL: Duration = Duration::from_secs(10);
-
-/// A generator for this run; give its seed as CARROT_TEST_SEED to have it again.
-fn random() -> fastrand::Rng {
-    let given = std::env::var("CARROT_TEST_SEED").ok();
-    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    eprintln!("CARROT_TEST_SEED={seed}");
-    fastrand::Rng::with_seed(seed)
-}
 
 /// Waits until some more messages are COMPLETED, or all of them, or the spell is over.
 fn await_progress(world: &World, more: usize, all: usize, end: Instant) {

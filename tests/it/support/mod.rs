@@ -1,11 +1,11 @@
 //! What the tests stand on.
 
 mod broker;
-mod database;
+pub mod database;
 mod own;
 mod process;
 mod proxy;
-mod witness;
+pub mod witness;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -40,4 +40,12 @@ pub fn server(variable: &str) -> String {
     own::variable(variable)
         .or_else(|| std::env::var(variable).ok())
         .unwrap_or_else(|| panic!("{variable} is not set: run the tests with scripts/test"))
+}
+
+/// A generator for this run; give its seed as CARROT_TEST_SEED to have it again.
+pub fn random() -> fastrand::Rng {
+    let given = std::env::var("CARROT_TEST_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("CARROT_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
 }

@@ -1,5 +1,6 @@
 //! The real binary as a process.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,7 +21,12 @@ pub struct Running {
 impl World {
     /// The binary with these arguments, in the test's directory, knowing its servers.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_carrot-actors"));
+        self.command_of(env!("CARGO_BIN_EXE_carrot-actors"), arguments)
+    }
+
+    /// The same of another program with that command line.
+    pub fn command_of(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.directory())
@@ -63,7 +69,7 @@ impl World {
 
     /// Starts the service as `command` has it, and waits for nothing.
     pub fn spawn(&self, mut command: Command) -> Running {
-        let nth = fs::read_dir(self.directory()).unwrap().count();
+        let nth = self.logs().len();
         let log = self.directory().join(format!("service-{nth}.log"));
         let stdout = self.directory().join(format!("service-{nth}.out"));
         let child = command
@@ -74,6 +80,19 @@ impl World {
             .spawn()
             .unwrap();
         Running { child, log, stdout }
+    }
+}
+
+impl World {
+    /// The logs of all services that were started here.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.directory()).unwrap();
+        let is_log = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with("service-") && name.ends_with(".out")
+        };
+        let logs = files.map(|file| file.unwrap().path()).filter(is_log);
+        logs.map(|path| path.with_extension("log")).collect()
     }
 }
 

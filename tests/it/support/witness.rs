@@ -1,12 +1,17 @@
 //! Tasks that leave evidence of each run, and what a user would conclude from it.
 
+use std::collections::HashMap;
 use std::fs;
 
 use super::process::Running;
 use super::world::World;
 use super::{eventually, milliseconds};
 
-/// What each task does first: a line in the file `runs` with its uuid and the time in milliseconds.
+/// The file in the test's directory where runs are noted: a line for each, its uuid and the time in
+/// milliseconds.
+pub const RUNS: &str = "runs";
+
+/// What each task does first.
 const NOTE: &str =
     r#"read -r m; u=${m#*'"uuid":"'}; u=${u%%'"'*}; echo "$u $(date +%s%3N)" >> runs; "#;
 
@@ -18,31 +23,39 @@ const WAIT: &str = "while [ ! -e go ] && [ ! -e go-$PPID ]; do sleep 0.02; done;
 /// - `family` is `hold` with a child, their pids in the file `family`;
 /// - `killer` kills its service.
 pub fn witnessed(settings: &str, concurrency: usize) -> String {
-    let task = |name: &str, script: &str| {
-        format!("[tasks.{name}]\ncommand = ['sh', '-c', '''{NOTE}{script}''']\n")
-    };
     [
         format!("{settings}\n[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n"),
-        task("note", "echo $PPID"),
-        task("hold", WAIT),
-        task(
+        witnessed_task("note", "echo $PPID"),
+        witnessed_task("hold", WAIT),
+        witnessed_task(
             "family",
             &format!("sleep 600 & echo $$ $! >> family; {WAIT}"),
         ),
-        task("killer", "kill -9 $PPID"),
+        witnessed_task("killer", "kill -9 $PPID"),
     ]
     .concat()
+}
+
+/// The configuration of a task that notes its runs before it does what `script` says.
+pub fn witnessed_task(name: &str, script: &str) -> String {
+    format!("[tasks.{name}]\ncommand = ['sh', '-c', '''{NOTE}{script}''']\n")
 }
 
 impl World {
     /// When each run of the message began, in milliseconds since 1970.
     pub fn runs(&self, uuid: &str) -> Vec<i64> {
-        let runs = fs::read_to_string(self.directory().join("runs")).unwrap_or_default();
-        runs.lines()
-            .filter_map(|line| line.split_once(' '))
-            .filter(|(run, _)| *run == uuid)
-            .map(|(_, time)| time.parse().unwrap())
-            .collect()
+        self.all_runs().remove(uuid).unwrap_or_default()
+    }
+
+    /// The same of every message that was run.
+    pub fn all_runs(&self) -> HashMap<String, Vec<i64>> {
+        let mut runs = HashMap::<_, Vec<i64>>::new();
+        for line in self.read(RUNS).lines() {
+            let (uuid, time) = line.split_once(' ').unwrap();
+            let times = runs.entry(uuid.to_owned()).or_default();
+            times.push(time.parse().unwrap());
+        }
+        runs
     }
 
     /// Waits until so many runs of the message have begun.

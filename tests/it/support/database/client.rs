@@ -5,6 +5,7 @@ use diesel::connection::SimpleConnection;
 use diesel::mysql::MysqlConnection;
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sqlite::SqliteConnection;
 use serde_json::Value;
 
@@ -20,42 +21,56 @@ pub enum Client {
 }
 
 impl Client {
+    #[track_caller]
     pub(super) fn connect(database: Database, url: &str) -> Self {
-        match database {
-            Database::Postgresql => Self::Postgresql(PgConnection::establish(url).unwrap()),
+        Self::try_connect(database, url).unwrap()
+    }
+
+    /// The same where the database may be away.
+    pub fn try_connect(database: Database, url: &str) -> QueryResult<Self> {
+        let away = |error: ConnectionError| Error::QueryBuilderError(error.into());
+        Ok(match database {
+            Database::Postgresql => Self::Postgresql(PgConnection::establish(url).map_err(away)?),
             Database::Sqlite => {
                 let file = url.strip_prefix("sqlite://").unwrap();
-                let mut connection = SqliteConnection::establish(file).unwrap();
-                connection
-                    .batch_execute("PRAGMA busy_timeout = 60000")
-                    .unwrap();
+                let mut connection = SqliteConnection::establish(file).map_err(away)?;
+                connection.batch_execute("PRAGMA busy_timeout = 60000")?;
                 Self::Sqlite(connection)
             }
             #[cfg(feature = "mysql")]
             Database::Mariadb => {
-                let mut connection = MysqlConnection::establish(url).unwrap();
-                connection
-                    .batch_execute("SET lock_wait_timeout = 60")
-                    .unwrap();
+                let mut connection = MysqlConnection::establish(url).map_err(away)?;
+                connection.batch_execute("SET lock_wait_timeout = 60")?;
                 Self::Mariadb(connection)
             }
-        }
+        })
     }
 
     /// Runs statements.
     pub fn execute(&mut self, statements: &str) {
-        let executed = match self {
+        self.try_execute(statements)
+            .unwrap_or_else(|error| panic!("{error}: {statements:.2000}"));
+    }
+
+    /// The same where the database may be away.
+    pub fn try_execute(&mut self, statements: &str) -> QueryResult<()> {
+        match self {
             Self::Postgresql(connection) => connection.batch_execute(statements),
             Self::Sqlite(connection) => connection.batch_execute(statements),
             #[cfg(feature = "mysql")]
             Self::Mariadb(connection) => connection.batch_execute(statements),
-        };
-        executed.unwrap_or_else(|error| panic!("{error}: {statements:.2000}"));
+        }
     }
 
     /// The rows that `query` selects, each as a JSON object.
     pub fn rows(&mut self, query: &str) -> Vec<Value> {
-        let loaded = match self {
+        self.try_rows(query)
+            .unwrap_or_else(|error| panic!("{error}: {query}"))
+    }
+
+    /// The same where the database may be away.
+    pub fn try_rows(&mut self, query: &str) -> QueryResult<Vec<Value>> {
+        match self {
             Self::Postgresql(connection) => {
                 let query = format!("SELECT row_to_json(t)::text AS row FROM ({query}) t");
                 diesel::sql_query(query)
@@ -65,8 +80,7 @@ impl Client {
             Self::Sqlite(connection) => objects(diesel::sql_query(query).load(connection)),
             #[cfg(feature = "mysql")]
             Self::Mariadb(connection) => objects(diesel::sql_query(query).load(connection)),
-        };
-        loaded.unwrap_or_else(|error| panic!("{error}: {query}"))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod slowness;
 
 use serde_json::{Value, json};
 
-use client::Client;
+pub use client::Client;
 
 use super::world::World;
 use super::{eventually, server};
@@ -102,6 +102,37 @@ impl Database {
         }
     }
 
+    /// The statement that inserts rows as django-carrot writes them, naming its own columns.
+    pub fn django_insert(self, rows: &[Value]) -> String {
+        const COLUMNS: [&str; 16] = [
+            "status",
+            "exchange",
+            "queue",
+            "routing_key",
+            "uuid",
+            "priority",
+            "task",
+            "task_args",
+            "content",
+            "exception",
+            "traceback",
+            "output",
+            "publish_time",
+            "failure_time",
+            "completion_time",
+            "log",
+        ];
+        let values = |row: &Value| {
+            let values = COLUMNS.map(|column| self.literal(&row[column]));
+            format!("({})", values.join(", "))
+        };
+        format!(
+            "INSERT INTO carrot_messagelog ({}) VALUES {}",
+            COLUMNS.join(", "),
+            rows.iter().map(values).collect::<Vec<_>>().join(", ")
+        )
+    }
+
     /// Makes what is a world's own on a server, and tells its URL; `file` is where an SQLite would be.
     pub(super) fn create(self, name: &str, file: &str) -> String {
         match self {
@@ -194,44 +225,12 @@ impl World {
 
     /// Inserts rows as django-carrot writes them, naming its own columns.
     pub fn insert_django_rows(&self, rows: &[Value]) {
-        const COLUMNS: [&str; 16] = [
-            "status",
-            "exchange",
-            "queue",
-            "routing_key",
-            "uuid",
-            "priority",
-            "task",
-            "task_args",
-            "content",
-            "exception",
-            "traceback",
-            "output",
-            "publish_time",
-            "failure_time",
-            "completion_time",
-            "log",
-        ];
-        let values = |row: &Value| {
-            let values = COLUMNS.map(|column| self.database.literal(&row[column]));
-            format!("({})", values.join(", "))
-        };
-        self.execute(&format!(
-            "INSERT INTO carrot_messagelog ({}) VALUES {}",
-            COLUMNS.join(", "),
-            rows.iter().map(values).collect::<Vec<_>>().join(", ")
-        ));
+        self.execute(&self.database.django_insert(rows));
     }
 
     /// Inserts the rows of messages without arguments as django-carrot does when it publishes them.
     pub fn insert_published(&self, queue: &str, task: &str, uuids: &[String]) {
-        let row = |uuid: &String| {
-            json!({
-                "uuid": uuid, "status": "PUBLISHED", "exchange": "", "queue": queue,
-                "routing_key": queue, "priority": 0, "task": task, "task_args": "()",
-                "content": "{}", "publish_time": "2026-01-01 00:00:00",
-            })
-        };
+        let row = |uuid: &String| published_row(queue, task, uuid);
         self.insert_django_rows(&uuids.iter().map(row).collect::<Vec<_>>());
     }
 
@@ -271,6 +270,15 @@ impl World {
             }
         })
     }
+}
+
+/// The row of a message without arguments as django-carrot writes it when it publishes that.
+pub fn published_row(queue: &str, task: &str, uuid: &str) -> Value {
+    json!({
+        "uuid": uuid, "status": "PUBLISHED", "exchange": "", "queue": queue,
+        "routing_key": queue, "priority": 0, "task": task, "task_args": "()",
+        "content": "{}", "publish_time": "2026-01-01 00:00:00",
+    })
 }
 
 /// A text column.
