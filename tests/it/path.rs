@@ -3,10 +3,11 @@
 use amiquip::{AmqpProperties, AmqpValue, FieldTable, QueueDeclareOptions};
 use serde_json::{Value, json};
 
-use crate::support::{Database, Raw, World, on_every_database, text};
+use crate::support::{Database, Raw, World, eventually, on_every_database, text};
 
 on_every_database! {
     a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept,
+    a_body_that_can_not_be_read_is_not_made_readable_by_its_row,
     an_unreadable_message_of_django_carrot_is_failed_in_its_own_row,
     a_message_that_names_no_known_task_is_failed_with_the_reason,
     each_delivery_without_a_message_id_is_a_message_of_its_own,
@@ -69,6 +70,25 @@ fn a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept(database: Data
         assert_eq!(world.ended(&format!("good-{nth}"))["status"], "COMPLETED");
     }
     running.stop_with_empty(&world, &["default"]);
+}
+
+fn a_body_that_can_not_be_read_is_not_made_readable_by_its_row(database: Database) {
+    let world = world(database);
+    world.publish(&[Raw::foreign("cat", Some("bad"), "{\"args\": 5}")]);
+    // It is claimed, and then inserted.
+    let mut first = world.launch(&[], "ledger.after-commit=kill@2");
+    assert_eq!(first.wait(), -9);
+    eventually("its redelivery", || {
+        (world.ready("default") == 1).then_some(())
+    });
+    assert!(world.take("default").is_some());
+
+    let mut second = world.start(&[]);
+    let row = world.ended("bad");
+    assert_eq!(row["status"], "FAILED", "{row}");
+    let reason = "\"args\" is a number, not an array";
+    assert!(text(&row, "exception").contains(reason), "{row}");
+    second.stop_with_empty(&world, &["default"]);
 }
 
 fn an_unreadable_message_of_django_carrot_is_failed_in_its_own_row(database: Database) {

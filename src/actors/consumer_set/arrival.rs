@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use crate::broker::Delivery;
 use crate::execution::NO_ROW;
 use crate::ledger::Claimable;
-use crate::message::{Message, wire};
+use crate::message::{Arguments, Message, wire};
 use crate::names;
+use crate::state::End;
 use crate::store::NewRow;
 
 /// For so long django-carrot's row may come after its message: its transaction may not have
@@ -100,26 +101,29 @@ impl Arrival {
     }
 }
 
-/// The row of a message that has none. What can't be read is kept as it is.
+/// The row of a message that has none. What can't be read is kept as it is, and is over: as text in a
+/// row it might read as something else, and be published as that after a death.
 fn row(key: &str, delivery: &Delivery, queue: &str) -> NewRow {
-    let decoded = wire::decode(&delivery.body);
-    let unreadable = decoded.is_err();
+    let (arguments, fault) = match wire::decode(&delivery.body) {
+        Ok(arguments) => (arguments, None),
+        Err(error) => (Arguments::default(), Some(error.to_string())),
+    };
     let message = Message {
         key: key.to_owned(),
         exchange: delivery.exchange.clone(),
         routing_key: delivery.routing_key.clone(),
         priority: delivery.priority,
-        ..Message::new(
-            delivery.task.clone().unwrap_or_default(),
-            decoded.unwrap_or_default(),
-            queue,
-        )
+        ..Message::new(delivery.task.clone().unwrap_or_default(), arguments, queue)
     };
-    let mut row = NewRow::pending(&message).published();
-    if unreadable {
-        let body = String::from_utf8_lossy(&delivery.body).into_owned();
-        row.content = Some(names::storable(body));
-        row.task_args = None;
+    let row = NewRow::pending(&message).published();
+    let Some(reason) = fault else {
+        return row;
+    };
+    log::error!("message {key} from queue {queue}: {reason}");
+    let body = String::from_utf8_lossy(&delivery.body).into_owned();
+    NewRow {
+        content: Some(names::storable(body)),
+        task_args: None,
+        ..row.ended(End::Failed, reason)
     }
-    row
 }
