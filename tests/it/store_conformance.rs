@@ -47,6 +47,7 @@ conforms! {
     super::claims::adopts_the_final as a_row_that_is_adopted_as_final_stays_so,
     super::claims::leaves_to_the_sweep as what_another_acknowledged_is_given_back_to_the_sweep,
     super::claims::counts_begins as a_begun_suspect_is_counted_and_a_lost_one_is_not_begun,
+    super::claims::begins_what_is_nobodys as a_suspect_whose_claim_a_crash_forgot_is_begun,
     super::claims::releases as what_is_released_is_published_again_and_anyones,
     super::finishes::writes as the_end_of_a_run_is_written_with_all_it_says,
     super::finishes::writes_once as a_final_state_is_never_left,

@@ -87,9 +87,9 @@ fn finish<E: Engine>(
             ],
             // The same from whatever end.
             given: &format!(
-                "{} AND (m.status <> 'IN_PROGRESS' OR m.owner = {})",
+                "{} AND {}",
                 allows(Event::Finish(End::Completed)),
-                owner.0
+                ours_or_nobodys(owner)
             ),
         },
     )?;
@@ -132,6 +132,8 @@ fn release(engine: &mut impl Engine, owner: WorkerId, keys: &[String]) -> QueryR
         .map(drop)
 }
 
+/// Fenced as an end is. What is nobody's is claimed once more: a crash may have forgotten the claim, and
+/// the delivery of what is not begun is acknowledged.
 fn begin(engine: &mut impl Engine, owner: WorkerId, begins: &[Begin]) -> QueryResult<Vec<bool>> {
     if begins.is_empty() {
         return Ok(Vec::new());
@@ -143,14 +145,28 @@ fn begin(engine: &mut impl Engine, owner: WorkerId, begins: &[Begin]) -> QueryRe
         &Update {
             values: Values::keys(sorted.iter().map(|b| b.key.as_str()))
                 .integers("attempts", sorted.iter().map(|b| b.attempts)),
-            set: &[("attempts", "v.attempts")],
-            given: &format!("m.status = 'IN_PROGRESS' AND m.owner = {}", owner.0),
+            set: &[
+                ("attempts", "v.attempts"),
+                // Whether a copy was lost is known of an owned one only.
+                (
+                    "due_time",
+                    "CASE WHEN m.status = 'IN_PROGRESS' THEN m.due_time END",
+                ),
+                ("status", "'IN_PROGRESS'"),
+                ("owner", &owner.0.to_string()),
+            ],
+            given: &format!("{} AND {}", allows(Event::Claim), ours_or_nobodys(owner)),
         },
     )?;
     Ok(begins
         .iter()
         .map(|begin| begun.contains(&begin.key))
         .collect())
+}
+
+/// The condition that no other worker has the message, if it is not over.
+fn ours_or_nobodys(owner: WorkerId) -> String {
+    format!("(m.status <> 'IN_PROGRESS' OR m.owner = {})", owner.0)
 }
 
 fn claim(

@@ -180,6 +180,33 @@ pub fn counts_begins(database: Database) {
     assert_eq!(claimed, [suspect]);
 }
 
+pub fn begins_what_is_nobodys(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 2);
+    claim(session.as_mut(), worker, &keys);
+    // As if the database had crashed and forgotten the claim, and an end was recorded since.
+    world.execute("UPDATE carrot_messagelog SET status = 'PUBLISHED', owner = NULL");
+    write(
+        session.as_mut(),
+        other,
+        &finishes(&keys[1..], End::Completed),
+    );
+    let begins = Batch {
+        begins: keys.iter().map(|key| begin(key)).collect(),
+        ..Batch::default()
+    };
+    let begun = write(session.as_mut(), worker, &begins).begun;
+    assert_eq!(begun, [true, false]);
+    let row = world.find(&keys[0]).unwrap();
+    assert_eq!(row["attempts"], 1, "{row}");
+    world.is_in(&keys[1], Status::Completed);
+    assert_eq!(
+        claim(session.as_mut(), other, &keys[..1]),
+        [Claim::Owned(worker)]
+    );
+}
+
 pub fn leaves_to_the_sweep(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
