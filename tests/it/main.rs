@@ -4,6 +4,7 @@
 
 mod support;
 
+mod adoption;
 mod broker_conformance;
 mod captured;
 mod cli;

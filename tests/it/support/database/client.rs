@@ -62,7 +62,7 @@ impl Client {
         }
     }
 
-    /// The rows that `query` selects, each as a JSON object.
+    /// The rows that `query` selects or returns, each as a JSON object.
     pub fn rows(&mut self, query: &str) -> Vec<Value> {
         self.try_rows(query)
             .unwrap_or_else(|error| panic!("{error}: {query}"))
@@ -72,7 +72,8 @@ impl Client {
     pub fn try_rows(&mut self, query: &str) -> QueryResult<Vec<Value>> {
         match self {
             Self::Postgresql(connection) => {
-                let query = format!("SELECT row_to_json(t)::text AS row FROM ({query}) t");
+                let query =
+                    format!("WITH t AS ({query}) SELECT row_to_json(t)::text AS row FROM t");
                 diesel::sql_query(query)
                     .load::<JsonText>(connection)
                     .map(|rows| rows.into_iter().map(JsonText::parse).collect())

@@ -87,7 +87,7 @@ impl Database {
     }
 
     /// A value in SQL.
-    fn literal(self, value: &Value) -> String {
+    pub fn literal(self, value: &Value) -> String {
         match value {
             Value::Null => "NULL".to_owned(),
             Value::String(text) => {
