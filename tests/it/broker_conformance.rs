@@ -6,8 +6,10 @@ mod publishing;
 mod settling;
 mod subscriber;
 
+use std::collections::BTreeMap;
+
 use carrot_actors::broker::{self, Broker};
-use carrot_actors::config::{BrokerUrl, QueueConfig};
+use carrot_actors::config::{ArgumentValue, BrokerUrl, QueueConfig};
 use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
@@ -60,6 +62,10 @@ fn url(world: &World) -> BrokerUrl {
 fn queue(world: &World, prefetch: usize) -> QueueConfig {
     QueueConfig {
         prefetch_factor: Some(prefetch),
+        queue_arguments: BTreeMap::from([(
+            "x-max-priority".to_owned(),
+            ArgumentValue::Integer(10),
+        )]),
         ..QueueConfig::new("default", url(world))
     }
 }

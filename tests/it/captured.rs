@@ -16,6 +16,7 @@ const TASKS: &str = r#"
 [[queues]]
 name = "default"
 concurrency = 3
+# queue_arguments are the default ones, with which django-carrot declares its queues
 [tasks."app.tasks.noop"]
 command = ["cat"]
 [tasks."app.tasks.hello"]
@@ -31,7 +32,7 @@ fn array(json: &str) -> Vec<Value> {
 fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows(database: Database) {
     let world = World::of_django(database, TASKS);
     world.insert_django_rows(&array(ROWS));
-    world.declare_queue("default");
+    world.declare_queue_with("default", 255);
     let messages: Vec<Raw> = array(MESSAGES).iter().map(Raw::captured).collect();
     world.publish(&messages);
 
@@ -53,7 +54,7 @@ fn messages_that_django_carrot_published_are_run_and_recorded_in_its_own_rows(da
 fn a_command_gets_the_arguments_that_django_carrot_sent(database: Database) {
     let world = World::of_django(database, TASKS);
     world.insert_django_rows(&array(ROWS));
-    world.declare_queue("default");
+    world.declare_queue_with("default", 255);
     let captured = array(MESSAGES);
     world.publish(&captured.iter().map(Raw::captured).collect::<Vec<_>>());
     assert_eq!(world.run(&["--testmode", "--logfile", "carrot.log"]).0, 0);

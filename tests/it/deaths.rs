@@ -60,8 +60,8 @@ fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending(
 /// A service that consumes nothing, and so only sweeps.
 fn sweeper(world: &World, failpoints: &str) -> Running {
     let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
+    world.write("sweeper.toml", config);
     let path = world.directory().join("sweeper.toml");
-    fs::write(&path, config).unwrap();
     world.launch(&["--config", path.to_str().unwrap()], failpoints)
 }
 

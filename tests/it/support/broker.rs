@@ -67,6 +67,18 @@ fn headers(task: &str) -> FieldTable {
     [("type".to_owned(), value)].into_iter().collect()
 }
 
+/// Of the queues of most tests.
+pub const PRIORITIES: i32 = 10;
+
+/// A configuration whose queues have no more priorities than that.
+pub fn with_few_priorities(config: &str) -> String {
+    if config.contains("queue_arguments") {
+        return config.to_owned();
+    }
+    let arguments = format!("[[queues]]\nqueue_arguments = {{ x-max-priority = {PRIORITIES} }}");
+    config.replace("[[queues]]", &arguments)
+}
+
 impl World {
     /// A connection of the test's own to its vhost.
     pub fn amqp(&self) -> Connection {
@@ -80,11 +92,17 @@ impl World {
         Connection::insecure_open_stream(stream, options, ConnectionTuning::default()).unwrap()
     }
 
-    /// Declares a queue as django-carrot's consumers do.
+    /// Declares a queue as django-carrot's consumers do, but for the number of its priorities: the
+    /// broker takes a second for 255.
     pub fn declare_queue(&self, queue: &str) {
+        self.declare_queue_with(queue, PRIORITIES);
+    }
+
+    /// The same with so many priorities.
+    pub fn declare_queue_with(&self, queue: &str, priorities: i32) {
         let mut connection = self.amqp();
         let channel = connection.open_channel(None).unwrap();
-        let arguments = [("x-max-priority".to_owned(), AmqpValue::LongInt(255))];
+        let arguments = [("x-max-priority".to_owned(), AmqpValue::LongInt(priorities))];
         let options = QueueDeclareOptions {
             durable: true,
             arguments: arguments.into_iter().collect(),

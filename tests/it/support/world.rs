@@ -11,6 +11,7 @@ use carrot_actors::task::Registry;
 use crossbeam_channel::{Sender, unbounded};
 use tempfile::TempDir;
 
+use super::broker::with_few_priorities;
 use super::database::Database;
 use super::{eventually, server};
 
@@ -57,7 +58,11 @@ impl World {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         Self::rabbitmq_api("PUT", &format!("/api/vhosts/{name}"), None);
         let directory = TempDir::new().unwrap();
-        fs::write(directory.path().join("carrot.toml"), config).unwrap();
+        fs::write(
+            directory.path().join("carrot.toml"),
+            with_few_priorities(config),
+        )
+        .unwrap();
         let file = directory.path().join("carrot.db");
         Self {
             broker_url: format!("{}/{name}", server("CARROT_TEST_AMQP")),
@@ -76,6 +81,10 @@ impl World {
 
     /// Writes a file into the test's directory.
     pub fn write(&self, name: &str, text: &str) {
+        let text = match name.ends_with(".toml") {
+            true => &with_few_priorities(text),
+            false => text,
+        };
         fs::write(self.directory().join(name), text).unwrap();
     }
 
@@ -90,7 +99,7 @@ impl World {
 
     /// Replaces its `carrot.toml`.
     pub fn configure(&self, config: &str) {
-        fs::write(self.directory.path().join("carrot.toml"), config).unwrap();
+        self.write("carrot.toml", config);
     }
 
     /// The configuration as the binary would read it.
