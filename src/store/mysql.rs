@@ -240,7 +240,7 @@ impl Engine for MysqlServer {
     fn messages(&self, values: &Values<'_>) -> String {
         // Not the other way round: the messages may be millions.
         format!(
-            "{} STRAIGHT_JOIN carrot_messagelog m \
+            "{} STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (carrot_messagelog_uuid) \
              ON m.uuid = v.uuid AND CAST(m.uuid AS BINARY) = CAST(v.uuid AS BINARY)",
             self.source(values)
         )
