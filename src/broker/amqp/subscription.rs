@@ -224,8 +224,9 @@ impl Subscription<'_> {
         if let Some(burst) = self.burst.take() {
             burst.cancel()?;
             let rest = burst.receiver().clone();
-            while let Ok(first @ ConsumerMessage::Delivery(_)) = rest.recv() {
-                self.hand_on(first, &rest)?;
+            // One by one: after the last comes the word that it is cancelled, as it was told to be.
+            while let Ok(delivery @ ConsumerMessage::Delivery(_)) = rest.recv() {
+                self.hand_on(delivery, &crossbeam_channel::never())?;
             }
         }
         if more > 0 && !self.cancelled {

@@ -1,14 +1,15 @@
 //! What only a broker at the end of a connection must do.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use carrot_actors::broker::{Broker, BrokerError, Command, Event};
-use carrot_actors::config::BrokerUrl;
-use crossbeam_channel::unbounded;
+use carrot_actors::broker::{Broker, BrokerError, Command, Delivery, Event, Receipt};
+use carrot_actors::config::{BrokerUrl, QueueConfig};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::subscriber::{Subscriber, await_left};
 use super::{fill, messages, open_rabbitmq, queue};
-use crate::support::{World, eventually};
+use crate::support::{PATIENCE, World, eventually};
 
 #[test]
 fn a_connection_that_is_cut_ends_consuming_and_returns_what_was_unsettled() {
@@ -94,48 +95,100 @@ fn a_queue_that_is_deleted_ends_consuming() {
     assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
 }
 
+/// A subscription that stands still at each answer to [`Command::Depth`], until it is let go.
+struct Halting {
+    queue: QueueConfig,
+    commands: Sender<Command>,
+    stands: Receiver<()>,
+    let_go: Sender<()>,
+    delivered: Receiver<Vec<Delivery>>,
+    thread: JoinHandle<Result<(), BrokerError>>,
+}
+
+impl Halting {
+    fn open(world: &World, broker: &Arc<dyn Broker>) -> Self {
+        let queue = queue(world, 10);
+        let (commands, orders) = unbounded();
+        let (halts, stands) = unbounded();
+        let (let_go, gate) = unbounded();
+        let (deliveries, delivered) = unbounded();
+        let consuming = (Arc::clone(broker), queue.clone());
+        let thread = std::thread::spawn(move || {
+            let (broker, queue) = consuming;
+            broker.consume(&queue, 1, &orders, &mut |event| match event {
+                Event::Delivered(batch) => deliveries.send(batch).unwrap_or_default(),
+                Event::Depth(_) => {
+                    halts.send(()).unwrap_or_default();
+                    gate.recv().unwrap_or_default();
+                }
+                _ => {}
+            })
+        });
+        Self {
+            queue,
+            commands,
+            stands,
+            let_go,
+            delivered,
+            thread,
+        }
+    }
+
+    /// Makes it stand with ten messages for each of two consumers, none handed on.
+    #[track_caller]
+    fn stand_with_twenty(&self, world: &World, broker: &Arc<dyn Broker>) {
+        self.commands.send(Command::Burst(10)).unwrap();
+        self.commands.send(Command::Depth).unwrap();
+        self.stands.recv_timeout(PATIENCE).unwrap();
+        fill(broker.as_ref(), &self.queue, &messages(20));
+        eventually("all are delivered", || {
+            (world.ready("default") == 0).then_some(())
+        });
+    }
+
+    /// Lets it go on, and waits until they are handed on.
+    #[track_caller]
+    fn let_go_of_twenty(&self) -> Vec<Receipt> {
+        self.let_go.send(()).unwrap();
+        let mut receipts = Vec::new();
+        while receipts.len() < 20 {
+            let batch = self.delivered.recv_timeout(PATIENCE).unwrap();
+            receipts.extend(batch.iter().map(|delivery| delivery.receipt));
+        }
+        receipts
+    }
+}
+
 #[test]
 fn what_a_deleted_queue_had_delivered_is_handed_on_before_consuming_ends() {
     let world = World::without_tables("");
     let broker: Arc<dyn Broker> = Arc::from(open_rabbitmq(&world));
-    let queue = queue(&world, 10);
-    let (commands, orders) = unbounded();
-    let (events, seen) = unbounded();
-    let (go_on, gate) = unbounded::<()>();
-    let consuming = {
-        let (broker, queue) = (Arc::clone(&broker), queue.clone());
-        std::thread::spawn(move || {
-            let mut delivered = 0;
-            let ended = broker.consume(&queue, 1, &orders, &mut |event| match event {
-                Event::Delivered(batch) => {
-                    delivered += batch.len();
-                    // Open once it is dropped.
-                    gate.recv().unwrap_or_default();
-                }
-                other => events.send(other).unwrap(),
-            });
-            (delivered, ended)
-        })
-    };
-    // Two consumers, each with ten of the messages; the answer comes after the second has begun.
-    commands.send(Command::Burst(10)).unwrap();
-    commands.send(Command::Depth).unwrap();
-    eventually("the answer", || {
-        matches!(seen.try_recv(), Ok(Event::Depth(_))).then_some(())
-    });
-    fill(broker.as_ref(), &queue, &messages(20));
-    eventually("all are delivered", || {
-        (world.ready("default") == 0).then_some(())
-    });
-    World::rabbitmq_api(
-        "DELETE",
-        &format!("/api/queues/{}/default", world.name),
-        None,
-    );
-    drop(go_on);
-    let (delivered, ended) = consuming.join().unwrap();
+    let halting = Halting::open(&world, &broker);
+    halting.stand_with_twenty(&world, &broker);
+    let path = format!("/api/queues/{}/default", world.name);
+    World::rabbitmq_api("DELETE", &path, None);
+    halting.let_go_of_twenty();
+    let ended = halting.thread.join().unwrap();
     assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
-    assert_eq!(delivered, 20);
+}
+
+#[test]
+fn what_the_second_consumer_had_been_delivered_is_handed_on_when_it_ends() {
+    let world = World::without_tables("");
+    let broker: Arc<dyn Broker> = Arc::from(open_rabbitmq(&world));
+    let halting = Halting::open(&world, &broker);
+    // Which of the consumers comes first, or the command, is chance.
+    for _ in 0..10 {
+        halting.stand_with_twenty(&world, &broker);
+        halting.commands.send(Command::Burst(0)).unwrap();
+        let accept = halting.let_go_of_twenty();
+        let give_back = Vec::new();
+        let settle = Command::Settle { accept, give_back };
+        halting.commands.send(settle).unwrap();
+    }
+    drop(halting.commands);
+    let ended = halting.thread.join().unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
 }
 
 #[test]
