@@ -218,9 +218,19 @@ impl World {
     /// Waits until so many messages are COMPLETED.
     #[track_caller]
     pub fn await_completed(&self, count: usize) {
-        eventually(&format!("{count} COMPLETED messages"), || {
-            (self.count("COMPLETED") >= count).then_some(())
-        });
+        let deadline = std::time::Instant::now() + super::PATIENCE;
+        while self.count("COMPLETED") < count {
+            if std::time::Instant::now() > deadline {
+                let others = "SELECT * FROM carrot_messagelog WHERE status <> 'COMPLETED'";
+                let workers = "SELECT * FROM carrot_worker";
+                panic!(
+                    "never came about: {count} COMPLETED messages; {:#?} with workers {:#?}",
+                    self.rows(others),
+                    self.rows(workers)
+                );
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// Inserts rows as django-carrot writes them, naming its own columns.
