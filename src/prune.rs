@@ -184,6 +184,14 @@ impl Pruning {
                     self.database.is_answered();
                     backoff.next_wait()
                 }
+                // A right that is missing, or a table of the user's that refers to a message: no outage.
+                Err(StoreError::Refused(error) | StoreError::Unclear(error)) => {
+                    self.database.is_answered();
+                    log::error!(
+                        "old messages can't be deleted: {error}; the next try is the next walk"
+                    );
+                    return false;
+                }
                 Err(error) => {
                     self.database.fails(&error);
                     self.session = None;

@@ -167,7 +167,7 @@ impl Subscription {
             };
             match command {
                 // The broker has back what it would settle.
-                Ok(Command::Settle { .. } | Command::Burst(_) | Command::Depth) => {}
+                Ok(Command::Settle { .. } | Command::Burst { .. } | Command::Depth) => {}
                 Ok(Command::Cancel) => {
                     self.cancelled = true;
                     self.set.do_send(Subscribed::Event(Event::Cancelled));

@@ -71,8 +71,13 @@ pub enum Command {
         /// They go back into the queue.
         give_back: Vec<Receipt>,
     },
-    /// Take so many deliveries more than the queue's prefetch; 0 for no more than that.
-    Burst(u16),
+    /// Take more deliveries than the queue's prefetch. Meant for another epoch, it is passed over.
+    Burst {
+        /// How many more; 0 for none.
+        more: u16,
+        /// The connection that it is meant for.
+        epoch: u64,
+    },
     /// Say how many messages are ready in the queue.
     Depth,
     /// Take no more deliveries, and give back those that were not handed on yet. Settling goes on.

@@ -121,12 +121,19 @@ impl QueueConfig {
         u16::try_from(self.concurrency.saturating_mul(factor)).unwrap_or(u16::MAX)
     }
 
-    /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set.
+    /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set, and for
+    /// queues that count how often a message comes back and drop it in the end, as quorum queues do.
     #[must_use]
-    pub const fn burst(&self) -> u16 {
-        match self.prefetch_factor {
-            None => BURST,
-            Some(_) => 0,
+    pub fn burst(&self) -> u16 {
+        let counts = self.queue_arguments.contains_key("x-delivery-limit")
+            || self
+                .queue_arguments
+                .get("x-queue-type")
+                .is_some_and(|kind| *kind != ArgumentValue::String("classic".to_owned()));
+        if self.prefetch_factor.is_some() || counts {
+            0
+        } else {
+            BURST
         }
     }
 
@@ -282,6 +289,7 @@ mod tests {
             ),
             (1, 2, true, true)
         );
+        assert_eq!(queue.burst(), 1000);
         assert_eq!(
             queue.queue_arguments["x-max-priority"],
             ArgumentValue::Integer(255)
@@ -306,6 +314,7 @@ mod tests {
             exchange_arguments = { exchange_type = "topic", durable = true, arguments = { alternate-exchange = "x" } }
         "#;
         let queue = &read(text).unwrap()[0];
+        assert_eq!(queue.burst(), 0);
         assert_eq!(queue.host.to_string(), "amqps://guest:***@h:5671/v");
         assert_eq!(
             (queue.prefetch(), queue.consumable, queue.durable),
@@ -351,6 +360,14 @@ mod tests {
             "{told}"
         );
         assert!(fault(&format!("{text}{}", i64::MAX)).contains("from 1 to 65535, not"));
+    }
+
+    #[test]
+    fn a_queue_that_counts_deliveries_has_no_burst() {
+        for argument in ["x-queue-type = 'quorum'", "x-delivery-limit = 5"] {
+            let text = format!("[[queues]]\nname = 'q'\nqueue_arguments = {{ {argument} }}");
+            assert_eq!(read(&text).unwrap()[0].burst(), 0, "{argument}");
+        }
     }
 
     #[test]

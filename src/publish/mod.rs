@@ -132,13 +132,14 @@ fn record_fates(
             Fate::Waiting(reason) => flushed.waiting = Some(reason),
         }
     }
-    if !failed.is_empty() {
-        session.fail_pending(&failed)?;
-        flushed.failed.extend(failed);
-    }
+    // First, lest what the database refuses of the others has these published again.
     if !published.is_empty() {
         session.mark_published(&published)?;
         flushed.published += published.len();
+    }
+    if !failed.is_empty() {
+        session.fail_pending(&failed)?;
+        flushed.failed.extend(failed);
     }
     failpoint::hit("publish.marked");
     Ok(())

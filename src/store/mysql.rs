@@ -20,7 +20,7 @@ use url::Url;
 
 use super::StoreError;
 use super::sql::{
-    Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    ALWAYS, Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
     in_transaction,
 };
 use crate::config::DatabaseUrl;
@@ -30,7 +30,7 @@ use crate::config::DatabaseUrl;
 /// `sql_mode`: what does not fit is refused, not cut.
 const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-    innodb_lock_wait_timeout = 10, wait_timeout = 2147483; \
+    innodb_lock_wait_timeout = 10, wait_timeout = 2147483, lc_messages = 'en_US'; \
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// What a statement's bytes are beside its values, at most.
@@ -90,7 +90,7 @@ impl Link for Server {
         let locked: Vec<Id> = engine
             .load(
                 &format!(
-                    "SELECT CAST(GET_LOCK(CONCAT('carrot-actors ', DATABASE()), \
+                    "SELECT CAST(GET_LOCK(CONCAT('carrot-actors ', MD5(DATABASE())), \
                      {MIGRATION_WAIT_SECONDS}) AS SIGNED) AS id"
                 ),
                 None,
@@ -275,10 +275,11 @@ impl Engine for MysqlServer {
 
     fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
         let sql = format!(
-            "UPDATE {} SET {} WHERE {}",
+            "UPDATE {} SET {} WHERE {} AND ({})",
             self.messages(&update.values),
             assignments("m.", update.set),
-            update.given
+            update.given,
+            update.and
         );
         self.execute(&sql, Some(&update.values))
     }
@@ -299,18 +300,21 @@ impl Engine for MysqlServer {
             )
             .collect();
         let sql = format!(
-            "SELECT {} FROM {} WHERE {} {}",
+            "SELECT {} FROM {} WHERE {} AND ({}) {}",
             columns.join(", "),
             self.messages(&update.values),
             update.given,
+            update.and,
             Self::LOCK
         );
         let rows: Vec<R> = self.load(&sql, Some(&update.values))?;
         if !rows.is_empty() {
-            // Not those that the guard lets in only now.
+            // Not those that the guard lets in only now; and those that are locked whatever has become
+            // of their owners since.
             let locked: HashSet<&str> = rows.iter().map(MessageRow::key).collect();
             self.update(&Update {
                 values: update.values.only(&locked),
+                and: ALWAYS,
                 ..*update
             })?;
         }
@@ -363,7 +367,9 @@ impl Engine for MysqlServer {
             Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
                 StoreError::Unavailable(text)
             }
-            _ if says(&["read-only", "read only"]) => StoreError::Unavailable(text),
+            _ if says(&["read-only", "read only", "is full", "Disk full"]) => {
+                StoreError::Unavailable(text)
+            }
             _ if says(&CONFLICTS) => StoreError::Conflict(text),
             _ if says(&["Data too long", "Incorrect", "Out of range"]) => StoreError::Refused(text),
             Error::DatabaseError(DatabaseErrorKind::Unknown, _) => StoreError::Unclear(text),

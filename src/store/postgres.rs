@@ -27,6 +27,8 @@ const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET TIME ZONE 'UTC'; \
     SET default_transaction_isolation = 'read committed'; \
     SET client_min_messages = warning; \
+    SET statement_timeout = 0; SET lock_timeout = 0; \
+    SET idle_in_transaction_session_timeout = 0; \
     SET enable_seqscan = off";
 
 /// What libpq is told unless the URL says it: give up on a connection that does not come about in
@@ -133,10 +135,11 @@ fn statement<'a>(sql: &'a str, values: Option<&'a Values<'a>>) -> Statement<'a, 
 /// `UPDATE … FROM`, as far as it goes without RETURNING.
 fn update_text(engine: &Postgres, update: &Update<'_>) -> String {
     format!(
-        "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {}",
+        "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {} AND ({})",
         assignments("", update.set),
         engine.source(&update.values),
-        update.given
+        update.given,
+        update.and
     )
 }
 
@@ -234,6 +237,7 @@ impl Engine for Postgres {
     /// itself is asked whether it still lives.
     fn sort(&mut self, error: &Error) -> StoreError {
         let text = self.server.scrub(&error.to_string());
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match error {
             Error::DatabaseError(
                 DatabaseErrorKind::ClosedConnection
@@ -246,7 +250,10 @@ impl Engine for Postgres {
                 StoreError::Conflict(text)
             }
             _ if self.batch("SELECT 1").is_err() => StoreError::Unavailable(text),
-            _ if text.contains("deadlock") => StoreError::Conflict(text),
+            _ if says(&["deadlock", "canceling statement"]) => StoreError::Conflict(text),
+            _ if says(&["No space left", "could not extend", "could not write"]) => {
+                StoreError::Unavailable(text)
+            }
             Error::DatabaseError(DatabaseErrorKind::Unknown, _) => StoreError::Unclear(text),
             _ => StoreError::Refused(text),
         }

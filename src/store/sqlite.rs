@@ -137,10 +137,11 @@ fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statement<'a, Sql
 /// `UPDATE … FROM`, as far as it goes without RETURNING.
 fn update_text(engine: &SqliteFile, update: &Update<'_>) -> String {
     format!(
-        "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {}",
+        "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {} AND ({})",
         assignments("", update.set),
         engine.source(&update.values),
-        update.given
+        update.given,
+        update.and
     )
 }
 
@@ -235,8 +236,12 @@ impl Engine for SqliteFile {
         self.must_last = false;
         let done = in_transaction(self, "BEGIN IMMEDIATE", work)?;
         if self.must_last && !lasts {
-            // Which brings what is committed to the disk.
-            self.batch("PRAGMA wal_checkpoint(PASSIVE)")?;
+            // A commit that waits for the disk, if only of a row as it is, brings those before it there.
+            self.batch(SYNC)?;
+            self.syncs = true;
+            in_transaction(self, "BEGIN IMMEDIATE", |engine| {
+                engine.batch("UPDATE carrot_worker SET heartbeat = heartbeat")
+            })?;
         }
         Ok(done)
     }

@@ -36,9 +36,12 @@ impl Burst {
         }
     }
 
-    /// Messages without a burst.
-    pub(super) const fn base(&self) -> usize {
-        self.base
+    /// How many messages may wait here unclaimed; `None` for all that have come.
+    pub(super) const fn room(&self) -> Option<usize> {
+        match self.now {
+            Some(_) => None,
+            None => Some(self.base),
+        }
     }
 
     /// How many messages may be claimed and not finished, when so many are wanted.
@@ -101,13 +104,13 @@ mod tests {
         let mut burst = Burst::new(8, 1000);
         let start = Instant::now();
         burst.arrived(8, 1600);
-        assert_eq!(burst.limit(4), 4);
+        assert_eq!((burst.limit(4), burst.room()), (4, Some(8)));
         assert_eq!(burst.change(8, start), None);
         assert_eq!(burst.limit(400), 8);
         assert_eq!(burst.change(400, start), Some(1000));
         assert_eq!(burst.change(400, start), None);
         assert_eq!(burst.limit(400), 400);
-        assert_eq!(burst.limit(5000), 1008);
+        assert_eq!((burst.limit(5000), burst.room()), (1008, None));
         assert_eq!(burst.change(4, start), None);
         assert_eq!(burst.change(5, start + SHORTEST), None);
         assert_eq!(burst.change(4, start + SHORTEST), Some(0));

@@ -222,6 +222,8 @@ impl ConsumerSetActor {
                 self.backlog
                     .extend(deliveries.into_iter().map(Arrival::new));
                 self.pump();
+                // What was under way when a burst ended.
+                self.shed();
             }
             Event::Depth(0) if self.has_nothing_to_do() => self.idle(None),
             Event::Depth(_) => {
@@ -327,23 +329,28 @@ impl ConsumerSetActor {
             "queue {}: {more} messages more than its prefetch",
             self.name
         );
-        self.command(Command::Burst(more));
-        if more == 0 {
-            self.shed();
-        }
+        self.command(Command::Burst {
+            more,
+            epoch: self.epoch,
+        });
+        self.shed();
     }
 
-    /// Gives back what has arrived beyond the prefetch: others may have time for it.
+    /// Gives back what has arrived beyond the prefetch: others may have time for it. Not what a
+    /// connection brought that is gone: the broker may not have it any more.
     fn shed(&mut self) {
-        let surplus = self.backlog.len().saturating_sub(self.burst.base());
-        let kept = self.backlog.len() - surplus;
-        let given_back = self.backlog.drain(kept..);
-        let receipts: Vec<Receipt> = given_back
-            .map(|arrival| {
-                self.missing.remove(arrival.key());
-                arrival.delivery().receipt
-            })
-            .collect();
+        let Some(room) = self.burst.room() else {
+            return;
+        };
+        let mut receipts = Vec::new();
+        while self.backlog.len() > room
+            && let Some(last) = self.backlog.back()
+            && last.delivery().receipt.epoch == self.epoch
+        {
+            receipts.push(last.delivery().receipt);
+            self.missing.remove(last.key());
+            self.backlog.pop_back();
+        }
         self.tell(Vec::new(), receipts);
     }
 

@@ -211,7 +211,8 @@ impl Subscription<'_> {
                 (self.sink)(Event::Depth(ready));
                 Ok(())
             }
-            Command::Burst(more) => self.burst(more),
+            Command::Burst { more, epoch } if epoch == self.epoch => self.burst(more),
+            Command::Burst { .. } => Ok(()),
             Command::Cancel => {
                 self.cancel()?;
                 (self.sink)(Event::Cancelled);

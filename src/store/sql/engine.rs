@@ -56,9 +56,14 @@ pub(in crate::store) struct Update<'a> {
     /// Columns and what they are set to. What is read from the old row comes before it is set: MySQL
     /// works from left to right.
     pub(in crate::store) set: &'a [(&'static str, &'a str)],
-    /// The guard.
+    /// The guard, of the message's row alone.
     pub(in crate::store) given: &'a str,
+    /// What is asked beside that, once, of the row and of other tables.
+    pub(in crate::store) and: &'a str,
 }
+
+/// Nothing is asked beside the guard.
+pub(in crate::store) const ALWAYS: &str = "1 = 1";
 
 /// A connection to a database, and its dialect.
 pub(in crate::store) trait Engine: Send + Sized + 'static {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
-use super::engine::{Engine, MessageRow, Update};
+use super::engine::{ALWAYS, Engine, MessageRow, Update};
 use super::guards::{OWNER_IS_DEAD, allows, list};
 use super::publishing::insert;
 use super::values::Values;
@@ -91,6 +91,7 @@ fn finish<E: Engine>(
                 allows(Event::Finish(End::Completed)),
                 ours_or_nobodys(owner)
             ),
+            and: ALWAYS,
         },
     )?;
     let missed = finishes
@@ -128,6 +129,7 @@ fn release(engine: &mut impl Engine, owner: WorkerId, keys: &[String]) -> QueryR
                 ("owner", "NULL"),
             ],
             given: &format!("{} AND m.owner = {}", allows(Event::Release), owner.0),
+            and: ALWAYS,
         })
         .map(drop)
 }
@@ -156,6 +158,7 @@ fn begin(engine: &mut impl Engine, owner: WorkerId, begins: &[Begin]) -> QueryRe
                 ("owner", &owner.0.to_string()),
             ],
             given: &format!("{} AND {}", allows(Event::Claim), ours_or_nobodys(owner)),
+            and: ALWAYS,
         },
     )?;
     Ok(begins
@@ -249,7 +252,8 @@ fn take(
             ("owner", &owner.0.to_string()),
             ("due_time", "NULL"),
         ],
-        given: &format!("{} AND ({condition})", allows(Event::Claim)),
+        given: &allows(Event::Claim),
+        and: condition,
     };
     let rows: Vec<Taken> = engine.update_returning(&update, &["uuid", "attempts", "suspect"])?;
     let ours = |row: Taken| {
@@ -285,6 +289,7 @@ fn note_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()>
             values: Values::keys(keys.iter().copied()),
             set: &[("due_time", E::NOW)],
             given: "m.status = 'IN_PROGRESS'",
+            and: ALWAYS,
         })
         .map(drop)
 }

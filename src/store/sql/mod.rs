@@ -11,7 +11,9 @@ mod statement;
 mod values;
 mod workers;
 
-pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
+pub(super) use engine::{
+    ALWAYS, Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction,
+};
 pub(super) use statement::Statement;
 pub(super) use values::{Column, Values};
 

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::{Engine, Id, Update};
+use super::engine::{ALWAYS, Engine, Id, Update};
 use super::guards::{OWNER_IS_DEAD, allows, joined};
 use super::values::Values;
 use crate::message::Message;
@@ -67,6 +67,7 @@ pub(super) fn mark_published(engine: &mut impl Engine, keys: &[String]) -> Query
             values: Values::keys(keys.iter().map(String::as_str)),
             set: &[("status", "'PUBLISHED'"), ("due_time", "NULL")],
             given: &allows(Event::Confirm),
+            and: ALWAYS,
         })
         .map(drop)
 }
@@ -85,6 +86,7 @@ pub(super) fn fail_pending<E: Engine>(
                 ("failure_time", E::NOW),
             ],
             given: &allows(Event::Reject),
+            and: ALWAYS,
         })
         .map(drop)
 }
@@ -148,7 +150,7 @@ pub(super) fn take_due<E: Engine>(
         now = E::NOW,
         lock = E::LOCK_FREE,
     );
-    let rows: Vec<MessageRow> = engine.load(&sql, None)?;
+    let rows: Vec<MessageRow> = engine.load_once(&sql)?;
     if !rows.is_empty() {
         engine.batch(&format!(
             "UPDATE carrot_messagelog SET due_time = {} WHERE id IN ({})",

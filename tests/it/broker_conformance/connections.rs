@@ -137,7 +137,9 @@ impl Halting {
     /// Makes it stand with ten messages for each of two consumers, none handed on.
     #[track_caller]
     fn stand_with_twenty(&self, world: &World, broker: &Arc<dyn Broker>) {
-        self.commands.send(Command::Burst(10)).unwrap();
+        self.commands
+            .send(Command::Burst { more: 10, epoch: 1 })
+            .unwrap();
         self.commands.send(Command::Depth).unwrap();
         self.stands.recv_timeout(PATIENCE).unwrap();
         fill(broker.as_ref(), &self.queue, &messages(20));
@@ -180,7 +182,10 @@ fn what_the_second_consumer_had_been_delivered_is_handed_on_when_it_ends() {
     // Which of the consumers comes first, or the command, is chance.
     for _ in 0..10 {
         halting.stand_with_twenty(&world, &broker);
-        halting.commands.send(Command::Burst(0)).unwrap();
+        halting
+            .commands
+            .send(Command::Burst { more: 0, epoch: 1 })
+            .unwrap();
         let accept = halting.let_go_of_twenty();
         let give_back = Vec::new();
         let settle = Command::Settle { accept, give_back };

@@ -57,7 +57,10 @@ pub fn bursts(open: Open) {
     fill(broker.as_ref(), &queue, &messages(100));
     let subscriber = Subscriber::open(&broker, &queue, 1);
     let mut held = receipts(&subscriber.receive(2));
-    subscriber.commands.send(Command::Burst(30)).unwrap();
+    subscriber
+        .commands
+        .send(Command::Burst { more: 30, epoch: 1 })
+        .unwrap();
     held.extend(receipts(&subscriber.receive(30)));
     subscriber.is_silent();
     // Whatever the order, each is settled once, and another one comes for it.
@@ -66,11 +69,17 @@ pub fn bursts(open: Open) {
     subscriber.accept(settled);
     held.extend(receipts(&subscriber.receive(20)));
     subscriber.is_silent();
-    subscriber.commands.send(Command::Burst(0)).unwrap();
+    subscriber
+        .commands
+        .send(Command::Burst { more: 0, epoch: 1 })
+        .unwrap();
     subscriber.accept(std::mem::take(&mut held));
     let rest = subscriber.receive(2);
     subscriber.is_silent();
-    subscriber.commands.send(Command::Burst(10)).unwrap();
+    subscriber
+        .commands
+        .send(Command::Burst { more: 10, epoch: 1 })
+        .unwrap();
     subscriber.receive(10);
     subscriber.accept(receipts(&rest));
     subscriber.receive(2);
