@@ -3,15 +3,17 @@
 //! A worker of this host is buried as soon as its process is gone; any other when it has been silent
 //! for long. But a database that was away has heard nobody: only who has beaten without a gap for
 //! longer than it takes the others to come back may call them dead.
+//!
+//! Who stood still for long may have been called dead itself: see [`Lease`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::outage::Client;
 use crate::presence;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
+use crate::store::{DEAD_AFTER, Session, Store, StoreError, WorkerId, WorkerProcess};
 
 /// Four heartbeats may be missed before a worker counts as dead.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -19,6 +21,48 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The longest time between two heartbeats of a worker that finds its database back: the interval and
 /// the longest backoff, and some.
 const OTHERS_ARE_BACK: Duration = Duration::from_secs(12);
+
+/// From its last heartbeat on, a worker can be sure for so long that its messages are its own: nobody
+/// calls it dead before [`DEAD_AFTER`]. What remains is for a run to begin in.
+const SURE: Duration = DEAD_AFTER.saturating_sub(Duration::from_secs(5));
+
+/// Whether this worker can be sure that its messages are its own. One that stood still may not be: it
+/// asks the database before it begins what it had claimed until then.
+#[derive(Debug, Clone)]
+pub struct Lease(Arc<Mutex<Term>>);
+
+#[derive(Debug)]
+struct Term {
+    /// Nobody has called this worker dead since then.
+    since: Instant,
+    /// When the last heartbeat was sent.
+    sent: Instant,
+}
+
+impl Lease {
+    /// Of a worker that has registered since it began to, at `sent`.
+    #[must_use]
+    pub fn of(sent: Instant) -> Self {
+        let since = Instant::now();
+        Self(Arc::new(Mutex::new(Term { since, sent })))
+    }
+
+    /// Whether it can of a message that it asked for at that time, and got.
+    #[must_use]
+    pub fn covers(&self, asked: Instant) -> bool {
+        let term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked >= term.since && term.sent.elapsed() < SURE
+    }
+
+    /// A heartbeat that was sent then is written.
+    fn renew(&self, sent: Instant) {
+        let mut term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if term.sent.elapsed() >= SURE {
+            term.since = Instant::now();
+        }
+        term.sent = sent;
+    }
+}
 
 /// Starts the heartbeat's thread.
 ///
@@ -29,9 +73,10 @@ pub fn start(
     id: WorkerId,
     process: WorkerProcess,
     health: Client,
+    lease: Lease,
 ) -> std::io::Result<Thread> {
     Thread::start("heartbeat", move |stop| {
-        beat(store.as_ref(), id, &process, &health, stop);
+        beat(store.as_ref(), id, &process, &health, &lease, stop);
     })
 }
 
@@ -40,6 +85,7 @@ fn beat(
     id: WorkerId,
     process: &WorkerProcess,
     health: &Client,
+    lease: &Lease,
     stop: &StopFlag,
 ) {
     let mut session = None;
@@ -47,10 +93,10 @@ fn beat(
     let mut last_beat = Instant::now();
     let mut backoff = Backoff::for_connections();
     loop {
-        let steady = last_beat.elapsed() < OTHERS_ARE_BACK;
-        let may_bury = steady && beating_since.elapsed() > OTHERS_ARE_BACK;
+        let is_steady =
+            || last_beat.elapsed() < OTHERS_ARE_BACK && beating_since.elapsed() > OTHERS_ARE_BACK;
         health.asks();
-        let wait = match beat_once(store, &mut session, id, process, may_bury) {
+        let wait = match beat_once(store, &mut session, id, process, lease, is_steady) {
             Ok(()) => {
                 if last_beat.elapsed() > OTHERS_ARE_BACK {
                     // The database, or this process, stood still.
@@ -83,17 +129,40 @@ fn beat_once(
     session: &mut Option<Box<dyn Session>>,
     id: WorkerId,
     process: &WorkerProcess,
-    may_bury: bool,
+    lease: &Lease,
+    is_steady: impl Fn() -> bool,
 ) -> Result<(), StoreError> {
     let open = match session.take() {
         Some(open) => open,
         None => store.connect()?,
     };
     let session = session.insert(open).as_mut();
+    let sent = Instant::now();
     session.heartbeat(id, process)?;
+    lease.renew(sent);
     presence::bury_the_dead(session, &process.namespace)?;
-    if may_bury {
-        presence::bury_the_silent(session)?;
+    presence::bury_the_silent(session, is_steady)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_covers_what_was_asked_for_since_the_last_gap() {
+        let start = Instant::now();
+        let lease = Lease::of(start);
+        let early = Instant::now();
+        assert!(lease.covers(early));
+        lease.renew(Instant::now());
+        assert!(lease.covers(early));
+
+        // As if it had stood still since.
+        let long_ago = Instant::now().checked_sub(SURE).unwrap();
+        lease.renew(long_ago);
+        assert!(!lease.covers(Instant::now()));
+        lease.renew(Instant::now());
+        assert!(!lease.covers(early));
+        assert!(lease.covers(Instant::now()));
     }
-    Ok(())
 }

@@ -89,22 +89,26 @@ pub fn bury_the_dead(session: &mut dyn Session, namespace: &str) -> Result<usize
     Ok(ids.len())
 }
 
-/// Removes the workers whose heartbeat is too old.
+/// Removes the workers whose heartbeat is too old, if `may` says so once they are known: whether the
+/// database stood still is not known before it has answered.
 ///
 /// # Errors
 /// When the database is away.
-pub fn bury_the_silent(session: &mut dyn Session) -> Result<(), StoreError> {
+pub fn bury_the_silent(
+    session: &mut dyn Session,
+    may: impl FnOnce() -> bool,
+) -> Result<(), StoreError> {
     let silent = session.silent_workers()?;
+    if silent.is_empty() || !may() {
+        return Ok(());
+    }
     for id in &silent {
         log::warn!(
             "worker {} has been silent for long: its messages are taken over",
             id.0
         );
     }
-    if !silent.is_empty() {
-        session.deregister(&silent)?;
-    }
-    Ok(())
+    session.deregister(&silent)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
 use crate::config::{Config, QueueConfig};
 use crate::execution::Executor;
+use crate::heartbeat::Lease;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::{self, Servers};
 use crate::presence;
@@ -123,19 +124,28 @@ impl Service {
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let watch = outage::watch(Arc::clone(&servers))?;
         let process = presence::this_process()?;
-        let Some(worker) = self.register(store.as_ref(), &servers, &process, signals)? else {
+        let Some((worker, lease)) = self.register(store.as_ref(), &servers, &process, signals)?
+        else {
             return Ok(Ended::Drained);
         };
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
             sweep::Sweep::new(Arc::clone(&store), Arc::clone(&self.config), &servers).run_once();
         }
-        let threads = Threads::start(&store, &self.config, &servers, worker, process)?;
+        let threads = Threads::start(
+            &store,
+            &self.config,
+            &servers,
+            worker,
+            process,
+            lease.clone(),
+        )?;
         let tree = Tree {
             queues,
             scheduler: self.scheduler,
             until_idle: self.until_idle,
             ledger: threads.ledger.clone(),
+            lease,
             executor: Arc::new(executor),
             announce: Arc::clone(&self.announce),
             logs: self.logs.clone(),
@@ -181,11 +191,12 @@ impl Service {
         servers: &Servers,
         process: &WorkerProcess,
         signals: &Receiver<Signal>,
-    ) -> Result<Option<WorkerId>, ServiceError> {
+    ) -> Result<Option<(WorkerId, Lease)>, ServiceError> {
         let health = servers.database(&store.describe()).client("the start");
         let mut backoff = Backoff::for_connections();
         loop {
             health.asks();
+            let sent = Instant::now();
             match self.try_register(store, process) {
                 Err(ServiceError::Store(StoreError::Unavailable(error))) if !self.until_idle => {
                     health.fails(&error);
@@ -193,7 +204,7 @@ impl Service {
                 Err(error) => return Err(error),
                 Ok(worker) => {
                     health.is_served();
-                    return Ok(Some(worker));
+                    return Ok(Some((worker, Lease::of(sent))));
                 }
             }
             match signals.recv_timeout(backoff.next_wait()) {
@@ -265,6 +276,7 @@ impl Threads {
         servers: &Arc<Servers>,
         worker: WorkerId,
         process: WorkerProcess,
+        lease: Lease,
     ) -> io::Result<Self> {
         let health = servers.database(&store.describe());
         let (ledger, ledger_thread) = ledger::start(LedgerSetup {
@@ -280,7 +292,7 @@ impl Threads {
         Ok(Self {
             ledger,
             ledger_thread,
-            heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat)?,
+            heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat, lease)?,
             sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
             pruning: pruning.transpose()?,
         })

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use super::consumer_set::ConsumerSetActor;
 use crate::execution::{Executor, Job, Reactor};
 use crate::failpoint;
+use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
 
 /// `<queue>-consumer-<n>`, which watches over its thread.
@@ -30,6 +31,7 @@ pub(super) struct Worker {
     pub(super) jobs: Receiver<Job>,
     pub(super) executor: Arc<Executor>,
     pub(super) ledger: Ledger,
+    pub(super) lease: Lease,
 }
 
 /// Finish what is running and stop.
@@ -140,7 +142,8 @@ impl Worker {
             let finish = self.executor.give_up(job);
             return self.ledger.finish(finish, std::time::Duration::ZERO);
         }
-        if job.suspect && !self.ledger.begin(job.begin()) {
+        let in_doubt = job.suspect || !self.lease.covers(job.asked);
+        if in_doubt && !self.ledger.begin(job.begin()) {
             log::info!("message {} is no longer ours to run", job.key);
             return self.ledger.let_go(job.key.clone());
         }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::config::QueueConfig;
 use crate::execution::Executor;
+use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
 use crate::outage::Health;
 
@@ -42,6 +43,8 @@ pub struct Tree {
     pub until_idle: bool,
     /// The way to the ledger.
     pub ledger: Ledger,
+    /// Whether what was claimed is still ours.
+    pub lease: Lease,
     /// What runs jobs.
     pub executor: Arc<Executor>,
     /// Says a start-up line to the user.

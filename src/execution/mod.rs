@@ -8,6 +8,7 @@ mod panics;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::broker::Delivery;
 use crate::logging::TaskLog;
@@ -25,6 +26,8 @@ pub struct Job {
     pub delivery: Delivery,
     /// The queue that it came by.
     pub queue: Arc<str>,
+    /// When it was asked for, before it became ours.
+    pub asked: Instant,
     /// Runs that are known to have begun before.
     pub attempts: u32,
     /// It may be what made its last worker vanish: its run is counted before it starts.

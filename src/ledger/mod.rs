@@ -12,7 +12,7 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -28,6 +28,8 @@ pub struct Claimable {
     pub key: String,
     /// As it came.
     pub delivery: Delivery,
+    /// When it was asked for.
+    pub asked: Instant,
     /// A row to insert if there is none.
     pub adopt: Option<NewRow>,
 }

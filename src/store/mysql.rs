@@ -28,10 +28,13 @@ use crate::config::DatabaseUrl;
 /// What every connection is set to, whatever the server's defaults are.
 ///
 /// `sql_mode`: what does not fit is refused, not cut.
+/// `idle_transaction_timeout`: one whose host stands still, or is gone without a word, must not keep its
+/// locks. Only MariaDB has that.
 const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
     innodb_lock_wait_timeout = 10, wait_timeout = 2147483, lc_messages = 'en_US'; \
-    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+    /*M!100300 SET idle_transaction_timeout = 10 */";
 
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;

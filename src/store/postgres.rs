@@ -22,13 +22,15 @@ const MIGRATION_LOCK: i64 = 0x6361_7272_6f74;
 ///
 /// `enable_seqscan = off`: our statements find rows by key; before PostgreSQL has statistics of a
 /// table it would rather scan it whole, once a batch.
+/// `idle_in_transaction_session_timeout`: one whose host stands still, or is gone without a word, must not
+/// keep its locks; those who wait for them may be everybody.
 /// `lc_messages` would be ours to set too, but only a superuser may.
 const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET TIME ZONE 'UTC'; \
     SET default_transaction_isolation = 'read committed'; \
     SET client_min_messages = warning; \
     SET statement_timeout = 0; SET lock_timeout = 0; \
-    SET idle_in_transaction_session_timeout = 0; \
+    SET idle_in_transaction_session_timeout = '10s'; \
     SET enable_seqscan = off";
 
 /// What libpq is told unless the URL says it: give up on a connection that does not come about in

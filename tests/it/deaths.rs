@@ -20,7 +20,6 @@ on_every_database! {
     a_suspect_has_its_attempt_counted_before_it_runs,
     a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes,
     the_command_of_a_killed_service_dies_with_all_that_it_has_started,
-    the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over,
     a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them,
     messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next,
     what_a_sweep_took_before_it_died_is_published_by_another,
@@ -256,32 +255,10 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(database: D
     });
 }
 
-fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(database: Database) {
-    let world = world(database);
-    let uuid = world.send(&["hold"]);
-    let frozen = world.start(&[]);
-    world.await_runs(&uuid, 1);
-    frozen.signal(Signal::STOP);
-
-    let other = world.start(&[]);
-    world.await_runs(&uuid, 2);
-    world.let_go_of(&frozen);
-    frozen.signal(Signal::CONT);
-    frozen.await_log("was taken over by another worker");
-    let row = world.find(&uuid).unwrap();
-    assert_eq!(row["status"], "IN_PROGRESS", "{row}");
-
-    world.let_go_of(&other);
-    let pid = other.pid().as_raw_nonzero().to_string();
-    world.assert_all_well(vec![frozen, other], std::slice::from_ref(&uuid));
-    assert_eq!(world.find(&uuid).unwrap()["output"], pid.as_str());
-    assert_eq!(world.runs(&uuid).len(), 2);
-}
-
 /// A service that runs `hold` and has claimed more behind it, and all messages.
 ///
 /// It claims ahead while commits take longer than its tasks; so commits are slow at first.
-fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Running, Vec<String>) {
+pub fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Running, Vec<String>) {
     world.declare_queue("default");
     let mut uuids = world.post("default", "note", 10);
     uuids.extend(world.post("default", "hold", 1));

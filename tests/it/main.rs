@@ -14,6 +14,7 @@ mod commands;
 mod copies;
 mod cuts;
 mod deaths;
+mod frozen;
 mod kills;
 mod outages;
 mod path;

@@ -96,6 +96,7 @@ impl Arrival {
         Claimable {
             key: self.key,
             delivery: self.delivery,
+            asked: Instant::now(),
             adopt,
         }
     }

@@ -22,6 +22,7 @@ use super::supervisor::{SetIdle, SupervisorActor};
 use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Executor, Job};
+use crate::heartbeat::Lease;
 use crate::ledger::{Claimable, Claimed, Ledger, Settlement, Sink};
 use crate::names;
 use crate::retry::Backoff;
@@ -41,6 +42,7 @@ pub(super) struct ConsumerSetActor {
     name: Arc<str>,
     supervisor: Addr<SupervisorActor>,
     ledger: Ledger,
+    lease: Lease,
     executor: Arc<Executor>,
     sink: Option<Arc<dyn Sink>>,
     /// To the subscription; dropped to close it.
@@ -76,6 +78,7 @@ impl ConsumerSetActor {
             source,
             supervisor,
             ledger: tree.ledger.clone(),
+            lease: tree.lease.clone(),
             executor: Arc::clone(&tree.executor),
             sink: None,
             commands: None,
@@ -100,6 +103,7 @@ impl ConsumerSetActor {
             jobs: self.waiting_jobs.clone(),
             executor: Arc::clone(&self.executor),
             ledger: self.ledger.clone(),
+            lease: self.lease.clone(),
         };
         let consumer = ConsumerActor::new(context.address(), worker).start();
         self.consumers.insert(number, (consumer, Instant::now()));
@@ -129,6 +133,7 @@ impl ConsumerSetActor {
             key: claimable.key,
             delivery: claimable.delivery,
             queue: Arc::clone(&self.name),
+            asked: claimable.asked,
             attempts,
             suspect,
         };
