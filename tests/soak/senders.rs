@@ -1,0 +1,113 @@
+//! Who sends messages, each in a way of its own.
+
+use fastrand::Rng;
+use serde_json::Value;
+
+use crate::broker::Broker;
+use crate::database::{self, django_row};
+use crate::soak::Soak;
+use crate::support::{Raw, outcome, text};
+use crate::task::{Sent, Task};
+
+/// What `carrot-actors send` says when the broker or the database is away.
+const UNAVAILABLE: i32 = 69;
+
+/// As django-carrot does: the rows first, then the messages. Its own are not persistent, and would be
+/// lost with the broker; these are.
+pub fn as_django(soak: &Soak, mut random: Rng) {
+    let mut rows = database::Link::new(&soak.world);
+    let mut broker = Broker::new(&soak.world);
+    while soak.goes_on() {
+        let sent = batch(&mut random, false);
+        rows.insert(&sent.iter().map(django_row).collect::<Vec<_>>());
+        let raw = |sent: &Sent| {
+            let body = sent.task.body(&mut random);
+            let raw = Raw::django(sent.task.name(), &sent.key, body);
+            sent.publishable(raw, &mut random)
+        };
+        publish(soak, &mut broker, "as django-carrot", sent, raw);
+        soak.pause_within(&mut random, 50..600);
+    }
+}
+
+/// Without a type, and without a row.
+pub fn as_a_stranger(soak: &Soak, mut random: Rng) {
+    let mut broker = Broker::new(&soak.world);
+    while soak.goes_on() {
+        let sent = batch(&mut random, true);
+        let raw = |sent: &Sent| {
+            let body = sent.task.body(&mut random);
+            let raw = Raw::foreign(sent.task.name(), Some(&sent.key), body);
+            sent.publishable(raw, &mut random)
+        };
+        publish(soak, &mut broker, "by a stranger", sent, raw);
+        soak.pause_within(&mut random, 50..600);
+    }
+}
+
+/// A few messages, and sometimes many, or a flood that is over as fast as it can be written.
+fn batch(random: &mut Rng, malformed: bool) -> Vec<Sent> {
+    let (count, flood) = match random.u8(..20) {
+        0 => (random.usize(200..800), true),
+        1 => (random.usize(30..100), false),
+        _ => (random.usize(1..8), false),
+    };
+    let one = |_| match Sent::any(random, malformed) {
+        sent if flood => Sent {
+            task: Task::Quick,
+            ..sent
+        },
+        sent => sent,
+    };
+    (0..count).map(one).collect()
+}
+
+fn publish(
+    soak: &Soak,
+    broker: &mut Broker<'_>,
+    how: &'static str,
+    sent: Vec<Sent>,
+    raw: impl FnMut(&Sent) -> Raw,
+) {
+    let messages: Vec<Raw> = sent.iter().map(raw).collect();
+    let unconfirmed = broker.publish(&messages);
+    let mut notes = soak.notes();
+    notes.unconfirmed += unconfirmed;
+    *notes.by.entry(how).or_default() += sent.len();
+    notes.sent.extend(sent);
+}
+
+/// With the command line.
+pub fn by_command(soak: &Soak, mut random: Rng) {
+    while soak.goes_on() {
+        let meant = Sent::any(&mut random, false);
+        let priority = random.u8(..).to_string();
+        let (code, out, err) = outcome(&mut soak.world.command(&[
+            "send",
+            meant.task.name(),
+            "--queue",
+            meant.queue,
+            "--priority",
+            &priority,
+            "--args",
+            r#"["soak", 1]"#,
+        ]));
+        let key = out.trim().to_owned();
+        match code {
+            0 if !key.is_empty() => {
+                let mut notes = soak.notes();
+                *notes.by.entry("by command").or_default() += 1;
+                notes.sent.push(Sent { key, ..meant });
+            }
+            // It may have been recorded all the same: its commit may have had no answer.
+            UNAVAILABLE if key.is_empty() => soak.notes().in_doubt += 1,
+            _ => soak.fault(format!("send ended with {code}: {out}{err}")),
+        }
+        soak.pause_within(&mut random, 100..600);
+    }
+}
+
+/// The uuid of a row.
+pub fn key(row: &Value) -> &str {
+    text(row, "uuid")
+}

@@ -1,0 +1,172 @@
+//! What is sent: tasks of all kinds, each with the end that it must come to.
+
+use fastrand::Rng;
+
+use crate::support::Raw;
+use crate::support::witness::witnessed_task;
+
+/// The queues: as django-carrot declares one, and a replicated one.
+pub const QUEUES: [&str; 2] = ["default", "replicated"];
+
+/// The task of a message, or what is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A function that ends at once.
+    Quick,
+    /// The same with a future.
+    Async,
+    /// A function that returns an error.
+    Errs,
+    /// A function that panics.
+    Panics,
+    /// A command that ends at once.
+    Note,
+    /// A command that takes some hundred milliseconds.
+    Slow,
+    /// A command with another exit status than 0.
+    Fails,
+    /// There is no such task.
+    Unknown,
+    /// The body can't be read.
+    Malformed,
+}
+
+/// So many of a hundred messages.
+const MIX: [(Task, u32); 9] = [
+    (Task::Quick, 40),
+    (Task::Async, 10),
+    (Task::Errs, 8),
+    (Task::Panics, 1),
+    (Task::Note, 20),
+    (Task::Slow, 8),
+    (Task::Fails, 5),
+    (Task::Unknown, 4),
+    (Task::Malformed, 4),
+];
+
+/// Bodies that are not a message's.
+const MALFORMED: [&[u8]; 7] = [
+    b"",
+    b"{\"args\": [1",
+    b"\xff\xfe{}",
+    b"[1, 2]",
+    b"{\"args\": 5}",
+    b"{\"kwargs\": [1]}",
+    b"null",
+];
+
+impl Task {
+    /// Any, but for those that can't be sent that way.
+    pub fn any(random: &mut Rng, malformed: bool) -> Self {
+        loop {
+            let mut left = random.u32(..100);
+            let drawn = MIX.iter().find(|(_, share)| {
+                let is_it = left < *share;
+                left = left.saturating_sub(*share);
+                is_it
+            });
+            let (task, _) = drawn.unwrap();
+            if malformed || *task != Self::Malformed {
+                return *task;
+            }
+        }
+    }
+
+    /// What the message calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Async => "async",
+            Self::Errs => "errs",
+            Self::Panics => "panics",
+            Self::Note | Self::Malformed => "note",
+            Self::Slow => "slow",
+            Self::Fails => "fails",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = MIX.iter().map(|(task, _)| *task);
+        all.into_iter().find(|task| task.name() == name)
+    }
+
+    /// The status in which it ends.
+    pub const fn end(self) -> &'static str {
+        match self {
+            Self::Quick | Self::Async | Self::Note | Self::Slow => "COMPLETED",
+            _ => "FAILED",
+        }
+    }
+
+    /// Whether it is run.
+    pub const fn runs(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Malformed)
+    }
+
+    pub fn body(self, random: &mut Rng) -> Vec<u8> {
+        match self {
+            Self::Malformed => random.choice(MALFORMED).unwrap().to_vec(),
+            _ => b"{}".to_vec(),
+        }
+    }
+}
+
+/// A message that was sent.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub key: String,
+    pub task: Task,
+    pub queue: &'static str,
+}
+
+impl Sent {
+    /// Any, but for malformed ones unless they can be sent that way.
+    pub fn any(random: &mut Rng, malformed: bool) -> Self {
+        let bytes = random.u128(..).to_be_bytes();
+        Self {
+            key: uuid::Builder::from_random_bytes(bytes)
+                .into_uuid()
+                .to_string(),
+            task: Task::any(random, malformed),
+            queue: random.choice(QUEUES).unwrap(),
+        }
+    }
+
+    /// The message as it is published by whoever, to survive the broker.
+    pub fn publishable(&self, raw: Raw, random: &mut Rng) -> Raw {
+        /// AMQP's `delivery_mode`.
+        const PERSISTENT: u8 = 2;
+        let priority = *random.choice(&[0, 0, 0, 1, 9, 255]).unwrap();
+        Raw {
+            properties: raw
+                .properties
+                .with_delivery_mode(PERSISTENT)
+                .with_priority(priority),
+            routing_key: self.queue.to_owned(),
+            ..raw
+        }
+    }
+}
+
+/// The configuration of the services. No message kills its service here; that one is hit four times is
+/// luck.
+pub fn configuration() -> String {
+    let [default, replicated] = QUEUES;
+    [
+        format!(
+            "max_attempts = 1000\n\
+             [[queues]]\nname = '{default}'\nconcurrency = 4\n\
+             [[queues]]\nname = '{replicated}'\nconcurrency = 2\nprefetch_factor = 50\n\
+             queue_arguments = {{ x-queue-type = 'quorum' }}\n"
+        ),
+        witnessed_task("note", "echo done"),
+        witnessed_task(
+            "slow",
+            "sleep 0.$(($(date +%N | cut -c 4-6 | sed s/^0*//) % 5 + 1))",
+        ),
+        witnessed_task("fails", "echo no >&2; exit 3"),
+    ]
+    .concat()
+}
