@@ -4,6 +4,7 @@
 mod catalogue;
 mod django;
 mod interrupted;
+mod peculiar;
 mod requeue;
 mod service;
 

@@ -33,10 +33,11 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- the uuid again, for rows that we made for messages without one; unique, as uuid is not; bytes, since a collation may take two keys for one
+-- the uuid again, for rows that we made for messages without one; unique, as uuid is not; bytes, since a collation may take two keys
+-- for one; as many as a message id can have, since an index on an old table takes no more than 767
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'adopted_uuid'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varbinary(800)');
+    'ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varbinary(255)');
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;

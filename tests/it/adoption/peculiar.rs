@@ -1,0 +1,195 @@
+//! Tables that are not quite as Django makes them today.
+
+use super::TASKS;
+use crate::support::{Database, Raw, World, text};
+
+/// So many messages were there before us.
+const OLD: usize = 20_000;
+
+/// A world with Django's tables but for these changes of their text.
+fn world(database: Database, prelude: &str, changes: &[(&str, &str)]) -> World {
+    let world = World::without_tables_on(database, TASKS);
+    let mut schema = database.django_schema();
+    for (usual, other) in changes {
+        assert!(schema.contains(usual), "{usual} in {schema}");
+        schema = schema.replace(usual, other);
+    }
+    world.execute(&(prelude.to_owned() + &schema));
+    #[cfg(feature = "mysql")]
+    if database == Database::Mariadb {
+        database.administer("SET GLOBAL userstat = 1");
+    }
+    world
+}
+
+impl World {
+    /// Messages that are long over.
+    fn fill_with_old(&self) {
+        let (series, nth) = match self.database {
+            Database::Postgresql => (format!("generate_series(1, {OLD}) AS s(n)"), "n"),
+            Database::Sqlite => panic!("its columns have no size and no collation"),
+            #[cfg(feature = "mysql")]
+            Database::Mariadb => (format!("seq_1_to_{OLD}"), "seq"),
+        };
+        self.execute(&format!(
+            "INSERT INTO carrot_messagelog (status, exchange, queue, routing_key, uuid, priority, \
+                 task, task_args, content, publish_time, completion_time) \
+             SELECT 'COMPLETED', '', 'default', 'default', concat('old-', {nth}), 0, 'app.tasks.noop', \
+                 '()', '{{}}', '2026-01-01 00:00:00', '2026-01-01 00:00:00' FROM {series}"
+        ));
+    }
+
+    /// How many of the messages' rows were read in all, where the database counts them.
+    fn rows_read(&self) -> usize {
+        match self.database {
+            #[cfg(feature = "mysql")]
+            Database::Mariadb => {
+                let read = self.rows(&format!(
+                    "SELECT rows_read FROM information_schema.table_statistics \
+                     WHERE table_schema = '{}' AND table_name = 'carrot_messagelog'",
+                    self.name
+                ));
+                usize::try_from(read[0]["rows_read"].as_i64().unwrap()).unwrap()
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// Everything that a service does with a message: claim, run, finish, adopt, publish, take over from
+/// the dead, requeue.
+#[track_caller]
+fn works(world: &World) {
+    world.fill_with_old();
+    let (code, _, err) = world.run(&["migrate"]);
+    assert_eq!(code, 0, "{err}");
+    let uuids = world.enqueue("default", "app.tasks.slow", 20);
+    world.publish(&[Raw::foreign("app.tasks.slow", Some("foreign"), "{}")]);
+    let sent = world.send(&["app.tasks.fails", "--args", "[\"it's, tricky\"]"]);
+    world.insert_published("default", "app.tasks.hello", &["left".to_owned()]);
+    world.execute(
+        "UPDATE carrot_messagelog SET status = 'IN_PROGRESS', owner = 4000000000 WHERE uuid = 'left'",
+    );
+
+    let read_before = world.rows_read();
+
+    let (code, _, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);
+
+    assert_eq!(code, 0, "{err}");
+    // By their keys: no column of another type or collation is in the way of the indexes.
+    let read = world.rows_read() - read_before;
+    assert!(
+        read < OLD / 4,
+        "{read} rows read for {} messages",
+        uuids.len()
+    );
+    for uuid in uuids.iter().map(String::as_str).chain(["foreign", "left"]) {
+        let row = world.find(uuid).unwrap();
+        assert_eq!(row["status"], "COMPLETED", "{row}");
+        assert!(row["completion_time"].is_string(), "{row}");
+    }
+    assert_eq!(world.find(&sent).unwrap()["status"], "FAILED");
+    let (code, out, err) = world.run(&["requeue", "--failed"]);
+    assert_eq!(code, 0, "{err}");
+    let (_, new) = out.trim().split_once(" -> ").unwrap();
+    assert_eq!(
+        text(&world.find(new).unwrap(), "task_args"),
+        "(\"it's, tricky\",)"
+    );
+    assert_eq!(world.count("COMPLETED"), OLD + uuids.len() + 2);
+    assert_eq!(world.find(&sent), None);
+}
+
+/// As Django numbers its rows since 3.2, if its project says so.
+#[test]
+fn ids_of_64_bits_on_postgresql() {
+    let changes = [
+        ("id integer NOT NULL", "id bigint NOT NULL"),
+        ("    AS integer\n", ""),
+    ];
+    let world = world(Database::Postgresql, "", &changes);
+    world.execute("SELECT setval('carrot_messagelog_id_seq', 3000000000)");
+    works(&world);
+    assert!(world.find("left").unwrap()["id"].as_i64().unwrap() > 3_000_000_000);
+}
+
+/// As Django numbers its rows since 4.1.
+#[test]
+fn identity_columns_on_postgresql() {
+    let world = World::without_tables_on(Database::Postgresql, TASKS);
+    let schema = Database::Postgresql.django_schema();
+    let tables = schema
+        .split_inclusive(";\n")
+        .filter(|statement| statement.contains("CREATE TABLE"));
+    let tables: String = tables.collect();
+    let identity = "id bigint NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY";
+    world.execute(&tables.replace("id integer NOT NULL", identity));
+    works(&world);
+}
+
+#[cfg(feature = "mysql")]
+mod mariadb {
+    use super::{Database, works, world};
+
+    const USUAL: &str = "CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci";
+
+    #[track_caller]
+    fn works_in(collation: &str) {
+        let (charset, _) = collation.split_once('_').unwrap();
+        let other = format!("CHARSET={charset} COLLATE={collation}");
+        for prelude in [
+            "",
+            &format!("ALTER DATABASE CHARACTER SET {charset} COLLATE {collation};"),
+        ] {
+            let world = world(Database::Mariadb, prelude, &[(USUAL, &other)]);
+            works(&world);
+        }
+    }
+
+    #[test]
+    fn collation_utf8mb4_unicode_ci() {
+        works_in("utf8mb4_unicode_ci");
+    }
+
+    #[test]
+    fn collation_utf8mb4_bin() {
+        works_in("utf8mb4_bin");
+    }
+
+    #[test]
+    fn collation_utf8mb4_nopad() {
+        works_in("utf8mb4_general_nopad_ci");
+    }
+
+    #[test]
+    fn collation_utf8mb3() {
+        works_in("utf8mb3_general_ci");
+    }
+
+    #[test]
+    fn collation_latin1() {
+        works_in("latin1_swedish_ci");
+    }
+
+    #[test]
+    fn ids_of_64_bits() {
+        let changes = [("`id` int(11) NOT NULL", "`id` bigint(20) NOT NULL")];
+        let world = world(Database::Mariadb, "", &changes);
+        world.execute("ALTER TABLE carrot_messagelog AUTO_INCREMENT = 3000000000");
+        works(&world);
+        assert!(world.find("left").unwrap()["id"].as_i64().unwrap() > 3_000_000_000);
+    }
+
+    /// As tables are that were made by a MySQL before 5.7: their indexes hold 767 bytes a column.
+    #[test]
+    fn rows_of_an_older_format() {
+        for format in [
+            "CHARSET=latin1 ROW_FORMAT=COMPACT",
+            "CHARSET=utf8mb3 ROW_FORMAT=COMPACT",
+            "CHARSET=utf8mb3 ROW_FORMAT=REDUNDANT",
+        ] {
+            let lenient = "SET innodb_strict_mode = OFF;";
+            works(&world(Database::Mariadb, lenient, &[(USUAL, format)]));
+        }
+    }
+}
