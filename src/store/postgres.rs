@@ -31,7 +31,14 @@ const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET client_min_messages = warning; \
     SET statement_timeout = 0; SET lock_timeout = 0; \
     SET idle_in_transaction_session_timeout = '10s'; \
-    SET enable_seqscan = off";
+    SET enable_seqscan = off; ";
+
+/// Django's tables may be in another schema than the one that comes first, where new ones would be
+/// made: what is ours belongs beside them.
+const BESIDE_DJANGOS: &str = "SELECT set_config('search_path', \
+        quote_ident(n.nspname) || ', ' || current_setting('search_path'), false) \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.oid = to_regclass('carrot_messagelog') AND n.nspname <> current_schema()";
 
 /// What libpq is told unless the URL says it: give up on a connection that does not come about in
 /// 10 s, and notice within about 20 s that the other host is gone.
@@ -87,7 +94,7 @@ impl Link for Server {
         let mut connection = PgConnection::establish(&self.full)
             .map_err(|error| StoreError::Unavailable(self.scrub(&error.to_string())))?;
         connection
-            .batch_execute(SET_UP)
+            .batch_execute(&(SET_UP.to_owned() + BESIDE_DJANGOS))
             .map_err(|error| StoreError::Unavailable(self.scrub(&error.to_string())))?;
         Ok(Postgres {
             connection,

@@ -6,6 +6,7 @@ mod django;
 mod interrupted;
 mod peculiar;
 mod requeue;
+mod rights;
 mod service;
 
 use serde_json::{Value, json};
