@@ -370,7 +370,15 @@ impl Engine for MysqlServer {
             Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
                 StoreError::Unavailable(text)
             }
-            _ if says(&["read-only", "read only", "is full", "Disk full"]) => {
+            _ if says(&[
+                "read-only",
+                "read only",
+                "is full",
+                "Disk full",
+                "Lost connection",
+                "gone away",
+            ]) =>
+            {
                 StoreError::Unavailable(text)
             }
             _ if says(&CONFLICTS) => StoreError::Conflict(text),

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::expression::AsExpression;
@@ -30,6 +31,9 @@ const SET_UP: &str = "PRAGMA busy_timeout = 5000; \
     PRAGMA synchronous = FULL; \
     PRAGMA wal_autocheckpoint = 4000; \
     PRAGMA journal_size_limit = 67108864";
+
+/// So long others may write before that is said: the same as `busy_timeout`.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Commits wait for the disk.
 const SYNC: &str = "PRAGMA synchronous = FULL";
@@ -77,6 +81,19 @@ impl File {
     }
 }
 
+/// The change to WAL is refused at once, and not after the busy timeout, while another process writes.
+fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match connection.batch_execute(SET_UP) {
+            Err(error) if error.to_string().contains("locked") && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Link for File {
     type Engine = SqliteFile;
     const MIGRATES_ITSELF: bool = true;
@@ -84,9 +101,7 @@ impl Link for File {
     fn open(&self) -> Result<SqliteFile, StoreError> {
         let mut connection = SqliteConnection::establish(&self.path.to_string_lossy())
             .map_err(|error| self.error(error))?;
-        connection
-            .batch_execute(SET_UP)
-            .map_err(|error| self.error(error))?;
+        set_up(&mut connection).map_err(|error| self.error(error))?;
         Ok(SqliteFile {
             connection,
             turns: Arc::clone(&self.turns),
