@@ -1,5 +1,7 @@
 //! PostgreSQL.
 
+mod rights;
+
 use diesel::connection::SimpleConnection;
 use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgConnection};
@@ -108,6 +110,11 @@ impl Link for Server {
         engine
             .batch(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
             .map_err(|error| engine.sort(&error))?;
+        if let Some(obstacle) =
+            rights::obstacle(&mut engine.connection).map_err(|error| engine.sort(&error))?
+        {
+            return Err(StoreError::Refused(obstacle));
+        }
         let versions = engine
             .connection
             .run_pending_migrations(Postgres::MIGRATIONS)
@@ -245,7 +252,7 @@ impl Engine for Postgres {
     /// What the caller can do about `error`. libpq's SQLSTATE does not reach us, so the connection
     /// itself is asked whether it still lives.
     fn sort(&mut self, error: &Error) -> StoreError {
-        let text = self.server.scrub(&error.to_string());
+        let text = rights::explain(self.server.scrub(&error.to_string()));
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match error {
             Error::DatabaseError(

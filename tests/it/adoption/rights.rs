@@ -36,6 +36,15 @@ impl Roles {
         }
     }
 
+    /// Runs the binary as this role: exit code, and all that it says.
+    fn run(&self, role: &str, arguments: &[&str]) -> (i32, String) {
+        let mut command = self.command(role, arguments);
+        let (code, out, err) = outcome(&mut command);
+        let said = out + &err;
+        assert!(!said.contains(PASSWORD), "{said}");
+        (code, said)
+    }
+
     fn command(&self, role: &str, arguments: &[&str]) -> Command {
         let mut command = self.world.command(arguments);
         let url = self
@@ -44,6 +53,22 @@ impl Roles {
             .replace("//carrot:carrot@", &format!("//{role}:{PASSWORD}@"));
         command.env("CARROT_DATABASE_URL", url);
         command
+    }
+
+    /// What the README says that the service's role needs.
+    fn grant(&self) {
+        let service = &self.service;
+        self.world.execute(&format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE \
+                 ON carrot_messagelog, carrot_scheduledtask, carrot_worker TO {service}; \
+             GRANT USAGE \
+                 ON SEQUENCE carrot_messagelog_id_seq, carrot_worker_id_seq TO {service}; \
+             GRANT SELECT ON __diesel_schema_migrations TO {service}"
+        ));
+    }
+
+    fn tables(&self) -> String {
+        format!("{:?}", self.world.tables())
     }
 }
 
@@ -54,6 +79,78 @@ impl Drop for Roles {
             "DROP OWNED BY {django}, {service}; DROP ROLE {django}, {service}"
         ));
     }
+}
+
+#[test]
+fn who_may_not_change_djangos_tables_is_told_who_may() {
+    let roles = Roles::new();
+    let (django, service) = (&roles.django, &roles.service);
+    let before = roles.tables();
+    let schema = &roles.world.name;
+    for grant in [
+        format!("GRANT USAGE ON SCHEMA {schema} TO {service}"),
+        format!("GRANT CREATE ON SCHEMA {schema} TO {service}"),
+    ] {
+        roles.world.execute(&grant);
+        let (code, said) = roles.run(service, &["migrate"]);
+        assert_eq!(code, 69, "{said}");
+        let expected = [
+            format!("carrot_messagelog belongs to the role {django}"),
+            format!("GRANT {django} TO {service}"),
+        ];
+        assert!(expected.iter().all(|part| said.contains(part)), "{said}");
+        assert_eq!(roles.tables(), before, "nothing is left in the owner's way");
+    }
+    // What it was told helps.
+    roles.world.execute(&format!("GRANT {django} TO {service}"));
+    let (code, said) = roles.run(service, &["migrate"]);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn who_may_not_create_tables_is_told_so() {
+    let roles = Roles::new();
+    let schema = &roles.world.name;
+    roles.world.execute(&format!(
+        "REVOKE CREATE ON SCHEMA {schema} FROM {}",
+        roles.django
+    ));
+    let (code, said) = roles.run(&roles.django, &["migrate"]);
+    assert_eq!(code, 69, "{said}");
+    assert!(said.contains("GRANT CREATE ON SCHEMA"), "{said}");
+    roles.world.execute(&format!(
+        "GRANT CREATE ON SCHEMA {schema} TO {}",
+        roles.django
+    ));
+    let (code, said) = roles.run(&roles.django, &["migrate"]);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn a_service_that_does_not_own_the_tables_is_told_what_it_needs() {
+    let roles = Roles::new();
+    let (code, said) = roles.run(&roles.django, &["migrate"]);
+    assert_eq!(code, 0, "{said}");
+    let testmode = ["--testmode", "--logfile", "carrot.log"];
+    for arguments in [&["check"][..], &testmode, &["send", "app.tasks.hello"]] {
+        let (code, said) = roles.run(&roles.service, arguments);
+        assert_eq!(code, 69, "{arguments:?}: {said}");
+        assert!(
+            said.contains("permission denied for") && said.contains("GRANT"),
+            "{said}"
+        );
+    }
+
+    roles.grant();
+
+    let (code, said) = roles.run(&roles.service, &["migrate"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("is up to date"), "{said}");
+    let (code, said) = roles.run(&roles.service, &["send", "app.tasks.hello"]);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = roles.run(&roles.service, &testmode);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(roles.world.count("COMPLETED"), 1);
 }
 
 #[test]
