@@ -21,7 +21,7 @@ use url::Url;
 use super::StoreError;
 use super::sql::{
     ALWAYS, Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
-    in_transaction,
+    forget_lost_steps, in_transaction,
 };
 use crate::config::DatabaseUrl;
 
@@ -105,6 +105,7 @@ impl Link for Server {
             ));
         }
         // The lock is the session's: it goes with the connection.
+        forget_lost_steps(&mut engine).map_err(|error| engine.sort(&error))?;
         let versions = engine
             .connection
             .run_pending_migrations(MysqlServer::MIGRATIONS)
@@ -212,6 +213,8 @@ impl Engine for MysqlServer {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
     const NOTEBOOK: &'static str = "SELECT table_name AS name FROM information_schema.tables \
         WHERE table_schema = DATABASE() AND table_name = '__diesel_schema_migrations'";
+    const COLUMNS: &'static str = "SELECT column_name AS name FROM information_schema.columns \
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog'";
     const VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
         version()) AS name";
     const NOW: &'static str = "utc_timestamp(6)";

@@ -13,7 +13,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::StoreError;
 use super::sql::{
     Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
-    in_transaction,
+    forget_lost_steps, in_transaction,
 };
 use crate::config::DatabaseUrl;
 
@@ -115,6 +115,7 @@ impl Link for Server {
         {
             return Err(StoreError::Refused(obstacle));
         }
+        forget_lost_steps(&mut engine).map_err(|error| engine.sort(&error))?;
         let versions = engine
             .connection
             .run_pending_migrations(Postgres::MIGRATIONS)
@@ -164,6 +165,8 @@ impl Engine for Postgres {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
     const NOTEBOOK: &'static str = "SELECT tablename::text AS name FROM pg_tables \
         WHERE tablename = '__diesel_schema_migrations' AND schemaname = current_schema()";
+    const COLUMNS: &'static str = "SELECT attname::text AS name FROM pg_attribute \
+        WHERE attrelid = to_regclass('carrot_messagelog') AND attnum > 0 AND NOT attisdropped";
     const VERSION: &'static str =
         "SELECT 'PostgreSQL ' || current_setting('server_version') AS name";
     const NOW: &'static str = "now()";

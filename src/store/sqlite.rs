@@ -18,7 +18,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::StoreError;
 use super::sql::{
-    Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments, in_transaction,
+    Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments, forget_lost_steps,
+    in_transaction,
 };
 use super::turns::Turns;
 use crate::config::DatabaseUrl;
@@ -112,6 +113,9 @@ impl Link for File {
 
     fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut engine = self.open()?;
+        engine
+            .transaction(true, forget_lost_steps)
+            .map_err(|error| engine.sort(&error))?;
         let _turn = self.turns.take();
         // All steps in one transaction, which keeps others from making the same ones.
         engine
@@ -165,6 +169,7 @@ impl Engine for SqliteFile {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
     const NOTEBOOK: &'static str =
         "SELECT name FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
+    const COLUMNS: &'static str = "SELECT name FROM pragma_table_info('carrot_messagelog')";
     const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
     // As Django writes it.
     const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";

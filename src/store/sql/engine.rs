@@ -73,6 +73,8 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const MIGRATIONS: EmbeddedMigrations;
     /// Selects, as `name`, the table in which diesel notes these steps.
     const NOTEBOOK: &'static str;
+    /// Selects, as `name`, the columns of the messages' table, if there is one.
+    const COLUMNS: &'static str;
     /// Selects what it calls itself, as `name`.
     const VERSION: &'static str;
     /// Its time.

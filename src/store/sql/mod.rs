@@ -4,6 +4,7 @@
 mod engine;
 mod guards;
 mod ledger;
+mod migration;
 mod prune;
 mod publishing;
 mod requeue;
@@ -14,6 +15,7 @@ mod workers;
 pub(super) use engine::{
     ALWAYS, Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction,
 };
+pub(super) use migration::forget_lost_steps;
 pub(super) use statement::Statement;
 pub(super) use values::{Column, Values};
 
@@ -101,19 +103,7 @@ where
     }
 
     fn is_migrated(&mut self) -> Result<bool, StoreError> {
-        // By reading alone: a service need not have the right to create tables.
-        let notebook: Vec<Name> = self.run(|engine| engine.load(E::NOTEBOOK, None))?;
-        if notebook.is_empty() {
-            return Ok(false);
-        }
-        let run = "SELECT version AS name FROM __diesel_schema_migrations";
-        let run: Vec<Name> = self.run(|engine| engine.load(run, None))?;
-        let ours = MigrationSource::<E::Backend>::migrations(&E::MIGRATIONS)
-            .map_err(|error| StoreError::Unsupported(error.to_string()))?;
-        Ok(ours.iter().all(|migration| {
-            let version = migration.name().version().to_string();
-            run.iter().any(|row| row.name == version)
-        }))
+        self.run(migration::is_done)
     }
 
     fn active_schedules(&mut self) -> Result<i64, StoreError> {
