@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::ConsumerSetActor;
+use crate::broker::Command;
+
 /// A burst goes on for so long at least, lest a mixture of tasks begins one with each batch.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -92,6 +95,46 @@ impl Burst {
             }
             _ => None,
         }
+    }
+}
+
+impl ConsumerSetActor {
+    /// Takes more messages from the broker, or fewer, as the tasks are; what is too much then goes
+    /// back.
+    pub(super) fn adapt(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let Some(more) = self.burst.change(self.pace.wanted(), Instant::now()) else {
+            return;
+        };
+        log::debug!(
+            "queue {}: {more} messages more than its prefetch",
+            self.name
+        );
+        self.command(Command::Burst {
+            more,
+            epoch: self.epoch,
+        });
+        self.shed();
+    }
+
+    /// Gives back what has arrived beyond the prefetch: others may have time for it. Not what a
+    /// connection brought that is gone: the broker may not have it any more.
+    pub(super) fn shed(&mut self) {
+        let Some(room) = self.burst.room() else {
+            return;
+        };
+        let mut receipts = Vec::new();
+        while self.backlog.len() > room
+            && let Some(last) = self.backlog.back()
+            && last.delivery().receipt.epoch == self.epoch
+        {
+            receipts.push(last.delivery().receipt);
+            self.missing.remove(last.key());
+            self.backlog.pop_back();
+        }
+        self.tell(Vec::new(), receipts);
     }
 }
 

@@ -321,44 +321,6 @@ impl Handler<Recorded> for ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    /// Takes more messages from the broker, or fewer, as the tasks are; what is too much then goes
-    /// back.
-    fn adapt(&mut self) {
-        if self.stopping {
-            return;
-        }
-        let Some(more) = self.burst.change(self.pace.wanted(), Instant::now()) else {
-            return;
-        };
-        log::debug!(
-            "queue {}: {more} messages more than its prefetch",
-            self.name
-        );
-        self.command(Command::Burst {
-            more,
-            epoch: self.epoch,
-        });
-        self.shed();
-    }
-
-    /// Gives back what has arrived beyond the prefetch: others may have time for it. Not what a
-    /// connection brought that is gone: the broker may not have it any more.
-    fn shed(&mut self) {
-        let Some(room) = self.burst.room() else {
-            return;
-        };
-        let mut receipts = Vec::new();
-        while self.backlog.len() > room
-            && let Some(last) = self.backlog.back()
-            && last.delivery().receipt.epoch == self.epoch
-        {
-            receipts.push(last.delivery().receipt);
-            self.missing.remove(last.key());
-            self.backlog.pop_back();
-        }
-        self.tell(Vec::new(), receipts);
-    }
-
     fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
         if !claimed.verdicts.is_empty() {
             self.pace.committed(commit);
