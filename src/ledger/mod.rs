@@ -142,7 +142,7 @@ impl Ledger {
         self.request(Request::Claim { claims, sink });
     }
 
-    /// Counts a suspect's run before it starts; whether the message is still ours to run.
+    /// Counts a run before it starts; whether the message is still ours to run.
     #[must_use]
     pub fn begin(&self, begin: Begin) -> bool {
         let (reply, answer) = bounded(1);

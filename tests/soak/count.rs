@@ -10,7 +10,6 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::database::Link;
-use crate::senders::key;
 use crate::soak::{Notes, Soak};
 use crate::support::{milliseconds, text};
 use crate::task::{QUEUES, Task};
@@ -113,6 +112,10 @@ fn odd_lines(log: &Path) -> Vec<String> {
     lines
         .map(|line| format!("{}: {line}", log.display()))
         .collect()
+}
+
+fn key(row: &Value) -> &str {
+    text(row, "uuid")
 }
 
 type Runs = HashMap<String, Vec<i64>>;

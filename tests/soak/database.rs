@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use diesel::QueryResult;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::World;
 use crate::support::database::Client;
@@ -58,11 +58,4 @@ impl<'a> Link<'a> {
         self.client = Some(client);
         Ok(done)
     }
-}
-
-/// The row that django-carrot writes before it publishes the message.
-pub fn django_row(sent: &crate::task::Sent) -> Value {
-    let row = crate::support::database::published_row(sent.queue, sent.task.name(), &sent.key);
-    assert_eq!(row["uuid"], json!(sent.key));
-    row
 }

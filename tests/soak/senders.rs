@@ -4,9 +4,10 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use crate::broker::Broker;
-use crate::database::{self, django_row};
+use crate::database::Link;
 use crate::soak::Soak;
-use crate::support::{Raw, outcome, text};
+use crate::support::database::published_row;
+use crate::support::{Raw, outcome};
 use crate::task::{Sent, Task};
 
 /// What `carrot-actors send` says when the broker or the database is away.
@@ -15,11 +16,12 @@ const UNAVAILABLE: i32 = 69;
 /// As django-carrot does: the rows first, then the messages. Its own are not persistent, and would be
 /// lost with the broker; these are.
 pub fn as_django(soak: &Soak, mut random: Rng) {
-    let mut rows = database::Link::new(&soak.world);
+    let mut rows = Link::new(&soak.world);
     let mut broker = Broker::new(&soak.world);
     while soak.goes_on() {
         let sent = batch(&mut random, false);
-        rows.insert(&sent.iter().map(django_row).collect::<Vec<_>>());
+        let row = |sent: &Sent| published_row(sent.queue, sent.task.name(), &sent.key);
+        rows.insert(&sent.iter().map(row).collect::<Vec<Value>>());
         let raw = |sent: &Sent| {
             let body = sent.task.body(&mut random);
             let raw = Raw::django(sent.task.name(), &sent.key, body);
@@ -105,9 +107,4 @@ pub fn by_command(soak: &Soak, mut random: Rng) {
         }
         soak.pause_within(&mut random, 100..600);
     }
-}
-
-/// The uuid of a row.
-pub fn key(row: &Value) -> &str {
-    text(row, "uuid")
 }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const COUNT: usize = 2;
 
 /// Between what is done to them, in milliseconds.
-const PAUSE: std::ops::Range<u64> = 1000..6000;
+const PAUSE: Range<u64> = 1000..6000;
+/// And how long that lasts.
+const GONE: Range<u64> = 0..3000;
+const FROZEN: Range<u64> = 100..6000;
 
 const LAST_LOG: [&str; 2] = ["--logfile", "last.log"];
 
@@ -93,6 +97,8 @@ fn service(world: &World, arguments: &[&str]) -> Command {
 enum Blow {
     Kill,
     Stop,
+    /// Not for so long that others take over, while a run that is about to begin does not.
+    Freeze,
 }
 
 /// The services.
@@ -103,33 +109,36 @@ impl Crew {
         Self((0..COUNT).map(|_| launch(&soak.world)).collect())
     }
 
-    /// Kills and stops services at random, and starts others in their place.
+    /// Kills, stops and freezes services at random, and starts others in the place of those that are
+    /// gone.
     pub fn trouble(&mut self, soak: &Soak, mut random: Rng) {
-        let mut deck = Deck::of(&[Blow::Kill, Blow::Stop]);
+        let mut deck = Deck::of(&[Blow::Kill, Blow::Stop, Blow::Freeze]);
         loop {
             soak.pause_within(&mut random, PAUSE);
             self.check(soak);
             if !soak.goes_on() {
                 return;
             }
-            let nth = random.usize(..COUNT);
-            self.strike(soak, nth, deck.draw(&mut random));
-            soak.pause_within(&mut random, 0..3000);
-            self.0[nth] = launch(&soak.world);
-        }
-    }
-
-    fn strike(&mut self, soak: &Soak, nth: usize, blow: Blow) {
-        let service = &mut self.0[nth];
-        match blow {
-            Blow::Kill => {
-                soak.outage("a service killed");
-                service.kill();
+            let service = &mut self.0[random.usize(..COUNT)];
+            match deck.draw(&mut random) {
+                Blow::Kill => {
+                    soak.outage("a service killed");
+                    service.kill();
+                }
+                Blow::Stop => {
+                    soak.outage("a service stopped");
+                    stop(soak, service);
+                }
+                Blow::Freeze => {
+                    soak.outage("a service frozen");
+                    service.signal(Signal::STOP);
+                    soak.pause_within(&mut random, FROZEN);
+                    service.signal(Signal::CONT);
+                    continue;
+                }
             }
-            Blow::Stop => {
-                soak.outage("a service stopped");
-                stop(soak, service);
-            }
+            soak.pause_within(&mut random, GONE);
+            *service = launch(&soak.world);
         }
     }
 

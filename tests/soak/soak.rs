@@ -1,6 +1,7 @@
 //! One soak, as all its threads see it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,14 +47,15 @@ impl Soak {
     /// Soaks, counts, and panics if something is wrong.
     pub fn run(database: Database, length: Duration, mut random: Rng) {
         eprintln!("\n== soak on {database:?} for {length:?}");
+        let world = World::on(database, &configuration());
+        services::declare_queues(&world, &QUEUES);
         let soak = Self {
-            world: World::on(database, &configuration()),
+            world,
             length,
             began: Instant::now(),
             over: AtomicBool::new(false),
             notes: Mutex::default(),
         };
-        services::declare_queues(&soak.world, &QUEUES);
         let mut crew = services::Crew::start(&soak);
         let mut rng = || random.fork();
         thread::scope(|scope| {
@@ -67,8 +69,7 @@ impl Soak {
             spawn(outages::of_the_broker, rng());
             spawn(outages::of_the_database, rng());
             spawn(count::watch, rng());
-            let random = rng();
-            soak.until_it_is_over(|| crew.trouble(soak, random));
+            soak.until_it_is_over(|| crew.trouble(soak, rng()));
         });
         count::settle(&soak);
         crew.stop(&soak);
@@ -102,7 +103,7 @@ impl Soak {
     }
 
     /// Waits for some time between these, in milliseconds.
-    pub fn pause_within(&self, random: &mut Rng, milliseconds: std::ops::Range<u64>) {
+    pub fn pause_within(&self, random: &mut Rng, milliseconds: Range<u64>) {
         self.pause(Duration::from_millis(random.u64(milliseconds)));
     }
 
