@@ -21,11 +21,11 @@ pub fn new_key() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// The key of the message that calls itself `id`: the id, if the `uuid` column can hold it, else a
-/// UUID made from it, the same one each time it is delivered.
+/// The key of the message that calls itself `id`: the id, if the `uuid` column can hold it, whatever
+/// its character set, else a UUID made from it, the same one each time it is delivered.
 #[must_use]
 pub fn key_of(id: &str) -> String {
-    if id.chars().count() <= COLUMN_CHARS && !id.contains('\0') {
+    if id.len() <= COLUMN_CHARS && id.is_ascii() && !id.contains('\0') {
         id.to_owned()
     } else {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string()
@@ -65,6 +65,7 @@ mod tests {
         assert!(key_of(&long).len() <= COLUMN_CHARS);
         assert_ne!(key_of(&long), key_of(&"x".repeat(251)));
         assert_ne!(key_of("a\0b"), key_of("a\0c"));
+        assert_ne!(key_of("\u{1f955}"), key_of("\u{1f34e}"));
         assert_eq!(key_of("any id"), "any id");
     }
 }
