@@ -118,6 +118,9 @@ impl Link for Server {
     }
 }
 
+/// Of what holds any text.
+const TEXT: &str = "longtext CHARACTER SET utf8mb4";
+
 /// What a server and its tables are like.
 struct Traits {
     /// It takes no longer statements, in bytes.
@@ -233,7 +236,8 @@ impl Engine for MysqlServer {
             let kind = match column {
                 Column::Integer(_) => "bigint",
                 Column::Text(_) if *name == "uuid" => &self.traits.key,
-                Column::Text(_) => "longtext",
+                // By default it would have the database's characters, and lose others.
+                Column::Text(_) => TEXT,
             };
             format!("{name} {kind} PATH '$[{nth}]'")
         });
