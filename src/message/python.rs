@@ -15,7 +15,7 @@ mod repr;
 mod string;
 
 pub use parse::{parse_list, parse_tuple};
-pub use repr::{repr, repr_tuple};
+pub use repr::{ascii, repr, repr_tuple};
 
 /// The most brackets in one another, a tuple's own counted.
 ///

@@ -53,6 +53,23 @@ pub fn encode(arguments: &Arguments) -> Vec<u8> {
     Value::Object(object).to_string().into_bytes()
 }
 
+/// JSON in ASCII, as django-carrot writes it.
+#[must_use]
+pub fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            text.push(character);
+            continue;
+        }
+        // In JSON they stand in strings alone.
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
+}
+
 fn args(value: Option<Value>) -> Result<Vec<Value>, BodyError> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -99,6 +116,14 @@ mod tests {
         let arguments = decode(br#"{"args": [1, 2.50]}"#).unwrap();
         assert_eq!(encode(&arguments), br#"{"args":[1,2.50]}"#);
         assert!(decode(b"{}").unwrap().args.is_empty());
+    }
+
+    #[test]
+    fn json_in_ascii_is_the_same_json() {
+        let json = r#"{"ž":"🥕\n"}"#;
+        assert_eq!(ascii(json), r#"{"\u017e":"\ud83e\udd55\n"}"#);
+        let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        assert_eq!(value(&ascii(json)), value(json));
     }
 
     #[test]

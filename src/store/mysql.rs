@@ -121,6 +121,9 @@ impl Link for Server {
 /// Of what holds any text.
 const TEXT: &str = "longtext CHARACTER SET utf8mb4";
 
+/// What is only for people. Of everything else, a character that the table has not is refused.
+const SHOWN: [&str; 5] = ["output", "exception", "traceback", "log", "reason"];
+
 /// What a server and its tables are like.
 struct Traits {
     /// It takes no longer statements, in bytes.
@@ -128,6 +131,10 @@ struct Traits {
     /// The type of `carrot_messagelog.uuid` with its collation: with another one, its index is of no
     /// use.
     key: String,
+    /// The last character up to which its table surely has them all.
+    last_character: char,
+    /// The type of what is only for people, in the table's characters: others become `?`.
+    shown: String,
 }
 
 #[derive(QueryableByName)]
@@ -156,15 +163,22 @@ impl Traits {
         )
         .get_result(connection)
         .optional()?;
-        let key = match collation {
-            Some(Collation { charset, collation }) => {
-                format!("varchar(255) CHARACTER SET {charset} COLLATE {collation}")
-            }
-            None => "varchar(255)".to_owned(),
-        };
+        let (mut key, mut shown) = ("varchar(255)".to_owned(), TEXT.to_owned());
+        let mut last_character = char::MAX;
+        if let Some(Collation { charset, collation }) = collation {
+            key = format!("{key} CHARACTER SET {charset} COLLATE {collation}");
+            shown = format!("longtext CHARACTER SET {charset}");
+            last_character = match charset.as_str() {
+                "utf8mb4" => char::MAX,
+                "utf8mb3" | "utf8" => '\u{ffff}',
+                _ => '\x7f',
+            };
+        }
         Ok(Self {
             most_bytes: usize::try_from(limit.most_bytes).unwrap_or(usize::MAX),
             key,
+            last_character,
+            shown,
         })
     }
 }
@@ -231,11 +245,16 @@ impl Engine for MysqlServer {
         format!("utc_timestamp(6) + INTERVAL {seconds} SECOND")
     }
 
+    fn last_character(&self) -> char {
+        self.traits.last_character
+    }
+
     fn source(&self, values: &Values<'_>) -> String {
         let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
             let kind = match column {
                 Column::Integer(_) => "bigint",
                 Column::Text(_) if *name == "uuid" => &self.traits.key,
+                Column::Text(_) if SHOWN.contains(name) => &self.traits.shown,
                 // By default it would have the database's characters, and lose others.
                 Column::Text(_) => TEXT,
             };

@@ -1,8 +1,10 @@
 //! A message's row, and how it is made from a message and read back into one.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
-use crate::message::{Arguments, Message, python};
+use crate::message::{Arguments, Message, python, wire};
 use crate::names;
 use crate::state::{End, Status};
 
@@ -66,6 +68,23 @@ impl NewRow {
             exception: Some(names::storable(reason)),
             ..self
         }
+    }
+
+    /// The same row with its arguments in ASCII if they have characters beyond `last`.
+    #[must_use]
+    pub(super) fn within(&self, last: char) -> Cow<'_, Self> {
+        let fits = |text: &Option<String>| {
+            text.as_deref()
+                .is_none_or(|text| text.chars().all(|c| c <= last))
+        };
+        if last == char::MAX || (fits(&self.task_args) && fits(&self.content)) {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            task_args: self.task_args.as_deref().map(python::ascii),
+            content: self.content.as_deref().map(wire::ascii),
+            ..self.clone()
+        })
     }
 
     /// The same row without anything that a sender wrote but its key, for a database that refused

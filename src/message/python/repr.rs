@@ -29,6 +29,21 @@ pub fn repr(value: &Value) -> String {
     text
 }
 
+/// What Python's `ascii` makes of a value, from its `repr`.
+#[must_use]
+pub fn ascii(repr: &str) -> String {
+    let mut text = String::with_capacity(repr.len());
+    for character in repr.chars() {
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            // In a repr they stand in strings alone.
+            write_escape(&mut text, character);
+        }
+    }
+    text
+}
+
 fn write_items(text: &mut String, items: &[Value]) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
@@ -207,7 +222,7 @@ fn write_escape(text: &mut String, character: char) {
 
 #[cfg(test)]
 mod tests {
-    use super::repr_tuple;
+    use super::{ascii, repr_tuple};
     use serde_json::{Value, json};
 
     #[test]
@@ -264,6 +279,14 @@ mod tests {
             let value: Value = serde_json::from_str(number).unwrap();
             assert_eq!(repr_tuple(&[value]), format!("({text},)"), "{number}");
         }
+    }
+
+    #[test]
+    fn ascii_is_the_same_in_other_letters() {
+        let value = json!({"it's ž": "🥕\n é"});
+        let text = ascii(&repr_tuple(std::slice::from_ref(&value)));
+        assert_eq!(text, r#"({"it's \u017e": '\U0001f955\n \xe9'},)"#);
+        assert_eq!(super::super::parse_tuple(&text), Ok(vec![value]));
     }
 
     #[test]

@@ -91,6 +91,11 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// So many seconds from now.
     fn now_and(seconds: i64) -> String;
 
+    /// The last character up to which the messages' table surely has them all.
+    fn last_character(&self) -> char {
+        char::MAX
+    }
+
     /// What follows FROM to read `values` as `v`.
     fn source(&self, values: &Values<'_>) -> String;
 

@@ -18,6 +18,8 @@ pub(super) fn insert<E: Engine>(
     rows: &[&NewRow],
     adopted: bool,
 ) -> QueryResult<usize> {
+    let last = engine.last_character();
+    let rows: Vec<_> = rows.iter().map(|row| row.within(last)).collect();
     let texts = |text: for<'r> fn(&'r NewRow) -> &'r str| rows.iter().map(move |row| text(row));
     let nullable =
         |text: for<'r> fn(&'r NewRow) -> Option<&'r str>| rows.iter().map(move |row| text(row));

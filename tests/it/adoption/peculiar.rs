@@ -129,7 +129,10 @@ fn identity_columns_on_postgresql() {
 
 #[cfg(feature = "mysql")]
 mod mariadb {
-    use super::{Database, works, world};
+    use serde_json::{Value, json};
+
+    use super::super::{message_of, message_rows};
+    use super::{Database, Raw, World, text, works, world};
 
     const USUAL: &str = "CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci";
 
@@ -191,5 +194,53 @@ mod mariadb {
             let lenient = "SET innodb_strict_mode = OFF;";
             works(&world(Database::Mariadb, lenient, &[(USUAL, format)]));
         }
+    }
+
+    /// Messages with all kinds of letters, of which this part of the output is left.
+    #[track_caller]
+    fn carries(world: &World, output: &str) {
+        assert_eq!(world.run(&["migrate"]).0, 0);
+        world.declare_queue("default");
+        let body = json!({"args": ["žluť é 🥕", 1], "kwargs": {"🥕": "é"}});
+        let message = |id| Raw::foreign("app.tasks.noop", Some(id), body.to_string());
+        // Copies are known by their ids all the same.
+        world.publish(&["plain", "id-🥕", "id-🥕", "id-🍎"].map(message));
+        let row = message_rows().remove(3);
+        assert!(text(&row, "content").contains("\\ud83e\\udd55"), "{row}");
+        world.insert_django_rows(std::slice::from_ref(&row));
+        world.publish(&[Raw::captured(&message_of(&row))]);
+
+        let (code, _, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);
+
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(world.rows("SELECT id FROM carrot_messagelog").len(), 4);
+        assert_eq!(world.count("COMPLETED"), 4);
+        let plain = world.find("plain").unwrap();
+        assert!(text(&plain, "output").contains(output), "{plain}");
+        // What is lost there is not lost in the arguments.
+        world.execute("UPDATE carrot_messagelog SET status = 'FAILED'");
+        let requeued = world.requeue_failed();
+        let messages = world.take_all("default");
+        let sent = |key: &str| -> Value {
+            serde_json::from_slice(&messages[&requeued[key]].body).unwrap()
+        };
+        assert_eq!(sent("plain"), body);
+        let of_django = message_of(&row);
+        let of_django: Value = serde_json::from_str(text(&of_django, "body")).unwrap();
+        assert_eq!(sent(text(&row, "uuid")), of_django);
+    }
+
+    #[test]
+    fn characters_that_a_table_has_not() {
+        for (charset, output) in [("latin1", "žlu? é ?"), ("utf8mb3", "žluť é ?")] {
+            let other = format!("CHARSET={charset}");
+            carries(&world(Database::Mariadb, "", &[(USUAL, &other)]), output);
+        }
+    }
+
+    #[test]
+    fn characters_that_a_table_has_and_its_database_has_not() {
+        let latin1 = "ALTER DATABASE CHARACTER SET latin1;";
+        carries(&world(Database::Mariadb, latin1, &[]), "žluť é 🥕");
     }
 }

@@ -46,7 +46,7 @@ fn failed(uuid: &str, task_args: &str) -> Value {
 impl World {
     /// Requeues what has failed: the new uuid of each old one.
     #[track_caller]
-    fn requeue_failed(&self) -> HashMap<String, String> {
+    pub fn requeue_failed(&self) -> HashMap<String, String> {
         let (code, out, err) = self.run(&["requeue", "--failed"]);
         assert_eq!((code, err.as_str()), (0, ""));
         let pair = |line: &str| {
@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Takes all messages from the queue, by their ids.
-    fn take_all(&self, queue: &str) -> HashMap<String, Delivery> {
+    pub fn take_all(&self, queue: &str) -> HashMap<String, Delivery> {
         let mut connection = self.amqp();
         let channel = connection.open_channel(None).unwrap();
         let mut taken = HashMap::new();
