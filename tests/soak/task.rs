@@ -164,7 +164,8 @@ pub fn configuration() -> String {
         witnessed_task("note", "echo done"),
         witnessed_task(
             "slow",
-            "sleep 0.$(($(date +%N | cut -c 4-6 | sed s/^0*//) % 5 + 1))",
+            // With a 1 before it, lest it begin with 0 and be octal.
+            "sleep 0.$((1$(date +%N | cut -c 4-6) % 5 + 1))",
         ),
         witnessed_task("fails", "echo no >&2; exit 3"),
     ]
