@@ -107,7 +107,11 @@ impl World {
             name == "id" || model.columns.contains(&name)
         };
         let columns = self.columns(model.table);
-        let rows = Django::on(self).filter(model, "1 = 1");
+        let rows = self.rows(&format!(
+            "SELECT id, {} FROM {} ORDER BY id",
+            model.columns.join(", "),
+            model.table
+        ));
         [
             columns.into_iter().filter(is_djangos).collect(),
             self.properties(model.table),
