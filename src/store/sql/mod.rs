@@ -12,9 +12,9 @@ mod statement;
 mod values;
 mod workers;
 
-pub(super) use engine::{
-    ALWAYS, Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction,
-};
+#[cfg(feature = "mysql")]
+pub(super) use engine::ALWAYS;
+pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
 pub(super) use migration::forget_lost_steps;
 pub(super) use statement::Statement;
 pub(super) use values::{Column, Values};
