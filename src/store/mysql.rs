@@ -5,6 +5,7 @@
 //! compared byte for byte beside that.
 
 mod socket;
+mod traits;
 
 use std::collections::HashSet;
 
@@ -13,11 +14,12 @@ use diesel::expression::AsExpression;
 use diesel::mysql::{Mysql, MysqlConnection};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::Text;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use url::Url;
 
+use self::traits::Traits;
 use super::StoreError;
 use super::sql::{
     ALWAYS, Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
@@ -118,71 +120,6 @@ impl Link for Server {
     }
 }
 
-/// Of what holds any text.
-const TEXT: &str = "longtext CHARACTER SET utf8mb4";
-
-/// What is only for people. Of everything else, a character that the table has not is refused.
-const SHOWN: [&str; 5] = ["output", "exception", "traceback", "log", "reason"];
-
-/// What a server and its tables are like.
-struct Traits {
-    /// It takes no longer statements, in bytes.
-    most_bytes: usize,
-    /// The type of `carrot_messagelog.uuid` with its collation: with another one, its index is of no
-    /// use.
-    key: String,
-    /// The last character up to which its table surely has them all.
-    last_character: char,
-    /// The type of what is only for people, in the table's characters: others become `?`.
-    shown: String,
-}
-
-#[derive(QueryableByName)]
-struct Limit {
-    #[diesel(sql_type = BigInt)]
-    most_bytes: i64,
-}
-
-#[derive(QueryableByName)]
-struct Collation {
-    #[diesel(sql_type = Text)]
-    charset: String,
-    #[diesel(sql_type = Text)]
-    collation: String,
-}
-
-impl Traits {
-    fn of(connection: &mut MysqlConnection) -> QueryResult<Self> {
-        let limit: Limit =
-            diesel::sql_query("SELECT CAST(@@max_allowed_packet AS SIGNED) AS most_bytes")
-                .get_result(connection)?;
-        let collation: Option<Collation> = diesel::sql_query(
-            "SELECT character_set_name AS charset, collation_name AS collation \
-             FROM information_schema.columns WHERE table_schema = DATABASE() \
-                 AND table_name = 'carrot_messagelog' AND column_name = 'uuid'",
-        )
-        .get_result(connection)
-        .optional()?;
-        let (mut key, mut shown) = ("varchar(255)".to_owned(), TEXT.to_owned());
-        let mut last_character = char::MAX;
-        if let Some(Collation { charset, collation }) = collation {
-            key = format!("{key} CHARACTER SET {charset} COLLATE {collation}");
-            shown = format!("longtext CHARACTER SET {charset}");
-            last_character = match charset.as_str() {
-                "utf8mb4" => char::MAX,
-                "utf8mb3" | "utf8" => '\u{ffff}',
-                _ => '\x7f',
-            };
-        }
-        Ok(Self {
-            most_bytes: usize::try_from(limit.most_bytes).unwrap_or(usize::MAX),
-            key,
-            last_character,
-            shown,
-        })
-    }
-}
-
 /// What errors say when a transaction has met another.
 const CONFLICTS: [&str; 4] = [
     "Deadlock",
@@ -253,10 +190,7 @@ impl Engine for MysqlServer {
         let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
             let kind = match column {
                 Column::Integer(_) => "bigint",
-                Column::Text(_) if *name == "uuid" => &self.traits.key,
-                Column::Text(_) if SHOWN.contains(name) => &self.traits.shown,
-                // By default it would have the database's characters, and lose others.
-                Column::Text(_) => TEXT,
+                Column::Text(_) => self.traits.kind(name),
             };
             format!("{name} {kind} PATH '$[{nth}]'")
         });
