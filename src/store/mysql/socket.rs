@@ -3,6 +3,9 @@
 //! Its connections are found among our own by the port at their other end. Where the system does not
 //! let us, its own patience holds: some 15 minutes for what was sent, two hours for an idle
 //! connection.
+//!
+//! Files are left alone: whoever closes any descriptor of a file, a copy's too, loses all locks that this
+//! process has on it (`fcntl`), and so would a SQLite database that is open here.
 
 use std::fs;
 use std::io;
@@ -10,6 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::fs::{FileType, fstat};
 use rustix::net::{getpeername, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -29,12 +33,20 @@ pub(super) fn give_up_when_silent(port: u16) {
 fn try_all(port: u16) -> io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     for entry in fs::read_dir("/proc/self/fd")? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         let Some(fd) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // Another thread may close it meanwhile.
-        if let Ok(socket) = pidfd_getfd(&this, fd, PidfdGetfdFlags::empty())
+        // Another thread may close it at any moment.
+        let Ok(target) = fs::read_link(entry.path()) else {
+            continue;
+        };
+        if !target.to_string_lossy().starts_with("socket:") {
+            continue;
+        }
+        if let Ok(copy) = pidfd_getfd(&this, fd, PidfdGetfdFlags::empty())
+            && let Some(socket) = only_a_socket(copy)
             && leads_to(&socket, port)
         {
             sockopt::set_socket_keepalive(&socket, true)?;
@@ -47,6 +59,17 @@ fn try_all(port: u16) -> io::Result<()> {
     Ok(())
 }
 
+/// What another thread has made a file of meanwhile is never closed.
+fn only_a_socket(copy: OwnedFd) -> Option<OwnedFd> {
+    let is_socket =
+        fstat(&copy).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
+    if is_socket {
+        return Some(copy);
+    }
+    std::mem::forget(copy);
+    None
+}
+
 fn leads_to(socket: &OwnedFd, port: u16) -> bool {
     let Ok(Some(peer)) = getpeername(socket) else {
         return false;
@@ -57,7 +80,9 @@ fn leads_to(socket: &OwnedFd, port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{FlockOperation, fcntl_lock};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_connection_to_the_port_is_given_up_when_silent_and_another_is_not() {
@@ -71,5 +96,27 @@ mod tests {
         );
         assert!(sockopt::socket_keepalive(&ours).unwrap());
         assert_eq!(sockopt::tcp_user_timeout(&other).unwrap(), 0);
+    }
+
+    /// The kernel's list of locks names the process and the file's inode. A list that is read while
+    /// others lock and unlock may lack lines, so it is read more than once.
+    fn is_locked_by_us(file: &fs::File) -> bool {
+        let ours = format!(" {} ", std::process::id());
+        let inode = format!(":{} ", file.metadata().unwrap().ino());
+        (0..1000).any(|_| {
+            let locks = fs::read_to_string("/proc/locks").unwrap();
+            locks
+                .lines()
+                .any(|lock| lock.contains(&ours) && lock.contains(&inode))
+        })
+    }
+
+    #[test]
+    fn the_locks_on_a_file_are_kept() {
+        let file = tempfile::tempfile().unwrap();
+        fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(is_locked_by_us(&file));
+        give_up_when_silent(1);
+        assert!(is_locked_by_us(&file));
     }
 }
