@@ -201,7 +201,11 @@ fn claim(
     let mut claimed = take(engine, owner, &wanted, &is_free)?;
     wanted.retain(|key| !claimed.contains_key(*key));
     if !wanted.is_empty() {
-        lock(engine, &wanted)?;
+        let locked = lock(engine, &wanted)?;
+        // A row that comes from here on is looked for again: nothing guards it.
+        wanted.retain(|key| locked.contains(*key));
+    }
+    if !wanted.is_empty() {
         let takeable = format!("{is_free} OR {OWNER_IS_DEAD}");
         claimed.extend(take(engine, owner, &wanted, &takeable)?);
         wanted.retain(|key| !claimed.contains_key(*key));
@@ -266,17 +270,18 @@ fn take(
     Ok(rows.into_iter().map(ours).collect())
 }
 
-/// Locks the messages. Whether their owner is dead is asked by the statement after this one: a
-/// statement that has waited for a row still sees the workers as they were before, and would take one
-/// that came meanwhile for dead.
-fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()> {
+/// Locks the messages, and returns which there are. Whether their owner is dead is asked by the statement
+/// after this one: a statement that has waited for a row still sees the workers as they were before, and
+/// would take one that came meanwhile for dead.
+fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashSet<String>> {
     let values = Values::keys(keys.iter().copied());
     let sql = format!(
         "SELECT m.uuid FROM {} ORDER BY m.uuid {}",
         engine.messages(&values),
         E::LOCK
     );
-    engine.load::<Key>(&sql, Some(&values)).map(drop)
+    let rows: Vec<Key> = engine.load(&sql, Some(&values))?;
+    Ok(rows.into_iter().map(|row| row.uuid).collect())
 }
 
 /// Notes that the delivery of messages that others have is about to be acknowledged: the broker has

@@ -9,7 +9,7 @@ use carrot_actors::store::{
 use serde_json::Value;
 
 use super::{FRESH, claim, claims, messages, open, process, published, trial};
-use crate::support::{Database, World, eventually, on_every_server};
+use crate::support::{Database, World, eventually, on_database, on_every_server};
 
 const SESSIONS: usize = 8;
 
@@ -144,6 +144,38 @@ fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database:
         (claimed[1].clone(), newborn)
     });
     assert_eq!(claimed.0, Claim::Owned(claimed.1));
+}
+
+on_database! { late_rows = Postgresql: a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers }
+
+/// A row that is committed between two of a claim's statements has no owner, and must not be
+/// acknowledged as somebody's.
+fn a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let other = session.register(&process(2)).unwrap();
+    let mut keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), other, &keys);
+    keys.push("late".to_owned());
+    // The claim notes what another has after it has looked for free messages.
+    world.execute(
+        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_advisory_xact_lock(17); RETURN NEW; END'; \
+         CREATE TRIGGER pause BEFORE UPDATE OF due_time ON carrot_messagelog \
+         FOR EACH ROW WHEN (OLD.status = 'IN_PROGRESS') EXECUTE FUNCTION pause()",
+    );
+    let mut blocker = world.client();
+    blocker.execute("BEGIN; SELECT pg_advisory_xact_lock(17)");
+    let claimed = std::thread::scope(|scope| {
+        let mut waiting = open(&world).connect().unwrap();
+        let batch = claims(&keys);
+        let claiming = scope.spawn(move || write(waiting.as_mut(), worker, &batch).claims);
+        eventually("the pause", || (!world.waits().is_empty()).then_some(()));
+        world.insert_published("default", "noop", &keys[1..]);
+        blocker.execute("COMMIT");
+        claiming.join().unwrap()
+    });
+    assert_eq!(claimed, [Claim::Owned(other), Claim::NoRow]);
+    assert_eq!(claim(session.as_mut(), worker, &keys[1..]), [FRESH]);
 }
 
 pub fn recovers_once(database: Database) {
