@@ -58,6 +58,9 @@ pub(super) struct ConsumerSetActor {
     claiming: usize,
     /// Ours, and not recorded as finished or given back.
     in_hand: usize,
+    /// Further deliveries of messages that are in hand here or in another set, which are settled with
+    /// those. Below zero while a settlement is known and that they had joined is not.
+    joined: isize,
     /// Deliveries whose row was not there, by key, since when; they come back into the backlog.
     missing: HashMap<String, Instant>,
     pace: Pace,
@@ -89,6 +92,7 @@ impl ConsumerSetActor {
             backlog: VecDeque::new(),
             claiming: 0,
             in_hand: 0,
+            joined: 0,
             missing: HashMap::new(),
             stopping: false,
             until_idle: tree.until_idle,
@@ -192,7 +196,7 @@ impl ConsumerSetActor {
     }
 
     const fn is_idle(&self) -> bool {
-        self.claiming == 0 && self.in_hand == 0
+        self.claiming == 0 && self.in_hand == 0 && self.joined == 0
     }
 
     /// A set that runs until it is idle asks the queue whether it is.
@@ -326,6 +330,7 @@ impl ConsumerSetActor {
             self.pace.committed(commit);
         }
         self.claiming -= claimed.joined + claimed.verdicts.len();
+        self.joined += claimed.joined.cast_signed();
         let mut done = Vec::new();
         for (claimable, claim) in claimed.verdicts {
             if !matches!(claim, Claim::NoRow) {
@@ -348,7 +353,10 @@ impl ConsumerSetActor {
     }
 
     fn take_settlement(&mut self, settlement: Settlement) {
-        self.in_hand -= settlement.finished + settlement.released;
+        let runs = settlement.finished + settlement.released;
+        self.in_hand -= runs;
+        let settled = settlement.accept.len() + settlement.give_back.len();
+        self.joined -= (settled - runs).cast_signed();
         self.pace.ran(settlement.finished, settlement.ran);
         self.tell(settlement.accept, settlement.give_back);
     }
