@@ -125,17 +125,42 @@ pub trait Broker: Send + Sync {
     fn describe(&self) -> String;
 }
 
+/// Messages that were sent together on one connection, and not asked after yet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent(u64);
+
 /// A connection that publishes, for one thread.
 pub trait Publisher: Send {
-    /// Publishes messages, persistent and mandatory, and waits until the broker has said of each
-    /// what became of it.
+    /// Sends messages, persistent and mandatory, and waits for nothing: they are in memory until the
+    /// broker has read them, which is for the caller to bound.
+    ///
+    /// # Errors
+    /// When the connection has ended; any of the messages may have been published by then. A publisher
+    /// that erred is of no more use.
+    fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError>;
+
+    /// Waits until the broker has said of each of the messages, which were sent as `sent`, what became
+    /// of it.
     ///
     /// # Errors
     /// When the connection ends, or the broker says nothing for [`CONFIRM_TIMEOUT`]; any of the
     /// messages may have been published by then. A publisher that erred is of no more use.
     ///
     /// [`CONFIRM_TIMEOUT`]: crate::broker::CONFIRM_TIMEOUT
-    fn publish(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError>;
+    fn confirmations(
+        &mut self,
+        sent: Sent,
+        messages: &[&Message],
+    ) -> Result<Vec<Confirmation>, BrokerError>;
+
+    /// Publishes messages: sends them and waits for the broker's word.
+    ///
+    /// # Errors
+    /// As [`Publisher::send`] and [`Publisher::confirmations`] have them.
+    fn publish(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError> {
+        let sent = self.send(messages)?;
+        self.confirmations(sent, messages)
+    }
 
     /// Declares a queue as its consumers would.
     ///

@@ -6,16 +6,26 @@
 
 mod way;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use self::way::{Fate, Way};
+use self::way::{Fate, Sending, Way};
 use crate::config::{BrokerUrl, Config};
 use crate::failpoint;
 use crate::message::Message;
 use crate::names;
 use crate::outage::{Client, Servers};
 use crate::store::{NewRow, Session, StoreError};
+
+/// At most so many messages are recorded and sent at once.
+const MOST_MESSAGES: usize = 1000;
+
+/// And so many bytes, unless one message alone has more: as the ledger has it for the database's sake.
+const MOST_BYTES: usize = 4 << 20;
+
+/// So many times that is under way at once: RabbitMQ confirms persistent messages when it has written
+/// them to its disk, and we write to ours meanwhile.
+const AHEAD: usize = 4;
 
 /// What became of messages that were flushed. Those it does not count wait, PENDING.
 #[derive(Debug, Default)]
@@ -64,6 +74,25 @@ impl Door {
         Ok(())
     }
 
+    /// Records messages and flushes them, some at a time, so that the database has the next while the
+    /// broker has the last: for many messages that need not be recorded all or none.
+    ///
+    /// # Errors
+    /// When the database is away. The first so many messages are recorded then, and will be published.
+    pub fn publish(
+        &mut self,
+        session: &mut dyn Session,
+        messages: &[Message],
+    ) -> Result<Flushed, (usize, StoreError)> {
+        let mut recorded = 0;
+        let flushed = self.in_parts(None, session, messages, |session, part| {
+            Self::record(session, part)?;
+            recorded += part.len();
+            Ok(())
+        });
+        flushed.map_err(|error| (recorded, error))
+    }
+
     /// Publishes recorded messages and marks them.
     ///
     /// # Errors
@@ -83,33 +112,106 @@ impl Door {
         session: &mut dyn Session,
         messages: &[Message],
     ) -> Result<Flushed, StoreError> {
-        let mut by_broker: HashMap<&BrokerUrl, Vec<&Message>> = HashMap::new();
-        for message in messages {
-            let url = self
-                .config
-                .queue(&message.queue)
-                .map_or(&self.config.default_broker, |queue| &queue.host);
-            by_broker.entry(url).or_default().push(message);
-        }
+        self.in_parts(database, session, messages, |_, _| Ok(()))
+    }
+
+    /// Publishes parts of messages, each after `prepare`, and marks each when it is confirmed.
+    fn in_parts(
+        &mut self,
+        database: Option<&Client>,
+        session: &mut dyn Session,
+        messages: &[Message],
+        mut prepare: impl FnMut(&mut dyn Session, &[Message]) -> Result<(), StoreError>,
+    ) -> Result<Flushed, StoreError> {
+        let config = Arc::clone(&self.config);
         let mut flushed = Flushed::default();
-        for (url, messages) in by_broker {
-            let way = self
-                .ways
-                .entry(url.clone())
-                .or_insert_with(|| Way::new(url.clone(), &self.servers));
-            let fates = way.publish(&self.config, &messages);
-            failpoint::hit("publish.published");
-            database.inspect(|database| database.asks());
-            record_fates(session, &messages, fates, &mut flushed)?;
-            database.inspect(|database| database.is_answered());
+        let mut under_way = VecDeque::new();
+        let mut step = |door: &mut Self| {
+            for part in parts(messages) {
+                prepare(session, part)?;
+                for (url, messages) in by_broker(&config, part) {
+                    let sending = door.way(url).send(&messages);
+                    under_way.push_back((url, messages, sending));
+                }
+                while under_way.len() > AHEAD
+                    && let Some(first) = under_way.pop_front()
+                {
+                    door.settle(database, session, first, &mut flushed)?;
+                }
+            }
+            while let Some(first) = under_way.pop_front() {
+                door.settle(database, session, first, &mut flushed)?;
+            }
+            Ok(())
+        };
+        match step(self) {
+            Ok(()) => Ok(flushed),
+            Err(error) => {
+                self.ways.values_mut().for_each(Way::forget);
+                Err(error)
+            }
         }
-        Ok(flushed)
+    }
+
+    fn way(&mut self, url: &BrokerUrl) -> &mut Way {
+        let servers = &self.servers;
+        self.ways
+            .entry(url.clone())
+            .or_insert_with(|| Way::new(url.clone(), servers))
+    }
+
+    /// Waits for the broker's word on messages that were sent, and records it.
+    fn settle(
+        &mut self,
+        database: Option<&Client>,
+        session: &mut dyn Session,
+        (url, messages, sending): (&BrokerUrl, Vec<&Message>, Sending),
+        flushed: &mut Flushed,
+    ) -> Result<(), StoreError> {
+        let config = Arc::clone(&self.config);
+        let fates = self.way(url).settle(&config, &messages, sending);
+        failpoint::hit("publish.published");
+        database.inspect(|database| database.asks());
+        record_fates(session, &messages, fates, flushed)?;
+        database.inspect(|database| database.is_answered());
+        Ok(())
     }
 
     /// To be called when nothing is due: sees whether brokers that were away are back.
     pub(crate) fn look_after_brokers(&mut self) {
         self.ways.values_mut().for_each(Way::look_after);
     }
+}
+
+/// The messages in parts that are small enough.
+fn parts(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+    let mut rest = messages;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |message: &&Message| {
+            bytes += message.arguments.size();
+            bytes <= MOST_BYTES
+        };
+        let count = rest.iter().take(MOST_MESSAGES).take_while(fits).count();
+        let (part, others) = rest.split_at(count.max(1).min(rest.len()));
+        rest = others;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// The messages for each broker.
+fn by_broker<'a>(
+    config: &'a Config,
+    messages: &'a [Message],
+) -> HashMap<&'a BrokerUrl, Vec<&'a Message>> {
+    let mut by_broker: HashMap<&BrokerUrl, Vec<&Message>> = HashMap::new();
+    for message in messages {
+        let url = config
+            .queue(&message.queue)
+            .map_or(&config.default_broker, |queue| &queue.host);
+        by_broker.entry(url).or_default().push(message);
+    }
+    by_broker
 }
 
 fn record_fates(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::broker::{self, BrokerError, Confirmation, Publisher};
+use crate::broker::{self, BrokerError, Confirmation, Publisher, Sent};
 use crate::config::{BrokerUrl, Config, QueueConfig};
 use crate::message::Message;
 use crate::outage::{Client, Servers, Shut};
@@ -38,10 +38,20 @@ impl From<BrokerError> for Trouble {
     }
 }
 
+/// Messages that were sent together, on which connection, or why they were not.
+pub(super) struct Sending(Result<(u64, Sent), Trouble>);
+
+fn waiting(messages: &[&Message], reason: &str) -> Vec<Fate> {
+    let waits = |_| Fate::Waiting(reason.to_owned());
+    messages.iter().map(waits).collect()
+}
+
 /// The way to one broker.
 pub(super) struct Way {
     url: BrokerUrl,
     publisher: Option<Box<dyn Publisher>>,
+    /// How many connections there have been.
+    connections: u64,
     health: Client,
     /// When the broker was away, as far as we know it still is.
     away: Option<Instant>,
@@ -55,6 +65,7 @@ impl Way {
     pub(super) fn new(url: BrokerUrl, servers: &Servers) -> Self {
         Self {
             publisher: None,
+            connections: 0,
             health: servers.broker(&url.to_string()).client("publishing"),
             away: None,
             shut: Shut::default(),
@@ -63,10 +74,36 @@ impl Way {
         }
     }
 
-    /// Publishes messages; a fate for each.
-    pub(super) fn publish(&mut self, config: &Config, messages: &[&Message]) -> Vec<Fate> {
+    /// Sends messages, and waits for nothing but a connection.
+    pub(super) fn send(&mut self, messages: &[&Message]) -> Sending {
         self.health.asks();
-        match self.try_publish(config, messages) {
+        let sent = self.open().map_err(Trouble::Broker).and_then(|publisher| {
+            let sent = publisher.send(messages)?;
+            Ok(sent)
+        });
+        Sending(sent.map(|sent| (self.connections, sent)))
+    }
+
+    /// Waits for what the broker says of messages that were sent; a fate for each.
+    pub(super) fn settle(
+        &mut self,
+        config: &Config,
+        messages: &[&Message],
+        sending: Sending,
+    ) -> Vec<Fate> {
+        let settled = match sending.0 {
+            Ok((connection, sent)) if connection == self.connections => {
+                self.try_settle(config, messages, sent)
+            }
+            // Its connection ended with what was sent before.
+            Ok(_) if self.away.is_none() => {
+                let again = self.send(messages);
+                return self.settle(config, messages, again);
+            }
+            Ok(_) => return waiting(messages, "the broker has gone away"),
+            Err(trouble) => Err(trouble),
+        };
+        match settled {
             Ok(fates) => {
                 self.is_there();
                 self.say_who_waits(messages, &fates);
@@ -74,8 +111,7 @@ impl Way {
             }
             Err(Trouble::Broker(error)) => {
                 self.fails(&error);
-                let waits = |_| Fate::Waiting(error.to_string());
-                messages.iter().map(waits).collect()
+                waiting(messages, &error.to_string())
             }
             Err(Trouble::Message(reason)) => {
                 self.publisher = None;
@@ -86,11 +122,19 @@ impl Way {
                     // which.
                     _ => messages
                         .iter()
-                        .flat_map(|message| self.publish(config, &[*message]))
+                        .flat_map(|message| {
+                            let alone = self.send(&[*message]);
+                            self.settle(config, &[*message], alone)
+                        })
                         .collect(),
                 }
             }
         }
+    }
+
+    /// Gives up what was sent and not settled.
+    pub(super) fn forget(&mut self) {
+        self.publisher = None;
     }
 
     /// Sees whether a broker that was away is back, though nothing waits for it any more: another
@@ -146,13 +190,17 @@ impl Way {
         }
     }
 
-    fn try_publish(
+    fn try_settle(
         &mut self,
         config: &Config,
         messages: &[&Message],
+        sent: Sent,
     ) -> Result<Vec<Fate>, Trouble> {
-        let publisher = self.open().map_err(Trouble::Broker)?;
-        let mut confirmations = publisher.publish(messages)?;
+        let Some(publisher) = self.publisher.as_deref_mut() else {
+            let gone = BrokerError::Away("the connection is gone".to_owned());
+            return Err(Trouble::Broker(gone));
+        };
+        let mut confirmations = publisher.confirmations(sent, messages)?;
         let lost: Vec<usize> = (0..messages.len())
             .filter(|nth| confirmations[*nth] == Confirmation::Unroutable)
             .filter(|nth| declarable(config, messages[*nth]).is_some())
@@ -172,7 +220,10 @@ impl Way {
         let left = self.publisher.take();
         let publisher = match left.and_then(|mut left| left.is_open().then_some(left)) {
             Some(open) => open,
-            None => broker::open(&self.url)?.publisher()?,
+            None => {
+                self.connections += 1;
+                broker::open(&self.url)?.publisher()?
+            }
         };
         Ok(self.publisher.insert(publisher).as_mut())
     }

@@ -290,7 +290,11 @@ impl Engine for MysqlServer {
         Id::only(&rows)
     }
 
-    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+    fn alone<T>(
+        &mut self,
+        _lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
         work(self)
     }
 

@@ -231,8 +231,16 @@ impl Engine for Postgres {
         Id::only(&rows)
     }
 
-    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
-        work(self)
+    fn alone<T>(
+        &mut self,
+        lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        if lasts {
+            work(self)
+        } else {
+            self.transaction(false, work)
+        }
     }
 
     fn transaction<T>(

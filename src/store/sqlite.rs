@@ -238,8 +238,12 @@ impl Engine for SqliteFile {
         Id::only(&rows)
     }
 
-    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
-        self.transaction(true, work)
+    fn alone<T>(
+        &mut self,
+        lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        self.transaction(lasts, work)
     }
 
     fn transaction<T>(

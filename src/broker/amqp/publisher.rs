@@ -1,6 +1,6 @@
 //! Confirmed, mandatory, persistent publishing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use amiquip::{
     AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification, FieldTable,
@@ -8,15 +8,12 @@ use amiquip::{
 };
 use crossbeam_channel::{Receiver, TryRecvError, after, select};
 
-use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, Publisher};
+use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, Publisher, Sent};
 use super::connection::{Link, sorted};
 use super::topology;
 use crate::config::{BrokerUrl, QueueConfig};
 use crate::message::{Message, wire};
 use crate::names;
-
-/// At most so many messages are sent ahead of their confirms: amiquip's write buffer has no bound.
-const WINDOW: usize = 1000;
 
 /// AMQP's `delivery_mode` for a message that survives the broker.
 const PERSISTENT: u8 = 2;
@@ -27,6 +24,11 @@ pub(super) struct AmqpPublisher {
     returns: Receiver<Return>,
     /// The tag that the broker will give the next message.
     next_tag: u64,
+    /// What was sent together, by how many times that was done before.
+    under_way: BTreeMap<u64, Window>,
+    times: u64,
+    /// The ids of messages that came back and were not asked after yet.
+    returned: HashSet<String>,
     version: String,
     /// Why the broker does not read from us now, if it does not.
     blocked: Option<String>,
@@ -48,6 +50,9 @@ impl AmqpPublisher {
                 confirms,
                 returns,
                 next_tag: 1,
+                under_way: BTreeMap::new(),
+                times: 0,
+                returned: HashSet::new(),
                 blocked: None,
                 broken: false,
             }),
@@ -55,8 +60,7 @@ impl AmqpPublisher {
         }
     }
 
-    /// Publishes one window's worth and waits for it.
-    fn publish_window(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError> {
+    fn try_send(&mut self, messages: &[&Message]) -> Result<Window, BrokerError> {
         let mut window = Window::new(self.next_tag, messages.len());
         for (index, message) in messages.iter().enumerate() {
             if let Some(reason) = unfit(message) {
@@ -79,26 +83,19 @@ impl AmqpPublisher {
             self.next_tag += 1;
             window.sent.push(index);
         }
-        self.await_confirms(messages, &mut window)?;
-        let reason = self.blocked.clone().unwrap_or_default();
-        let outcomes = window.outcomes.into_iter();
-        Ok(outcomes
-            .map(|outcome| outcome.unwrap_or_else(|| Confirmation::Blocked(reason.clone())))
-            .collect())
+        Ok(window)
     }
 
-    /// Waits until all are confirmed, or the broker says that it does not read any more.
-    fn await_confirms(
-        &mut self,
-        messages: &[&Message],
-        window: &mut Window,
-    ) -> Result<(), BrokerError> {
+    /// Waits until all of the window are confirmed, or the broker says that it does not read any more.
+    fn await_confirms(&mut self, window: &mut Window) -> Result<(), BrokerError> {
         let blocked = self.link.blocked.clone();
         let mut silence = after(CONFIRM_TIMEOUT);
         while window.confirmed < window.sent.len() && self.blocked.is_none() {
             select! {
                 recv(self.confirms) -> confirm => {
-                    window.take(confirm.map_err(|_| self.end())?);
+                    let confirm = confirm.map_err(|_| self.end())?;
+                    window.take(&confirm);
+                    self.under_way.values_mut().for_each(|other| other.take(&confirm));
                     silence = after(CONFIRM_TIMEOUT);
                 }
                 recv(blocked) -> note => self.note(note.map_err(|_| self.end())?),
@@ -109,19 +106,28 @@ impl AmqpPublisher {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// What became of each message of a window whose confirms have been awaited.
+    fn outcomes(&mut self, mut window: Window, messages: &[&Message]) -> Vec<Confirmation> {
         // A return comes before the confirm of its message, so all are here.
-        let returned: HashSet<String> = self
-            .returns
-            .try_iter()
-            .filter_map(|returned| returned.properties.message_id().clone())
-            .collect();
-        for index in &window.sent {
-            let outcome = &mut window.outcomes[*index];
-            if outcome.is_some() && returned.contains(&messages[*index].key) {
-                *outcome = Some(Confirmation::Unroutable);
+        let returned = self.returns.try_iter();
+        self.returned
+            .extend(returned.filter_map(|returned| returned.properties.message_id().clone()));
+        if !self.returned.is_empty() {
+            for index in &window.sent {
+                let outcome = &mut window.outcomes[*index];
+                if outcome.is_some() && self.returned.remove(&messages[*index].key) {
+                    *outcome = Some(Confirmation::Unroutable);
+                }
             }
         }
-        Ok(())
+        let reason = self.blocked.as_deref().unwrap_or_default();
+        let outcomes = window.outcomes.into_iter();
+        outcomes
+            .map(|outcome| outcome.unwrap_or_else(|| Confirmation::Blocked(reason.to_owned())))
+            .collect()
     }
 
     /// Why the confirms ended: a call on the channel is told, once.
@@ -163,14 +169,28 @@ impl Drop for AmqpPublisher {
 }
 
 impl Publisher for AmqpPublisher {
-    fn publish(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError> {
-        let mut outcomes = Vec::with_capacity(messages.len());
-        for window in messages.chunks(WINDOW) {
-            let published = self.publish_window(window);
-            self.broken |= published.is_err();
-            outcomes.extend(published?);
-        }
-        Ok(outcomes)
+    fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError> {
+        let window = self.try_send(messages);
+        self.broken |= window.is_err();
+        let sent = self.times;
+        self.times += 1;
+        self.under_way.insert(sent, window?);
+        Ok(Sent(sent))
+    }
+
+    fn confirmations(
+        &mut self,
+        sent: Sent,
+        messages: &[&Message],
+    ) -> Result<Vec<Confirmation>, BrokerError> {
+        let Some(mut window) = self.under_way.remove(&sent.0) else {
+            let reason = "the connection that this was sent on is gone";
+            return Err(BrokerError::Away(reason.to_owned()));
+        };
+        let confirmed = self.await_confirms(&mut window);
+        self.broken |= confirmed.is_err();
+        confirmed?;
+        Ok(self.outcomes(window, messages))
     }
 
     fn declare(&mut self, queue: &QueueConfig) -> Result<(), BrokerError> {
@@ -213,8 +233,9 @@ impl Window {
         }
     }
 
-    fn take(&mut self, confirm: Confirm) {
-        let (payload, outcome) = match confirm {
+    /// Notes what the confirm says of these messages, if anything.
+    fn take(&mut self, confirm: &Confirm) {
+        let (payload, outcome) = match *confirm {
             Confirm::Ack(payload) => (payload, Confirmation::Confirmed),
             Confirm::Nack(payload) => (payload, Confirmation::Busy),
         };
@@ -227,11 +248,12 @@ impl Window {
         } else {
             delivery_tag
         };
-        for tag in from..=delivery_tag {
+        let end = self.first_tag + self.sent.len() as u64;
+        for tag in from..end.min(delivery_tag + 1) {
             self.settle(tag, &outcome);
         }
         if multiple {
-            self.unconfirmed_from = delivery_tag + 1;
+            self.unconfirmed_from = self.unconfirmed_from.max(delivery_tag + 1);
         }
     }
 
@@ -307,15 +329,33 @@ mod tests {
     fn single_and_multiple_confirms_in_any_order_settle_each_message_once() {
         let mut window = Window::new(11, 4);
         window.sent.extend(0..4);
-        window.take(ack(12, false));
-        window.take(ack(13, true));
+        window.take(&ack(12, false));
+        window.take(&ack(13, true));
         assert_eq!(window.confirmed, 3);
-        window.take(Confirm::Nack(ConfirmPayload {
+        window.take(&Confirm::Nack(ConfirmPayload {
             delivery_tag: 14,
             multiple: true,
         }));
         assert_eq!(window.confirmed, 4);
         assert_eq!(window.outcomes[2], Some(Confirmation::Confirmed));
         assert_eq!(window.outcomes[3], Some(Confirmation::Busy));
+    }
+
+    #[test]
+    fn a_confirm_of_more_settles_of_each_window_what_is_its_own() {
+        let mut windows = [Window::new(1, 2), Window::new(3, 2), Window::new(5, 1)];
+        for window in &mut windows {
+            window.sent.extend(0..window.outcomes.len());
+        }
+        windows
+            .iter_mut()
+            .for_each(|window| window.take(&ack(3, true)));
+        let confirmed = windows.each_ref().map(|window| window.confirmed);
+        assert_eq!(confirmed, [2, 1, 0]);
+        windows
+            .iter_mut()
+            .for_each(|window| window.take(&ack(5, true)));
+        let confirmed = windows.each_ref().map(|window| window.confirmed);
+        assert_eq!(confirmed, [2, 2, 1]);
     }
 }

@@ -137,8 +137,12 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// Inserts a row into a table with an `id`, and returns that.
     fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64>;
 
-    /// Runs one statement that writes.
-    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T>;
+    /// Runs one statement that writes. Unless it `lasts`, a crash of the database may undo it.
+    fn alone<T>(
+        &mut self,
+        lasts: bool,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T>;
 
     /// Runs `work` in a transaction. Unless it `lasts`, a crash of the database may undo it.
     fn transaction<T>(

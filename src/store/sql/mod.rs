@@ -69,7 +69,7 @@ impl<E: Engine> SqlSession<E> {
 
     /// Runs one statement that writes.
     fn alone<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
-        self.run(|engine| engine.alone(work))
+        self.run(|engine| engine.alone(true, work))
     }
 
     /// Runs `work` in a transaction of its own.
@@ -117,7 +117,8 @@ where
     }
 
     fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError> {
-        self.alone(|engine| publishing::mark_published(engine, keys))
+        // Where a crash undoes it, the sweep publishes a second copy.
+        self.run(|engine| engine.alone(false, |engine| publishing::mark_published(engine, keys)))
     }
 
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {

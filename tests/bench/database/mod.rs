@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use carrot_actors::config::DatabaseUrl;
-use carrot_actors::store::{self, Session};
+use carrot_actors::store::{self, Session, Store};
 use clap::ValueEnum;
 
 use self::link::Link;
@@ -105,6 +105,8 @@ fn server(variable: &str) -> String {
 /// A database with a table that has seen work.
 pub struct Database {
     kind: Kind,
+    /// One for all publishers of this process, as a program has it.
+    store: Box<dyn Store>,
     /// Its URL, for the service.
     pub url: String,
     /// In its own words.
@@ -123,6 +125,7 @@ impl Database {
         let mut session = store.connect().map_err(|error| error.to_string())?;
         let database = Self {
             kind,
+            store,
             url: text,
             version: session.version().map_err(|error| error.to_string())?,
             history,
@@ -139,9 +142,7 @@ impl Database {
 
     /// A session of the library's own.
     pub fn session(&self) -> Box<dyn Session> {
-        let url = self.url.parse().expect("a URL");
-        let store = store::open(&url).expect("a store");
-        store.connect().expect("a session")
+        self.store.connect().expect("a session")
     }
 
     /// Rows of messages that the broker has, as django-carrot writes them.
