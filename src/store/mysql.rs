@@ -303,7 +303,7 @@ impl Engine for MysqlServer {
         _lasts: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
-        in_transaction(self, "BEGIN", work)
+        in_transaction(self, |engine| engine.batch("BEGIN"), work)
     }
 
     fn must_last(&mut self) -> QueryResult<()> {

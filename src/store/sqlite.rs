@@ -2,7 +2,7 @@
 //!
 //! It has one writer at a time. The connections of this process take turns for that, first come,
 //! first served, since SQLite itself only lets them try again and again, and the ledger would starve
-//! the others. Between processes its busy timeout has to do.
+//! the others. Between processes it is asked again and again, but sooner than its busy timeout would.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +35,14 @@ const SET_UP: &str = "PRAGMA busy_timeout = 5000; \
 
 /// So long others may write before that is said: the same as `busy_timeout`.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Begins to write, or says at once that another process does.
+const BEGIN: &str = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE";
+const WAIT_AGAIN: &str = "PRAGMA busy_timeout = 5000";
+
+/// Another process is asked so often whether it still writes: about as long as a commit takes. SQLite's
+/// own waits grow to 100 ms, which a message would be late by.
+const ASK_AGAIN: Duration = Duration::from_micros(500);
 
 /// Commits wait for the disk.
 const SYNC: &str = "PRAGMA synchronous = FULL";
@@ -87,7 +95,7 @@ fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
     let deadline = Instant::now() + BUSY;
     loop {
         match connection.batch_execute(SET_UP) {
-            Err(error) if error.to_string().contains("locked") && Instant::now() < deadline => {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             other => return other,
@@ -142,6 +150,27 @@ pub(super) struct SqliteFile {
     syncs: bool,
     /// Whether the transaction under way must be on the disk in the end.
     must_last: bool,
+}
+
+impl SqliteFile {
+    /// Begins a transaction that writes, when no other process does.
+    fn begin(&mut self) -> QueryResult<()> {
+        let deadline = Instant::now() + BUSY;
+        let begun = loop {
+            match self.batch(BEGIN) {
+                Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                other => break other,
+            }
+        };
+        self.batch(WAIT_AGAIN)?;
+        begun
+    }
+}
+
+fn is_locked(error: &Error) -> bool {
+    error.to_string().contains("is locked")
 }
 
 /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
@@ -258,12 +287,12 @@ impl Engine for SqliteFile {
             self.syncs = lasts;
         }
         self.must_last = false;
-        let done = in_transaction(self, "BEGIN IMMEDIATE", work)?;
+        let done = in_transaction(self, Self::begin, work)?;
         if self.must_last && !lasts {
             // A commit that waits for the disk, if only of a row as it is, brings those before it there.
             self.batch(SYNC)?;
             self.syncs = true;
-            in_transaction(self, "BEGIN IMMEDIATE", |engine| {
+            in_transaction(self, Self::begin, |engine| {
                 engine.batch("UPDATE carrot_worker SET heartbeat = heartbeat")
             })?;
         }

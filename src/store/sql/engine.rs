@@ -161,10 +161,10 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 /// Runs `work` between `begin` and COMMIT.
 pub(in crate::store) fn in_transaction<E: Engine, T>(
     engine: &mut E,
-    begin: &str,
+    begin: impl FnOnce(&mut E) -> QueryResult<()>,
     work: impl FnOnce(&mut E) -> QueryResult<T>,
 ) -> QueryResult<T> {
-    engine.batch(begin)?;
+    begin(engine)?;
     let done = work(engine).and_then(|done| engine.batch("COMMIT").map(|()| done));
     if done.is_err()
         && let Err(error) = engine.batch("ROLLBACK")
