@@ -19,6 +19,7 @@
 //! | [`publish`] | the one door to the broker for messages: record, then flush |
 //! | [`ledger`] | the one thread that writes claims and ends of runs, in batches |
 //! | [`execution`] | one message's run: decode, look up, run, classify |
+//! | [`vitals`] | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `presence` | which workers of this host are gone |
 //! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
 //! | [`config`], [`logging`], `outage`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; threads that can be stopped |
@@ -87,6 +88,7 @@ mod stop;
 pub mod store;
 mod sweep;
 pub mod task;
+pub mod vitals;
 
 /// The README's example, compiled.
 #[cfg(doctest)]

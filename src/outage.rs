@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::condition::{Condition, News, SILENCE};
@@ -20,11 +20,51 @@ use crate::stop::Thread;
 /// How often it is looked who waits for how long.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Called when a server goes away or is back, under no lock.
+type OnNews = Box<dyn Fn() + Send + Sync>;
+
 /// The health of every server that a service uses.
 #[derive(Debug, Default)]
-pub struct Servers(Mutex<HashMap<String, Arc<Health>>>);
+pub struct Servers {
+    all: Mutex<HashMap<String, Arc<Health>>>,
+    pulse: Arc<Pulse>,
+}
+
+/// Tells whoever wants to know that there is news.
+#[derive(Default)]
+struct Pulse(OnceLock<OnNews>);
+
+impl Pulse {
+    fn beat(&self) {
+        if let Some(on_news) = self.0.get() {
+            on_news();
+        }
+    }
+}
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pulse")
+    }
+}
 
 impl Servers {
+    /// Has `call` called whenever a server goes away or is back; only the first `call` counts.
+    pub fn on_news(&self, call: impl Fn() + Send + Sync + 'static) {
+        if self.pulse.0.set(Box::new(call)).is_err() {
+            log::debug!("somebody is told already how the servers are");
+        }
+    }
+
+    /// What is wrong with each server that is away or silent, in the order of their names.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let all = lock(&self.all);
+        let mut troubles: Vec<_> = all.values().filter_map(|health| health.trouble()).collect();
+        troubles.sort();
+        troubles
+    }
+
     /// The database there.
     #[must_use]
     pub fn database(&self, address: &str) -> Arc<Health> {
@@ -38,14 +78,14 @@ impl Servers {
     }
 
     fn health(&self, what: String) -> Arc<Health> {
-        lock(&self.0)
+        lock(&self.all)
             .entry(what)
-            .or_insert_with_key(|what| Arc::new(Health::of(what)))
+            .or_insert_with_key(|what| Arc::new(Health::of(what, &self.pulse)))
             .clone()
     }
 
     fn tick(&self) {
-        let all: Vec<_> = lock(&self.0).values().cloned().collect();
+        let all: Vec<_> = lock(&self.all).values().cloned().collect();
         all.iter().for_each(|health| health.tick());
     }
 }
@@ -68,15 +108,26 @@ pub struct Health {
     what: String,
     condition: Mutex<Condition>,
     clients: AtomicU64,
+    /// While there is an outage, what was said of it.
+    trouble: Mutex<Option<String>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Health {
-    fn of(what: &str) -> Self {
+    fn of(what: &str, pulse: &Arc<Pulse>) -> Self {
         Self {
             what: what.to_owned(),
             condition: Mutex::default(),
             clients: AtomicU64::new(0),
+            trouble: Mutex::default(),
+            pulse: Arc::clone(pulse),
         }
+    }
+
+    /// What is wrong with the server, if it is away or silent: `the broker amqp://… is away: …`.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     /// One more who asks this server, by the name that the log has for it.
@@ -96,19 +147,25 @@ impl Health {
         // The lines are written under the lock, in the order of what they tell.
         let mut condition = lock(&self.condition);
         match condition.tick(Instant::now()) {
-            Some(News::Silent { client }) => log::error!(
-                "{} has not answered {client} for {} s; waiting until it does",
-                self.what,
-                SILENCE.as_secs()
-            ),
-            Some(News::Back { after, failed }) => log::warn!(
-                "{} {} after {:.1} s",
-                self.what,
-                if failed { "is back" } else { "answers again" },
-                after.as_secs_f64()
-            ),
-            Some(News::Away) | None => {}
+            Some(News::Silent { client }) => {
+                let seconds = SILENCE.as_secs();
+                let trouble = format!("{} has not answered {client} for {seconds} s", self.what);
+                log::error!("{trouble}; waiting until it does");
+                *lock(&self.trouble) = Some(trouble);
+            }
+            Some(News::Back { after, failed }) => {
+                log::warn!(
+                    "{} {} after {:.1} s",
+                    self.what,
+                    if failed { "is back" } else { "answers again" },
+                    after.as_secs_f64()
+                );
+                *lock(&self.trouble) = None;
+            }
+            Some(News::Away) | None => return,
         }
+        drop(condition);
+        self.pulse.beat();
     }
 }
 
@@ -143,7 +200,11 @@ impl Client {
         log::debug!("{} on {what}: {error}", self.name);
         let mut condition = self.condition();
         if condition.fail(self.id, Instant::now()) == Some(News::Away) {
-            log::error!("{what} is away: {error}; trying again until it is back");
+            let trouble = format!("{what} is away: {error}");
+            log::error!("{trouble}; trying again until it is back");
+            *lock(&self.health.trouble) = Some(trouble);
+            drop(condition);
+            self.health.pulse.beat();
         }
     }
 

@@ -19,6 +19,7 @@ use crate::presence;
 use crate::retry::Backoff;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
+use crate::vitals::Vitals;
 use crate::{heartbeat, prune, sweep};
 
 /// So long a service that has ended waits for what it can do without.
@@ -39,6 +40,8 @@ pub struct Service {
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,
     /// The name of the log file, for the last start-up line.
     pub logs: String,
+    /// Where it writes down how it is.
+    pub vitals: Arc<Vitals>,
 }
 
 /// What a service is told from outside.
@@ -116,7 +119,8 @@ impl Service {
     /// When it can't start for a reason that waiting does not cure.
     pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
         let store = store(&self.config)?;
-        let servers = Arc::new(Servers::default());
+        self.vitals.has_scheduler(self.scheduler);
+        let servers = Arc::clone(self.vitals.servers());
         let queues = self.open_queues(&servers)?;
         let registry = self.all_tasks()?;
         // Forked before there is a socket to inherit.
@@ -149,6 +153,7 @@ impl Service {
             executor: Arc::new(executor),
             announce: Arc::clone(&self.announce),
             logs: self.logs.clone(),
+            vitals: Arc::clone(&self.vitals),
         };
         let outcome = self.grow(tree, signals)?;
         let halted = outcome == Outcome::Halted;
@@ -166,9 +171,11 @@ impl Service {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
         let source = |queue: &QueueConfig| {
             let broker: Arc<dyn Broker> = Arc::from(broker::open(&queue.host)?);
+            let health = servers.broker(&broker.describe());
             Ok(Source {
                 queue: queue.clone(),
-                health: servers.broker(&broker.describe()),
+                vitals: self.vitals.queue(&queue.name, queue.concurrency, &health),
+                health,
                 broker,
             })
         };
@@ -209,7 +216,10 @@ impl Service {
             }
             match signals.recv_timeout(backoff.next_wait()) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => {
+                    self.vitals.stopping();
+                    return Ok(None);
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::execution::{Executor, Job, Reactor};
 use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
+use crate::vitals::QueueHandle;
 
 /// `<queue>-consumer-<n>`, which watches over its thread.
 pub(super) struct ConsumerActor {
@@ -32,6 +33,7 @@ pub(super) struct Worker {
     pub(super) executor: Arc<Executor>,
     pub(super) ledger: Ledger,
     pub(super) lease: Lease,
+    pub(super) vitals: QueueHandle,
 }
 
 /// Finish what is running and stop.
@@ -149,7 +151,9 @@ impl Worker {
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
+        let running = self.vitals.task();
         let finish = self.executor.execute(job, &self.name, reactor);
+        drop(running);
         failpoint::hit("consumer.ran");
         self.ledger.finish(finish, started.elapsed());
     }

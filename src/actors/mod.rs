@@ -20,6 +20,7 @@ use crate::execution::Executor;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
 use crate::outage::Health;
+use crate::vitals::{QueueHandle, Vitals};
 
 /// A queue to consume.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Source {
     pub broker: Arc<dyn Broker>,
     /// How that broker is.
     pub health: Arc<Health>,
+    /// How the queue is.
+    pub(crate) vitals: QueueHandle,
 }
 
 /// What the tree needs of its service.
@@ -51,4 +54,6 @@ pub struct Tree {
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,
     /// Where the logs are, for the last start-up line.
     pub logs: String,
+    /// How the service is.
+    pub vitals: Arc<Vitals>,
 }

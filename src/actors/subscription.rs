@@ -15,6 +15,7 @@ use crate::broker::{Broker, BrokerError, Command, Event};
 use crate::config::QueueConfig;
 use crate::outage::{Client, Shut};
 use crate::retry::Backoff;
+use crate::vitals::QueueHandle;
 
 /// A connection that has lived so long was good for something, if nothing else shows it.
 const GOOD_FOR_SOMETHING: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ pub(super) fn start(
         queue,
         broker,
         health,
+        vitals,
     } = source;
     let subscription = Subscription {
         health: health.client(format!("queue {:?}", queue.name)),
@@ -55,6 +57,7 @@ pub(super) fn start(
         cancelled: false,
         proof: None,
         shut: Shut::default(),
+        vitals,
     };
     thread::Builder::new()
         .name(format!("{}-subscription", subscription.queue.name))
@@ -73,6 +76,7 @@ struct Subscription {
     proof: Option<(Instant, bool)>,
     /// Why the broker, which is there, does not let the queue be consumed.
     shut: Shut,
+    vitals: QueueHandle,
 }
 
 impl Subscription {
@@ -104,6 +108,7 @@ impl Subscription {
             health,
             proof,
             shut,
+            vitals,
         } = self;
         *proof = None;
         health.asks();
@@ -112,6 +117,7 @@ impl Subscription {
                 Event::Opened { waiting } => {
                     *proof = Some((Instant::now(), false));
                     health.is_served();
+                    vitals.consumed();
                     if let Some(time) = shut.opens() {
                         let time = time.as_secs_f64();
                         log::warn!("queue {:?} is consumed again after {time:.1} s", queue.name);
@@ -142,9 +148,11 @@ impl Subscription {
                 // Else the heartbeats would have ended the connection before.
                 self.health.was_well(HEARTBEATS);
             }
+            self.vitals.lost();
             return self.health.fails(error);
         }
         self.health.is_served();
+        self.vitals.shut(error.to_string());
         if self.shut.is_news(&error.to_string()) {
             log::error!(
                 "queue {:?} is not consumed: {error}; trying again until that has changed",

@@ -129,6 +129,7 @@ impl SupervisorActor {
                 supervisor.halt();
             });
         }
+        self.tree.vitals.stopping();
         self.stop_scheduler();
     }
 
@@ -136,6 +137,7 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
+        self.tree.vitals.stopping();
         // In this order: an outcome that the kill brings about must not be written.
         self.tree.ledger.halt();
         self.tree.executor.kill_commands();
@@ -165,6 +167,7 @@ impl Actor for SupervisorActor {
             "All queues consumer sets started successfully. Full logs are at {}.",
             self.tree.logs
         ));
+        self.tree.vitals.grown();
         if self.tree.until_idle && self.sets.is_empty() {
             self.drain(None, context);
         }

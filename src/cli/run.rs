@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::logging::{self, LogFile};
 use crate::service::{Ended, Service, Signal};
 use crate::task::Registry;
+use crate::vitals::Vitals;
 
 /// django-carrot's.
 const DEFAULT_LOGFILE: &str = "/var/log/carrot.log";
@@ -39,6 +40,7 @@ pub(super) fn run(
                 .unwrap_or_default();
         }),
         logs,
+        vitals: Vitals::new(),
     };
     match service.run(&signals)? {
         Ended::Drained => Ok(Exit::Ok),

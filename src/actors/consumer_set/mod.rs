@@ -108,6 +108,7 @@ impl ConsumerSetActor {
             executor: Arc::clone(&self.executor),
             ledger: self.ledger.clone(),
             lease: self.lease.clone(),
+            vitals: self.source.vitals.clone(),
         };
         let consumer = ConsumerActor::new(context.address(), worker).start();
         self.consumers.insert(number, (consumer, Instant::now()));
@@ -317,6 +318,7 @@ impl Handler<Recorded> for ConsumerSetActor {
             Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit, context),
             Recorded::Settlement(settlement) => self.take_settlement(settlement),
         }
+        self.source.vitals.in_hand(self.in_hand);
         self.adapt();
         self.pump();
         self.check_idle();

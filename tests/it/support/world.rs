@@ -125,6 +125,7 @@ impl World {
             until_idle: false,
             announce: Arc::new(|_| {}),
             logs: String::new(),
+            vitals: carrot_actors::vitals::Vitals::new(),
         };
         let (signals, receiver) = unbounded();
         let thread = std::thread::spawn(move || service.run(&receiver));

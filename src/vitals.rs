@@ -1,0 +1,463 @@
+//! How the service is, for whoever asks or waits for it: the daemon's start, `status`, systemd.
+//!
+//! The service, the tree and the subscriptions write down what they see; how the servers are is known
+//! to [`Servers`]. [`Vitals::look`] puts both together, and [`Vitals::follow`] waits for a change.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::outage::{Health, Servers};
+
+/// What the service is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It has not got so far that it could say which of the next two it is; also when the database is
+    /// back that a start has waited for.
+    Starting,
+    /// It is up, and something that it needs is not: see [`Report::waiting_for`].
+    Waiting,
+    /// It is up, and every queue is consumed.
+    Consuming,
+    /// It was told to stop, or has run what there was: tasks that are running finish.
+    Stopping,
+}
+
+/// The vitals of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The service's process.
+    pub pid: u32,
+    /// What it is at.
+    pub state: State,
+    /// When it was started: UTC, RFC 3339, whole seconds.
+    pub since: String,
+    /// Whether it has a scheduler.
+    pub scheduler: bool,
+    /// What is away or shut, each a sentence's part such as `the broker amqp://… is away: …`, without
+    /// secrets. May have entries in any state.
+    pub waiting_for: Vec<String>,
+    /// Tasks that are running, in all queues.
+    pub running_tasks: usize,
+    /// What is claimed and neither recorded nor given back, in all queues; the running tasks are
+    /// among it.
+    pub in_hand: usize,
+    /// The queues that it consumes, or would.
+    pub queues: Vec<QueueReport>,
+}
+
+impl Report {
+    /// Whether it consumes, or waits for something that is away.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self.state, State::Consuming | State::Waiting)
+    }
+}
+
+/// A queue at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// Its name.
+    pub name: String,
+    /// How many tasks may run at once.
+    pub consumers: usize,
+    /// How many are running.
+    pub running_tasks: usize,
+    /// Whether the broker has this service as a consumer.
+    pub consumed: bool,
+}
+
+/// A change as [`Vitals::follow`] has seen it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen(u64);
+
+/// How a service is. Cheap to write to; a clone of the `Arc` goes to whoever has to know.
+#[derive(Debug)]
+pub struct Vitals {
+    since: DateTime<Utc>,
+    servers: Arc<Servers>,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    changes: u64,
+    scheduler: bool,
+    phase: Phase,
+    queues: Vec<Arc<QueueVitals>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// The tree has not grown: the database has not let this worker in.
+    #[default]
+    Starting,
+    /// The tree has grown.
+    Grown,
+    /// It was up once.
+    Up,
+    Stopping,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            since: Utc::now(),
+            servers: Arc::default(),
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl Vitals {
+    /// Of a service that starts now.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let vitals = Arc::new(Self::default());
+        let weak = Arc::downgrade(&vitals);
+        vitals.servers.on_news(move || {
+            if let Some(vitals) = weak.upgrade() {
+                vitals.change(|_| {});
+            }
+        });
+        vitals
+    }
+
+    /// How the servers are that the service uses.
+    pub(crate) const fn servers(&self) -> &Arc<Servers> {
+        &self.servers
+    }
+
+    /// Whether it has a scheduler.
+    pub(crate) fn has_scheduler(&self, scheduler: bool) {
+        self.change(|inner| inner.scheduler = scheduler);
+    }
+
+    /// One more queue that is to be consumed.
+    pub(crate) fn queue(
+        self: &Arc<Self>,
+        name: &str,
+        consumers: usize,
+        broker: &Arc<Health>,
+    ) -> QueueHandle {
+        let queue = Arc::new(QueueVitals {
+            name: name.to_owned(),
+            consumers,
+            broker: Arc::clone(broker),
+            link: Mutex::default(),
+            running: AtomicUsize::new(0),
+            in_hand: AtomicUsize::new(0),
+        });
+        self.change(|inner| inner.queues.push(Arc::clone(&queue)));
+        QueueHandle {
+            vitals: Arc::clone(self),
+            queue,
+        }
+    }
+
+    /// The tree has grown.
+    pub(crate) fn grown(&self) {
+        self.change(|inner| {
+            if inner.phase == Phase::Starting {
+                inner.phase = Phase::Grown;
+            }
+        });
+    }
+
+    /// It stops.
+    pub(crate) fn stopping(&self) {
+        self.change(|inner| inner.phase = Phase::Stopping);
+    }
+
+    /// How it is now.
+    #[must_use]
+    pub fn look(&self) -> Report {
+        self.report(&mut self.lock())
+    }
+
+    /// Waits until something has changed since `seen`, but for the number of tasks, or until `timeout`
+    /// is over if there is one. Begin with `Seen::default()`, which returns at once.
+    #[must_use]
+    pub fn follow(&self, seen: Seen, timeout: Option<Duration>) -> (Seen, Report) {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut inner = self.lock();
+        // 0 is never a number of changes, so that a default `Seen` has seen nothing.
+        while inner.changes + 1 == seen.0 {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            inner = match left {
+                None => self
+                    .changed
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    self.changed
+                        .wait_timeout(inner, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+        let report = self.report(&mut inner);
+        (Seen(inner.changes + 1), report)
+    }
+
+    /// Waits until the service is up, or stops before it was.
+    #[must_use]
+    pub fn settled(&self) -> Report {
+        let mut seen = Seen::default();
+        loop {
+            let (now, report) = self.follow(seen, None);
+            if report.state != State::Starting {
+                return report;
+            }
+            seen = now;
+        }
+    }
+
+    fn report(&self, inner: &mut Inner) -> Report {
+        let mut waiting_for = self.servers.troubles();
+        waiting_for.extend(inner.queues.iter().filter_map(|queue| queue.trouble()));
+        let decided = match inner.phase {
+            // Nobody but the database has been asked for anything yet.
+            Phase::Starting => !waiting_for.is_empty(),
+            Phase::Grown => inner.queues.iter().all(|queue| queue.is_decided()),
+            Phase::Up | Phase::Stopping => true,
+        };
+        if decided && inner.phase == Phase::Grown {
+            inner.phase = Phase::Up;
+        }
+        let queues: Vec<QueueReport> = inner.queues.iter().map(|queue| queue.report()).collect();
+        let all_consumed = queues.iter().all(|queue| queue.consumed);
+        let state = match inner.phase {
+            Phase::Stopping => State::Stopping,
+            _ if !decided => State::Starting,
+            Phase::Up if all_consumed && waiting_for.is_empty() => State::Consuming,
+            _ => State::Waiting,
+        };
+        let in_hand = |queue: &Arc<QueueVitals>| queue.in_hand.load(Ordering::Relaxed);
+        Report {
+            pid: std::process::id(),
+            state,
+            since: self.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+            scheduler: inner.scheduler,
+            waiting_for,
+            running_tasks: queues.iter().map(|queue| queue.running_tasks).sum(),
+            in_hand: inner.queues.iter().map(in_hand).sum(),
+            queues,
+        }
+    }
+
+    fn change(&self, what: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        what(&mut inner);
+        inner.changes += 1;
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+}
+
+#[derive(Debug)]
+struct QueueVitals {
+    name: String,
+    consumers: usize,
+    broker: Arc<Health>,
+    link: Mutex<Link>,
+    running: AtomicUsize,
+    in_hand: AtomicUsize,
+}
+
+/// How a queue stands with its broker.
+#[derive(Debug, Default)]
+enum Link {
+    /// Not consumed; if the broker is the reason, that is known of the broker.
+    #[default]
+    Open,
+    Consumed,
+    /// The broker is there, and does not let it be consumed.
+    Shut(String),
+}
+
+impl QueueVitals {
+    fn is_decided(&self) -> bool {
+        !matches!(*lock(&self.link), Link::Open) || self.broker.trouble().is_some()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match &*lock(&self.link) {
+            Link::Shut(reason) => Some(format!("queue {:?} is not consumed: {reason}", self.name)),
+            Link::Open | Link::Consumed => None,
+        }
+    }
+
+    fn report(&self) -> QueueReport {
+        QueueReport {
+            name: self.name.clone(),
+            consumers: self.consumers,
+            running_tasks: self.running.load(Ordering::Relaxed),
+            consumed: matches!(*lock(&self.link), Link::Consumed),
+        }
+    }
+}
+
+/// What a queue's subscription and consumers write down.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueHandle {
+    vitals: Arc<Vitals>,
+    queue: Arc<QueueVitals>,
+}
+
+impl QueueHandle {
+    /// The broker delivers from now on.
+    pub(crate) fn consumed(&self) {
+        self.link(Link::Consumed);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn lost(&self) {
+        self.link(Link::Open);
+    }
+
+    /// The broker does not let it be consumed.
+    pub(crate) fn shut(&self, reason: String) {
+        self.link(Link::Shut(reason));
+    }
+
+    /// So much is claimed and not recorded.
+    pub(crate) fn in_hand(&self, count: usize) {
+        self.queue.in_hand.store(count, Ordering::Relaxed);
+    }
+
+    /// A task runs until this is dropped.
+    pub(crate) fn task(&self) -> RunningTask<'_> {
+        self.queue.running.fetch_add(1, Ordering::Relaxed);
+        RunningTask(&self.queue.running)
+    }
+
+    fn link(&self, link: Link) {
+        // Under the lock of all, so that who is woken sees it.
+        self.vitals.change(|_| *lock(&self.queue.link) = link);
+    }
+}
+
+/// A task that is running.
+#[derive(Debug)]
+pub(crate) struct RunningTask<'a>(&'a AtomicUsize);
+
+impl Drop for RunningTask<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Nobody panics under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Story {
+        vitals: Arc<Vitals>,
+        broker: Arc<Health>,
+        queue: QueueHandle,
+    }
+
+    fn story() -> Story {
+        let vitals = Vitals::new();
+        let broker = vitals.servers().broker("amqp://there");
+        let queue = vitals.queue("default", 2, &broker);
+        Story {
+            vitals,
+            broker,
+            queue,
+        }
+    }
+
+    #[test]
+    fn it_consumes_when_every_queue_is_consumed() {
+        let Story { vitals, queue, .. } = story();
+        assert_eq!(vitals.look().state, State::Starting);
+        vitals.grown();
+        assert_eq!(vitals.look().state, State::Starting);
+        queue.consumed();
+        assert_eq!(vitals.look().state, State::Consuming);
+        queue.lost();
+        assert_eq!(vitals.look().state, State::Waiting, "never starting again");
+        vitals.stopping();
+        assert_eq!(vitals.look().state, State::Stopping);
+    }
+
+    #[test]
+    fn it_is_up_when_what_is_missing_is_known_to_be_away() {
+        let story = story();
+        story.vitals.grown();
+        story.broker.client("the queue").fails(&"refused");
+        let report = story.vitals.settled();
+        assert_eq!(report.state, State::Waiting);
+        assert_eq!(
+            report.waiting_for,
+            ["the broker amqp://there is away: refused"]
+        );
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_what_a_start_waits_for() {
+        let Story { vitals, .. } = story();
+        let database = vitals.servers().database("sqlite://x");
+        let client = database.client("the start");
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| vitals.settled());
+            client.fails(&"locked");
+            waiting.join().unwrap()
+        });
+        assert_eq!(waiting.state, State::Waiting);
+        assert_eq!(
+            waiting.waiting_for,
+            ["the database sqlite://x is away: locked"]
+        );
+    }
+
+    #[test]
+    fn a_queue_that_is_refused_is_named_with_the_reason() {
+        let story = story();
+        story.vitals.grown();
+        story.queue.shut("PRECONDITION_FAILED".to_owned());
+        assert_eq!(
+            story.vitals.settled().waiting_for,
+            ["queue \"default\" is not consumed: PRECONDITION_FAILED"]
+        );
+    }
+
+    #[test]
+    fn tasks_are_counted_while_they_run() {
+        let Story { vitals, queue, .. } = story();
+        let tasks = (queue.task(), queue.task());
+        assert_eq!(vitals.look().running_tasks, 2);
+        drop(tasks.0);
+        assert_eq!(vitals.look().queues[0].running_tasks, 1);
+    }
+
+    #[test]
+    fn who_follows_sees_each_change_once() {
+        let Story { vitals, .. } = story();
+        let (seen, _) = vitals.follow(Seen::default(), None);
+        let (same, _) = vitals.follow(seen, Some(Duration::ZERO));
+        assert_eq!(seen, same);
+        vitals.stopping();
+        let (_, report) = vitals.follow(seen, None);
+        assert_eq!(report.state, State::Stopping);
+    }
+}
