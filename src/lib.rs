@@ -13,6 +13,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | `main`, [`cli`] | what the user typed; exit codes; the only room that prints |
+//! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
 //! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
@@ -63,13 +64,16 @@
 //!   the other.
 //! - No ack before the commit that it stands for; no timer on a message's way.
 //! - No statement that changes a state without the guard that [`state::Status::on`] gives it.
-//! - No second way to publish, to start a process, or to end this one.
+//! - No second way to publish, to start a task's process, or to end this one.
+//! - No fork once there is a thread, but for the guard of commands; no signal to a pid that is not seen to
+//!   hold the lock.
 //! - No password in a log, an error or an output.
 
 mod actors;
 pub mod broker;
 pub mod cli;
 pub mod config;
+mod daemon;
 pub mod execution;
 mod failpoint;
 mod heartbeat;

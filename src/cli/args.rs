@@ -1,29 +1,59 @@
 //! What the user typed.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::logging::LogLevel;
 
+/// django-carrot's.
+const DEFAULT_PIDFILE: &str = "/var/run/carrot.pid";
+
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done; a service: stopped in order
    1  done in part; standard error says what was not
+ 3-9  of `daemon`: see `daemon --help`
   64  the command line is wrong
   65  arguments of a task are not JSON
   66  the current directory can't be read
   69  the broker or the database is away or refuses us
   70  the system refused something
-  73  the log file given with --logfile can't be written
+  72  the pidfile can't be used
+  73  the log file given with --logfile, or a daemon's, can't be written
   74  standard output can't be written
   75  stopped hard: running tasks were left for redelivery
+  77  the service is another user's
   78  the configuration is wrong, or the database is not migrated
 
 Configuration: --config FILE, else $CARROT_CONFIG, else ./carrot.toml, else /etc/carrot/carrot.toml.
 CARROT_DEFAULT_BROKER and CARROT_DATABASE_URL (or DATABASE_URL) override the file.";
+
+const DAEMON: &str = "\
+start    returns when the service consumes, or waits for a broker or database that is away, and says
+         which. The service runs in /; paths in options are the current directory's
+stop     SIGTERM, once: tasks that are running finish, as long as they take or shutdown_grace allows
+         --timeout TIME           then give up (exit code 8); it goes on stopping
+         --timeout TIME --hard    then SIGKILL
+         --hard                   SIGKILL at once: running commands end, and their messages run again
+restart  checks the configuration, stops the service if it runs, and starts it
+status   running or not; to its owner also since when, what it does and what it waits for; --json
+
+Exit codes:
+   0  done; status: it is running
+   1  status: it died and left its pidfile
+   3  status: it is not running
+   4  status: that can't be told, since the pidfile can't be used
+   7  stop: it was not running
+   8  stop, restart: it is still stopping after --timeout
+   9  start: it is running already
+  72  the pidfile, or the control socket beside it (FILE.sock), can't be used
+  73  the log file can't be written
+  77  stop, restart: the service is another user's
+  78  the configuration is wrong, or the database is not migrated
+Others as in `carrot-actors --help`.";
 
 const PRUNING: &str = "\
 How old is too old stands in the configuration, for each state; a state that is not named is kept:
@@ -57,9 +87,9 @@ pub(super) struct ServiceArgs {
     /// The log file [default: /var/log/carrot.log]
     #[arg(short, long, value_name = "FILE")]
     pub(super) logfile: Option<PathBuf>,
-    /// How much is logged
-    #[arg(long, default_value_t = Level(LogLevel::Debug), value_enum, ignore_case = true)]
-    loglevel: Level,
+    /// How much is logged [default: DEBUG]
+    #[arg(long, value_enum, ignore_case = true)]
+    loglevel: Option<Level>,
     /// Run no scheduled tasks; messages that were recorded are published all the same
     #[arg(long)]
     pub(super) no_scheduler: bool,
@@ -70,8 +100,18 @@ pub(super) struct ServiceArgs {
 
 impl ServiceArgs {
     /// How much is logged.
-    pub(super) const fn loglevel(&self) -> LogLevel {
-        self.loglevel.0
+    pub(super) fn loglevel(&self) -> LogLevel {
+        self.loglevel.map_or(LogLevel::Debug, |level| level.0)
+    }
+
+    /// These, and what stands before the command's name.
+    pub(super) fn and(self, before: Self) -> Self {
+        Self {
+            logfile: self.logfile.or(before.logfile),
+            loglevel: self.loglevel.or(before.loglevel),
+            no_scheduler: self.no_scheduler || before.no_scheduler,
+            testmode: self.testmode || before.testmode,
+        }
     }
 }
 
@@ -89,12 +129,6 @@ impl ValueEnum for Level {
     }
 }
 
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.name())
-    }
-}
-
 const LEVELS: [Level; 5] = {
     let [debug, info, warning, error, critical] = LogLevel::ALL;
     [
@@ -109,6 +143,9 @@ const LEVELS: [Level; 5] = {
 /// What to do instead of running the service.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Start, stop or restart the service in the background, or say how it is
+    #[command(after_help = DAEMON)]
+    Daemon(DaemonArgs),
     /// Publish a message for a task and print its uuid
     Send(SendArgs),
     /// Make new messages of old ones, and delete those
@@ -120,6 +157,53 @@ pub(super) enum Command {
     Migrate,
     /// Check the configuration, the broker and the database
     Check,
+}
+
+/// What to do with the service in the background.
+#[derive(Debug, clap::Args)]
+pub(super) struct DaemonArgs {
+    /// What to do
+    #[arg(value_enum)]
+    pub(super) verb: Verb,
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// Holds the service's pid; a service with one of its own is stopped and asked with the same
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PIDFILE)]
+    pub(super) pidfile: PathBuf,
+    /// stop, restart: SIGKILL, at once or after --timeout
+    #[arg(long)]
+    pub(super) hard: bool,
+    /// stop, restart: how long running tasks may take, such as 30s or 5m [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+    /// status: as one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What `daemon` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Verb {
+    Start,
+    Stop,
+    Restart,
+    Status,
+}
+
+impl DaemonArgs {
+    /// The option that the verb has no use for, and the verbs that have.
+    pub(super) const fn useless_option(&self) -> Option<(&'static str, &'static str)> {
+        let stops = matches!(self.verb, Verb::Stop | Verb::Restart);
+        if self.hard && !stops {
+            Some(("--hard", "stop and restart"))
+        } else if self.timeout.is_some() && !stops {
+            Some(("--timeout", "stop and restart"))
+        } else if self.json && !matches!(self.verb, Verb::Status) {
+            Some(("--json", "status"))
+        } else {
+            None
+        }
+    }
 }
 
 /// What to send.
@@ -180,6 +264,27 @@ mod tests {
         let args = args.unwrap();
         assert!(args.service.no_scheduler && args.command.is_none());
         assert_eq!(args.service.loglevel(), LogLevel::Info);
+    }
+
+    #[test]
+    fn options_of_the_daemon_stand_anywhere() {
+        for line in [
+            "daemon start --no-scheduler --logfile x -p y",
+            "daemon --no-scheduler --logfile x -p y start",
+            "--no-scheduler daemon -p y start --logfile x",
+            "--logfile x daemon -p y --no-scheduler start",
+        ] {
+            let args = Args::try_parse_from(["carrot-actors"].into_iter().chain(line.split(' ')));
+            let args = args.unwrap();
+            let Some(Command::Daemon(daemon)) = args.command else {
+                panic!("{line}");
+            };
+            let service = daemon.service.and(args.service);
+            assert_eq!(daemon.verb, Verb::Start);
+            assert_eq!(daemon.pidfile, PathBuf::from("y"));
+            assert_eq!(service.logfile, Some(PathBuf::from("x")));
+            assert!(service.no_scheduler && !service.testmode);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::Failure;
 use crate::broker::BrokerError;
+use crate::daemon::PidfileError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 
@@ -13,8 +14,19 @@ use crate::store::StoreError;
 pub enum Exit {
     /// It did what it was asked to.
     Ok = 0,
-    /// Some of what was asked for could not be done; standard error says what.
+    /// Some of what was asked for could not be done; standard error says what. `daemon status`: the
+    /// service died, and its pidfile is left (LSB).
     Partly = 1,
+    /// `daemon status`: the service is not running (LSB).
+    Stopped = 3,
+    /// `daemon status`: it can't be told whether the service runs (LSB).
+    Unknown = 4,
+    /// There was nothing to stop (LSB).
+    NotRunning = 7,
+    /// It is still stopping after the time that it was given.
+    StillRunning = 8,
+    /// There is nothing to start: it runs already.
+    AlreadyRunning = 9,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
     /// Data that was given is wrong: arguments that are not JSON (`EX_DATAERR`).
@@ -25,14 +37,47 @@ pub enum Exit {
     Unavailable = 69,
     /// An error of ours or of the system (`EX_SOFTWARE`).
     Software = 70,
+    /// The pidfile or its control socket can't be used (`EX_OSFILE`).
+    Pidfile = 72,
     /// The log file can't be written (`EX_CANTCREAT`).
     CantCreate = 73,
     /// Standard output can't be written (`EX_IOERR`).
     Io = 74,
     /// Stopped hard: tasks were left for redelivery (`EX_TEMPFAIL`).
     Halted = 75,
+    /// The service is another user's (`EX_NOPERM`).
+    NotPermitted = 77,
     /// The configuration is wrong, or the database is not migrated (`EX_CONFIG`).
     Config = 78,
+}
+
+impl Exit {
+    const ALL: [Self; 18] = [
+        Self::Ok,
+        Self::Partly,
+        Self::Stopped,
+        Self::Unknown,
+        Self::NotRunning,
+        Self::StillRunning,
+        Self::AlreadyRunning,
+        Self::Usage,
+        Self::Data,
+        Self::NoInput,
+        Self::Unavailable,
+        Self::Software,
+        Self::Pidfile,
+        Self::CantCreate,
+        Self::Io,
+        Self::Halted,
+        Self::NotPermitted,
+        Self::Config,
+    ];
+
+    /// The one with that code, as another process of ours has given it.
+    pub(super) fn of(code: u8) -> Self {
+        let named = Self::ALL.into_iter().find(|exit| *exit as u8 == code);
+        named.unwrap_or(Self::Software)
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -54,6 +99,12 @@ impl From<ServiceError> for Failure {
             ServiceError::System(_) => Exit::Software,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<PidfileError> for Failure {
+    fn from(error: PidfileError) -> Self {
+        Self::new(Exit::Pidfile, error)
     }
 }
 

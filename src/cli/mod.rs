@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod daemon;
 mod exit;
 mod prune;
 mod requeue;
@@ -39,6 +40,9 @@ impl Failure {
 }
 
 /// Runs the command line with these tasks registered: the whole of a service's `main`.
+///
+/// `daemon start` forks, and keeps no thread and no open file but its own: call this before any thread
+/// is started, and open what the tasks need in the tasks.
 #[must_use]
 pub fn main(registry: Registry) -> ExitCode {
     let args = match Args::try_parse() {
@@ -60,6 +64,9 @@ pub fn main(registry: Registry) -> ExitCode {
 }
 
 fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
+    if let Some(Command::Daemon(daemon)) = args.command {
+        return daemon::daemon(daemon, args.service, args.config.as_deref(), registry);
+    }
     let config = load(args.config.as_deref());
     match args.command {
         Some(Command::Check) => return Ok(check::check(config)),
@@ -72,7 +79,7 @@ fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
         Some(Command::Requeue(which)) => requeue::requeue(&which, config),
         Some(Command::Prune(args)) => prune::prune(&args, &config),
         Some(Command::Migrate) => migrate(&config),
-        Some(Command::Check) | None => Ok(Exit::Ok),
+        Some(Command::Check | Command::Daemon(_)) | None => Ok(Exit::Ok),
     }
 }
 
@@ -107,7 +114,12 @@ fn say(line: &str) -> Result<(), Failure> {
 
 /// The error and its causes on standard error.
 fn report(error: &dyn Error) {
-    let mut text = format!("carrot-actors: {error}");
+    warn(&format!("carrot-actors: {}", told(error)));
+}
+
+/// The error and its causes.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         // Many errors quote their cause already.
@@ -116,7 +128,7 @@ fn report(error: &dyn Error) {
         }
         cause = error.source();
     }
-    warn(&text);
+    text
 }
 
 /// A line on standard error, if anybody still reads it.

@@ -1,7 +1,7 @@
-//! `carrot-actors`: the service in the foreground.
+//! The service: in the foreground, or as the daemon that `daemon start` has forked off.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -9,8 +9,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::ServiceArgs;
-use super::{Exit, Failure};
+use super::{Exit, Failure, told};
 use crate::config::Config;
+use crate::daemon::{Held, Launch, Socket};
 use crate::logging::{self, LogFile};
 use crate::service::{Ended, Service, Signal};
 use crate::task::Registry;
@@ -19,13 +20,99 @@ use crate::vitals::Vitals;
 /// django-carrot's.
 const DEFAULT_LOGFILE: &str = "/var/log/carrot.log";
 
+/// Runs the service in the foreground.
 pub(super) fn run(
     args: &ServiceArgs,
     config: Arc<Config>,
     registry: Registry,
 ) -> Result<Exit, Failure> {
-    let signals = signals().map_err(|error| Failure::new(Exit::Software, error))?;
-    let logs = start_logging(args)?;
+    let path = logfile(args);
+    let (log, name, fault) = match LogFile::open(&path) {
+        Ok(log) => (Some(log), path.display().to_string(), None),
+        Err(error) if args.logfile.is_some() => return Err(not_writable(&path, &error)),
+        Err(error) => (None, "the terminal".to_owned(), Some(error)),
+    };
+    // Here privileges are dropped: nothing else is open, and there is one thread.
+    logging::start(args.loglevel(), log);
+    if let Some(error) = fault {
+        let path = path.display();
+        log::warn!(
+            "the log file {path} can't be written: {error}; logging to the terminal alone, see --logfile"
+        );
+    }
+    let signals = signals().map_err(system)?;
+    serve(args, config, registry, name, Vitals::new(), &signals)
+}
+
+/// Runs the service as the daemon that this process is, and has it said to the controller how its
+/// start went.
+pub(super) fn run_daemon(
+    args: &ServiceArgs,
+    config: Arc<Config>,
+    registry: Registry,
+    held: Held,
+    launch: Launch,
+) -> Result<Exit, Failure> {
+    let launch = Arc::new(launch);
+    let ran = held
+        .name_this_process()
+        .map_err(|error| Failure::new(Exit::Pidfile, error))
+        .and_then(|()| run_held(args, config, registry, &held, &launch));
+    if let Err(failure) = &ran {
+        log::error!("{}", told(failure.error.as_ref()));
+    }
+    held.release();
+    match &ran {
+        Ok(_) => launch.over(),
+        Err(failure) => launch.failed(failure.exit as u8, &told(failure.error.as_ref())),
+    }
+    ran
+}
+
+fn run_held(
+    args: &ServiceArgs,
+    config: Arc<Config>,
+    registry: Registry,
+    held: &Held,
+    launch: &Arc<Launch>,
+) -> Result<Exit, Failure> {
+    let path = logfile(args);
+    let log = LogFile::open(&path).map_err(|error| not_writable(&path, &error))?;
+    let socket = Socket::bind(held.path()).map_err(|error| Failure::new(Exit::Pidfile, error))?;
+    // Here privileges are dropped: log, pidfile (`held.fd()`) and socket are open, and there is one
+    // thread.
+    logging::start(args.loglevel(), Some(log));
+    // Standard error leads nowhere.
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    let signals = signals().map_err(system)?;
+    let vitals = Vitals::new();
+    let _control = socket.serve(Arc::clone(&vitals)).map_err(system)?;
+    report_start(&vitals, launch).map_err(system)?;
+    let logs = path.display().to_string();
+    serve(args, config, registry, logs, vitals, &signals)
+}
+
+/// Says it to the controller when the service is up.
+fn report_start(vitals: &Arc<Vitals>, launch: &Arc<Launch>) -> std::io::Result<()> {
+    let (vitals, launch) = (Arc::clone(vitals), Arc::clone(launch));
+    let report = move || {
+        let report = vitals.settled();
+        if report.is_up() {
+            launch.up(&report);
+        }
+    };
+    let thread = std::thread::Builder::new().name("start".to_owned());
+    thread.spawn(report).map(drop)
+}
+
+fn serve(
+    args: &ServiceArgs,
+    config: Arc<Config>,
+    registry: Registry,
+    logs: String,
+    vitals: Arc<Vitals>,
+    signals: &Receiver<Signal>,
+) -> Result<Exit, Failure> {
     let service = Service {
         config,
         registry,
@@ -40,34 +127,31 @@ pub(super) fn run(
                 .unwrap_or_default();
         }),
         logs,
-        vitals: Vitals::new(),
+        vitals,
     };
-    match service.run(&signals)? {
+    match service.run(signals)? {
         Ended::Drained => Ok(Exit::Ok),
         Ended::Halted => Ok(Exit::Halted),
     }
 }
 
-/// Starts logging; returns where to, for the user.
-fn start_logging(args: &ServiceArgs) -> Result<String, Failure> {
-    let path = args
-        .logfile
+fn system(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Software, error)
+}
+
+/// The log file's path, as given or by default.
+pub(super) fn logfile(args: &ServiceArgs) -> PathBuf {
+    args.logfile
         .clone()
-        .unwrap_or_else(|| PathBuf::from(DEFAULT_LOGFILE));
-    let failed = match LogFile::open(&path) {
-        Ok(file) => {
-            logging::start(args.loglevel(), Some(file));
-            return Ok(path.display().to_string());
-        }
-        Err(error) => format!("the log file {} can't be written: {error}", path.display()),
-    };
-    if args.logfile.is_some() {
-        let remedy = format!("{failed}; give --logfile one that can");
-        return Err(Failure::new(Exit::CantCreate, remedy));
-    }
-    logging::start(args.loglevel(), None);
-    log::warn!("{failed}; logging to the terminal alone, see --logfile");
-    Ok("the terminal".to_owned())
+        .unwrap_or_else(|| PathBuf::from(DEFAULT_LOGFILE))
+}
+
+/// The log file can't be written.
+pub(super) fn not_writable(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    let remedy =
+        format!("the log file {path} can't be written: {error}; give --logfile one that can");
+    Failure::new(Exit::CantCreate, remedy)
 }
 
 /// SIGINT and SIGTERM as the service understands them.

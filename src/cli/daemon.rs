@@ -1,0 +1,361 @@
+//! `carrot-actors daemon`: the verbs, in django-carrot's words.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Local};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::args::{DaemonArgs, ServiceArgs, Verb};
+use super::{Exit, Failure, load, run, say};
+use crate::config::Config;
+use crate::daemon::{
+    Claim, DetachError, Found, Holder, PidfileError, Side, StartReport, ask, claim, clear, detach,
+    look,
+};
+use crate::logging::LogFile;
+use crate::task::Registry;
+use crate::vitals::{Report, State};
+
+/// How often it is looked whether a service has gone, and what it still does.
+const LOOK: Duration = Duration::from_millis(100);
+
+const SAME_PIDFILE: &str = "if the service was started with a --pidfile, give the same here";
+
+/// What a verb works on.
+struct Controller {
+    args: DaemonArgs,
+    /// Absolute.
+    pidfile: PathBuf,
+}
+
+pub(super) fn daemon(
+    mut args: DaemonArgs,
+    before: ServiceArgs,
+    config: Option<&Path>,
+    registry: Registry,
+) -> Result<Exit, Failure> {
+    if let Some((option, verbs)) = args.useless_option() {
+        let wrong = format!("{option} goes with {verbs} alone");
+        return Err(Failure::new(Exit::Usage, wrong));
+    }
+    args.service = args.service.and(before);
+    // The service runs elsewhere.
+    args.service.logfile = Some(absolute(&run::logfile(&args.service))?);
+    let pidfile = absolute(&args.pidfile)?;
+    let controller = Controller { args, pidfile };
+    match controller.args.verb {
+        Verb::Start => {
+            let config = load(config)?;
+            controller.start(config, registry)
+        }
+        Verb::Stop => controller.stop(),
+        Verb::Restart => controller.restart(config, registry),
+        Verb::Status => controller.status(),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        let path = path.display();
+        Failure::new(Exit::NoInput, format!("{path} leads nowhere: {error}"))
+    })
+}
+
+impl Controller {
+    /// Returns in the controller, and once more in the daemon, at its end.
+    fn start(&self, config: Arc<Config>, registry: Registry) -> Result<Exit, Failure> {
+        say("Attempting to start the process")?;
+        let held = match claim(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+            Claim::Held(held) => held,
+            Claim::Running(holder) => return Err(self.already_running(&holder)),
+        };
+        let side = detach(held);
+        if let Ok(Side::Daemon(launch, held)) = side {
+            return run::run_daemon(&self.args.service, config, registry, held, launch);
+        }
+        let told = side
+            .map_err(not_detached)
+            .and_then(|side| self.tell_start(side));
+        if told.is_err() {
+            // What the daemon could not remove itself, if it has died.
+            clear(&self.pidfile);
+        }
+        told
+    }
+
+    fn tell_start(&self, side: Side) -> Result<Exit, Failure> {
+        let Side::Controller(report) = side else {
+            return Ok(Exit::Ok);
+        };
+        match report {
+            StartReport::Up { pid, waiting_for } => {
+                say(&format!("Process started successfully with pid: {pid}"))?;
+                for what in waiting_for {
+                    say(&format!("It waits: {what}"))?;
+                }
+            }
+            StartReport::Over => say("The service has ended already, in order")?,
+            StartReport::Failed(exit, reason) => {
+                return Err(Failure::new(Exit::of(exit), reason));
+            }
+            StartReport::Died => {
+                let log = run::logfile(&self.args.service);
+                let died = format!("the service died during its start; see {}", log.display());
+                return Err(Failure::new(Exit::Software, died));
+            }
+        }
+        if self.args.verb == Verb::Restart {
+            say("Process restarted successfully")?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    fn restart(&self, config: Option<&Path>, registry: Registry) -> Result<Exit, Failure> {
+        // Nothing that runs is stopped for a service that can't be started.
+        let config = load(config)?;
+        let log = run::logfile(&self.args.service);
+        LogFile::open(&log).map_err(|error| run::not_writable(&log, &error))?;
+        match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+            Found::Running(holder) => self.stop_holder(&holder)?,
+            Found::Nothing | Found::Stale(_) => say("Service is NOT running")?,
+        }
+        self.start(config, registry)
+    }
+
+    fn stop(&self) -> Result<Exit, Failure> {
+        match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+            Found::Running(holder) => {
+                self.stop_holder(&holder)?;
+                Ok(Exit::Ok)
+            }
+            Found::Nothing => {
+                let hint = self.hint();
+                let nothing = format!("Service is NOT running: {hint}");
+                Err(Failure::new(Exit::NotRunning, nothing))
+            }
+            Found::Stale(pid) => {
+                clear(&self.pidfile);
+                let dead = format!("Service is NOT running: it has died before, as pid {pid}");
+                Err(Failure::new(Exit::NotRunning, dead))
+            }
+        }
+    }
+
+    fn stop_holder(&self, holder: &Holder) -> Result<(), Failure> {
+        say("Attempting to stop the process. Please wait...")?;
+        let mut deadline = self
+            .args
+            .timeout
+            .and_then(|time| Instant::now().checked_add(time));
+        if self.args.hard && deadline.is_none() {
+            self.signal(holder, Signal::KILL)?;
+        } else if self.is_stopping() {
+            // A second SIGTERM would stop it hard.
+            say("It is stopping already")?;
+        } else {
+            self.signal(holder, Signal::TERM)?;
+        }
+        let mut told = String::new();
+        while !holder.is_gone_within(LOOK) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if !self.args.hard {
+                    return Err(self.still_running(holder));
+                }
+                deadline = None;
+                say("The time is over: killing it")?;
+                self.signal(holder, Signal::KILL)?;
+            } else if let Some(what) = self.waited_for().filter(|what| *what != told) {
+                say(&what)?;
+                told = what;
+            }
+        }
+        clear(&self.pidfile);
+        say("Process has been stopped")
+    }
+
+    fn signal(&self, holder: &Holder, signal: Signal) -> Result<(), Failure> {
+        holder.signal(signal).map_err(|error| {
+            let pid = holder.pid();
+            let (exit, reason) = match Errno::from_io_error(&error) {
+                Some(Errno::PERM) => (Exit::NotPermitted, "it is another user's".to_owned()),
+                _ => (Exit::Software, error.to_string()),
+            };
+            Failure::new(
+                exit,
+                format!("the service, pid {pid}, can't be stopped: {reason}"),
+            )
+        })
+    }
+
+    fn is_stopping(&self) -> bool {
+        ask(&self.pidfile).is_ok_and(|report| report.state == State::Stopping)
+    }
+
+    /// What a service that stops still waits for, if it says so.
+    fn waited_for(&self) -> Option<String> {
+        let report = ask(&self.pidfile).ok()?;
+        if report.state != State::Stopping {
+            return None;
+        }
+        if report.running_tasks > 0 {
+            let busy = report.queues.iter().filter(|queue| queue.running_tasks > 0);
+            let each: Vec<String> = busy
+                .map(|queue| format!("{}: {}", queue.name, queue.running_tasks))
+                .collect();
+            let (count, each) = (report.running_tasks, each.join(", "));
+            return Some(format!("Waiting for running tasks: {count} ({each})"));
+        }
+        if report.in_hand > 0 && !report.waiting_for.is_empty() {
+            let (count, away) = (report.in_hand, report.waiting_for.join("; "));
+            return Some(format!("Waiting to record messages: {count} ({away})"));
+        }
+        None
+    }
+
+    fn status(&self) -> Result<Exit, Failure> {
+        let found = match look(&self.pidfile) {
+            Ok(found) => found,
+            Err(error) => {
+                if self.args.json {
+                    let unknown = json!({ "status": "unknown", "error": error.to_string() });
+                    say(&unknown.to_string())?;
+                }
+                return Err(Failure {
+                    exit: Exit::Unknown,
+                    ..self.with_remedy(error)
+                });
+            }
+        };
+        if self.args.json {
+            say(&self.as_json(&found).to_string())?;
+        } else {
+            self.tell_status(&found)?;
+        }
+        Ok(match found {
+            Found::Running(_) => Exit::Ok,
+            // LSB: dead, and the pidfile is there.
+            Found::Stale(_) => Exit::Partly,
+            Found::Nothing => Exit::Stopped,
+        })
+    }
+
+    fn as_json(&self, found: &Found) -> Value {
+        match found {
+            Found::Nothing => json!({ "status": "stopped" }),
+            Found::Stale(pid) => json!({ "status": "dead", "pid": pid }),
+            Found::Running(holder) => {
+                let mut all = json!({ "status": "running", "pid": holder.pid() });
+                let more = ask(&self.pidfile).map(|report| json!(report));
+                let more = more.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+                if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+                    all.extend(more);
+                }
+                all
+            }
+        }
+    }
+
+    fn tell_status(&self, found: &Found) -> Result<(), Failure> {
+        match found {
+            Found::Nothing => {
+                say("Service is NOT running")?;
+                say(&format!("({})", self.hint()))
+            }
+            Found::Stale(pid) => {
+                let pidfile = self.pidfile.display();
+                say("Service is NOT running")?;
+                say(&format!(
+                    "It died as pid {pid}, and left its pidfile {pidfile}"
+                ))
+            }
+            Found::Running(holder) => {
+                say(&format!("Service is running. PID: {}", holder.pid()))?;
+                match ask(&self.pidfile) {
+                    Ok(report) => tell(&report),
+                    Err(error) => say(&format!("No more is known: {error}")),
+                }
+            }
+        }
+    }
+
+    fn hint(&self) -> String {
+        let pidfile = self.pidfile.display();
+        format!("no process holds the pidfile {pidfile}; {SAME_PIDFILE}")
+    }
+
+    fn still_running(&self, holder: &Holder) -> Failure {
+        let pid = holder.pid();
+        let what = self.waited_for().map_or_else(String::new, |what| {
+            format!(" ({})", what.trim_start_matches("Waiting "))
+        });
+        let running = format!(
+            "the service, pid {pid}, is still stopping after --timeout{what}; it goes on, or is killed with --hard"
+        );
+        Failure::new(Exit::StillRunning, running)
+    }
+
+    fn already_running(&self, holder: &Holder) -> Failure {
+        let (pid, pidfile) = (holder.pid(), self.pidfile.display());
+        let running = format!(
+            "the service is running already, pid {pid} ({pidfile}); a second one needs a --pidfile of its own"
+        );
+        Failure::new(Exit::AlreadyRunning, running)
+    }
+
+    fn with_remedy(&self, error: PidfileError) -> Failure {
+        let remedy = match self.args.verb {
+            Verb::Start => "give another one with --pidfile, in a folder that you may write to",
+            _ => SAME_PIDFILE,
+        };
+        Failure::new(Exit::Pidfile, format!("{error}; {remedy}"))
+    }
+}
+
+fn not_detached(error: DetachError) -> Failure {
+    Failure::new(Exit::Software, error)
+}
+
+/// What a service says of itself.
+fn tell(report: &Report) -> Result<(), Failure> {
+    let scheduler = if report.scheduler { "on" } else { "off" };
+    say(&format!(
+        "Since {}, scheduler {scheduler}",
+        local(&report.since)
+    ))?;
+    match report.state {
+        State::Starting => say("It is starting")?,
+        State::Stopping => say("It is stopping")?,
+        State::Waiting | State::Consuming => {}
+    }
+    for what in &report.waiting_for {
+        say(&format!("It waits: {what}"))?;
+    }
+    for queue in &report.queues {
+        let unconsumed = if queue.consumed || report.state == State::Stopping {
+            ""
+        } else {
+            ", not consumed"
+        };
+        say(&format!(
+            "Queue {}: tasks running: {} of {}{unconsumed}",
+            queue.name, queue.running_tasks, queue.consumers
+        ))?;
+    }
+    Ok(())
+}
+
+/// A time for people.
+fn local(time: &str) -> String {
+    DateTime::parse_from_rfc3339(time).map_or_else(
+        |_| time.to_owned(),
+        |time| {
+            time.with_timezone(&Local)
+                .format("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
+    )
+}

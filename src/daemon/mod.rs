@@ -1,0 +1,16 @@
+//! The daemon, seen by its controller: a pidfile that is held by a lock for the service's life, a
+//! control socket beside it, and the way into the background.
+//!
+//! The lock says whether a service lives; the number in the file only which one it is, and it is
+//! believed when that process is seen to have the file open. So neither a file that was left behind
+//! nor a pid that is used again is ever taken for the service.
+
+mod control;
+mod detach;
+mod holder;
+mod pidfile;
+
+pub use self::control::{Socket, ask};
+pub use self::detach::{DetachError, Launch, Side, StartReport, detach};
+pub use self::holder::Holder;
+pub use self::pidfile::{Claim, Found, Held, PidfileError, claim, clear, look};
