@@ -13,8 +13,8 @@ use super::args::{DaemonArgs, ServiceArgs, Verb};
 use super::{Exit, Failure, load, run, say};
 use crate::config::Config;
 use crate::daemon::{
-    Claim, DetachError, Found, Holder, PidfileError, Side, StartReport, ask, claim, clear, detach,
-    look,
+    Claim, DetachError, Found, Holder, PidfileError, Side, StartReport, Turn, ask, claim, clear,
+    detach, look,
 };
 use crate::logging::LogFile;
 use crate::task::Registry;
@@ -22,6 +22,9 @@ use crate::vitals::{Report, State};
 
 /// How often it is looked whether a service has gone, and what it still does.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// So long it may take until a service shows that it was told to stop.
+const HEARD: Duration = Duration::from_secs(2);
 
 const SAME_PIDFILE: &str = "if the service was started with a --pidfile, give the same here";
 
@@ -153,11 +156,8 @@ impl Controller {
             .and_then(|time| Instant::now().checked_add(time));
         if self.args.hard && deadline.is_none() {
             self.signal(holder, Signal::KILL)?;
-        } else if self.is_stopping() {
-            // A second SIGTERM would stop it hard.
-            say("It is stopping already")?;
         } else {
-            self.signal(holder, Signal::TERM)?;
+            self.terminate(holder)?;
         }
         let mut told = String::new();
         while !holder.is_gone_within(LOOK) {
@@ -175,6 +175,18 @@ impl Controller {
         }
         clear(&self.pidfile);
         say("Process has been stopped")
+    }
+
+    /// SIGTERM, unless it was told to stop before: a second one would stop it hard.
+    fn terminate(&self, holder: &Holder) -> Result<(), Failure> {
+        let _turn = Turn::wait(&self.pidfile);
+        if self.is_stopping() {
+            return say("It is stopping already");
+        }
+        self.signal(holder, Signal::TERM)?;
+        let deadline = Instant::now() + HEARD;
+        while !holder.is_gone_within(LOOK) && !self.is_stopping() && Instant::now() < deadline {}
+        Ok(())
     }
 
     fn signal(&self, holder: &Holder, signal: Signal) -> Result<(), Failure> {

@@ -13,4 +13,4 @@ mod pidfile;
 pub use self::control::{Socket, ask};
 pub use self::detach::{DetachError, Launch, Side, StartReport, detach};
 pub use self::holder::Holder;
-pub use self::pidfile::{Claim, Found, Held, PidfileError, claim, clear, look};
+pub use self::pidfile::{Claim, Found, Held, PidfileError, Turn, claim, clear, look};

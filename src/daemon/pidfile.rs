@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 
 use super::control;
@@ -18,6 +18,9 @@ use super::holder::Holder;
 /// forked and has yet to write its pid, a controller that looks, a command that is between its fork
 /// and its exec while its service dies.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So long a turn may take to come.
+const TURN: Duration = Duration::from_secs(5);
 
 /// Between two looks at a lock.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -137,6 +140,31 @@ pub fn clear(path: &Path) {
     {
         control::remove(path);
         remove_or_empty(path, &file);
+    }
+}
+
+/// A controller's turn to stop a service: others that would stop it as well wait until it is over.
+#[derive(Debug)]
+pub struct Turn(File);
+
+impl Turn {
+    /// Waits for it; `None` if it does not come, which is no reason not to stop a service.
+    #[must_use]
+    pub fn wait(path: &Path) -> Option<Self> {
+        let file = open(path, &mut options(true)).ok()?;
+        let deadline = Instant::now() + TURN;
+        // A lock of the other kind, which has nothing to do with the service's own.
+        while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            pause(path, deadline).ok()?;
+        }
+        Some(Self(file))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Closing the file would do as well.
+        fcntl_lock(&self.0, FlockOperation::Unlock).unwrap_or_default();
     }
 }
 

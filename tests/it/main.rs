@@ -13,6 +13,7 @@ mod cli_messages;
 mod commands;
 mod copies;
 mod cuts;
+mod daemon;
 mod deaths;
 mod frozen;
 mod kills;

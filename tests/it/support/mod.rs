@@ -14,7 +14,7 @@ pub use broker::Raw;
 pub use database::{Client, Database, milliseconds, text};
 pub(crate) use database::{on_database, on_every_database, on_every_server};
 pub use own::{Blow, Own, Server};
-pub use process::{Running, exit_code, outcome};
+pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;
 pub use witness::witnessed;
 pub use world::{InProcess, World};

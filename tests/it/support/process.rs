@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use super::world::World;
 use super::{PATIENCE, eventually};
@@ -192,4 +193,52 @@ pub fn exit_code(status: ExitStatus) -> i32 {
         .code()
         .or_else(|| status.signal().map(|signal| -signal))
         .unwrap()
+}
+
+/// A command that is under way; killed with the test.
+pub struct Spawned {
+    child: Child,
+    out: TempDir,
+}
+
+impl Spawned {
+    pub fn new(command: &mut Command) -> Self {
+        let out = TempDir::new().unwrap();
+        let file = |name: &str| File::create(out.path().join(name)).unwrap();
+        let child = command
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .unwrap();
+        Self { child, out }
+    }
+
+    /// What it has said on standard output.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.out.path().join("out")).unwrap()
+    }
+
+    /// Waits until it says so.
+    #[track_caller]
+    pub fn await_output(&self, text: &str) {
+        eventually(&format!("{text:?} in its output"), || {
+            self.output().contains(text).then_some(())
+        });
+    }
+
+    /// Waits for its end: exit code, standard output, standard error.
+    #[track_caller]
+    pub fn wait(&mut self) -> (i32, String, String) {
+        let code = eventually("its end", || self.child.try_wait().unwrap().map(exit_code));
+        let err = fs::read_to_string(self.out.path().join("err")).unwrap();
+        (code, self.output(), err)
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
+    }
 }

@@ -1,0 +1,76 @@
+//! `daemon restart`.
+
+use super::{Daemon, await_end, kill, lives};
+
+/// What a restart of a service that runs says.
+fn words(pid: rustix::process::Pid) -> String {
+    format!(
+        "Attempting to stop the process. Please wait...\n\
+         Process has been stopped\n\
+         Attempting to start the process\n\
+         Process started successfully with pid: {}\n",
+        pid.as_raw_nonzero()
+    )
+}
+
+#[test]
+fn it_stops_what_runs_and_starts_another() {
+    let daemon = Daemon::new();
+    let first = daemon.up();
+    let (code, out, err) = daemon.daemon(&["restart", "--no-scheduler"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let second = daemon.pid();
+    assert_eq!(out, words(second) + "Process restarted successfully\n");
+    assert!(!lives(first) && lives(second));
+    assert_eq!(daemon.status()["scheduler"], false, "with its own options");
+    daemon.down();
+}
+
+#[test]
+fn what_is_not_running_is_started() {
+    let daemon = Daemon::lonely();
+    let (code, out, err) = daemon.daemon(&["restart"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.starts_with("Service is NOT running\nAttempting to start the process\n"),
+        "{out}"
+    );
+    assert!(out.ends_with("Process restarted successfully\n"), "{out}");
+    kill(daemon.pid());
+    let (code, out, err) = daemon.daemon(&["restart"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    daemon.down();
+}
+
+#[test]
+fn what_runs_is_not_stopped_for_what_can_not_start() {
+    let daemon = Daemon::lonely();
+    let pid = daemon.up();
+    let config = daemon.read("carrot.toml");
+    daemon.configure("max_atempts = 3");
+    let (code, out, err) = daemon.daemon(&["restart"]);
+    assert_eq!((code, out.as_str()), (78, ""));
+    assert!(err.contains("did you mean max_attempts?"), "{err}");
+    daemon.configure(&config);
+    let mut command = daemon.command(&["daemon", "restart", "-p", "daemon.pid", "-l", "/"]);
+    let (code, _, err) = crate::support::outcome(&mut command);
+    assert_eq!(code, 73, "{err}");
+    assert!(lives(pid));
+    assert_eq!(daemon.pid(), pid);
+    daemon.down();
+}
+
+#[test]
+fn hard_it_kills_and_the_message_is_run_again() {
+    let daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "endless", 1).remove(0);
+    let first = daemon.up();
+    let commands = daemon.endless();
+    daemon.configure(&super::CONFIG.replace("sleep 1000 &", "true; exit 0 #"));
+    let (code, out, err) = daemon.daemon(&["restart", "--hard"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(!lives(first));
+    commands.into_iter().for_each(await_end);
+    assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
+    daemon.down();
+}

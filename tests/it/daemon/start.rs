@@ -1,0 +1,263 @@
+//! `daemon start`: what it says, and when it returns.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::support::{World, outcome};
+
+use super::{Daemon, code, lives};
+
+/// What it says before it is known how it goes.
+const ATTEMPT: &str = "Attempting to start the process\n";
+
+impl World {
+    /// How many consumers the queue has.
+    fn consumers(&self, queue: &str) -> u32 {
+        let mut connection = self.amqp();
+        let channel = connection.open_channel(None).unwrap();
+        let declared = channel.queue_declare_passive(queue).unwrap();
+        declared.declared_consumer_count().unwrap()
+    }
+}
+
+#[test]
+fn it_returns_when_every_queue_is_consumed_and_prints_the_pid() {
+    let daemon = Daemon::new();
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((daemon.consumers("one"), daemon.consumers("two")), (1, 1));
+    let pid = daemon.pid().as_raw_nonzero();
+    let started = format!("{ATTEMPT}Process started successfully with pid: {pid}\n");
+    assert_eq!((code, out, err), (0, started, String::new()));
+    let uuid = daemon.send(&["noop", "--queue", "two"]);
+    assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
+    daemon.down();
+}
+
+#[test]
+fn a_broker_that_is_away_is_named_and_the_start_succeeds() {
+    let daemon = Daemon::lonely();
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains("\nIt waits: the broker amqp://guest:***@127.0.0.1:1/%2f is away: "),
+        "{out}"
+    );
+    assert!(!out.contains("s3cr3t"), "{out}");
+    daemon.down();
+}
+
+#[test]
+fn a_database_that_is_away_is_named_and_the_start_succeeds() {
+    let mut daemon = Daemon::new();
+    daemon.world.database_url = "postgres://carrot:s3cr3t@127.0.0.1:1/nowhere".to_owned();
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains("\nIt waits: the database postgres://"),
+        "{out}"
+    );
+    assert!(out.contains("127.0.0.1:1/nowhere is away: "), "{out}");
+    assert!(!out.contains("s3cr3t"), "{out}");
+    daemon.down();
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named_and_the_start_succeeds() {
+    let mut daemon = Daemon::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    daemon.world.broker_url = format!("amqp://guest:guest@{address}/x");
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let silence = format!("It waits: the broker amqp://guest:***@{address}/x has not answered ");
+    assert!(out.contains(&silence), "{out}");
+    daemon.down();
+}
+
+#[test]
+fn a_queue_that_the_broker_refuses_is_named_and_the_others_are_consumed() {
+    let daemon = Daemon::new();
+    daemon.declare_queue_with("one", 3);
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains(r#"It waits: queue "one" is not consumed: "#),
+        "{out}"
+    );
+    assert_eq!(daemon.consumers("two"), 1);
+    daemon.down();
+}
+
+#[test]
+fn a_second_start_says_so_and_harms_nothing() {
+    let daemon = Daemon::lonely();
+    let pid = daemon.up();
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((code, out.as_str()), (code::ALREADY_RUNNING, ATTEMPT));
+    let running = format!("running already, pid {}", pid.as_raw_nonzero());
+    assert!(err.contains(&running) && err.contains("--pidfile"), "{err}");
+    assert_eq!(daemon.pid(), pid);
+    assert!(lives(pid));
+    daemon.down();
+}
+
+/// A start that fails so, says why, and leaves nothing.
+#[track_caller]
+fn fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
+    let (found, _, err) = daemon.daemon(arguments);
+    assert_eq!(found, code, "{err}");
+    assert!(err.contains(why), "{err}");
+    let left = |name: &str| daemon.directory().join(name).exists();
+    assert!(!left("daemon.pid") && !left("daemon.pid.sock"));
+    let (status, ..) = daemon.daemon(&["status"]);
+    assert_eq!(status, code::STOPPED);
+}
+
+#[test]
+fn a_faulty_configuration_is_told_by_the_controller() {
+    let daemon = Daemon::lonely();
+    daemon.configure("max_atempts = 3");
+    fails(&daemon, &["start"], 78, "did you mean max_attempts?");
+}
+
+#[test]
+fn a_database_that_is_not_migrated_is_told_by_the_controller() {
+    let daemon = Daemon {
+        world: World::without_tables(super::CONFIG),
+    };
+    fails(&daemon, &["start"], 78, "carrot-actors migrate");
+    let log = daemon.read("daemon.log");
+    assert!(log.contains("ERROR:: the database postgres://"), "{log}");
+}
+
+#[test]
+fn a_log_file_that_can_not_be_written_is_told_by_the_controller() {
+    let daemon = Daemon::lonely();
+    fs::create_dir(daemon.directory().join("daemon.log")).unwrap();
+    fails(
+        &daemon,
+        &["start"],
+        73,
+        "Is a directory (os error 21); give --logfile",
+    );
+}
+
+#[test]
+fn a_database_file_in_a_folder_that_is_not_there_is_told_by_the_controller() {
+    let daemon = Daemon::lonely();
+    daemon.configure("database_url = \"sqlite://no/such/folder/x.db\"");
+    fails(
+        &daemon,
+        &["start"],
+        78,
+        "no/such/folder/x.db does not exist",
+    );
+}
+
+#[test]
+fn a_pidfile_in_a_folder_that_is_not_there_is_an_error_with_a_remedy() {
+    let daemon = Daemon::lonely();
+    let mut command = daemon.command(&["daemon", "start", "-p", "no/such/folder/x.pid"]);
+    let (code, _, err) = outcome(command.args(["-l", "daemon.log"]));
+    assert_eq!(code, code::PIDFILE, "{err}");
+    assert!(
+        err.contains("no/such/folder/x.pid can't be opened: No such file"),
+        "{err}"
+    );
+    assert!(err.contains("give another one with --pidfile"), "{err}");
+}
+
+#[test]
+fn options_stand_before_or_behind_the_verb() {
+    let daemon = Daemon::lonely();
+    for line in [
+        &[
+            "daemon",
+            "--no-scheduler",
+            "-p",
+            "daemon.pid",
+            "start",
+            "-l",
+            "daemon.log",
+        ],
+        &[
+            "daemon",
+            "start",
+            "-l",
+            "daemon.log",
+            "--no-scheduler",
+            "-p",
+            "daemon.pid",
+        ],
+        &[
+            "--no-scheduler",
+            "-l",
+            "daemon.log",
+            "daemon",
+            "-p",
+            "daemon.pid",
+            "start",
+        ],
+    ] {
+        let (code, _, err) = daemon.run(line);
+        assert_eq!(code, 0, "{line:?}: {err}");
+        assert_eq!(daemon.status()["scheduler"], false, "{line:?}");
+        daemon.down();
+    }
+}
+
+#[test]
+fn an_option_that_the_verb_has_no_use_for_is_a_wrong_command_line() {
+    let daemon = Daemon::lonely();
+    for (arguments, verbs) in [
+        (&["start", "--hard"][..], "stop and restart"),
+        (&["status", "--timeout", "3s"], "stop and restart"),
+        (&["stop", "--json"], "status"),
+        (&["stop", "--timeout", "soon"], "soon"),
+        (&["begin"], "begin"),
+        (&[], "VERB"),
+    ] {
+        let (code, out, err) = daemon.daemon(arguments);
+        assert_eq!((code, out.as_str()), (64, ""), "{arguments:?}");
+        assert!(err.contains(verbs), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn it_runs_what_is_queued_and_ends_in_test_mode() {
+    let daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "noop", 1).remove(0);
+    daemon.declare_queue("two");
+    let (code, out, err) = daemon.daemon(&["start", "--testmode"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
+    crate::support::eventually("its end", || {
+        (daemon.daemon(&["status"]).0 == code::STOPPED).then_some(())
+    });
+}
+
+#[test]
+fn of_two_starts_at_once_one_wins_and_the_other_says_so() {
+    let daemon = Daemon::lonely();
+    for round in 0..50 {
+        let mut both = [daemon.begin(&["start"]), daemon.begin(&["start"])];
+        let mut ended = [both[0].wait(), both[1].wait()];
+        ended.sort();
+        let [(won, out, _), (lost, _, err)] = ended;
+        assert_eq!(
+            (won, lost),
+            (0, code::ALREADY_RUNNING),
+            "in round {round}: {err}"
+        );
+        let pid = daemon.pid();
+        let number = pid.as_raw_nonzero();
+        assert!(out.contains(&format!("with pid: {number}\n")), "{out}");
+        assert!(
+            err.contains(&format!("running already, pid {number} ")),
+            "{err}"
+        );
+        assert!(lives(pid));
+        daemon.down();
+        assert!(!lives(pid));
+    }
+}

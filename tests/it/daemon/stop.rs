@@ -1,0 +1,165 @@
+//! `daemon stop`: what it waits for, and what it does not wait for.
+
+use rustix::process::{Signal, kill_process};
+
+use super::{Daemon, await_end, code, kill, lives};
+
+const ATTEMPT: &str = "Attempting to stop the process. Please wait...\n";
+const STOPPED: &str = "Process has been stopped\n";
+
+#[test]
+fn it_returns_when_the_process_is_gone_and_has_cleared_up() {
+    let daemon = Daemon::lonely();
+    let pid = daemon.up();
+    let (code, out, err) = daemon.daemon(&["stop"]);
+    assert!(!lives(pid));
+    assert_eq!((code, out), (0, format!("{ATTEMPT}{STOPPED}")), "{err}");
+    let left = |name: &str| daemon.directory().join(name).exists();
+    assert!(!left("daemon.pid") && !left("daemon.pid.sock"));
+}
+
+#[test]
+fn what_is_not_running_can_not_be_stopped() {
+    let daemon = Daemon::lonely();
+    let (code, out, err) = daemon.daemon(&["stop"]);
+    assert_eq!((code, out.as_str()), (code::NOT_RUNNING, ""));
+    assert!(err.contains("Service is NOT running"), "{err}");
+    assert!(
+        err.contains("daemon.pid") && err.contains("--pidfile"),
+        "{err}"
+    );
+}
+
+#[test]
+fn it_says_which_tasks_it_waits_for_and_they_finish() {
+    let daemon = Daemon::new();
+    let uuids = daemon.enqueue("one", "gated", 2);
+    daemon.up();
+    daemon.await_running(2);
+    let mut stop = daemon.begin(&["stop"]);
+    stop.await_output("Waiting for running tasks: 2 (one: 2)\n");
+    assert_eq!(daemon.status()["state"], "stopping");
+    daemon.write("go", "");
+    let (code, out, err) = stop.wait();
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with(ATTEMPT) && out.ends_with(STOPPED), "{out}");
+    for uuid in uuids {
+        assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
+    }
+}
+
+#[test]
+fn after_its_timeout_it_gives_up_and_a_second_stop_is_no_second_signal() {
+    let daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "gated", 1).remove(0);
+    let pid = daemon.up();
+    daemon.await_running(1);
+    let (code, out, err) = daemon.daemon(&["stop", "--timeout", "300ms"]);
+    assert_eq!(code, code::STILL_RUNNING, "{out}");
+    assert!(err.contains("is still stopping after --timeout"), "{err}");
+    assert!(err.contains("for running tasks: 1 (one: 1)"), "{err}");
+    let (code, out, _) = daemon.daemon(&["stop", "--timeout", "0s"]);
+    assert_eq!(code, code::STILL_RUNNING);
+    assert!(out.contains("It is stopping already\n"), "{out}");
+    assert!(lives(pid), "one SIGTERM only");
+    daemon.write("go", "");
+    await_end(pid);
+    assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
+}
+
+#[test]
+fn stops_at_once_send_one_signal_between_them() {
+    let daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "gated", 1).remove(0);
+    daemon.up();
+    daemon.await_running(1);
+    let mut stops: Vec<_> = (0..5).map(|_| daemon.begin(&["stop"])).collect();
+    for stop in &stops {
+        stop.await_output("Waiting for running tasks: 1");
+    }
+    daemon.write("go", "");
+    for stop in &mut stops {
+        let (code, out, err) = stop.wait();
+        assert_eq!(code, 0, "{out}{err}");
+    }
+    assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
+}
+
+/// A hard stop, of a service that runs the endless command: that ends too, and its message is run
+/// again by the next.
+fn loses_nothing(arguments: &[&str], said: &str) {
+    let daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "endless", 1).remove(0);
+    let pid = daemon.up();
+    let commands = daemon.endless();
+    assert!(commands.iter().all(|command| lives(*command)));
+
+    let (code, out, err) = daemon.daemon(arguments);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out, format!("{ATTEMPT}{said}{STOPPED}"));
+    assert!(!lives(pid));
+    commands.into_iter().for_each(await_end);
+    assert_eq!(
+        daemon.daemon(&["status"]).0,
+        code::STOPPED,
+        "all is cleared up"
+    );
+
+    daemon.configure(&super::CONFIG.replace("sleep 1000 &", "true; exit 0 #"));
+    daemon.up();
+    assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
+    daemon.down();
+    assert_eq!(daemon.ready("one"), 0);
+}
+
+#[test]
+fn hard_it_kills_at_once_ends_running_commands_and_loses_nothing() {
+    loses_nothing(&["stop", "--hard"], "");
+}
+
+#[test]
+fn hard_with_a_timeout_it_kills_after_that() {
+    let said = "Waiting for running tasks: 1 (one: 1)\nThe time is over: killing it\n";
+    loses_nothing(&["stop", "--hard", "--timeout", "2s"], said);
+}
+
+#[test]
+fn a_service_that_stands_still_is_given_up_or_killed() {
+    let daemon = Daemon::lonely();
+    let pid = daemon.up();
+    kill_process(pid, Signal::STOP).unwrap();
+    let (code, out, _) = daemon.daemon(&["status"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("No more is known: it does not answer"),
+        "{out}"
+    );
+    let (code, _, err) = daemon.daemon(&["stop", "--timeout", "100ms"]);
+    assert_eq!(code, code::STILL_RUNNING, "{err}");
+    let (code, out, err) = daemon.daemon(&["stop", "--hard"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(!lives(pid));
+}
+
+#[test]
+fn one_that_has_died_is_said_to_have_and_cleared_up_after() {
+    let daemon = Daemon::lonely();
+    let pid = daemon.up();
+    kill(pid);
+    let (code, _, err) = daemon.daemon(&["stop"]);
+    assert_eq!(code, code::NOT_RUNNING);
+    let died = format!(
+        "Service is NOT running: it has died before, as pid {}",
+        pid.as_raw_nonzero()
+    );
+    assert!(err.contains(&died), "{err}");
+    assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
+}
+
+#[test]
+fn a_start_that_waits_for_its_database_can_be_stopped() {
+    let mut daemon = Daemon::new();
+    daemon.world.database_url = "postgres://carrot:carrot@127.0.0.1:1/nowhere".to_owned();
+    daemon.up();
+    daemon.down();
+}
