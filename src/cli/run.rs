@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::ServiceArgs;
@@ -154,15 +154,17 @@ pub(super) fn not_writable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::CantCreate, remedy)
 }
 
-/// SIGINT and SIGTERM as the service understands them.
+/// SIGINT and SIGTERM as the service understands them; SIGHUP is for the log alone.
 fn signals() -> std::io::Result<Receiver<Signal>> {
     let (sender, receiver) = unbounded();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new()
         .name("signal-hook".to_owned())
         .spawn(move || {
-            for _ in signals.forever() {
-                if sender.send(Signal::Stop).is_err() {
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    logging::reopen();
+                } else if sender.send(Signal::Stop).is_err() {
                     return;
                 }
             }

@@ -2,32 +2,99 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A log file that lines are appended to.
+/// A log file that lines are appended to. Clones are the same file.
+#[derive(Debug, Clone)]
+pub struct LogFile(Arc<Named>);
+
 #[derive(Debug)]
-pub struct LogFile(File);
+struct Named {
+    path: PathBuf,
+    file: Mutex<File>,
+}
 
 impl LogFile {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it. It goes by this path also when the process is elsewhere later.
     ///
     /// # Errors
     /// When it can't be opened for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map(Self)
+        let path = std::path::absolute(path)?;
+        let file = Mutex::new(append(&path)?);
+        Ok(Self(Arc::new(Named { path, file })))
     }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Goes on with the file that has the path now, or makes one: the other was moved away. A line is
+    /// written to the one or to the other.
+    ///
+    /// # Errors
+    /// When it can't be opened for writing; lines go where they went, then.
+    pub fn reopen(&self) -> io::Result<()> {
+        let file = append(&self.0.path)?;
+        *self.lock() = file;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, File> {
+        self.0.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.lock().write(bytes)
+    }
+
+    /// A line comes as one call, and stays in one file.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.lock().write_all(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.lock().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_is_written_after_a_rename_goes_to_the_old_file_until_it_is_reopened() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("a.log"), directory.path().join("b"));
+        let mut log = LogFile::open(&path).unwrap();
+        log.write_all(b"1\n").unwrap();
+        fs::rename(&path, &moved).unwrap();
+        log.write_all(b"2\n").unwrap();
+        log.clone().reopen().unwrap();
+        log.write_all(b"3\n").unwrap();
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "1\n2\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_reopened_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let (folder, moved) = (directory.path().join("logs"), directory.path().join("old"));
+        fs::create_dir(&folder).unwrap();
+        let mut log = LogFile::open(&folder.join("a.log")).unwrap();
+        fs::rename(&folder, &moved).unwrap();
+        assert!(log.reopen().is_err());
+        log.write_all(b"1\n").unwrap();
+        assert_eq!(fs::read_to_string(moved.join("a.log")).unwrap(), "1\n");
     }
 }

@@ -11,12 +11,16 @@ pub use file::LogFile;
 
 use std::fmt;
 use std::io::Write;
+use std::sync::OnceLock;
 
 use chrono::Local;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Client libraries below this level are quiet.
 const LIBRARIES: LevelFilter = LevelFilter::Error;
+
+/// This process's log file, if it has one.
+static FILE: OnceLock<LogFile> = OnceLock::new();
 
 /// How much is logged: django-carrot's `--loglevel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +71,31 @@ impl LogLevel {
 
 /// Starts logging for this process; only the first call counts.
 pub fn start(level: LogLevel, file: Option<LogFile>) {
+    let named = file.clone();
     let logger = Logger {
         terminal: sink(level, env_logger::Target::Stderr),
         file: file.map(|file| sink(level, env_logger::Target::Pipe(Box::new(file)))),
     };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level.filter());
+        if let Some(file) = named {
+            FILE.get_or_init(|| file);
+        }
+    }
+}
+
+/// Opens this process's log file anew, since it was moved away (logrotate). If that fails, the log goes
+/// on where it was, and says so.
+pub fn reopen() {
+    let Some(file) = FILE.get() else {
+        return log::info!("there is no log file to open anew");
+    };
+    match file.reopen() {
+        Ok(()) => log::info!("the log file was opened anew"),
+        Err(error) => log::error!(
+            "the log file {} can't be opened anew: {error}; going on with the old one",
+            file.path().display()
+        ),
     }
 }
 

@@ -15,6 +15,7 @@ mod copies;
 mod cuts;
 mod daemon;
 mod deaths;
+mod deployment;
 mod frozen;
 mod kills;
 mod outages;

@@ -1,0 +1,16 @@
+//! What an operator's machine does with the service: log rotation, privileges, systemd, init scripts.
+
+mod log_rotation;
+
+use std::process::Command;
+
+use crate::support::outcome;
+
+/// Whether the program is installed; says so where it is not.
+fn has(program: &str) -> bool {
+    let (code, ..) = outcome(Command::new("sh").args(["-c", "command -v \"$0\"", program]));
+    if code != 0 {
+        eprintln!("skipped: there is no {program} here");
+    }
+    code == 0
+}
