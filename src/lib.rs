@@ -24,6 +24,7 @@
 //! | `presence` | which workers of this host are gone |
 //! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
 //! | [`config`], [`logging`], `outage`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; threads that can be stopped |
+//! | `privileges` | the user that a service becomes which root has started |
 //! | [`message`], [`state`], [`retry`], [`names`] | the pure ground: arguments and wire format, states and their transitions, backoff, shared names |
 //!
 //! # The tree
@@ -83,6 +84,7 @@ pub mod message;
 pub mod names;
 mod outage;
 mod presence;
+mod privileges;
 mod prune;
 pub mod publish;
 pub mod retry;

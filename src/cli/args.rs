@@ -19,13 +19,14 @@ Exit codes:
   64  the command line is wrong
   65  arguments of a task are not JSON
   66  the current directory can't be read
+  67  there is no such user or group
   69  the broker or the database is away or refuses us
   70  the system refused something
   72  the pidfile can't be used
   73  the log file given with --logfile, or a daemon's, can't be written
   74  standard output can't be written
   75  stopped hard: running tasks were left for redelivery
-  77  the service is another user's
+  77  the service is another user's, or only root can become the user of --user
   78  the configuration is wrong, or the database is not migrated
 
 Configuration: --config FILE, else $CARROT_CONFIG, else ./carrot.toml, else /etc/carrot/carrot.toml.
@@ -90,6 +91,12 @@ pub(super) struct ServiceArgs {
     /// How much is logged [default: DEBUG]
     #[arg(long, value_enum, ignore_case = true)]
     loglevel: Option<Level>,
+    /// Started by root: become this user once log file and pidfile are open
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// The group to be in [default: the user's own]; the user's other groups are added
+    #[arg(long, value_name = "GROUP", requires = "user")]
+    pub(super) group: Option<String>,
     /// Run no scheduled tasks; messages that were recorded are published all the same
     #[arg(long)]
     pub(super) no_scheduler: bool,
@@ -110,6 +117,8 @@ impl ServiceArgs {
             logfile: self.logfile.or(before.logfile),
             loglevel: self.loglevel.or(before.loglevel),
             no_scheduler: self.no_scheduler || before.no_scheduler,
+            user: self.user.or(before.user),
+            group: self.group.or(before.group),
             testmode: self.testmode || before.testmode,
         }
     }

@@ -16,7 +16,6 @@ use crate::daemon::{
     Claim, DetachError, Found, Holder, PidfileError, Side, StartReport, Turn, ask, claim, clear,
     detach, look,
 };
-use crate::logging::LogFile;
 use crate::task::Registry;
 use crate::vitals::{Report, State};
 
@@ -72,6 +71,7 @@ impl Controller {
     /// Returns in the controller, and once more in the daemon, at its end.
     fn start(&self, config: Arc<Config>, registry: Registry) -> Result<Exit, Failure> {
         say("Attempting to start the process")?;
+        run::identity(&self.args.service)?;
         let held = match claim(&self.pidfile).map_err(|error| self.with_remedy(error))? {
             Claim::Held(held) => held,
             Claim::Running(holder) => return Err(self.already_running(&holder)),
@@ -121,7 +121,8 @@ impl Controller {
         // Nothing that runs is stopped for a service that can't be started.
         let config = load(config)?;
         let log = run::logfile(&self.args.service);
-        LogFile::open(&log).map_err(|error| run::not_writable(&log, &error))?;
+        let identity = run::identity(&self.args.service)?;
+        run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
         match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
             Found::Running(holder) => self.stop_holder(&holder)?,
             Found::Nothing | Found::Stale(_) => say("Service is NOT running")?,

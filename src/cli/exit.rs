@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::Failure;
 use crate::broker::BrokerError;
 use crate::daemon::PidfileError;
+use crate::privileges::IdentityError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 
@@ -33,6 +34,8 @@ pub enum Exit {
     Data = 65,
     /// The current directory or a file can't be read (`EX_NOINPUT`).
     NoInput = 66,
+    /// There is no such user or group (`EX_NOUSER`).
+    NoUser = 67,
     /// The broker or the database is away or refuses us (`EX_UNAVAILABLE`).
     Unavailable = 69,
     /// An error of ours or of the system (`EX_SOFTWARE`).
@@ -45,14 +48,14 @@ pub enum Exit {
     Io = 74,
     /// Stopped hard: tasks were left for redelivery (`EX_TEMPFAIL`).
     Halted = 75,
-    /// The service is another user's (`EX_NOPERM`).
+    /// The service is another user's, or only root may do that (`EX_NOPERM`).
     NotPermitted = 77,
     /// The configuration is wrong, or the database is not migrated (`EX_CONFIG`).
     Config = 78,
 }
 
 impl Exit {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Ok,
         Self::Partly,
         Self::Stopped,
@@ -63,6 +66,7 @@ impl Exit {
         Self::Usage,
         Self::Data,
         Self::NoInput,
+        Self::NoUser,
         Self::Unavailable,
         Self::Software,
         Self::Pidfile,
@@ -97,6 +101,19 @@ impl From<ServiceError> for Failure {
                 Exit::Unavailable
             }
             ServiceError::System(_) => Exit::Software,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let exit = match &error {
+            IdentityError::NoSuchUser(_)
+            | IdentityError::NoSuchGroup(_)
+            | IdentityError::NoGroup(_) => Exit::NoUser,
+            IdentityError::NotRoot { .. } => Exit::NotPermitted,
+            IdentityError::System(..) | IdentityError::Reversible(_) => Exit::Software,
         };
         Self::new(exit, error)
     }

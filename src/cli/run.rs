@@ -13,6 +13,7 @@ use super::{Exit, Failure, told};
 use crate::config::Config;
 use crate::daemon::{Held, Launch, Socket};
 use crate::logging::{self, LogFile};
+use crate::privileges::Identity;
 use crate::service::{Ended, Service, Signal};
 use crate::task::Registry;
 use crate::vitals::Vitals;
@@ -27,13 +28,13 @@ pub(super) fn run(
     registry: Registry,
 ) -> Result<Exit, Failure> {
     let path = logfile(args);
-    let (log, name, fault) = match LogFile::open(&path) {
+    let identity = identity(args)?;
+    let (log, name, fault) = match open_log(&path, identity.as_ref()) {
         Ok(log) => (Some(log), path.display().to_string(), None),
         Err(error) if args.logfile.is_some() => return Err(not_writable(&path, &error)),
         Err(error) => (None, "the terminal".to_owned(), Some(error)),
     };
-    // Here privileges are dropped: nothing else is open, and there is one thread.
-    logging::start(args.loglevel(), log);
+    start_logging(args, identity.as_ref(), log)?;
     if let Some(error) = fault {
         let path = path.display();
         log::warn!(
@@ -77,11 +78,14 @@ fn run_held(
     launch: &Arc<Launch>,
 ) -> Result<Exit, Failure> {
     let path = logfile(args);
-    let log = LogFile::open(&path).map_err(|error| not_writable(&path, &error))?;
-    let socket = Socket::bind(held.path()).map_err(|error| Failure::new(Exit::Pidfile, error))?;
-    // Here privileges are dropped: log, pidfile (`held.fd()`) and socket are open, and there is one
-    // thread.
-    logging::start(args.loglevel(), Some(log));
+    let identity = identity(args)?;
+    let log = open_log(&path, identity.as_ref()).map_err(|error| not_writable(&path, &error))?;
+    let socket = Socket::bind(held.path())?;
+    if let Some(identity) = &identity {
+        held.give_to(identity)?;
+        socket.give_to(identity)?;
+    }
+    start_logging(args, identity.as_ref(), Some(log))?;
     // Standard error leads nowhere.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     let signals = signals().map_err(system)?;
@@ -133,6 +137,35 @@ fn serve(
         Ended::Drained => Ok(Exit::Ok),
         Ended::Halted => Ok(Exit::Halted),
     }
+}
+
+/// The user that the service is to be, if that is another.
+pub(super) fn identity(args: &ServiceArgs) -> Result<Option<Identity>, Failure> {
+    let of = |user| Identity::of(user, args.group.as_deref());
+    Ok(args.user.as_deref().map(of).transpose()?)
+}
+
+/// Starts logging, as that user from now on if there is one.
+fn start_logging(
+    args: &ServiceArgs,
+    identity: Option<&Identity>,
+    log: Option<LogFile>,
+) -> Result<(), Failure> {
+    identity.map_or(Ok(()), Identity::assume)?;
+    logging::start(args.loglevel(), log);
+    if let Some(identity) = identity {
+        log::info!("this is {} from now on", identity.describe());
+        logging::rehearse_reopening();
+    }
+    Ok(())
+}
+
+/// Opens the log file, as that user's if there is one.
+pub(super) fn open_log(path: &Path, identity: Option<&Identity>) -> std::io::Result<LogFile> {
+    identity.map_or_else(
+        || LogFile::open(path),
+        |identity| LogFile::open_for(identity, path),
+    )
 }
 
 fn system(error: std::io::Error) -> Failure {

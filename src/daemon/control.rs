@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use rustix::process::{Pid, umask};
 
 use super::pidfile::PidfileError;
+use crate::privileges::Identity;
 use crate::vitals::{Report, Vitals};
 
 /// What a path of a socket can hold (unix(7): `sun_path` with its NUL).
@@ -81,6 +82,26 @@ impl Socket {
             }),
             Err(error) => Err(PidfileError::Socket(path, error)),
         }
+    }
+
+    /// Makes the socket another user's, who is to answer.
+    ///
+    /// # Errors
+    /// When that is refused, or something else is in its place by now.
+    pub fn give_to(&self, identity: &Identity) -> Result<(), PidfileError> {
+        let path = path_of(&self.pidfile);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let given = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .and_then(|place| {
+                let is_socket = fs::File::from(place.try_clone()?).metadata()?.file_type();
+                if is_socket.is_socket() {
+                    identity.give(place)
+                } else {
+                    Err(Errno::NOTSOCK.into())
+                }
+            });
+        given.map_err(|error| PidfileError::Socket(path, error))
     }
 
     /// Answers from now on.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::control;
 use super::holder::Holder;
+use crate::privileges::Identity;
 
 /// So long a lock may be held by somebody whom the file does not name: a service that has just been
 /// forked and has yet to write its pid, a controller that looks, a command that is between its fork
@@ -215,10 +216,19 @@ impl Held {
         &self.path
     }
 
-    /// The open file, for instance to give it to another user.
+    /// The open file.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// Makes the file another user's, who is to hold it.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub fn give_to(&self, identity: &Identity) -> Result<(), PidfileError> {
+        let given = identity.give(&self.file);
+        given.map_err(|error| PidfileError::Refused(self.path.clone(), error))
     }
 
     /// Removes the file, or empties it where the directory is not ours to change, and gives up the

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::privileges::Identity;
+
 /// A log file that lines are appended to. Clones are the same file.
 #[derive(Debug, Clone)]
 pub struct LogFile(Arc<Named>);
@@ -21,8 +23,20 @@ impl LogFile {
     /// # Errors
     /// When it can't be opened for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_by(path, |path| appending().open(path))
+    }
+
+    /// The same as root, for the user that the process is going to be: the file becomes the user's.
+    ///
+    /// # Errors
+    /// When it can't be opened, or root must not give it away.
+    pub(crate) fn open_for(identity: &Identity, path: &Path) -> io::Result<Self> {
+        Self::open_by(path, |path| identity.open(&mut appending(), path))
+    }
+
+    fn open_by(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        let file = Mutex::new(append(&path)?);
+        let file = Mutex::new(open(&path)?);
         Ok(Self(Arc::new(Named { path, file })))
     }
 
@@ -38,7 +52,7 @@ impl LogFile {
     /// # Errors
     /// When it can't be opened for writing; lines go where they went, then.
     pub fn reopen(&self) -> io::Result<()> {
-        let file = append(&self.0.path)?;
+        let file = appending().open(&self.0.path)?;
         *self.lock() = file;
         Ok(())
     }
@@ -48,8 +62,10 @@ impl LogFile {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+fn appending() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    options
 }
 
 impl Write for LogFile {

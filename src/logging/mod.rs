@@ -84,6 +84,18 @@ pub fn start(level: LogLevel, file: Option<LogFile>) {
     }
 }
 
+/// Says so if this process could not open its log file anew, as it has become another user.
+pub fn rehearse_reopening() {
+    if let Some(file) = FILE.get()
+        && let Err(error) = file.reopen()
+    {
+        log::warn!(
+            "the log file {} can't be opened anew after a rotation: {error}",
+            file.path().display()
+        );
+    }
+}
+
 /// Opens this process's log file anew, since it was moved away (logrotate). If that fails, the log goes
 /// on where it was, and says so.
 pub fn reopen() {

@@ -4,7 +4,7 @@
 //! first served, since SQLite itself only lets them try again and again, and the ledger would starve
 //! the others. Between processes it is asked again and again, but sooner than its busy timeout would.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::Text;
 use diesel::sqlite::{Sqlite, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 use super::StoreError;
 use super::sql::{
@@ -23,6 +25,7 @@ use super::sql::{
 };
 use super::turns::Turns;
 use crate::config::DatabaseUrl;
+use crate::privileges;
 
 /// What every connection is set to.
 ///
@@ -77,6 +80,31 @@ impl File {
         }
     }
 
+    /// Waiting does not cure what this user may not do. SQLite calls it a file that can't be opened, or
+    /// one that is read-only, as it does what passes.
+    fn permitted(&self) -> Result<(), StoreError> {
+        let is_denied =
+            |path: &Path, access| rustix::fs::access(path, access) == Err(Errno::ACCESS);
+        let directory = self
+            .path
+            .parent()
+            .filter(|path| !path.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        let to_write = Access::READ_OK | Access::WRITE_OK;
+        let what = if is_denied(directory, Access::WRITE_OK | Access::EXEC_OK) {
+            "the directory of the database file"
+        } else if is_denied(&self.path, to_write) {
+            "the database file"
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Unsupported(format!(
+            "{what} {} can't be written by {}: give it to that user, or set another database_url",
+            self.path.display(),
+            privileges::this_user()
+        )))
+    }
+
     fn error(&self, error: impl ToString) -> StoreError {
         let directory = self.path.parent();
         if directory.is_some_and(|directory| !directory.is_dir()) {
@@ -108,6 +136,7 @@ impl Link for File {
     const MIGRATES_ITSELF: bool = true;
 
     fn open(&self) -> Result<SqliteFile, StoreError> {
+        self.permitted()?;
         let mut connection = SqliteConnection::establish(&self.path.to_string_lossy())
             .map_err(|error| self.error(error))?;
         set_up(&mut connection).map_err(|error| self.error(error))?;

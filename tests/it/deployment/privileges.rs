@@ -1,0 +1,271 @@
+//! `--user`, `--group`: what root has started goes on as somebody else.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Signal, geteuid};
+
+use crate::support::{Database, Running, World, eventually, outcome};
+
+const WHO: &str = r#"
+[[queues]]
+name = "default"
+[tasks.who]
+command = ["sh", "-c", "id -u; id -g; id -G"]
+"#;
+
+/// Not an error, and root's in no way.
+const USER: &str = "nobody";
+
+/// Only root can become somebody else.
+fn are_root() -> bool {
+    let root = geteuid().is_root();
+    if !root {
+        eprintln!("skipped: only root can become somebody else");
+    }
+    root
+}
+
+/// What `id` says with these arguments.
+fn id(arguments: &[&str]) -> String {
+    let (code, out, err) = outcome(Command::new("id").args(arguments));
+    assert_eq!(code, 0, "{err}");
+    out.trim().to_owned()
+}
+
+fn sorted(groups: &str) -> Vec<&str> {
+    let mut groups: Vec<&str> = groups.split_whitespace().collect();
+    groups.sort_unstable();
+    groups
+}
+
+/// A user of this machine that is in more groups than its own, if there is one.
+fn user_in_several_groups() -> Option<String> {
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let members = groups.lines().filter_map(|line| line.rsplit(':').next());
+    let mut users = members.flat_map(|members| members.split(','));
+    let is_such = |user: &&str| !user.is_empty() && sorted(&id(&["-G", user])).len() > 1;
+    users.find(is_such).map(str::to_owned)
+}
+
+/// A line of the process's `/proc/…/status`.
+fn status(service: &Running, field: &str) -> Vec<String> {
+    let pid = service.pid().as_raw_nonzero();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+    let (_, value) = lines.find(|(name, _)| *name == field).unwrap();
+    value.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A world whose directory everybody may enter.
+fn open_world(config: &str) -> World {
+    let world = World::new(config);
+    fs::set_permissions(world.directory(), PermissionsExt::from_mode(0o755)).unwrap();
+    world
+}
+
+#[track_caller]
+fn runs_as(service: &Running, user: &str, group: &str, groups: &str) {
+    assert_eq!(status(service, "Uid"), [user; 4]);
+    assert_eq!(status(service, "Gid"), [group; 4]);
+    let of_service = status(service, "Groups").join(" ");
+    assert_eq!(sorted(&of_service), sorted(groups));
+    assert_eq!(status(service, "CapEff"), ["0000000000000000"]);
+}
+
+#[test]
+fn root_starts_a_service_and_its_tasks_as_a_user_with_all_its_groups() {
+    if !are_root() {
+        return;
+    }
+    let user = user_in_several_groups().unwrap_or_else(|| USER.to_owned());
+    let world = open_world(WHO);
+    let mut service = world.start(&["--user", &user]);
+    let (uid, gid) = (id(&["-u", &user]), id(&["-g", &user]));
+    let groups = id(&["-G", &user]);
+    runs_as(&service, &uid, &gid, &groups);
+
+    let uuid = world.send(&["who"]);
+    let output = world.ended(&uuid)["output"].as_str().unwrap().to_owned();
+    let said: Vec<&str> = output.lines().collect();
+    assert_eq!(said[..2], [&uid, &gid]);
+    assert_eq!(sorted(said[2]), sorted(&groups));
+
+    let log = fs::metadata(&service.log).unwrap();
+    assert_eq!((log.uid().to_string(), log.gid().to_string()), (uid, gid));
+    assert_eq!(service.terminate(), 0);
+}
+
+#[test]
+fn the_group_can_be_another_and_both_can_be_numbers() {
+    if !are_root() {
+        return;
+    }
+    let world = open_world(WHO);
+    let mut service = world.start(&["--user", "4242", "--group", "2424"]);
+    runs_as(&service, "4242", "2424", "2424");
+    assert_eq!(service.terminate(), 0);
+
+    let daemon = id(&["-g", "daemon"]);
+    let mut service = world.start(&["--user", USER, "--group", "daemon"]);
+    let uid = id(&["-u", USER]);
+    assert_eq!(status(&service, "Uid"), [uid.as_str(); 4]);
+    assert_eq!(status(&service, "Gid"), [daemon.as_str(); 4]);
+    assert_eq!(service.terminate(), 0);
+}
+
+#[test]
+fn a_log_is_opened_anew_by_the_user_where_it_can_and_else_goes_on() {
+    if !are_root() {
+        return;
+    }
+    let world = open_world(WHO);
+    let mut service = world.start(&["--user", USER]);
+    // As `logrotate` does with `create`, in a directory of root's.
+    let moved = service.log.with_extension("log.1");
+    fs::rename(&service.log, &moved).unwrap();
+    fs::copy(&moved, &service.log).unwrap();
+    fs::write(&service.log, "").unwrap();
+    let (uid, gid) = (id(&["-u", USER]), id(&["-g", USER]));
+    let owner = (uid.parse().ok(), gid.parse().ok());
+    std::os::unix::fs::chown(&service.log, owner.0, owner.1).unwrap();
+    service.signal(Signal::HUP);
+    service.await_log("the log file was opened anew");
+
+    // Without `create` the user can't make it.
+    fs::rename(&service.log, &moved).unwrap();
+    service.signal(Signal::HUP);
+    let log = || fs::read_to_string(&moved).unwrap();
+    eventually("the reason", || {
+        log().contains("can't be opened anew").then_some(())
+    });
+    assert_eq!(service.terminate(), 0);
+    assert!(log().contains("all consumers have stopped"));
+}
+
+#[test]
+fn a_daemon_s_files_are_the_user_s_and_root_still_controls_it() {
+    if !are_root() {
+        return;
+    }
+    let world = open_world(WHO);
+    let own = ["--pidfile", "daemon.pid", "--logfile", "daemon.log"];
+    let daemon = |arguments: &[&str]| world.run(&[&["daemon"], arguments, &own].concat());
+    let owner = |name: &str| fs::metadata(world.directory().join(name)).unwrap().uid();
+    let uid: u32 = id(&["-u", USER]).parse().unwrap();
+
+    for verb in ["start", "restart", "restart"] {
+        let (code, out, err) = daemon(&[verb, "--user", USER]);
+        assert_eq!(
+            (code, err.as_str()),
+            (0, ""),
+            "{out}{}",
+            world.read("daemon.log")
+        );
+        for name in ["daemon.log", "daemon.pid", "daemon.pid.sock"] {
+            assert_eq!(owner(name), uid, "{name}");
+        }
+        let uuid = world.send(&["who"]);
+        let output = world.ended(&uuid)["output"].as_str().unwrap().to_owned();
+        assert_eq!(output.lines().next(), Some(uid.to_string().as_str()));
+        let (code, out, err) = daemon(&["status"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert!(
+            out.contains("Since ") && !out.contains("No more is known"),
+            "{out}"
+        );
+    }
+
+    let (code, _, err) = daemon(&["stop"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(daemon(&["status"]).0, 3);
+    let (code, _, err) = daemon(&["start", "--user", "no-such-user"]);
+    assert_eq!(code, 67, "{err}");
+    assert_eq!(daemon(&["status"]).0, 3);
+}
+
+/// Root starts it with that log file, which is not its to give: it does not start, and says why.
+#[track_caller]
+fn is_refused(world: &World, log: &str, why: &str) {
+    let (code, _, err) = world.run(&["--user", USER, "--logfile", log]);
+    assert_eq!(code, 73, "{err}");
+    assert!(err.contains(log) && err.contains(why), "{err}");
+}
+
+#[test]
+fn root_gives_away_no_file_that_the_user_has_put_in_the_log_s_place() {
+    if !are_root() {
+        return;
+    }
+    let world = open_world(WHO);
+    let precious = world.directory().join("precious");
+    fs::write(&precious, "root's").unwrap();
+    let place = |name: &str| world.directory().join(name);
+
+    symlink(&precious, place("link.log")).unwrap();
+    is_refused(&world, "link.log", "symbolic link");
+    symlink(place("not-there"), place("dangling.log")).unwrap();
+    is_refused(&world, "dangling.log", "symbolic link");
+    fs::hard_link(&precious, place("hard.log")).unwrap();
+    is_refused(&world, "hard.log", "another name");
+    fs::write(place("other.log"), "").unwrap();
+    std::os::unix::fs::chown(place("other.log"), Some(4343), None).unwrap();
+    is_refused(&world, "other.log", "another user's");
+
+    let is_root_s = |path: &Path| fs::metadata(path).unwrap().uid() == 0;
+    assert!(is_root_s(&precious) && !place("not-there").exists());
+    assert_eq!(world.read("precious"), "root's");
+}
+
+#[test]
+fn a_user_or_group_that_is_not_there_exits_67_and_is_named() {
+    let world = World::without_tables(WHO);
+    for (arguments, wrong) in [
+        (&["--user", "no-such-user"][..], "no-such-user"),
+        (
+            &["--user", "root", "--group", "no-such-group"],
+            "no-such-group",
+        ),
+        (&["--user", "4294967000"], "4294967000"),
+    ] {
+        let (code, _, err) = world.run(&[arguments, &["--logfile", "carrot.log"]].concat());
+        assert_eq!(code, 67, "{err}");
+        assert!(err.contains(wrong), "{err}");
+        assert!(!world.directory().join("carrot.log").exists());
+    }
+    let (code, _, err) = world.run(&["--group", "root"]);
+    assert_eq!(code, 64, "{err}");
+    assert!(err.contains("--user"), "{err}");
+}
+
+#[test]
+fn who_is_not_root_can_not_become_somebody_else() {
+    let world = open_world(WHO);
+    let mut command = world.command(&["--user", "daemon", "--logfile", "carrot.log"]);
+    if geteuid().is_root() {
+        std::os::unix::process::CommandExt::uid(&mut command, 4242);
+    }
+    let (code, _, err) = outcome(&mut command);
+    assert_eq!(code, 77, "{err}");
+    assert!(err.contains("only root") && err.contains("daemon"), "{err}");
+}
+
+#[test]
+fn a_database_file_that_the_user_can_not_write_exits_78_and_says_who_it_is() {
+    if !are_root() {
+        return;
+    }
+    let world = World::on(Database::Sqlite, WHO);
+    fs::set_permissions(world.directory(), PermissionsExt::from_mode(0o755)).unwrap();
+    let arguments = ["--user", USER, "--logfile", "carrot.log"];
+    let (code, _, err) = world.run(&arguments);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("carrot.db") && err.contains(USER), "{err}");
+    // Without a file it is the directory.
+    fs::remove_file(world.directory().join("carrot.db")).unwrap();
+    let (code, _, err) = world.run(&arguments);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("directory") && err.contains(USER), "{err}");
+}
