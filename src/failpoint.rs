@@ -2,7 +2,7 @@
 //!
 //! `CARROT_FAILPOINTS="ledger.before-commit=kill; publish.recorded=kill@3"` makes the process kill
 //! itself (as `kill -9` would) at the named place, the third time it comes by it; `panic` panics
-//! there instead. Without the feature `failpoints` a call is nothing at all.
+//! there instead, and `hang` never goes on. Without the feature `failpoints` a call is nothing at all.
 
 /// Does what `CARROT_FAILPOINTS` says of the place `name`.
 #[cfg(not(feature = "failpoints"))]
@@ -55,6 +55,9 @@ mod armed {
         match action.as_deref() {
             Some("panic") => panic!("failpoint {name}"),
             Some("kill") => die(),
+            Some("hang") => loop {
+                std::thread::park();
+            },
             other => log::error!("failpoint {name}: unknown action {other:?}"),
         }
     }

@@ -20,10 +20,11 @@
 //! | [`publish`] | the one door to the broker for messages: record, then flush |
 //! | [`ledger`] | the one thread that writes claims and ends of runs, in batches |
 //! | [`execution`] | one message's run: decode, look up, run, classify |
+//! | `systemd` | tells the service manager how the service is, and that it works |
 //! | [`vitals`] | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `presence` | which workers of this host are gone |
 //! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
-//! | [`config`], [`logging`], `outage`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; threads that can be stopped |
+//! | [`config`], [`logging`], `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `privileges` | the user that a service becomes which root has started |
 //! | [`message`], [`state`], [`retry`], [`names`] | the pure ground: arguments and wire format, states and their transitions, backoff, shared names |
 //!
@@ -87,12 +88,14 @@ mod presence;
 mod privileges;
 mod prune;
 pub mod publish;
+mod pulse;
 pub mod retry;
 pub mod service;
 pub mod state;
 mod stop;
 pub mod store;
 mod sweep;
+mod systemd;
 pub mod task;
 pub mod vitals;
 

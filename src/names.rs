@@ -15,6 +15,9 @@ pub const COLUMN_CHARS: usize = 200;
 /// longer one breaks the frame and with it the connection.
 pub const SHORT_STRING_BYTES: usize = 255;
 
+/// What systemd says to the service alone, by environment variables.
+pub const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// A new message's key.
 #[must_use]
 pub fn new_key() -> String {

@@ -17,10 +17,11 @@ use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
+use crate::stop::Life;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
 use crate::vitals::Vitals;
-use crate::{heartbeat, prune, sweep};
+use crate::{actors, heartbeat, prune, sweep};
 
 /// So long a service that has ended waits for what it can do without.
 const WIND_UP: Duration = Duration::from_secs(2);
@@ -155,7 +156,7 @@ impl Service {
             logs: self.logs.clone(),
             vitals: Arc::clone(&self.vitals),
         };
-        let outcome = self.grow(tree, signals)?;
+        let outcome = self.grow(tree, threads.check(), signals)?;
         let halted = outcome == Outcome::Halted;
         threads.stop(halted);
         deregister(&store, worker);
@@ -244,11 +245,21 @@ impl Service {
     }
 
     /// Runs the tree on this thread until it has ended.
-    fn grow(&self, tree: Tree, signals: &Receiver<Signal>) -> Result<Outcome, ServiceError> {
+    fn grow(
+        &self,
+        tree: Tree,
+        threads_work: impl Fn(Duration) -> bool + Send + Sync + 'static,
+        signals: &Receiver<Signal>,
+    ) -> Result<Outcome, ServiceError> {
         let (outcome, ended) = bounded(1);
         let grace = self.config.shutdown_grace;
         let system = System::new();
         let supervisor = system.block_on(async { SupervisorActor::new(tree, outcome).start() });
+        let asked = supervisor.clone();
+        let _beating = self
+            .vitals
+            .pulse()
+            .of(move |time| threads_work(time) && actors::answers(&asked, time));
         let signals = signals.clone();
         thread::Builder::new()
             .name("signals".to_owned())
@@ -306,6 +317,13 @@ impl Threads {
             sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
             pruning: pruning.transpose()?,
         })
+    }
+
+    /// Asks whether those are at work that the service can't do without.
+    fn check(&self) -> impl Fn(Duration) -> bool + Send + Sync + use<> {
+        let ledger = self.ledger.clone();
+        let lives = [self.heartbeat.life(), self.sweep.life()];
+        move |time| !lives.iter().any(Life::is_over) && ledger.answers(time)
     }
 
     /// The ledger has nothing left to write when the tree has drained. The others may be held up by a

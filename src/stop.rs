@@ -1,6 +1,7 @@
 //! Threads that wait, and are told to stop by dropping a sender.
 
 use std::io;
+use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,26 @@ pub struct Thread {
     stop: Sender<()>,
     handle: JoinHandle<()>,
     name: &'static str,
+    life: Life,
+}
+
+/// Tells whether a thread has ended, however it did.
+#[derive(Debug, Clone)]
+pub struct Life(Weak<()>);
+
+impl Life {
+    /// Of what lives as long as the second value.
+    #[must_use]
+    pub fn new() -> (Self, Arc<()>) {
+        let token = Arc::new(());
+        (Self(Arc::downgrade(&token)), token)
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl Thread {
@@ -34,10 +55,23 @@ impl Thread {
         work: impl FnOnce(&StopFlag) + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let handle = Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(&StopFlag(stopped)))?;
-        Ok(Self { stop, handle, name })
+        let (life, token) = Life::new();
+        let handle = Builder::new().name(name.to_owned()).spawn(move || {
+            let _token = token;
+            work(&StopFlag(stopped));
+        })?;
+        Ok(Self {
+            stop,
+            handle,
+            name,
+            life,
+        })
+    }
+
+    /// Whether it lives, for others to see.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life.clone()
     }
 
     /// Tells it to stop and waits until it has, but not past `deadline`: it may be held up by a

@@ -11,6 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::outage::{Health, Servers};
+use crate::pulse::Pulse;
 
 /// What the service is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,7 @@ pub struct Seen(u64);
 pub struct Vitals {
     since: DateTime<Utc>,
     servers: Arc<Servers>,
+    pulse: Arc<Pulse>,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -109,6 +111,7 @@ impl Default for Vitals {
         Self {
             since: Utc::now(),
             servers: Arc::default(),
+            pulse: Arc::default(),
             inner: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -132,6 +135,11 @@ impl Vitals {
     /// How the servers are that the service uses.
     pub(crate) const fn servers(&self) -> &Arc<Servers> {
         &self.servers
+    }
+
+    /// Whether what it can't do without is at work.
+    pub(crate) const fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Whether it has a scheduler.

@@ -6,10 +6,12 @@
 
 mod consumer;
 mod consumer_set;
+mod probe;
 mod scheduler;
 mod subscription;
 mod supervisor;
 
+pub use probe::answers;
 pub use supervisor::{Outcome, Shutdown, SupervisorActor};
 
 use std::sync::Arc;

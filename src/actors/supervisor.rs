@@ -79,6 +79,11 @@ impl SupervisorActor {
         }
     }
 
+    /// Those that have not stopped.
+    pub(super) fn sets(&self) -> Vec<&Addr<ConsumerSetActor>> {
+        self.sets.iter().map(|(_, set)| set).collect()
+    }
+
     fn stop_scheduler(&mut self) {
         self.phase = Phase::StoppingScheduler;
         match &self.scheduler {

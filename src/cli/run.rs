@@ -15,6 +15,7 @@ use crate::daemon::{Held, Launch, Socket};
 use crate::logging::{self, LogFile};
 use crate::privileges::Identity;
 use crate::service::{Ended, Service, Signal};
+use crate::systemd;
 use crate::task::Registry;
 use crate::vitals::Vitals;
 
@@ -42,7 +43,9 @@ pub(super) fn run(
         );
     }
     let signals = signals().map_err(system)?;
-    serve(args, config, registry, name, Vitals::new(), &signals)
+    let vitals = Vitals::new();
+    systemd::start(&vitals).map_err(system)?;
+    serve(args, config, registry, name, vitals, &signals)
 }
 
 /// Runs the service as the daemon that this process is, and has it said to the controller how its

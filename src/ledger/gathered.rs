@@ -86,7 +86,7 @@ impl Gathered {
     /// Adds what is no claim. Gives it back if it does not fit.
     pub(super) fn take(&mut self, request: Request) -> Option<Request> {
         let (rows, bytes) = match &request {
-            Request::Claim { .. } | Request::Drop { .. } => (0, 0),
+            Request::Claim { .. } | Request::Drop { .. } | Request::Probe { .. } => (0, 0),
             Request::Begin { .. } => (1, 0),
             Request::Finish { finish, .. } => (1, finish_bytes(finish)),
             Request::Release { keys } => (keys.len(), 0),
@@ -97,7 +97,8 @@ impl Gathered {
         self.rows += rows;
         self.bytes += bytes;
         match request {
-            Request::Claim { .. } => return Some(request),
+            // For the writer itself.
+            Request::Claim { .. } | Request::Probe { .. } => return Some(request),
             Request::Begin { begin, reply } => {
                 self.batch.begins.push(begin);
                 self.begins.push(reply);

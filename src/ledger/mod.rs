@@ -15,10 +15,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::broker::{Delivery, Receipt};
 use crate::outage::Client;
+use crate::stop::Life;
 use crate::store::{Begin, Claim, Finish, NewRow, Store, WorkerId};
 
 /// A delivery that is to be claimed.
@@ -87,6 +88,10 @@ enum Request {
     Release {
         keys: Vec<String>,
     },
+    /// Answer.
+    Probe {
+        reply: Sender<()>,
+    },
 }
 
 /// The way to the ledger.
@@ -94,6 +99,8 @@ enum Request {
 pub struct Ledger {
     requests: Sender<Request>,
     halted: Arc<AtomicBool>,
+    writing: Arc<AtomicBool>,
+    life: Life,
 }
 
 /// The ledger's thread.
@@ -122,18 +129,22 @@ pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
     // A bound of its own would have actors wait for the database.
     let (requests, receiver) = unbounded();
     let halted = Arc::new(AtomicBool::new(false));
-    let thread = spawn(setup, receiver, Arc::clone(&halted))?;
-    Ok((Ledger { requests, halted }, LedgerThread { thread }))
-}
-
-fn spawn(
-    setup: LedgerSetup,
-    requests: Receiver<Request>,
-    halted: Arc<AtomicBool>,
-) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new()
+    let writing = Arc::new(AtomicBool::new(false));
+    let writer = writer::Writer::new(setup, receiver, Arc::clone(&halted), Arc::clone(&writing));
+    let (life, token) = Life::new();
+    let thread = thread::Builder::new()
         .name("ledger".to_owned())
-        .spawn(move || writer::Writer::new(setup, requests, halted).run())
+        .spawn(move || {
+            let _token = token;
+            writer.run();
+        })?;
+    let ledger = Ledger {
+        requests,
+        halted,
+        writing,
+        life,
+    };
+    Ok((ledger, LedgerThread { thread }))
 }
 
 impl Ledger {
@@ -175,6 +186,18 @@ impl Ledger {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Acquire)
+    }
+
+    /// Whether its thread answers within `time`, or is writing: how long that takes is the database's
+    /// affair, and is said where it takes long.
+    #[must_use]
+    pub fn answers(&self, time: Duration) -> bool {
+        let is_writing = || self.writing.load(Ordering::Acquire) && !self.life.is_over();
+        let (reply, answer) = bounded(1);
+        // Nothing is heaped up before a ledger that writes for long.
+        is_writing()
+            || (self.requests.send(Request::Probe { reply }).is_ok()
+                && (answer.recv_timeout(time).is_ok() || is_writing()))
     }
 
     fn request(&self, request: Request) {

@@ -22,6 +22,8 @@ pub(super) struct Writer {
     setup: LedgerSetup,
     requests: Receiver<Request>,
     halted: Arc<AtomicBool>,
+    /// Whether it is with the database.
+    writing: Arc<AtomicBool>,
     session: Option<Box<dyn Session>>,
     in_hand: InHand,
     /// For the next batch, in order: what did not fit the last one, and second copies of what that
@@ -34,11 +36,13 @@ impl Writer {
         setup: LedgerSetup,
         requests: Receiver<Request>,
         halted: Arc<AtomicBool>,
+        writing: Arc<AtomicBool>,
     ) -> Self {
         Self {
             setup,
             requests,
             halted,
+            writing,
             session: None,
             in_hand: InHand::default(),
             put_off: VecDeque::new(),
@@ -51,7 +55,10 @@ impl Writer {
             if !gathered.batch.releases.is_empty() {
                 failpoint::hit("ledger.before-release");
             }
-            let Some((result, commit)) = self.write(&gathered.batch) else {
+            self.writing.store(true, Ordering::Release);
+            let written = self.write(&gathered.batch);
+            self.writing.store(false, Ordering::Release);
+            let Some((result, commit)) = written else {
                 return;
             };
             failpoint::hit("ledger.after-commit");
@@ -80,6 +87,8 @@ impl Writer {
     fn add(&mut self, gathered: &mut Gathered, request: Request) {
         match request {
             Request::Claim { claims, sink } => self.add_claims(gathered, claims, sink),
+            // Who does not wait any more needs no answer.
+            Request::Probe { reply } => reply.send(()).unwrap_or_default(),
             other => self.put_off.extend(gathered.take(other)),
         }
     }

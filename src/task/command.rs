@@ -26,6 +26,7 @@ use super::{TaskContext, TaskError, TaskResult};
 use crate::config::CommandConfig;
 use crate::logging::TaskLog;
 use crate::message::Arguments;
+use crate::names;
 
 /// So much of standard output is kept; the rest is read and left out, and that is said.
 const MOST_OUTPUT: u64 = 16 << 20;
@@ -81,6 +82,9 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    for variable in names::SERVICE_MANAGER {
+        process.env_remove(variable);
+    }
     // Between the fork and the guard's knowing of it, the kernel ends the command with us; and if we
     // ended before it was told to, the command does not start.
     let service = getpid();

@@ -1,6 +1,7 @@
 //! What an operator's machine does with the service: log rotation, privileges, systemd, init scripts.
 
 mod log_rotation;
+mod notify;
 mod privileges;
 
 use std::process::Command;

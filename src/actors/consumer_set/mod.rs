@@ -22,6 +22,7 @@ use super::supervisor::{SetIdle, SupervisorActor};
 use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Executor, Job};
+use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::{Claimable, Claimed, Ledger, Settlement, Sink};
 use crate::names;
@@ -328,6 +329,7 @@ impl Handler<Recorded> for ConsumerSetActor {
 
 impl ConsumerSetActor {
     fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
+        failpoint::hit("set.claimed");
         if !claimed.verdicts.is_empty() {
             self.pace.committed(commit);
         }
