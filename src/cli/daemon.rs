@@ -70,7 +70,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 impl Controller {
     /// Returns in the controller, and once more in the daemon, at its end.
     fn start(&self, config: Arc<Config>, registry: Registry) -> Result<Exit, Failure> {
-        say("Attempting to start the process")?;
+        tell("Attempting to start the process");
         run::identity(&self.args.service)?;
         let held = match claim(&self.pidfile).map_err(|error| self.with_remedy(error))? {
             Claim::Held(held) => held,
@@ -96,12 +96,12 @@ impl Controller {
         };
         match report {
             StartReport::Up { pid, waiting_for } => {
-                say(&format!("Process started successfully with pid: {pid}"))?;
+                tell(&format!("Process started successfully with pid: {pid}"));
                 for what in waiting_for {
-                    say(&format!("It waits: {what}"))?;
+                    tell(&format!("It waits: {what}"));
                 }
             }
-            StartReport::Over => say("The service has ended already, in order")?,
+            StartReport::Over => tell("The service has ended already, in order"),
             StartReport::Failed(exit, reason) => {
                 return Err(Failure::new(Exit::of(exit), reason));
             }
@@ -112,7 +112,7 @@ impl Controller {
             }
         }
         if self.args.verb == Verb::Restart {
-            say("Process restarted successfully")?;
+            tell("Process restarted successfully");
         }
         Ok(Exit::Ok)
     }
@@ -125,7 +125,7 @@ impl Controller {
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
         match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
             Found::Running(holder) => self.stop_holder(&holder)?,
-            Found::Nothing | Found::Stale(_) => say("Service is NOT running")?,
+            Found::Nothing | Found::Stale(_) => tell("Service is NOT running"),
         }
         self.start(config, registry)
     }
@@ -150,7 +150,7 @@ impl Controller {
     }
 
     fn stop_holder(&self, holder: &Holder) -> Result<(), Failure> {
-        say("Attempting to stop the process. Please wait...")?;
+        tell("Attempting to stop the process. Please wait...");
         let mut deadline = self
             .args
             .timeout
@@ -167,22 +167,24 @@ impl Controller {
                     return Err(self.still_running(holder));
                 }
                 deadline = None;
-                say("The time is over: killing it")?;
+                tell("The time is over: killing it");
                 self.signal(holder, Signal::KILL)?;
             } else if let Some(what) = self.waited_for().filter(|what| *what != told) {
-                say(&what)?;
+                tell(&what);
                 told = what;
             }
         }
         clear(&self.pidfile);
-        say("Process has been stopped")
+        tell("Process has been stopped");
+        Ok(())
     }
 
     /// SIGTERM, unless it was told to stop before: a second one would stop it hard.
     fn terminate(&self, holder: &Holder) -> Result<(), Failure> {
         let _turn = Turn::wait(&self.pidfile);
         if self.is_stopping() {
-            return say("It is stopping already");
+            tell("It is stopping already");
+            return Ok(());
         }
         self.signal(holder, Signal::TERM)?;
         let deadline = Instant::now() + HEARD;
@@ -288,7 +290,7 @@ impl Controller {
             Found::Running(holder) => {
                 say(&format!("Service is running. PID: {}", holder.pid()))?;
                 match ask(&self.pidfile) {
-                    Ok(report) => tell(&report),
+                    Ok(report) => say_report(&report),
                     Err(error) => say(&format!("No more is known: {error}")),
                 }
             }
@@ -328,12 +330,19 @@ impl Controller {
     }
 }
 
+/// A line for whoever reads; what is done is done without a reader, too.
+fn tell(line: &str) {
+    if let Err(failure) = say(line) {
+        log::debug!("{}", failure.error);
+    }
+}
+
 fn not_detached(error: DetachError) -> Failure {
     Failure::new(Exit::Software, error)
 }
 
 /// What a service says of itself.
-fn tell(report: &Report) -> Result<(), Failure> {
+fn say_report(report: &Report) -> Result<(), Failure> {
     let scheduler = if report.scheduler { "on" } else { "off" };
     say(&format!(
         "Since {}, scheduler {scheduler}",

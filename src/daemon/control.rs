@@ -184,9 +184,7 @@ pub fn ask(pidfile: &Path) -> Result<Report, AskError> {
     let path = path_of(pidfile);
     let silent = |error| AskError::Silent(path.clone(), error);
     let stream = at_short_path(&path, connect).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            AskError::Absent(path.clone())
-        }
+        _ if is_absent(&error) => AskError::Absent(path.clone()),
         io::ErrorKind::PermissionDenied => AskError::NotPermitted(path.clone()),
         _ => silent(error),
     })?;
@@ -220,10 +218,23 @@ fn read_line(stream: UnixStream) -> io::Result<String> {
     }
 }
 
-/// Who listens there.
-pub(super) fn listener(pidfile: &Path) -> Option<Pid> {
-    let stream = at_short_path(&path_of(pidfile), connect).ok()?;
-    socket_peercred(&stream).ok().map(|peer| peer.pid)
+/// Who listens there; `None` if nobody does, yet or any more.
+///
+/// # Errors
+/// When we may not know.
+pub(super) fn listener(pidfile: &Path) -> io::Result<Option<Pid>> {
+    match at_short_path(&path_of(pidfile), connect) {
+        Ok(stream) => Ok(Some(socket_peercred(&stream)?.pid)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 /// Calls with a path to the same place that is short enough for a socket.

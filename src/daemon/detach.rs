@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fork::{
@@ -14,6 +14,7 @@ use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::SIGPIPE;
 
 use super::pidfile::Held;
 use crate::vitals::Report;
@@ -76,7 +77,7 @@ pub enum Side {
 pub struct Launch(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 
 /// Forks the daemon: in a session of its own, without a terminal, in `/`, with standard streams that
-/// lead nowhere and no descriptor but the pidfile's. Signals are as the caller has them.
+/// lead nowhere, no descriptor but the pidfile's and no signal blocked or ignored.
 ///
 /// # Errors
 /// When this process has threads, or the system refuses something.
@@ -92,8 +93,7 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
     options
         .current_directory("/")?
         .redirect_standard_io_to_null()?
-        // A reset would have SIGPIPE end the service when a connection breaks.
-        .signal_state(ChildSignalState::Inherit);
+        .signal_state(ChildSignalState::Reset);
     // The reader only so that it can be closed there like any other.
     for kept in [held.fd(), writer.as_fd(), reader.as_fd()] {
         options.map_descriptor(kept.try_clone_to_owned()?, kept.as_raw_fd())?;
@@ -102,6 +102,9 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
         Ok(CheckedDaemon::Daemon(notifier)) => {
             drop(reader);
             umask(UMASK);
+            // The reset has undone what Rust begins with: it would end the service when a connection
+            // breaks.
+            signal_hook::flag::register(SIGPIPE, Arc::default())?;
             for kept in [held.fd(), writer.as_fd()] {
                 fcntl_setfd(kept, FdFlags::CLOEXEC).map_err(io::Error::from)?;
             }

@@ -28,8 +28,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The process with this number, unless it is seen not to be the one that holds the pidfile at
-    /// `path`.
+    /// The process with this number, unless it is not seen to be the one that holds the pidfile at
+    /// `path`. Where we may not see it, it is taken for that, and not signalled.
     pub(super) fn find(pid: i32, path: &Path, pidfile: &Metadata) -> Option<Self> {
         let pid = Pid::from_raw(pid)?;
         // First: what is seen afterwards is true of this process, or it is gone.
@@ -41,9 +41,13 @@ impl Holder {
         let is_proven = match has_open(pid, pidfile) {
             Ok(true) => true,
             Ok(false) => return None,
-            // Not ours to look at, as a process that has changed its user is not: then it has to
-            // answer.
-            Err(_) => control::listener(path) == Some(pid),
+            // Not ours to look at, as a process that has changed its user may not be even for root:
+            // then it has to answer.
+            Err(_) => match control::listener(path) {
+                Ok(listener) if listener == Some(pid) => true,
+                Ok(_) => return None,
+                Err(_) => false,
+            },
         };
         Some(Self {
             pid,
@@ -96,11 +100,12 @@ impl Holder {
 fn has_open(pid: Pid, file: &Metadata) -> io::Result<bool> {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))?;
     for descriptor in descriptors {
-        // One that was closed meanwhile is not it.
-        if let Ok(open) = fs::metadata(descriptor?.path())
-            && (open.dev(), open.ino()) == (file.dev(), file.ino())
-        {
-            return Ok(true);
+        match fs::metadata(descriptor?.path()) {
+            Ok(open) if (open.dev(), open.ino()) == (file.dev(), file.ino()) => return Ok(true),
+            // The list may be read by more than may follow it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // One that was closed meanwhile is not it.
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(false)

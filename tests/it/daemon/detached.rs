@@ -48,6 +48,10 @@ fn it_has_its_own_session_no_terminal_the_root_directory_and_a_mask() {
     );
     let status = fs::read_to_string(proc(pid, "status")).unwrap();
     assert!(status.contains("\nUmask:\t0022\n"), "{status}");
+    let (_, ignored) = status.split_once("\nSigIgn:\t").unwrap();
+    let ignored = u64::from_str_radix(&ignored[..16], 16).unwrap();
+    // The realtime ones are the C library's own.
+    assert_eq!(ignored & 0x7fff_ffff, 0, "{status}");
     daemon.down();
 }
 

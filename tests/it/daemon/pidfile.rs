@@ -300,3 +300,34 @@ fn another_users_service_is_seen_and_not_stopped() {
     assert!(lives(pid));
     daemon.down();
 }
+
+#[test]
+fn a_process_that_may_not_be_looked_at_shows_by_its_socket_that_it_is_the_service() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let daemon = Daemon::lonely();
+    let (code, _, err) = outcome(&mut daemon.as_user(&["start"]));
+    assert_eq!(code, 0, "{err}");
+    let pid = daemon.pid();
+    // As in a container, where root may not look into other users' processes.
+    let run = |verb: &str| {
+        let controller = daemon.controller(&[verb]);
+        let mut weak = daemon.command_of("setpriv", &["--bounding-set=-sys_ptrace"]);
+        outcome(
+            weak.arg(controller.get_program())
+                .args(controller.get_args()),
+        )
+    };
+    let looks = format!("stat -L /proc/{}/fd/*", pid.as_raw_nonzero());
+    let mut weak = daemon.command_of(
+        "setpriv",
+        &["--bounding-set=-sys_ptrace", "sh", "-c", &looks],
+    );
+    assert_ne!(outcome(&mut weak).0, 0, "it may be looked at");
+    let (code, out, err) = run("status");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("\nIt waits: "), "{out}");
+    assert_eq!(run("stop").0, 0);
+    assert!(!lives(pid));
+}

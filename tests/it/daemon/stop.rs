@@ -2,6 +2,8 @@
 
 use rustix::process::{Signal, kill_process};
 
+use crate::support::Proxy;
+
 use super::{Daemon, await_end, code, kill, lives};
 
 const ATTEMPT: &str = "Attempting to stop the process. Please wait...\n";
@@ -162,4 +164,44 @@ fn a_start_that_waits_for_its_database_can_be_stopped() {
     daemon.world.database_url = "postgres://carrot:carrot@127.0.0.1:1/nowhere".to_owned();
     daemon.up();
     daemon.down();
+}
+
+#[test]
+fn it_says_that_it_waits_for_a_database_to_record_what_has_ended() {
+    let mut daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "gated", 1).remove(0);
+    let direct = daemon.world.database_url.clone();
+    let proxy = Proxy::before(&direct);
+    daemon.world.database_url = proxy.url(&direct);
+    daemon.up();
+    daemon.await_running(1);
+    proxy.hold_up();
+    daemon.write("go", "");
+    daemon.await_running(0);
+    let mut stop = daemon.begin(&["stop"]);
+    stop.await_output("Waiting to record messages: 1 (the database postgres://");
+    proxy.let_pass();
+    let (code, out, err) = stop.wait();
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    daemon.world.database_url = direct;
+    assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
+}
+
+#[test]
+fn it_stops_without_anybody_to_tell() {
+    let daemon = Daemon::lonely();
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let mut start = daemon.controller(&["start"]);
+    let start = start.stdout(full()).stderr(full()).status().unwrap();
+    assert!(start.success());
+    let pid = daemon.pid();
+    let mut stop = daemon.controller(&["stop"]);
+    let stop = stop.stdout(full()).stderr(full()).status().unwrap();
+    assert!(stop.success());
+    assert!(!lives(pid));
 }
