@@ -106,23 +106,17 @@ enum Phase {
     Stopping,
 }
 
-impl Default for Vitals {
-    fn default() -> Self {
-        Self {
+impl Vitals {
+    /// Of a service that starts now.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let vitals = Arc::new(Self {
             since: Utc::now(),
             servers: Arc::default(),
             pulse: Arc::default(),
             inner: Mutex::default(),
             changed: Condvar::new(),
-        }
-    }
-}
-
-impl Vitals {
-    /// Of a service that starts now.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        let vitals = Arc::new(Self::default());
+        });
         let weak = Arc::downgrade(&vitals);
         vitals.servers.on_news(move || {
             if let Some(vitals) = weak.upgrade() {

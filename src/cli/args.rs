@@ -38,7 +38,7 @@ start    returns when the service consumes, or waits for a broker or database th
 stop     SIGTERM, once: tasks that are running finish, as long as they take or shutdown_grace allows
          --timeout TIME           then give up (exit code 8); it goes on stopping
          --timeout TIME --hard    then SIGKILL
-         --hard                   SIGKILL at once: running commands end, and their messages run again
+         --hard                   SIGKILL at once: running tasks end, and are run again
 restart  checks the configuration, stops the service if it runs, and starts it
 status   running or not; to its owner also since when, what it does and what it waits for; --json
 

@@ -125,7 +125,11 @@ impl Controller {
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
         match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
             Found::Running(holder) => self.stop_holder(&holder)?,
-            Found::Nothing | Found::Stale(_) => tell("Service is NOT running"),
+            Found::Nothing => {
+                tell("Service is NOT running");
+                tell(&format!("({})", self.hint()));
+            }
+            Found::Stale(_) => tell("Service is NOT running"),
         }
         self.start(config, registry)
     }

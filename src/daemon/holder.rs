@@ -38,7 +38,7 @@ impl Holder {
             Err(Errno::NOSYS | Errno::PERM) => None,
             Err(_) => return None,
         };
-        let is_proven = match has_open(pid, pidfile) {
+        let is_proven = match has_locked(pid, pidfile) {
             Ok(true) => true,
             Ok(false) => return None,
             // Not ours to look at, as a process that has changed its user may not be even for root:
@@ -96,12 +96,18 @@ impl Holder {
     }
 }
 
-/// Whether the process has that file open.
-fn has_open(pid: Pid, file: &Metadata) -> io::Result<bool> {
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))?;
-    for descriptor in descriptors {
-        match fs::metadata(descriptor?.path()) {
-            Ok(open) if (open.dev(), open.ino()) == (file.dev(), file.ino()) => return Ok(true),
+/// Whether the process has locked that file.
+fn has_locked(pid: Pid, file: &Metadata) -> io::Result<bool> {
+    let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    for descriptor in fs::read_dir(process.join("fd"))? {
+        let descriptor = descriptor?;
+        match fs::metadata(descriptor.path()) {
+            Ok(open) if (open.dev(), open.ino()) == (file.dev(), file.ino()) => {
+                let info = process.join("fdinfo").join(descriptor.file_name());
+                if fs::read_to_string(info)?.lines().any(is_lock) {
+                    return Ok(true);
+                }
+            }
             // The list may be read by more than may follow it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             // One that was closed meanwhile is not it.
@@ -109,4 +115,13 @@ fn has_open(pid: Pid, file: &Metadata) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Whether this is what proc(5) says of a descriptor whose file is locked by flock(2), through it or
+/// through the one that it was inherited from.
+fn is_lock(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next() == Some("lock:")
+        && words.any(|word| word == "FLOCK")
+        && words.any(|word| word == "WRITE")
 }

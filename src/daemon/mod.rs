@@ -2,7 +2,7 @@
 //! control socket beside it, and the way into the background.
 //!
 //! The lock says whether a service lives; the number in the file only which one it is, and it is
-//! believed when that process is seen to have the file open. So neither a file that was left behind
+//! believed when that process is seen to have the lock. So neither a file that was left behind
 //! nor a pid that is used again is ever taken for the service.
 
 mod control;

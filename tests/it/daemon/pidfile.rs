@@ -21,6 +21,12 @@ impl Bystander {
         Self(Command::new("sleep").arg("1000").spawn().unwrap())
     }
 
+    /// One that reads this file.
+    fn reading(file: File) -> Self {
+        let mut sleep = Command::new("sleep");
+        Self(sleep.arg("1000").stdin(file).spawn().unwrap())
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
@@ -156,11 +162,10 @@ fn a_stale_file_whose_pid_is_another_processs_by_now_is_taken_over() {
 #[test]
 fn a_lock_does_not_make_a_service_of_whoever_the_file_names() {
     let daemon = Daemon::lonely();
-    let bystander = Bystander::new();
-    daemon.write(
-        "daemon.pid",
-        &format!("{}\n", bystander.pid().as_raw_nonzero()),
-    );
+    daemon.write("daemon.pid", "");
+    let bystander = Bystander::reading(File::open(daemon.pidfile()).unwrap());
+    let named = format!("{}\n", bystander.pid().as_raw_nonzero());
+    daemon.write("daemon.pid", &named);
     let lock = File::open(daemon.pidfile()).unwrap();
     lock.try_lock().unwrap();
     let mut stop = daemon.begin(&["stop", "--hard"]);

@@ -32,7 +32,11 @@ fn what_is_not_running_is_started() {
     let (code, out, err) = daemon.daemon(&["restart"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(
-        out.starts_with("Service is NOT running\nAttempting to start the process\n"),
+        out.starts_with("Service is NOT running\n(no process holds "),
+        "{out}"
+    );
+    assert!(
+        out.contains("--pidfile, give the same here)\nAttempting to start"),
         "{out}"
     );
     assert!(out.ends_with("Process restarted successfully\n"), "{out}");
