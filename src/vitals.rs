@@ -1,15 +1,18 @@
 //! How the service is, for whoever asks or waits for it: the daemon's start, `status`, systemd.
 //!
 //! The service, the tree and the subscriptions write down what they see; how the servers are is known
-//! to [`Servers`]. [`Vitals::look`] puts both together, and [`Vitals::follow`] waits for a change.
+//! to `Servers`. [`Vitals::look`] puts both together, and [`Vitals::follow`] waits for a change.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod queue;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::queue::QueueHandle;
+use self::queue::QueueVitals;
 use crate::outage::{Health, Servers};
 use crate::pulse::Pulse;
 
@@ -148,19 +151,9 @@ impl Vitals {
         consumers: usize,
         broker: &Arc<Health>,
     ) -> QueueHandle {
-        let queue = Arc::new(QueueVitals {
-            name: name.to_owned(),
-            consumers,
-            broker: Arc::clone(broker),
-            link: Mutex::default(),
-            running: AtomicUsize::new(0),
-            in_hand: AtomicUsize::new(0),
-        });
+        let queue = Arc::new(QueueVitals::new(name, consumers, broker));
         self.change(|inner| inner.queues.push(Arc::clone(&queue)));
-        QueueHandle {
-            vitals: Arc::clone(self),
-            queue,
-        }
+        QueueHandle::new(Arc::clone(self), queue)
     }
 
     /// The tree has grown.
@@ -243,7 +236,6 @@ impl Vitals {
             Phase::Up if all_consumed && waiting_for.is_empty() => State::Consuming,
             _ => State::Waiting,
         };
-        let in_hand = |queue: &Arc<QueueVitals>| queue.in_hand.load(Ordering::Relaxed);
         Report {
             pid: std::process::id(),
             state,
@@ -251,7 +243,7 @@ impl Vitals {
             scheduler: inner.scheduler,
             waiting_for,
             running_tasks: queues.iter().map(|queue| queue.running_tasks).sum(),
-            in_hand: inner.queues.iter().map(in_hand).sum(),
+            in_hand: inner.queues.iter().map(|queue| queue.in_hand()).sum(),
             queues,
         }
     }
@@ -266,99 +258,6 @@ impl Vitals {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
-    }
-}
-
-#[derive(Debug)]
-struct QueueVitals {
-    name: String,
-    consumers: usize,
-    broker: Arc<Health>,
-    link: Mutex<Link>,
-    running: AtomicUsize,
-    in_hand: AtomicUsize,
-}
-
-/// How a queue stands with its broker.
-#[derive(Debug, Default)]
-enum Link {
-    /// Not consumed; if the broker is the reason, that is known of the broker.
-    #[default]
-    Open,
-    Consumed,
-    /// The broker is there, and does not let it be consumed.
-    Shut(String),
-}
-
-impl QueueVitals {
-    fn is_decided(&self) -> bool {
-        !matches!(*lock(&self.link), Link::Open) || self.broker.trouble().is_some()
-    }
-
-    fn trouble(&self) -> Option<String> {
-        match &*lock(&self.link) {
-            Link::Shut(reason) => Some(format!("queue {:?} is not consumed: {reason}", self.name)),
-            Link::Open | Link::Consumed => None,
-        }
-    }
-
-    fn report(&self) -> QueueReport {
-        QueueReport {
-            name: self.name.clone(),
-            consumers: self.consumers,
-            running_tasks: self.running.load(Ordering::Relaxed),
-            consumed: matches!(*lock(&self.link), Link::Consumed),
-        }
-    }
-}
-
-/// What a queue's subscription and consumers write down.
-#[derive(Debug, Clone)]
-pub(crate) struct QueueHandle {
-    vitals: Arc<Vitals>,
-    queue: Arc<QueueVitals>,
-}
-
-impl QueueHandle {
-    /// The broker delivers from now on.
-    pub(crate) fn consumed(&self) {
-        self.link(Link::Consumed);
-    }
-
-    /// The connection is gone.
-    pub(crate) fn lost(&self) {
-        self.link(Link::Open);
-    }
-
-    /// The broker does not let it be consumed.
-    pub(crate) fn shut(&self, reason: String) {
-        self.link(Link::Shut(reason));
-    }
-
-    /// So much is claimed and not recorded.
-    pub(crate) fn in_hand(&self, count: usize) {
-        self.queue.in_hand.store(count, Ordering::Relaxed);
-    }
-
-    /// A task runs until this is dropped.
-    pub(crate) fn task(&self) -> RunningTask<'_> {
-        self.queue.running.fetch_add(1, Ordering::Relaxed);
-        RunningTask(&self.queue.running)
-    }
-
-    fn link(&self, link: Link) {
-        // Under the lock of all, so that who is woken sees it.
-        self.vitals.change(|_| *lock(&self.queue.link) = link);
-    }
-}
-
-/// A task that is running.
-#[derive(Debug)]
-pub(crate) struct RunningTask<'a>(&'a AtomicUsize);
-
-impl Drop for RunningTask<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

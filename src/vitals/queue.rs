@@ -1,0 +1,121 @@
+//! One queue's part of the vitals.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{QueueReport, Vitals, lock};
+use crate::outage::Health;
+
+/// What is known of one queue.
+#[derive(Debug)]
+pub(super) struct QueueVitals {
+    name: String,
+    consumers: usize,
+    broker: Arc<Health>,
+    link: Mutex<Link>,
+    running: AtomicUsize,
+    in_hand: AtomicUsize,
+}
+
+/// How a queue stands with its broker.
+#[derive(Debug, Default)]
+enum Link {
+    /// Not consumed; if the broker is the reason, that is known of the broker.
+    #[default]
+    Open,
+    Consumed,
+    /// The broker is there, and does not let it be consumed.
+    Shut(String),
+}
+
+impl QueueVitals {
+    pub(super) fn new(name: &str, consumers: usize, broker: &Arc<Health>) -> Self {
+        Self {
+            name: name.to_owned(),
+            consumers,
+            broker: Arc::clone(broker),
+            link: Mutex::default(),
+            running: AtomicUsize::new(0),
+            in_hand: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is consumed, or known why not.
+    pub(super) fn is_decided(&self) -> bool {
+        !matches!(*lock(&self.link), Link::Open) || self.broker.trouble().is_some()
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &*lock(&self.link) {
+            Link::Shut(reason) => Some(format!("queue {:?} is not consumed: {reason}", self.name)),
+            Link::Open | Link::Consumed => None,
+        }
+    }
+
+    pub(super) fn report(&self) -> QueueReport {
+        QueueReport {
+            name: self.name.clone(),
+            consumers: self.consumers,
+            running_tasks: self.running.load(Ordering::Relaxed),
+            consumed: matches!(*lock(&self.link), Link::Consumed),
+        }
+    }
+}
+
+/// What a queue's subscription and consumers write down.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueHandle {
+    vitals: Arc<Vitals>,
+    queue: Arc<QueueVitals>,
+}
+
+impl QueueHandle {
+    pub(super) const fn new(vitals: Arc<Vitals>, queue: Arc<QueueVitals>) -> Self {
+        Self { vitals, queue }
+    }
+
+    /// The broker delivers from now on.
+    pub(crate) fn consumed(&self) {
+        self.link(Link::Consumed);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn lost(&self) {
+        self.link(Link::Open);
+    }
+
+    /// The broker does not let it be consumed.
+    pub(crate) fn shut(&self, reason: String) {
+        self.link(Link::Shut(reason));
+    }
+
+    /// So much is claimed and not recorded.
+    pub(crate) fn in_hand(&self, count: usize) {
+        self.queue.in_hand.store(count, Ordering::Relaxed);
+    }
+
+    /// A task runs until this is dropped.
+    pub(crate) fn task(&self) -> RunningTask<'_> {
+        self.queue.running.fetch_add(1, Ordering::Relaxed);
+        RunningTask(&self.queue.running)
+    }
+
+    fn link(&self, link: Link) {
+        // Under the lock of all, so that who is woken sees it.
+        self.vitals.change(|_| *lock(&self.queue.link) = link);
+    }
+}
+
+/// A task that is running.
+#[derive(Debug)]
+pub(crate) struct RunningTask<'a>(&'a AtomicUsize);
+
+impl Drop for RunningTask<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
