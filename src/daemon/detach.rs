@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGPIPE;
 
 use super::pidfile::Held;
+use crate::failpoint;
 use crate::vitals::Report;
 
 /// A start takes as long as it takes: within seconds the service consumes, or knows what it waits for,
@@ -131,6 +132,7 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
 impl Launch {
     /// The service is up.
     pub fn up(&self, report: &Report) {
+        failpoint::hit("daemon.up");
         let texts = report.waiting_for.iter().take(MOST_TEXTS);
         let left_out = report.waiting_for.len().saturating_sub(MOST_TEXTS);
         let more = (left_out > 0).then(|| format!("{left_out} more; see `status`"));
@@ -184,4 +186,24 @@ fn read(reader: PipeReader) -> io::Result<StartReport> {
     let mut line = String::new();
     BufReader::new(reader).read_line(&mut line)?;
     Ok(serde_json::from_str(&line).unwrap_or(StartReport::Died))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pidfile::{Claim, claim};
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_threads_is_not_forked() {
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(Claim::Held(held)) = claim(&folder.path().join("x.pid")) else {
+            panic!("it is nobody else's");
+        };
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || stopped.recv().unwrap_err());
+        let error = detach(held).unwrap_err();
+        assert!(matches!(error, DetachError::Threads(2..)), "{error}");
+        drop(stop);
+        thread.join().unwrap();
+    }
 }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::control;
 use super::holder::Holder;
+use crate::failpoint;
 use crate::privileges::Identity;
 
 /// So long a lock may be held by somebody whom the file does not name: a service that has just been
@@ -101,6 +102,7 @@ pub fn claim(path: &Path) -> Result<Claim, PidfileError> {
             read(path, &file)?;
             let emptied = file.set_len(0);
             emptied.map_err(|error| PidfileError::Refused(path.to_owned(), error))?;
+            failpoint::hit("daemon.claimed");
             return Ok(Claim::Held(Held {
                 file,
                 path: path.to_owned(),
@@ -202,6 +204,7 @@ impl Held {
     /// # Errors
     /// When the disk is full, for example.
     pub fn name_this_process(&self) -> Result<(), PidfileError> {
+        failpoint::hit("daemon.forked");
         let line = format!("{}\n", std::process::id());
         self.file
             .set_len(0)
@@ -234,6 +237,7 @@ impl Held {
     /// Removes the file, or empties it where the directory is not ours to change, and gives up the
     /// lock.
     pub fn release(self) {
+        failpoint::hit("daemon.over");
         if is_still(&self.path, &self.file) {
             remove_or_empty(&self.path, &self.file);
         }

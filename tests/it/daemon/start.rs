@@ -261,3 +261,34 @@ fn of_two_starts_at_once_one_wins_and_the_other_says_so() {
         assert!(!lives(pid));
     }
 }
+
+/// The verb, by a process that dies at this place, or whose daemon does.
+fn dies(daemon: &Daemon, verb: &str, place: &str) -> (i32, String, String) {
+    let mut command = daemon.controller(&[verb]);
+    outcome(command.env("CARROT_FAILPOINTS", format!("{place}=kill")))
+}
+
+#[test]
+fn wherever_it_dies_that_is_said_and_the_next_start_succeeds() {
+    let daemon = Daemon::lonely();
+    for place in ["daemon.forked", "daemon.named", "daemon.bound", "daemon.up"] {
+        let (code, _, err) = dies(&daemon, "start", place);
+        assert_eq!(code, 70, "{place}: {err}");
+        assert!(
+            err.contains("the service died during its start"),
+            "{place}: {err}"
+        );
+        assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED, "{place}");
+        daemon.up();
+        daemon.down();
+    }
+    // The controller itself.
+    assert_eq!(dies(&daemon, "start", "daemon.claimed").0, -9);
+    assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
+    // The service, as the last thing that it does.
+    assert_eq!(dies(&daemon, "start", "daemon.over").0, 0);
+    daemon.down();
+    assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
+    daemon.up();
+    daemon.down();
+}
