@@ -58,10 +58,7 @@ pub(super) fn run_daemon(
     launch: Launch,
 ) -> Result<Exit, Failure> {
     let launch = Arc::new(launch);
-    let ran = held
-        .name_this_process()
-        .map_err(|error| Failure::new(Exit::Pidfile, error))
-        .and_then(|()| run_held(args, config, registry, &held, &launch));
+    let ran = run_held(args, config, registry, &held, &launch);
     if let Err(failure) = &ran {
         log::error!("{}", told(failure.error.as_ref()));
     }
@@ -92,6 +89,8 @@ fn run_held(
     // Standard error leads nowhere.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     let signals = signals().map_err(system)?;
+    // Who stops it from now on, stops it in order.
+    held.name_this_process()?;
     let vitals = Vitals::new();
     let _control = socket.serve(Arc::clone(&vitals)).map_err(system)?;
     report_start(&vitals, launch).map_err(system)?;

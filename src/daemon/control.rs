@@ -66,7 +66,7 @@ impl Socket {
     /// # Errors
     /// When it can't be made, or its place is taken by something else.
     pub fn bind(pidfile: &Path) -> Result<Self, PidfileError> {
-        failpoint::hit("daemon.named");
+        failpoint::hit("daemon.forked");
         let path = path_of(pidfile);
         remove(pidfile);
         // Nobody else may connect, not even for the moment before a chmod.
@@ -111,7 +111,7 @@ impl Socket {
     /// # Errors
     /// When the system has no thread left.
     pub fn serve(self, vitals: Arc<Vitals>) -> io::Result<Control> {
-        failpoint::hit("daemon.bound");
+        failpoint::hit("daemon.named");
         let Self { listener, pidfile } = self;
         let (stopped, stop) = io::pipe()?;
         let thread = std::thread::Builder::new()

@@ -204,7 +204,7 @@ impl Held {
     /// # Errors
     /// When the disk is full, for example.
     pub fn name_this_process(&self) -> Result<(), PidfileError> {
-        failpoint::hit("daemon.forked");
+        failpoint::hit("daemon.bound");
         let line = format!("{}\n", std::process::id());
         self.file
             .set_len(0)

@@ -271,7 +271,7 @@ fn dies(daemon: &Daemon, verb: &str, place: &str) -> (i32, String, String) {
 #[test]
 fn wherever_it_dies_that_is_said_and_the_next_start_succeeds() {
     let daemon = Daemon::lonely();
-    for place in ["daemon.forked", "daemon.named", "daemon.bound", "daemon.up"] {
+    for place in ["daemon.forked", "daemon.bound", "daemon.named", "daemon.up"] {
         let (code, _, err) = dies(&daemon, "start", place);
         assert_eq!(code, 70, "{place}: {err}");
         assert!(

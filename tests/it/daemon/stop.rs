@@ -2,7 +2,7 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::Proxy;
+use crate::support::{Proxy, eventually};
 
 use super::{Daemon, await_end, code, kill, lives};
 
@@ -204,4 +204,20 @@ fn it_stops_without_anybody_to_tell() {
     let stop = stop.stdout(full()).stderr(full()).status().unwrap();
     assert!(stop.success());
     assert!(!lives(pid));
+}
+
+#[test]
+fn a_service_that_has_just_been_forked_is_stopped_in_order() {
+    let daemon = Daemon::lonely();
+    for round in 0..30 {
+        let mut start = daemon.begin(&["start"]);
+        eventually("the pidfile", || {
+            (!daemon.read("daemon.pid").is_empty()).then_some(())
+        });
+        let (code, out, err) = daemon.daemon(&["stop"]);
+        assert_eq!((code, err.as_str()), (0, ""), "in round {round}: {out}");
+        let (code, out, err) = start.wait();
+        assert_eq!((code, err.as_str()), (0, ""), "in round {round}: {out}");
+        assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
+    }
 }
