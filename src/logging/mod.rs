@@ -11,10 +11,12 @@ pub use file::LogFile;
 
 use std::fmt;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use chrono::Local;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::fs::{FileType, fstat, makedev};
 
 /// Client libraries below this level are quiet.
 const LIBRARIES: LevelFilter = LevelFilter::Error;
@@ -74,6 +76,7 @@ pub fn start(level: LogLevel, file: Option<LogFile>) {
     let named = file.clone();
     let logger = Logger {
         terminal: sink(level, env_logger::Target::Stderr),
+        is_shown: !leads_nowhere(std::io::stderr()),
         file: file.map(|file| sink(level, env_logger::Target::Pipe(Box::new(file)))),
     };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
@@ -147,7 +150,17 @@ const fn level_name(level: Level) -> &'static str {
 
 struct Logger {
     terminal: env_logger::Logger,
+    /// Whether anybody can read what is written to the terminal.
+    is_shown: bool,
     file: Option<env_logger::Logger>,
+}
+
+/// Whether standard error is `/dev/null`, as a daemon's is: no line need be made for it.
+fn leads_nowhere(stream: impl AsFd) -> bool {
+    fstat(stream).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && found.st_rdev == makedev(1, 3)
+    })
 }
 
 impl Log for Logger {
@@ -160,7 +173,9 @@ impl Log for Logger {
             return;
         }
         capture::record(record);
-        self.terminal.log(record);
+        if self.is_shown {
+            self.terminal.log(record);
+        }
         if let Some(file) = &self.file {
             file.log(record);
         }
@@ -170,6 +185,20 @@ impl Log for Logger {
         self.terminal.flush();
         if let Some(file) = &self.file {
             file.flush();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn only_the_null_device_leads_nowhere() {
+        assert!(leads_nowhere(File::open("/dev/null").unwrap()));
+        for file in ["/dev/zero", "/proc/self/stat"] {
+            assert!(!leads_nowhere(File::open(file).unwrap()), "{file}");
         }
     }
 }
