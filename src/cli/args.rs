@@ -85,7 +85,7 @@ pub(super) struct Args {
 /// The options of the service.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServiceArgs {
-    /// The log file [default: /var/log/carrot.log]
+    /// The log file, or - for standard error alone [default: /var/log/carrot.log]
     #[arg(short, long, value_name = "FILE")]
     pub(super) logfile: Option<PathBuf>,
     /// How much is logged [default: DEBUG]

@@ -45,6 +45,10 @@ pub(super) fn daemon(
         return Err(Failure::new(Exit::Usage, wrong));
     }
     args.service = args.service.and(before);
+    if run::is_terminal(&run::logfile(&args.service)) {
+        let wrong = "a daemon has no standard error: --logfile must be a file";
+        return Err(Failure::new(Exit::Usage, wrong));
+    }
     // The service runs elsewhere.
     args.service.logfile = Some(absolute(&run::logfile(&args.service))?);
     let pidfile = absolute(&args.pidfile)?;

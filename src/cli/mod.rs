@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use self::args::{Args, Command};
 pub use self::exit::Exit;
@@ -37,6 +37,13 @@ impl Failure {
             error: error.into(),
         }
     }
+}
+
+/// The command line as clap has it: for man pages and completions, under a name of your own if your
+/// binary has one.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Runs the command line with these tasks registered: the whole of a service's `main`.

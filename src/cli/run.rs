@@ -22,6 +22,9 @@ use crate::vitals::Vitals;
 /// django-carrot's.
 const DEFAULT_LOGFILE: &str = "/var/log/carrot.log";
 
+/// What there is to log to without a file.
+const TERMINAL: &str = "the terminal";
+
 /// Runs the service in the foreground.
 pub(super) fn run(
     args: &ServiceArgs,
@@ -30,10 +33,16 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let path = logfile(args);
     let identity = identity(args)?;
-    let (log, name, fault) = match open_log(&path, identity.as_ref()) {
-        Ok(log) => (Some(log), path.display().to_string(), None),
+    let opened = if is_terminal(&path) {
+        Ok(None)
+    } else {
+        open_log(&path, identity.as_ref()).map(Some)
+    };
+    let (log, name, fault) = match opened {
+        Ok(None) => (None, TERMINAL.to_owned(), None),
+        Ok(log) => (log, path.display().to_string(), None),
         Err(error) if args.logfile.is_some() => return Err(not_writable(&path, &error)),
-        Err(error) => (None, "the terminal".to_owned(), Some(error)),
+        Err(error) => (None, TERMINAL.to_owned(), Some(error)),
     };
     start_logging(args, identity.as_ref(), log)?;
     if let Some(error) = fault {
@@ -179,6 +188,11 @@ pub(super) fn logfile(args: &ServiceArgs) -> PathBuf {
     args.logfile
         .clone()
         .unwrap_or_else(|| PathBuf::from(DEFAULT_LOGFILE))
+}
+
+/// Whether standard error is to be the only log.
+pub(super) fn is_terminal(logfile: &Path) -> bool {
+    logfile == Path::new("-")
 }
 
 /// The log file can't be written.

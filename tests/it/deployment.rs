@@ -1,8 +1,10 @@
 //! What an operator's machine does with the service: log rotation, privileges, systemd, init scripts.
 
+mod init_script;
 mod log_rotation;
 mod notify;
 mod privileges;
+mod unit;
 
 use std::process::Command;
 

@@ -1,0 +1,20 @@
+//! Writes the man pages and the shells' completions into a directory: `cargo run --example manual -- DIR`
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+
+use clap_complete::{Shell, generate_to};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let directory = std::env::args_os().nth(1).map(PathBuf::from);
+    let directory = directory.ok_or("usage: manual DIRECTORY")?;
+    fs::create_dir_all(&directory)?;
+    let mut command = carrot_actors::cli::command();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut command, "carrot-actors", &directory)?;
+    }
+    // `help send` says what `send --help` does.
+    clap_mangen::generate_to(command.disable_help_subcommand(true), &directory)?;
+    Ok(())
+}
