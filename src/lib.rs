@@ -26,7 +26,7 @@
 //! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
 //! | [`config`], [`logging`], `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `privileges` | the user that a service becomes which root has started |
-//! | [`message`], [`state`], [`retry`], [`names`] | the pure ground: arguments and wire format, states and their transitions, backoff, shared names |
+//! | [`message`], [`state`], [`retry`], [`names`], `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, shared names, what a misspelt one meant |
 //!
 //! # The tree
 //!
@@ -94,6 +94,7 @@ pub mod service;
 pub mod state;
 mod stop;
 pub mod store;
+mod suggest;
 mod sweep;
 mod systemd;
 pub mod task;

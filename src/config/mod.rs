@@ -17,7 +17,6 @@ mod percent;
 mod queue;
 mod reader;
 mod secret;
-mod suggest;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use toml::{Table, Value};
 
 use super::fault::Faults;
-use super::suggest;
+use crate::suggest;
 
 /// The most characters of a wrong value that a fault repeats.
 const SHOWN_CHARACTERS: usize = 40;

@@ -1,16 +1,26 @@
-//! "Did you mean …?" for misspelt keys.
+//! "Did you mean …?" for misspelt keys and names.
 
 /// The one of `known` that `typed` most likely meant, if one is close enough.
-pub(super) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
-    let typed = typed.to_lowercase().replace('-', "_");
+pub(crate) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    near(typed, known.iter().copied()).into_iter().next()
+}
+
+/// Those of `known` that `typed` may have meant, the likeliest first.
+pub(crate) fn near<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let typed = plain(typed);
     // A third of the letters may be wrong: `hots` is `host`, `foo` is nothing.
     let allowed = (typed.chars().count() / 3).clamp(1, 3);
-    known
-        .iter()
-        .map(|&name| (distance(&typed, name), name))
+    let mut near: Vec<(usize, &str)> = known
+        .map(|name| (distance(&typed, &plain(name)), name))
         .filter(|&(distance, _)| distance <= allowed)
-        .min()
-        .map(|(_, name)| name)
+        .collect();
+    near.sort_unstable();
+    near.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Without what fingers care least about.
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace(['-', ' '], "_")
 }
 
 /// How many insertions, deletions, substitutions and swaps of neighbours lead
@@ -47,6 +57,13 @@ mod tests {
         assert_eq!(nearest("hots", &known), Some("host"));
         assert_eq!(nearest("prefetch-factor", &known), Some("prefetch_factor"));
         assert_eq!(nearest("Name", &known), Some("name"));
+    }
+
+    #[test]
+    fn the_likeliest_comes_first() {
+        let known = ["report", "reports.daily", "Reports", "import"];
+        let near = super::near("reports", known.into_iter());
+        assert_eq!(near, ["Reports", "report"]);
     }
 
     #[test]
