@@ -26,7 +26,7 @@
 //! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
 //! | [`config`], [`logging`], `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `privileges` | the user that a service becomes which root has started |
-//! | [`message`], [`state`], [`retry`], [`names`], `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, shared names, what a misspelt one meant |
+//! | [`message`], [`state`], [`retry`], [`timetable`], [`names`], `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, when a schedule fires, shared names, what a misspelt one meant |
 //!
 //! # The tree
 //!
@@ -98,6 +98,7 @@ mod suggest;
 mod sweep;
 mod systemd;
 pub mod task;
+pub mod timetable;
 pub mod vitals;
 
 /// The README's example, compiled.

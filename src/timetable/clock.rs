@@ -1,0 +1,110 @@
+//! From the hands of a zone's clocks to moments, also when the clocks change.
+//!
+//! A *wall time* is what the clocks show; a line says at which wall times it fires. At a *change* the
+//! clocks are put forward, and some wall times are skipped (a gap), or back, and some come twice (a
+//! fold).
+
+use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+
+/// Longer than any gap or fold, of which the longest were a day, at the date line.
+const WINDOW: TimeDelta = TimeDelta::hours(26);
+
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+
+/// A change of the clocks.
+struct Change {
+    /// The first moment with the new offset.
+    at: NaiveDateTime,
+    /// By how much the clocks are put forward; negative: back.
+    by: TimeDelta,
+}
+
+/// The first moment later than `after` at which a line fires. `wall` gives the line's first wall time
+/// at or after one; `paced` says that the line goes by elapsed time (see [`super`]).
+///
+/// Each turn of the loop is for the time up to the next change, or passes over a time in which nothing
+/// fires.
+pub(super) fn next_after(
+    zone: Tz,
+    paced: bool,
+    after: DateTime<Utc>,
+    wall: impl Fn(NaiveDateTime) -> Option<NaiveDateTime>,
+) -> Option<DateTime<Utc>> {
+    let second = DateTime::from_timestamp(after.timestamp(), 0)?;
+    let mut at = second.naive_utc().checked_add_signed(SECOND)?;
+    loop {
+        let offset = offset(zone, at);
+        let by_this_clock =
+            |from: NaiveDateTime, offset| wall(from + offset).map(|wall| wall - offset);
+        let mut next = match last_change(zone, at) {
+            // What the fold repeats has happened.
+            Some(change) if !paced => by_this_clock(at.max(change.at - change.by), offset),
+            // For as long as the gap was, the clock as it was before counts too.
+            Some(change) if change.by > TimeDelta::zero() => {
+                let this = by_this_clock(at, offset);
+                let before = by_this_clock(at, offset - change.by)
+                    .filter(|&moment| moment < change.at + change.by);
+                before
+                    .filter(|before| this.is_none_or(|this| *before < this))
+                    .or(this)
+            }
+            _ => by_this_clock(at, offset),
+        };
+        if let Some(change) = next_change(zone, at) {
+            next = next.filter(|&moment| moment < change.at);
+            if next.is_none() {
+                let skipped = by_this_clock(change.at, offset)
+                    .is_some_and(|moment| moment < change.at + change.by);
+                if skipped && !paced {
+                    return Some(change.at.and_utc());
+                }
+                at = change.at;
+                continue;
+            }
+        }
+        let moment = next?;
+        if moment - at <= WINDOW {
+            return Some(moment.and_utc());
+        }
+        // There may be changes on the way to there.
+        at = moment - WINDOW;
+    }
+}
+
+fn offset(zone: Tz, at: NaiveDateTime) -> TimeDelta {
+    let offset = zone.offset_from_utc_datetime(&at).fix();
+    TimeDelta::seconds(offset.local_minus_utc().into())
+}
+
+/// The change at or before `at`, within the window.
+fn last_change(zone: Tz, at: NaiveDateTime) -> Option<Change> {
+    change(zone, at - WINDOW, at)
+}
+
+/// The change later than `at`, within the window.
+fn next_change(zone: Tz, at: NaiveDateTime) -> Option<Change> {
+    change(zone, at, at + WINDOW)
+}
+
+/// The change later than `from` and not later than `to`.
+fn change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<Change> {
+    let before = offset(zone, from);
+    let after = offset(zone, to);
+    if before == after {
+        return None;
+    }
+    let (mut from, mut to) = (from, to);
+    while to - from > SECOND {
+        let middle = from + TimeDelta::seconds((to - from).num_seconds() / 2);
+        if offset(zone, middle) == before {
+            from = middle;
+        } else {
+            to = middle;
+        }
+    }
+    Some(Change {
+        at: to,
+        by: offset(zone, to) - before,
+    })
+}

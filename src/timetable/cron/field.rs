@@ -1,0 +1,238 @@
+//! One field of a line: `*`, values, ranges, steps, and lists of those.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+/// A field's name, its values, and their names.
+pub(super) struct Kind {
+    name: &'static str,
+    range: RangeInclusive<u32>,
+    /// In full, beginning with the one for the least value.
+    names: &'static [&'static str],
+    /// Whether a range may go past the end, to the beginning.
+    round: bool,
+    /// Whether `?` is `*`.
+    question: bool,
+}
+
+const fn kind(name: &'static str, range: RangeInclusive<u32>) -> Kind {
+    Kind {
+        name,
+        range,
+        names: &[],
+        round: false,
+        question: false,
+    }
+}
+
+pub(super) const SECOND: Kind = kind("second", 0..=59);
+pub(super) const MINUTE: Kind = kind("minute", 0..=59);
+pub(super) const HOUR: Kind = kind("hour", 0..=23);
+pub(super) const DAY: Kind = Kind {
+    question: true,
+    ..kind("day of the month", 1..=31)
+};
+pub(super) const MONTH: Kind = Kind {
+    names: &[
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ],
+    ..kind("month", 1..=12)
+};
+/// 0 is Sunday, as is 7.
+pub(super) const WEEKDAY: Kind = Kind {
+    names: &[
+        "sunday",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+    ],
+    round: true,
+    question: true,
+    ..kind("weekday", 0..=6)
+};
+/// Those that `cron_clock` knows.
+pub(super) const YEAR: Kind = kind("year", 1970..=2100);
+
+const ANOTHER_SUNDAY: u32 = 7;
+
+/// The values that fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Values {
+    All,
+    Some(BTreeSet<u32>),
+}
+
+impl Values {
+    /// As `cron_clock` reads them, each larger by `first`.
+    pub(super) fn from(&self, first: u32) -> String {
+        match self {
+            Self::All => "*".to_owned(),
+            Self::Some(values) => {
+                let values = values.iter().map(|value| (value + first).to_string());
+                values.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+}
+
+/// What a field says.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) values: Values,
+    /// It begins with `*` (or `?`): as a field of days, it restricts nothing.
+    pub(super) starred: bool,
+    /// It goes on to the end: `*`, `*/n` or `a/n`.
+    pub(super) through: bool,
+}
+
+impl Kind {
+    pub(super) fn parse(&self, text: &str) -> Result<Field, String> {
+        let mut values = BTreeSet::new();
+        let mut through = false;
+        for item in text.split(',') {
+            let (base, step) = match item.split_once('/') {
+                Some((base, step)) => (base, Some(self.step(item, step)?)),
+                None => (item, None),
+            };
+            let open = self.is_star(base) || (step.is_some() && !base.contains('-'));
+            let range = self.base(base, step.is_some())?;
+            values.extend(range.into_iter().step_by(step.unwrap_or(1)));
+            through |= open;
+        }
+        let values = if values.len() == self.count() {
+            Values::All
+        } else {
+            Values::Some(values)
+        };
+        Ok(Field {
+            values,
+            starred: text.starts_with('*') || (self.question && text.starts_with('?')),
+            through,
+        })
+    }
+
+    fn is_star(&self, base: &str) -> bool {
+        base == "*" || (base == "?" && self.question)
+    }
+
+    /// The values of an item without its step, in order.
+    fn base(&self, base: &str, stepped: bool) -> Result<Vec<u32>, String> {
+        let (least, most) = self.range.clone().into_inner();
+        if self.is_star(base) {
+            return Ok((least..=most).collect());
+        }
+        let Some((from, to)) = base.split_once('-') else {
+            let from = self.folded(self.value(base)?);
+            let to = if stepped { most } else { from };
+            return Ok((from..=to).collect());
+        };
+        let (mut first, last) = (self.value(from)?, self.value(to)?);
+        if first > last {
+            first = self.folded(first);
+        }
+        if first <= last {
+            return Ok((first..=last).map(|value| self.folded(value)).collect());
+        }
+        if !self.round {
+            return Err(format!(
+                "{}: {from}-{to} goes backwards; if it is to go round, write {from}-{most},{least}-{to}",
+                self.name
+            ));
+        }
+        Ok((first..=most).chain(least..=last).collect())
+    }
+
+    /// With one number for Sunday.
+    fn folded(&self, value: u32) -> u32 {
+        if self.round && value == ANOTHER_SUNDAY {
+            0
+        } else {
+            value
+        }
+    }
+
+    fn value(&self, text: &str) -> Result<u32, String> {
+        if is_number(text) {
+            return text
+                .parse()
+                .ok()
+                .filter(|value| self.typed().contains(value))
+                .ok_or_else(|| self.unfit(text));
+        }
+        let typed = text.to_ascii_lowercase();
+        let named = (*self.range.start()..)
+            .zip(self.names)
+            .find(|(_, name)| typed.len() >= 3 && name.starts_with(&typed));
+        named
+            .map(|(value, _)| value)
+            .ok_or_else(|| self.unfit(text))
+    }
+
+    /// What may be typed.
+    fn typed(&self) -> RangeInclusive<u32> {
+        let (least, most) = self.range.clone().into_inner();
+        least..=if self.round { ANOTHER_SUNDAY } else { most }
+    }
+
+    fn unfit(&self, text: &str) -> String {
+        let name = self.name;
+        if text.is_empty() {
+            return format!("{name}: a value is missing");
+        }
+        if text == "?" {
+            return format!("{name}: ? stands for the day of the month or the weekday only; use *");
+        }
+        let letters = text.trim_matches(|c: char| c.is_ascii_digit());
+        if text.contains('#') || ["L", "W", "LW"].contains(&letters.to_uppercase().as_str()) {
+            return format!(
+                "{name}: {text:?} is not supported, as L (the last day), W (the nearest working day) and # \
+                 (the nth weekday) are not: name the days, and let the task see whether it is the one"
+            );
+        }
+        let (least, most) = self.typed().into_inner();
+        let names = match self.names {
+            [first, .., last] => format!(", nor a name from {first} to {last}"),
+            _ => String::new(),
+        };
+        format!("{name}: {text:?} is not one of {least} to {most}{names}")
+    }
+
+    fn step(&self, item: &str, step: &str) -> Result<usize, String> {
+        let name = self.name;
+        if !is_number(step) {
+            return Err(format!("{name}: {item:?} has a step that is not a number"));
+        }
+        match step.parse() {
+            Ok(0) => Err(format!(
+                "{name}: {item:?} has a step of 0, which never gets on"
+            )),
+            Ok(step) if step <= self.count() => Ok(step),
+            _ => Err(format!(
+                "{name}: {item:?} has a step that is longer than the field, so it would fire at its first \
+                 value only; for a longer time between two runs give an interval"
+            )),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.range.clone().count()
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}

@@ -1,0 +1,202 @@
+//! Cron lines: what they say, and the search for what fits them.
+//!
+//! We read the line; `cron_clock` searches. It is given what it is sure to understand, numbers in its
+//! own counting, and wall times as if they were UTC, since it would leave out what is around a change of
+//! the clocks.
+
+mod field;
+
+use std::ops::Bound;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+use cron_clock::{Schedule, TimeUnitSpec};
+
+use self::field::{Field, Values};
+use super::{TimetableError, clock};
+use crate::names;
+
+/// The years that `cron_clock` knows.
+const FIRST_YEAR: i32 = 1970;
+const LAST_YEAR: i32 = 2100;
+
+/// A line and its zone.
+#[derive(Debug, Clone)]
+pub(super) struct Cron {
+    line: Box<str>,
+    zone: Tz,
+    /// Whether it goes by elapsed time when the clocks change.
+    paced: bool,
+    /// It fires at what fits the one or the other.
+    days: Schedule,
+    or_days: Option<Schedule>,
+}
+
+impl Cron {
+    pub(super) fn parse(line: &str, zone: Tz) -> Result<Self, TimetableError> {
+        let fault = |problem: String| TimetableError::Cron {
+            line: shown(line),
+            problem,
+        };
+        if line.chars().count() > names::COLUMN_CHARS {
+            let problem = format!("it is longer than {} characters", names::COLUMN_CHARS);
+            return Err(fault(problem));
+        }
+        let line = line.trim();
+        let fields = Fields::parse(line).map_err(fault)?;
+        let search = |days: &Values, weekdays: &Values| {
+            let expression = fields.expression(days, weekdays);
+            expression
+                .parse::<Schedule>()
+                .map_err(|error| fault(error.to_string()))
+        };
+        let (day, weekday) = (&fields.day, &fields.weekday);
+        let any_day = Values::All;
+        let (days, or_days) = if day.starred || weekday.starred {
+            (search(&day.values, &weekday.values)?, None)
+        } else {
+            let or_days = search(&any_day, &weekday.values)?;
+            (search(&day.values, &any_day)?, Some(or_days))
+        };
+        let cron = Self {
+            line: line.into(),
+            zone,
+            paced: fields.minute.through || fields.hour.values == Values::All,
+            days,
+            or_days,
+        };
+        let begin = NaiveDate::from_ymd_opt(FIRST_YEAR, 1, 1).unwrap_or_default();
+        match cron.wall(begin.into()) {
+            Some(_) => Ok(cron),
+            None => Err(TimetableError::Never(line.to_owned())),
+        }
+    }
+
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
+    pub(super) fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if after.year() > LAST_YEAR {
+            return None;
+        }
+        // A day earlier: in the zone, it may be that year already.
+        let earliest = NaiveDate::from_ymd_opt(FIRST_YEAR - 1, 12, 30)?;
+        let after = after.max(NaiveDateTime::from(earliest).and_utc());
+        clock::next_after(self.zone, self.paced, after, |from| self.wall(from))
+    }
+
+    /// The first wall time at or after `from` that fits.
+    fn wall(&self, from: NaiveDateTime) -> Option<NaiveDateTime> {
+        let next = search(&self.days, from);
+        match &self.or_days {
+            None => next,
+            Some(or_days) => [next, search(or_days, from)].into_iter().flatten().min(),
+        }
+    }
+}
+
+fn search(schedule: &Schedule, from: NaiveDateTime) -> Option<NaiveDateTime> {
+    let year = u32::try_from(from.year()).ok()?;
+    // From a year that does not fit, `cron_clock` would begin the next one that does in that year's
+    // month, or panic on the 29th of February.
+    let from = if schedule.years().includes(year) {
+        from
+    } else {
+        let later = (Bound::Excluded(year), Bound::Unbounded);
+        let year = schedule.years().range(later).next()?;
+        NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, 1, 1)?.into()
+    };
+    let before = Utc.from_utc_datetime(&from.checked_sub_signed(TimeDelta::seconds(1))?);
+    schedule.after(&before).next().map(|next| next.naive_utc())
+}
+
+/// What a line says.
+struct Fields {
+    second: Field,
+    minute: Field,
+    hour: Field,
+    day: Field,
+    month: Field,
+    weekday: Field,
+    year: Field,
+}
+
+impl Fields {
+    fn parse(line: &str) -> Result<Self, String> {
+        let line = match line.strip_prefix('@') {
+            Some(name) => named(name)?,
+            None => line,
+        };
+        let texts: Vec<&str> = line.split_whitespace().collect();
+        if let Some((variable, _)) = texts.first().and_then(|first| first.split_once('=')) {
+            return Err(format!(
+                "{variable}=… is not part of a line: a schedule has a time zone of its own"
+            ));
+        }
+        let (second, rest, year) = match texts.as_slice() {
+            rest if rest.len() == 5 => ("0", rest, "*"),
+            [second, rest @ ..] if rest.len() == 5 => (*second, rest, "*"),
+            [second, rest @ .., year] if rest.len() == 5 => (*second, rest, *year),
+            _ => return Err(wrong_count(texts.len())),
+        };
+        let [minute, hour, day, month, weekday] = rest else {
+            return Err(wrong_count(texts.len()));
+        };
+        Ok(Self {
+            second: field::SECOND.parse(second)?,
+            minute: field::MINUTE.parse(minute)?,
+            hour: field::HOUR.parse(hour)?,
+            day: field::DAY.parse(day)?,
+            month: field::MONTH.parse(month)?,
+            weekday: field::WEEKDAY.parse(weekday)?,
+            year: field::YEAR.parse(year)?,
+        })
+    }
+
+    /// The same in `cron_clock`'s words, with these days.
+    fn expression(&self, days: &Values, weekdays: &Values) -> String {
+        format!(
+            "{} {} {} {} {} {} {}",
+            self.second.values.from(0),
+            self.minute.values.from(0),
+            self.hour.values.from(0),
+            days.from(0),
+            self.month.values.from(0),
+            // Its Sunday is 1.
+            weekdays.from(1),
+            self.year.values.from(0)
+        )
+    }
+}
+
+fn wrong_count(count: usize) -> String {
+    format!(
+        "it has {count} {fields}; there are five (minute, hour, day of the month, month, weekday), six \
+         (a second before them) or seven (a year after them)",
+        fields = if count == 1 { "field" } else { "fields" }
+    )
+}
+
+fn named(name: &str) -> Result<&'static str, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "hourly" => Ok("0 * * * *"),
+        "daily" | "midnight" => Ok("0 0 * * *"),
+        "weekly" => Ok("0 0 * * 0"),
+        "monthly" => Ok("0 0 1 * *"),
+        "yearly" | "annually" => Ok("0 0 1 1 *"),
+        "reboot" => Err("@reboot is not a time".to_owned()),
+        name if name.starts_with("every") => {
+            Err("@every is not a line: give an interval instead, as 5m".to_owned())
+        }
+        _ => Err(format!(
+            "@{name} is not known: there are @hourly, @daily (or @midnight), @weekly, @monthly and \
+             @yearly (or @annually)"
+        )),
+    }
+}
+
+/// So much of a line as an error repeats.
+fn shown(line: &str) -> String {
+    line.chars().take(names::COLUMN_CHARS).collect()
+}

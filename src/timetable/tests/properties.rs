@@ -1,0 +1,288 @@
+//! What holds for every line, zone and time: lines that are made at random, and always the same ones.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike, Utc};
+use chrono_tz::{TZ_VARIANTS, Tz};
+use fastrand::Rng;
+
+use super::{at, next};
+use crate::timetable::Timetable;
+
+/// A field and the values that it stands for.
+struct Field {
+    text: String,
+    values: BTreeSet<u32>,
+    through: bool,
+}
+
+fn field(random: &mut Rng, least: u32, most: u32) -> Field {
+    let all = || least..=most;
+    let mut field = Field {
+        text: String::new(),
+        values: BTreeSet::new(),
+        through: false,
+    };
+    for nth in 0..random.usize(1..4) {
+        let from = random.u32(all());
+        let to = random.u32(from..=most);
+        let step = random.u32(1..=(most - least) / 2);
+        let stepped = |from, to| (from..=to).step_by(step as usize);
+        let text = match random.u8(..8) {
+            0 | 1 => {
+                field.values.extend(all());
+                field.through = true;
+                "*".to_owned()
+            }
+            2 | 3 => {
+                field.values.extend(stepped(least, most));
+                field.through = true;
+                format!("*/{step}")
+            }
+            4 => {
+                field.values.extend(stepped(from, most));
+                field.through = true;
+                format!("{from}/{step}")
+            }
+            5 => {
+                field.values.extend(from..=to);
+                format!("{from}-{to}")
+            }
+            6 => {
+                field.values.extend(stepped(from, to));
+                format!("{from}-{to}/{step}")
+            }
+            _ => {
+                field.values.insert(from);
+                from.to_string()
+            }
+        };
+        if nth > 0 {
+            field.text.push(',');
+        }
+        field.text.push_str(&text);
+    }
+    field
+}
+
+/// A line of five fields, and what it means by the book.
+struct Line {
+    text: String,
+    fields: [Field; 5],
+}
+
+impl Line {
+    fn new(random: &mut Rng) -> Self {
+        let mut field = |least, most| field(random, least, most);
+        let fields = [
+            field(0, 59),
+            field(0, 23),
+            field(1, 31),
+            field(1, 12),
+            field(0, 6),
+        ];
+        let texts: Vec<&str> = fields.iter().map(|field| field.text.as_str()).collect();
+        Self {
+            text: texts.join(" "),
+            fields,
+        }
+    }
+
+    fn paced(&self) -> bool {
+        self.fields[0].through || self.fields[1].values.len() == 24
+    }
+
+    fn fits(&self, wall: NaiveDateTime) -> bool {
+        let [minute, hour, day, month, weekday] = &self.fields;
+        let by_day = day.values.contains(&wall.day());
+        let by_weekday = weekday
+            .values
+            .contains(&wall.weekday().num_days_from_sunday());
+        let starred = [day, weekday]
+            .iter()
+            .any(|field| field.text.starts_with('*'));
+        minute.values.contains(&wall.minute())
+            && hour.values.contains(&wall.hour())
+            && month.values.contains(&wall.month())
+            && if starred {
+                by_day && by_weekday
+            } else {
+                by_day || by_weekday
+            }
+    }
+}
+
+fn offset(zone: Tz, time: DateTime<Utc>) -> TimeDelta {
+    let offset = zone.offset_from_utc_datetime(&time.naive_utc()).fix();
+    TimeDelta::seconds(offset.local_minus_utc().into())
+}
+
+/// The same by looking at every minute.
+fn by_the_book(
+    line: &Line,
+    zone: Tz,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Vec<DateTime<Utc>> {
+    let minutes = |from: DateTime<Utc>, to: DateTime<Utc>| {
+        std::iter::successors(Some(from), |time| Some(*time + TimeDelta::minutes(1)))
+            .take_while(move |time| *time < to)
+    };
+    // The last change: when, by how much, and the offset before.
+    let mut change = (
+        DateTime::<Utc>::MIN_UTC,
+        TimeDelta::zero(),
+        TimeDelta::zero(),
+    );
+    let mut before = offset(zone, from - TimeDelta::days(2));
+    let mut fired = Vec::new();
+    for time in minutes(from - TimeDelta::days(2), to) {
+        let now = offset(zone, time);
+        if now != before {
+            change = (time, now - before, before);
+            before = now;
+        }
+        let (changed, by, old) = change;
+        let wall = (time + now).naive_utc();
+        let after_gap = time < changed + by;
+        let fires = if line.paced() {
+            line.fits(wall) || (after_gap && line.fits((time + old).naive_utc()))
+        } else {
+            let repeated = by < TimeDelta::zero() && time < changed - by;
+            let skipped = time == changed
+                && minutes(time, changed + by).any(|time| line.fits((time + old).naive_utc()));
+            (line.fits(wall) && !repeated) || skipped
+        };
+        if fires && time >= from {
+            fired.push(time);
+        }
+    }
+    fired
+}
+
+/// A time when the clocks of a zone change, if they do in some time from a random one.
+fn random_change(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
+    let start = at("1973-01-01T00:00:00Z") + TimeDelta::days(random.i64(0..365 * 70));
+    let days = (0..400).map(|day| start + TimeDelta::days(day));
+    let before = |day: &DateTime<Utc>| *day + TimeDelta::days(1);
+    days.into_iter()
+        .find(|day| offset(zone, *day) != offset(zone, before(day)))
+}
+
+#[test]
+fn around_every_change_a_line_fires_as_the_book_says() {
+    let mut random = Rng::with_seed(7);
+    let (mut tried, mut times) = (0, 0);
+    while tried < 150 {
+        let zone = *random.choice(TZ_VARIANTS.iter()).unwrap();
+        let Some(change) = random_change(&mut random, zone) else {
+            continue;
+        };
+        let line = Line::new(&mut random);
+        let Ok(timetable) = Timetable::cron(&line.text, zone) else {
+            continue;
+        };
+        tried += 1;
+        let (from, to) = (change - TimeDelta::days(1), change + TimeDelta::days(2));
+        let expected = by_the_book(&line, zone, from, to);
+        times += expected.len();
+        let just_before = from - TimeDelta::seconds(random.i64(1..60));
+        let mut fired = next(&timetable, just_before, expected.len() + 1);
+        fired.retain(|time| *time < to);
+        assert_eq!(fired, expected, "{} in {zone} from {from}", line.text);
+    }
+    assert!(times > 10_000, "{times} times say little");
+}
+
+#[test]
+fn next_is_always_later_and_nothing_lies_between() {
+    let mut random = Rng::with_seed(8);
+    for _ in 0..3000 {
+        let zone = *random.choice(TZ_VARIANTS.iter()).unwrap();
+        let mut line = Line::new(&mut random).text;
+        if random.bool() {
+            line = format!("{} {line}", field(&mut random, 0, 59).text);
+            if random.bool() {
+                line = format!("{line} {}", field(&mut random, 1970, 2100).text);
+            }
+        }
+        let Ok(timetable) = Timetable::cron(&line, zone) else {
+            continue;
+        };
+        let after =
+            at("1969-12-01T00:00:00Z") + TimeDelta::milliseconds(random.i64(0..4_135_000_000_000));
+        let Some(later) = timetable.next_after(after) else {
+            continue;
+        };
+        assert!(later > after, "{line} in {zone} after {after}");
+        // Asked at any time until then, it says the same.
+        let gone = (later - after).num_milliseconds();
+        let between = after + TimeDelta::milliseconds(random.i64(0..gone));
+        assert_eq!(
+            timetable.next_after(between),
+            Some(later),
+            "{line} in {zone} after {after}, and after {between}"
+        );
+    }
+}
+
+#[test]
+fn no_text_is_a_panic_or_takes_long() {
+    const PIECES: [&str; 36] = [
+        "*",
+        "?",
+        "/",
+        "-",
+        ",",
+        " ",
+        "  ",
+        "\t",
+        "0",
+        "1",
+        "5",
+        "7",
+        "12",
+        "29",
+        "30",
+        "31",
+        "59",
+        "60",
+        "1970",
+        "2100",
+        "999999999999",
+        "L",
+        "W",
+        "#",
+        "@",
+        "@daily",
+        "mon",
+        "SUN",
+        "feb",
+        "JANUARY",
+        "é",
+        "\u{1f955}",
+        "\0",
+        "=",
+        "+",
+        "* * * * ",
+    ];
+    let mut random = Rng::with_seed(9);
+    let mut parsed = 0;
+    for _ in 0..100_000 {
+        let line: String = (0..random.usize(..16))
+            .map(|_| *random.choice(PIECES.iter()).unwrap())
+            .collect();
+        let zone = *random.choice(TZ_VARIANTS.iter()).unwrap();
+        if let Ok(timetable) = Timetable::cron(&line, zone) {
+            parsed += 1;
+            let after = at("2026-11-24T00:00:00Z")
+                + TimeDelta::seconds(random.i64(-3_000_000_000..3_000_000_000));
+            let later = timetable.next_after(after);
+            assert!(
+                later.is_none_or(|later| later > after),
+                "{line:?} in {zone}"
+            );
+        }
+    }
+    assert!(parsed > 200, "only {parsed} lines mean anything");
+}
