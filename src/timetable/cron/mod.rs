@@ -14,11 +14,13 @@ use cron_clock::{Schedule, TimeUnitSpec};
 
 use self::field::{Field, Values};
 use super::{TimetableError, clock};
-use crate::names;
 
 /// The years that `cron_clock` knows.
 const FIRST_YEAR: i32 = 1970;
 const LAST_YEAR: i32 = 2100;
+
+/// The longest line, in characters.
+const MOST_CHARS: usize = 500;
 
 /// A line and its zone.
 #[derive(Debug, Clone)]
@@ -38,8 +40,8 @@ impl Cron {
             line: shown(line),
             problem,
         };
-        if line.chars().count() > names::COLUMN_CHARS {
-            let problem = format!("it is longer than {} characters", names::COLUMN_CHARS);
+        if line.chars().count() > MOST_CHARS {
+            let problem = format!("it is longer than {} characters", MOST_CHARS);
             return Err(fault(problem));
         }
         let line = line.trim();
@@ -198,5 +200,5 @@ fn named(name: &str) -> Result<&'static str, String> {
 
 /// So much of a line as an error repeats.
 fn shown(line: &str) -> String {
-    line.chars().take(names::COLUMN_CHARS).collect()
+    line.chars().take(MOST_CHARS).collect()
 }

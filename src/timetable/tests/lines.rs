@@ -195,7 +195,7 @@ fn a_line_that_can_not_be_met_says_which_part_and_why() {
         assert!(told.starts_with("cron line \""), "{told}");
         assert!(!told.contains('\u{1b}'), "{told}");
     }
-    assert!(problem(&"1,".repeat(200)).contains("longer than 200 characters"));
+    assert!(problem(&"1,".repeat(300)).contains("longer than 500 characters"));
 }
 
 #[test]
