@@ -24,7 +24,7 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
         match requeued {
             Requeued::As { old, new } => {
                 say(&format!("{old} -> {}", new.key))?;
-                messages.push(new);
+                messages.push(*new);
             }
             refused => {
                 warn(&format!("carrot-actors: {}", why_not(refused)));

@@ -3,6 +3,7 @@
 pub mod python;
 pub mod wire;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 /// A task's arguments.
@@ -56,6 +57,17 @@ pub struct Message {
     pub routing_key: String,
     /// 0 (the default) to 255; higher first.
     pub priority: u8,
+    /// What it is published for, if for a schedule.
+    pub occurrence: Option<Occurrence>,
+}
+
+/// What a schedule's message is published for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occurrence {
+    /// `carrot_scheduledtask.id`.
+    pub schedule: i64,
+    /// The time that it was planned for; `None` beside the timetable.
+    pub planned: Option<DateTime<Utc>>,
 }
 
 impl Message {
@@ -71,6 +83,7 @@ impl Message {
             routing_key: queue.clone(),
             queue,
             priority: 0,
+            occurrence: None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod history;
 mod mysql;
 mod postgres;
 mod row;
+mod schedule;
 mod sql;
 mod sqlite;
 mod turns;
@@ -17,10 +18,15 @@ mod turns;
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use row::{Finish, NewRow, UndecodableRow};
+pub use schedule::{
+    Advance, Agenda, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, WhichSchedules,
+};
 
 use sql::SqlStore;
 
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::message::Message;
@@ -160,7 +166,7 @@ pub enum Requeued {
         /// The old key.
         old: String,
         /// The new message.
-        new: Message,
+        new: Box<Message>,
     },
     /// It is not over yet.
     NotFinal {
@@ -217,8 +223,69 @@ pub trait Session: Send {
     /// When the database is away.
     fn active_schedules(&mut self) -> Result<i64, StoreError>;
 
-    /// Inserts PENDING messages, all or none; their publishing is the caller's for
-    /// [`PUBLISH_LEASE`].
+    /// Its time.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn now(&mut self) -> Result<DateTime<Utc>, StoreError>;
+
+    /// Schedules as they stand.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn schedules(&mut self, which: &WhichSchedules<'_>) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// Adds a schedule; its id, or `None` where there is one of that name.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a value.
+    fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError>;
+
+    /// Makes a schedule `to`, if it still is what it `was`. A refusal that is noted is forgotten.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a value.
+    fn edit_schedule(
+        &mut self,
+        id: i64,
+        was: &ScheduleSpec,
+        to: &ScheduleSpec,
+    ) -> Result<Edited, StoreError>;
+
+    /// Has a schedule run, or not. Returns whether there is one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn activate_schedule(&mut self, id: i64, active: bool) -> Result<bool, StoreError>;
+
+    /// Removes a schedule; its messages stay. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn remove_schedule(&mut self, id: i64) -> Result<bool, StoreError>;
+
+    /// What there is to do for schedules, but for those that are held back.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError>;
+
+    /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
+    /// and that are not held back, and writes that and their messages, all or none. Their publishing is
+    /// the caller's for [`PUBLISH_LEASE`]. Returns how many there were, and the messages.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a value.
+    fn advance_schedules(
+        &mut self,
+        ready: Ready,
+        limit: usize,
+        held: &[i64],
+        decide: &mut dyn FnMut(&Candidate) -> Advance,
+    ) -> Result<(usize, Vec<Message>), StoreError>;
+
+    /// Inserts PENDING messages, all or none; unless their rows say when they are due, their
+    /// publishing is the caller's for [`PUBLISH_LEASE`].
     ///
     /// # Errors
     /// When the database is away or refuses a row.

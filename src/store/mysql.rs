@@ -167,19 +167,33 @@ impl Engine for MysqlServer {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
     const NOTEBOOK: &'static str = "SELECT table_name AS name FROM information_schema.tables \
         WHERE table_schema = DATABASE() AND table_name = '__diesel_schema_migrations'";
-    const COLUMNS: &'static str = "SELECT column_name AS name FROM information_schema.columns \
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog'";
+    const COLUMNS: &'static str = "SELECT CONCAT(table_name, '.', column_name) AS name \
+        FROM information_schema.columns WHERE table_schema = DATABASE() \
+        AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
     const VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
         version()) AS name";
     const NOW: &'static str = "utc_timestamp(6)";
     const BIGINT: &'static str = "signed";
     const LOCK: &'static str = "FOR UPDATE";
     const LOCK_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
+    const TIMETABLE: &'static str = "CONCAT(m.interval_type, ' ', m.interval_count, ' ', \
+        COALESCE(m.time_zone, ''), ' ', COALESCE(m.cron, ''))";
+    const UNPLANNED: &'static str = "m.active = true AND m.is_planned = false";
+    const PLANNED: &'static str =
+        "m.active = true AND m.is_planned = true AND m.next_run IS NOT NULL";
     const UNLESS_ADOPTED: &'static str =
         "ON DUPLICATE KEY UPDATE carrot_messagelog.id = carrot_messagelog.id";
 
     fn now_and(seconds: i64) -> String {
         format!("utc_timestamp(6) + INTERVAL {seconds} SECOND")
+    }
+
+    fn time_text(time: &str) -> String {
+        format!("DATE_FORMAT({time}, '%Y-%m-%d %H:%i:%s.%f')")
+    }
+
+    fn time_of(text: &str) -> String {
+        format!("CAST({text} AS datetime(6))")
     }
 
     fn last_character(&self) -> char {
@@ -282,6 +296,23 @@ impl Engine for MysqlServer {
             })?;
         }
         Ok(rows)
+    }
+
+    fn update_schedules(
+        &mut self,
+        values: &Values<'_>,
+        set: &[(&'static str, String)],
+    ) -> QueryResult<()> {
+        let set: Vec<_> = set
+            .iter()
+            .map(|(column, to)| (*column, to.as_str()))
+            .collect();
+        let sql = format!(
+            "UPDATE {} STRAIGHT_JOIN carrot_scheduledtask m ON m.id = v.id SET {}",
+            self.source(values),
+            assignments("m.", &set)
+        );
+        self.execute(&sql, Some(values)).map(drop)
     }
 
     fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {

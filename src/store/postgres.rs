@@ -169,19 +169,34 @@ impl Engine for Postgres {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
     const NOTEBOOK: &'static str = "SELECT tablename::text AS name FROM pg_tables \
         WHERE tablename = '__diesel_schema_migrations' AND schemaname = current_schema()";
-    const COLUMNS: &'static str = "SELECT attname::text AS name FROM pg_attribute \
-        WHERE attrelid = to_regclass('carrot_messagelog') AND attnum > 0 AND NOT attisdropped";
+    const COLUMNS: &'static str = "SELECT t.name || '.' || a.attname AS name \
+        FROM (VALUES ('carrot_messagelog'), ('carrot_scheduledtask')) t (name) \
+        JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) \
+        WHERE a.attnum > 0 AND NOT a.attisdropped";
     const VERSION: &'static str =
         "SELECT 'PostgreSQL ' || current_setting('server_version') AS name";
     const NOW: &'static str = "now()";
     const BIGINT: &'static str = "bigint";
     const LOCK: &'static str = "FOR UPDATE OF m";
     const LOCK_FREE: &'static str = "FOR UPDATE OF m SKIP LOCKED";
+    const UNPLANNED: &'static str = "m.active AND m.planned_for IS DISTINCT FROM (m.interval_type || ' ' \
+        || CAST(m.interval_count AS text) || ' ' || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
+    const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS NOT DISTINCT \
+        FROM (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
+        || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
     const UNLESS_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
     fn now_and(seconds: i64) -> String {
         format!("now() + interval '{seconds} seconds'")
+    }
+
+    fn time_text(time: &str) -> String {
+        format!("to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')")
+    }
+
+    fn time_of(text: &str) -> String {
+        format!("CAST({text} || '+00' AS timestamptz)")
     }
 
     fn source(&self, values: &Values<'_>) -> String {

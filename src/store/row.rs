@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::message::{Arguments, Message, python, wire};
+use crate::message::python::LiteralError;
+use crate::message::{Arguments, Message, Occurrence, python, wire};
 use crate::names;
 use crate::state::{End, Status};
 
@@ -31,6 +33,11 @@ pub struct NewRow {
     pub priority: u8,
     /// Why it is final, if it is.
     pub exception: Option<String>,
+    /// When a PENDING one is the sweep's to publish, by the database's clock; `None`: when its
+    /// recorder's time for that is over.
+    pub due: Option<DateTime<Utc>>,
+    /// What it is published for, if for a schedule.
+    pub occurrence: Option<Occurrence>,
 }
 
 impl NewRow {
@@ -48,6 +55,17 @@ impl NewRow {
             routing_key: names::storable_name(&message.routing_key),
             priority: message.priority,
             exception: None,
+            due: None,
+            occurrence: message.occurrence,
+        }
+    }
+
+    /// The row of a message that is not to be published before `due`, by the database's clock.
+    #[must_use]
+    pub fn delayed(message: &Message, due: DateTime<Utc>) -> Self {
+        Self {
+            due: Some(due),
+            ..Self::pending(message)
         }
     }
 
@@ -173,16 +191,29 @@ pub(super) struct Columns {
     pub(super) exchange: Option<String>,
     pub(super) routing_key: Option<String>,
     pub(super) priority: i64,
+    pub(super) occurrence: Option<Occurrence>,
 }
+
+/// How a column of arguments is read.
+type Read = fn(&str) -> Result<Vec<Value>, LiteralError>;
 
 impl Columns {
     /// The message that the row stands for.
     pub(super) fn decode(self) -> Result<Message, UndecodableRow> {
+        self.decode_with(python::parse_tuple)
+    }
+
+    /// The same of a row whose arguments stand there as a schedule's do.
+    pub(super) fn decode_schedule(self) -> Result<Message, UndecodableRow> {
+        self.decode_with(python::parse_list)
+    }
+
+    fn decode_with(self, read: Read) -> Result<Message, UndecodableRow> {
         let undecodable = |reason: String| UndecodableRow {
             key: self.key.clone(),
             reason,
         };
-        let args = python::parse_tuple(self.task_args.as_deref().unwrap_or_default())
+        let args = read(self.task_args.as_deref().unwrap_or_default())
             .map_err(|error| undecodable(format!("task_args can't be read: {error}")))?;
         let kwargs = kwargs(self.content.as_deref())
             .map_err(|error| undecodable(format!("content can't be read: {error}")))?;
@@ -200,6 +231,7 @@ impl Columns {
             queue,
             exchange: self.exchange.unwrap_or_default(),
             priority: u8::try_from(self.priority).unwrap_or(u8::MAX),
+            occurrence: self.occurrence,
         })
     }
 }
@@ -234,6 +266,7 @@ mod tests {
             exchange: None,
             routing_key: Some("default".into()),
             priority: 300,
+            occurrence: None,
         }
     }
 

@@ -227,7 +227,8 @@ impl Engine for SqliteFile {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
     const NOTEBOOK: &'static str =
         "SELECT name FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
-    const COLUMNS: &'static str = "SELECT name FROM pragma_table_info('carrot_messagelog')";
+    const COLUMNS: &'static str = "SELECT 'carrot_messagelog.' || name AS name FROM pragma_table_info('carrot_messagelog') \
+        UNION ALL SELECT 'carrot_scheduledtask.' || name FROM pragma_table_info('carrot_scheduledtask')";
     const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
     // As Django writes it.
     const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";
@@ -235,11 +236,24 @@ impl Engine for SqliteFile {
     // Who writes has locked everything.
     const LOCK: &'static str = "";
     const LOCK_FREE: &'static str = "";
+    const UNPLANNED: &'static str = "m.active AND m.planned_for IS NOT (m.interval_type || ' ' \
+        || CAST(m.interval_count AS text) || ' ' || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
+    const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS \
+        (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
+        || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
     const UNLESS_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
     fn now_and(seconds: i64) -> String {
         format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')")
+    }
+
+    fn time_text(time: &str) -> String {
+        time.to_owned()
+    }
+
+    fn time_of(text: &str) -> String {
+        text.to_owned()
     }
 
     fn source(&self, values: &Values<'_>) -> String {

@@ -7,7 +7,7 @@ use diesel::sql_types::Text;
 /// What a service's role needs that does not own the tables.
 const NEEDED: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON carrot_messagelog, \
     carrot_scheduledtask, carrot_worker; GRANT USAGE ON SEQUENCE carrot_messagelog_id_seq, \
-    carrot_worker_id_seq; GRANT SELECT ON __diesel_schema_migrations";
+    carrot_scheduledtask_id_seq, carrot_worker_id_seq; GRANT SELECT ON __diesel_schema_migrations";
 
 /// Tables that only others may change: the first, and whose it is.
 const OTHERS: &str = "SELECT c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner, \

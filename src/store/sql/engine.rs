@@ -73,7 +73,7 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const MIGRATIONS: EmbeddedMigrations;
     /// Selects, as `name`, the table in which diesel notes these steps.
     const NOTEBOOK: &'static str;
-    /// Selects, as `name`, the columns of the messages' table, if there is one.
+    /// Selects, as `name`, the columns of Django's tables, as `table.column`.
     const COLUMNS: &'static str;
     /// Selects what it calls itself, as `name`.
     const VERSION: &'static str;
@@ -85,11 +85,24 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const LOCK: &'static str;
     /// The same for those that nobody else has locked.
     const LOCK_FREE: &'static str;
+    /// The timetable of the schedule `m`, as a text.
+    const TIMETABLE: &'static str = "m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
+        || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, '')";
+    /// The condition that the schedule `m` is active and its next occurrence is to be reckoned.
+    const UNPLANNED: &'static str;
+    /// The condition that it is active, and has a next occurrence that is not.
+    const PLANNED: &'static str;
     /// What makes an insert leave rows that were adopted before.
     const UNLESS_ADOPTED: &'static str;
 
     /// So many seconds from now.
     fn now_and(seconds: i64) -> String;
+
+    /// A time as a text.
+    fn time_text(time: &str) -> String;
+
+    /// The time that such a text stands for.
+    fn time_of(text: &str) -> String;
 
     /// The last character up to which the messages' table surely has them all.
     fn last_character(&self) -> char {
@@ -133,6 +146,24 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
         update: &Update<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>>;
+
+    /// Changes the schedules `m` that `values` have the `id` of.
+    fn update_schedules(
+        &mut self,
+        values: &Values<'_>,
+        set: &[(&'static str, String)],
+    ) -> QueryResult<()> {
+        let set: Vec<_> = set
+            .iter()
+            .map(|(column, to)| (*column, to.as_str()))
+            .collect();
+        let sql = format!(
+            "UPDATE carrot_scheduledtask AS m SET {} FROM {} WHERE m.id = v.id",
+            assignments("", &set),
+            self.source(values)
+        );
+        self.execute(&sql, Some(values)).map(drop)
+    }
 
     /// Inserts a row into a table with an `id`, and returns that.
     fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64>;

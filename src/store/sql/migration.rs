@@ -9,8 +9,33 @@ use diesel_migrations::EmbeddedMigrations;
 use super::engine::Engine;
 use super::guards::joined;
 
-/// What we add to Django's messages.
-const OURS: [&str; 5] = ["attempts", "owner", "suspect", "due_time", "adopted_uuid"];
+/// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
+const MADE: [&[&str]; 4] = [
+    &["carrot_messagelog.uuid", "carrot_scheduledtask.task"],
+    &[
+        "carrot_messagelog.attempts",
+        "carrot_messagelog.owner",
+        "carrot_messagelog.suspect",
+        "carrot_messagelog.due_time",
+        "carrot_messagelog.adopted_uuid",
+    ],
+    &[
+        "carrot_scheduledtask.priority",
+        "carrot_scheduledtask.cron",
+        "carrot_scheduledtask.time_zone",
+        "carrot_scheduledtask.missed",
+        "carrot_scheduledtask.overlap",
+        "carrot_scheduledtask.anchor",
+        "carrot_scheduledtask.next_run",
+        "carrot_scheduledtask.last_run",
+        "carrot_scheduledtask.planned_for",
+        "carrot_scheduledtask.refusal",
+    ],
+    &[
+        "carrot_messagelog.schedule_id",
+        "carrot_messagelog.planned_time",
+    ],
+];
 
 #[derive(QueryableByName)]
 struct Name {
@@ -30,22 +55,25 @@ where
     let run = "SELECT version AS name FROM __diesel_schema_migrations";
     let run: Vec<Name> = engine.load(run, None)?;
     let is_run = |version: &String| run.iter().any(|row| row.name == *version);
-    Ok(versions::<E>()?.iter().all(is_run) && has_columns(engine)?)
+    Ok(versions::<E>()?.iter().all(is_run) && lost_steps(engine)?.is_empty())
 }
 
-/// Forgets that our steps were run if nothing is left of them, so that they are run again: Django has
-/// made its tables anew, or they come from a dump of before.
+/// Forgets that steps were run if what they made is gone, so that they are run again: Django has made a
+/// table anew, or it comes from a dump of before.
 pub(in crate::store) fn forget_lost_steps<E: Engine>(engine: &mut E) -> QueryResult<()>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
-    if !has_notes(engine)? || has_columns(engine)? {
+    if !has_notes(engine)? {
         return Ok(());
     }
-    let versions = versions::<E>()?.into_iter();
+    let lost = lost_steps(engine)?;
+    if lost.is_empty() {
+        return Ok(());
+    }
     engine.batch(&format!(
         "DELETE FROM __diesel_schema_migrations WHERE version IN ({})",
-        joined(versions.map(|version| format!("'{version}'")))
+        joined(lost.iter().map(|version| format!("'{version}'")))
     ))
 }
 
@@ -54,13 +82,19 @@ fn has_notes<E: Engine>(engine: &mut E) -> QueryResult<bool> {
     Ok(!notebook.is_empty())
 }
 
-fn has_columns<E: Engine>(engine: &mut E) -> QueryResult<bool> {
+/// The versions of the steps that were not run, or of whose columns one is gone.
+fn lost_steps<E: Engine>(engine: &mut E) -> QueryResult<Vec<String>>
+where
+    EmbeddedMigrations: MigrationSource<E::Backend>,
+{
     let columns: Vec<Name> = engine.load(E::COLUMNS, None)?;
-    Ok(OURS
-        .iter()
-        .all(|ours| columns.iter().any(|column| column.name == *ours)))
+    let is_there = |made: &&str| columns.iter().any(|column| column.name == **made);
+    let steps = versions::<E>()?.into_iter().zip(MADE);
+    let lost = steps.filter(|(_, made)| !made.iter().all(is_there));
+    Ok(lost.map(|(version, _)| version).collect())
 }
 
+/// Those of our steps, in order.
 fn versions<E: Engine>() -> QueryResult<Vec<String>>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
@@ -68,5 +102,7 @@ where
     let steps = MigrationSource::<E::Backend>::migrations(&E::MIGRATIONS)
         .map_err(Error::QueryBuilderError)?;
     let versions = steps.iter().map(|step| step.name().version().to_string());
-    Ok(versions.collect())
+    let mut versions: Vec<_> = versions.collect();
+    versions.sort();
+    Ok(versions)
 }

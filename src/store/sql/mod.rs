@@ -8,7 +8,9 @@ mod migration;
 mod prune;
 mod publishing;
 mod requeue;
+mod schedules;
 mod statement;
+mod times;
 mod values;
 mod workers;
 
@@ -24,9 +26,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::EmbeddedMigrations;
 
+use chrono::{DateTime, Utc};
+
 use super::{
-    Batch, BatchResult, NewRow, Pruned, Requeue, Requeued, Session, Store, StoreError, Stretch,
-    UndecodableRow, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
+    Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, UndecodableRow,
+    WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -110,6 +115,49 @@ where
         let sql = "SELECT count(*) AS n FROM carrot_scheduledtask WHERE active";
         let counts: Vec<Count> = self.run(|engine| engine.load(sql, None))?;
         Ok(counts.iter().map(|row| row.n).sum())
+    }
+
+    fn now(&mut self) -> Result<DateTime<Utc>, StoreError> {
+        self.run(schedules::now)
+    }
+
+    fn schedules(&mut self, which: &WhichSchedules<'_>) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.run(|engine| schedules::schedules(engine, which))
+    }
+
+    fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError> {
+        self.transaction(|engine| schedules::add(engine, spec))
+    }
+
+    fn edit_schedule(
+        &mut self,
+        id: i64,
+        was: &ScheduleSpec,
+        to: &ScheduleSpec,
+    ) -> Result<Edited, StoreError> {
+        self.transaction(|engine| schedules::edit(engine, id, was, to))
+    }
+
+    fn activate_schedule(&mut self, id: i64, active: bool) -> Result<bool, StoreError> {
+        self.transaction(|engine| schedules::activate(engine, id, active))
+    }
+
+    fn remove_schedule(&mut self, id: i64) -> Result<bool, StoreError> {
+        self.transaction(|engine| schedules::remove(engine, id))
+    }
+
+    fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError> {
+        self.run(|engine| schedules::agenda(engine, held))
+    }
+
+    fn advance_schedules(
+        &mut self,
+        ready: Ready,
+        limit: usize,
+        held: &[i64],
+        decide: &mut dyn FnMut(&Candidate) -> Advance,
+    ) -> Result<(usize, Vec<Message>), StoreError> {
+        self.transaction(|engine| schedules::advance(engine, ready, limit, held, decide))
     }
 
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {

@@ -5,8 +5,9 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::{ALWAYS, Engine, Id, Update};
 use super::guards::{OWNER_IS_DEAD, allows, joined};
+use super::times;
 use super::values::Values;
-use crate::message::Message;
+use crate::message::{Message, Occurrence};
 use crate::state::Event;
 use crate::store::row::Columns;
 use crate::store::{NewRow, PUBLISH_LEASE, UndecodableRow};
@@ -20,6 +21,11 @@ pub(super) fn insert<E: Engine>(
 ) -> QueryResult<usize> {
     let last = engine.last_character();
     let rows: Vec<_> = rows.iter().map(|row| row.within(last)).collect();
+    let due: Vec<_> = rows.iter().map(|row| row.due.map(times::text)).collect();
+    let planned = |row: &NewRow| row.occurrence.and_then(|of| of.planned).map(times::text);
+    let planned: Vec<_> = rows.iter().map(|row| planned(row)).collect();
+    // No schedule has that id.
+    let schedule = |row: &NewRow| row.occurrence.map_or(0, |of| of.schedule);
     let texts = |text: for<'r> fn(&'r NewRow) -> &'r str| rows.iter().map(move |row| text(row));
     let nullable =
         |text: for<'r> fn(&'r NewRow) -> Option<&'r str>| rows.iter().map(move |row| text(row));
@@ -32,7 +38,10 @@ pub(super) fn insert<E: Engine>(
         .texts("exchange", texts(|row| &row.exchange))
         .texts("routing_key", texts(|row| &row.routing_key))
         .integers("priority", rows.iter().map(|row| row.priority))
-        .nullable("exception", nullable(|row| row.exception.as_deref()));
+        .nullable("exception", nullable(|row| row.exception.as_deref()))
+        .nullable("due", due.iter().map(Option::as_deref))
+        .integers("schedule_id", rows.iter().map(|row| schedule(row)))
+        .nullable("planned", planned.iter().map(Option::as_deref));
     let (adopted_uuid, unless_there) = if adopted {
         ("v.uuid", E::UNLESS_ADOPTED)
     } else {
@@ -40,14 +49,18 @@ pub(super) fn insert<E: Engine>(
     };
     let sql = format!(
         "INSERT INTO carrot_messagelog (uuid, status, task, task_args, content, queue, exchange, \
-             routing_key, priority, exception, publish_time, failure_time, due_time, adopted_uuid) \
+             routing_key, priority, exception, publish_time, failure_time, due_time, schedule_id, \
+             planned_time, adopted_uuid) \
          SELECT v.uuid, v.status, v.task, v.task_args, v.content, v.queue, v.exchange, \
-             v.routing_key, v.priority, v.exception, {now}, \
+             v.routing_key, v.priority, v.exception, COALESCE({due}, {now}), \
              CASE WHEN v.status = 'FAILED' THEN {now} END, \
-             CASE WHEN v.status = 'PENDING' THEN {lease} END, {adopted_uuid} \
+             CASE WHEN v.status = 'PENDING' THEN COALESCE({due}, {lease}) END, \
+             NULLIF(v.schedule_id, 0), {planned}, {adopted_uuid} \
          FROM {source} WHERE 1 = 1 ORDER BY v.position {unless_there}",
         now = E::NOW,
         lease = lease::<E>(),
+        due = E::time_of("v.due"),
+        planned = E::time_of("v.planned"),
         source = engine.source(&values),
     );
     engine.execute(&sql, Some(&values))
@@ -113,6 +126,10 @@ pub(super) struct MessageRow {
     routing_key: Option<String>,
     #[diesel(sql_type = BigInt)]
     priority: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    schedule_id: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    planned_time: Option<String>,
 }
 
 impl MessageRow {
@@ -121,12 +138,17 @@ impl MessageRow {
         let bigint = E::BIGINT;
         format!(
             "CAST(m.id AS {bigint}) AS id, m.uuid, m.task, m.task_args, m.content, m.queue, \
-             m.exchange, m.routing_key, CAST(m.priority AS {bigint}) AS priority"
+             m.exchange, m.routing_key, CAST(m.priority AS {bigint}) AS priority, \
+             CAST(m.schedule_id AS {bigint}) AS schedule_id, {planned} AS planned_time",
+            planned = E::time_text("m.planned_time"),
         )
     }
 
     pub(super) fn decode(self) -> Result<Message, UndecodableRow> {
+        let planned = self.planned_time.as_deref().and_then(times::parse);
+        let occurrence = |schedule| Occurrence { schedule, planned };
         Columns {
+            occurrence: self.schedule_id.map(occurrence),
             key: self.uuid,
             task: self.task,
             task_args: self.task_args,

@@ -56,14 +56,18 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
                 replaced.push(id);
                 new.key = names::new_key();
                 rows.push(NewRow::pending(&new));
-                results.push(Requeued::As { old: old.uuid, new });
+                results.push(Requeued::As {
+                    old: old.uuid,
+                    new: Box::new(new),
+                });
             }
             Err(undecodable) => results.push(Requeued::Undecodable(undecodable)),
         }
     }
     if !rows.is_empty() {
-        record(engine, &rows)?;
+        // In this order: an occurrence has one row.
         engine.delete(&replaced)?;
+        record(engine, &rows)?;
     }
     if let Requeue::Keys(keys) = which {
         let unknown = keys.iter().filter(|key| !found.contains(*key));

@@ -1,0 +1,10 @@
+-- How a message knows the occurrence that it stands for. Nullable, so that Django's inserts, which name
+-- their own columns, keep working.
+ALTER TABLE carrot_messagelog
+    -- carrot_scheduledtask.id
+    ADD COLUMN IF NOT EXISTS schedule_id bigint,
+    -- the occurrence; NULL for a message beside the timetable
+    ADD COLUMN IF NOT EXISTS planned_time timestamptz;
+
+CREATE UNIQUE INDEX IF NOT EXISTS carrot_messagelog_occurrence
+    ON carrot_messagelog (schedule_id, planned_time) WHERE schedule_id IS NOT NULL;

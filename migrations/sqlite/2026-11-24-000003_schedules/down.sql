@@ -1,0 +1,12 @@
+DROP INDEX IF EXISTS carrot_scheduledtask_next_run;
+DROP INDEX IF EXISTS carrot_scheduledtask_unplanned;
+ALTER TABLE carrot_scheduledtask DROP COLUMN refusal;
+ALTER TABLE carrot_scheduledtask DROP COLUMN planned_for;
+ALTER TABLE carrot_scheduledtask DROP COLUMN last_run;
+ALTER TABLE carrot_scheduledtask DROP COLUMN next_run;
+ALTER TABLE carrot_scheduledtask DROP COLUMN anchor;
+ALTER TABLE carrot_scheduledtask DROP COLUMN overlap;
+ALTER TABLE carrot_scheduledtask DROP COLUMN missed;
+ALTER TABLE carrot_scheduledtask DROP COLUMN time_zone;
+ALTER TABLE carrot_scheduledtask DROP COLUMN cron;
+ALTER TABLE carrot_scheduledtask DROP COLUMN priority;

@@ -1,0 +1,216 @@
+//! A schedule's row: a line of `carrot_scheduledtask`.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::row::Columns;
+use crate::message::{Message, Occurrence};
+use crate::names;
+use crate::timetable::{Timetable, TimetableError, zone};
+
+/// What its user says of a schedule. Texts are as they stand in the row, good or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleSpec {
+    /// `task_name`: what it is called.
+    pub name: Option<String>,
+    /// The task's name.
+    pub task: String,
+    /// Python literals in a list without brackets.
+    pub task_args: Option<String>,
+    /// The kwargs as JSON.
+    pub content: Option<String>,
+    /// The queue.
+    pub queue: Option<String>,
+    /// The exchange; the default one without.
+    pub exchange: Option<String>,
+    /// The routing key; the queue's name without.
+    pub routing_key: Option<String>,
+    /// That of its messages, 0 to 255.
+    pub priority: i64,
+    /// Whether it runs.
+    pub active: bool,
+    /// `seconds`, `minutes`, `hours` or `days`.
+    pub interval_type: String,
+    /// How many of these.
+    pub interval_count: i64,
+    /// A cron line, which counts in the interval's place.
+    pub cron: Option<String>,
+    /// An IANA name, for the cron line; UTC without.
+    pub time_zone: Option<String>,
+    /// `run_once`, `run_all` or `skip`.
+    pub missed: String,
+    /// `allow` or `skip`.
+    pub overlap: String,
+    /// Where the interval is counted from; the database's time of its saving without.
+    pub anchor: Option<DateTime<Utc>>,
+}
+
+impl ScheduleSpec {
+    /// An active schedule without a timetable, for a task without arguments.
+    #[must_use]
+    pub fn new(name: impl Into<String>, task: impl Into<String>, queue: impl Into<String>) -> Self {
+        let queue = queue.into();
+        Self {
+            name: Some(name.into()),
+            task: task.into(),
+            task_args: None,
+            content: None,
+            routing_key: Some(queue.clone()),
+            queue: Some(queue),
+            exchange: None,
+            priority: 0,
+            active: true,
+            // What a cron line's row says to django-carrot, for which these are not NULL.
+            interval_type: "days".to_owned(),
+            interval_count: 1,
+            cron: None,
+            time_zone: None,
+            missed: "run_once".to_owned(),
+            overlap: "allow".to_owned(),
+            anchor: None,
+        }
+    }
+}
+
+/// A schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// Its id. Never used again after its end.
+    pub id: i64,
+    /// What its user says of it.
+    pub spec: ScheduleSpec,
+    /// The next occurrence, as far as a service has reckoned it.
+    pub next_run: Option<DateTime<Utc>>,
+    /// The last occurrence that was published.
+    pub last_run: Option<DateTime<Utc>>,
+    /// Why it does not run, as the services have found.
+    pub refusal: Option<String>,
+}
+
+impl ScheduleRow {
+    /// Its message for an occurrence, or for one beside the timetable, under a new key.
+    ///
+    /// # Errors
+    /// Why there can't be one: its arguments can't be read, or it names no queue.
+    pub fn message(&self, planned: Option<DateTime<Utc>>) -> Result<Message, String> {
+        self.spec.message(Occurrence {
+            schedule: self.id,
+            planned,
+        })
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let name = self.spec.name.as_deref().filter(|name| !name.is_empty());
+        format!("{} ({:?})", self.id, name.unwrap_or(&self.spec.task))
+    }
+}
+
+impl ScheduleSpec {
+    /// When it runs. An interval without an anchor is counted from `now`.
+    ///
+    /// # Errors
+    /// What is wrong with its interval, cron line or time zone.
+    pub fn timetable(&self, now: DateTime<Utc>) -> Result<Timetable, TimetableError> {
+        let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        match some(&self.cron) {
+            Some(line) => {
+                let zone = some(&self.time_zone).map_or(Ok(Tz::UTC), |name| zone(&name))?;
+                Timetable::cron(&line, zone)
+            }
+            None => Timetable::every(
+                &self.interval_type,
+                self.interval_count,
+                self.anchor.unwrap_or(now),
+            ),
+        }
+    }
+
+    /// The message of an occurrence.
+    ///
+    /// # Errors
+    /// Why there can't be one.
+    pub fn message(&self, occurrence: Occurrence) -> Result<Message, String> {
+        let columns = Columns {
+            key: names::new_key(),
+            task: self.task.clone(),
+            task_args: self.task_args.clone(),
+            content: self.content.clone(),
+            queue: self.queue.clone(),
+            exchange: self.exchange.clone(),
+            routing_key: self.routing_key.clone(),
+            priority: self.priority,
+            occurrence: Some(occurrence),
+        };
+        columns.decode_schedule().map_err(|row| row.reason)
+    }
+}
+
+/// Which schedules.
+#[derive(Debug, Clone, Copy)]
+pub enum WhichSchedules<'a> {
+    /// All, by their ids.
+    All,
+    /// The one with this id.
+    Id(i64),
+    /// Those of this name; Django promises no more than to mean it to be one.
+    Name(&'a str),
+}
+
+/// What became of a change to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edited {
+    /// It is saved.
+    Saved,
+    /// Somebody else has changed it since it was read: nothing is saved.
+    Changed,
+    /// It is gone.
+    Gone,
+}
+
+/// What there is to do for schedules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agenda {
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// The earliest next occurrence of the active schedules.
+    pub next: Option<DateTime<Utc>>,
+    /// Whether an active schedule's next occurrence is to be reckoned: it is new, or its timetable has
+    /// been changed.
+    pub unplanned: bool,
+}
+
+/// Which schedules to advance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Those whose next occurrence is to be reckoned.
+    Unplanned,
+    /// Those whose next occurrence is due.
+    Due,
+}
+
+/// A schedule that is locked to be advanced.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its row.
+    pub row: ScheduleRow,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// Whether a message of it is not finished: that of its last occurrence, or one beside the
+    /// timetable. Only looked for where `overlap` is `skip`.
+    pub unfinished: bool,
+}
+
+/// What becomes of a schedule: written in one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advance {
+    /// Its next occurrence, if there is one.
+    pub next: Option<DateTime<Utc>>,
+    /// Where its interval is counted from, if that was not known.
+    pub anchor: Option<DateTime<Utc>>,
+    /// Why it does not run.
+    pub refusal: Option<String>,
+    /// The messages of the occurrences that are due.
+    pub messages: Vec<Message>,
+}

@@ -1,0 +1,480 @@
+//! The statements of `carrot_scheduledtask`.
+//!
+//! A row notes the timetable that its next occurrence was reckoned from. Whoever changes the timetable,
+//! and however, leaves a row whose note does not fit, and an index holds those alone: to find them costs
+//! nothing where there are none.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::engine::{Engine, Id};
+use super::guards::{joined, list};
+use super::publishing::record;
+use super::times;
+use super::values::Values;
+use crate::failpoint;
+use crate::message::{Message, python, wire};
+use crate::state::Status;
+use crate::store::{
+    Advance, Agenda, Candidate, Edited, NewRow, Ready, ScheduleRow, ScheduleSpec, WhichSchedules,
+};
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    task_name: Option<String>,
+    #[diesel(sql_type = Text)]
+    task: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    task_args: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    content: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    queue: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    exchange: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    routing_key: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    priority: i64,
+    #[diesel(sql_type = BigInt)]
+    active: i64,
+    #[diesel(sql_type = Text)]
+    interval_type: String,
+    #[diesel(sql_type = BigInt)]
+    interval_count: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    cron: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    time_zone: Option<String>,
+    #[diesel(sql_type = Text)]
+    missed: String,
+    #[diesel(sql_type = Text)]
+    overlap: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    anchor: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    next_run: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    last_run: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    refusal: Option<String>,
+    /// The database's time.
+    #[diesel(sql_type = Text)]
+    now: String,
+}
+
+impl Row {
+    fn columns<E: Engine>() -> String {
+        let bigint = E::BIGINT;
+        format!(
+            "CAST(m.id AS {bigint}) AS id, m.task_name, m.task, m.task_args, m.content, m.queue, \
+             m.exchange, m.routing_key, CAST(m.priority AS {bigint}) AS priority, \
+             CAST(CASE WHEN m.active THEN 1 ELSE 0 END AS {bigint}) AS active, m.interval_type, \
+             CAST(m.interval_count AS {bigint}) AS interval_count, m.cron, m.time_zone, m.missed, \
+             m.overlap, {anchor} AS anchor, {next_run} AS next_run, {last_run} AS last_run, \
+             m.refusal, {now} AS now",
+            anchor = E::time_text("m.anchor"),
+            next_run = E::time_text("m.next_run"),
+            last_run = E::time_text("m.last_run"),
+            now = E::time_text(E::NOW),
+        )
+    }
+}
+
+impl From<Row> for ScheduleRow {
+    fn from(row: Row) -> Self {
+        let time = |text: Option<String>| text.as_deref().and_then(times::parse);
+        Self {
+            id: row.id,
+            spec: ScheduleSpec {
+                name: row.task_name,
+                task: row.task,
+                task_args: row.task_args,
+                content: row.content,
+                queue: row.queue,
+                exchange: row.exchange,
+                routing_key: row.routing_key,
+                priority: row.priority,
+                active: row.active != 0,
+                interval_type: row.interval_type,
+                interval_count: row.interval_count,
+                cron: row.cron,
+                time_zone: row.time_zone,
+                missed: row.missed,
+                overlap: row.overlap,
+                anchor: time(row.anchor),
+            },
+            next_run: time(row.next_run),
+            last_run: time(row.last_run),
+            refusal: row.refusal,
+        }
+    }
+}
+
+fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
+    times::parse(text).ok_or_else(|| {
+        Error::DeserializationError(format!("the database's time is {text:?}").into())
+    })
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = Text)]
+    now: String,
+}
+
+pub(super) fn now<E: Engine>(engine: &mut E) -> QueryResult<DateTime<Utc>> {
+    let sql = format!("SELECT {} AS now", E::time_text(E::NOW));
+    let rows: Vec<Now> = engine.load(&sql, None)?;
+    time_of(rows.first().map_or("", |row| &row.now))
+}
+
+pub(super) fn schedules<E: Engine>(
+    engine: &mut E,
+    which: &WhichSchedules<'_>,
+) -> QueryResult<Vec<ScheduleRow>> {
+    load(engine, which, "")
+}
+
+fn load<E: Engine>(
+    engine: &mut E,
+    which: &WhichSchedules<'_>,
+    lock: &str,
+) -> QueryResult<Vec<ScheduleRow>> {
+    let columns = Row::columns::<E>();
+    let rows: Vec<Row> = match which {
+        WhichSchedules::All => {
+            let sql = format!("SELECT {columns} FROM carrot_scheduledtask m ORDER BY m.id {lock}");
+            engine.load(&sql, None)?
+        }
+        WhichSchedules::Id(id) => {
+            let sql =
+                format!("SELECT {columns} FROM carrot_scheduledtask m WHERE m.id = {id} {lock}");
+            engine.load_once(&sql)?
+        }
+        WhichSchedules::Name(name) => {
+            let values = Values::default().texts("name", [*name]);
+            let source = engine.source(&values);
+            let sql = format!(
+                "SELECT {columns} FROM {source} JOIN carrot_scheduledtask m \
+                 ON m.task_name = v.name ORDER BY m.id {lock}"
+            );
+            engine.load(&sql, Some(&values))?
+        }
+    };
+    let rows = rows.into_iter().map(ScheduleRow::from);
+    Ok(match which {
+        // A collation may take another one for it.
+        WhichSchedules::Name(name) => rows
+            .filter(|row| row.spec.name.as_deref() == Some(name))
+            .collect(),
+        _ => rows.collect(),
+    })
+}
+
+/// The columns of a [`ScheduleSpec`] in [`spec_values`], and what they are set to.
+fn spec_set<E: Engine>() -> Vec<(&'static str, String)> {
+    let texts = [
+        "task_name",
+        "task",
+        "task_args",
+        "content",
+        "queue",
+        "exchange",
+        "routing_key",
+        "interval_type",
+        "cron",
+        "time_zone",
+        "missed",
+        "overlap",
+    ];
+    let mut set: Vec<_> = texts
+        .into_iter()
+        .map(|column| (column, format!("v.{column}")))
+        .collect();
+    set.push(("interval_count", "v.interval_count".to_owned()));
+    set.push(("priority", "v.priority".to_owned()));
+    set.push(("active", "v.active = 1".to_owned()));
+    set.push((
+        "anchor",
+        format!("COALESCE({}, {})", E::time_of("v.anchor"), E::NOW),
+    ));
+    set
+}
+
+/// The texts of a schedule in characters that the table has.
+fn fitting(engine: &impl Engine, spec: &ScheduleSpec) -> ScheduleSpec {
+    let mut spec = spec.clone();
+    if engine.last_character() != char::MAX {
+        spec.task_args = spec.task_args.as_deref().map(python::ascii);
+        spec.content = spec.content.as_deref().map(wire::ascii);
+    }
+    spec
+}
+
+fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> Values<'a> {
+    Values::default()
+        .nullable("task_name", [spec.name.as_deref()])
+        .texts("task", [spec.task.as_str()])
+        .nullable("task_args", [spec.task_args.as_deref()])
+        .nullable("content", [spec.content.as_deref()])
+        .nullable("queue", [spec.queue.as_deref()])
+        .nullable("exchange", [spec.exchange.as_deref()])
+        .nullable("routing_key", [spec.routing_key.as_deref()])
+        .texts("interval_type", [spec.interval_type.as_str()])
+        .nullable("cron", [spec.cron.as_deref()])
+        .nullable("time_zone", [spec.time_zone.as_deref()])
+        .texts("missed", [spec.missed.as_str()])
+        .texts("overlap", [spec.overlap.as_str()])
+        .nullable("anchor", [anchor])
+        .integers("interval_count", [spec.interval_count])
+        .integers("priority", [spec.priority])
+        .integers("active", [i64::from(spec.active)])
+}
+
+/// `None` where one of that name is there.
+pub(super) fn add<E: Engine>(engine: &mut E, spec: &ScheduleSpec) -> QueryResult<Option<i64>> {
+    if let Some(name) = &spec.name
+        && !schedules(engine, &WhichSchedules::Name(name))?.is_empty()
+    {
+        return Ok(None);
+    }
+    let spec = fitting(engine, spec);
+    let anchor = spec.anchor.map(times::text);
+    let values = spec_values(&spec, anchor.as_deref());
+    let set = spec_set::<E>();
+    let columns: Vec<_> = set.iter().map(|(column, _)| *column).collect();
+    let to: Vec<_> = set.iter().map(|(_, to)| to.as_str()).collect();
+    let sql = format!(
+        "INSERT INTO carrot_scheduledtask ({}) SELECT {} FROM {}",
+        columns.join(", "),
+        to.join(", "),
+        engine.source(&values)
+    );
+    engine.insert_one(&sql, &values).map(Some)
+}
+
+pub(super) fn edit<E: Engine>(
+    engine: &mut E,
+    id: i64,
+    was: &ScheduleSpec,
+    to: &ScheduleSpec,
+) -> QueryResult<Edited> {
+    let rows = load(engine, &WhichSchedules::Id(id), E::LOCK)?;
+    let Some(row) = rows.first() else {
+        return Ok(Edited::Gone);
+    };
+    if row.spec != *was {
+        return Ok(Edited::Changed);
+    }
+    let to = fitting(engine, to);
+    let anchor = to.anchor.map(times::text);
+    let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
+    let mut set = spec_set::<E>();
+    set.push(("refusal", "NULL".to_owned()));
+    if to.anchor != was.anchor {
+        set.push(("planned_for", "NULL".to_owned()));
+    }
+    engine.update_schedules(&values, &set)?;
+    Ok(Edited::Saved)
+}
+
+pub(super) fn activate(engine: &mut impl Engine, id: i64, active: bool) -> QueryResult<bool> {
+    let sql = format!("UPDATE carrot_scheduledtask SET active = {active} WHERE id = {id}");
+    // How many rows that changes is not how many there are, on MySQL.
+    let rows = load(engine, &WhichSchedules::Id(id), "")?;
+    engine.batch(&sql)?;
+    Ok(!rows.is_empty())
+}
+
+pub(super) fn remove(engine: &mut impl Engine, id: i64) -> QueryResult<bool> {
+    let rows = load(engine, &WhichSchedules::Id(id), "")?;
+    engine.batch(&format!("DELETE FROM carrot_scheduledtask WHERE id = {id}"))?;
+    Ok(!rows.is_empty())
+}
+
+#[derive(QueryableByName)]
+struct AgendaRow {
+    #[diesel(sql_type = Text)]
+    now: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    next: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    unplanned: i64,
+}
+
+/// What leaves out those that are held back.
+fn but(held: &[i64]) -> String {
+    if held.is_empty() {
+        String::new()
+    } else {
+        format!(" AND m.id NOT IN ({})", joined(held))
+    }
+}
+
+pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Agenda> {
+    let but = but(held);
+    let sql = format!(
+        "SELECT {now} AS now, \
+             (SELECT {next} FROM carrot_scheduledtask m WHERE {planned}{but} \
+                 ORDER BY m.next_run LIMIT 1) AS next, \
+             CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{but}) \
+                 THEN 1 ELSE 0 END AS {bigint}) AS unplanned",
+        now = E::time_text(E::NOW),
+        next = E::time_text("m.next_run"),
+        planned = E::PLANNED,
+        unplanned = E::UNPLANNED,
+        bigint = E::BIGINT,
+    );
+    let rows: Vec<AgendaRow> = if held.is_empty() {
+        engine.load(&sql, None)?
+    } else {
+        engine.load_once(&sql)?
+    };
+    let row = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(Agenda {
+        now: time_of(&row.now)?,
+        next: row.next.as_deref().and_then(times::parse),
+        unplanned: row.unplanned != 0,
+    })
+}
+
+/// In a transaction: locks schedules that nobody else has locked, asks what becomes of each, and writes
+/// that with the messages. Returns how many there were, and these.
+pub(super) fn advance<E: Engine>(
+    engine: &mut E,
+    ready: Ready,
+    limit: usize,
+    held: &[i64],
+    decide: &mut dyn FnMut(&Candidate) -> Advance,
+) -> QueryResult<(usize, Vec<Message>)> {
+    let candidates = candidates(engine, ready, limit, held)?;
+    if candidates.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let mut advances: Vec<Advance> = candidates.iter().map(decide).collect();
+    write(engine, &candidates, &advances)?;
+    let messages: Vec<Message> = advances
+        .iter_mut()
+        .flat_map(|advance| std::mem::take(&mut advance.messages))
+        .collect();
+    if !messages.is_empty() {
+        let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
+        record(engine, &rows)?;
+    }
+    failpoint::hit("schedule.before-commit");
+    Ok((candidates.len(), messages))
+}
+
+fn candidates<E: Engine>(
+    engine: &mut E,
+    ready: Ready,
+    limit: usize,
+    held: &[i64],
+) -> QueryResult<Vec<Candidate>> {
+    let columns = Row::columns::<E>();
+    let but = but(held);
+    let lock = E::LOCK_FREE;
+    let condition = match ready {
+        Ready::Unplanned => format!("{}{but} ORDER BY m.id", E::UNPLANNED),
+        Ready::Due => format!(
+            "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
+            E::PLANNED,
+            E::NOW
+        ),
+    };
+    let sql = format!(
+        "SELECT {columns} FROM carrot_scheduledtask m WHERE {condition} LIMIT {limit} {lock}"
+    );
+    let rows: Vec<Row> = engine.load_once(&sql)?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in rows {
+        candidates.push(Candidate {
+            now: time_of(&row.now)?,
+            row: row.into(),
+            unfinished: false,
+        });
+    }
+    if ready == Ready::Due {
+        see_unfinished(engine, &mut candidates)?;
+    }
+    Ok(candidates)
+}
+
+/// Sees which of those that must not overlap would.
+fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> QueryResult<()> {
+    let asked: Vec<i64> = candidates
+        .iter()
+        .filter(|candidate| candidate.row.spec.overlap == "skip")
+        .map(|candidate| candidate.row.id)
+        .collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let unfinished = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
+    let one = |which: &str| {
+        format!(
+            "EXISTS (SELECT 1 FROM carrot_messagelog l WHERE l.schedule_id = m.id AND {which} \
+                 AND l.status IN ({unfinished}))"
+        )
+    };
+    let sql = format!(
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.id IN ({}) AND ({} OR {})",
+        E::BIGINT,
+        joined(asked),
+        one("l.planned_time = m.last_run"),
+        one("l.planned_time IS NULL"),
+    );
+    let found: Vec<Id> = engine.load_once(&sql)?;
+    for candidate in candidates {
+        candidate.unfinished = found.iter().any(|row| row.id == candidate.row.id);
+    }
+    Ok(())
+}
+
+fn write<E: Engine>(
+    engine: &mut E,
+    candidates: &[Candidate],
+    advances: &[Advance],
+) -> QueryResult<()> {
+    let texts = |time: fn(&Advance) -> Option<DateTime<Utc>>| -> Vec<Option<String>> {
+        advances
+            .iter()
+            .map(|advance| time(advance).map(times::text))
+            .collect()
+    };
+    let next = texts(|advance| advance.next);
+    let anchor = texts(|advance| advance.anchor);
+    let last = texts(|advance| {
+        let planned = advance.messages.iter();
+        planned
+            .filter_map(|message| message.occurrence?.planned)
+            .max()
+    });
+    let refusals = advances.iter().map(|advance| advance.refusal.as_deref());
+    let values = Values::default()
+        .integers("id", candidates.iter().map(|candidate| candidate.row.id))
+        .nullable("next_run", next.iter().map(Option::as_deref))
+        .nullable("anchor", anchor.iter().map(Option::as_deref))
+        .nullable("last_run", last.iter().map(Option::as_deref))
+        .nullable("refusal", refusals);
+    let set = [
+        ("next_run", E::time_of("v.next_run")),
+        (
+            "anchor",
+            format!("COALESCE(m.anchor, {})", E::time_of("v.anchor")),
+        ),
+        (
+            "last_run",
+            format!("COALESCE({}, m.last_run)", E::time_of("v.last_run")),
+        ),
+        ("refusal", "v.refusal".to_owned()),
+        ("planned_for", E::TIMETABLE.to_owned()),
+    ];
+    engine.update_schedules(&values, &set)
+}
