@@ -17,6 +17,7 @@
 //! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
+//! | [`schedule`] | which occurrences of schedules are due, whichever host sees it first, and their messages |
 //! | [`publish`] | the one door to the broker for messages: record, then flush |
 //! | [`ledger`] | the one thread that writes claims and ends of runs, in batches |
 //! | [`execution`] | one message's run: decode, look up, run, classify |
@@ -32,7 +33,7 @@
 //!
 //! ```text
 //! Supervisor
-//!  ├─ SchedulerActor                 one, unless --no-scheduler (publishes nothing yet)
+//!  ├─ SchedulerActor                 one, unless --no-scheduler (with its threads, see `schedule`)
 //!  ├─ ConsumerSetActor  "default"    one per consumable queue
 //!  │   ├─ subscription               a thread that owns the broker's channel
 //!  │   └─ ConsumerActor "default-consumer-1" … "-n"    each with a thread, one task at a time
@@ -90,6 +91,7 @@ mod prune;
 pub mod publish;
 mod pulse;
 pub mod retry;
+pub mod schedule;
 pub mod service;
 pub mod state;
 mod stop;

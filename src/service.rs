@@ -21,7 +21,7 @@ use crate::stop::Life;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
 use crate::vitals::Vitals;
-use crate::{actors, heartbeat, prune, sweep};
+use crate::{actors, heartbeat, prune, schedule, sweep};
 
 /// So long a service that has ended waits for what it can do without.
 const WIND_UP: Duration = Duration::from_secs(2);
@@ -147,7 +147,11 @@ impl Service {
         )?;
         let tree = Tree {
             queues,
-            scheduler: self.scheduler,
+            scheduler: self.scheduler.then(|| schedule::Setup {
+                store: Arc::clone(&store),
+                config: Arc::clone(&self.config),
+                servers: Arc::clone(&servers),
+            }),
             until_idle: self.until_idle,
             ledger: threads.ledger.clone(),
             lease,
@@ -234,11 +238,6 @@ impl Service {
         if self.scheduler {
             let schedules = session.active_schedules()?;
             (self.announce)(&format!("found {schedules} scheduled tasks to run"));
-            if schedules > 0 {
-                log::warn!(
-                    "this version does not publish scheduled tasks yet: leave that to django-carrot"
-                );
-            }
         }
         presence::bury_the_dead(session.as_mut(), &process.namespace)?;
         Ok(session.register(process)?)

@@ -18,9 +18,21 @@ impl StopFlag {
     }
 }
 
+/// What tells a thread to stop, when it is dropped.
+pub struct Stopper(#[expect(dead_code, reason = "dropped")] Sender<()>);
+
+impl Stopper {
+    /// One, and how its thread learns of it.
+    #[must_use]
+    pub fn new() -> (Self, StopFlag) {
+        let (stop, stopped) = bounded(0);
+        (Self(stop), StopFlag(stopped))
+    }
+}
+
 /// A thread that runs until it is stopped.
 pub struct Thread {
-    stop: Sender<()>,
+    stop: Stopper,
     handle: JoinHandle<()>,
     name: &'static str,
     life: Life,
@@ -54,11 +66,11 @@ impl Thread {
         name: &'static str,
         work: impl FnOnce(&StopFlag) + Send + 'static,
     ) -> io::Result<Self> {
-        let (stop, stopped) = bounded(0);
+        let (stop, flag) = Stopper::new();
         let (life, token) = Life::new();
         let handle = Builder::new().name(name.to_owned()).spawn(move || {
             let _token = token;
-            work(&StopFlag(stopped));
+            work(&flag);
         })?;
         Ok(Self {
             stop,

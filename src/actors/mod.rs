@@ -22,6 +22,7 @@ use crate::execution::Executor;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
 use crate::outage::Health;
+use crate::schedule;
 use crate::vitals::{QueueHandle, Vitals};
 
 /// A queue to consume.
@@ -42,8 +43,8 @@ pub struct Source {
 pub struct Tree {
     /// The queues to consume.
     pub queues: Vec<Source>,
-    /// Whether the scheduler is started.
-    pub scheduler: bool,
+    /// What the scheduler needs, if it is started.
+    pub scheduler: Option<schedule::Setup>,
     /// Whether to stop once the queues are empty.
     pub until_idle: bool,
     /// The way to the ledger.

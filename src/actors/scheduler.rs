@@ -1,22 +1,66 @@
-//! The scheduler's place in the tree. It publishes nothing yet.
+//! The scheduler's place in the tree: its threads are started, started again should they die, and
+//! stopped.
+
+use std::time::Duration;
 
 use actix::prelude::*;
 
 use super::supervisor::SupervisorActor;
+use crate::retry::Backoff;
+use crate::schedule::{self, Setup};
+use crate::stop::Stopper;
 
-/// Will publish the occurrences of `carrot_scheduledtask`.
+/// A scheduler that is told to stop is waited for so long: a server may hold it up. What it has recorded
+/// by then is published by the sweep.
+const WIND_UP: Duration = Duration::from_secs(2);
+
+/// Watches over the threads that publish the occurrences of `carrot_scheduledtask`.
 pub(super) struct SchedulerActor {
     supervisor: Addr<SupervisorActor>,
+    setup: Setup,
+    /// Dropped to tell the threads to stop.
+    threads: Option<Stopper>,
+    stopping: bool,
+    backoff: Backoff,
 }
 
 impl SchedulerActor {
-    pub(super) const fn new(supervisor: Addr<SupervisorActor>) -> Self {
-        Self { supervisor }
+    pub(super) fn new(supervisor: Addr<SupervisorActor>, setup: Setup) -> Self {
+        Self {
+            supervisor,
+            setup,
+            threads: None,
+            stopping: false,
+            backoff: Backoff::for_connections(),
+        }
+    }
+
+    fn begin(&mut self, context: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        let this = context.address();
+        match schedule::start(self.setup.clone(), move |_| this.do_send(ThreadsDown)) {
+            Ok(threads) => self.threads = Some(threads),
+            Err(error) => {
+                log::error!("no thread for the scheduler: {error}");
+                context.notify(ThreadsDown);
+            }
+        }
+    }
+
+    fn end(&mut self, context: &mut Context<Self>) {
+        self.supervisor.do_send(SchedulerStopped);
+        context.stop();
     }
 }
 
 impl Actor for SchedulerActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.begin(context);
+    }
 }
 
 /// Publish nothing more.
@@ -29,12 +73,37 @@ pub(super) struct StopScheduler;
 #[rtype(result = "()")]
 pub(super) struct SchedulerStopped;
 
+/// The threads have ended, as they were told to or not.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ThreadsDown;
+
 impl Handler<StopScheduler> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, _: StopScheduler, context: &mut Context<Self>) {
-        log::info!("the scheduler is stopped");
-        self.supervisor.do_send(SchedulerStopped);
-        context.stop();
+        self.stopping = true;
+        if self.threads.take().is_none() {
+            return self.end(context);
+        }
+        context.run_later(WIND_UP, |scheduler, context| {
+            log::warn!("the scheduler is held up, and left behind");
+            scheduler.end(context);
+        });
+    }
+}
+
+impl Handler<ThreadsDown> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ThreadsDown, context: &mut Context<Self>) {
+        if self.stopping {
+            log::info!("the scheduler is stopped");
+            return self.end(context);
+        }
+        self.threads = None;
+        let wait = self.backoff.next_wait();
+        log::error!("the scheduler died; it is started again in {wait:.1?}");
+        context.run_later(wait, Self::begin);
     }
 }

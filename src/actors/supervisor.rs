@@ -154,8 +154,8 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        if self.tree.scheduler {
-            self.scheduler = Some(SchedulerActor::new(context.address()).start());
+        if let Some(setup) = self.tree.scheduler.take() {
+            self.scheduler = Some(SchedulerActor::new(context.address(), setup).start());
             (self.tree.announce)("Successfully started scheduler");
         }
         for source in std::mem::take(&mut self.tree.queues) {

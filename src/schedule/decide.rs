@@ -1,0 +1,325 @@
+//! What becomes of a schedule that is due, or new: pure, from its row and the database's time.
+
+use std::fmt;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+
+use super::catch_up::{self, MOST_MISSED};
+use super::policy::{Missed, Overlap, Terms};
+use crate::message::{Message, Occurrence};
+use crate::names;
+use crate::store::{Advance, Candidate, ScheduleRow};
+use crate::timetable::Timetable;
+
+/// An occurrence that is taken so long after its time, or sooner, is late and not missed: whatever
+/// becomes of missed ones, it is published.
+pub const ON_TIME: TimeDelta = TimeDelta::seconds(5);
+
+/// The databases know no later ones.
+const LAST_YEAR: i32 = 9999;
+
+/// What is to be said of a schedule once what becomes of it is committed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// It does not run, for this reason, and that is new.
+    Refused(String),
+    /// It does run again.
+    Accepted,
+    /// Occurrences were missed.
+    Missed {
+        since: DateTime<Utc>,
+        policy: Missed,
+        published: usize,
+    },
+    /// The message of the one before is not finished.
+    Overlaps { planned: DateTime<Utc> },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => write!(f, "does not run: {reason}"),
+            Self::Accepted => f.write_str("runs again"),
+            Self::Missed {
+                since,
+                policy,
+                published,
+            } => write!(
+                f,
+                "missed its runs since {since}; {published} of them run now (missed = {policy})"
+            ),
+            Self::Overlaps { planned } => write!(
+                f,
+                "skips its run of {planned}: the message of the one before is not finished"
+            ),
+        }
+    }
+}
+
+/// What becomes of a schedule, and what is to be said of that.
+pub(super) type Verdict = (Advance, Option<Note>);
+
+/// Of one that is new, or whose timetable has been changed.
+pub(super) fn plan(candidate: &Candidate) -> Verdict {
+    let Candidate { row, now, .. } = candidate;
+    // Whatever clock has been set back, no occurrence comes twice.
+    let after = row.last_run.map_or(*now, |last| last.max(*now));
+    let anchor = row.spec.anchor.is_none().then_some(*now);
+    let timetable = row.spec.timetable(*now);
+    let first = timetable.and_then(|timetable| timetable.first_after(after));
+    let (next, fault) = match first {
+        Ok(first) => (within_calendar(first), Terms::of(row).err()),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let note = note_of(row, fault.as_ref());
+    let advance = Advance {
+        next,
+        anchor,
+        refusal: fault,
+        messages: Vec::new(),
+    };
+    (advance, note)
+}
+
+/// Of one that is due.
+pub(super) fn take(candidate: &Candidate) -> Verdict {
+    let Candidate { row, now, .. } = candidate;
+    let Some(first) = row.next_run else {
+        return (untouched(row), None);
+    };
+    let timetable = match row.spec.timetable(*now) {
+        Ok(timetable) => timetable,
+        Err(error) => return refuse(row, None, error.to_string()),
+    };
+    let next = timetable
+        .next_after(first.max(*now))
+        .and_then(within_calendar);
+    let terms = match Terms::of(row) {
+        Ok(terms) => terms,
+        Err(reason) => return refuse(row, next, reason),
+    };
+    let (planned, note) = planned(candidate, &timetable, &terms, first);
+    let note = note.or_else(|| note_of(row, None));
+    let advance = Advance {
+        next,
+        anchor: None,
+        refusal: None,
+        messages: messages(row, &terms, &planned),
+    };
+    (advance, note)
+}
+
+/// Of one that has to wait for another look.
+pub(super) fn untouched(row: &ScheduleRow) -> Advance {
+    Advance {
+        next: row.next_run,
+        anchor: None,
+        refusal: row.refusal.clone(),
+        messages: Vec::new(),
+    }
+}
+
+/// The occurrences that are published.
+fn planned(
+    candidate: &Candidate,
+    timetable: &Timetable,
+    terms: &Terms,
+    first: DateTime<Utc>,
+) -> (Vec<DateTime<Utc>>, Option<Note>) {
+    let now = candidate.now;
+    let is_on_time = |planned: &DateTime<Utc>| now - *planned <= ON_TIME;
+    let on_time = is_on_time(&first);
+    let most = if !on_time && terms.missed == Missed::RunOnce {
+        1
+    } else {
+        MOST_MISSED
+    };
+    let mut planned = catch_up::last(timetable, first, now, most);
+    if terms.missed == Missed::Skip {
+        planned.retain(is_on_time);
+    }
+    let overlaps = terms.overlap == Overlap::Skip;
+    if overlaps && candidate.unfinished {
+        return (Vec::new(), Some(Note::Overlaps { planned: first }));
+    }
+    if overlaps {
+        planned.drain(..planned.len().saturating_sub(1));
+    }
+    let missed = Note::Missed {
+        since: first,
+        policy: terms.missed,
+        published: planned.len(),
+    };
+    (planned, (!on_time).then_some(missed))
+}
+
+fn messages(row: &ScheduleRow, terms: &Terms, planned: &[DateTime<Utc>]) -> Vec<Message> {
+    let message = |planned: &DateTime<Utc>| Message {
+        key: names::new_key(),
+        occurrence: Some(Occurrence {
+            schedule: row.id,
+            planned: Some(*planned),
+        }),
+        ..terms.message.clone()
+    };
+    planned.iter().map(message).collect()
+}
+
+fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, reason: String) -> Verdict {
+    let note = note_of(row, Some(&reason));
+    let advance = Advance {
+        next,
+        anchor: None,
+        refusal: Some(reason),
+        messages: Vec::new(),
+    };
+    (advance, note)
+}
+
+/// A refusal is said once: the row has it.
+fn note_of(row: &ScheduleRow, fault: Option<&String>) -> Option<Note> {
+    match (fault, &row.refusal) {
+        (Some(fault), old) if old.as_ref() != Some(fault) => Some(Note::Refused(fault.clone())),
+        (None, Some(_)) => Some(Note::Accepted),
+        _ => None,
+    }
+}
+
+fn within_calendar(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    (time.year() <= LAST_YEAR).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ScheduleSpec;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+    }
+
+    /// Every ten seconds since 0, and next due at 10.
+    fn candidate(now: i64, change: impl FnOnce(&mut ScheduleSpec)) -> Candidate {
+        let mut spec = ScheduleSpec {
+            interval_type: "seconds".to_owned(),
+            interval_count: 10,
+            anchor: Some(at(0)),
+            ..ScheduleSpec::new("name", "task", "queue")
+        };
+        change(&mut spec);
+        Candidate {
+            row: ScheduleRow {
+                id: 1,
+                spec,
+                next_run: Some(at(10)),
+                last_run: None,
+                refusal: None,
+            },
+            now: at(now),
+            unfinished: false,
+        }
+    }
+
+    #[track_caller]
+    fn publishes(candidate: &Candidate, planned: &[i64], next: i64) -> Option<Note> {
+        let (advance, note) = take(candidate);
+        let times: Vec<_> = advance
+            .messages
+            .iter()
+            .map(|message| message.occurrence.unwrap().planned.unwrap())
+            .collect();
+        let expected: Vec<_> = planned.iter().map(|seconds| at(*seconds)).collect();
+        assert_eq!(times, expected);
+        assert_eq!(advance.next, Some(at(next)));
+        note
+    }
+
+    #[test]
+    fn what_is_due_is_published_for_its_time_and_the_interval_does_not_drift() {
+        assert_eq!(publishes(&candidate(10, |_| ()), &[10], 20), None);
+        assert_eq!(publishes(&candidate(14, |_| ()), &[10], 20), None);
+    }
+
+    #[test]
+    fn what_is_late_by_less_than_what_counts_as_missed_is_published_each() {
+        for missed in ["run_once", "run_all", "skip"] {
+            let seconds = candidate(14, |spec| {
+                spec.interval_count = 1;
+                spec.missed = missed.to_owned();
+            });
+            assert_eq!(publishes(&seconds, &[10, 11, 12, 13, 14], 15), None);
+        }
+    }
+
+    #[test]
+    fn what_was_missed_follows_the_policy() {
+        let missed = |policy: &str, now| candidate(now, |spec| spec.missed = policy.to_owned());
+        assert!(publishes(&missed("run_once", 58), &[50], 60).is_some());
+        let all = publishes(&missed("run_all", 58), &[10, 20, 30, 40, 50], 60);
+        assert!(all.unwrap().to_string().contains("5 of them run now"));
+        assert!(publishes(&missed("skip", 58), &[], 60).is_some());
+        assert!(publishes(&missed("skip", 52), &[50], 60).is_some());
+        let (advance, _) = take(&missed("run_all", 1_000_000));
+        assert_eq!(advance.messages.len(), MOST_MISSED);
+        assert_eq!(advance.next, Some(at(1_000_010)));
+    }
+
+    #[test]
+    fn no_two_messages_of_one_that_must_not_overlap_are_under_way() {
+        let mut skipping = candidate(58, |spec| {
+            spec.missed = "run_all".to_owned();
+            spec.overlap = "skip".to_owned();
+        });
+        publishes(&skipping, &[50], 60);
+        skipping.unfinished = true;
+        let note = publishes(&skipping, &[], 60);
+        assert_eq!(note, Some(Note::Overlaps { planned: at(10) }));
+    }
+
+    #[test]
+    fn a_bad_row_is_reported_once_and_goes_on_when_it_is_good() {
+        let mut bad = candidate(10, |spec| spec.task_args = Some("open(".to_owned()));
+        let Some(Note::Refused(reason)) = publishes(&bad, &[], 20) else {
+            panic!("it is not refused");
+        };
+        assert!(reason.contains("task_args"), "{reason}");
+        bad.row.refusal = Some(reason);
+        assert_eq!(publishes(&bad, &[], 20), None);
+        bad.row.spec.task_args = None;
+        assert_eq!(publishes(&bad, &[10], 20), Some(Note::Accepted));
+    }
+
+    #[test]
+    fn a_timetable_that_can_not_be_met_has_no_next_run() {
+        for break_it in [
+            (|spec: &mut ScheduleSpec| spec.interval_type = "fortnights".to_owned())
+                as fn(&mut ScheduleSpec),
+            |spec| spec.interval_count = 0,
+            |spec| spec.cron = Some("61 * * * *".to_owned()),
+            |spec| spec.cron = Some("0 0 30 2 *".to_owned()),
+            |spec| {
+                spec.cron = Some("@daily".to_owned());
+                spec.time_zone = Some("Europe/Atlantis".to_owned());
+            },
+        ] {
+            let (advance, note) = plan(&candidate(10, break_it));
+            assert_eq!(advance.next, None);
+            assert!(matches!(note, Some(Note::Refused(_))));
+        }
+    }
+
+    #[test]
+    fn a_changed_timetable_starts_after_now_and_after_what_has_run() {
+        let mut changed = candidate(12, |spec| spec.interval_count = 5);
+        assert_eq!(plan(&changed).0.next, Some(at(15)));
+        changed.row.last_run = Some(at(40));
+        assert_eq!(plan(&changed).0.next, Some(at(45)));
+    }
+
+    #[test]
+    fn a_new_interval_is_counted_from_when_it_was_first_seen() {
+        let new = candidate(7, |spec| spec.anchor = None);
+        let (advance, _) = plan(&new);
+        assert_eq!((advance.anchor, advance.next), (Some(at(7)), Some(at(17))));
+    }
+}

@@ -1,0 +1,81 @@
+//! The scheduler's work: which occurrences of `carrot_scheduledtask` are due, whichever host sees it
+//! first, and their publishing.
+//!
+//! Two threads: one takes occurrences, each in the transaction that records its message and moves its
+//! schedule on, and the other publishes them meanwhile. What is taken and not published within the lease
+//! of the store, as after a death, the sweep publishes.
+//!
+//! Nothing is known here between two looks at the database but when the next one is worth while: when
+//! the earliest occurrence is due by the database's clock, and at least every second, in which one
+//! statement asks two indexes for that and for schedules that are new or changed.
+
+mod catch_up;
+mod decide;
+mod policy;
+mod publisher;
+mod taker;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::bounded;
+
+use self::publisher::Publisher;
+use self::taker::Taker;
+use crate::config::Config;
+use crate::outage::Servers;
+use crate::stop::Stopper;
+use crate::store::Store;
+
+pub use self::catch_up::MOST_MISSED;
+pub use self::decide::ON_TIME;
+pub use self::policy::{Missed, Overlap, check};
+
+/// So many batches may wait for the publisher; the sweep has what is beyond that.
+const BATCHES: usize = 8;
+
+/// What the scheduler needs of its service.
+#[derive(Clone)]
+pub struct Setup {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Where queues are.
+    pub config: Arc<Config>,
+    /// How the servers are.
+    pub(crate) servers: Arc<Servers>,
+}
+
+/// Starts the threads, which end when what is returned is dropped, and then say so: whether they died.
+///
+/// # Errors
+/// When the system has no thread left.
+pub(crate) fn start(
+    setup: Setup,
+    ended: impl FnOnce(bool) + Send + 'static,
+) -> io::Result<Stopper> {
+    let (stopper, stop) = Stopper::new();
+    thread::Builder::new()
+        .name("scheduler".to_owned())
+        .spawn(move || {
+            let lived = catch_unwind(AssertUnwindSafe(|| {
+                let (batches, waiting) = bounded(BATCHES);
+                let mut publisher = Publisher::new(&setup);
+                let publishing = thread::Builder::new()
+                    .name("scheduler-publisher".to_owned())
+                    .spawn(move || publisher.run(&waiting));
+                let publishing = match publishing {
+                    Ok(publishing) => publishing,
+                    Err(error) => {
+                        log::error!("no thread for the scheduler: {error}");
+                        return false;
+                    }
+                };
+                Taker::new(&setup, batches).run(&stop);
+                publishing.join().is_ok()
+            }));
+            ended(!lived.unwrap_or(false));
+        })?;
+    Ok(stopper)
+}

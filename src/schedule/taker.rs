@@ -1,0 +1,240 @@
+//! The thread that takes occurrences.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use super::Setup;
+use super::decide::{self, Note, Verdict};
+use super::publisher::Batch;
+use crate::failpoint;
+use crate::outage::Client;
+use crate::retry::Backoff;
+use crate::stop::StopFlag;
+use crate::store::{Candidate, Ready, Session, Store, StoreError};
+
+/// It is looked at least so often whether a schedule is new or changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is due and in the hands of another service is looked at again after this.
+const ANOTHER_HAS_IT: Duration = Duration::from_millis(20);
+
+/// So many schedules are advanced together at most.
+const BATCH: usize = 500;
+
+/// And so many messages are made, and so long it takes: the others are due still.
+const MESSAGES: usize = 2000;
+const TIME: Duration = Duration::from_secs(1);
+
+/// A schedule that the database refuses to advance is held back for so long.
+const HOLD: Duration = Duration::from_secs(60);
+
+/// A schedule that the database refuses to advance.
+struct Held {
+    until: Instant,
+    reason: String,
+}
+
+/// When to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    In(Duration),
+    /// When the database is back.
+    Away,
+    /// Never: the publisher is gone.
+    Never,
+}
+
+const AT_ONCE: Look = Look::In(Duration::ZERO);
+
+pub(super) struct Taker {
+    store: Arc<dyn Store>,
+    session: Option<Box<dyn Session>>,
+    database: Client,
+    batches: Sender<Batch>,
+    held: HashMap<i64, Held>,
+    /// How many schedules the next transaction advances.
+    batch: usize,
+}
+
+impl Taker {
+    pub(super) fn new(setup: &Setup, batches: Sender<Batch>) -> Self {
+        let health = setup.servers.database(&setup.store.describe());
+        Self {
+            store: Arc::clone(&setup.store),
+            session: None,
+            database: health.client("the scheduler"),
+            batches,
+            held: HashMap::new(),
+            batch: BATCH,
+        }
+    }
+
+    pub(super) fn run(&mut self, stop: &StopFlag) {
+        let mut backoff = Backoff::for_connections();
+        loop {
+            let wait = match self.look() {
+                Look::In(wait) => {
+                    backoff.reset();
+                    wait
+                }
+                Look::Away => backoff.next_wait(),
+                Look::Never => return,
+            };
+            if stop.wait(wait) {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) -> Look {
+        self.database.asks();
+        match self.try_look() {
+            Ok(look) => {
+                self.database.is_served();
+                look
+            }
+            Err(StoreError::Conflict(reason)) => {
+                log::debug!("the scheduler met another transaction: {reason}");
+                Look::In(ANOTHER_HAS_IT)
+            }
+            Err(error) => {
+                self.database.fails(&error);
+                self.session = None;
+                Look::Away
+            }
+        }
+    }
+
+    fn try_look(&mut self) -> Result<Look, StoreError> {
+        let held = self.held_now();
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.store.connect()?,
+        };
+        let agenda = self.session.insert(session).agenda(&held)?;
+        let mut look = LOOK;
+        if agenda.unplanned {
+            match self.advance(Ready::Unplanned, &held)? {
+                Look::In(_) => look = ANOTHER_HAS_IT,
+                other => return Ok(other),
+            }
+        }
+        let Some(next) = agenda.next else {
+            return Ok(Look::In(look));
+        };
+        match (next - agenda.now).to_std() {
+            Ok(wait) if !wait.is_zero() => Ok(Look::In(wait.min(look))),
+            _ => self.advance(Ready::Due, &held),
+        }
+    }
+
+    fn advance(&mut self, ready: Ready, held: &[i64]) -> Result<Look, StoreError> {
+        let Some(session) = &mut self.session else {
+            return Ok(Look::Away);
+        };
+        failpoint::hit("schedule.before-take");
+        let mut hand = Hand::new(ready);
+        let advanced = session.advance_schedules(ready, self.batch, held, &mut |candidate| {
+            hand.decide(candidate)
+        });
+        let messages = match advanced {
+            Ok((_, messages)) => messages,
+            Err(StoreError::Refused(reason) | StoreError::Unclear(reason))
+                if !hand.seen.is_empty() =>
+            {
+                return Ok(self.find_the_bad_one(&hand, &reason));
+            }
+            Err(error) => return Err(error),
+        };
+        failpoint::hit("schedule.taken");
+        let taken = Instant::now();
+        self.batch = (self.batch * 2).min(BATCH);
+        for (id, title, note) in &hand.seen {
+            self.held.remove(id);
+            note.iter().for_each(|note| say(title, note));
+        }
+        if hand.seen.is_empty() {
+            return Ok(Look::In(ANOTHER_HAS_IT));
+        }
+        if messages.is_empty() {
+            return Ok(AT_ONCE);
+        }
+        log::debug!("the scheduler took {} occurrences", messages.len());
+        match self.batches.try_send(Batch { messages, taken }) {
+            // The sweep has what there is no room for.
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(AT_ONCE),
+            Err(TrySendError::Disconnected(_)) => Ok(Look::Never),
+        }
+    }
+
+    /// The database refuses something in a batch: fewer each time, until there is but the one.
+    fn find_the_bad_one(&mut self, hand: &Hand, reason: &str) -> Look {
+        if let [(id, title, _)] = hand.seen.as_slice() {
+            let held = Held {
+                until: Instant::now() + HOLD,
+                reason: reason.to_owned(),
+            };
+            let before = self.held.insert(*id, held);
+            if before.is_none_or(|before| before.reason != reason) {
+                log::error!(
+                    "schedule {title} is held back: the database refuses its record: {reason}"
+                );
+            }
+        }
+        self.batch = (hand.seen.len() / 2).max(1);
+        AT_ONCE
+    }
+
+    fn held_now(&self) -> Vec<i64> {
+        let now = Instant::now();
+        let held = self.held.iter().filter(|(_, held)| held.until > now);
+        held.map(|(id, _)| *id).collect()
+    }
+}
+
+/// The schedules of one transaction.
+struct Hand {
+    ready: Ready,
+    began: Instant,
+    messages: usize,
+    /// Their ids, what they are called, what is to be said of them.
+    seen: Vec<(i64, String, Option<Note>)>,
+}
+
+impl Hand {
+    fn new(ready: Ready) -> Self {
+        Self {
+            ready,
+            began: Instant::now(),
+            messages: 0,
+            seen: Vec::new(),
+        }
+    }
+
+    fn decide(&mut self, candidate: &Candidate) -> crate::store::Advance {
+        let row = &candidate.row;
+        let (advance, note): Verdict = match self.ready {
+            Ready::Unplanned => decide::plan(candidate),
+            Ready::Due if self.is_full() => (decide::untouched(row), None),
+            Ready::Due => decide::take(candidate),
+        };
+        self.messages += advance.messages.len();
+        self.seen.push((row.id, row.title(), note));
+        advance
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages >= MESSAGES || (self.messages > 0 && self.began.elapsed() > TIME)
+    }
+}
+
+fn say(title: &str, note: &Note) {
+    match note {
+        Note::Refused(_) => log::error!("schedule {title} {note}"),
+        Note::Missed { .. } | Note::Accepted => log::warn!("schedule {title} {note}"),
+        Note::Overlaps { .. } => log::info!("schedule {title} {note}"),
+    }
+}
