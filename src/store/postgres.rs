@@ -245,7 +245,7 @@ impl Engine for Postgres {
     }
 
     fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
-        let sql = format!("{sql} RETURNING id");
+        let sql = format!("{sql} RETURNING CAST(id AS bigint) AS id");
         let rows: Vec<Id> = self.load(&sql, Some(values))?;
         Id::only(&rows)
     }
