@@ -77,13 +77,21 @@ pub(super) enum Values {
 }
 
 impl Values {
-    /// As `cron_clock` reads them, each larger by `first`.
+    /// As `cron_clock` reads them, each larger by `first`: it takes its time over long lists.
     pub(super) fn from(&self, first: u32) -> String {
-        match self {
-            Self::All => "*".to_owned(),
-            Self::Some(values) => {
-                let values = values.iter().map(|value| (value + first).to_string());
-                values.collect::<Vec<_>>().join(",")
+        let Self::Some(values) = self else {
+            return "*".to_owned();
+        };
+        let values: Vec<u32> = values.iter().map(|value| value + first).collect();
+        match values.as_slice() {
+            [least, next, .., most]
+                if values.windows(2).all(|two| two[1] - two[0] == next - least) =>
+            {
+                format!("{least}-{most}/{}", next - least)
+            }
+            values => {
+                let values: Vec<String> = values.iter().map(u32::to_string).collect();
+                values.join(",")
             }
         }
     }
@@ -101,6 +109,13 @@ pub(super) struct Field {
 
 impl Kind {
     pub(super) fn parse(&self, text: &str) -> Result<Field, String> {
+        if self.is_star(text) {
+            return Ok(Field {
+                values: Values::All,
+                starred: true,
+                through: true,
+            });
+        }
         let mut values = BTreeSet::new();
         let mut through = false;
         for item in text.split(',') {
