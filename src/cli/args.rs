@@ -17,7 +17,7 @@ Exit codes:
    1  done in part; standard error says what was not
  3-9  of `daemon`: see `daemon --help`
   64  the command line is wrong
-  65  arguments of a task are not JSON
+  65  what was given can't be: arguments that are not JSON, a time that there is none of
   66  the current directory can't be read
   67  there is no such user or group
   69  the broker or the database is away or refuses us
@@ -67,6 +67,14 @@ How old is too old stands in the configuration, for each state; a state that is 
 Messages that are not over are never deleted. A service with a history does the same by itself, about \
 once an hour; this does it now, in small transactions with pauses, beside whatever is running, and can \
 be stopped at any time.";
+
+const DELAYING: &str = "\
+With --delay or --at the message is recorded now, and a service publishes it when its time has come by the \
+database's clock, whether or not the broker is there now, and whatever is restarted meanwhile:
+
+  carrot-actors send reports.build --delay 30s
+  carrot-actors send reports.build --at 2027-01-31T18:00:00Z
+  carrot-actors send reports.build --at '2027-01-31 18:00' --timezone Europe/Berlin";
 
 /// Background tasks on RabbitMQ, with every message's life in your SQL database. Without a command,
 /// runs the service in the foreground; Ctrl+C stops it in order, a second Ctrl+C at once.
@@ -155,7 +163,8 @@ pub(super) enum Command {
     /// Start, stop or restart the service in the background, or say how it is
     #[command(after_help = DAEMON)]
     Daemon(DaemonArgs),
-    /// Publish a message for a task and print its uuid
+    /// Publish a message for a task, now or later, and print its uuid
+    #[command(after_help = DELAYING)]
     Send(SendArgs),
     /// Make new messages of old ones, and delete those
     Requeue(RequeueArgs),
@@ -235,6 +244,15 @@ pub(super) struct SendArgs {
     /// 0 to 255, higher first
     #[arg(long, default_value_t = 0)]
     pub(super) priority: u8,
+    /// Publish it so much later, as 30s, 5m or 1h30m
+    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
+    pub(super) delay: Option<String>,
+    /// Publish it then: a time with its offset, or a local one of --timezone
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+    /// The time zone of --at, as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "at")]
+    pub(super) timezone: Option<String>,
 }
 
 /// What to requeue.

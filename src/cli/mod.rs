@@ -8,6 +8,7 @@ mod prune;
 mod requeue;
 mod run;
 mod send;
+mod typed;
 
 use std::error::Error;
 use std::io::Write;

@@ -1,26 +1,53 @@
 //! `carrot-actors send`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::{Map, Value};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::args::SendArgs;
-use super::{Exit, Failure, say, warn};
+use super::{Exit, Failure, say, typed, warn};
 use crate::config::Config;
 use crate::message::{Arguments, Message};
-use crate::names;
 use crate::publish::Door;
 use crate::service;
+use crate::store::Session;
+use crate::timetable;
+
+/// The longest delay: what every database's calendar can go on, and then some.
+const MOST_DELAY: Duration = Duration::from_hours(100 * 366 * 24);
 
 pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure> {
     let message = message(args, &config)?;
+    let when = When::read(args)?;
     let store = service::store(&config)?;
     let mut session = service::session(store.as_ref())?;
-    let messages = std::slice::from_ref(&message);
-    Door::record(session.as_mut(), messages)?;
-    // Said as soon as it is true: who is told nothing sends it again.
+    let due = match when {
+        When::Now => return publish(&message, session.as_mut(), config, &message.key),
+        // By the clock that will find it due.
+        When::After(delay) => session
+            .now()?
+            .checked_add_signed(delay)
+            .ok_or_else(|| Failure::new(Exit::Data, "--delay goes beyond the calendar"))?,
+        When::At(due) => due,
+    };
+    Door::record_due(session.as_mut(), std::slice::from_ref(&message), due)?;
     say(&message.key)?;
-    let flushed = match Door::new(config).flush(session.as_mut(), messages) {
+    Ok(Exit::Ok)
+}
+
+/// Records a message, prints `line` as soon as that is done, and publishes it.
+pub(super) fn publish(
+    message: &Message,
+    session: &mut dyn Session,
+    config: Arc<Config>,
+    line: &str,
+) -> Result<Exit, Failure> {
+    let messages = std::slice::from_ref(message);
+    Door::record(session, messages)?;
+    // Said as soon as it is true: who is told nothing sends it again.
+    say(line)?;
+    let flushed = match Door::new(config).flush(session, messages) {
         Ok(flushed) => flushed,
         Err(error) => {
             warn(&format!(
@@ -44,24 +71,12 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
 }
 
 fn message(args: &SendArgs, config: &Config) -> Result<Message, Failure> {
-    let queue = args
-        .queue
-        .clone()
-        .or_else(|| config.queues.first().map(|queue| queue.name.clone()))
-        .unwrap_or_default();
-    for (what, name) in [("TASK", &args.task), ("--queue", &queue)] {
-        let length = name.chars().count();
-        if length == 0 || length > names::COLUMN_CHARS || name.contains('\0') {
-            let expected = format!(
-                "{what} must be a name of 1 to {} characters",
-                names::COLUMN_CHARS
-            );
-            return Err(Failure::new(Exit::Data, expected));
-        }
-    }
+    let queue = typed::queue(args.queue.as_ref(), config);
+    typed::check_name("TASK", &args.task)?;
+    typed::check_name("--queue", &queue)?;
     let arguments = Arguments {
-        args: positional(args)?,
-        kwargs: named(args)?,
+        args: typed::positional(args.args.as_deref(), &args.texts)?,
+        kwargs: typed::named(args.kwargs.as_deref())?,
     };
     Ok(Message {
         priority: args.priority,
@@ -69,23 +84,115 @@ fn message(args: &SendArgs, config: &Config) -> Result<Message, Failure> {
     })
 }
 
-fn positional(args: &SendArgs) -> Result<Vec<Value>, Failure> {
-    let Some(json) = &args.args else {
-        return Ok(args.texts.iter().cloned().map(Value::String).collect());
-    };
-    serde_json::from_str(json).map_err(|error| {
-        let expected = format!("--args must be a JSON array, such as '[1, \"two\"]': {error}");
-        Failure::new(Exit::Data, expected)
-    })
+/// When a message is to be published.
+#[derive(Debug, PartialEq, Eq)]
+enum When {
+    Now,
+    After(TimeDelta),
+    At(DateTime<Utc>),
 }
 
-fn named(args: &SendArgs) -> Result<Map<String, Value>, Failure> {
-    let Some(json) = &args.kwargs else {
-        return Ok(Map::new());
+impl When {
+    fn read(args: &SendArgs) -> Result<Self, Failure> {
+        let read = match (&args.delay, &args.at) {
+            (Some(delay), _) => after(delay).map(Self::After),
+            (None, Some(time)) => at(time, args.timezone.as_deref()).map(Self::At),
+            (None, None) => Ok(Self::Now),
+        };
+        read.map_err(|problem| Failure::new(Exit::Data, problem))
+    }
+}
+
+fn after(delay: &str) -> Result<TimeDelta, String> {
+    let parsed = humantime::parse_duration(delay).ok();
+    parsed
+        .filter(|delay| *delay <= MOST_DELAY)
+        .and_then(|delay| TimeDelta::from_std(delay).ok())
+        .ok_or_else(|| {
+            format!("--delay must be a duration of 100 years at most, such as 30s, 5m or 1h30m, not {delay:?}")
+        })
+}
+
+fn at(time: &str, zone: Option<&str>) -> Result<DateTime<Utc>, String> {
+    const LOCAL: [&str; 4] = [
+        "%Y-%m-%dT%H:%M:%S%.f",
+        "%Y-%m-%d %H:%M:%S%.f",
+        "%Y-%m-%dT%H:%M",
+        "%Y-%m-%d %H:%M",
+    ];
+    let expected = |problem: &str| {
+        format!(
+            "--at {time:?} {problem}: it must be a time as 2027-01-31T18:00:00Z, with its offset, or, with \
+             --timezone Europe/Berlin, as 2027-01-31T18:00"
+        )
     };
-    serde_json::from_str(json).map_err(|error| {
-        let expected =
-            format!("--kwargs must be a JSON object, such as '{{\"size\": 3}}': {error}");
-        Failure::new(Exit::Data, expected)
-    })
+    let moment = match DateTime::parse_from_rfc3339(time) {
+        Ok(_) if zone.is_some() => return Err(expected("has an offset and a time zone")),
+        Ok(time) => time.to_utc(),
+        Err(_) => {
+            let local = LOCAL
+                .iter()
+                .find_map(|format| NaiveDateTime::parse_from_str(time, format).ok())
+                .ok_or_else(|| expected("is none"))?;
+            let zone = zone.ok_or_else(|| expected("has no time zone"))?;
+            let zone = timetable::zone(zone).map_err(|error| format!("--timezone: {error}"))?;
+            timetable::moment(zone, local).ok_or_else(|| expected("is none"))?
+        }
+    };
+    let years = 1970..=9999;
+    if !years.contains(&chrono::Datelike::year(&moment)) {
+        return Err(expected("is in no year from 1970 to 9999"));
+    }
+    Ok(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utc(time: &str) -> DateTime<Utc> {
+        time.parse().unwrap()
+    }
+
+    #[test]
+    fn a_time_has_an_offset_or_a_zone() {
+        let berlin = Some("Europe/Berlin");
+        let evening = Ok(utc("2027-01-31T17:00:00Z"));
+        assert_eq!(at("2027-01-31T18:00:00+01:00", None), evening);
+        assert_eq!(at("2027-01-31T17:00:00Z", None), evening);
+        assert_eq!(at("2027-01-31T18:00", berlin), evening);
+        assert_eq!(at("2027-01-31 18:00:00", berlin), evening);
+        let told = |time, zone| at(time, zone).unwrap_err();
+        assert!(told("2027-01-31T18:00", None).contains("has no time zone: it must be"));
+        assert!(told("2027-01-31T18:00:00Z", berlin).contains("an offset and a time zone"));
+        assert!(told("tomorrow", berlin).contains("is none"));
+        assert!(told("2027-02-31T18:00", berlin).contains("is none"));
+        assert!(told("2027-01-31 18:00", Some("Europe/Berln")).contains("Europe/Berlin?"));
+        assert!(told("0999-01-31T18:00:00Z", None).contains("is in no year from"));
+    }
+
+    #[test]
+    fn a_time_of_a_changing_clock_is_the_first_or_the_end_of_the_gap() {
+        let berlin = Some("Europe/Berlin");
+        assert_eq!(
+            at("2026-03-29 02:30", berlin),
+            Ok(utc("2026-03-29T01:00:00Z"))
+        );
+        assert_eq!(
+            at("2026-10-25 02:30", berlin),
+            Ok(utc("2026-10-25T00:30:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_delay_is_a_duration_that_ends() {
+        assert_eq!(after("1h30m"), Ok(TimeDelta::minutes(90)));
+        assert_eq!(after("250ms"), Ok(TimeDelta::milliseconds(250)));
+        for wrong in ["30", "-5s", "", "soon", "101y", "999999999999y"] {
+            assert!(
+                after(wrong).unwrap_err().contains("--delay must be"),
+                "{wrong}"
+            );
+        }
+    }
 }

@@ -9,6 +9,8 @@ mod way;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use self::way::{Fate, Sending, Way};
 use crate::config::{BrokerUrl, Config};
 use crate::failpoint;
@@ -72,6 +74,20 @@ impl Door {
         session.record(&rows)?;
         failpoint::hit("publish.recorded");
         Ok(())
+    }
+
+    /// Records messages, all or none, that the sweep publishes once `due` has come, by the database's
+    /// clock. Nobody waits with them.
+    ///
+    /// # Errors
+    /// When the database is away: nothing is recorded then.
+    pub fn record_due(
+        session: &mut dyn Session,
+        messages: &[Message],
+        due: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let row = |message| NewRow::delayed(message, due);
+        session.record(&messages.iter().map(row).collect::<Vec<_>>())
     }
 
     /// Records messages and flushes them, some at a time, so that the database has the next while the

@@ -4,7 +4,7 @@
 //! clocks are put forward, and some wall times are skipped (a gap), or back, and some come twice (a
 //! fold).
 
-use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// Longer than any gap or fold, of which the longest were a day, at the date line.
@@ -69,6 +69,20 @@ pub(super) fn next_after(
         }
         // There may be changes on the way to there.
         at = moment - WINDOW;
+    }
+}
+
+/// The moment when the clocks show `wall`: the first, if they do so twice, and when they are put
+/// forward, if they never do.
+pub(super) fn moment(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    match zone.from_local_datetime(&wall) {
+        LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => Some(moment.to_utc()),
+        // By the clocks as they were before, it would be later than the change.
+        LocalResult::None => {
+            let around = wall.checked_sub_signed(WINDOW)?;
+            let change = change(zone, around, wall.checked_add_signed(WINDOW)?)?;
+            Some(change.at.and_utc())
+        }
     }
 }
 

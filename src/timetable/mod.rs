@@ -48,13 +48,20 @@ mod interval;
 mod tests;
 mod zone;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 
 use self::cron::Cron;
 pub use self::error::TimetableError;
 pub use self::interval::{Interval, Unit};
 pub use self::zone::zone;
+
+/// The moment when the clocks of `zone` show `wall`: the first, if they do so twice, and when they are
+/// put forward, if they never do. `None` beyond the calendar.
+#[must_use]
+pub fn moment(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    clock::moment(zone, wall)
+}
 
 /// When a schedule fires.
 #[derive(Debug, Clone)]
@@ -101,7 +108,7 @@ impl Timetable {
     ///
     /// ```
     /// # use carrot_actors::timetable::{Timetable, zone};
-    /// # use chrono::{DateTime, Utc};
+    /// # use chrono::{DateTime, NaiveDateTime, Utc};
     /// let weekdays = Timetable::cron("0 3 * * 1-5", zone("Europe/Berlin")?)?;
     /// let friday: DateTime<Utc> = "2026-11-27T02:00:00Z".parse().unwrap();
     /// let monday: DateTime<Utc> = "2026-11-30T02:00:00Z".parse().unwrap();

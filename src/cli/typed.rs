@@ -1,0 +1,51 @@
+//! What more than one command takes from its user.
+
+use serde_json::{Map, Value};
+
+use super::{Exit, Failure};
+use crate::config::Config;
+use crate::names;
+
+/// `--queue`, or the first queue of the configuration.
+pub(super) fn queue(given: Option<&String>, config: &Config) -> String {
+    given
+        .cloned()
+        .or_else(|| config.queues.first().map(|queue| queue.name.clone()))
+        .unwrap_or_default()
+}
+
+/// Refuses what no column of names holds; `what` is its place on the command line.
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
+    let length = name.chars().count();
+    if length == 0 || length > names::COLUMN_CHARS || name.contains('\0') {
+        let expected = format!(
+            "{what} must be a name of 1 to {} characters",
+            names::COLUMN_CHARS
+        );
+        return Err(Failure::new(Exit::Data, expected));
+    }
+    Ok(())
+}
+
+/// Positional arguments: `--args`, or texts.
+pub(super) fn positional(json: Option<&str>, texts: &[String]) -> Result<Vec<Value>, Failure> {
+    let Some(json) = json else {
+        return Ok(texts.iter().cloned().map(Value::String).collect());
+    };
+    serde_json::from_str(json).map_err(|error| {
+        let expected = format!("--args must be a JSON array, such as '[1, \"two\"]': {error}");
+        Failure::new(Exit::Data, expected)
+    })
+}
+
+/// Named arguments: `--kwargs`.
+pub(super) fn named(json: Option<&str>) -> Result<Map<String, Value>, Failure> {
+    let Some(json) = json else {
+        return Ok(Map::new());
+    };
+    serde_json::from_str(json).map_err(|error| {
+        let expected =
+            format!("--kwargs must be a JSON object, such as '{{\"size\": 3}}': {error}");
+        Failure::new(Exit::Data, expected)
+    })
+}
