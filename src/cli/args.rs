@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::schedule::ScheduleArgs;
 use crate::logging::LogLevel;
 
 /// django-carrot's.
@@ -17,7 +18,8 @@ Exit codes:
    1  done in part; standard error says what was not
  3-9  of `daemon`: see `daemon --help`
   64  the command line is wrong
-  65  what was given can't be: arguments that are not JSON, a time that there is none of
+  65  what was given can't be: arguments that are not JSON, a time or a timetable that there is none of,
+      a schedule that is not there
   66  the current directory can't be read
   67  there is no such user or group
   69  the broker or the database is away or refuses us
@@ -166,6 +168,8 @@ pub(super) enum Command {
     /// Publish a message for a task, now or later, and print its uuid
     #[command(after_help = DELAYING)]
     Send(SendArgs),
+    /// See and change what is published by the clock
+    Schedule(ScheduleArgs),
     /// Make new messages of old ones, and delete those
     Requeue(RequeueArgs),
     /// Delete messages that are over and have grown too old

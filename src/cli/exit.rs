@@ -30,7 +30,8 @@ pub enum Exit {
     AlreadyRunning = 9,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
-    /// Data that was given is wrong: arguments that are not JSON (`EX_DATAERR`).
+    /// Data that was given is wrong: arguments that are not JSON, a timetable that can't be met, a
+    /// schedule that is not there (`EX_DATAERR`).
     Data = 65,
     /// The current directory or a file can't be read (`EX_NOINPUT`).
     NoInput = 66,

@@ -7,6 +7,7 @@ mod exit;
 mod prune;
 mod requeue;
 mod run;
+mod schedule;
 mod send;
 mod typed;
 
@@ -84,6 +85,7 @@ fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
     let config = config?;
     match args.command {
         Some(Command::Send(send)) => send::send(&send, config),
+        Some(Command::Schedule(args)) => schedule::schedule(&args, config),
         Some(Command::Requeue(which)) => requeue::requeue(&which, config),
         Some(Command::Prune(args)) => prune::prune(&args, &config),
         Some(Command::Migrate) => migrate(&config),

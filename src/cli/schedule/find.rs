@@ -1,0 +1,70 @@
+//! Which schedule a name means.
+
+use crate::cli::{Exit, Failure};
+use crate::store::{ScheduleRow, Session, WhichSchedules};
+use crate::suggest;
+
+/// So many names an error lists.
+const MOST_NAMES: usize = 10;
+
+/// The schedule of that name, or else of that id.
+pub(super) fn one(session: &mut dyn Session, name: &str) -> Result<ScheduleRow, Failure> {
+    let mut rows = session.schedules(&WhichSchedules::Name(name))?;
+    if rows.len() > 1 {
+        let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "{} schedules are called {name:?}: say which one by its id, {}",
+                rows.len(),
+                ids.join(" or ")
+            ),
+        ));
+    }
+    if rows.is_empty()
+        && let Ok(id) = name.parse()
+    {
+        rows = session.schedules(&WhichSchedules::Id(id))?;
+    }
+    match rows.pop() {
+        Some(row) => Ok(row),
+        None => {
+            let all = session.schedules(&WhichSchedules::All)?;
+            Err(unknown(name, &all))
+        }
+    }
+}
+
+/// The schedule with that id, which was there a moment ago.
+pub(super) fn by_id(session: &mut dyn Session, id: i64) -> Result<ScheduleRow, Failure> {
+    let mut rows = session.schedules(&WhichSchedules::Id(id))?;
+    rows.pop().ok_or_else(|| gone(id))
+}
+
+pub(super) fn gone(id: i64) -> Failure {
+    let problem = format!("schedule {id} was removed just now by somebody else");
+    Failure::new(Exit::Data, problem)
+}
+
+fn unknown(name: &str, all: &[ScheduleRow]) -> Failure {
+    let names = || all.iter().filter_map(|row| row.spec.name.as_deref());
+    let mut near = suggest::near(name, names());
+    near.truncate(3);
+    let quoted = |names: Vec<&str>| {
+        let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        quoted
+    };
+    let hint = if !near.is_empty() {
+        format!("did you mean {}?", quoted(near).join(" or "))
+    } else if all.is_empty() {
+        "there is none yet".to_owned()
+    } else {
+        let listed = quoted(names().take(MOST_NAMES).collect()).join(", ");
+        let more = all.len().saturating_sub(MOST_NAMES);
+        match more {
+            0 => format!("there are {listed}"),
+            more => format!("there are {listed} and {more} more"),
+        }
+    };
+    Failure::new(Exit::Data, format!("there is no schedule {name:?}; {hint}"))
+}

@@ -1,0 +1,261 @@
+//! How a schedule is shown.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
+use serde_json::{Map, Value, json};
+
+use super::spec;
+use crate::schedule;
+use crate::store::ScheduleRow;
+use crate::timetable::{Interval, Timetable};
+
+/// So many runs are foretold.
+const RUNS: usize = 10;
+
+const RUN_FORMAT: &str = "%a %Y-%m-%d %H:%M:%S %:z";
+const UTC_FORMAT: &str = "%Y-%m-%d %H:%M:%SZ";
+
+/// A schedule as it is at a time.
+pub(super) struct View<'a> {
+    row: &'a ScheduleRow,
+    now: DateTime<Utc>,
+    zone: Tz,
+    timetable: Option<Timetable>,
+    arguments: Option<(Vec<Value>, Map<String, Value>)>,
+    /// Why no service runs it.
+    problem: Option<String>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(row: &'a ScheduleRow, now: DateTime<Utc>) -> Self {
+        let message = row.message(None).ok();
+        Self {
+            row,
+            now,
+            zone: spec::zone(&row.spec).unwrap_or(Tz::UTC),
+            timetable: row.spec.timetable(now).ok(),
+            arguments: message.map(|message| (message.arguments.args, message.arguments.kwargs)),
+            // What a service has noted in the row may have been put right since.
+            problem: schedule::check(&row.spec, now).err(),
+        }
+    }
+
+    /// Why it does not run, whether or not it is enabled.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// When it runs next, by a service's reckoning or else ours.
+    fn next_run(&self) -> Option<DateTime<Utc>> {
+        if !self.row.spec.active || self.problem().is_some() {
+            return None;
+        }
+        let timetable = self.timetable.as_ref()?;
+        self.row.next_run.or_else(|| timetable.next_after(self.now))
+    }
+
+    /// The next runs, were it enabled.
+    fn runs(&self) -> Vec<DateTime<Utc>> {
+        let Some(timetable) = &self.timetable else {
+            return Vec::new();
+        };
+        let later = |time: &DateTime<Utc>| timetable.next_after(*time);
+        std::iter::successors(later(&self.now), later)
+            .take(RUNS)
+            .collect()
+    }
+
+    fn name(&self) -> String {
+        printable(self.row.spec.name.as_deref().unwrap_or_default())
+    }
+
+    /// `every 5 minutes`, or the cron line.
+    fn when(&self) -> String {
+        let spec = &self.row.spec;
+        if let Some(cron) = spec.cron.as_deref().filter(|cron| !cron.is_empty()) {
+            let zone = spec.time_zone.as_deref().filter(|zone| !zone.is_empty());
+            return printable(&format!("{cron} {}", zone.unwrap_or("UTC")));
+        }
+        match Interval::new(&spec.interval_type, spec.interval_count) {
+            Ok(interval) => format!("every {interval}"),
+            Err(_) => printable(&format!(
+                "every {} {}",
+                spec.interval_count, spec.interval_type
+            )),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match (self.row.spec.active, self.problem()) {
+            (false, _) => "disabled",
+            (true, None) => "enabled",
+            (true, Some(_)) => "refused",
+        }
+    }
+
+    /// In one line: `nightly: 0 3 * * * Europe/Berlin, next run …`.
+    pub(super) fn line(&self) -> String {
+        let next = self.next_run().map_or_else(
+            || self.state().to_owned(),
+            |next| {
+                let local = next.with_timezone(&self.zone).format(RUN_FORMAT);
+                format!("next run {local}")
+            },
+        );
+        format!("{} ({}): {}, {next}", self.name(), self.row.id, self.when())
+    }
+
+    /// With all that there is to know.
+    pub(super) fn page(&self) -> Vec<String> {
+        let spec = &self.row.spec;
+        let text =
+            |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+        let time = |time: Option<DateTime<Utc>>| {
+            time.map_or_else(
+                || "-".to_owned(),
+                |time| time.format(UTC_FORMAT).to_string(),
+            )
+        };
+        let (args, kwargs) = match &self.arguments {
+            Some((args, kwargs)) => (json!(args).to_string(), json!(kwargs).to_string()),
+            None => (text(&spec.task_args), text(&spec.content)),
+        };
+        let mut lines: Vec<String> = [
+            ("name", self.name()),
+            ("id", self.row.id.to_string()),
+            ("state", self.state().to_owned()),
+            ("timetable", self.when()),
+            ("task", printable(&spec.task)),
+            ("args", args),
+            ("kwargs", kwargs),
+            ("queue", text(&spec.queue)),
+            ("exchange", text(&spec.exchange)),
+            ("routing key", text(&spec.routing_key)),
+            ("priority", spec.priority.to_string()),
+            ("missed", printable(&spec.missed)),
+            ("overlap", printable(&spec.overlap)),
+            ("last run", time(self.row.last_run)),
+        ]
+        .into_iter()
+        .map(|(key, value)| format!("{key:<12}{value}"))
+        .collect();
+        if let Some(problem) = self.problem() {
+            lines.push(format!("{:<12}{}", "problem", printable(problem)));
+            return lines;
+        }
+        lines.push(match spec.active {
+            true => "next runs".to_owned(),
+            false => "next runs, were it enabled".to_owned(),
+        });
+        let zone = self.zone.name();
+        let runs = self.runs().into_iter().map(|run| {
+            let local = run.with_timezone(&self.zone).format(RUN_FORMAT).to_string();
+            [local, run.format(UTC_FORMAT).to_string()]
+        });
+        let heads = [zone.to_owned(), "UTC".to_owned()];
+        let rows = std::iter::once(heads).chain(runs).collect::<Vec<_>>();
+        lines.extend(columns(&rows).into_iter().map(|line| format!("  {line}")));
+        lines
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let spec = &self.row.spec;
+        let cron = spec.cron.as_deref().filter(|cron| !cron.is_empty());
+        let interval = |value: Value| if cron.is_some() { Value::Null } else { value };
+        let arguments = self.arguments.as_ref();
+        json!({
+            "id": self.row.id,
+            "name": spec.name,
+            "task": spec.task,
+            "args": arguments.map(|(args, _)| args),
+            "kwargs": arguments.map(|(_, kwargs)| kwargs),
+            "queue": spec.queue,
+            "exchange": spec.exchange,
+            "routing_key": spec.routing_key,
+            "priority": spec.priority,
+            "active": spec.active,
+            "interval_type": interval(json!(spec.interval_type)),
+            "interval_count": interval(json!(spec.interval_count)),
+            "cron": cron,
+            "timezone": spec.time_zone.as_deref().filter(|zone| !zone.is_empty()).unwrap_or("UTC"),
+            "missed": spec.missed,
+            "overlap": spec.overlap,
+            "next_run": self.next_run().map(utc),
+            "last_run": self.row.last_run.map(utc),
+            "problem": self.problem(),
+        })
+    }
+
+    pub(super) fn json_with_runs(&self) -> Value {
+        let mut object = self.json();
+        object["next_runs"] = self
+            .runs()
+            .into_iter()
+            .map(|run| {
+                let local = run.with_timezone(&self.zone);
+                let local = local.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                json!({ "local": local, "utc": utc(run) })
+            })
+            .collect();
+        object
+    }
+}
+
+/// All of them, one a line, under a heading.
+pub(super) fn table(views: &[View<'_>]) -> Vec<String> {
+    let heads = [
+        "ID",
+        "NAME",
+        "TIMETABLE",
+        "TASK",
+        "QUEUE",
+        "STATE",
+        "NEXT RUN",
+    ];
+    let rows = views.iter().map(|view| {
+        let spec = &view.row.spec;
+        let next = view.next_run().map_or_else(
+            || view.problem().map(printable).unwrap_or_default(),
+            |next| next.format(UTC_FORMAT).to_string(),
+        );
+        [
+            view.row.id.to_string(),
+            view.name(),
+            view.when(),
+            printable(&spec.task),
+            printable(spec.queue.as_deref().unwrap_or_default()),
+            view.state().to_owned(),
+            next,
+        ]
+    });
+    let all: Vec<_> = std::iter::once(heads.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    columns(&all)
+}
+
+/// In columns that are as wide as what stands in them.
+fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths);
+        let cells = cells.map(|(cell, &width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn utc(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
