@@ -1,9 +1,9 @@
 //! Pidfiles that are not what they should be, and pids that are somebody else's.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use rustix::fs::{Mode, chmod};
@@ -228,18 +228,42 @@ fn a_file_in_the_place_of_the_socket_is_left_alone() {
     assert!(!daemon.pidfile().exists());
 }
 
+const NOBODY: u32 = 65534;
+
 impl Daemon {
     /// The controller as a user for whom the modes of files count; the folder is that user's.
     fn as_user(&self, arguments: &[&str]) -> Command {
-        let mut command = self.controller(arguments);
-        if geteuid().is_root() {
-            let nobody = 65534;
-            for file in fs::read_dir(self.directory()).unwrap() {
-                std::os::unix::fs::lchown(file.unwrap().path(), Some(nobody), None).unwrap();
-            }
-            std::os::unix::fs::chown(self.directory(), Some(nobody), None).unwrap();
-            command.uid(nobody).gid(nobody);
+        if !geteuid().is_root() {
+            return self.controller(arguments);
         }
+        let command = self.as_nobody(arguments);
+        for file in fs::read_dir(self.directory()).unwrap() {
+            lchown(file.unwrap().path(), Some(NOBODY), None).unwrap();
+        }
+        chown(self.directory(), Some(NOBODY), None).unwrap();
+        command
+    }
+
+    /// The controller as nobody, which takes root.
+    fn as_nobody(&self, arguments: &[&str]) -> Command {
+        let controller = self.controller(arguments);
+        let built = Path::new(controller.get_program());
+        let may_pass = |folder: &Path| fs::metadata(folder).unwrap().mode() & 0o1 != 0;
+        let program = if built.ancestors().skip(1).all(may_pass) {
+            built.to_owned()
+        } else {
+            // In root's home, for example.
+            let copy = self.directory().join("program");
+            if !copy.exists() {
+                // By a process of its own: a file that another test's child has inherited while it was
+                // written can't be run.
+                let copied = Command::new("cp").args([built, &copy]).status().unwrap();
+                assert!(copied.success());
+            }
+            copy
+        };
+        let mut command = self.command_of(program, &[]);
+        command.args(controller.get_args()).uid(NOBODY).gid(NOBODY);
         command
     }
 
@@ -287,7 +311,7 @@ fn another_users_service_is_seen_and_not_stopped() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     daemon.mode(0o755);
-    let (code, out, _) = outcome(daemon.controller(&["status"]).uid(65534).gid(65534));
+    let (code, out, _) = outcome(&mut daemon.as_nobody(&["status"]));
     assert_eq!(code, 0);
     assert!(out.starts_with(&format!(
         "Service is running. PID: {}\n",
@@ -298,7 +322,7 @@ fn another_users_service_is_seen_and_not_stopped() {
         "{out}"
     );
     for arguments in [&["stop"][..], &["stop", "--hard"]] {
-        let (code, _, err) = outcome(daemon.controller(arguments).uid(65534).gid(65534));
+        let (code, _, err) = outcome(&mut daemon.as_nobody(arguments));
         assert_eq!(code, 77, "{err}");
         assert!(err.contains("it is another user's"), "{err}");
     }
