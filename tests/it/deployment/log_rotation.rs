@@ -126,6 +126,30 @@ fn logrotate_rotates_the_log_of_a_running_service() {
 }
 
 #[test]
+fn a_service_that_stops_takes_sighup_for_no_second_stop() {
+    let world = World::new(QUICK);
+    world.configure(
+        r#"
+        [[queues]]
+        name = "default"
+        [tasks.gated]
+        command = ["sh", "-c", "touch started; until test -e go; do sleep 0.02; done"]
+        "#,
+    );
+    let mut service = world.start(&[]);
+    let uuid = world.send(&["gated"]);
+    let started = world.directory().join("started");
+    eventually("a running task", || started.exists().then_some(()));
+    service.signal(Signal::TERM);
+    service.await_log("told to stop");
+    service.signal(Signal::HUP);
+    service.await_log("the log file was opened anew");
+    world.write("go", "");
+    assert_eq!(service.wait(), 0);
+    assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
+}
+
+#[test]
 fn a_log_that_can_not_be_opened_anew_goes_on_where_it_was() {
     let world = World::new(QUICK);
     let mut service = world.start(&[]);
