@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         generate_to(shell, &mut command, "carrot-actors", &directory)?;
     }
     // `help send` says what `send --help` does.
-    clap_mangen::generate_to(command.disable_help_subcommand(true), &directory)?;
+    let command = carrot_actors::cli::command().disable_help_subcommand(true);
+    clap_mangen::generate_to(command, &directory)?;
     Ok(())
 }

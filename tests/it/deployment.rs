@@ -1,6 +1,7 @@
 //! What an operator's machine does with the service: log rotation, privileges, systemd, init scripts.
 
 mod init_script;
+mod install;
 mod log_rotation;
 mod notify;
 mod privileges;
