@@ -23,6 +23,7 @@ mod kills;
 mod outages;
 mod path;
 mod prune;
+mod schedule;
 mod secrets;
 mod store_conformance;
 mod tasks;

@@ -1,0 +1,102 @@
+//! What nobody was there for, and what comes while the one before is under way.
+
+use serde_json::{Value, json};
+
+use super::{planned, row, stop, world};
+use crate::support::{Database, World, eventually, on_every_database};
+
+on_every_database! {
+    missed_occurrences_follow_the_policy,
+    missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
+    a_restart_restarts_no_interval,
+    an_occurrence_is_skipped_while_the_one_before_is_not_finished,
+}
+
+const HOUR: u64 = 3600;
+
+/// Every hour, due for the first of six times five hours and ten minutes ago.
+fn missed_six(world: &World, missed: &str, active: bool) -> (i64, Vec<i64>) {
+    let others = json!({"missed": missed, "active": active});
+    let id = world.insert_schedule(&row(missed, "note", 3600, &others));
+    world.is_due_since(id, 5 * HOUR + 600);
+    let first = crate::support::milliseconds(&world.schedule_row(id), "next_run");
+    (id, (0..6).map(|nth| first + nth * 3_600_000).collect())
+}
+
+/// Waits until the schedule has been advanced, and sees what was published.
+#[track_caller]
+fn comes_to(world: &World, (id, missed): &(i64, Vec<i64>), published: std::ops::Range<usize>) {
+    let next = missed.last().unwrap() + 3_600_000;
+    eventually("its next run is an hour after the last missed one", || {
+        let row = world.schedule_row(*id);
+        (crate::support::milliseconds(&row, "next_run") == next).then_some(())
+    });
+    assert_eq!(planned(&world.occurrences(*id)), missed[published]);
+}
+
+fn missed_occurrences_follow_the_policy(database: Database) {
+    let world = world(database);
+    let [once, all, skip] =
+        ["run_once", "run_all", "skip"].map(|missed| missed_six(&world, missed, true));
+    let services = vec![world.start(&[]), world.start(&[])];
+    comes_to(&world, &once, 5..6);
+    comes_to(&world, &all, 0..6);
+    comes_to(&world, &skip, 0..0);
+    for row in world.end_schedules() {
+        assert_eq!(row["status"], "COMPLETED");
+    }
+    stop(services);
+}
+
+fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(database: Database) {
+    let world = world(database);
+    let policies = ["run_once", "run_all", "skip"];
+    let [once, all, skip] = policies.map(|missed| missed_six(&world, missed, false));
+    let clock = world.insert_schedule(&row("clock", "note", 1, &json!({})));
+    let service = world.start(&[]);
+    world.await_occurrences(clock, 2);
+    for (id, _) in [&once, &all, &skip] {
+        assert_eq!(world.occurrences(*id), [] as [Value; 0]);
+    }
+    world.execute("UPDATE carrot_scheduledtask SET active = true");
+    comes_to(&world, &once, 5..6);
+    comes_to(&world, &all, 0..6);
+    comes_to(&world, &skip, 0..0);
+    stop(vec![service]);
+}
+
+fn a_restart_restarts_no_interval(database: Database) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 3600, &json!({})));
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let mut service = world.start(&[]);
+        eventually("it is planned", || {
+            world.schedule_row(id)["next_run"].is_string().then_some(())
+        });
+        service.kill();
+        let row = world.schedule_row(id);
+        times.push((row["anchor"].clone(), row["next_run"].clone()));
+    }
+    times.dedup();
+    assert_eq!(times.len(), 1, "{times:?}");
+}
+
+fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Database) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "hold", 1, &json!({"overlap": "skip"})));
+    let free = world.insert_schedule(&row("b", "hold", 1, &json!({})));
+    let services = vec![world.start(&[]), world.start(&[])];
+    world.await_occurrences(id, 1);
+    let before = world.await_occurrences(free, 1).len();
+    // By the other's occurrences it is seen that time goes by.
+    world.await_occurrences(free, before + 3);
+    assert_eq!(world.occurrences(id).len(), 1);
+    let logs = || services.iter().map(|s| s.log()).collect::<String>();
+    eventually("the skipping is said", || {
+        logs().contains("(\"a\") skips its run of").then_some(())
+    });
+    world.let_go();
+    world.await_occurrences(id, 3);
+    stop(services);
+}
