@@ -338,6 +338,43 @@ pub trait Session: Send {
     /// When the database is away.
     fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError>;
 
+    /// Whether any message waits in a queue of the embedded broker: PUBLISHED, with that routing key,
+    /// and not taken by a live worker.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError>;
+
+    /// How many do.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn count_waiting(&mut self, queue: &str) -> Result<i64, StoreError>;
+
+    /// Takes up to `limit` of them for `owner`, the highest priority and then the oldest first; they
+    /// are still to be claimed. What another transaction has locked is passed over.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn take_waiting(
+        &mut self,
+        owner: WorkerId,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
+
+    /// Has messages wait again that `owner` had taken and nobody has claimed.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError>;
+
+    /// The same for all of a queue.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError>;
+
     /// Registers a worker.
     ///
     /// # Errors

@@ -181,6 +181,8 @@ impl Engine for MysqlServer {
     const UNPLANNED: &'static str = "m.active = true AND m.is_planned = false";
     const PLANNED: &'static str =
         "m.active = true AND m.is_planned = true AND m.next_run IS NOT NULL";
+    // By another index it would sort, and lock, all that wait.
+    const WAITING: &'static str = "carrot_messagelog m FORCE INDEX (carrot_messagelog_waiting)";
     const UNLESS_ADOPTED: &'static str =
         "ON DUPLICATE KEY UPDATE carrot_messagelog.id = carrot_messagelog.id";
 
@@ -198,6 +200,11 @@ impl Engine for MysqlServer {
 
     fn last_character(&self) -> char {
         self.traits.last_character
+    }
+
+    fn is_exactly(column: &str, text: &str) -> String {
+        let bytes: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY) = X'{bytes}'")
     }
 
     fn source(&self, values: &Values<'_>) -> String {

@@ -71,7 +71,7 @@ impl Traits {
     /// The type of a column of texts in a statement's values.
     pub(super) fn kind(&self, name: &str) -> &str {
         match name {
-            "uuid" => &self.key,
+            "uuid" | "compared" => &self.key,
             _ if SHOWN.contains(&name) => &self.shown,
             // By default it would have the database's characters, and lose others.
             _ => TEXT,

@@ -92,6 +92,8 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const UNPLANNED: &'static str;
     /// The condition that it is active, and has a next occurrence that is not.
     const PLANNED: &'static str;
+    /// What follows FROM to read the messages `m` that wait, in their order.
+    const WAITING: &'static str = "carrot_messagelog m";
     /// What makes an insert leave rows that were adopted before.
     const UNLESS_ADOPTED: &'static str;
 
@@ -107,6 +109,11 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// The last character up to which the messages' table surely has them all.
     fn last_character(&self) -> char {
         char::MAX
+    }
+
+    /// What is asked beside `column = text` to have them alike byte for byte.
+    fn is_exactly(_column: &str, _text: &str) -> String {
+        ALWAYS.to_owned()
     }
 
     /// What follows FROM to read `values` as `v`.

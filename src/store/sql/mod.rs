@@ -12,6 +12,7 @@ mod schedules;
 mod statement;
 mod times;
 mod values;
+mod waiting;
 mod workers;
 
 #[cfg(feature = "mysql")]
@@ -195,6 +196,34 @@ where
 
     fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {
         self.transaction(|engine| prune::prune(engine, stretch))
+    }
+
+    fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError> {
+        self.run(|engine| waiting::is_any(engine, queue))
+    }
+
+    fn count_waiting(&mut self, queue: &str) -> Result<i64, StoreError> {
+        self.run(|engine| waiting::count(engine, queue))
+    }
+
+    fn take_waiting(
+        &mut self,
+        owner: WorkerId,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
+        // Where a crash undoes it, they are delivered twice.
+        self.run(|engine| {
+            engine.transaction(false, |engine| waiting::take(engine, owner, queue, limit))
+        })
+    }
+
+    fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError> {
+        self.run(|engine| engine.alone(false, |engine| waiting::put_back(engine, owner, keys)))
+    }
+
+    fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError> {
+        self.run(|engine| engine.alone(false, |engine| waiting::put_back_all(engine, owner, queue)))
     }
 
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {

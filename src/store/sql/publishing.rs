@@ -80,7 +80,12 @@ pub(super) fn mark_published(engine: &mut impl Engine, keys: &[String]) -> Query
     engine
         .update(&Update {
             values: Values::keys(keys.iter().map(String::as_str)),
-            set: &[("status", "'PUBLISHED'"), ("due_time", "NULL")],
+            set: &[
+                ("status", "'PUBLISHED'"),
+                ("due_time", "NULL"),
+                // One that was called dead and comes back would seem to have taken it.
+                ("owner", "NULL"),
+            ],
             given: &allows(Event::Confirm),
             and: ALWAYS,
         })
@@ -133,6 +138,10 @@ pub(super) struct MessageRow {
 }
 
 impl MessageRow {
+    pub(super) fn key(&self) -> &str {
+        &self.uuid
+    }
+
     /// The columns that make one.
     pub(super) fn columns<E: Engine>() -> String {
         let bigint = E::BIGINT;

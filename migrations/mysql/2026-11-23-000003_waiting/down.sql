@@ -1,0 +1,1 @@
+DROP INDEX carrot_messagelog_waiting ON carrot_messagelog;

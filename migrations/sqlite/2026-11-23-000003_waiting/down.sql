@@ -1,0 +1,1 @@
+DROP INDEX IF EXISTS carrot_messagelog_waiting;

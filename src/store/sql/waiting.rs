@@ -1,0 +1,148 @@
+//! The statements of the embedded broker, whose messages wait in their rows.
+//!
+//! A message waits while it is PUBLISHED and no live worker has taken it. Who takes it becomes its
+//! `owner`; its state changes only when it is claimed. So what a worker had taken and not claimed waits
+//! again when that worker is gone, and nobody has to clear up.
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::engine::{ALWAYS, Engine, Update};
+use super::guards::OWNER_IS_DEAD;
+use super::publishing::MessageRow;
+use super::values::Values;
+use crate::message::Message;
+use crate::state::Status;
+use crate::store::{UndecodableRow, WorkerId};
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+/// A queue by its name, which the statements read as their only value.
+struct Queue<'a> {
+    name: &'a str,
+    values: Values<'a>,
+}
+
+impl<'a> Queue<'a> {
+    fn named(name: &'a str) -> Self {
+        let values = Values::default().texts("compared", [name]);
+        Self { name, values }
+    }
+
+    /// The condition that `m` was published to it.
+    fn has<E: Engine>(&self, engine: &E) -> String {
+        format!(
+            "m.status = '{}' AND m.routing_key = (SELECT v.compared FROM {}) AND {}",
+            Status::Published,
+            engine.source(&self.values),
+            E::is_exactly("m.routing_key", self.name)
+        )
+    }
+
+    /// What follows FROM to read the messages `m` that wait in it.
+    fn waiting<E: Engine>(&self, engine: &E) -> String {
+        format!(
+            "{} WHERE {} AND (m.owner IS NULL OR {OWNER_IS_DEAD})",
+            E::WAITING,
+            self.has(engine)
+        )
+    }
+}
+
+/// How many messages wait in the queue, or only whether any do.
+fn number<E: Engine>(engine: &mut E, queue: &str, what: &str, limit: &str) -> QueryResult<i64> {
+    let queue = Queue::named(queue);
+    let sql = format!(
+        "SELECT CAST({what} AS {}) AS n FROM {} {limit}",
+        E::BIGINT,
+        queue.waiting(engine)
+    );
+    let numbers: Vec<Number> = engine.load(&sql, Some(&queue.values))?;
+    Ok(numbers.iter().map(|row| row.n).sum())
+}
+
+pub(super) fn count(engine: &mut impl Engine, queue: &str) -> QueryResult<i64> {
+    number(engine, queue, "count(*)", "")
+}
+
+/// By reading alone, which disturbs nobody.
+pub(super) fn is_any(engine: &mut impl Engine, queue: &str) -> QueryResult<bool> {
+    number(engine, queue, "1", "LIMIT 1").map(|n| n > 0)
+}
+
+/// In a transaction. A statement sees the workers as they were when it began, so that it may take a
+/// message from one that came meanwhile: that is delivered twice then, and claimed once.
+pub(super) fn take<E: Engine>(
+    engine: &mut E,
+    owner: WorkerId,
+    queue: &str,
+    limit: usize,
+) -> QueryResult<Vec<Result<Message, UndecodableRow>>> {
+    let queue = Queue::named(queue);
+    let sql = format!(
+        "SELECT {} FROM {} ORDER BY m.priority DESC, m.id LIMIT {limit} {}",
+        MessageRow::columns::<E>(),
+        queue.waiting(engine),
+        E::LOCK_FREE,
+    );
+    let rows: Vec<MessageRow> = engine.load(&sql, Some(&queue.values))?;
+    if !rows.is_empty() {
+        own(
+            engine,
+            rows.iter().map(MessageRow::key),
+            &owner.0.to_string(),
+            ALWAYS,
+        )?;
+    }
+    Ok(rows.into_iter().map(MessageRow::decode).collect())
+}
+
+/// What was claimed meanwhile, or taken by another, stays as it is.
+pub(super) fn put_back(
+    engine: &mut impl Engine,
+    owner: WorkerId,
+    keys: &[String],
+) -> QueryResult<()> {
+    let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    keys.sort_unstable();
+    own(
+        engine,
+        keys.into_iter(),
+        "NULL",
+        &format!("m.owner = {}", owner.0),
+    )
+}
+
+fn own<'a>(
+    engine: &mut impl Engine,
+    keys: impl Iterator<Item = &'a str>,
+    owner: &str,
+    condition: &str,
+) -> QueryResult<()> {
+    engine
+        .update(&Update {
+            values: Values::keys(keys),
+            set: &[("owner", owner)],
+            given: &format!("m.status = '{}'", Status::Published),
+            and: condition,
+        })
+        .map(drop)
+}
+
+pub(super) fn put_back_all<E: Engine>(
+    engine: &mut E,
+    owner: WorkerId,
+    queue: &str,
+) -> QueryResult<()> {
+    let queue = Queue::named(queue);
+    let sql = format!(
+        "UPDATE carrot_messagelog AS m SET owner = NULL WHERE {} AND m.owner = {}",
+        queue.has(engine),
+        owner.0
+    );
+    engine.execute(&sql, Some(&queue.values)).map(drop)
+}
