@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
-use crate::config::{Config, QueueConfig};
+use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::execution::Executor;
 use crate::heartbeat::Lease;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
@@ -21,6 +21,7 @@ use crate::stop::Life;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry};
 use crate::vitals::Vitals;
+use crate::waiting::Queues;
 use crate::{actors, heartbeat, prune, schedule, sweep};
 
 /// So long a service that has ended waits for what it can do without.
@@ -122,17 +123,19 @@ impl Service {
         let store = store(&self.config)?;
         self.vitals.has_scheduler(self.scheduler);
         let servers = Arc::clone(self.vitals.servers());
-        let queues = self.open_queues(&servers)?;
+        let process = presence::this_process()?;
+        let rows = Arc::new(Queues::new(Arc::clone(&store), process.namespace.clone()));
+        let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
         let registry = self.all_tasks()?;
         // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let watch = outage::watch(Arc::clone(&servers))?;
-        let process = presence::this_process()?;
         let Some((worker, lease)) = self.register(store.as_ref(), &servers, &process, signals)?
         else {
             return Ok(Ended::Drained);
         };
+        rows.are_for(worker);
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
             sweep::Sweep::new(Arc::clone(&store), Arc::clone(&self.config), &servers).run_once();
@@ -172,11 +175,27 @@ impl Service {
         }
     }
 
-    fn open_queues(&self, servers: &Servers) -> Result<Vec<Source>, ServiceError> {
+    fn open_queues(
+        &self,
+        store: &dyn Store,
+        rows: &Arc<Queues>,
+        servers: &Servers,
+    ) -> Result<Vec<Source>, ServiceError> {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
         let source = |queue: &QueueConfig| {
-            let broker: Arc<dyn Broker> = Arc::from(broker::open(&queue.host)?);
-            let health = servers.broker(&broker.describe());
+            let (broker, health) = match &queue.host {
+                BrokerHost::Embedded => {
+                    let rows = Arc::clone(rows);
+                    // It is there when the database is.
+                    (broker::embedded(rows), servers.database(&store.describe()))
+                }
+                BrokerHost::RabbitMq(url) => {
+                    let broker = broker::open(url)?;
+                    let health = servers.broker(&broker.describe());
+                    (broker, health)
+                }
+            };
+            let broker: Arc<dyn Broker> = Arc::from(broker);
             Ok(Source {
                 queue: queue.clone(),
                 vitals: self.vitals.queue(&queue.name, queue.concurrency, &health),

@@ -4,15 +4,22 @@
 //! ends when the connection does: reconnecting is the caller's. Publishing goes through a
 //! [`Publisher`] with a connection of its own, since a broker that is short of memory stops reading
 //! from connections that publish.
+//!
+//! There are two: RabbitMQ, and the embedded one, whose messages wait in the database.
 
 mod amqp;
+mod embedded;
 mod error;
 
+pub use embedded::{QueueSession, QueueStore};
 pub use error::BrokerError;
+
+use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use crate::config::{BrokerUrl, QueueConfig};
+use self::embedded::{Embedded, EmbeddedPublisher};
+use crate::config::{BrokerHost, BrokerUrl, QueueConfig};
 use crate::message::Message;
 
 /// What a delivery is settled by. Only good on the channel that delivered it.
@@ -162,6 +169,9 @@ pub trait Publisher: Send {
         self.confirmations(sent, messages)
     }
 
+    /// The rows of messages that it has confirmed say so from now on.
+    fn marked(&mut self, _messages: &[&Message]) {}
+
     /// Declares a queue as its consumers would.
     ///
     /// # Errors
@@ -179,10 +189,27 @@ pub trait Publisher: Send {
 /// store, so that who publishes knows the end before another takes over.
 pub const CONFIRM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
-/// The broker that `url` names.
+/// The RabbitMQ that `url` names.
 ///
 /// # Errors
 /// [`BrokerError::Unsupported`] for a URL that this build can't serve; it says what to do.
 pub fn open(url: &BrokerUrl) -> Result<Box<dyn Broker>, BrokerError> {
     Ok(Box::new(amqp::RabbitMq::new(url)?))
+}
+
+/// The broker whose messages wait in `store`.
+#[must_use]
+pub fn embedded(store: Arc<dyn QueueStore>) -> Box<dyn Broker> {
+    Box::new(Embedded::new(store))
+}
+
+/// Opens a connection to publish on. For the embedded broker there is nothing to open.
+///
+/// # Errors
+/// When the broker is away or refuses us.
+pub fn publisher(host: &BrokerHost) -> Result<Box<dyn Publisher>, BrokerError> {
+    match host {
+        BrokerHost::Embedded => Ok(Box::new(EmbeddedPublisher::default())),
+        BrokerHost::RabbitMq(url) => open(url)?.publisher(),
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Exit, Failure, warn};
 use crate::broker;
-use crate::config::{BrokerUrl, Config};
+use crate::config::{BrokerHost, Config};
 use crate::service;
 
 pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
@@ -22,9 +22,9 @@ pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
     );
     tell("configuration", &Ok(source));
     let mut exit = Exit::Ok;
-    for url in brokers(&config) {
-        let verdict = check_broker(&url);
-        tell(&format!("broker {url}"), &verdict);
+    for host in brokers(&config) {
+        let verdict = check_broker(&host);
+        tell(&format!("broker {host}"), &verdict);
         if verdict.is_err() {
             exit = Exit::Unavailable;
         }
@@ -40,24 +40,23 @@ pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
 }
 
 /// Every broker once, in a certain order.
-fn brokers(config: &Config) -> Vec<BrokerUrl> {
+fn brokers(config: &Config) -> Vec<BrokerHost> {
     let mut seen = BTreeSet::new();
     std::iter::once(&config.default_broker)
         .filter(|_| config.queues.is_empty())
         .chain(config.queues.iter().map(|queue| &queue.host))
-        .filter(|url| seen.insert(url.to_string()))
+        .filter(|host| seen.insert(host.to_string()))
         .cloned()
         .collect()
 }
 
-fn check_broker(url: &BrokerUrl) -> Result<String, String> {
-    broker::open(url)
-        .and_then(|broker| broker.publisher())
+fn check_broker(host: &BrokerHost) -> Result<String, String> {
+    broker::publisher(host)
         .map(|publisher| publisher.version())
         .map_err(|error| {
             // The verdict names the broker already.
             let text = error.to_string();
-            text.strip_prefix(&format!("{url}: "))
+            text.strip_prefix(&format!("{host}: "))
                 .map_or(text.clone(), str::to_owned)
         })
 }

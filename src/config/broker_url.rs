@@ -15,8 +15,8 @@ const DEFAULT_VHOST: &str = "/";
 /// AMQP 0-9-1's short strings, of which a virtual host's name is one.
 const MOST_VHOST_BYTES: usize = 255;
 
-const EXPECTED: &str =
-    "an amqp:// or amqps:// URL, or a table of host, port, name, username, password and secure";
+pub(super) const EXPECTED: &str = "\"embedded\", an amqp:// or amqps:// URL, or a table of host, port, \
+    name, username, password and secure";
 
 /// A virtual host of a RabbitMQ, with the credentials for it.
 ///
@@ -46,7 +46,7 @@ pub struct BrokerUrl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerUrlError {
     /// Another scheme, or none.
-    #[error("must be an amqp:// or amqps:// URL")]
+    #[error("must be \"embedded\", or an amqp:// or amqps:// URL")]
     Scheme,
     /// A `?query` or `#fragment`, or a password that holds `?` or `#` as it is.
     #[error("must not have ? or # in it; in a user or password write them as %3f and %23")]
@@ -76,16 +76,9 @@ pub enum BrokerUrlError {
 }
 
 impl BrokerUrl {
-    /// Reads `default_broker` or a queue's `host`: a URL or a table.
-    pub(super) fn read(entry: Entry<'_>) -> Option<Self> {
-        let entry = entry.confidential();
-        if entry.value().is_table() {
-            return Self::from_section(entry.section(EXPECTED)?, &entry);
-        }
-        let parsed = entry.string(EXPECTED)?.parse();
-        parsed
-            .map_err(|error: BrokerUrlError| entry.fault(explain(error)))
-            .ok()
+    /// Reads `default_broker` or a queue's `host` where that is a table.
+    pub(super) fn read(entry: &Entry<'_>) -> Option<Self> {
+        Self::from_section(entry.section(EXPECTED)?, entry)
     }
 
     fn from_section(mut section: Section<'_>, entry: &Entry<'_>) -> Option<Self> {
@@ -131,7 +124,7 @@ impl BrokerUrl {
 }
 
 /// The scheme's error is the one that may mean that no URL was intended.
-fn explain(error: BrokerUrlError) -> String {
+pub(super) fn explain(error: BrokerUrlError) -> String {
     match error {
         BrokerUrlError::Scheme => format!("must be {EXPECTED}"),
         other => other.to_string(),

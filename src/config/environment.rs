@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
 
-use super::broker_url::BrokerUrl;
+use super::broker_host::BrokerHost;
 use super::database_url::DatabaseUrl;
 use super::fault::Faults;
 
@@ -53,7 +53,7 @@ impl Environment {
     }
 
     /// The broker that stands above the file's `default_broker`.
-    pub(super) fn default_broker(&self, faults: &Faults) -> Option<BrokerUrl> {
+    pub(super) fn default_broker(&self, faults: &Faults) -> Option<BrokerHost> {
         self.parse(DEFAULT_BROKER, faults, str::parse)
     }
 

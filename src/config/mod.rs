@@ -5,6 +5,7 @@
 //! nothing that is shown of it holds a password.
 
 mod argument;
+mod broker_host;
 mod broker_url;
 mod command;
 mod database_url;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use toml::Table;
 
 pub use argument::ArgumentValue;
+pub use broker_host::BrokerHost;
 pub use broker_url::{BrokerUrl, BrokerUrlError};
 pub use command::CommandConfig;
 pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError};
@@ -53,7 +55,7 @@ pub struct Config {
     /// The file that it was read from, absolute; `None` if there was none.
     pub file: Option<PathBuf>,
     /// The broker of all queues that name no other.
-    pub default_broker: BrokerUrl,
+    pub default_broker: BrokerHost,
     /// The database; `carrot.db` beside the file, or in the current directory, if neither file nor
     /// environment names one.
     pub database_url: DatabaseUrl,
@@ -107,7 +109,7 @@ impl Config {
         };
         let faults = Faults::default();
         let mut root = Section::root(&table, &faults);
-        let broker = root.get("default_broker").and_then(BrokerUrl::read);
+        let broker = root.get("default_broker").and_then(BrokerHost::read);
         let database = root
             .get("database_url")
             .and_then(|entry| DatabaseUrl::read(entry, base));
@@ -150,12 +152,12 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             file: None,
-            default_broker: BrokerUrl::default(),
+            default_broker: BrokerHost::default(),
             database_url: DatabaseUrl::default_in(Path::new("")),
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             shutdown_grace: None,
             history: None,
-            queues: QueueConfig::defaults(&BrokerUrl::default()),
+            queues: QueueConfig::defaults(&BrokerHost::default()),
             tasks: BTreeMap::new(),
         }
     }
@@ -194,7 +196,7 @@ fn read_name<'a>(entry: &Entry<'_>, name: &'a str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, ConfigError, Environment, Fault, Source};
+    use super::{BrokerHost, Config, ConfigError, Environment, Fault, Source};
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
@@ -270,14 +272,15 @@ mod tests {
             name = "a"
             [[queues]]
             name = "b"
-            host = "amqp://elsewhere"
+            host = "embedded"
             [tasks."reports.build"]
             command = ["python3", "build.py", "--fast"]
         "#;
         let config = load(text, NONE).unwrap();
         assert_eq!(config.queue("a").unwrap().host, config.default_broker);
-        assert_eq!(config.default_broker.password.expose(), "secret");
-        assert_eq!(config.queue("b").unwrap().host.host, "elsewhere");
+        let url = config.default_broker.rabbitmq().unwrap();
+        assert_eq!(url.password.expose(), "secret");
+        assert_eq!(config.queue("b").unwrap().host, BrokerHost::Embedded);
         assert_eq!(
             config.database_url.expose(),
             "sqlite:///etc/carrot/carrot.db"
@@ -306,7 +309,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!(config.default_broker.host, "env");
+        assert_eq!(config.default_broker.rabbitmq().unwrap().host, "env");
         assert_eq!(config.queue("q").unwrap().host, config.default_broker);
         assert_eq!(config.database_url.expose(), "sqlite:///home/me/x.db");
     }
@@ -314,7 +317,7 @@ mod tests {
     #[test]
     fn every_fault_is_reported_at_once() {
         let text = r#"
-            default_broker = "embedded"
+            default_broker = "embeded"
             database_url = 5
             max_attempts = 0
             shutdown_grace = "soon"

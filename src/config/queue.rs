@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::argument::{ArgumentValue, read_arguments};
-use super::broker_url::BrokerUrl;
+use super::broker_host::BrokerHost;
 use super::reader::{Entry, Section};
 use super::{MOST_NAME_BYTES, read_name};
 
@@ -23,7 +23,7 @@ pub struct QueueConfig {
     /// Its name on the broker and in the database: 1 to 200 bytes.
     pub name: String,
     /// Its broker: its own `host`, else the default broker.
-    pub host: BrokerUrl,
+    pub host: BrokerHost,
     /// Tasks that run at once: 1 to 1000, 1 by default.
     pub concurrency: usize,
     /// Messages buffered for each consumer: at least 1, and at most 65535 for all consumers of the
@@ -97,10 +97,10 @@ impl ExchangeKind {
 
 impl QueueConfig {
     /// The queue `name` with all defaults.
-    pub fn new(name: impl Into<String>, host: BrokerUrl) -> Self {
+    pub fn new(name: impl Into<String>, host: impl Into<BrokerHost>) -> Self {
         Self {
             name: name.into(),
-            host,
+            host: host.into(),
             concurrency: DEFAULT_CONCURRENCY,
             prefetch_factor: None,
             consumable: true,
@@ -138,12 +138,12 @@ impl QueueConfig {
     }
 
     /// The queues when the file names none.
-    pub(super) fn defaults(host: &BrokerUrl) -> Vec<Self> {
+    pub(super) fn defaults(host: &BrokerHost) -> Vec<Self> {
         vec![Self::new(DEFAULT_NAME, host.clone())]
     }
 
     /// Reads `queues`, a list with at least one queue.
-    pub(super) fn read_all(entry: &Entry<'_>, default_host: &BrokerUrl) -> Option<Vec<Self>> {
+    pub(super) fn read_all(entry: &Entry<'_>, default_host: &BrokerHost) -> Option<Vec<Self>> {
         let items = entry.items("a list of tables, each under [[queues]]")?;
         if items.is_empty() {
             entry.fault("must have at least one queue; leave it out for one named \"default\"");
@@ -166,13 +166,13 @@ impl QueueConfig {
 
     /// One queue, if it has a usable name; faults of other keys are reported
     /// and leave the default.
-    fn read(entry: &Entry<'_>, default_host: &BrokerUrl) -> Option<Self> {
+    fn read(entry: &Entry<'_>, default_host: &BrokerHost) -> Option<Self> {
         let mut section = entry.section("a table, under [[queues]]")?;
         let what = format!("the queue's name, a string of 1 to {MOST_NAME_BYTES} bytes");
         let name = section
             .require("name", &what)
             .and_then(|entry| read_name(&entry, entry.string(&what)?));
-        let host = section.get("host").and_then(BrokerUrl::read);
+        let host = section.get("host").and_then(BrokerHost::read);
         let mut queue = Self::new(
             name.unwrap_or_default(),
             host.unwrap_or_else(|| default_host.clone()),
@@ -256,7 +256,7 @@ impl ExchangeConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{ArgumentValue, BrokerUrl, ExchangeKind, QueueConfig};
+    use super::{ArgumentValue, BrokerHost, ExchangeKind, QueueConfig};
     use crate::config::fault::Faults;
     use crate::config::reader::Section;
 
@@ -265,7 +265,7 @@ mod tests {
         let faults = Faults::default();
         let mut section = Section::root(&table, &faults);
         let entry = section.get("queues").unwrap();
-        let queues = QueueConfig::read_all(&entry, &BrokerUrl::default()).unwrap_or_default();
+        let queues = QueueConfig::read_all(&entry, &BrokerHost::default()).unwrap_or_default();
         faults
             .into_result(queues, None)
             .map_err(|error| error.to_string())
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_bare_queue_has_the_defaults_of_django_carrot() {
         let queues = read("[[queues]]\nname = 'q'").unwrap();
-        assert_eq!(queues, [QueueConfig::new("q", BrokerUrl::default())]);
+        assert_eq!(queues, [QueueConfig::new("q", BrokerHost::default())]);
         let queue = &queues[0];
         assert_eq!(
             (

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use self::way::{Fate, Sending, Way};
-use crate::config::{BrokerUrl, Config};
+use crate::config::{BrokerHost, Config};
 use crate::failpoint;
 use crate::message::Message;
 use crate::names;
@@ -44,7 +44,7 @@ pub struct Flushed {
 pub struct Door {
     config: Arc<Config>,
     servers: Arc<Servers>,
-    ways: HashMap<BrokerUrl, Way>,
+    ways: HashMap<BrokerHost, Way>,
 }
 
 impl Door {
@@ -145,9 +145,9 @@ impl Door {
         let mut step = |door: &mut Self| {
             for part in parts(messages) {
                 prepare(session, part)?;
-                for (url, messages) in by_broker(&config, part) {
-                    let sending = door.way(url).send(&messages);
-                    under_way.push_back((url, messages, sending));
+                for (host, messages) in by_broker(&config, part) {
+                    let sending = door.way(host).send(&messages);
+                    under_way.push_back((host, messages, sending));
                 }
                 while under_way.len() > AHEAD
                     && let Some(first) = under_way.pop_front()
@@ -169,11 +169,11 @@ impl Door {
         }
     }
 
-    fn way(&mut self, url: &BrokerUrl) -> &mut Way {
+    fn way(&mut self, host: &BrokerHost) -> &mut Way {
         let servers = &self.servers;
         self.ways
-            .entry(url.clone())
-            .or_insert_with(|| Way::new(url.clone(), servers))
+            .entry(host.clone())
+            .or_insert_with(|| Way::new(host.clone(), servers))
     }
 
     /// Waits for the broker's word on messages that were sent, and records it.
@@ -181,14 +181,15 @@ impl Door {
         &mut self,
         database: Option<&Client>,
         session: &mut dyn Session,
-        (url, messages, sending): (&BrokerUrl, Vec<&Message>, Sending),
+        (host, messages, sending): (&BrokerHost, Vec<&Message>, Sending),
         flushed: &mut Flushed,
     ) -> Result<(), StoreError> {
         let config = Arc::clone(&self.config);
-        let fates = self.way(url).settle(&config, &messages, sending);
+        let fates = self.way(host).settle(&config, &messages, sending);
         failpoint::hit("publish.published");
         database.inspect(|database| database.asks());
         record_fates(session, &messages, fates, flushed)?;
+        self.way(host).marked(&messages);
         database.inspect(|database| database.is_answered());
         Ok(())
     }
@@ -219,13 +220,13 @@ fn parts(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
 fn by_broker<'a>(
     config: &'a Config,
     messages: &'a [Message],
-) -> HashMap<&'a BrokerUrl, Vec<&'a Message>> {
-    let mut by_broker: HashMap<&BrokerUrl, Vec<&Message>> = HashMap::new();
+) -> HashMap<&'a BrokerHost, Vec<&'a Message>> {
+    let mut by_broker: HashMap<&BrokerHost, Vec<&Message>> = HashMap::new();
     for message in messages {
-        let url = config
+        let host = config
             .queue(&message.queue)
             .map_or(&config.default_broker, |queue| &queue.host);
-        by_broker.entry(url).or_default().push(message);
+        by_broker.entry(host).or_default().push(message);
     }
     by_broker
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::broker::{self, BrokerError, Confirmation, Publisher, Sent};
-use crate::config::{BrokerUrl, Config, QueueConfig};
+use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::message::Message;
 use crate::outage::{Client, Servers, Shut};
 use crate::store::PUBLISH_LEASE;
@@ -48,7 +48,7 @@ fn waiting(messages: &[&Message], reason: &str) -> Vec<Fate> {
 
 /// The way to one broker.
 pub(super) struct Way {
-    url: BrokerUrl,
+    host: BrokerHost,
     publisher: Option<Box<dyn Publisher>>,
     /// How many connections there have been.
     connections: u64,
@@ -62,15 +62,15 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn new(url: BrokerUrl, servers: &Servers) -> Self {
+    pub(super) fn new(host: BrokerHost, servers: &Servers) -> Self {
         Self {
             publisher: None,
             connections: 0,
-            health: servers.broker(&url.to_string()).client("publishing"),
+            health: servers.broker(&host.to_string()).client("publishing"),
             away: None,
             shut: Shut::default(),
             full: HashMap::new(),
-            url,
+            host,
         }
     }
 
@@ -132,6 +132,13 @@ impl Way {
         }
     }
 
+    /// The rows of messages that were published say so now.
+    pub(super) fn marked(&mut self, messages: &[&Message]) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.marked(messages);
+        }
+    }
+
     /// Gives up what was sent and not settled.
     pub(super) fn forget(&mut self) {
         self.publisher = None;
@@ -161,7 +168,7 @@ impl Way {
             self.health.fails(error);
         } else {
             self.is_there();
-            say(&mut self.shut, &self.url, Some(&error.to_string()));
+            say(&mut self.shut, &self.host, Some(&error.to_string()));
         }
     }
 
@@ -170,7 +177,7 @@ impl Way {
             Fate::Waiting(reason) => Some(reason.as_str()),
             _ => None,
         });
-        say(&mut self.shut, &self.url, waits);
+        say(&mut self.shut, &self.host, waits);
         let of = |wanted: fn(&Fate) -> bool| -> BTreeSet<&String> {
             let fates = messages.iter().zip(fates);
             fates
@@ -181,11 +188,11 @@ impl Way {
         let full_now = of(|fate| matches!(fate, Fate::Full));
         for queue in &full_now {
             let shut = self.full.entry((*queue).clone()).or_default();
-            say(shut, &self.url, Some(&full(queue)));
+            say(shut, &self.host, Some(&full(queue)));
         }
         for queue in of(|fate| matches!(fate, Fate::Published)).difference(&full_now) {
             if let Some(mut shut) = self.full.remove(*queue) {
-                say(&mut shut, &self.url, None);
+                say(&mut shut, &self.host, None);
             }
         }
     }
@@ -222,7 +229,7 @@ impl Way {
             Some(open) => open,
             None => {
                 self.connections += 1;
-                broker::open(&self.url)?.publisher()?
+                broker::publisher(&self.host)?
             }
         };
         Ok(self.publisher.insert(publisher).as_mut())
@@ -230,16 +237,18 @@ impl Way {
 }
 
 /// Says once why messages wait, and once that they don't any more.
-fn say(shut: &mut Shut, url: &BrokerUrl, reason: Option<&str>) {
+fn say(shut: &mut Shut, host: &BrokerHost, reason: Option<&str>) {
     match reason {
         Some(reason) if shut.is_news(reason) => {
-            log::error!("publishing to {url} waits: {reason}; trying again until that has changed");
+            log::error!(
+                "publishing to {host} waits: {reason}; trying again until that has changed"
+            );
         }
         Some(_) => {}
         None => {
             if let Some(time) = shut.opens() {
                 let time = time.as_secs_f64();
-                log::warn!("publishing to {url} goes on after {time:.1} s");
+                log::warn!("publishing to {host} goes on after {time:.1} s");
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use carrot_actors::config::{Config, QueueConfig};
+use carrot_actors::config::{BrokerHost, Config, QueueConfig};
 use carrot_actors::message::{Arguments, Message};
 use carrot_actors::publish::Door;
 use carrot_actors::store::{Session, StoreError};
@@ -58,7 +58,7 @@ fn run(bench: &Bench, database: &Database, batch: usize, messages: usize) -> f64
 
 /// The door of a program with this queue.
 pub fn door(bench: &Bench, queue: &str) -> Door {
-    let broker = bench.rabbit.url.parse().expect("a URL");
+    let broker: BrokerHost = bench.rabbit.url.parse().expect("a URL");
     let config = Config {
         queues: vec![QueueConfig::new(queue, broker)],
         ..Config::default()

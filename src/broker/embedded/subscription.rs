@@ -1,0 +1,204 @@
+//! One queue's deliveries from the database, on the caller's thread.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, at, never, select};
+
+use super::super::{BrokerError, Command, Delivery, Event, Receipt};
+use super::{QueueSession, wake};
+use crate::config::QueueConfig;
+use crate::message::{Message, wire};
+use crate::names;
+
+/// How often it is looked for messages of other processes.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// At most so many messages are taken at once. A power of two, as every number that is asked for: each
+/// is a statement of its own to the database.
+const MOST_AT_ONCE: usize = 512;
+
+pub(super) fn consume(
+    mut session: Box<dyn QueueSession>,
+    queue: &QueueConfig,
+    epoch: u64,
+    commands: &Receiver<Command>,
+    sink: &mut dyn FnMut(Event),
+) -> Result<(), BrokerError> {
+    // Before the first look, lest something comes in between.
+    let wakes = wake::listen(&queue.name);
+    let waiting = session.depth(&queue.name)?;
+    sink(Event::Opened { waiting });
+    let mut subscription = Subscription {
+        session,
+        queue,
+        epoch,
+        held: BTreeMap::new(),
+        taken: 0,
+        more: 0,
+        looks: Looks::At(Instant::now()),
+        cancelled: false,
+        sink,
+    };
+    subscription.serve(commands, &wakes)?;
+    subscription.put_back_the_rest()
+}
+
+/// When to look for messages.
+#[derive(Clone, Copy)]
+enum Looks {
+    /// There may be some now.
+    Now,
+    /// There were none left.
+    At(Instant),
+}
+
+struct Subscription<'a> {
+    session: Box<dyn QueueSession>,
+    queue: &'a QueueConfig,
+    epoch: u64,
+    /// The keys of what was delivered and not settled, by tag.
+    held: BTreeMap<u64, String>,
+    /// How many there have been: the last one's tag.
+    taken: u64,
+    /// How many more than the prefetch may be held.
+    more: usize,
+    looks: Looks,
+    cancelled: bool,
+    sink: &'a mut dyn FnMut(Event),
+}
+
+impl Subscription<'_> {
+    /// Until the commands' sender is dropped.
+    fn serve(
+        &mut self,
+        commands: &Receiver<Command>,
+        wakes: &Receiver<()>,
+    ) -> Result<(), BrokerError> {
+        loop {
+            let alarm = match self.looks {
+                _ if self.room() == 0 => never(),
+                Looks::Now => at(Instant::now()),
+                Looks::At(time) => at(time),
+            };
+            select! {
+                recv(commands) -> command => {
+                    let Ok(command) = command else { return Ok(()) };
+                    self.obey(command)?;
+                    while let Ok(command) = commands.try_recv() {
+                        self.obey(command)?;
+                    }
+                }
+                recv(wakes) -> _ => self.looks = Looks::Now,
+                recv(alarm) -> _ => self.deliver()?,
+            }
+        }
+    }
+
+    /// How many more messages may be held.
+    fn room(&self) -> usize {
+        if self.cancelled {
+            return 0;
+        }
+        let most = usize::from(self.queue.prefetch()) + self.more;
+        most.saturating_sub(self.held.len())
+    }
+
+    /// Takes messages, as far as there is room, and hands them on.
+    fn deliver(&mut self) -> Result<(), BrokerError> {
+        let Some(bits) = self.room().checked_ilog2() else {
+            return Ok(());
+        };
+        let wanted = MOST_AT_ONCE.min(1 << bits);
+        let messages = self.session.take(&self.queue.name, wanted)?;
+        self.looks = if messages.len() < wanted {
+            Looks::At(Instant::now() + LOOK)
+        } else {
+            Looks::Now
+        };
+        if !messages.is_empty() {
+            let deliveries = messages.into_iter().map(|message| self.hold(message));
+            let deliveries = deliveries.collect();
+            (self.sink)(Event::Delivered(deliveries));
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, message: Message) -> Delivery {
+        self.taken += 1;
+        self.held.insert(self.taken, message.key.clone());
+        Delivery {
+            receipt: Receipt {
+                epoch: self.epoch,
+                tag: self.taken,
+            },
+            body: wire::encode(&message.arguments),
+            message_id: Some(message.key),
+            kind: Some(names::MESSAGE_TYPE.to_owned()),
+            task: Some(message.task),
+            priority: message.priority,
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), BrokerError> {
+        match command {
+            Command::Settle { accept, give_back } => {
+                // Their rows say all that there is to say.
+                self.release(accept);
+                let keys = self.release(give_back);
+                self.put_back(keys)
+            }
+            Command::Burst { more, epoch } => {
+                if epoch == self.epoch {
+                    self.more = usize::from(more);
+                }
+                Ok(())
+            }
+            Command::Depth => {
+                // What could be handed on is not ready.
+                while self.room() > 0 {
+                    self.deliver()?;
+                    if let Looks::At(_) = self.looks {
+                        break;
+                    }
+                }
+                let ready = self.session.depth(&self.queue.name)?;
+                (self.sink)(Event::Depth(ready));
+                Ok(())
+            }
+            Command::Cancel => {
+                self.cancelled = true;
+                (self.sink)(Event::Cancelled);
+                Ok(())
+            }
+        }
+    }
+
+    /// The keys of what is no longer held. Receipts of another epoch are passed over.
+    fn release(&mut self, receipts: Vec<Receipt>) -> Vec<String> {
+        let ours = receipts
+            .into_iter()
+            .filter(|receipt| receipt.epoch == self.epoch);
+        ours.filter_map(|receipt| self.held.remove(&receipt.tag))
+            .collect()
+    }
+
+    /// Puts back what is not held by another delivery: a row that the ledger has put back already may
+    /// have been taken again.
+    fn put_back(&mut self, mut keys: Vec<String>) -> Result<(), BrokerError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        keys.retain(|key| !self.held.values().any(|held| held == key));
+        self.session.put_back(&keys)?;
+        self.looks = Looks::Now;
+        Ok(())
+    }
+
+    fn put_back_the_rest(&mut self) -> Result<(), BrokerError> {
+        let rest = std::mem::take(&mut self.held).into_values();
+        self.put_back(rest.collect())
+    }
+}

@@ -1,0 +1,49 @@
+//! How a publisher wakes the consumers of its process.
+//!
+//! One place for the whole process: the two need not know of each other. A consumer that is woken for
+//! nothing, as by the same queue's name in another database, looks and waits again.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+static LISTENERS: Mutex<Vec<(String, Sender<()>)>> = Mutex::new(Vec::new());
+
+fn listeners() -> MutexGuard<'static, Vec<(String, Sender<()>)>> {
+    LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells when there are messages for the queue, until it is dropped.
+pub(super) fn listen(queue: &str) -> Receiver<()> {
+    // One is enough: it says that there is something, not how much.
+    let (sender, receiver) = bounded(1);
+    listeners().push((queue.to_owned(), sender));
+    receiver
+}
+
+/// There are messages for the queue.
+pub(super) fn wake(queue: &str) {
+    listeners().retain(|(name, sender)| {
+        name != queue || sender.try_send(()) != Err(TrySendError::Disconnected(()))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{listen, wake};
+
+    #[test]
+    fn all_who_listen_to_a_queue_are_woken_and_no_others() {
+        let [first, second, other] = ["wake-a", "wake-a", "wake-b"].map(listen);
+        wake("wake-a");
+        wake("wake-a");
+        assert_eq!(
+            [&first, &second, &other].map(|woken| woken.len()),
+            [1, 1, 0]
+        );
+        drop(first);
+        wake("wake-a");
+        second.try_recv().unwrap();
+        assert!(second.try_recv().is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! What the embedded broker needs of the store.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::broker::{BrokerError, QueueSession, QueueStore};
+use crate::message::Message;
+use crate::presence;
+use crate::retry::Backoff;
+use crate::state::End;
+use crate::store::{Batch, Finish, Session, Store, StoreError, UndecodableRow, WorkerId};
+
+/// How often it is looked for workers of this host that are gone: RabbitMQ gives back at once what they had.
+const BURY: Duration = Duration::from_secs(1);
+
+/// So often a statement that met another transaction is tried again.
+const TRIES: u32 = 10;
+
+/// The queues of the embedded broker, for a worker that may be registered later.
+pub struct Queues {
+    store: Arc<dyn Store>,
+    /// Where this process's pid means something.
+    namespace: String,
+    owner: OnceLock<WorkerId>,
+}
+
+impl Queues {
+    /// Those in `store`, for a worker of that namespace.
+    pub fn new(store: Arc<dyn Store>, namespace: String) -> Self {
+        Self {
+            store,
+            namespace,
+            owner: OnceLock::new(),
+        }
+    }
+
+    /// Says who takes messages, before anybody does.
+    pub fn are_for(&self, owner: WorkerId) {
+        self.owner.get_or_init(|| owner);
+    }
+}
+
+impl QueueStore for Queues {
+    fn connect(&self) -> Result<Box<dyn QueueSession>, BrokerError> {
+        let Some(owner) = self.owner.get() else {
+            return Err(BrokerError::Away(
+                "this worker is not registered".to_owned(),
+            ));
+        };
+        Ok(Box::new(Waiting {
+            session: self.store.connect().map_err(sorted)?,
+            owner: *owner,
+            namespace: self.namespace.clone(),
+            buried: Instant::now(),
+        }))
+    }
+}
+
+struct Waiting {
+    session: Box<dyn Session>,
+    owner: WorkerId,
+    namespace: String,
+    buried: Instant,
+}
+
+/// What the consumer can do about an error.
+fn sorted(error: StoreError) -> BrokerError {
+    match error {
+        StoreError::Unavailable(reason) | StoreError::Conflict(reason) => BrokerError::Away(reason),
+        StoreError::Refused(reason) | StoreError::Unclear(reason) => BrokerError::Refused(reason),
+        StoreError::Unsupported(reason) => BrokerError::Unsupported(reason),
+    }
+}
+
+impl Waiting {
+    /// Runs `work`, again if it meets another transaction.
+    fn run<T>(
+        &mut self,
+        mut work: impl FnMut(&mut dyn Session) -> Result<T, StoreError>,
+    ) -> Result<T, BrokerError> {
+        let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
+        for _ in 1..TRIES {
+            match work(self.session.as_mut()) {
+                Err(StoreError::Conflict(reason)) => {
+                    log::debug!("the embedded broker met another transaction: {reason}");
+                }
+                other => return other.map_err(sorted),
+            }
+            std::thread::sleep(backoff.next_wait());
+        }
+        work(self.session.as_mut()).map_err(sorted)
+    }
+
+    /// Ends messages that nobody can run.
+    fn fail(&mut self, rows: &[UndecodableRow]) -> Result<(), BrokerError> {
+        let owner = self.owner;
+        let finish = |row: &UndecodableRow| {
+            log::error!("message {} can't be run: {}", row.key, row.reason);
+            let finish = Finish {
+                key: row.key.clone(),
+                end: End::Failed,
+                attempts: 0,
+                output: None,
+                exception: Some(row.reason.clone()),
+                traceback: None,
+                log: None,
+            };
+            finish.storable()
+        };
+        let batch = Batch {
+            finishes: rows.iter().map(finish).collect(),
+            ..Batch::default()
+        };
+        self.run(|session| session.write(owner, &batch)).map(drop)
+    }
+
+    /// What a worker of this host had, whose process is gone, need not wait for its heartbeat to grow old.
+    fn bury_the_dead(&mut self) -> Result<(), BrokerError> {
+        if self.buried.elapsed() < BURY {
+            return Ok(());
+        }
+        self.buried = Instant::now();
+        presence::bury_the_dead(self.session.as_mut(), &self.namespace)
+            .map(drop)
+            .map_err(sorted)
+    }
+}
+
+impl QueueSession for Waiting {
+    fn take(&mut self, queue: &str, limit: usize) -> Result<Vec<Message>, BrokerError> {
+        let owner = self.owner;
+        if !self.run(|session| session.is_any_waiting(queue))? {
+            self.bury_the_dead()?;
+            return Ok(Vec::new());
+        }
+        let taken = self.run(|session| session.take_waiting(owner, queue, limit))?;
+        let mut messages = Vec::with_capacity(taken.len());
+        let mut undecodable = Vec::new();
+        for row in taken {
+            match row {
+                Ok(message) => messages.push(message),
+                Err(row) => undecodable.push(row),
+            }
+        }
+        if !undecodable.is_empty() {
+            self.fail(&undecodable)?;
+        }
+        Ok(messages)
+    }
+
+    fn put_back(&mut self, keys: &[String]) -> Result<(), BrokerError> {
+        let owner = self.owner;
+        self.run(|session| session.put_back(owner, keys))
+    }
+
+    fn put_back_all(&mut self, queue: &str) -> Result<(), BrokerError> {
+        let owner = self.owner;
+        self.run(|session| session.put_back_all(owner, queue))
+    }
+
+    fn depth(&mut self, queue: &str) -> Result<u32, BrokerError> {
+        let count = self.run(|session| session.count_waiting(queue))?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+}
