@@ -102,7 +102,7 @@ mod systemd;
 pub mod task;
 pub mod timetable;
 pub mod vitals;
-mod waiting;
+pub mod waiting;
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -3,32 +3,75 @@
 mod connections;
 mod consuming;
 mod publishing;
+mod rows;
 mod settling;
 mod subscriber;
 
 use std::collections::BTreeMap;
 
 use carrot_actors::broker::{self, Broker};
-use carrot_actors::config::{ArgumentValue, BrokerUrl, QueueConfig};
+use carrot_actors::config::{ArgumentValue, BrokerHost, QueueConfig};
 use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
-use crate::support::World;
+use crate::support::{Database, World};
 
-/// Opens the broker that is on trial, for a world.
-type Open = fn(&World) -> Box<dyn Broker>;
+/// A broker on trial.
+#[derive(Debug, Clone, Copy)]
+pub enum Trial {
+    Rabbitmq,
+    /// The embedded one, on that database.
+    Embedded(Database),
+}
+
+impl Trial {
+    /// A world for it.
+    fn world(self) -> World {
+        match self {
+            Self::Rabbitmq => World::without_tables(""),
+            Self::Embedded(database) => World::embedded_on(database, ""),
+        }
+    }
+
+    /// Opens it.
+    fn open(self, world: &World) -> Box<dyn Broker> {
+        match self {
+            Self::Rabbitmq => open_rabbitmq(world),
+            Self::Embedded(_) => rows::open(world),
+        }
+    }
+}
 
 /// A test for each case, of one broker.
 macro_rules! conforms {
-    ($broker:ident: $open:path; $($case:path as $name:ident),+ $(,)?) => {
+    ($broker:ident: $trial:expr; $($case:path as $name:ident),+ $(,)?) => {
         mod $broker {
-            $(#[test] fn $name() { $case($open); })+
+            $(#[test] fn $name() { $case($trial); })+
         }
     };
 }
 
-conforms! {
-    rabbitmq: super::open_rabbitmq;
+/// The same of each broker.
+macro_rules! all_conform {
+    ($($case:path as $name:ident),+ $(,)?) => {
+        conforms! { rabbitmq: super::Trial::Rabbitmq; $($case as $name),+ }
+        conforms! {
+            embedded_postgresql: super::Trial::Embedded(crate::support::Database::Postgresql);
+            $($case as $name),+
+        }
+        #[cfg(feature = "mysql")]
+        conforms! {
+            embedded_mariadb: super::Trial::Embedded(crate::support::Database::Mariadb);
+            $($case as $name),+
+        }
+        conforms! {
+            embedded_sqlite: super::Trial::Embedded(crate::support::Database::Sqlite);
+            $($case as $name),+
+        }
+    };
+}
+
+all_conform! {
     super::consuming::delivers_in_order as it_delivers_in_order_with_all_properties,
     super::consuming::respects_the_prefetch as no_more_is_delivered_than_the_prefetch_allows,
     super::consuming::bursts as a_burst_is_delivered_beside_the_prefetch_until_it_is_ended,
@@ -44,17 +87,21 @@ conforms! {
     super::settling::settles_in_any_order as thousands_settled_in_any_order_leave_nothing_behind,
     super::publishing::confirms_all as five_thousand_messages_are_one_publish_and_all_confirmed,
     super::publishing::tells_the_unroutable as a_message_for_an_unknown_queue_is_unroutable_and_others_are_not,
-    super::publishing::refuses_the_unfit as an_over_long_routing_key_is_unfit_and_the_connection_lives_on,
     super::publishing::declares_again as what_was_declared_may_be_declared_again,
     super::publishing::nothing_is_nothing as publishing_nothing_is_no_error,
+}
+
+conforms! {
+    rabbitmq_alone: super::Trial::Rabbitmq;
+    super::publishing::refuses_the_unfit as an_over_long_routing_key_is_unfit_and_the_connection_lives_on,
     super::publishing::names_what_is_refused as a_declaration_that_is_refused_names_the_queue_and_the_argument,
 }
 
 fn open_rabbitmq(world: &World) -> Box<dyn Broker> {
-    broker::open(&url(world)).unwrap()
+    broker::open(host(world).rabbitmq().unwrap()).unwrap()
 }
 
-fn url(world: &World) -> BrokerUrl {
+fn host(world: &World) -> BrokerHost {
     world.broker_url.parse().unwrap()
 }
 
@@ -66,7 +113,7 @@ fn queue(world: &World, prefetch: usize) -> QueueConfig {
             "x-max-priority".to_owned(),
             ArgumentValue::Integer(10),
         )]),
-        ..QueueConfig::new("default", url(world))
+        ..QueueConfig::new("default", host(world))
     }
 }
 

@@ -7,14 +7,13 @@ use carrot_actors::message::{Message, wire};
 use serde_json::json;
 
 use super::subscriber::{Subscriber, await_left, receipts};
-use super::{Open, fill, messages, queue};
-use crate::support::World;
+use super::{Trial, fill, messages, queue};
 
 const PUBLISHED: usize = 2500;
 
-pub fn delivers_in_order(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn delivers_in_order(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 5000);
     let sent = messages(PUBLISHED);
     fill(broker.as_ref(), &queue, &sent);
@@ -34,9 +33,9 @@ pub fn delivers_in_order(open: Open) {
     await_left(&broker, &queue, 0);
 }
 
-pub fn respects_the_prefetch(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn respects_the_prefetch(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let mut queue = queue(&world, 3);
     queue.concurrency = 2;
     fill(broker.as_ref(), &queue, &messages(20));
@@ -50,9 +49,9 @@ pub fn respects_the_prefetch(open: Open) {
     await_left(&broker, &queue, 18);
 }
 
-pub fn bursts(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn bursts(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 2);
     fill(broker.as_ref(), &queue, &messages(100));
     let subscriber = Subscriber::open(&broker, &queue, 1);
@@ -87,10 +86,10 @@ pub fn bursts(open: Open) {
     await_left(&broker, &queue, 46);
 }
 
-pub fn answers_for_depth_last(open: Open) {
+pub fn answers_for_depth_last(trial: Trial) {
     const MESSAGES: usize = 100;
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 7);
     fill(broker.as_ref(), &queue, &messages(MESSAGES));
     let subscriber = Subscriber::open(&broker, &queue, 1);
@@ -117,9 +116,9 @@ pub fn answers_for_depth_last(open: Open) {
     await_left(&broker, &queue, 0);
 }
 
-pub fn tells_what_waits(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn tells_what_waits(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     let first = Subscriber::open(&broker, &queue, 1);
     assert_eq!(first.waiting, 0, "a queue that it had to declare");
@@ -128,9 +127,9 @@ pub fn tells_what_waits(open: Open) {
     await_left(&broker, &queue, 4);
 }
 
-pub fn carries_megabytes(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn carries_megabytes(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     let mut large = messages(1);
     large[0].arguments.args = vec![json!("ü€\0\"\\ ".repeat(500_000))];
@@ -146,9 +145,9 @@ pub fn carries_megabytes(open: Open) {
     await_left(&broker, &queue, 1);
 }
 
-pub fn higher_priorities_first(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn higher_priorities_first(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     let priorities = [0, 255, 3, 100];
     let message = |(message, priority): (Message, u8)| Message {

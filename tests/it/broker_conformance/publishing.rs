@@ -9,20 +9,19 @@ use carrot_actors::message::Message;
 use crossbeam_channel::unbounded;
 
 use super::subscriber::await_left;
-use super::{Open, fill, messages, queue};
-use crate::support::World;
+use super::{Trial, fill, messages, queue};
 
-pub fn confirms_all(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn confirms_all(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(5000));
     await_left(&broker, &queue, 5000);
 }
 
-pub fn tells_the_unroutable(open: Open) {
-    let world = World::without_tables("");
-    let broker = open(&world);
+pub fn tells_the_unroutable(trial: Trial) {
+    let world = trial.world();
+    let broker = trial.open(&world);
     let mut publisher = broker.publisher().unwrap();
     publisher.declare(&queue(&world, 10)).unwrap();
     let mut sent = messages(3000);
@@ -43,9 +42,9 @@ pub fn tells_the_unroutable(open: Open) {
     await_left(&Arc::from(broker), &queue(&world, 10), 2000);
 }
 
-pub fn refuses_the_unfit(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn refuses_the_unfit(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     let mut publisher = broker.publisher().unwrap();
     publisher.declare(&queue).unwrap();
@@ -72,9 +71,9 @@ pub fn refuses_the_unfit(open: Open) {
     await_left(&broker, &queue, 3);
 }
 
-pub fn declares_again(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn declares_again(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     let mut publisher = broker.publisher().unwrap();
     publisher.declare(&queue).unwrap();
@@ -97,15 +96,15 @@ pub fn declares_again(open: Open) {
     assert!(!broker.describe().contains("guest:guest"));
 }
 
-pub fn nothing_is_nothing(open: Open) {
-    let world = World::without_tables("");
-    let mut publisher = open(&world).publisher().unwrap();
+pub fn nothing_is_nothing(trial: Trial) {
+    let world = trial.world();
+    let mut publisher = trial.open(&world).publisher().unwrap();
     assert_eq!(publisher.publish(&[]).unwrap(), []);
 }
 
-pub fn names_what_is_refused(open: Open) {
-    let world = World::without_tables("");
-    let broker = open(&world);
+pub fn names_what_is_refused(trial: Trial) {
+    let world = trial.world();
+    let broker = trial.open(&world);
     fill(broker.as_ref(), &queue(&world, 10), &messages(1));
     let other = QueueConfig {
         queue_arguments: BTreeMap::from([("x-max-priority".to_owned(), ArgumentValue::Integer(9))]),

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use carrot_actors::broker::{Broker, Command, Delivery, Event, Receipt};
 
 use super::subscriber::{Subscriber, await_left, receipts};
-use super::{Open, fill, messages, queue};
-use crate::support::World;
+use super::{Trial, fill, messages, queue};
 
 fn ids(deliveries: &[Delivery]) -> HashSet<String> {
     let id = |delivery: &Delivery| delivery.message_id.clone().unwrap();
     deliveries.iter().map(id).collect()
 }
 
-pub fn accepts(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn accepts(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(5));
     let subscriber = Subscriber::open(&broker, &queue, 1);
@@ -32,9 +31,9 @@ pub fn accepts(open: Open) {
     again.close().unwrap();
 }
 
-pub fn gives_back(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn gives_back(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(3));
     let subscriber = Subscriber::open(&broker, &queue, 1);
@@ -50,9 +49,9 @@ pub fn gives_back(open: Open) {
     await_left(&broker, &queue, 0);
 }
 
-pub fn passes_over_other_epochs(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn passes_over_other_epochs(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(3));
     let subscriber = Subscriber::open(&broker, &queue, 2);
@@ -72,9 +71,9 @@ pub fn passes_over_other_epochs(open: Open) {
     await_left(&broker, &queue, 2);
 }
 
-pub fn cancels(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn cancels(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 4);
     fill(broker.as_ref(), &queue, &messages(10));
     let subscriber = Subscriber::open(&broker, &queue, 1);
@@ -102,9 +101,9 @@ pub fn cancels(open: Open) {
     await_left(&broker, &queue, 11 - accepted);
 }
 
-pub fn ends_with_its_sender(open: Open) {
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+pub fn ends_with_its_sender(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 1000);
     fill(broker.as_ref(), &queue, &messages(1500));
     for epoch in 1..=5 {
@@ -122,10 +121,10 @@ pub fn ends_with_its_sender(open: Open) {
     await_left(&broker, &queue, 1490);
 }
 
-pub fn settles_in_any_order(open: Open) {
+pub fn settles_in_any_order(trial: Trial) {
     const MESSAGES: usize = 4000;
-    let world = World::without_tables("");
-    let broker: Arc<dyn Broker> = Arc::from(open(&world));
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 5000);
     fill(broker.as_ref(), &queue, &messages(MESSAGES));
     let subscriber = Subscriber::open(&broker, &queue, 1);

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 pub use broker::Raw;
 pub use database::{Client, Database, milliseconds, text};
-pub(crate) use database::{on_database, on_every_database, on_every_server};
+pub(crate) use database::{on_database, on_every_database, on_every_embedded, on_every_server};
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;
 pub use witness::witnessed;
-pub use world::{InProcess, World};
+pub use world::{Ground, InProcess, World};
 
 /// Far longer than anything takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);

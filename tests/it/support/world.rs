@@ -15,6 +15,9 @@ use super::broker::with_few_priorities;
 use super::database::Database;
 use super::{eventually, server};
 
+/// What the configuration calls the broker that is none.
+const EMBEDDED: &str = "embedded";
+
 /// A world of its own for one test; gone with it.
 pub struct World {
     pub name: String,
@@ -53,10 +56,24 @@ impl World {
         Self::without_tables_on(Database::Postgresql, config)
     }
 
+    /// With tables as our migrations make them, and its messages in them alone.
+    #[track_caller]
+    pub fn embedded_on(database: Database, config: &str) -> Self {
+        let world = Self::make(database, config, EMBEDDED);
+        world.migrate();
+        world
+    }
+
     /// With nothing in its database.
     pub fn without_tables_on(database: Database, config: &str) -> Self {
+        let broker_url = server("CARROT_TEST_AMQP");
+        let world = Self::make(database, config, &broker_url);
+        Self::rabbitmq_api("PUT", &format!("/api/vhosts/{}", world.name), None);
+        world
+    }
+
+    fn make(database: Database, config: &str, broker: &str) -> Self {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
-        Self::rabbitmq_api("PUT", &format!("/api/vhosts/{name}"), None);
         let directory = TempDir::new().unwrap();
         fs::write(
             directory.path().join("carrot.toml"),
@@ -65,12 +82,20 @@ impl World {
         .unwrap();
         let file = directory.path().join("carrot.db");
         Self {
-            broker_url: format!("{}/{name}", server("CARROT_TEST_AMQP")),
+            broker_url: match broker {
+                EMBEDDED => EMBEDDED.to_owned(),
+                url => format!("{url}/{name}"),
+            },
             database,
             database_url: database.create(&name, file.to_str().unwrap()),
             name,
             directory,
         }
+    }
+
+    /// Whether its messages wait in its database.
+    pub fn is_embedded(&self) -> bool {
+        self.broker_url == EMBEDDED
     }
 
     #[track_caller]
@@ -138,8 +163,55 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        Self::rabbitmq_api("DELETE", &format!("/api/vhosts/{}", self.name), None);
+        if !self.is_embedded() {
+            Self::rabbitmq_api("DELETE", &format!("/api/vhosts/{}", self.name), None);
+        }
         self.database.remove(&self.name);
+    }
+}
+
+/// What a test's world stands on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground {
+    pub database: Database,
+    /// Whether messages wait in the database, and not in RabbitMQ.
+    pub is_embedded: bool,
+}
+
+impl From<Database> for Ground {
+    fn from(database: Database) -> Self {
+        Self {
+            database,
+            is_embedded: false,
+        }
+    }
+}
+
+impl Ground {
+    /// With the embedded broker.
+    pub fn embedded(database: Database) -> Self {
+        Self {
+            database,
+            is_embedded: true,
+        }
+    }
+
+    /// A world with tables as our migrations make them, and `config` as its `carrot.toml`.
+    #[track_caller]
+    pub fn world(self, config: &str) -> World {
+        match self.is_embedded {
+            true => World::embedded_on(self.database, config),
+            false => World::on(self.database, config),
+        }
+    }
+
+    /// So many copies of a message in RabbitMQ are one row in the database, or none if it is not marked.
+    pub fn copies(self, in_rabbitmq: u32, in_rows: u32) -> u32 {
+        if self.is_embedded {
+            in_rows
+        } else {
+            in_rabbitmq
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Database {
 macro_rules! on_database {
     ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
         mod $module {
-            $(#[test] fn $case() { super::$case(crate::support::Database::$database); })+
+            $(#[test] fn $case() { super::$case(crate::support::Database::$database.into()); })+
         }
     };
 }
@@ -48,6 +48,23 @@ macro_rules! on_every_database {
     };
 }
 pub(crate) use on_every_database;
+
+/// The same on each database with the embedded broker; of a [`Ground`](super::Ground).
+macro_rules! on_every_embedded {
+    ($($case:ident),+ $(,)?) => {
+        mod embedded_postgresql {
+            $(#[test] fn $case() { super::$case(crate::support::Ground::embedded(crate::support::Database::Postgresql)); })+
+        }
+        #[cfg(feature = "mysql")]
+        mod embedded_mariadb {
+            $(#[test] fn $case() { super::$case(crate::support::Ground::embedded(crate::support::Database::Mariadb)); })+
+        }
+        mod embedded_sqlite {
+            $(#[test] fn $case() { super::$case(crate::support::Ground::embedded(crate::support::Database::Sqlite)); })+
+        }
+    };
+}
+pub(crate) use on_every_embedded;
 
 impl Database {
     /// The tables as Django makes them.
