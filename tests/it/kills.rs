@@ -9,13 +9,19 @@ use carrot_actors::task::Registry;
 use serde_json::Value;
 
 use crate::support::{
-    Database, Proxy, Running, World, eventually, on_every_database, random, witnessed,
+    Database, Ground, Proxy, Running, World, eventually, on_every_database, on_every_embedded,
+    random, witnessed,
 };
 
 on_every_database! {
     messages_survive_services_that_are_killed_at_random,
     each_message_of_two_services_whose_connections_are_cut_runs_once,
     a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
+    the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
+}
+
+on_every_embedded! {
+    messages_survive_services_that_are_killed_at_random,
     the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
 }
 
@@ -31,10 +37,10 @@ fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
     });
 }
 
-fn messages_survive_services_that_are_killed_at_random(database: Database) {
+fn messages_survive_services_that_are_killed_at_random(ground: Ground) {
     let mut random = random();
     // No message kills its service here; that one is hit four times is luck.
-    let world = World::on(database, &witnessed("max_attempts = 1000", 3));
+    let world = ground.world(&witnessed("max_attempts = 1000", 3));
     world.declare_queue("default");
     let mut uuids = Vec::new();
     let mut services: Vec<Running> = (0..3).map(|_| world.start(&[])).collect();
@@ -144,8 +150,8 @@ fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: D
     assert!(uuids.iter().all(|uuid| runs.get(uuid) == Some(&1)));
 }
 
-fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(database: Database) {
-    let world = World::on(database, &witnessed("", 1));
+fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(ground: Ground) {
+    let world = ground.world(&witnessed("", 1));
     let uuid = world.send(&["hold"]);
     let mut first = world.start(&[]);
     world.await_runs(&uuid, 1);

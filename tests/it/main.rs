@@ -18,6 +18,7 @@ mod daemon;
 mod deaths;
 mod delayed;
 mod deployment;
+mod embedded;
 mod frozen;
 mod kills;
 mod outages;
