@@ -31,6 +31,9 @@ Exit codes:
   77  the service is another user's, or only root can become the user of --user
   78  the configuration is wrong, or the database is not migrated
 
+Signals to the service: SIGTERM and SIGINT stop it in order, a second one at once; SIGHUP opens its log
+file anew.
+
 Configuration: --config FILE, else $CARROT_CONFIG, else ./carrot.toml, else /etc/carrot/carrot.toml.
 CARROT_DEFAULT_BROKER and CARROT_DATABASE_URL (or DATABASE_URL) override the file.";
 
