@@ -35,6 +35,7 @@ fn run(bench: &Bench, database: &Database) -> f64 {
             concurrency: CONCURRENCY,
             loglevel: "WARNING",
             expected: None,
+            scheduler: false,
             config: "[tasks.command]\ncommand = [\"/bin/true\"]\n",
         };
         let service = Running::start(bench, database, &setup);

@@ -24,7 +24,7 @@ struct Expectation {
     bound: Bound,
 }
 
-const EXPECTATIONS: [Expectation; 6] = [
+const EXPECTATIONS: [Expectation; 8] = [
     Expectation {
         what: "tracked of raw",
         databases: &["PostgreSQL"],
@@ -60,6 +60,18 @@ const EXPECTATIONS: [Expectation; 6] = [
         databases: &[],
         given: &[],
         bound: AtMost(1.0),
+    },
+    Expectation {
+        what: "planned to delivered, p99",
+        databases: &[],
+        given: &[],
+        bound: AtMost(100.0),
+    },
+    Expectation {
+        what: "start with schedules",
+        databases: &[],
+        given: &[],
+        bound: AtMost(2.0),
     },
 ];
 

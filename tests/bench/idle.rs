@@ -19,6 +19,7 @@ pub fn run(bench: &mut Bench, database: &Database) {
         concurrency: 1,
         loglevel: "WARNING",
         expected: None,
+        scheduler: false,
         config: "",
     };
     let (cpu, memory) = bench.rabbit.with_queue(QUEUE, || {

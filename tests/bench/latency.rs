@@ -64,7 +64,8 @@ pub fn round(bench: &mut Bench, database: &Database) {
     }
 }
 
-fn percentile(sorted: &[u64], percent: usize) -> f64 {
+/// In milliseconds, of nanoseconds.
+pub fn percentile(sorted: &[u64], percent: usize) -> f64 {
     let index = (sorted.len() * percent).div_ceil(100).max(1) - 1;
     sorted[index] as f64 / 1e6
 }
@@ -92,6 +93,7 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
         concurrency: CONCURRENCY,
         loglevel: "WARNING",
         expected: Some(messages),
+        scheduler: false,
         config: "",
     };
     let service = Running::start(bench, database, &setup);

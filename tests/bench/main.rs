@@ -23,6 +23,7 @@ mod options;
 mod publishing;
 mod raw;
 mod report;
+mod schedules;
 mod service;
 mod tracked;
 
@@ -112,6 +113,9 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
     }
     if bench.options.wants(What::Commands) {
         commands::round(bench, database);
+    }
+    if bench.options.wants(What::Schedules) {
+        schedules::round(bench, database);
     }
     if bench.options.wants(What::Idle) && first {
         idle::run(bench, database);

@@ -64,6 +64,8 @@ pub enum What {
     Commands,
     /// A service without work
     Idle,
+    /// 100 000 schedules, their occurrences spread over a minute
+    Schedules,
 }
 
 impl Options {

@@ -87,6 +87,8 @@ pub struct Setup<'a> {
     pub loglevel: &'a str,
     /// So many runs of functions; `None`: the stock binary, without functions.
     pub expected: Option<usize>,
+    /// Whether it schedules.
+    pub scheduler: bool,
     /// What else its configuration says.
     pub config: &'a str,
 }
@@ -121,8 +123,8 @@ impl Running {
         let mut command = Command::new(program);
         command
             .current_dir(directory.path())
-            .args(["--no-scheduler", "--loglevel", setup.loglevel, "--logfile"])
-            .arg("carrot.log")
+            .args(["--loglevel", setup.loglevel, "--logfile", "carrot.log"])
+            .args((!setup.scheduler).then_some("--no-scheduler"))
             .env_remove("CARROT_CONFIG")
             .env_remove("CARROT_DEFAULT_BROKER")
             .env_remove("CARROT_DATABASE_URL")

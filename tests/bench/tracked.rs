@@ -43,6 +43,7 @@ fn run(bench: &Bench, database: &Database, concurrency: usize, loglevel: &str) -
             concurrency,
             loglevel,
             expected: Some(keys.len()),
+            scheduler: false,
             config: "",
         };
         let service = Running::start(bench, database, &setup);

@@ -180,6 +180,50 @@ impl Database {
         }
     }
 
+    /// So many schedules that run every minute, spread over it from `base` on, in nanoseconds since
+    /// 1970: as Django writes them, but for where they are counted from.
+    pub fn insert_schedules(&self, count: usize, queue: &str, base: u64) {
+        let mut link = self.link();
+        let zone = if self.kind == Kind::Postgresql {
+            "+00"
+        } else {
+            ""
+        };
+        let row = |nth: &u64| {
+            let offset = nth * crate::schedules::PERIOD / count as u64;
+            let anchor = chrono::DateTime::from_timestamp_nanos((base + offset) as i64);
+            let anchor = anchor.format("%Y-%m-%d %H:%M:%S%.6f");
+            format!(
+                "('minutes', 1, '{queue}', '{queue}', 'noop', '{nth}', '\"{{}}\"', true, \
+                 'schedule {nth}', '{anchor}{zone}')"
+            )
+        };
+        let all: Vec<u64> = (0..count as u64).collect();
+        for some in all.chunks(CHUNK) {
+            let rows: Vec<String> = some.iter().map(row).collect();
+            link.execute(&format!(
+                "INSERT INTO carrot_scheduledtask (interval_type, interval_count, queue, routing_key, \
+                     task, task_args, content, active, task_name, anchor) VALUES {}",
+                rows.join(",")
+            ));
+        }
+    }
+
+    /// Waits until each schedule has its next run.
+    pub fn await_planned(&self) {
+        let unplanned =
+            "SELECT count(*) AS number FROM carrot_scheduledtask WHERE next_run IS NULL";
+        let mut link = self.link();
+        while link.number(unplanned) > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// Leaves none.
+    pub fn remove_schedules(&self) {
+        self.link().execute("DELETE FROM carrot_scheduledtask");
+    }
+
     /// Waits until no message is in progress; then so many must be COMPLETED.
     pub fn await_completed(&self, count: usize) {
         let mut link = self.link();
