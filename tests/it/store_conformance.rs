@@ -5,6 +5,7 @@ mod contention;
 mod finishes;
 mod pruning;
 mod publishing;
+mod schedules;
 mod workers;
 
 use carrot_actors::message::{Arguments, Message};
@@ -72,6 +73,15 @@ conforms! {
     super::pruning::counts_only as a_dry_run_counts_and_deletes_nothing,
     super::pruning::walks as stretches_follow_each_other_to_the_end_and_tell_the_recent,
     super::pruning::settles as a_stretch_is_settled_when_nothing_in_it_will_grow_too_old,
+    super::schedules::saves as a_schedule_is_saved_found_activated_and_removed,
+    super::schedules::edits as an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another,
+    super::schedules::plans as a_new_schedule_is_reckoned_once_it_is_active,
+    super::schedules::takes as what_is_due_is_taken_with_its_message_and_never_again,
+    super::schedules::takes_all_or_none as a_message_that_is_refused_leaves_all_schedules_as_they_were,
+    super::schedules::takes_once as sessions_that_take_occurrences_together_get_each_once,
+    super::schedules::is_unique as an_occurrence_has_one_message_also_when_that_is_requeued,
+    super::schedules::sees_unfinished as an_unfinished_message_of_the_last_occurrence_or_beside_the_timetable_is_seen,
+    super::schedules::delays as a_delayed_message_is_due_at_its_time_and_not_before,
     super::pruning::deletes_once as sessions_that_prune_together_delete_each_row_once,
 }
 

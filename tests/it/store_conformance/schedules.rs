@@ -1,0 +1,378 @@
+//! Schedules: saved, reckoned, taken, each once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Barrier};
+
+use carrot_actors::message::{Message, Occurrence};
+use carrot_actors::store::{
+    Advance, Candidate, Edited, NewRow, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec,
+    Session, Store, StoreError, WhichSchedules,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{messages, open, trial};
+use crate::support::{Database, World, text};
+
+fn spec(name: &str) -> ScheduleSpec {
+    ScheduleSpec {
+        interval_type: "hours".to_owned(),
+        ..ScheduleSpec::new(name, "task", "default")
+    }
+}
+
+#[track_caller]
+fn add(session: &mut dyn Session, name: &str) -> i64 {
+    session.add_schedule(&spec(name)).unwrap().unwrap()
+}
+
+#[track_caller]
+fn find(session: &mut dyn Session, id: i64) -> ScheduleRow {
+    let rows = session.schedules(&WhichSchedules::Id(id)).unwrap();
+    rows.into_iter().next().unwrap()
+}
+
+/// Due so many seconds from now on, without messages.
+fn next_in(seconds: i64) -> impl FnMut(&Candidate) -> Advance {
+    move |candidate| Advance {
+        next: Some(candidate.now + TimeDelta::seconds(seconds)),
+        anchor: None,
+        refusal: None,
+        messages: Vec::new(),
+    }
+}
+
+/// One message for what is due, and the next in an hour.
+fn one_message(candidate: &Candidate) -> Advance {
+    Advance {
+        messages: vec![candidate.row.message(candidate.row.next_run).unwrap()],
+        ..next_in(3600)(candidate)
+    }
+}
+
+#[track_caller]
+fn advance(
+    session: &mut dyn Session,
+    ready: Ready,
+    mut decide: impl FnMut(&Candidate) -> Advance,
+) -> (usize, Vec<Message>) {
+    session
+        .advance_schedules(ready, 1000, &[], &mut decide)
+        .unwrap()
+}
+
+/// A schedule that is due.
+#[track_caller]
+fn due(session: &mut dyn Session, spec: &ScheduleSpec) -> i64 {
+    let id = session.add_schedule(spec).unwrap().unwrap();
+    assert_eq!(advance(session, Ready::Unplanned, next_in(-1)).0, 1);
+    id
+}
+
+pub fn saves(database: Database) {
+    let (_world, mut session, _) = trial(database);
+    let full = ScheduleSpec {
+        name: Some("žluť 🥕 '\\\"?".to_owned()),
+        task_args: Some("1, 'ž'".to_owned()),
+        content: Some(r#"{"a": "ž'\\"}"#.to_owned()),
+        exchange: Some("an exchange".to_owned()),
+        routing_key: Some("a key".to_owned()),
+        priority: 7,
+        active: false,
+        cron: Some("0 3 * * 1-5".to_owned()),
+        time_zone: Some("Europe/Berlin".to_owned()),
+        missed: "run_all".to_owned(),
+        overlap: "skip".to_owned(),
+        anchor: DateTime::from_timestamp(1_700_000_000, 123_456_000),
+        ..spec("")
+    };
+    let id = session.add_schedule(&full).unwrap().unwrap();
+    let row = find(session.as_mut(), id);
+    assert_eq!((row.id, &row.spec), (id, &full));
+    assert_eq!(
+        (row.next_run, row.last_run, row.refusal),
+        (None, None, None)
+    );
+    assert_eq!(
+        session.add_schedule(&full).unwrap(),
+        None,
+        "the name is taken"
+    );
+
+    let other = add(session.as_mut(), "Other");
+    let anchor = find(session.as_mut(), other).spec.anchor.unwrap();
+    assert!((session.now().unwrap() - anchor).abs() < TimeDelta::minutes(1));
+    let named = |session: &mut dyn Session, name: &str| {
+        let rows = session.schedules(&WhichSchedules::Name(name)).unwrap();
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(named(session.as_mut(), "Other"), [other]);
+    assert_eq!(named(session.as_mut(), "other"), [] as [i64; 0]);
+    assert_eq!(session.schedules(&WhichSchedules::All).unwrap().len(), 2);
+
+    assert!(session.activate_schedule(id, true).unwrap());
+    assert!(session.activate_schedule(id, true).unwrap());
+    assert!(find(session.as_mut(), id).spec.active);
+    assert!(session.remove_schedule(id).unwrap());
+    assert!(!session.remove_schedule(id).unwrap());
+    assert!(!session.activate_schedule(id, false).unwrap());
+}
+
+pub fn edits(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let id = due(session.as_mut(), &spec("a"));
+    let was = find(session.as_mut(), id).spec;
+    world.execute("UPDATE carrot_scheduledtask SET refusal = 'for a reason'");
+    let to = ScheduleSpec {
+        task_args: Some("1".to_owned()),
+        ..was.clone()
+    };
+    assert_eq!(session.edit_schedule(id, &was, &to).unwrap(), Edited::Saved);
+    let row = find(session.as_mut(), id);
+    assert_eq!((&row.spec, row.refusal), (&to, None));
+    assert_eq!(
+        session.edit_schedule(id, &was, &to).unwrap(),
+        Edited::Changed
+    );
+    assert!(
+        !session.agenda(&[]).unwrap().unplanned,
+        "its timetable is as it was"
+    );
+    for change in [
+        (|spec: &mut ScheduleSpec| spec.interval_count = 7) as fn(&mut ScheduleSpec),
+        |spec| spec.interval_type = "days".to_owned(),
+        |spec| spec.cron = Some("@daily".to_owned()),
+        |spec| spec.time_zone = Some("Europe/Berlin".to_owned()),
+        |spec| spec.anchor = DateTime::from_timestamp(1_700_000_000, 0),
+    ] {
+        let was = find(session.as_mut(), id).spec;
+        let mut to = was.clone();
+        change(&mut to);
+        assert_eq!(session.edit_schedule(id, &was, &to).unwrap(), Edited::Saved);
+        assert!(session.agenda(&[]).unwrap().unplanned, "{to:?}");
+        assert_eq!(
+            advance(session.as_mut(), Ready::Due, next_in(60)).0,
+            0,
+            "what it was due for is no more"
+        );
+        assert_eq!(
+            advance(session.as_mut(), Ready::Unplanned, next_in(-1)).0,
+            1
+        );
+    }
+    assert_eq!(session.edit_schedule(-1, &was, &to).unwrap(), Edited::Gone);
+}
+
+pub fn plans(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let ids = ["a", "b", "c"].map(|name| add(session.as_mut(), name));
+    session.activate_schedule(ids[2], false).unwrap();
+    let agenda = session.agenda(&[]).unwrap();
+    assert!(agenda.unplanned && agenda.next.is_none());
+    assert!((agenda.now - session.now().unwrap()).abs() < TimeDelta::minutes(1));
+    assert!(!session.agenda(&ids).unwrap().unplanned, "held back");
+
+    let anchor = DateTime::from_timestamp(1_600_000_000, 5_000).unwrap();
+    world.execute("UPDATE carrot_scheduledtask SET anchor = NULL");
+    let (count, _) = advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
+        anchor: Some(anchor),
+        refusal: Some("no".to_owned()),
+        ..next_in(60)(candidate)
+    });
+    assert_eq!(count, 2, "what is not active is not reckoned");
+    let row = find(session.as_mut(), ids[0]);
+    assert_eq!(
+        (row.spec.anchor, row.refusal.as_deref()),
+        (Some(anchor), Some("no"))
+    );
+    let agenda = session.agenda(&[]).unwrap();
+    assert!(!agenda.unplanned);
+    let earliest = ids[..2]
+        .iter()
+        .filter_map(|id| find(session.as_mut(), *id).next_run)
+        .min();
+    assert_eq!(agenda.next, earliest);
+    assert_eq!(advance(session.as_mut(), Ready::Due, next_in(60)).0, 0);
+    session.activate_schedule(ids[2], true).unwrap();
+    assert!(session.agenda(&[]).unwrap().unplanned);
+}
+
+pub fn takes(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let id = due(session.as_mut(), &spec("a"));
+    let planned = find(session.as_mut(), id).next_run.unwrap();
+    assert_eq!(session.agenda(&[]).unwrap().next, Some(planned));
+    assert_eq!(session.agenda(&[id]).unwrap().next, None, "held back");
+
+    let (count, messages) = advance(session.as_mut(), Ready::Due, one_message);
+    assert_eq!((count, messages.len()), (1, 1));
+    let row = world.find(&messages[0].key).unwrap();
+    assert_eq!(
+        (text(&row, "status"), &row["schedule_id"]),
+        ("PENDING", &id.into())
+    );
+    assert_eq!(
+        crate::support::milliseconds(&row, "planned_time"),
+        planned.timestamp_millis()
+    );
+    let after = find(session.as_mut(), id);
+    assert_eq!(after.last_run, Some(planned));
+    assert!(after.next_run.unwrap() > session.now().unwrap());
+    assert_eq!(advance(session.as_mut(), Ready::Due, one_message).0, 0);
+    assert!(session.take_due(10).unwrap().is_empty(), "on a lease");
+    // Nothing that becomes of its messages makes it due again.
+    world.execute("DELETE FROM carrot_messagelog");
+    assert_eq!(advance(session.as_mut(), Ready::Due, one_message).0, 0);
+}
+
+pub fn takes_all_or_none(database: Database) {
+    let (world, mut session, _) = trial(database);
+    world.refuse("task", "forbidden");
+    let forbidden = ScheduleSpec {
+        task: "forbidden".to_owned(),
+        ..spec("a")
+    };
+    let bad = due(session.as_mut(), &forbidden);
+    due(session.as_mut(), &spec("b"));
+    let before = session.schedules(&WhichSchedules::All).unwrap();
+    let refused = session.advance_schedules(Ready::Due, 10, &[], &mut one_message);
+    assert!(
+        matches!(
+            refused,
+            Err(StoreError::Refused(_) | StoreError::Unclear(_))
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(session.schedules(&WhichSchedules::All).unwrap(), before);
+    assert_eq!(world.count("PENDING"), 0);
+    let (count, _) = session
+        .advance_schedules(Ready::Due, 10, &[bad], &mut one_message)
+        .unwrap();
+    assert_eq!((count, world.count("PENDING")), (1, 1));
+}
+
+pub fn takes_once(database: Database) {
+    const SESSIONS: usize = 8;
+    const SCHEDULES: usize = 150;
+    let (world, mut session, _) = trial(database);
+    for nth in 0..SCHEDULES {
+        add(session.as_mut(), &nth.to_string());
+    }
+    advance(session.as_mut(), Ready::Unplanned, next_in(-1));
+    let store: Arc<dyn Store> = Arc::from(open(&world));
+    let barrier = Barrier::new(SESSIONS);
+    let take = || {
+        let mut session = store.connect().unwrap();
+        barrier.wait();
+        let mut taken = Vec::new();
+        loop {
+            match session.advance_schedules(Ready::Due, 7, &[], &mut one_message) {
+                Ok((0, _)) => return taken,
+                Ok((_, messages)) => taken.extend(messages),
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let taken: Vec<Message> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(take)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let schedules: HashSet<i64> = taken
+        .iter()
+        .map(|message| message.occurrence.unwrap().schedule)
+        .collect();
+    assert_eq!((taken.len(), schedules.len()), (SCHEDULES, SCHEDULES));
+    assert_eq!(world.count("PENDING"), SCHEDULES);
+}
+
+pub fn is_unique(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let planned = DateTime::from_timestamp(1_700_000_000, 1_000);
+    let of = |schedule, planned| {
+        let mut rows = messages(1);
+        rows[0].occurrence = Some(Occurrence { schedule, planned });
+        rows
+    };
+    let record = |session: &mut dyn Session, messages: &[Message]| {
+        let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
+        session.record(&rows)
+    };
+    let first = of(1, planned);
+    record(session.as_mut(), &first).unwrap();
+    assert!(record(session.as_mut(), &of(1, planned)).is_err());
+    record(session.as_mut(), &of(2, planned)).unwrap();
+    // Beside the timetable there may be any number.
+    record(session.as_mut(), &of(1, None)).unwrap();
+    record(session.as_mut(), &of(1, None)).unwrap();
+
+    // A requeued one is of the same occurrence.
+    world.execute("UPDATE carrot_messagelog SET status = 'FAILED'");
+    let requeued = session
+        .requeue(&Requeue::Keys(vec![first[0].key.clone()]))
+        .unwrap();
+    let [Requeued::As { new, .. }] = requeued.as_slice() else {
+        panic!("{requeued:?}");
+    };
+    assert_eq!(new.occurrence, first[0].occurrence);
+    assert!(record(session.as_mut(), &of(1, planned)).is_err());
+}
+
+pub fn sees_unfinished(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let skipping = ScheduleSpec {
+        overlap: "skip".to_owned(),
+        ..spec("a")
+    };
+    let id = due(session.as_mut(), &skipping);
+    let seen = |session: &mut dyn Session| {
+        world.execute("UPDATE carrot_scheduledtask SET next_run = anchor");
+        let mut unfinished = None;
+        advance(session, Ready::Due, |candidate| {
+            unfinished = Some(candidate.unfinished);
+            next_in(60)(candidate)
+        });
+        unfinished.unwrap()
+    };
+    assert!(!seen(session.as_mut()));
+    world.execute("UPDATE carrot_scheduledtask SET next_run = anchor");
+    advance(session.as_mut(), Ready::Due, one_message);
+    for status in ["PENDING", "PUBLISHED", "IN_PROGRESS"] {
+        set_status(&world, status);
+        assert!(seen(session.as_mut()), "{status}");
+    }
+    for status in ["COMPLETED", "FAILED", "CANCELLED", "EXPIRED"] {
+        set_status(&world, status);
+        assert!(!seen(session.as_mut()), "{status}");
+    }
+    // One beside the timetable counts too.
+    let message = find(session.as_mut(), id).message(None).unwrap();
+    session.record(&[NewRow::pending(&message)]).unwrap();
+    assert!(seen(session.as_mut()));
+    set_status(&world, "COMPLETED");
+    assert!(!seen(session.as_mut()));
+}
+
+fn set_status(world: &World, status: &str) {
+    world.execute(&format!("UPDATE carrot_messagelog SET status = '{status}'"));
+}
+
+pub fn delays(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let now: DateTime<Utc> = session.now().unwrap();
+    let messages = messages(2);
+    let rows = [
+        NewRow::delayed(&messages[0], now + TimeDelta::hours(1)),
+        NewRow::delayed(&messages[1], now - TimeDelta::milliseconds(1)),
+    ];
+    session.record(&rows).unwrap();
+    let taken = session.take_due(10).unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].as_ref().unwrap().key, messages[1].key);
+    let row = world.find(&messages[0].key).unwrap();
+    let due = crate::support::milliseconds(&row, "due_time");
+    assert_eq!(due, (now + TimeDelta::hours(1)).timestamp_millis());
+    assert_eq!(row["publish_time"], row["due_time"]);
+}
