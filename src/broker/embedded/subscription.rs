@@ -11,8 +11,11 @@ use crate::config::QueueConfig;
 use crate::message::{Message, wire};
 use crate::names;
 
-/// How often it is looked for messages of other processes.
+/// How often it is looked for messages of other processes, when there have been none for a while.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// So soon after there were some: more may be on their way. The time doubles with each look in vain.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// At most so many messages are taken at once. A power of two, as every number that is asked for: each
 /// is a statement of its own to the database.
@@ -36,7 +39,8 @@ pub(super) fn consume(
         held: BTreeMap::new(),
         taken: 0,
         more: 0,
-        looks: Looks::At(Instant::now()),
+        looks: Looks::Now,
+        pause: LOOK,
         cancelled: false,
         sink,
     };
@@ -64,6 +68,8 @@ struct Subscription<'a> {
     /// How many more than the prefetch may be held.
     more: usize,
     looks: Looks,
+    /// The time between the last look and the next, if it was in vain.
+    pause: Duration,
     cancelled: bool,
     sink: &'a mut dyn FnMut(Event),
 }
@@ -111,8 +117,13 @@ impl Subscription<'_> {
         };
         let wanted = MOST_AT_ONCE.min(1 << bits);
         let messages = self.session.take(&self.queue.name, wanted)?;
+        self.pause = if messages.is_empty() {
+            self.pause.saturating_mul(2).min(LOOK)
+        } else {
+            LOOK_AGAIN
+        };
         self.looks = if messages.len() < wanted {
-            Looks::At(Instant::now() + LOOK)
+            Looks::At(Instant::now() + self.pause)
         } else {
             Looks::Now
         };
