@@ -1,4 +1,5 @@
-//! Background tasks on RabbitMQ, with every message's life in your SQL database, as one service.
+//! Background tasks on RabbitMQ, with every message's life in your SQL database, as one service; or
+//! in that database alone.
 //!
 //! carrot-actors does what django-carrot's service does: it consumes the same messages, keeps the
 //! same tables, and names its consumers, log lines and start-up lines alike. It runs Rust functions
@@ -23,8 +24,9 @@
 //! | [`execution`] | one message's run: decode, look up, run, classify |
 //! | `systemd` | tells the service manager how the service is, and that it works |
 //! | [`vitals`] | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
+//! | [`waiting`] | what the embedded broker needs of the store |
 //! | `presence` | which workers of this host are gone |
-//! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip), what a task is (and the one place that starts processes) |
+//! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip) or the embedded broker, what a task is (and the one place that starts processes) |
 //! | [`config`], [`logging`], `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `privileges` | the user that a service becomes which root has started |
 //! | [`message`], [`state`], [`retry`], [`timetable`], [`names`], `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, when a schedule fires, shared names, what a misspelt one meant |
@@ -60,6 +62,10 @@
 //! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
 //! worker is dead when its heartbeat is 20 s old by the database's clock, or at once when it can be
 //! seen on this host that its process is gone.
+//!
+//! The embedded broker is the rows themselves: a message waits while it is PUBLISHED and has no live
+//! `owner`; the subscription takes it by becoming that, which is what an unacknowledged delivery is to
+//! RabbitMQ. All else is the same.
 //!
 //! # What there is none of
 //!
