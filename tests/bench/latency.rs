@@ -5,14 +5,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amiquip::Publish;
+use carrot_actors::config::BrokerHost;
+use carrot_actors::publish::Door;
 use serde_json::json;
 
 use crate::Bench;
 use crate::broker::properties;
 use crate::database::Database;
-use crate::publishing::{door, message, publish};
+use crate::publishing::{door, door_to, message, publish};
 use crate::report::{Key, per_second};
-use crate::service::{Running, Setup, now};
+use crate::service::{EMBEDDED, Running, Setup, now};
 
 const QUEUE: &str = "carrot-bench-latency";
 const CONCURRENCY: usize = 4;
@@ -32,6 +34,8 @@ enum By {
     Door,
     /// Like django-carrot, whose rows are there by then: not persistent, not confirmed.
     Django,
+    /// The library, to the embedded broker of the service.
+    Rows,
 }
 
 /// What publishing was like.
@@ -43,25 +47,33 @@ struct Published {
 
 /// One round.
 pub fn round(bench: &mut Bench, database: &Database) {
-    for (by, name) in [(By::Door, "the door"), (By::Django, "django-carrot's way")] {
-        let (mut latencies, published) = run(bench, database, by);
-        latencies.sort_unstable();
-        let mut add = |what, unit, value| {
-            let key = Key::new(what, unit).on(database.name()).with("by", name);
-            bench.report.add(key, value);
-        };
-        let rate = per_second(latencies.len(), published.took);
-        add("published at", "messages/s", rate);
-        add(
-            "not marked at first",
-            "messages",
-            published.conflicts as f64,
-        );
-        add("publish to start, p50", "ms", percentile(&latencies, 50));
-        add("publish to start, p95", "ms", percentile(&latencies, 95));
-        add("publish to start, p99", "ms", percentile(&latencies, 99));
-        add("publish to start, max", "ms", percentile(&latencies, 100));
-    }
+    round_by(bench, database, By::Door, "the door");
+    round_by(bench, database, By::Django, "django-carrot's way");
+}
+
+/// One round of the embedded broker.
+pub fn embedded_round(bench: &mut Bench, database: &Database) {
+    round_by(bench, database, By::Rows, "the embedded broker");
+}
+
+fn round_by(bench: &mut Bench, database: &Database, by: By, name: &str) {
+    let (mut latencies, published) = run(bench, database, by);
+    latencies.sort_unstable();
+    let mut add = |what, unit, value| {
+        let key = Key::new(what, unit).on(database.name()).with("by", name);
+        bench.report.add(key, value);
+    };
+    let rate = per_second(latencies.len(), published.took);
+    add("published at", "messages/s", rate);
+    add(
+        "not marked at first",
+        "messages",
+        published.conflicts as f64,
+    );
+    add("publish to start, p50", "ms", percentile(&latencies, 50));
+    add("publish to start, p95", "ms", percentile(&latencies, 95));
+    add("publish to start, p99", "ms", percentile(&latencies, 99));
+    add("publish to start, max", "ms", percentile(&latencies, 100));
 }
 
 /// In milliseconds, of nanoseconds.
@@ -94,11 +106,15 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
         loglevel: "WARNING",
         expected: Some(messages),
         scheduler: false,
-        config: "",
+        config: match by {
+            By::Rows => EMBEDDED,
+            By::Door | By::Django => "",
+        },
     };
     let service = Running::start(bench, database, &setup);
     let published = match by {
-        By::Door => by_the_door(bench, database, messages),
+        By::Door => by_the_door(&|| door(bench, QUEUE), database, messages),
+        By::Rows => by_the_door(&|| door_to(BrokerHost::Embedded, QUEUE), database, messages),
         By::Django => by_django(bench, database, messages),
     };
     service.await_line("last");
@@ -111,14 +127,18 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
     (latencies, published)
 }
 
-fn by_the_door(bench: &Bench, database: &Database, messages: usize) -> Published {
+fn by_the_door(
+    door: &(dyn Fn() -> Door + Sync),
+    database: &Database,
+    messages: usize,
+) -> Published {
     let ready = Barrier::new(PUBLISHERS);
     thread::scope(|scope| {
         let publishers: Vec<_> = (0..PUBLISHERS)
             .map(|first| {
                 let turns = (first..messages).step_by(PUBLISHERS);
                 let ready = &ready;
-                scope.spawn(move || publish_in_turn(bench, database, turns, ready))
+                scope.spawn(move || publish_in_turn(door(), database, turns, ready))
             })
             .collect();
         publishers
@@ -134,13 +154,12 @@ fn by_the_door(bench: &Bench, database: &Database, messages: usize) -> Published
 
 /// What falls to one of the publishers.
 fn publish_in_turn(
-    bench: &Bench,
+    mut door: Door,
     database: &Database,
     turns: impl Iterator<Item = usize>,
     ready: &Barrier,
 ) -> Published {
     let mut session = database.session();
-    let mut door = door(bench, QUEUE);
     // Connects.
     publish(&mut door, session.as_mut(), &[message("warm-up", QUEUE)]);
     ready.wait();

@@ -111,6 +111,10 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
     if bench.options.wants(What::Latency) {
         latency::round(bench, database);
     }
+    if bench.options.wants(What::Embedded) {
+        tracked::embedded_round(bench, database);
+        latency::embedded_round(bench, database);
+    }
     if bench.options.wants(What::Commands) {
         commands::round(bench, database);
     }

@@ -60,6 +60,8 @@ pub enum What {
     Publishing,
     /// From publishing to the task's first line, at 1 000 messages a second
     Latency,
+    /// The embedded broker: no-op functions to their COMPLETED rows, and how late they start
+    Embedded,
     /// Commands, from the queue to their COMPLETED rows
     Commands,
     /// A service without work

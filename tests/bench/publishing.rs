@@ -58,9 +58,13 @@ fn run(bench: &Bench, database: &Database, batch: usize, messages: usize) -> f64
 
 /// The door of a program with this queue.
 pub fn door(bench: &Bench, queue: &str) -> Door {
-    let broker: BrokerHost = bench.rabbit.url.parse().expect("a URL");
+    door_to(bench.rabbit.url.parse().expect("a URL"), queue)
+}
+
+/// The same of a program whose queue has that host.
+pub fn door_to(host: BrokerHost, queue: &str) -> Door {
     let config = Config {
-        queues: vec![QueueConfig::new(queue, broker)],
+        queues: vec![QueueConfig::new(queue, host)],
         ..Config::default()
     };
     Door::new(Arc::new(config))

@@ -22,6 +22,9 @@ use crate::database::Database;
 /// Set in the environment of this program where it is to be the service: how many runs it counts.
 const EXPECTED: &str = "CARROT_BENCH_EXPECTED";
 
+/// What a setup's `config` says for a queue without RabbitMQ.
+pub const EMBEDDED: &str = "host = \"embedded\"\n";
+
 /// No service takes so long for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 

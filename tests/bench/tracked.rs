@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::database::Database;
 use crate::report::{Key, per_second};
-use crate::service::{Cost, Running, Setup};
+use crate::service::{Cost, EMBEDDED, Running, Setup};
 use crate::{Bench, raw};
 
 const QUEUE: &str = "carrot-bench-tracked";
@@ -32,30 +32,60 @@ pub fn round(bench: &mut Bench, database: &Database) {
     }
 }
 
+/// One round of the embedded broker, which has no limit to stand beside.
+pub fn embedded_round(bench: &mut Bench, database: &Database) {
+    for concurrency in bench.options.concurrency.clone() {
+        let keys = bench.keys();
+        database.insert_published(&keys, "noop", QUEUE);
+        let setup = setup(keys.len(), concurrency, "WARNING", EMBEDDED);
+        let (tasks, cost) = run_all(bench, database, &setup);
+        database.reset();
+        let key = |what, unit| {
+            Key::new(what, unit)
+                .on(database.name())
+                .with("broker", "embedded")
+                .with("concurrency", concurrency)
+        };
+        let cpu = cost.cpu.as_secs_f64() * 1e6 / keys.len() as f64;
+        bench.report.add(key("tracked", "tasks/s"), tasks);
+        bench.report.add(key("service's CPU per task", "µs"), cpu);
+    }
+}
+
+fn setup<'a>(messages: usize, concurrency: usize, loglevel: &'a str, config: &'a str) -> Setup<'a> {
+    Setup {
+        queue: QUEUE,
+        concurrency,
+        loglevel,
+        expected: Some(messages),
+        scheduler: false,
+        config,
+    }
+}
+
 /// Tasks a second, from the start of the first to the last row.
 fn run(bench: &Bench, database: &Database, concurrency: usize, loglevel: &str) -> (f64, Cost) {
     let keys = bench.keys();
     let result = bench.rabbit.with_queue(QUEUE, || {
         database.insert_published(&keys, "noop", QUEUE);
         bench.rabbit.fill(QUEUE, "noop", &keys);
-        let setup = Setup {
-            queue: QUEUE,
-            concurrency,
-            loglevel,
-            expected: Some(keys.len()),
-            scheduler: false,
-            config: "",
-        };
-        let service = Running::start(bench, database, &setup);
-        service.await_line("first");
-        let started = Instant::now();
-        service.await_line("last");
-        database.await_completed(keys.len());
-        let rate = per_second(keys.len(), started.elapsed());
-        let cost = service.cost();
-        service.stop(None);
-        (rate, cost)
+        let setup = setup(keys.len(), concurrency, loglevel, "");
+        run_all(bench, database, &setup)
     });
     database.reset();
     result
+}
+
+/// The same of what waits in the queue.
+fn run_all(bench: &Bench, database: &Database, setup: &Setup<'_>) -> (f64, Cost) {
+    let messages = setup.expected.unwrap_or_default();
+    let service = Running::start(bench, database, setup);
+    service.await_line("first");
+    let started = Instant::now();
+    service.await_line("last");
+    database.await_completed(messages);
+    let rate = per_second(messages, started.elapsed());
+    let cost = service.cost();
+    service.stop(None);
+    (rate, cost)
 }
