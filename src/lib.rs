@@ -13,7 +13,8 @@
 //!
 //! | room | what it is |
 //! |---|---|
-//! | `main`, [`cli`] | what the user typed; exit codes; the only room that prints |
+//! | `main`, [`app`] | a program's tasks and what they share, as a binary that is the service |
+//! | [`cli`] | what the user typed; exit codes; the only room that prints |
 //! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
 //! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
@@ -79,6 +80,7 @@
 //! - No password in a log, an error or an output.
 
 mod actors;
+pub mod app;
 pub mod broker;
 pub mod cli;
 pub mod config;
@@ -109,6 +111,9 @@ pub mod task;
 pub mod timetable;
 pub mod vitals;
 pub mod waiting;
+
+pub use app::App;
+pub use task::{Args, FromMessage, Kwargs, State, TaskContext, TaskError};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

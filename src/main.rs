@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use carrot_actors::App;
+
 fn main() -> ExitCode {
-    carrot_actors::cli::main(carrot_actors::task::Registry::new())
+    App::new().run()
 }

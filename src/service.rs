@@ -19,7 +19,7 @@ use crate::presence;
 use crate::retry::Backoff;
 use crate::stop::Life;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
-use crate::task::{DuplicateTask, Guard, Registry};
+use crate::task::{DuplicateTask, Guard, Registry, StateError};
 use crate::vitals::Vitals;
 use crate::waiting::Queues;
 use crate::{actors, heartbeat, prune, schedule, sweep};
@@ -73,6 +73,9 @@ pub enum ServiceError {
     /// A task's name is taken twice.
     #[error(transparent)]
     DuplicateTask(#[from] DuplicateTask),
+    /// What tasks share is not there.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The database can't be used.
     #[error("the database can't be used: {0}")]
     Store(#[from] StoreError),
@@ -126,9 +129,11 @@ impl Service {
         let process = presence::this_process()?;
         let rows = Arc::new(Queues::new(Arc::clone(&store), process.namespace.clone()));
         let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
-        let registry = self.all_tasks()?;
+        let mut registry = self.all_tasks()?;
+        registry.check()?;
         // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
+        registry.make_states(&self.config)?;
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let watch = outage::watch(Arc::clone(&servers))?;
         let Some((worker, lease)) = self.register(store.as_ref(), &servers, &process, signals)?
@@ -271,6 +276,7 @@ impl Service {
     ) -> Result<Outcome, ServiceError> {
         let (outcome, ended) = bounded(1);
         let grace = self.config.shutdown_grace;
+        let executor = Arc::clone(&tree.executor);
         let system = System::new();
         let supervisor = system.block_on(async { SupervisorActor::new(tree, outcome).start() });
         let asked = supervisor.clone();
@@ -289,6 +295,7 @@ impl Service {
                         Signal::Stop | Signal::Halt => Shutdown::Halt,
                     };
                     stopping = true;
+                    executor.stop();
                     log::info!("told to stop: {shutdown:?}");
                     supervisor.do_send(shutdown);
                 }

@@ -8,6 +8,7 @@ use crate::daemon::PidfileError;
 use crate::privileges::IdentityError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
+use crate::task::StateError;
 
 /// What the process says by its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,11 +97,13 @@ impl From<ServiceError> for Failure {
         let exit = match &error {
             ServiceError::NotMigrated(_)
             | ServiceError::DuplicateTask(_)
+            | ServiceError::State(StateError::Missing { .. } | StateError::Twice(_))
             | ServiceError::Store(StoreError::Unsupported(_))
             | ServiceError::Broker(BrokerError::Unsupported(_)) => Exit::Config,
-            ServiceError::Store(_) | ServiceError::Broker(_) | ServiceError::NotIdle(_) => {
-                Exit::Unavailable
-            }
+            ServiceError::Store(_)
+            | ServiceError::Broker(_)
+            | ServiceError::State(StateError::Unmade { .. })
+            | ServiceError::NotIdle(_) => Exit::Unavailable,
             ServiceError::System(_) => Exit::Software,
         };
         Self::new(exit, error)

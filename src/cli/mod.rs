@@ -22,7 +22,7 @@ use clap::{CommandFactory, Parser};
 use self::args::{Args, Command};
 pub use self::exit::Exit;
 use crate::config::{Config, Environment};
-use crate::service;
+use crate::service::{self, ServiceError};
 use crate::task::Registry;
 
 /// Why a command failed: its exit code, and the error for the user.
@@ -54,6 +54,11 @@ pub fn command() -> clap::Command {
 /// is started, and open what the tasks need in the tasks.
 #[must_use]
 pub fn main(registry: Registry) -> ExitCode {
+    main_with(Ok(registry))
+}
+
+/// The same for tasks that may be at fault, which is said whatever the user typed.
+pub(crate) fn main_with(registry: Result<Registry, ServiceError>) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -63,7 +68,15 @@ pub fn main(registry: Registry) -> ExitCode {
             return ExitCode::from(if asked_for { Exit::Ok } else { Exit::Usage });
         }
     };
-    match dispatch(args, registry) {
+    let checked = registry.and_then(|registry| {
+        registry.check()?;
+        Ok(registry)
+    });
+    let dispatched = match checked {
+        Ok(registry) => dispatch(args, registry),
+        Err(error) => Err(Failure::from(error)),
+    };
+    match dispatched {
         Ok(exit) => ExitCode::from(exit),
         Err(failure) => {
             report(failure.error.as_ref());

@@ -10,12 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use crate::broker::Delivery;
 use crate::logging::TaskLog;
 use crate::message::{Arguments, wire};
 use crate::state::End;
 use crate::store::{Begin, Finish};
-use crate::task::{Guard, Handler, Registry, TaskContext, TaskError, TaskResult, command};
+use crate::task::{
+    Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult, command,
+};
 
 /// A message that is ours to run.
 #[derive(Debug)]
@@ -55,6 +59,7 @@ pub struct Executor {
     registry: Registry,
     max_attempts: u32,
     guard: Option<Guard>,
+    stopping: watch::Sender<bool>,
 }
 
 /// Drives the futures of a thread's async tasks; made when the first one comes.
@@ -70,7 +75,13 @@ impl Executor {
             registry,
             max_attempts,
             guard,
+            stopping: watch::Sender::new(false),
         }
+    }
+
+    /// Lets tasks know that the service has been told to stop.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Whether the message has been begun too often, by workers that all vanished.
@@ -104,6 +115,8 @@ impl Executor {
             queue: job.queue.to_string(),
             attempt: job.attempt(),
             log: TaskLog::new(consumer),
+            states: Arc::clone(self.registry.states()),
+            stopping: Stopping(self.stopping.subscribe()),
         };
         classify::announce(&context);
         let log = context.log.clone();

@@ -1,22 +1,32 @@
 //! What a task is: a function registered by name, or a command from the configuration.
 
 pub(crate) mod command;
+mod context;
 mod error;
+mod extract;
+mod function;
 mod guard;
+mod states;
 
+pub(crate) use context::Stopping;
+pub use context::{TaskContext, TaskLogger};
 pub use error::TaskError;
+pub use extract::{Args, FromMessage, Kwargs, State};
+pub use function::{Task, TaskFunction};
 pub use guard::Guard;
+pub(crate) use states::States;
+pub use states::{Need, StateError};
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::CommandConfig;
-use crate::logging::TaskLog;
+use self::states::Makers;
+use crate::config::{CommandConfig, Config};
 use crate::message::Arguments;
 
 /// What a task returns: its output, or why it failed.
@@ -37,25 +47,14 @@ pub(crate) enum Handler {
     Command(Arc<CommandConfig>),
 }
 
-/// What a task knows of the message that it runs for.
-#[derive(Debug, Clone)]
-pub struct TaskContext {
-    /// The message's key.
-    pub uuid: String,
-    /// The task's name.
-    pub task: String,
-    /// The queue that the message came by.
-    pub queue: String,
-    /// Which run of the message this is, from 1.
-    pub attempt: u32,
-    /// The message's log.
-    pub(crate) log: TaskLog,
-}
-
 /// The tasks of a service, by name.
 #[derive(Clone, Default)]
 pub struct Registry {
     handlers: HashMap<String, Handler>,
+    /// What tasks need, by their names.
+    needs: Vec<(String, Need)>,
+    makers: Makers,
+    states: Arc<States>,
 }
 
 /// A name that has a task already.
@@ -70,7 +69,24 @@ impl Registry {
         Self::default()
     }
 
-    /// Registers a function.
+    /// Registers a function that names what it asks for in its arguments.
+    ///
+    /// # Errors
+    /// When the name has a task already.
+    pub fn register_function<Kind>(
+        &mut self,
+        name: impl Into<String>,
+        task: impl Task<Kind>,
+    ) -> Result<(), DuplicateTask> {
+        let name = name.into();
+        let TaskFunction { handler, needs } = task.into_function();
+        self.add(name.clone(), handler)?;
+        let needs = needs.into_iter().map(|need| (name.clone(), need));
+        self.needs.extend(needs);
+        Ok(())
+    }
+
+    /// Registers a function of the message as it came.
     ///
     /// # Errors
     /// When the name has a task already.
@@ -110,6 +126,42 @@ impl Registry {
         self.add(name.into(), Handler::Command(Arc::new(command)))
     }
 
+    /// Has tasks share a value, as [`State`].
+    pub fn share<T: Send + Sync + 'static>(&mut self, state: Arc<T>) {
+        self.makers.share(state);
+    }
+
+    /// Has tasks share a value that is made when the service starts.
+    pub fn share_made<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
+        &mut self,
+        make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
+    ) {
+        self.makers.add(make);
+    }
+
+    /// Whether the tasks have what they share.
+    ///
+    /// # Errors
+    /// When a task asks for what is not there, or there are two of a type.
+    pub fn check(&self) -> Result<(), StateError> {
+        let needs = self.needs.iter();
+        self.makers.check(needs.map(|(task, need)| (task, need)))
+    }
+
+    /// Makes what the tasks share: to be called once, before any is run.
+    ///
+    /// # Errors
+    /// When a task asks for what is not there, or something can't be made.
+    pub fn make_states(&mut self, config: &Arc<Config>) -> Result<(), StateError> {
+        self.check()?;
+        self.states = Arc::new(self.makers.make(config)?);
+        Ok(())
+    }
+
+    pub(crate) const fn states(&self) -> &Arc<States> {
+        &self.states
+    }
+
     fn add(&mut self, name: String, handler: Handler) -> Result<(), DuplicateTask> {
         if self.handlers.contains_key(&name) {
             return Err(DuplicateTask(name));
@@ -127,25 +179,5 @@ impl Registry {
         self.handlers
             .values()
             .any(|handler| matches!(handler, Handler::Command(_)))
-    }
-}
-
-impl Arguments {
-    /// The positional arguments as a tuple or another type that a JSON array deserialises to.
-    ///
-    /// # Errors
-    /// When they do not fit; the message FAILs with a text that says which and why.
-    pub fn positional<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
-        serde_json::from_value(Value::Array(self.args.clone()))
-            .map_err(|error| TaskError::new(format!("wrong positional arguments: {error}")))
-    }
-
-    /// The named arguments as a struct or another type that a JSON object deserialises to.
-    ///
-    /// # Errors
-    /// When they do not fit; the message FAILs with a text that names the field.
-    pub fn named<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
-        serde_json::from_value(Value::Object(self.kwargs.clone()))
-            .map_err(|error| TaskError::new(format!("wrong named arguments: {error}")))
     }
 }

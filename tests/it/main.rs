@@ -5,6 +5,7 @@
 mod support;
 
 mod adoption;
+mod app;
 mod broker_conformance;
 mod captured;
 mod cli;

@@ -16,7 +16,7 @@ use crate::support::{InProcess, Raw, World, text};
 const ONE: &str = "[[queues]]\nname = \"default\"\n";
 
 /// Logging as a service has it, but for DEBUG, which would drown the test's own output.
-fn start_logging() {
+pub fn start_logging() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         logging::start(LogLevel::Debug, None);

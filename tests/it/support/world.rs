@@ -143,7 +143,18 @@ impl World {
 
     /// The same with a configuration of the test's own.
     pub fn in_process_with(&self, registry: Registry, config: Config) -> InProcess {
-        let service = Service {
+        let service = self.service(registry, config);
+        let (signals, receiver) = unbounded();
+        let thread = std::thread::spawn(move || service.run(&receiver));
+        InProcess {
+            signals,
+            thread: Some(thread),
+        }
+    }
+
+    /// A service with these functions as tasks, not started.
+    pub fn service(&self, registry: Registry, config: Config) -> Service {
+        Service {
             config: Arc::new(config),
             registry,
             scheduler: true,
@@ -151,12 +162,6 @@ impl World {
             announce: Arc::new(|_| {}),
             logs: String::new(),
             vitals: carrot_actors::vitals::Vitals::new(),
-        };
-        let (signals, receiver) = unbounded();
-        let thread = std::thread::spawn(move || service.run(&receiver));
-        InProcess {
-            signals,
-            thread: Some(thread),
         }
     }
 }

@@ -1,0 +1,111 @@
+//! The app: tasks and what they share, as a binary that is the service.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::cli;
+use crate::config::Config;
+use crate::service::ServiceError;
+use crate::task::{DuplicateTask, Registry, Task};
+
+/// Tasks and what they share; [`App::run`] makes the binary a service with the whole command line.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use carrot_actors::{App, Args, Kwargs, TaskContext, TaskError};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Size {
+///     width: u32,
+/// }
+///
+/// fn resize(
+///     Args((path,)): Args<(String,)>,
+///     Kwargs(size): Kwargs<Size>,
+///     context: TaskContext,
+/// ) -> Result<String, TaskError> {
+///     log::info!("attempt {}", context.attempt);
+///     Ok(format!("{path} at {}", size.width))
+/// }
+///
+/// async fn fetch(Args((url,)): Args<(String,)>) -> Result<usize, std::io::Error> {
+///     Ok(url.len())
+/// }
+///
+/// fn main() -> ExitCode {
+///     App::new()
+///         .task("images.resize", resize)
+///         .task("pages.fetch", fetch)
+///         .run()
+/// }
+/// ```
+#[derive(Default)]
+#[must_use = "an app does nothing until it is run"]
+pub struct App {
+    registry: Registry,
+    fault: Option<DuplicateTask>,
+}
+
+impl App {
+    /// An app without tasks, which still runs the commands of its configuration.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a function as a task: sync, or async. Its arguments are taken from the message; a panic in
+    /// it is a FAILED message, as is an error that it returns.
+    ///
+    /// An app that has the name already says so when it is run, and does not start.
+    pub fn task<Kind>(mut self, name: impl Into<String>, task: impl Task<Kind>) -> Self {
+        let registered = self.registry.register_function(name, task);
+        self.fault = self.fault.or(registered.err());
+        self
+    }
+
+    /// With a value that tasks share: those that ask for [`State<T>`](crate::State) get it.
+    ///
+    /// `daemon start` forks, and no thread of before is left then: what has threads, as most pools of
+    /// connections do, is to be made [when the service starts](Self::state_with).
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.registry.share(Arc::new(state));
+        self
+    }
+
+    /// With a value that tasks share, and that is made when the service starts. A service whose state
+    /// can't be made says why, and ends.
+    ///
+    /// ```
+    /// # use carrot_actors::App;
+    /// # struct Pool; impl Pool { fn open(_: &str) -> Result<Self, std::io::Error> { Ok(Self) } }
+    /// let app = App::new().state_with(|_config| Pool::open("…"));
+    /// ```
+    pub fn state_with<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
+        mut self,
+        make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.registry.share_made(make);
+        self
+    }
+
+    /// Runs the command line: the service, its daemon, and all else that `--help` names. The whole of
+    /// a `main`.
+    ///
+    /// `daemon start` forks: call this before any thread is started.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        cli::main_with(self.into_registry())
+    }
+
+    /// The tasks and what they share, for a service without the command line.
+    ///
+    /// # Errors
+    /// When a name is taken twice, or a task asks for what it is not given.
+    pub fn into_registry(self) -> Result<Registry, ServiceError> {
+        if let Some(fault) = self.fault {
+            return Err(fault.into());
+        }
+        self.registry.check()?;
+        Ok(self.registry)
+    }
+}

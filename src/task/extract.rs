@@ -1,0 +1,241 @@
+//! What a task's function may ask for: its arguments, what it shares with others, its message.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+
+use super::states::Need;
+use super::{TaskContext, TaskError};
+use crate::message::Arguments;
+
+/// What a task's function can have as an argument.
+pub trait FromMessage: Sized {
+    /// Makes it for a run.
+    ///
+    /// # Errors
+    /// When the message does not have it: it is FAILED with that error, and the task is not called.
+    fn from_message(context: &TaskContext, arguments: &Arguments) -> Result<Self, TaskError>;
+
+    /// The state without which it can't be made at all: a service that is not given it does not start.
+    #[must_use]
+    fn need() -> Option<Need> {
+        None
+    }
+}
+
+/// The positional arguments: a tuple, or anything else that a JSON array deserialises to. A message
+/// with others is FAILED, with a text that says which one and why.
+///
+/// ```
+/// use carrot_actors::{Args, TaskError};
+///
+/// fn resize(Args((path, width)): Args<(String, u32)>) -> Result<String, TaskError> {
+///     Ok(format!("{path} at {width}"))
+/// }
+/// # assert_eq!(resize(Args(("a".to_owned(), 3))).unwrap(), "a at 3");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args<T>(pub T);
+
+/// The named arguments: a struct, or anything else that a JSON object deserialises to. A message with
+/// others is FAILED, with a text that names the field.
+///
+/// ```
+/// use carrot_actors::{Kwargs, TaskError};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Resize {
+///     path: String,
+///     #[serde(default)]
+///     draft: bool,
+/// }
+///
+/// fn resize(Kwargs(resize): Kwargs<Resize>) -> Result<String, TaskError> {
+///     Ok(resize.path)
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kwargs<T>(pub T);
+
+/// What the app was given to share among its tasks, such as a pool of connections; see
+/// [`App::state`](crate::App::state).
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use carrot_actors::{State, TaskError};
+///
+/// fn count(total: State<AtomicU32>) -> Result<u32, TaskError> {
+///     Ok(total.fetch_add(1, Ordering::Relaxed))
+/// }
+/// ```
+#[derive(Debug)]
+pub struct State<T>(Arc<T>);
+
+impl<T> State<T> {
+    /// The shared value itself.
+    #[must_use]
+    pub fn into_inner(self) -> Arc<T> {
+        self.0
+    }
+}
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for State<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: DeserializeOwned> FromMessage for Args<T> {
+    fn from_message(_: &TaskContext, arguments: &Arguments) -> Result<Self, TaskError> {
+        arguments.positional().map(Self)
+    }
+}
+
+impl<T: DeserializeOwned> FromMessage for Kwargs<T> {
+    fn from_message(_: &TaskContext, arguments: &Arguments) -> Result<Self, TaskError> {
+        arguments.named().map(Self)
+    }
+}
+
+impl<T: Send + Sync + 'static> FromMessage for State<T> {
+    fn from_message(context: &TaskContext, _: &Arguments) -> Result<Self, TaskError> {
+        let need = Need::of::<T>();
+        let state = context.states.get().map(Self);
+        state.ok_or_else(|| TaskError::new(need.missing()))
+    }
+
+    fn need() -> Option<Need> {
+        Some(Need::of::<T>())
+    }
+}
+
+impl FromMessage for TaskContext {
+    fn from_message(context: &TaskContext, _: &Arguments) -> Result<Self, TaskError> {
+        Ok(context.clone())
+    }
+}
+
+/// All arguments, as they came.
+impl FromMessage for Arguments {
+    fn from_message(_: &TaskContext, arguments: &Arguments) -> Result<Self, TaskError> {
+        Ok(arguments.clone())
+    }
+}
+
+impl Arguments {
+    /// The positional arguments as a tuple or another type that a JSON array deserialises to.
+    ///
+    /// # Errors
+    /// When they do not fit; the message FAILs with a text that says which and why.
+    pub fn positional<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
+        serde_path_to_error::deserialize(SeqDeserializer::new(self.args.iter()))
+            .map_err(|error| wrong("positional", &error))
+    }
+
+    /// The named arguments as a struct or another type that a JSON object deserialises to.
+    ///
+    /// # Errors
+    /// When they do not fit; the message FAILs with a text that names the field.
+    pub fn named<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
+        let named = self.kwargs.iter();
+        let named = named.map(|(name, value)| (name.as_str(), value));
+        serde_path_to_error::deserialize(MapDeserializer::new(named))
+            .map_err(|error| wrong("named", &error))
+    }
+}
+
+fn wrong(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> TaskError {
+    let reason = error.inner();
+    let place = error.path().to_string();
+    TaskError::new(match place.as_str() {
+        "." => format!("wrong {what} arguments: {reason}"),
+        place => format!("wrong {what} arguments: {place}: {reason}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Size {
+        width: u32,
+        #[serde(default)]
+        box_: Vec<(String, f64)>,
+    }
+
+    fn arguments(args: Value, kwargs: Value) -> Arguments {
+        let (Value::Array(args), Value::Object(kwargs)) = (args, kwargs) else {
+            panic!("not arguments");
+        };
+        Arguments { args, kwargs }
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named_however_deep_it_is() {
+        for (kwargs, expected) in [
+            (json!({}), "wrong named arguments: missing field `width`"),
+            (
+                json!({"width": "wide"}),
+                "arguments: width: invalid type: string \"wide\", expected u32",
+            ),
+            (json!({"width": -1}), "arguments: width: invalid "),
+            (
+                json!({"width": 1, "box_": [["a", 1], ["b", {}]]}),
+                "box_[1][1]: invalid type: map",
+            ),
+            (
+                json!({"width": 1, "colour": 1}),
+                "unknown field `colour`, expected",
+            ),
+        ] {
+            let wrong = arguments(json!([]), kwargs).named::<Size>().unwrap_err();
+            assert!(wrong.exception.contains(expected), "{}", wrong.exception);
+        }
+        for (args, expected) in [
+            (
+                json!([]),
+                "wrong positional arguments: invalid length 0, expected a tuple",
+            ),
+            (json!(["a"]), "invalid length 1, expected a tuple of size 2"),
+            (json!(["a", 1, 2]), "invalid length 3, expected"),
+            (
+                json!(["a", "b"]),
+                "wrong positional arguments: [1]: invalid type: string \"b\"",
+            ),
+        ] {
+            let wrong = arguments(args, json!({}));
+            let wrong = wrong.positional::<(String, u32)>().unwrap_err();
+            assert!(wrong.exception.contains(expected), "{}", wrong.exception);
+        }
+    }
+
+    #[test]
+    fn arguments_that_fit_are_read() {
+        let given = arguments(
+            json!(["a", null, [1, 2.5], {"width": 3}]),
+            json!({"width": 4, "box_": [["b", 1e300]]}),
+        );
+        let (text, nothing, list, size): (String, Option<u8>, Vec<f64>, Size) =
+            given.positional().unwrap();
+        assert_eq!((text.as_str(), nothing, list), ("a", None, vec![1.0, 2.5]));
+        assert_eq!(size.width, 3);
+        assert_eq!(given.named::<Size>().unwrap().box_[0].1, 1e300);
+        let any: Vec<Value> = given.positional().unwrap();
+        assert_eq!(any, given.args);
+    }
+}

@@ -1,0 +1,130 @@
+//! Plain functions as tasks, sync or async: what they ask for is taken from the message.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::states::Need;
+use super::{FromMessage, Handler, TaskContext, TaskError, TaskResult};
+use crate::message::Arguments;
+
+/// A function that can be a task: of up to eight arguments, each of which is taken
+/// [from the message](FromMessage), that returns `Result<impl Serialize, impl Into<TaskError>>` or a
+/// future of one.
+///
+/// `Kind` tells the sorts of functions apart, and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a task",
+    label = "not a function that can be a task",
+    note = "its arguments must be what a message has: `Args<_>`, `Kwargs<_>`, `State<_>`, `TaskContext`, …",
+    note = "it must return `Result<impl Serialize, impl Into<TaskError>>`, or a future of that"
+)]
+pub trait Task<Kind>: Send + Sync + 'static {
+    /// The function, as it is run.
+    #[doc(hidden)]
+    fn into_function(self) -> TaskFunction;
+}
+
+/// A function as it is run, and what it needs.
+#[doc(hidden)]
+pub struct TaskFunction {
+    pub(super) handler: Handler,
+    pub(super) needs: Vec<Need>,
+}
+
+impl TaskFunction {
+    const fn of(handler: Handler) -> Self {
+        let needs = Vec::new();
+        Self { handler, needs }
+    }
+}
+
+/// What a task's function returns.
+#[doc(hidden)]
+pub trait Returned<Kind>: Sized {
+    fn function(call: impl Call<Self>) -> TaskFunction;
+}
+
+/// A function, with its arguments taken from the message.
+#[doc(hidden)]
+pub trait Call<R>:
+    Fn(&TaskContext, &Arguments) -> Result<R, TaskError> + Send + Sync + 'static
+{
+}
+
+impl<R, F> Call<R> for F where
+    F: Fn(&TaskContext, &Arguments) -> Result<R, TaskError> + Send + Sync + 'static
+{
+}
+
+/// The kind of functions that return when they are done.
+#[doc(hidden)]
+pub enum Now {}
+
+/// The kind of functions that return a future.
+#[doc(hidden)]
+pub enum Later {}
+
+impl<T: Serialize, E: Into<TaskError>> Returned<Now> for Result<T, E> {
+    fn function(call: impl Call<Self>) -> TaskFunction {
+        TaskFunction::of(Handler::Sync(Arc::new(move |context, arguments| {
+            output(call(context, &arguments)?)
+        })))
+    }
+}
+
+impl<F, T, E> Returned<Later> for F
+where
+    F: Future<Output = Result<T, E>> + 'static,
+    T: Serialize,
+    E: Into<TaskError>,
+{
+    fn function(call: impl Call<Self>) -> TaskFunction {
+        TaskFunction::of(Handler::Async(Arc::new(move |context, arguments| {
+            let called = call(&context, &arguments);
+            Box::pin(async move { output(called?.await) })
+        })))
+    }
+}
+
+fn output<T: Serialize, E: Into<TaskError>>(returned: Result<T, E>) -> TaskResult {
+    let output = returned.map_err(Into::into)?;
+    serde_json::to_value(output)
+        .map_err(|error| TaskError::new(format!("the output can't be written as JSON: {error}")))
+}
+
+/// The same for each number of arguments.
+macro_rules! of_arguments {
+    ($($argument:ident),*) => {
+        impl<F, R, Kind, $($argument),*> Task<(Kind, $($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> R + Send + Sync + 'static,
+            R: Returned<Kind>,
+            $($argument: FromMessage,)*
+        {
+            fn into_function(self) -> TaskFunction {
+                #[expect(clippy::allow_attributes, reason = "some have no arguments")]
+                #[allow(unused_variables)]
+                let call = move |context: &TaskContext, arguments: &Arguments| {
+                    Ok(self($($argument::from_message(context, arguments)?),*))
+                };
+                let needs: [Option<Need>; _] = [$($argument::need()),*];
+                TaskFunction {
+                    needs: needs.into_iter().flatten().collect(),
+                    ..R::function(call)
+                }
+            }
+        }
+    };
+}
+
+of_arguments!();
+of_arguments!(A);
+of_arguments!(A, B);
+of_arguments!(A, B, C);
+of_arguments!(A, B, C, D);
+of_arguments!(A, B, C, D, E);
+of_arguments!(A, B, C, D, E, G);
+of_arguments!(A, B, C, D, E, G, H);
+of_arguments!(A, B, C, D, E, G, H, I);

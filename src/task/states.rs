@@ -1,0 +1,140 @@
+//! What tasks share: one value of each type, made when the service starts.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::Config;
+
+type Shared = Arc<dyn Any + Send + Sync>;
+type Made = Result<Shared, Box<dyn Error + Send + Sync>>;
+type Maker = Arc<dyn Fn(&Arc<Config>) -> Made + Send + Sync>;
+
+/// A type of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Need {
+    id: TypeId,
+    name: &'static str,
+}
+
+impl Need {
+    /// That type.
+    #[must_use]
+    pub fn of<T: 'static>() -> Self {
+        Self {
+            id: TypeId::of::<T>(),
+            name: type_name::<T>(),
+        }
+    }
+
+    /// There is none.
+    pub(crate) fn missing(&self) -> String {
+        format!(
+            "there is no state of the type {}: give it to the app with `state`",
+            self.name
+        )
+    }
+}
+
+/// Why what tasks share is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A task asks for what the app was not given.
+    #[error("task {task:?}: {reason}")]
+    Missing {
+        /// The task's name.
+        task: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The app was given two of one type.
+    #[error("there are two states of the type {0}: make one of them a type of its own")]
+    Twice(&'static str),
+    /// It could not be made.
+    #[error("the state {name} could not be made: {source}")]
+    Unmade {
+        /// Its type.
+        name: &'static str,
+        /// Why not.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// How each state is made.
+#[derive(Clone, Default)]
+pub(super) struct Makers(Vec<(Need, Maker)>);
+
+/// The states of a service.
+#[derive(Clone, Default)]
+pub(crate) struct States(HashMap<TypeId, Shared>);
+
+impl Makers {
+    pub(super) fn add<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
+        &mut self,
+        make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
+    ) {
+        let maker = move |config: &Arc<Config>| {
+            let made = make(config).map_err(Into::into)?;
+            Ok(Arc::new(made) as Shared)
+        };
+        self.0.push((Need::of::<T>(), Arc::new(maker)));
+    }
+
+    pub(super) fn share<T: Send + Sync + 'static>(&mut self, shared: Arc<T>) {
+        let shared: Shared = shared;
+        let maker = move |_: &Arc<Config>| Ok(Arc::clone(&shared));
+        self.0.push((Need::of::<T>(), Arc::new(maker)));
+    }
+
+    /// Whether each type is there once, and each that a task needs.
+    pub(super) fn check<'a>(
+        &self,
+        needs: impl Iterator<Item = (&'a String, &'a Need)>,
+    ) -> Result<(), StateError> {
+        for (nth, (need, _)) in self.0.iter().enumerate() {
+            if self.0[..nth].iter().any(|(other, _)| other == need) {
+                return Err(StateError::Twice(need.name));
+            }
+        }
+        for (task, need) in needs {
+            if !self.0.iter().any(|(made, _)| made == need) {
+                return Err(StateError::Missing {
+                    task: task.clone(),
+                    reason: need.missing(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all, in the order in which they were given.
+    pub(super) fn make(&self, config: &Arc<Config>) -> Result<States, StateError> {
+        let make = |(need, make): &(Need, Maker)| match make(config) {
+            Ok(made) => Ok((need.id, made)),
+            Err(source) => Err(StateError::Unmade {
+                name: need.name,
+                source,
+            }),
+        };
+        self.0
+            .iter()
+            .map(make)
+            .collect::<Result<_, _>>()
+            .map(States)
+    }
+}
+
+impl States {
+    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let shared = self.0.get(&TypeId::of::<T>())?;
+        Arc::clone(shared).downcast().ok()
+    }
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} states", self.0.len())
+    }
+}

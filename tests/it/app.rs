@@ -1,0 +1,254 @@
+//! An app's functions, with what they ask for.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use carrot_actors::service::{Ended, ServiceError};
+use carrot_actors::{App, Args, Kwargs, State, TaskContext, TaskError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::support::{InProcess, Raw, World, text};
+use crate::tasks::start_logging;
+
+#[derive(Deserialize)]
+struct Resize {
+    width: u32,
+    #[serde(default)]
+    names: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Resized {
+    path: String,
+    width: u32,
+    total: u32,
+    context: (String, String, String, u32),
+}
+
+fn resize(
+    Args((path,)): Args<(String,)>,
+    Kwargs(resize): Kwargs<Resize>,
+    total: State<AtomicU32>,
+    context: TaskContext,
+) -> Result<Resized, io::Error> {
+    if resize.names.iter().any(|name| name == "bad") {
+        return Err(io::Error::other("a bad name"));
+    }
+    Ok(Resized {
+        path,
+        width: resize.width,
+        total: total.fetch_add(1, Ordering::Relaxed),
+        context: (context.uuid, context.task, context.queue, context.attempt),
+    })
+}
+
+async fn sum(Args(numbers): Args<Vec<i64>>, total: State<AtomicU32>) -> Result<i64, TaskError> {
+    actix_rt::task::yield_now().await;
+    total.fetch_add(10, Ordering::Relaxed);
+    Ok(numbers.iter().sum())
+}
+
+fn nothing() -> Result<(), TaskError> {
+    Ok(())
+}
+
+fn app() -> App {
+    App::new()
+        .task("resize", resize)
+        .task("sum", sum)
+        .task("nothing", nothing)
+        .task("twice", |Args((n,)): Args<(u32,)>| {
+            Ok::<_, TaskError>(2 * n)
+        })
+        .state_with(|config| {
+            let queues = u32::try_from(config.queues.len());
+            queues.map(AtomicU32::new)
+        })
+}
+
+fn world() -> World {
+    let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 2\n");
+    world.declare_queue("default");
+    world
+}
+
+fn service(world: &World, app: App) -> InProcess {
+    world.in_process(app.into_registry().unwrap())
+}
+
+#[track_caller]
+fn outcome(world: &World, task: &str, body: &Value) -> Value {
+    let uuid = uuid::Uuid::new_v4().to_string();
+    world.publish(&[Raw::foreign(task, Some(&uuid), body.to_string())]);
+    world.ended(&uuid)
+}
+
+#[test]
+fn functions_get_what_their_arguments_ask_for() {
+    let world = world();
+    let service = service(&world, app());
+    let body = json!({"args": ["a.png"], "kwargs": {"width": 30, "unknown": 1}});
+    let row = outcome(&world, "resize", &body);
+    assert_eq!(row["status"], "COMPLETED", "{row}");
+    let output: Value = serde_json::from_str(text(&row, "output")).unwrap();
+    let context = json!([row["uuid"], "resize", "default", 1]);
+    assert_eq!(
+        output,
+        json!({"path": "a.png", "width": 30, "total": 1, "context": context})
+    );
+    let row = outcome(&world, "sum", &json!({"args": [1, 2, 3]}));
+    assert_eq!(row["output"], "6", "{row}");
+    let row = outcome(&world, "resize", &body);
+    let output: Value = serde_json::from_str(text(&row, "output")).unwrap();
+    assert_eq!(output["total"], 12);
+    let row = outcome(&world, "nothing", &json!({}));
+    assert_eq!(
+        (&row["status"], &row["output"]),
+        (&json!("COMPLETED"), &Value::Null)
+    );
+    let row = outcome(&world, "twice", &json!({"args": [21]}));
+    assert_eq!(row["output"], "42");
+    assert_eq!(service.stop(), Ended::Drained);
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_a_failed_message_that_names_them() {
+    let world = world();
+    let service = service(&world, app());
+    for (task, body, expected) in [
+        (
+            "resize",
+            json!({"args": ["a.png"], "kwargs": {"width": "wide"}}),
+            "wrong named arguments: width: invalid type: string \"wide\", expected u32",
+        ),
+        (
+            "resize",
+            json!({"args": ["a.png"], "kwargs": {"width": 1, "names": ["a", 2]}}),
+            "wrong named arguments: names[1]: invalid type: number, expected a string",
+        ),
+        (
+            "resize",
+            json!({"args": ["a.png"]}),
+            "wrong named arguments: missing field `width`",
+        ),
+        (
+            "resize",
+            json!({"kwargs": {"width": 1}}),
+            "wrong positional arguments: invalid length 0, expected a tuple of size 1",
+        ),
+        (
+            "sum",
+            json!({"args": [1, "b"]}),
+            "wrong positional arguments: [1]: invalid type: string \"b\", expected i64",
+        ),
+        (
+            "resize",
+            json!({"args": ["a.png"], "kwargs": {"width": 1, "names": ["bad"]}}),
+            "a bad name",
+        ),
+    ] {
+        let row = outcome(&world, task, &body);
+        assert_eq!(row["status"], "FAILED", "{row}");
+        assert_eq!(row["exception"], expected);
+    }
+    assert_eq!(service.stop(), Ended::Drained);
+}
+
+#[test]
+fn an_app_that_can_not_work_is_refused_before_it_starts() {
+    let why = |app: App| match app.into_registry() {
+        Ok(_) => panic!("it is not refused"),
+        Err(error) => error.to_string(),
+    };
+    let twice = app().task("sum", nothing).task("other", nothing);
+    assert_eq!(
+        why(twice),
+        "task \"sum\" is registered twice: give one of them another name"
+    );
+    let missing = why(App::new().task("sum", sum));
+    assert!(
+        missing.contains("task \"sum\": there is no state"),
+        "{missing}"
+    );
+    assert!(missing.contains("AtomicU32"), "{missing}");
+    let two = why(app().state(AtomicU32::new(2)));
+    assert!(two.contains("two states of the type"), "{two}");
+}
+
+#[test]
+fn a_service_whose_state_can_not_be_made_says_why() {
+    let world = world();
+    let app = App::new().state_with(|_| Err::<u8, _>("no more pools"));
+    let registry = app.into_registry().unwrap();
+    let (_signals, receiver) = crossbeam_channel::unbounded();
+    let ended = world.service(registry, world.config()).run(&receiver);
+    let Err(error @ ServiceError::State(_)) = ended else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(
+        error.to_string(),
+        "the state u8 could not be made: no more pools"
+    );
+    // It has not left a worker behind.
+    assert_eq!(
+        world.rows("SELECT id FROM carrot_worker"),
+        Vec::<Value>::new()
+    );
+}
+
+#[test]
+fn what_another_thread_logs_with_the_tasks_logger_is_in_its_row() {
+    start_logging();
+    let world = world();
+    let app = App::new().task("log", |context: TaskContext| {
+        let logger = context.logger();
+        let thread = std::thread::spawn(move || {
+            log::info!("of the thread alone");
+            log::warn!(logger: logger, "of the task");
+            logger.capture(|| log::info!("of the task too"));
+        });
+        thread.join().map_err(|_| TaskError::new("it panicked"))
+    });
+    let service = service(&world, app);
+    let row = outcome(&world, "log", &json!({}));
+    let log = text(&row, "log");
+    assert!(log.contains(" WARNING:: of the task\n"), "{log}");
+    assert_eq!(log.matches("of the task\n").count(), 1, "{log}");
+    assert!(log.contains(" INFO:: of the task too"), "{log}");
+    assert!(!log.contains("of the thread alone"), "{log}");
+    assert_eq!(service.stop(), Ended::Drained);
+}
+
+#[test]
+fn a_long_task_learns_that_its_service_is_told_to_stop() {
+    let world = world();
+    let (began, begun) = crossbeam_channel::bounded(2);
+    let began_too = began.clone();
+    let app = App::new()
+        .task("wait", move |context: TaskContext| {
+            let began = began.clone();
+            async move {
+                assert!(!context.is_cancelled());
+                began.send(()).map_err(|_| TaskError::new("nobody waits"))?;
+                context.cancelled().await;
+                Ok::<_, TaskError>("told")
+            }
+        })
+        .task("look", move |context: TaskContext| {
+            began_too
+                .send(())
+                .map_err(|_| TaskError::new("nobody waits"))?;
+            while !context.is_cancelled() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            Ok::<_, TaskError>("seen")
+        });
+    let service = service(&world, app);
+    let uuids = ["wait", "look"].map(|task| world.send(&[task]));
+    begun.recv().unwrap();
+    begun.recv().unwrap();
+    assert_eq!(service.stop(), Ended::Drained);
+    let outputs = uuids.map(|uuid| world.ended(&uuid)["output"].clone());
+    assert_eq!(outputs, [json!("told"), json!("seen")]);
+}
