@@ -16,6 +16,7 @@
 //! | `main`, [`app`] | a program's tasks and what they share, as a binary that is the service |
 //! | [`cli`] | what the user typed; exit codes; the only room that prints |
 //! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
+//! | [`client`] | publishing from a program: one thread, which records together what has gathered |
 //! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
@@ -83,6 +84,7 @@ mod actors;
 pub mod app;
 pub mod broker;
 pub mod cli;
+pub mod client;
 pub mod config;
 mod daemon;
 pub mod execution;
@@ -113,6 +115,8 @@ pub mod vitals;
 pub mod waiting;
 
 pub use app::App;
+pub use client::{Client, PublishError};
+pub use config::Config;
 pub use task::{Args, FromMessage, Kwargs, State, TaskContext, TaskError};
 
 /// The README's example, compiled.

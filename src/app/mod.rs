@@ -1,10 +1,12 @@
 //! The app: tasks and what they share, as a binary that is the service.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli;
+use crate::client::{Client, OfService};
 use crate::config::Config;
 use crate::service::ServiceError;
 use crate::task::{DuplicateTask, Registry, Task};
@@ -101,10 +103,12 @@ impl App {
     ///
     /// # Errors
     /// When a name is taken twice, or a task asks for what it is not given.
-    pub fn into_registry(self) -> Result<Registry, ServiceError> {
+    pub fn into_registry(mut self) -> Result<Registry, ServiceError> {
         if let Some(fault) = self.fault {
             return Err(fault.into());
         }
+        self.registry
+            .share_made(|config| Ok::<_, Infallible>(OfService(Client::lazy(Arc::clone(config)))));
         self.registry.check()?;
         Ok(self.registry)
     }

@@ -92,6 +92,18 @@ impl Config {
         Self::from_source(source, env, cwd)
     }
 
+    /// The configuration that the binary would read, started as this process was.
+    ///
+    /// # Errors
+    /// As [`Config::load`] has them.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        let cwd = std::env::current_dir().map_err(|cause| ConfigError::Unreadable {
+            file: PathBuf::from("."),
+            cause,
+        })?;
+        Self::load(None, &Environment::from_process(), &cwd)
+    }
+
     /// The queue of that name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&QueueConfig> {

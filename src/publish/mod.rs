@@ -109,6 +109,22 @@ impl Door {
         flushed.map_err(|error| (recorded, error))
     }
 
+    /// Records messages, some at a time, and leaves their publishing to the sweep.
+    ///
+    /// # Errors
+    /// When the database is away. The first so many messages are recorded then.
+    pub fn record_in_parts(
+        session: &mut dyn Session,
+        messages: &[Message],
+    ) -> Result<(), (usize, StoreError)> {
+        let mut recorded = 0;
+        for part in parts(messages) {
+            Self::record(session, part).map_err(|error| (recorded, error))?;
+            recorded += part.len();
+        }
+        Ok(())
+    }
+
     /// Publishes recorded messages and marks them.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use carrot_actors::service::{Ended, ServiceError};
-use carrot_actors::{App, Args, Kwargs, State, TaskContext, TaskError};
+use carrot_actors::{App, Args, Client, Kwargs, PublishError, State, TaskContext, TaskError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -53,11 +53,19 @@ fn nothing() -> Result<(), TaskError> {
     Ok(())
 }
 
+/// Two more messages, of the service's own client.
+async fn spread(Args((number,)): Args<(i64,)>, client: Client) -> Result<String, PublishError> {
+    let first = client.task("sum").args((number, 1)).publish_async().await?;
+    let second = client.task("sum").args((number, 2)).publish()?;
+    Ok(format!("{} {}", first.uuid, second.uuid))
+}
+
 fn app() -> App {
     App::new()
         .task("resize", resize)
         .task("sum", sum)
         .task("nothing", nothing)
+        .task("spread", spread)
         .task("twice", |Args((n,)): Args<(u32,)>| {
             Ok::<_, TaskError>(2 * n)
         })
@@ -195,6 +203,19 @@ fn a_service_whose_state_can_not_be_made_says_why() {
         world.rows("SELECT id FROM carrot_worker"),
         Vec::<Value>::new()
     );
+}
+
+#[test]
+fn a_task_publishes_by_the_client_of_its_service() {
+    let world = world();
+    let service = service(&world, app());
+    let row = outcome(&world, "spread", &json!({"args": [40]}));
+    assert_eq!(row["status"], "COMPLETED", "{row}");
+    let uuids: Vec<&str> = text(&row, "output").split(' ').collect();
+    let sums: Vec<Value> = uuids.iter().map(|uuid| world.ended(uuid)).collect();
+    assert_eq!(sums[0]["output"], "41", "{sums:?}");
+    assert_eq!(sums[1]["output"], "42", "{sums:?}");
+    assert_eq!(service.stop(), Ended::Drained);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod cli;
 mod cli_check;
 mod cli_messages;
 mod cli_schedule;
+mod client;
 mod commands;
 mod copies;
 mod cuts;

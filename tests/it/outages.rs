@@ -7,3 +7,5 @@ mod connections;
 mod database;
 mod sqlite;
 mod trial;
+
+pub use database::{kill_connections, own};

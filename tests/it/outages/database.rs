@@ -12,7 +12,7 @@ use crate::support::{
 /// Longer than MariaDB waits for a lock by itself.
 const A_LOCK: Duration = Duration::from_secs(12);
 
-fn own(database: Database) -> Own {
+pub fn own(database: Database) -> Own {
     Own::take(match database {
         Database::Postgresql => Server::Postgresql,
         #[cfg(feature = "mysql")]
@@ -70,7 +70,7 @@ fn one_that_is_away_at_the_start(on: Database) {
 }
 
 /// Ends every connection of a service, as an administrator would.
-fn kill_connections(world: &World) {
+pub fn kill_connections(world: &World) {
     match world.database {
         Database::Postgresql => {
             let ours = "application_name = 'carrot-actors'";

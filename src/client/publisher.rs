@@ -1,0 +1,206 @@
+//! The thread behind a client: whatever has gathered is recorded and published together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::{Delivery, PublishError, Receipt};
+use crate::config::Config;
+use crate::message::Message;
+use crate::publish::{Door, Flushed};
+use crate::service::{self, ServiceError};
+use crate::store::{self, Session, Store, StoreError};
+
+/// At most so many messages of as many threads are published together.
+const GATHERED: usize = 1000;
+
+/// A connection that was not used for so long is tried first: it may have ended.
+const MAY_HAVE_ENDED: Duration = Duration::from_secs(1);
+
+/// So long after a broker took nothing, messages are recorded alone, so that nobody waits for it each
+/// time.
+const RESPITE: Duration = Duration::from_secs(5);
+
+/// A transaction that met another is tried so often.
+const TRIES: usize = 5;
+
+/// Messages to publish, and who wants to know.
+pub(super) struct Request {
+    pub(super) messages: Vec<Message>,
+    pub(super) answer: Answer,
+}
+
+/// Says whether anybody waited for it.
+type Answer = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>;
+
+/// What publishes.
+pub(super) struct Publisher {
+    store: Arc<dyn Store>,
+    session: Option<(Box<dyn Session>, Instant)>,
+    door: Door,
+    /// When the broker took nothing, and why.
+    refused: Option<(Instant, String)>,
+}
+
+/// How far it came with messages.
+#[derive(Default)]
+struct Progress {
+    /// So many are recorded, the first ones.
+    recorded: usize,
+    /// What can't be published, by its key, and why.
+    failed: HashMap<String, String>,
+    /// Why some may not be published yet.
+    waiting: Option<String>,
+    /// Why the others are not recorded.
+    error: Option<StoreError>,
+}
+
+impl Publisher {
+    pub(super) fn new(config: Arc<Config>) -> Result<Self, StoreError> {
+        Ok(Self {
+            store: store::open(&config.database_url)?.into(),
+            session: None,
+            door: Door::new(config),
+            refused: None,
+        })
+    }
+
+    /// Serves until nobody can ask any more.
+    pub(super) fn run(&mut self, requests: &Receiver<Request>) {
+        let mut next = None;
+        while let Some(first) = next.take().or_else(|| requests.recv().ok()) {
+            let is_single = first.is_single();
+            let mut gathered = vec![first];
+            while is_single && gathered.len() < GATHERED {
+                match requests.try_recv() {
+                    Ok(request) if request.is_single() => gathered.push(request),
+                    other => {
+                        next = other.ok();
+                        break;
+                    }
+                }
+            }
+            self.serve(gathered);
+        }
+    }
+
+    /// Answers requests: one, or some of a message each.
+    fn serve(&mut self, requests: Vec<Request>) {
+        let messages = requests.iter().flat_map(|request| &request.messages);
+        let messages: Vec<Message> = messages.cloned().collect();
+        let progress = self.publish(&messages);
+        let several = requests.len() > 1;
+        for (nth, request) in requests.into_iter().enumerate() {
+            match &progress.error {
+                Some(error) if !several => request.answer(Err(PublishError::Database {
+                    recorded: progress.recorded,
+                    source: error.clone(),
+                })),
+                Some(error) if nth >= progress.recorded => match error {
+                    // Of the database, whoever asks it.
+                    StoreError::Unavailable(_) | StoreError::Unsupported(_) => {
+                        request.answer(Err(error.clone().into()));
+                    }
+                    // Of one of them, perhaps.
+                    _ => self.serve(vec![request]),
+                },
+                _ => {
+                    let receipts = request.messages.iter();
+                    let receipts = receipts.map(|message| progress.receipt(message));
+                    let receipts = receipts.collect();
+                    request.answer(Ok(receipts));
+                }
+            }
+        }
+    }
+
+    /// Records and publishes, as far as it comes.
+    fn publish(&mut self, messages: &[Message]) -> Progress {
+        let mut progress = Progress::default();
+        let mut tries = 0..TRIES;
+        loop {
+            tries.next();
+            match self.try_publish(&messages[progress.recorded..]) {
+                Ok(flushed) => {
+                    progress.recorded = messages.len();
+                    progress.failed.extend(flushed.failed);
+                    progress.waiting = flushed.waiting.or(progress.waiting);
+                    return progress;
+                }
+                Err((recorded, error)) => {
+                    progress.recorded += recorded;
+                    progress.waiting = Some(error.to_string());
+                    let is_over = tries.is_empty() || progress.recorded == messages.len();
+                    if !matches!(error, StoreError::Conflict(_)) || is_over {
+                        progress.error = (progress.recorded < messages.len()
+                            || messages.is_empty())
+                        .then_some(error);
+                        return progress;
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_publish(&mut self, messages: &[Message]) -> Result<Flushed, (usize, StoreError)> {
+        let mut session = self.connected().map_err(|error| (0, error))?;
+        let respite = self.refused.take();
+        let respite = respite.filter(|(since, _)| since.elapsed() < RESPITE);
+        let published = match &respite {
+            Some((_, reason)) => {
+                Door::record_in_parts(session.as_mut(), messages).map(|()| Flushed {
+                    waiting: Some(reason.clone()),
+                    ..Flushed::default()
+                })
+            }
+            None => self.door.publish(session.as_mut(), messages),
+        };
+        let waiting = published.as_ref().ok();
+        let waiting = waiting.and_then(|flushed| flushed.waiting.clone());
+        self.refused = respite.or_else(|| waiting.map(|reason| (Instant::now(), reason)));
+        if !matches!(published, Err((_, StoreError::Unavailable(_)))) {
+            self.session = Some((session, Instant::now()));
+        }
+        published
+    }
+
+    /// A connection that was alive a moment ago.
+    fn connected(&mut self) -> Result<Box<dyn Session>, StoreError> {
+        if let Some((mut session, used)) = self.session.take()
+            && (used.elapsed() < MAY_HAVE_ENDED || session.version().is_ok())
+        {
+            return Ok(session);
+        }
+        match service::session(self.store.as_ref()) {
+            Ok(session) => Ok(session),
+            Err(ServiceError::Store(error)) => Err(error),
+            Err(other) => Err(StoreError::Unsupported(other.to_string())),
+        }
+    }
+}
+
+impl Request {
+    const fn is_single(&self) -> bool {
+        self.messages.len() == 1
+    }
+
+    fn answer(self, result: Result<Vec<Receipt>, PublishError>) {
+        if !(self.answer)(result) {
+            log::debug!("nobody waits for the receipts of what was published");
+        }
+    }
+}
+
+impl Progress {
+    fn receipt(&self, message: &Message) -> Receipt {
+        let uuid = message.key.clone();
+        let state = match (self.failed.get(&uuid), &self.waiting) {
+            (Some(reason), _) => Delivery::Failed(reason.clone()),
+            (None, Some(reason)) => Delivery::Waiting(reason.clone()),
+            (None, None) => Delivery::Published,
+        };
+        Receipt { uuid, state }
+    }
+}
