@@ -61,6 +61,9 @@
 //! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's.
 //! 6. Only then is the delivery *settled*, on the channel that brought it.
 //!
+//! What is recorded in a transaction of the caller's ([`store::transaction`]) is the sweep's to publish, which
+//! PostgreSQL tells of the commit.
+//!
 //! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
 //! worker is dead when its heartbeat is 20 s old by the database's clock, or at once when it can be
 //! seen on this host that its process is gone.

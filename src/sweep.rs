@@ -4,7 +4,7 @@
 //! PUBLISHED message is never published again for its age: a long backlog is no fault.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::failpoint;
@@ -17,6 +17,10 @@ use crate::store::{Session, Store, StoreError, UndecodableRow};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often it looks whether the database has told it to come, if the database does: it reads what has
+/// arrived on its connection, and asks nobody.
+const LISTENING: Duration = Duration::from_millis(10);
 
 /// So many messages a step at most: few enough for the lease of the store.
 const BATCH: usize = 500;
@@ -48,6 +52,8 @@ pub struct Sweep {
     database: Client,
     /// How many messages the next step takes.
     batch: usize,
+    /// Whether the database tells when there is something to do.
+    listens: bool,
 }
 
 /// What a step of the sweep has found.
@@ -71,23 +77,55 @@ impl Sweep {
             store,
             session: None,
             batch: FIRST_BATCH,
+            listens: false,
         }
     }
 
     fn run(&mut self, stop: &StopFlag) {
         let mut backoff = Backoff::for_connections();
         loop {
-            let wait = match self.step() {
-                Step::More => Duration::ZERO,
+            let is_over = match self.step() {
+                Step::More => stop.wait(Duration::ZERO),
                 Step::Done => {
                     backoff.reset();
-                    INTERVAL
+                    self.wait(stop)
                 }
-                Step::Away => backoff.next_wait(),
+                Step::Away => stop.wait(backoff.next_wait()),
             };
-            if stop.wait(wait) {
+            if is_over {
                 return;
             }
+        }
+    }
+
+    /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
+    /// stop.
+    fn wait(&mut self, stop: &StopFlag) -> bool {
+        let end = Instant::now() + INTERVAL;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if !self.listens {
+                return stop.wait(left);
+            }
+            if stop.wait(left.min(LISTENING)) {
+                return true;
+            }
+            if left <= LISTENING || self.is_told() {
+                return false;
+            }
+        }
+    }
+
+    fn is_told(&mut self) -> bool {
+        let told = self.session.as_mut().map(|session| session.is_told());
+        match told {
+            Some(Ok(Some(is_told))) => is_told,
+            // What is wrong is said of the next step.
+            Some(Err(_)) | None => {
+                self.listens = false;
+                false
+            }
+            Some(Ok(None)) => false,
         }
     }
 
@@ -107,16 +145,19 @@ impl Sweep {
             Err(error) => {
                 self.database.fails(&error);
                 self.session = None;
+                self.listens = false;
                 Step::Away
             }
         }
     }
 
     fn try_step(&mut self) -> Result<Step, StoreError> {
-        let session = match self.session.take() {
+        let mut session = match self.session.take() {
             Some(session) => session,
             None => self.store.connect()?,
         };
+        // Asked before it looks: who comes later is told of then.
+        self.listens = session.is_told()?.is_some();
         let session = self.session.insert(session).as_mut();
         let recovered = session.recover(BATCH)?;
         if recovered > 0 {

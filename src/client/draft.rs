@@ -1,11 +1,22 @@
 //! A message that is being put together.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Client, Delivery, PublishError, Receipt};
 use crate::message::{Arguments, Message};
 use crate::names;
+use crate::store::NewRow;
+use crate::store::transaction::{Connection, RecordError};
+
+/// The databases' calendars end in the year 9999.
+const MOST_DELAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// So many rows are inserted with a statement.
+const AT_ONCE: usize = 500;
 
 /// A message that is being put together, by [`Client::task`].
 #[derive(Clone)]
@@ -16,6 +27,7 @@ pub struct Draft {
     arguments: Arguments,
     queue: Option<String>,
     priority: u8,
+    delay: Option<Duration>,
     /// The first thing that was wrong.
     fault: Option<String>,
 }
@@ -28,6 +40,7 @@ impl Draft {
             arguments: Arguments::default(),
             queue: None,
             priority: 0,
+            delay: None,
             fault: None,
         }
     }
@@ -69,6 +82,26 @@ impl Draft {
         self
     }
 
+    /// Not before this time has gone by, on the database's clock. The message waits there, and a service
+    /// publishes it when it is due.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Records the message in a transaction of the caller's: it is published if that commits, by a
+    /// service. See [`store::transaction`](crate::store::transaction). Returns its uuid.
+    ///
+    /// # Errors
+    /// When it can't be a message, or the database refuses it.
+    pub fn record(self, connection: &mut impl Connection) -> Result<String, RecordError> {
+        let ready = self
+            .ready()
+            .map_err(|(task, reason)| RecordError::Unfit { task, reason })?;
+        let uuids = record(connection, &[ready])?;
+        Ok(uuids.into_iter().collect())
+    }
+
     /// Records the message, and sends it to the broker. Waits for both; if the broker is away, the
     /// receipt says so, and a service will publish it.
     ///
@@ -76,7 +109,7 @@ impl Draft {
     /// When it is not recorded, or can't be published at all.
     pub fn publish(self) -> Result<Receipt, PublishError> {
         let client = self.client.clone();
-        only(client.publish(vec![self.into_message()?])?)
+        only(client.publish(vec![self.into_ready()?])?)
     }
 
     /// [`Draft::publish`] for async code, on any runtime. A future that is dropped may have published
@@ -86,14 +119,20 @@ impl Draft {
     /// The same.
     pub async fn publish_async(self) -> Result<Receipt, PublishError> {
         let client = self.client.clone();
-        only(client.publish_async(vec![self.into_message()?]).await?)
+        only(client.publish_async(vec![self.into_ready()?]).await?)
     }
 
     fn is_wrong(&mut self, fault: String) {
         self.fault.get_or_insert(fault);
     }
 
-    pub(super) fn into_message(self) -> Result<Message, PublishError> {
+    pub(super) fn into_ready(self) -> Result<Ready, PublishError> {
+        self.ready()
+            .map_err(|(task, reason)| PublishError::Unfit { task, reason })
+    }
+
+    /// The message, or the task's name and why it can't be one.
+    pub(super) fn ready(self) -> Result<Ready, (String, String)> {
         let queue = self.queue.unwrap_or_else(|| self.client.default_queue());
         let misnamed = [("a task", &self.task), ("a queue", &queue)]
             .into_iter()
@@ -102,17 +141,52 @@ impl Draft {
                 let most = names::COLUMN_CHARS;
                 format!("the name of {what} must have 1 to {most} characters, not {name:?}")
             });
-        if let Some(reason) = self.fault.or(misnamed) {
-            return Err(PublishError::Unfit {
-                task: self.task,
-                reason,
-            });
+        let too_late = self.delay.filter(|delay| *delay > MOST_DELAY);
+        let too_late = too_late.map(|_| "a delay must be below a hundred years".to_owned());
+        if let Some(reason) = self.fault.or(misnamed).or(too_late) {
+            return Err((self.task, reason));
         }
-        Ok(Message {
-            priority: self.priority,
-            ..Message::new(self.task, self.arguments, queue)
+        let message = Message::new(self.task, self.arguments, queue);
+        Ok(Ready {
+            message: Message {
+                priority: self.priority,
+                ..message
+            },
+            delay: self.delay,
         })
     }
+}
+
+/// A message that is complete.
+pub(super) struct Ready {
+    pub(super) message: Message,
+    pub(super) delay: Option<Duration>,
+}
+
+impl Ready {
+    /// Its row, for the sweep to publish: `now`, if without a delay.
+    pub(super) fn row(&self, now: DateTime<Utc>) -> NewRow {
+        NewRow::delayed(&self.message, now + self.delay.unwrap_or_default())
+    }
+}
+
+/// Records messages in the caller's transaction. Returns their keys.
+pub(super) fn record(
+    connection: &mut impl Connection,
+    messages: &[Ready],
+) -> Result<Vec<String>, RecordError> {
+    let is_delayed = messages.iter().any(|ready| ready.delay.is_some());
+    let rows: Vec<NewRow> = if is_delayed {
+        let now = connection.now()?;
+        messages.iter().map(|ready| ready.row(now)).collect()
+    } else {
+        let pending = |ready: &Ready| NewRow::pending(&ready.message);
+        messages.iter().map(pending).collect()
+    };
+    for part in rows.chunks(AT_ONCE) {
+        connection.record(part)?;
+    }
+    Ok(rows.into_iter().map(|row| row.key).collect())
 }
 
 fn is_name(name: &str) -> bool {
@@ -150,7 +224,7 @@ mod tests {
     #[test]
     fn a_message_has_what_it_was_given() {
         let draft = client().task("t").args((1, "a")).kwargs(json!({"x": [2]}));
-        let message = draft.priority(7).into_message().unwrap();
+        let message = draft.priority(7).into_ready().unwrap().message;
         assert_eq!(message.arguments.args, [json!(1), json!("a")]);
         assert_eq!(Value::Object(message.arguments.kwargs), json!({"x": [2]}));
         assert_eq!((message.queue.as_str(), message.priority), ("default", 7));
@@ -158,15 +232,16 @@ mod tests {
             .task("t")
             .args(())
             .queue("q")
-            .into_message()
-            .unwrap();
+            .into_ready()
+            .unwrap()
+            .message;
         assert_eq!(bare.arguments, Arguments::default());
         assert_eq!(bare.routing_key, "q");
     }
 
     #[test]
     fn what_can_be_no_message_is_refused_with_the_reason() {
-        let why = |draft: Draft| draft.into_message().unwrap_err().to_string();
+        let why = |draft: Draft| draft.into_ready().err().unwrap().to_string();
         let client = client();
         assert!(why(client.task("t").args("text")).contains("args must be a tuple"));
         assert!(why(client.task("t").kwargs((1, 2))).contains("kwargs must be a struct"));

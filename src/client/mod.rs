@@ -14,11 +14,13 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
 pub use self::draft::Draft;
+use self::draft::Ready;
 pub use self::error::PublishError;
 use self::publisher::{Publisher, Request};
 use crate::config::Config;
-use crate::message::{Arguments, Message};
+use crate::message::Arguments;
 use crate::stop::Thread;
+use crate::store::transaction::{Connection, RecordError};
 use crate::task::{FromMessage, Need, TaskContext, TaskError};
 
 /// So long the last client waits for its thread to close its connections.
@@ -39,6 +41,8 @@ pub struct Receipt {
 pub enum Delivery {
     /// The broker has it.
     Published,
+    /// It is not due yet.
+    Delayed,
     /// For this reason the broker may not have it yet. A service will publish it.
     Waiting(String),
     /// It can't be published, for this reason; it is FAILED.
@@ -128,7 +132,7 @@ impl Client {
         &self,
         messages: impl IntoIterator<Item = Draft>,
     ) -> Result<Vec<Receipt>, PublishError> {
-        let messages = messages.into_iter().map(Draft::into_message);
+        let messages = messages.into_iter().map(Draft::into_ready);
         self.publish(messages.collect::<Result<_, _>>()?)
     }
 
@@ -140,18 +144,34 @@ impl Client {
         &self,
         messages: impl IntoIterator<Item = Draft>,
     ) -> Result<Vec<Receipt>, PublishError> {
-        let messages = messages.into_iter().map(Draft::into_message);
+        let messages = messages.into_iter().map(Draft::into_ready);
         let messages = messages.collect::<Result<_, _>>()?;
         self.clone().publish_async(messages).await
     }
 
-    fn publish(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, PublishError> {
+    /// Records many messages in a transaction of the caller's, as [`Draft::record`] does with one.
+    /// Returns their uuids, in their order.
+    ///
+    /// # Errors
+    /// When one can't be a message, or the database refuses one.
+    pub fn record_many(
+        &self,
+        messages: impl IntoIterator<Item = Draft>,
+        connection: &mut impl Connection,
+    ) -> Result<Vec<String>, RecordError> {
+        let ready = messages.into_iter().map(Draft::ready);
+        let ready: Result<Vec<Ready>, _> = ready.collect();
+        let ready = ready.map_err(|(task, reason)| RecordError::Unfit { task, reason })?;
+        draft::record(connection, &ready)
+    }
+
+    fn publish(&self, messages: Vec<Ready>) -> Result<Vec<Receipt>, PublishError> {
         let (answer, answered) = bounded(1);
         self.ask(messages, move |result| answer.send(result).is_ok())?;
         answered.recv().map_err(|_| PublishError::Ended)?
     }
 
-    async fn publish_async(self, messages: Vec<Message>) -> Result<Vec<Receipt>, PublishError> {
+    async fn publish_async(self, messages: Vec<Ready>) -> Result<Vec<Receipt>, PublishError> {
         let (answer, answered) = oneshot::channel();
         self.ask(messages, move |result| answer.send(result).is_ok())?;
         answered.await.map_err(|_| PublishError::Ended)?
@@ -160,7 +180,7 @@ impl Client {
     /// Hands messages to the publisher. `answer` says whether anybody waited for it.
     fn ask(
         &self,
-        messages: Vec<Message>,
+        messages: Vec<Ready>,
         answer: impl FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send + 'static,
     ) -> Result<(), PublishError> {
         let request = Request {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::draft::Ready;
 use super::{Delivery, PublishError, Receipt};
 use crate::config::Config;
 use crate::message::Message;
 use crate::publish::{Door, Flushed};
 use crate::service::{self, ServiceError};
-use crate::store::{self, Session, Store, StoreError};
+use crate::store::{self, NewRow, Session, Store, StoreError};
 
 /// At most so many messages of as many threads are published together.
 const GATHERED: usize = 1000;
@@ -28,7 +29,7 @@ const TRIES: usize = 5;
 
 /// Messages to publish, and who wants to know.
 pub(super) struct Request {
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Vec<Ready>,
     pub(super) answer: Answer,
 }
 
@@ -89,8 +90,12 @@ impl Publisher {
     /// Answers requests: one, or some of a message each.
     fn serve(&mut self, requests: Vec<Request>) {
         let messages = requests.iter().flat_map(|request| &request.messages);
-        let messages: Vec<Message> = messages.cloned().collect();
-        let progress = self.publish(&messages);
+        let progress = if requests.iter().any(Request::is_delayed) {
+            self.record(&messages.collect::<Vec<_>>())
+        } else {
+            let messages = messages.map(|ready| ready.message.clone());
+            self.publish(&messages.collect::<Vec<_>>())
+        };
         let several = requests.len() > 1;
         for (nth, request) in requests.into_iter().enumerate() {
             match &progress.error {
@@ -144,6 +149,27 @@ impl Publisher {
         }
     }
 
+    /// Records messages for the sweep, of which some are not due yet.
+    fn record(&mut self, messages: &[&Ready]) -> Progress {
+        let mut progress = Progress {
+            waiting: Some("it is recorded with messages that are not due yet".to_owned()),
+            ..Progress::default()
+        };
+        let mut record = |publisher: &mut Self| -> Result<(), StoreError> {
+            let mut session = publisher.connected()?;
+            let now = session.now()?;
+            for part in messages.chunks(GATHERED) {
+                let rows: Vec<NewRow> = part.iter().map(|ready| ready.row(now)).collect();
+                session.record(&rows)?;
+                progress.recorded += part.len();
+            }
+            publisher.session = Some((session, Instant::now()));
+            Ok(())
+        };
+        progress.error = record(self).err();
+        progress
+    }
+
     fn try_publish(&mut self, messages: &[Message]) -> Result<Flushed, (usize, StoreError)> {
         let mut session = self.connected().map_err(|error| (0, error))?;
         let respite = self.refused.take();
@@ -182,8 +208,13 @@ impl Publisher {
 }
 
 impl Request {
-    const fn is_single(&self) -> bool {
-        self.messages.len() == 1
+    /// Whether it can be published with others.
+    fn is_single(&self) -> bool {
+        self.messages.len() == 1 && !self.is_delayed()
+    }
+
+    fn is_delayed(&self) -> bool {
+        self.messages.iter().any(|ready| ready.delay.is_some())
     }
 
     fn answer(self, result: Result<Vec<Receipt>, PublishError>) {
@@ -194,9 +225,10 @@ impl Request {
 }
 
 impl Progress {
-    fn receipt(&self, message: &Message) -> Receipt {
-        let uuid = message.key.clone();
+    fn receipt(&self, ready: &Ready) -> Receipt {
+        let uuid = ready.message.key.clone();
         let state = match (self.failed.get(&uuid), &self.waiting) {
+            _ if ready.delay.is_some() => Delivery::Delayed,
             (Some(reason), _) => Delivery::Failed(reason.clone()),
             (None, Some(reason)) => Delivery::Waiting(reason.clone()),
             (None, None) => Delivery::Published,

@@ -13,6 +13,7 @@ mod row;
 mod schedule;
 mod sql;
 mod sqlite;
+pub mod transaction;
 mod turns;
 
 pub use error::StoreError;
@@ -302,6 +303,13 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
+
+    /// Whether somebody has recorded messages that are due since this was last asked; the first time it
+    /// is not known. `None` where the database does not tell.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
 
     /// Takes up to `limit` PENDING messages that are due, on a lease of [`PUBLISH_LEASE`]: what is
     /// not marked by then is due again.

@@ -22,8 +22,8 @@ use url::Url;
 use self::traits::Traits;
 use super::StoreError;
 use super::sql::{
-    ALWAYS, Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
-    forget_lost_steps, in_transaction,
+    ALWAYS, Column, Engine, Id, Link, MessageRow, Row, Statement, Target, Update, Values,
+    assignments, forget_lost_steps, in_transaction,
 };
 use crate::config::DatabaseUrl;
 
@@ -40,6 +40,9 @@ const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
 
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;
+
+/// No server takes so few bytes only.
+const SURELY_FITS: usize = 64 * 1024;
 
 /// Where the server listens unless the URL says otherwise.
 const DEFAULT_PORT: u16 = 3306;
@@ -135,30 +138,72 @@ pub(super) struct MysqlServer {
     server: Server,
 }
 
+/// `sql` with the values bound, as JSON: however many there are, it is the same statement. A server that
+/// takes no more than `most_bytes` would close the connection over a longer one.
+fn statement<'a>(
+    sql: &'a str,
+    values: Option<&Values<'_>>,
+    most_bytes: impl FnOnce(usize) -> QueryResult<usize>,
+) -> QueryResult<Statement<'a, Mysql>> {
+    let statement = Statement::new(sql);
+    let Some(values) = values else {
+        return Ok(statement);
+    };
+    let json = values.json();
+    let most_bytes = most_bytes(json.len())?;
+    if json.len() + STATEMENT_BYTES > most_bytes {
+        return Err(Error::QueryBuilderError(
+            format!(
+                "{} bytes are more than the server's max_allowed_packet ({most_bytes}) takes",
+                json.len(),
+            )
+            .into(),
+        ));
+    }
+    Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
+}
+
+/// What follows FROM to read `values` as `v`, where texts are of these types.
+fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a str) -> String {
+    let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
+        let kind = match column {
+            Column::Integer(_) => "bigint",
+            Column::Text(_) => kind(name),
+        };
+        format!("{name} {kind} PATH '$[{nth}]'")
+    });
+    format!(
+        "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
+        columns.collect::<Vec<_>>().join(", ")
+    )
+}
+
 impl MysqlServer {
-    /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
     fn statement<'a>(
         &self,
         sql: &'a str,
         values: Option<&Values<'_>>,
     ) -> QueryResult<Statement<'a, Mysql>> {
-        let statement = Statement::new(sql);
-        let Some(values) = values else {
-            return Ok(statement);
+        statement(sql, values, |_| Ok(self.traits.most_bytes))
+    }
+}
+
+/// A connection of the caller's. What the server and its tables are like is asked only if it matters.
+impl Target<MysqlServer> for MysqlConnection {
+    fn last_character(&mut self) -> QueryResult<char> {
+        Ok(Traits::of(self)?.last_character)
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        source(values, |_| traits::TEXT)
+    }
+
+    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+        let limit = |bytes| match bytes {
+            ..SURELY_FITS => Ok(usize::MAX),
+            _ => Ok(Traits::of(self)?.most_bytes),
         };
-        let json = values.json();
-        // Checked here, since the server would close the connection over it.
-        if json.len() + STATEMENT_BYTES > self.traits.most_bytes {
-            return Err(Error::QueryBuilderError(
-                format!(
-                    "{} bytes are more than the server's max_allowed_packet ({}) takes",
-                    json.len(),
-                    self.traits.most_bytes
-                )
-                .into(),
-            ));
-        }
-        Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
+        statement(sql, Some(values), limit)?.execute(self)
     }
 }
 
@@ -208,17 +253,7 @@ impl Engine for MysqlServer {
     }
 
     fn source(&self, values: &Values<'_>) -> String {
-        let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
-            let kind = match column {
-                Column::Integer(_) => "bigint",
-                Column::Text(_) => self.traits.kind(name),
-            };
-            format!("{name} {kind} PATH '$[{nth}]'")
-        });
-        format!(
-            "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
-            columns.collect::<Vec<_>>().join(", ")
-        )
+        source(values, |name| self.traits.kind(name))
     }
 
     fn messages(&self, values: &Values<'_>) -> String {
@@ -226,7 +261,7 @@ impl Engine for MysqlServer {
         format!(
             "{} STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (carrot_messagelog_uuid) \
              ON m.uuid = v.uuid AND CAST(m.uuid AS BINARY) = CAST(v.uuid AS BINARY)",
-            self.source(values)
+            Engine::source(self, values)
         )
     }
 
@@ -252,7 +287,7 @@ impl Engine for MysqlServer {
         let values = Values::default().integers("id", ids.iter().copied());
         let sql = format!(
             "DELETE m FROM {} STRAIGHT_JOIN carrot_messagelog m ON m.id = v.id",
-            self.source(&values)
+            Engine::source(self, &values)
         );
         self.execute(&sql, Some(&values)).map(drop)
     }
@@ -316,7 +351,7 @@ impl Engine for MysqlServer {
             .collect();
         let sql = format!(
             "UPDATE {} STRAIGHT_JOIN carrot_scheduledtask m ON m.id = v.id SET {}",
-            self.source(values),
+            Engine::source(self, values),
             assignments("m.", &set)
         );
         self.execute(&sql, Some(values)).map(drop)

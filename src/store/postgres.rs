@@ -12,7 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::StoreError;
 use super::sql::{
-    Column, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    Column, Engine, Id, Link, MessageRow, Row, Statement, Target, Update, Values, assignments,
     forget_lost_steps, in_transaction,
 };
 use crate::config::DatabaseUrl;
@@ -101,6 +101,7 @@ impl Link for Server {
         Ok(Postgres {
             connection,
             server: self.clone(),
+            listens: false,
         })
     }
 
@@ -129,9 +130,46 @@ impl Link for Server {
 }
 
 /// A connection to PostgreSQL.
-pub(super) struct Postgres {
+pub(in crate::store) struct Postgres {
     connection: PgConnection,
     server: Server,
+    /// Whether it has asked to be told.
+    listens: bool,
+}
+
+/// Whom those who record messages that are due tell of it: who works on the same table.
+const TOLD: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
+
+/// What follows FROM to read `values` as `v`.
+fn source(values: &Values<'_>) -> String {
+    let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
+    format!(
+        "unnest({}) WITH ORDINALITY AS v({}, position)",
+        vec!["?"; names.len()].join(", "),
+        names.join(", ")
+    )
+}
+
+/// A connection of the caller's. Services are told when it commits.
+impl Target<Postgres> for PgConnection {
+    fn last_character(&mut self) -> QueryResult<char> {
+        Ok(char::MAX)
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        source(values)
+    }
+
+    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+        let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({TOLD}, '')");
+        statement(&sql, Some(values)).execute(self)
+    }
+}
+
+#[derive(QueryableByName)]
+struct Told {
+    #[diesel(sql_type = Text)]
+    name: String,
 }
 
 /// `sql` with the values bound, an array for each column.
@@ -153,12 +191,12 @@ fn statement<'a>(sql: &'a str, values: Option<&'a Values<'a>>) -> Statement<'a, 
 ///
 /// The guard stands in a CASE, which the planner does not look into: by statistics from a moment when
 /// nothing was PENDING it would read the index of what is, whole, for each of the values.
-fn update_text(engine: &Postgres, update: &Update<'_>) -> String {
+fn update_text(update: &Update<'_>) -> String {
     format!(
         "UPDATE carrot_messagelog AS m SET {} FROM {} \
          WHERE m.uuid = v.uuid AND CASE WHEN {} THEN true ELSE false END AND ({})",
         assignments("", update.set),
-        engine.source(&update.values),
+        source(&update.values),
         update.given,
         update.and
     )
@@ -200,16 +238,11 @@ impl Engine for Postgres {
     }
 
     fn source(&self, values: &Values<'_>) -> String {
-        let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
-        format!(
-            "unnest({}) WITH ORDINALITY AS v({}, position)",
-            vec!["?"; names.len()].join(", "),
-            names.join(", ")
-        )
+        source(values)
     }
 
     fn messages(&self, values: &Values<'_>) -> String {
-        let source = self.source(values);
+        let source = source(values);
         format!("{source} JOIN carrot_messagelog m ON m.uuid = v.uuid")
     }
 
@@ -229,8 +262,24 @@ impl Engine for Postgres {
         self.connection.batch_execute(sql)
     }
 
+    fn is_told(&mut self) -> QueryResult<Option<bool>> {
+        if !self.listens {
+            let told: Told = diesel::sql_query(format!("SELECT {TOLD} AS name"))
+                .get_result(&mut self.connection)?;
+            self.batch(&format!("LISTEN {}", told.name))?;
+            self.listens = true;
+            return Ok(Some(true));
+        }
+        let mut is_told = false;
+        for notification in self.connection.notifications_iter() {
+            notification?;
+            is_told = true;
+        }
+        Ok(Some(is_told))
+    }
+
     fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
-        let sql = update_text(self, update);
+        let sql = update_text(update);
         self.execute(&sql, Some(&update.values))
     }
 
@@ -239,7 +288,7 @@ impl Engine for Postgres {
         update: &Update<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>> {
-        let update_text = update_text(self, update);
+        let update_text = update_text(update);
         let sql = format!("{update_text} RETURNING m.{}", columns.join(", m."));
         self.load(&sql, Some(&update.values))
     }

@@ -88,6 +88,12 @@ impl NewRow {
         }
     }
 
+    /// Whether its arguments are in ASCII.
+    pub(super) fn is_ascii(&self) -> bool {
+        let is_ascii = |text: &Option<String>| text.as_deref().is_none_or(str::is_ascii);
+        is_ascii(&self.task_args) && is_ascii(&self.content)
+    }
+
     /// The same row with its arguments in ASCII if they have characters beyond `last`.
     #[must_use]
     pub(super) fn within(&self, last: char) -> Cow<'_, Self> {

@@ -20,8 +20,8 @@ use rustix::io::Errno;
 
 use super::StoreError;
 use super::sql::{
-    Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments, forget_lost_steps,
-    in_transaction,
+    Engine, Id, Link, MessageRow, Row, Statement, Target, Update, Values, assignments,
+    forget_lost_steps, in_transaction,
 };
 use super::turns::Turns;
 use crate::config::DatabaseUrl;
@@ -211,12 +211,39 @@ fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statement<'a, Sql
     }
 }
 
+/// What follows FROM to read `values` as `v`.
+fn source(values: &Values<'_>) -> String {
+    let cells: Vec<_> = (0..)
+        .zip(values.columns())
+        .map(|(nth, (name, _))| format!("e.value ->> {nth} AS {name}"))
+        .collect();
+    format!(
+        "(SELECT e.key AS position, {} FROM json_each(?) e) AS v",
+        cells.join(", ")
+    )
+}
+
+/// A connection of the caller's.
+impl Target<SqliteFile> for SqliteConnection {
+    fn last_character(&mut self) -> QueryResult<char> {
+        Ok(char::MAX)
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        source(values)
+    }
+
+    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+        statement(sql, Some(values)).execute(self)
+    }
+}
+
 /// `UPDATE … FROM`, as far as it goes without RETURNING.
-fn update_text(engine: &SqliteFile, update: &Update<'_>) -> String {
+fn update_text(update: &Update<'_>) -> String {
     format!(
         "UPDATE carrot_messagelog AS m SET {} FROM {} WHERE m.uuid = v.uuid AND {} AND ({})",
         assignments("", update.set),
-        engine.source(&update.values),
+        source(&update.values),
         update.given,
         update.and
     )
@@ -257,19 +284,12 @@ impl Engine for SqliteFile {
     }
 
     fn source(&self, values: &Values<'_>) -> String {
-        let cells: Vec<_> = (0..)
-            .zip(values.columns())
-            .map(|(nth, (name, _))| format!("e.value ->> {nth} AS {name}"))
-            .collect();
-        format!(
-            "(SELECT e.key AS position, {} FROM json_each(?) e) AS v",
-            cells.join(", ")
-        )
+        source(values)
     }
 
     fn messages(&self, values: &Values<'_>) -> String {
         // Not the other way round: the messages may be millions.
-        let source = self.source(values);
+        let source = source(values);
         format!("{source} CROSS JOIN carrot_messagelog m ON m.uuid = v.uuid")
     }
 
@@ -290,7 +310,7 @@ impl Engine for SqliteFile {
     }
 
     fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
-        let sql = update_text(self, update);
+        let sql = update_text(update);
         self.execute(&sql, Some(&update.values))
     }
 
@@ -299,7 +319,7 @@ impl Engine for SqliteFile {
         update: &Update<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>> {
-        let update_text = update_text(self, update);
+        let update_text = update_text(update);
         let sql = format!("{update_text} RETURNING {}", columns.join(", "));
         self.load(&sql, Some(&update.values))
     }

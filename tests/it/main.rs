@@ -32,4 +32,5 @@ mod store_conformance;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
+mod transaction;
 mod tree;

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
 /// Of what holds any text.
-const TEXT: &str = "longtext CHARACTER SET utf8mb4";
+pub(super) const TEXT: &str = "longtext CHARACTER SET utf8mb4";
 
 /// What is only for people. Of everything else, a character that the table has not is refused.
 const SHOWN: [&str; 5] = ["output", "exception", "traceback", "log", "reason"];

@@ -135,6 +135,12 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// Runs statements whose texts differ each time.
     fn batch(&mut self, sql: &str) -> QueryResult<()>;
 
+    /// Whether rows were [`Due`](super::Inserted::Due) when they were inserted, since this was last asked,
+    /// if the database tells. It waits for nothing.
+    fn is_told(&mut self) -> QueryResult<Option<bool>> {
+        Ok(None)
+    }
+
     /// Deletes messages that are locked, and waits for no others.
     fn delete(&mut self, ids: &[i64]) -> QueryResult<()> {
         self.batch(&format!(

@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
 use super::engine::{ALWAYS, Engine, MessageRow, Update};
 use super::guards::{OWNER_IS_DEAD, allows, list};
-use super::publishing::insert;
+use super::publishing::{Inserted, insert};
 use super::values::Values;
 use crate::state::{End, Event, Status};
 use crate::store::{
@@ -186,7 +186,7 @@ fn claim(
         .collect();
     if !adopted.is_empty() {
         adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        insert(engine, &adopted, true)?;
+        insert(engine, &adopted, Inserted::Adopted)?;
     }
     // Sorted, so that two services that claim the same messages lock them in one order.
     let mut wanted: Vec<&str> = requests

@@ -19,6 +19,8 @@ mod workers;
 pub(super) use engine::ALWAYS;
 pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
 pub(super) use migration::forget_lost_steps;
+pub(super) use publishing::{Inserted, Target, insert};
+pub(super) use schedules::now_on;
 pub(super) use statement::Statement;
 pub(super) use values::{Column, Values};
 
@@ -172,6 +174,10 @@ where
 
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
         self.alone(|engine| publishing::fail_pending(engine, failures))
+    }
+
+    fn is_told(&mut self) -> Result<Option<bool>, StoreError> {
+        self.run(E::is_told)
     }
 
     fn take_due(

@@ -12,14 +12,55 @@ use crate::state::Event;
 use crate::store::row::Columns;
 use crate::store::{NewRow, PUBLISH_LEASE, UndecodableRow};
 
-/// Inserts rows. Where `adopted`, the key is unique among adopted rows, and a row that is there
-/// already stays.
-pub(super) fn insert<E: Engine>(
-    engine: &mut E,
+/// What rows are inserted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Inserted {
+    /// To be published by who records them, for as long as its lease lasts.
+    Leased,
+    /// To be published by the sweep, unless they say when.
+    Due,
+    /// Messages that are in hand: their keys are unique among such rows, and one that is there already
+    /// stays.
+    Adopted,
+}
+
+/// A connection that rows can be inserted on: of ours, or of somebody else's.
+pub(in crate::store) trait Target<E> {
+    /// The last character up to which the messages' table surely has them all; asked for if the rows
+    /// have others than ASCII.
+    fn last_character(&mut self) -> QueryResult<char>;
+
+    /// What follows FROM to read `values` as `v`.
+    fn source(&self, values: &Values<'_>) -> String;
+
+    /// Runs the statement that inserts.
+    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize>;
+}
+
+impl<E: Engine> Target<E> for E {
+    fn last_character(&mut self) -> QueryResult<char> {
+        Ok(Engine::last_character(self))
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        Engine::source(self, values)
+    }
+
+    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+        self.execute(sql, Some(values))
+    }
+}
+
+/// Inserts rows.
+pub(in crate::store) fn insert<E: Engine>(
+    target: &mut dyn Target<E>,
     rows: &[&NewRow],
-    adopted: bool,
+    inserted: Inserted,
 ) -> QueryResult<usize> {
-    let last = engine.last_character();
+    let last = match rows.iter().all(|row| row.is_ascii()) {
+        true => char::MAX,
+        false => target.last_character()?,
+    };
     let rows: Vec<_> = rows.iter().map(|row| row.within(last)).collect();
     let due: Vec<_> = rows.iter().map(|row| row.due.map(times::text)).collect();
     let planned = |row: &NewRow| row.occurrence.and_then(|of| of.planned).map(times::text);
@@ -42,10 +83,13 @@ pub(super) fn insert<E: Engine>(
         .nullable("due", due.iter().map(Option::as_deref))
         .integers("schedule_id", rows.iter().map(|row| schedule(row)))
         .nullable("planned", planned.iter().map(Option::as_deref));
-    let (adopted_uuid, unless_there) = if adopted {
-        ("v.uuid", E::UNLESS_ADOPTED)
-    } else {
-        ("NULL", "")
+    let (adopted_uuid, unless_there) = match inserted {
+        Inserted::Adopted => ("v.uuid", E::UNLESS_ADOPTED),
+        Inserted::Leased | Inserted::Due => ("NULL", ""),
+    };
+    let lease = match inserted {
+        Inserted::Due => E::NOW.to_owned(),
+        Inserted::Leased | Inserted::Adopted => lease::<E>(),
     };
     let sql = format!(
         "INSERT INTO carrot_messagelog (uuid, status, task, task_args, content, queue, exchange, \
@@ -58,12 +102,11 @@ pub(super) fn insert<E: Engine>(
              NULLIF(v.schedule_id, 0), {planned}, {adopted_uuid} \
          FROM {source} WHERE 1 = 1 ORDER BY v.position {unless_there}",
         now = E::NOW,
-        lease = lease::<E>(),
         due = E::time_of("v.due"),
         planned = E::time_of("v.planned"),
-        source = engine.source(&values),
+        source = target.source(&values),
     );
-    engine.execute(&sql, Some(&values))
+    target.insert(&sql, &values)
 }
 
 /// When a lease that is taken now will be over.
@@ -71,9 +114,9 @@ fn lease<E: Engine>() -> String {
     E::now_and(i64::try_from(PUBLISH_LEASE.as_secs()).unwrap_or(i64::MAX))
 }
 
-pub(super) fn record(engine: &mut impl Engine, rows: &[NewRow]) -> QueryResult<()> {
+pub(super) fn record<E: Engine>(engine: &mut E, rows: &[NewRow]) -> QueryResult<()> {
     let rows: Vec<&NewRow> = rows.iter().collect();
-    insert(engine, &rows, false).map(drop)
+    insert::<E>(engine, &rows, Inserted::Leased).map(drop)
 }
 
 pub(super) fn mark_published(engine: &mut impl Engine, keys: &[String]) -> QueryResult<()> {

@@ -123,14 +123,20 @@ fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
 }
 
 #[derive(QueryableByName)]
-struct Now {
+pub(in crate::store) struct Now {
     #[diesel(sql_type = Text)]
     now: String,
 }
 
 pub(super) fn now<E: Engine>(engine: &mut E) -> QueryResult<DateTime<Utc>> {
-    let sql = format!("SELECT {} AS now", E::time_text(E::NOW));
-    let rows: Vec<Now> = engine.load(&sql, None)?;
+    now_on::<E>(|sql| engine.load(sql, None))
+}
+
+/// The database's time, on a connection of whomever.
+pub(in crate::store) fn now_on<E: Engine>(
+    load: impl FnOnce(&str) -> QueryResult<Vec<Now>>,
+) -> QueryResult<DateTime<Utc>> {
+    let rows = load(&format!("SELECT {} AS now", E::time_text(E::NOW)))?;
     time_of(rows.first().map_or("", |row| &row.now))
 }
 
