@@ -214,6 +214,12 @@ fn the_terminal_that_it_was_started_from_may_close() {
 
 #[test]
 fn the_terminal_may_close_in_the_middle_of_the_start() {
+    // On a busy machine the start may be over before the terminal closes.
+    assert!((0..5).any(|_| the_controller_is_hung_up()), "it never is");
+}
+
+/// Whether the terminal has closed in the middle of the start; whatever it did, the service runs.
+fn the_controller_is_hung_up() -> bool {
     let mut daemon = Daemon::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
@@ -226,13 +232,14 @@ fn the_terminal_may_close_in_the_middle_of_the_start() {
     // Now the service connects, and the controller waits.
     let connection = silent.accept().unwrap();
     drop(terminal);
-    assert_ne!(exit_code(login.wait().unwrap()), 0, "it is hung up");
+    let is_hung_up = exit_code(login.wait().unwrap()) != 0;
     assert_eq!(daemon.status()["status"], "running");
     eventually("the service to know what it waits for", || {
         (daemon.status()["state"] == "waiting").then_some(())
     });
     drop(connection);
     daemon.down();
+    is_hung_up
 }
 
 #[test]

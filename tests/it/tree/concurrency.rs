@@ -14,6 +14,9 @@ use crate::support::{World, eventually};
 /// So long something is seen not to happen.
 const WHILE: Duration = Duration::from_millis(250);
 
+/// Much longer than a commit takes on a busy machine.
+const LONG: Duration = Duration::from_millis(1500);
+
 /// A task that runs until it is let go, and one that does not.
 struct Gate {
     running: Arc<AtomicUsize>,
@@ -95,7 +98,7 @@ fn with_long_tasks_only_what_runs_reads_in_progress() {
     for done in 0..5 {
         world.await_completed(done);
         gate.await_running(1);
-        std::thread::sleep(WHILE);
+        std::thread::sleep(LONG);
         assert_eq!(world.count("IN_PROGRESS"), 1, "after {done} tasks");
         assert_eq!(world.count("PUBLISHED"), 4 - done);
         gate.let_go(1);

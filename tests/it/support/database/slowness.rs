@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Database;
 use crate::support::World;
 
-/// So much longer a commit takes.
-const DELAY: Duration = Duration::from_millis(100);
+/// So much longer a commit takes: longer than a short command on a busy machine.
+const DELAY: Duration = Duration::from_millis(250);
 
 impl World {
     /// Does `work` while each commit that updates messages takes long.
