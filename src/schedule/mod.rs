@@ -34,7 +34,7 @@ pub use self::decide::ON_TIME;
 pub use self::policy::{Missed, Overlap, check};
 
 /// So many batches may wait for the publisher; the sweep has what is beyond that.
-const BATCHES: usize = 8;
+const BATCHES: usize = 4;
 
 /// What the scheduler needs of its service.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::Setup;
 use super::decide::{self, Note, Verdict};
@@ -24,9 +24,16 @@ const ANOTHER_HAS_IT: Duration = Duration::from_millis(20);
 /// So many schedules are advanced together at most.
 const BATCH: usize = 500;
 
+/// So many times as many where no message is made.
+const PLANNED: usize = 4;
+
 /// And so many messages are made, and so long it takes: the others are due still.
 const MESSAGES: usize = 2000;
 const TIME: Duration = Duration::from_secs(1);
+
+/// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is
+/// not to hold up others' occurrences, which are recorded at least.
+const ROOM: Duration = Duration::from_secs(1);
 
 /// A schedule that the database refuses to advance is held back for so long.
 const HOLD: Duration = Duration::from_secs(60);
@@ -118,7 +125,8 @@ impl Taker {
         let mut look = LOOK;
         if agenda.unplanned {
             match self.advance(Ready::Unplanned, &held)? {
-                Look::In(_) => look = ANOTHER_HAS_IT,
+                // There may be more.
+                Look::In(wait) => look = wait,
                 other => return Ok(other),
             }
         }
@@ -137,9 +145,12 @@ impl Taker {
         };
         failpoint::hit("schedule.before-take");
         let mut hand = Hand::new(ready);
-        let advanced = session.advance_schedules(ready, self.batch, held, &mut |candidate| {
-            hand.decide(candidate)
-        });
+        let limit = match ready {
+            Ready::Unplanned => self.batch * PLANNED,
+            Ready::Due => self.batch,
+        };
+        let decide = &mut |candidate: &Candidate| hand.decide(candidate);
+        let advanced = session.advance_schedules(ready, limit, held, decide);
         let messages = match advanced {
             Ok((_, messages)) => messages,
             Err(StoreError::Refused(reason) | StoreError::Unclear(reason))
@@ -163,10 +174,12 @@ impl Taker {
             return Ok(AT_ONCE);
         }
         log::debug!("the scheduler took {} occurrences", messages.len());
-        match self.batches.try_send(Batch { messages, taken }) {
+        self.database.is_answered();
+        let batch = Batch { messages, taken };
+        match self.batches.send_timeout(batch, ROOM) {
             // The sweep has what there is no room for.
-            Ok(()) | Err(TrySendError::Full(_)) => Ok(AT_ONCE),
-            Err(TrySendError::Disconnected(_)) => Ok(Look::Never),
+            Ok(()) | Err(SendTimeoutError::Timeout(_)) => Ok(AT_ONCE),
+            Err(SendTimeoutError::Disconnected(_)) => Ok(Look::Never),
         }
     }
 
