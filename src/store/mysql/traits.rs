@@ -8,7 +8,14 @@ use diesel::sql_types::{BigInt, Text};
 pub(super) const TEXT: &str = "longtext CHARACTER SET utf8mb4";
 
 /// What is only for people. Of everything else, a character that the table has not is refused.
-const SHOWN: [&str; 5] = ["output", "exception", "traceback", "log", "reason"];
+const SHOWN: [&str; 6] = [
+    "output",
+    "exception",
+    "traceback",
+    "log",
+    "reason",
+    "refusal",
+];
 
 /// What a server and its tables are like.
 pub(super) struct Traits {
@@ -68,10 +75,10 @@ impl Traits {
         })
     }
 
-    /// The type of a column of texts in a statement's values.
+    /// The type of a column of texts in a statement's values; names are those of schedules.
     pub(super) fn kind(&self, name: &str) -> &str {
         match name {
-            "uuid" | "compared" => &self.key,
+            "uuid" | "compared" | "name" => &self.key,
             _ if SHOWN.contains(&name) => &self.shown,
             // By default it would have the database's characters, and lose others.
             _ => TEXT,
