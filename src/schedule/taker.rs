@@ -35,6 +35,9 @@ const TIME: Duration = Duration::from_secs(1);
 /// not to hold up others' occurrences, which are recorded at least.
 const ROOM: Duration = Duration::from_secs(1);
 
+/// After so many refusals in a row it is no schedule's fault, and there is no hurry.
+const MANY: u32 = 3;
+
 /// A schedule that the database refuses to advance is held back for so long.
 const HOLD: Duration = Duration::from_secs(60);
 
@@ -64,6 +67,8 @@ pub(super) struct Taker {
     held: HashMap<i64, Held>,
     /// How many schedules the next transaction advances.
     batch: usize,
+    /// How many single schedules were refused since one was advanced.
+    refused: u32,
 }
 
 impl Taker {
@@ -76,6 +81,7 @@ impl Taker {
             batches,
             held: HashMap::new(),
             batch: BATCH,
+            refused: 0,
         }
     }
 
@@ -163,6 +169,7 @@ impl Taker {
         failpoint::hit("schedule.taken");
         let taken = Instant::now();
         self.batch = (self.batch * 2).min(BATCH);
+        self.refused = 0;
         for (id, title, note) in &hand.seen {
             self.held.remove(id);
             note.iter().for_each(|note| say(title, note));
@@ -198,7 +205,14 @@ impl Taker {
             }
         }
         self.batch = (hand.seen.len() / 2).max(1);
-        AT_ONCE
+        if hand.seen.len() == 1 {
+            self.refused += 1;
+        }
+        if self.refused < MANY {
+            AT_ONCE
+        } else {
+            Look::In(LOOK)
+        }
     }
 
     fn held_now(&self) -> Vec<i64> {
@@ -240,7 +254,7 @@ impl Hand {
     }
 
     fn is_full(&self) -> bool {
-        self.messages >= MESSAGES || (self.messages > 0 && self.began.elapsed() > TIME)
+        self.messages >= MESSAGES || (!self.seen.is_empty() && self.began.elapsed() > TIME)
     }
 }
 

@@ -72,6 +72,7 @@ conforms! {
     super::pruning::falls_back as the_recording_counts_where_the_end_has_no_time,
     super::pruning::counts_only as a_dry_run_counts_and_deletes_nothing,
     super::pruning::walks as stretches_follow_each_other_to_the_end_and_tell_the_recent,
+    super::pruning::passes_the_delayed as what_is_published_later_does_not_end_the_walk,
     super::pruning::settles as a_stretch_is_settled_when_nothing_in_it_will_grow_too_old,
     super::schedules::saves as a_schedule_is_saved_found_activated_and_removed,
     super::schedules::edits as an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another,

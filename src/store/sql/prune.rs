@@ -73,12 +73,14 @@ fn look<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, youngest: Duration) ->
     };
     let sql = format!(
         "SELECT count(*) AS length, CAST(max(id) AS {bigint}) AS last, \
-             count(CASE WHEN publish_time >= {since} THEN 1 END) AS recent, \
+             count(CASE WHEN publish_time >= {since} AND publish_time <= {now} THEN 1 END) AS recent, \
              count(CASE WHEN {is_lasting} THEN 1 END) AS lasting \
          FROM (SELECT id, status, publish_time FROM carrot_messagelog \
              WHERE id > {after} ORDER BY id LIMIT {limit}) stretch",
         bigint = E::BIGINT,
         since = ago::<E>(youngest),
+        // What is to be published later says nothing of the messages after it.
+        now = E::NOW,
         after = stretch.after,
         limit = stretch.limit,
     );

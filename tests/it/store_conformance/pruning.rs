@@ -204,6 +204,23 @@ pub fn counts_only(database: Database) {
     assert_eq!(world.left(), keys);
 }
 
+pub fn passes_the_delayed(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let in_a_month = session.now().unwrap() + DAY * 30;
+    let later = messages(2);
+    let row = |message| NewRow::delayed(message, in_a_month);
+    let later: Vec<NewRow> = later.iter().map(row).collect();
+    session.record(&later).unwrap();
+    let old = ended(session.as_mut(), worker, End::Completed, 2);
+    world.age(&old, 8 * A_DAY);
+    let week = a_week();
+    let pruned = session.prune(&stretch(&week, 0, 2)).unwrap();
+    assert!(!pruned.recent && !pruned.settled);
+    let after = pruned.next.unwrap();
+    let pruned = session.prune(&stretch(&week, after, 2)).unwrap();
+    assert_eq!(pruned.counts, [(Status::Completed, 2)].into());
+}
+
 pub fn walks(database: Database) {
     let (world, mut session, worker) = trial(database);
     let old = ended(session.as_mut(), worker, End::Completed, 5);
