@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
@@ -136,8 +136,7 @@ impl Service {
         registry.make_states(&self.config)?;
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let watch = outage::watch(Arc::clone(&servers))?;
-        let Some((worker, lease)) = self.register(store.as_ref(), &servers, &process, signals)?
-        else {
+        let Some((worker, lease)) = self.register(&store, &servers, &process, signals)? else {
             return Ok(Ended::Drained);
         };
         rows.are_for(worker);
@@ -223,7 +222,7 @@ impl Service {
     /// stop meanwhile.
     fn register(
         &self,
-        store: &dyn Store,
+        store: &Arc<dyn Store>,
         servers: &Servers,
         process: &WorkerProcess,
         signals: &Receiver<Signal>,
@@ -233,12 +232,15 @@ impl Service {
         loop {
             health.asks();
             let sent = Instant::now();
-            match self.try_register(store, process) {
-                Err(ServiceError::Store(StoreError::Unavailable(error))) if !self.until_idle => {
+            match self.registration(store, process, signals)? {
+                None => return Ok(None),
+                Some(Err(ServiceError::Store(StoreError::Unavailable(error))))
+                    if !self.until_idle =>
+                {
                     health.fails(&error);
                 }
-                Err(error) => return Err(error),
-                Ok(worker) => {
+                Some(Err(error)) => return Err(error),
+                Some(Ok(worker)) => {
                     health.is_served();
                     return Ok(Some((worker, Lease::of(sent))));
                 }
@@ -249,6 +251,37 @@ impl Service {
                     self.vitals.stopping();
                     return Ok(None);
                 }
+            }
+        }
+    }
+
+    /// Tries it once, on a thread: a database that does not answer, or a lock in it, may hold that up,
+    /// and a signal is heard meanwhile. `None` when told to stop.
+    fn registration(
+        &self,
+        store: &Arc<dyn Store>,
+        process: &WorkerProcess,
+        signals: &Receiver<Signal>,
+    ) -> Result<Option<Result<WorkerId, ServiceError>>, ServiceError> {
+        let (result, results) = bounded(1);
+        let (service, tried_on, process) = (self.clone(), Arc::clone(store), process.clone());
+        let thread = crate::stop::Thread::start("registration", move |_| {
+            // Nobody waits for it any more if the service was told to stop.
+            let _unwanted = result.send(service.try_register(tried_on.as_ref(), &process));
+        })?;
+        select! {
+            recv(results) -> tried => {
+                let panicked = |_| io::Error::other("the registration panicked");
+                Ok(Some(tried.map_err(panicked)?))
+            }
+            recv(signals) -> _ => {
+                self.vitals.stopping();
+                log::info!("told to stop before the start was over");
+                thread.stop(Instant::now() + WIND_UP);
+                if let Ok(Ok(worker)) = results.try_recv() {
+                    deregister(store, worker);
+                }
+                Ok(None)
             }
         }
     }

@@ -58,3 +58,18 @@ fn it_stops_in_order_at_any_moment_of_its_start() {
     let moments = (0..20).map(|step| Duration::from_millis(4 * step));
     is_stopped_at_once_after(moments.map(|moment| move |_: &Running| std::thread::sleep(moment)));
 }
+
+#[test]
+fn it_stops_in_order_while_its_start_waits_for_a_lock_in_the_database() {
+    let world = World::new(TWO_QUEUES);
+    let mut lock = world.client();
+    lock.execute("BEGIN; LOCK TABLE carrot_worker IN ACCESS EXCLUSIVE MODE");
+    let mut service = world.launch(&[], "");
+    let waits = "SELECT pid FROM pg_locks JOIN pg_database ON database = pg_database.oid
+        WHERE datname = current_database() AND NOT granted";
+    eventually("a start that waits", || {
+        (!world.rows(waits).is_empty()).then_some(())
+    });
+    assert_eq!(service.terminate(), 0, "{}", service.log());
+    lock.execute("COMMIT");
+}
