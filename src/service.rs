@@ -317,7 +317,7 @@ impl Service {
             .vitals
             .pulse()
             .of(move |time| threads_work(time) && actors::answers(&asked, time));
-        let signals = signals.clone();
+        let (signals, vitals) = (signals.clone(), Arc::clone(&self.vitals));
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -330,6 +330,9 @@ impl Service {
                     stopping = true;
                     executor.stop();
                     log::info!("told to stop: {shutdown:?}");
+                    // Said at once, however long the supervisor takes: a `daemon stop` that does not
+                    // see it sends a second signal, which is a hard stop.
+                    vitals.stopping();
                     supervisor.do_send(shutdown);
                 }
             })?;
