@@ -94,7 +94,8 @@ impl Identity {
         geteuid() == self.user && getegid() == self.group
     }
 
-    /// Opens a file, which becomes this user's. What is not a plain file stays whose it is.
+    /// Opens a file, which becomes this user's. What is not a plain file stays whose it is. Does not wait
+    /// for a FIFO's reader, nor, when it is open, for anything else (`O_NONBLOCK`).
     ///
     /// # Errors
     /// When it can't be opened, or root would give away something by it that is somebody else's: the
@@ -103,8 +104,9 @@ impl Identity {
         if self.user == geteuid() {
             return options.open(path);
         }
+        use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
         let file = options
-            .custom_flags(nix::libc::O_NOFOLLOW)
+            .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
             .open(path)
             .map_err(|error| match error.raw_os_error() {
                 Some(nix::libc::ELOOP) => not_given("it is a symbolic link"),

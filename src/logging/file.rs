@@ -2,8 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::privileges::Identity;
 
@@ -36,7 +39,7 @@ impl LogFile {
 
     fn open_by(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        let file = Mutex::new(open(&path)?);
+        let file = Mutex::new(waited_for(open(&path)?)?);
         Ok(Self(Arc::new(Named { path, file })))
     }
 
@@ -52,7 +55,7 @@ impl LogFile {
     /// # Errors
     /// When it can't be opened for writing; lines go where they went, then.
     pub fn reopen(&self) -> io::Result<()> {
-        let file = appending().open(&self.0.path)?;
+        let file = waited_for(appending().open(&self.0.path)?)?;
         *self.lock() = file;
         Ok(())
     }
@@ -62,10 +65,19 @@ impl LogFile {
     }
 }
 
+/// A FIFO without a reader is refused (`ENXIO`) rather than waited for.
 fn appending() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     options
+}
+
+/// What is open: only to open it was not to wait. No line is lost to a reader that is slow.
+fn waited_for(file: File) -> io::Result<File> {
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    Ok(file)
 }
 
 impl Write for LogFile {
@@ -100,6 +112,30 @@ mod tests {
         log.write_all(b"3\n").unwrap();
         assert_eq!(fs::read_to_string(&moved).unwrap(), "1\n2\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
+    }
+
+    #[test]
+    fn a_fifo_without_a_reader_is_refused_and_one_with_a_reader_gets_all_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let error = LogFile::open(&path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "{error}");
+
+        let from = path.clone();
+        let reader = std::thread::spawn(move || fs::read(from).unwrap());
+        let mut log = loop {
+            match LogFile::open(&path) {
+                Ok(log) => break log,
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "{error}"),
+            }
+            std::thread::yield_now();
+        };
+        // More than it holds.
+        let lines = vec![b'x'; 1 << 20];
+        log.write_all(&lines).unwrap();
+        drop(log);
+        assert!(reader.join().unwrap() == lines);
     }
 
     #[test]
