@@ -55,8 +55,10 @@ pub(crate) fn run(
     // Without the guard there is still the kernel's signal to the command itself.
     report("guarded", guard.add(group));
     let ran = converse(&mut child, context, arguments);
-    let reaped = child.wait();
+    // Before it is reaped, and while its number is nobody else's: `kill_all` and the guard kill what is
+    // on the list. `converse` has ended the group.
     report("let go", guard.remove(group));
+    let reaped = child.wait();
     let (output, status) = ran
         .and_then(|output| Ok((output, reaped?)))
         .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
