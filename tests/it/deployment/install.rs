@@ -110,13 +110,22 @@ fn settings_that_were_changed_are_kept_until_a_purge_and_messages_for_ever() {
     fs::write(root.path("etc/carrot/carrot.toml"), "# mine").unwrap();
     fs::write(root.path("var/lib/carrot/carrot.db"), "messages").unwrap();
     fs::write(root.path("var/log/carrot/carrot.log"), "lines").unwrap();
+    let rule = root.path("etc/logrotate.d/carrot-actors");
+    fs::write(&rule, "# mine").unwrap();
+    fs::write(root.path("etc/logrotate.d/carrot-actors.new"), "old").unwrap();
     let said = root.run("install");
     assert!(said.contains("carrot.toml, which was changed"), "{said}");
     assert_eq!(root.read("etc/carrot/carrot.toml"), "# mine");
     assert!(
-        root.read("etc/carrot/carrot.toml.new")
+        root.read("etc/carrot/carrot.toml.dpkg-dist")
             .contains("[[queues]]")
     );
+    // logrotate reads all that is there, but for names such as this.
+    let rules = fs::read_dir(rule.parent().unwrap()).unwrap();
+    let mut rules: Vec<_> = rules.map(|rule| rule.unwrap().file_name()).collect();
+    rules.sort();
+    assert_eq!(rules, ["carrot-actors", "carrot-actors.dpkg-dist"]);
+    fs::remove_file(&rule).unwrap();
 
     root.run("uninstall");
     assert_eq!(root.read("etc/carrot/carrot.toml"), "# mine");
