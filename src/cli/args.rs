@@ -53,7 +53,8 @@ Exit codes:
    3  status: it is not running
    4  status: that can't be told, since the pidfile can't be used
    7  stop: it was not running
-   8  stop, restart: it is still stopping after --timeout
+   8  stop, restart: it is still stopping after --timeout; start: it is still stopping, and nothing was
+      started
    9  start: it is running already
   72  the pidfile, or the control socket beside it (FILE.sock), can't be used
   73  the log file can't be written

@@ -13,8 +13,8 @@ use super::args::{DaemonArgs, ServiceArgs, Verb};
 use super::{Exit, Failure, load, run, say};
 use crate::config::Config;
 use crate::daemon::{
-    Claim, DetachError, Found, Holder, PidfileError, Side, StartReport, Turn, ask, claim, clear,
-    detach, look,
+    Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
+    clear, detach, look,
 };
 use crate::task::Registry;
 use crate::vitals::{Report, State};
@@ -76,10 +76,7 @@ impl Controller {
     fn start(&self, config: Arc<Config>, registry: Registry) -> Result<Exit, Failure> {
         tell("Attempting to start the process");
         run::identity(&self.args.service)?;
-        let held = match claim(&self.pidfile).map_err(|error| self.with_remedy(error))? {
-            Claim::Held(held) => held,
-            Claim::Running(holder) => return Err(self.already_running(&holder)),
-        };
+        let held = self.claim()?;
         let side = detach(held);
         if let Ok(Side::Daemon(launch, held)) = side {
             return run::run_daemon(&self.args.service, config, registry, held, launch);
@@ -92,6 +89,25 @@ impl Controller {
             clear(&self.pidfile);
         }
         told
+    }
+
+    /// The pidfile, unless a service has it.
+    fn claim(&self) -> Result<Held, Failure> {
+        let deadline = Instant::now() + HEARD;
+        loop {
+            let holder = match claim(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+                Claim::Held(held) => return Ok(held),
+                Claim::Running(holder) => holder,
+            };
+            match ask(&self.pidfile) {
+                Ok(report) if report.state == State::Stopping => {
+                    return Err(self.stopping_yet(&holder));
+                }
+                // The last that a service does is to go.
+                Err(_) if holder.is_gone_within(LOOK) && Instant::now() < deadline => {}
+                Ok(_) | Err(_) => return Err(self.already_running(&holder)),
+            }
+        }
     }
 
     fn tell_start(&self, side: Side) -> Result<Exit, Failure> {
@@ -319,6 +335,15 @@ impl Controller {
             "the service, pid {pid}, is still stopping after --timeout{what}; it goes on, or is killed with --hard"
         );
         Failure::new(Exit::StillRunning, running)
+    }
+
+    /// Nothing runs when that one has gone, so a start that finds it is no success.
+    fn stopping_yet(&self, holder: &Holder) -> Failure {
+        let (pid, pidfile) = (holder.pid(), self.pidfile.display());
+        let stopping = format!(
+            "the service, pid {pid} ({pidfile}), is still stopping; `restart` waits for it"
+        );
+        Failure::new(Exit::StillRunning, stopping)
     }
 
     fn already_running(&self, holder: &Holder) -> Failure {

@@ -25,7 +25,7 @@ pub enum Exit {
     Unknown = 4,
     /// There was nothing to stop (LSB).
     NotRunning = 7,
-    /// It is still stopping after the time that it was given.
+    /// It is still stopping: after the time that it was given, or when it was to be started.
     StillRunning = 8,
     /// There is nothing to start: it runs already.
     AlreadyRunning = 9,

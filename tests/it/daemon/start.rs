@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use crate::support::{World, outcome};
 
-use super::{Daemon, code, lives};
+use super::{Daemon, await_end, code, lives};
 
 /// What it says before it is known how it goes.
 const ATTEMPT: &str = "Attempting to start the process\n";
@@ -234,6 +234,23 @@ fn it_runs_what_is_queued_and_ends_in_test_mode() {
     crate::support::eventually("its end", || {
         (daemon.daemon(&["status"]).0 == code::STOPPED).then_some(())
     });
+}
+
+#[test]
+fn a_start_while_the_service_is_stopping_is_no_success() {
+    let daemon = Daemon::new();
+    daemon.enqueue("one", "gated", 1);
+    let pid = daemon.up();
+    daemon.await_running(1);
+    let (stopping, ..) = daemon.daemon(&["stop", "--timeout", "0s"]);
+    assert_eq!(stopping, code::STILL_RUNNING);
+    let (code, out, err) = daemon.daemon(&["start"]);
+    assert_eq!((code, out.as_str()), (code::STILL_RUNNING, ATTEMPT));
+    let number = pid.as_raw_nonzero();
+    assert!(err.contains(&format!("pid {number} (")), "{err}");
+    assert!(err.contains("is still stopping; `restart`"), "{err}");
+    daemon.write("go", "");
+    await_end(pid);
 }
 
 #[test]

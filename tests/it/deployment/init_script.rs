@@ -178,6 +178,11 @@ fn a_task_that_outlives_a_stop_is_killed_and_run_again() {
     machine.world.send(&["gated"]);
     eventually("a running task", || gate.exists().then_some(()));
     fs::remove_file(&gate).unwrap();
+    let stop = ["daemon", "stop", "--timeout", "0s", "--pidfile"];
+    let (code, ..) = machine.world.run(&[&stop[..], &["carrot.pid"]].concat());
+    assert_eq!(code, 8);
+    let (code, said) = machine.script(&["start"]);
+    assert_eq!(code, 1, "nothing would run when it has stopped: {said}");
     machine.does("restart");
     eventually("the task again", || gate.exists().then_some(()));
     machine.does("stop");
