@@ -24,7 +24,8 @@ pub(super) struct Source {
 
 /// Reads the file that counts: `explicit`, else the environment's, else
 /// `carrot.toml` in `cwd`, else `system`. The first two must exist; a later one
-/// that exists but cannot be read is an error, not passed over.
+/// that exists but cannot be read is an error, not passed over. In a `cwd` that this user may not enter
+/// there is nothing for it.
 pub(super) fn find(
     explicit: Option<&Path>,
     environment: &Environment,
@@ -34,14 +35,25 @@ pub(super) fn find(
     if let Some(named) = explicit.or(environment.file()) {
         return read(cwd.join(named)).map(Some);
     }
-    for path in [cwd.join(LOCAL_FILE), system.to_owned()] {
-        match read(path) {
+    let local = cwd.join(LOCAL_FILE);
+    for path in [&local, system] {
+        match read(path.to_owned()) {
             Err(ConfigError::Unreadable { cause, .. })
                 if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(ConfigError::Unreadable { cause, .. })
+                if path == local && is_out_of_reach(path, &cause) => {}
             found => return found.map(Some),
         }
     }
     Ok(None)
+}
+
+/// Whether it can't even be told if the file is there, as when root becomes another user (`runuser`)
+/// in a directory of its own.
+fn is_out_of_reach(path: &Path, cause: &io::Error) -> bool {
+    let denied = io::ErrorKind::PermissionDenied;
+    cause.kind() == denied
+        && std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == denied)
 }
 
 fn read(path: PathBuf) -> Result<Source, ConfigError> {

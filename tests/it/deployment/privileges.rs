@@ -7,6 +7,7 @@ use std::process::Command;
 
 use rustix::process::{Signal, geteuid};
 
+use super::has;
 use crate::support::{Database, Running, World, eventually, outcome};
 
 const WHO: &str = r#"
@@ -268,4 +269,39 @@ fn a_database_file_that_the_user_can_not_write_exits_78_and_says_who_it_is() {
     let (code, _, err) = world.run(&arguments);
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("directory") && err.contains(USER), "{err}");
+}
+
+/// `check` as that user, in the test's directory.
+fn check_as_user(world: &World) -> (i32, String) {
+    let mut check = Command::new("setpriv");
+    check
+        .args(["--reuid", USER, "--clear-groups"])
+        .args([env!("CARGO_BIN_EXE_carrot-actors"), "check"])
+        .current_dir(world.directory())
+        .env_remove("CARROT_CONFIG")
+        .env("CARROT_DEFAULT_BROKER", "amqp://guest:guest@127.0.0.1:1/")
+        .env("CARROT_DATABASE_URL", "sqlite:///nonexistent/carrot.db");
+    let (code, out, err) = outcome(&mut check);
+    (code, out + &err)
+}
+
+#[test]
+fn a_directory_that_the_user_may_not_enter_has_no_configuration_for_it() {
+    if !are_root() || !has("setpriv") {
+        return;
+    }
+    let world = World::without_tables_on(Database::Sqlite, WHO);
+    let set = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode));
+    let (directory, file) = (world.directory(), world.directory().join("carrot.toml"));
+    set(directory, 0o700).unwrap();
+    set(&file, 0o600).unwrap();
+    let named = file.display().to_string();
+    let (_, said) = check_as_user(&world);
+    assert!(!said.contains(&named), "{said}");
+    // One that is seen there and can't be read is not passed over.
+    set(directory, 0o755).unwrap();
+    let (code, said) = check_as_user(&world);
+    assert_eq!(code, 78);
+    let denied = format!("{named}: Permission denied");
+    assert!(said.contains(&denied), "{said}");
 }
