@@ -47,6 +47,8 @@ stop     SIGTERM, once: tasks that are running finish, as long as they take or s
 restart  checks the configuration, stops the service if it runs, and starts it
 status   running or not; to its owner also since when, what it does and what it waits for; --json
 
+They know only what `start` has started: a service of systemd's is asked and stopped with systemctl.
+
 Exit codes:
    0  done; status: it is running
    1  status: it died and left its pidfile
