@@ -120,7 +120,7 @@ pub mod waiting;
 pub use app::App;
 pub use client::{Client, PublishError};
 pub use config::Config;
-pub use task::{Args, FromMessage, Kwargs, State, TaskContext, TaskError};
+pub use task::{Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

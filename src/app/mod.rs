@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::cli;
 use crate::client::{Client, OfService};
 use crate::config::Config;
+use crate::message::Arguments;
 use crate::service::ServiceError;
-use crate::task::{DuplicateTask, Registry, Task};
+use crate::task::{DuplicateTask, Middleware, OnFailure, Registry, Task, TaskContext, TaskError};
 
 /// Tasks and what they share; [`App::run`] makes the binary a service with the whole command line.
 ///
@@ -88,6 +89,27 @@ impl App {
     ) -> Self {
         self.registry.share_made(make);
         self
+    }
+
+    /// With something that is done around every task, inside of those that the app was given before.
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.registry.surround(middleware);
+        self
+    }
+
+    /// With a function that is called when a message is FAILED, as [`Middleware::on_failure`] is.
+    ///
+    /// ```
+    /// # use carrot_actors::App;
+    /// let app = App::new().on_failure(|context, _arguments, error| {
+    ///     log::error!("page somebody: {} {}: {}", context.task, context.uuid, error.exception);
+    /// });
+    /// ```
+    pub fn on_failure(
+        self,
+        told: impl Fn(&TaskContext, &Arguments, &TaskError) + Send + Sync + 'static,
+    ) -> Self {
+        self.middleware(OnFailure(told))
     }
 
     /// Runs the command line: the service, its daemon, and all else that `--help` names. The whole of

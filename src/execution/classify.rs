@@ -11,8 +11,6 @@ use crate::message::python;
 use crate::state::End;
 use crate::store::Finish;
 
-type Ran = (Result<TaskResult, Box<dyn Any + Send>>, Option<Panic>);
-
 /// The first line of a message's log.
 pub(super) fn announce(context: &TaskContext) {
     let line = format_args!("Starting task {}", context.task);
@@ -21,15 +19,8 @@ pub(super) fn announce(context: &TaskContext) {
 }
 
 /// The end of a run.
-pub(super) fn finish(context: &TaskContext, ran: Ran) -> Finish {
-    let result = match ran {
-        (Ok(result), _) => result,
-        (Err(payload), panic) => {
-            forget(payload);
-            Err(panicked(panic))
-        }
-    };
-    let finish = match result {
+pub(super) fn finish(context: &TaskContext, outcome: TaskResult) -> Finish {
+    let finish = match outcome {
         Ok(output) => completed(context, &output),
         Err(error) => failed(context, error),
     };
@@ -90,7 +81,7 @@ pub(super) fn failed_unrun(job: &Job, attempts: u32, reason: String) -> Finish {
     .storable()
 }
 
-fn panicked(panic: Option<Panic>) -> TaskError {
+pub(super) fn panicked(panic: Option<Panic>) -> TaskError {
     match panic {
         Some(panic) => TaskError {
             traceback: Some(format!("{}\n{}", panic.message, panic.backtrace)),
@@ -101,7 +92,7 @@ fn panicked(panic: Option<Panic>) -> TaskError {
 }
 
 /// A payload's own drop may panic, which would end the consumer: it is leaked where it could.
-fn forget(payload: Box<dyn Any + Send>) {
+pub(super) fn forget(payload: Box<dyn Any + Send>) {
     if payload.is::<String>() || payload.is::<&'static str>() {
         drop(payload);
     } else {

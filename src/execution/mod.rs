@@ -3,10 +3,10 @@
 //! Nothing here touches the broker or the database: in goes a claimed message, out comes the end to
 //! be recorded.
 
+mod around;
 mod classify;
 mod panics;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -98,34 +98,43 @@ impl Executor {
              (max_attempts = {})",
             job.attempts, self.max_attempts
         );
-        classify::failed_unrun(job, job.attempts, reason)
+        self.fail_unrun(job, &self.context(job, job.attempts, ""), reason)
     }
 
     /// Runs the job on this thread. `consumer` is the name in its log.
     pub fn execute(&self, job: &Job, consumer: &str, reactor: &mut Reactor) -> Finish {
-        let prepared = self.prepare(job);
-        let (handler, arguments) = match prepared {
+        let context = self.context(job, job.attempt(), consumer);
+        let (handler, arguments) = match self.prepare(job) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
-            Err(reason) => return classify::failed_unrun(job, job.attempts, reason),
+            Err(reason) => return self.fail_unrun(job, &context, reason),
         };
-        let context = TaskContext {
+        classify::announce(&context);
+        let around = self.registry.around();
+        let outcome = around::run(around, &context, arguments, |arguments| {
+            self.run(handler, &context, arguments, reactor)
+        });
+        classify::finish(&context, outcome)
+    }
+
+    fn context(&self, job: &Job, attempt: u32, consumer: &str) -> TaskContext {
+        TaskContext {
             uuid: job.key.clone(),
             task: job.delivery.task.clone().unwrap_or_default(),
             queue: job.queue.to_string(),
-            attempt: job.attempt(),
+            attempt,
             log: TaskLog::new(consumer),
             states: Arc::clone(self.registry.states()),
             stopping: Stopping(self.stopping.subscribe()),
-        };
-        classify::announce(&context);
-        let log = context.log.clone();
-        let result = panics::watch(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                log.capture(|| self.run(handler, &context, arguments, reactor))
-            }))
-        });
-        classify::finish(&context, result)
+        }
+    }
+
+    /// The end of a message that could not be run.
+    fn fail_unrun(&self, job: &Job, context: &TaskContext, reason: String) -> Finish {
+        let arguments = wire::decode(&job.delivery.body).unwrap_or_default();
+        let error = TaskError::new(reason.as_str());
+        around::tell_failure(self.registry.around(), context, &arguments, &error);
+        classify::failed_unrun(job, job.attempts, reason)
     }
 
     /// Decodes the message and looks its task up.

@@ -6,6 +6,7 @@ mod error;
 mod extract;
 mod function;
 mod guard;
+mod middleware;
 mod states;
 
 pub(crate) use context::Stopping;
@@ -14,6 +15,8 @@ pub use error::TaskError;
 pub use extract::{Args, FromMessage, Kwargs, State};
 pub use function::{Task, TaskFunction};
 pub use guard::Guard;
+pub use middleware::Middleware;
+pub(crate) use middleware::OnFailure;
 pub(crate) use states::States;
 pub use states::{Need, StateError};
 
@@ -53,6 +56,7 @@ pub struct Registry {
     handlers: HashMap<String, Handler>,
     /// What tasks need, by their names.
     needs: Vec<(String, Need)>,
+    around: Vec<Arc<dyn Middleware>>,
     makers: Makers,
     states: Arc<States>,
 }
@@ -124,6 +128,15 @@ impl Registry {
         command: CommandConfig,
     ) -> Result<(), DuplicateTask> {
         self.add(name.into(), Handler::Command(Arc::new(command)))
+    }
+
+    /// Has something done around all tasks, inside of what is done around them already.
+    pub fn surround(&mut self, middleware: impl Middleware) {
+        self.around.push(Arc::new(middleware));
+    }
+
+    pub(crate) fn around(&self) -> &[Arc<dyn Middleware>] {
+        &self.around
     }
 
     /// Has tasks share a value, as [`State`].

@@ -2,9 +2,13 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
+use carrot_actors::message::Arguments;
 use carrot_actors::service::{Ended, ServiceError};
-use carrot_actors::{App, Args, Client, Kwargs, PublishError, State, TaskContext, TaskError};
+use carrot_actors::{
+    App, Args, Client, Kwargs, Middleware, PublishError, State, TaskContext, TaskError,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -272,4 +276,125 @@ fn a_long_task_learns_that_its_service_is_told_to_stop() {
     assert_eq!(service.stop(), Ended::Drained);
     let outputs = uuids.map(|uuid| world.ended(&uuid)["output"].clone());
     assert_eq!(outputs, [json!("told"), json!("seen")]);
+}
+
+/// Notes what it sees, and where. The inner one refuses some tasks.
+struct Notes {
+    name: &'static str,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Notes {
+    fn note(&self, what: &str, context: &TaskContext, arguments: &Arguments, how: &str) {
+        let args = json!(arguments.args);
+        let line = format!("{} {what} {} {args}{how}", self.name, context.task);
+        self.seen.lock().unwrap().push(line);
+    }
+}
+
+impl Middleware for Notes {
+    fn before(&self, context: &TaskContext, arguments: &Arguments) -> Result<(), TaskError> {
+        log::info!("{} before", self.name);
+        self.note("before", context, arguments, "");
+        match (self.name, context.task.as_str()) {
+            ("inner", "refused") => Err(TaskError::new("not today")),
+            ("inner", "refused with a panic") => panic!("no way"),
+            _ => Ok(()),
+        }
+    }
+
+    fn after(
+        &self,
+        context: &TaskContext,
+        arguments: &Arguments,
+        outcome: &Result<Value, TaskError>,
+    ) {
+        let how = match outcome {
+            Ok(output) => format!(" {output}"),
+            Err(error) => format!(" {}", error.exception),
+        };
+        self.note("after", context, arguments, &how);
+        assert!(context.task != "panics after", "in {}", self.name);
+    }
+
+    fn on_failure(&self, context: &TaskContext, arguments: &Arguments, error: &TaskError) {
+        let how = format!(" {}", error.exception);
+        self.note("on_failure", context, arguments, &how);
+    }
+}
+
+#[test]
+fn middleware_is_entered_and_left_in_order_with_message_and_outcome() {
+    start_logging();
+    let world = World::new("[[queues]]\nname = \"default\"\n");
+    world.declare_queue("default");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = |name| Notes {
+        name,
+        seen: Arc::clone(&seen),
+    };
+    let failures = Arc::clone(&seen);
+    let task = |Args((n,)): Args<(u32,)>| match n {
+        13 => Err(TaskError::new("unlucky")),
+        n => Ok(n),
+    };
+    let app = App::new()
+        .task("task", task)
+        .task("refused", task)
+        .task("refused with a panic", task)
+        .task("panics after", task)
+        .middleware(notes("outer"))
+        .middleware(notes("inner"))
+        .on_failure(move |context, _, error| {
+            let line = format!("hook {} {}", context.task, error.exception);
+            failures.lock().unwrap().push(line);
+        });
+    let service = service(&world, app);
+    let run = |task: &str, n: u32| {
+        let row = outcome(&world, task, &json!({ "args": [n] }));
+        (row, std::mem::take(&mut *seen.lock().unwrap()))
+    };
+
+    let (row, noted) = run("task", 7);
+    let in_order = [
+        "outer before task [7]",
+        "inner before task [7]",
+        "inner after task [7] 7",
+        "outer after task [7] 7",
+    ];
+    assert_eq!(noted, in_order);
+    assert!(text(&row, "log").contains(" INFO:: inner before"), "{row}");
+    let (row, noted) = run("task", 13);
+    assert_eq!(row["exception"], "unlucky");
+    let in_order = [
+        "inner after task [13] unlucky",
+        "outer after task [13] unlucky",
+        "outer on_failure task [13] unlucky",
+        "inner on_failure task [13] unlucky",
+        "hook task unlucky",
+    ];
+    assert_eq!(noted[2..], in_order);
+    let (row, noted) = run("refused", 1);
+    assert_eq!(row["status"], "FAILED");
+    assert_eq!(row["exception"], "not today");
+    assert_eq!(noted[2], "outer after refused [1] not today");
+    let (row, _) = run("refused with a panic", 1);
+    assert_eq!(row["status"], "FAILED");
+    assert!(text(&row, "exception").contains("no way"), "{row}");
+    // What comes after a task changes nothing of its outcome.
+    let (row, noted) = run("panics after", 2);
+    assert_eq!(
+        (&row["status"], &row["output"]),
+        (&json!("COMPLETED"), &json!("2"))
+    );
+    assert_eq!(noted.len(), 4, "{noted:?}");
+    // Failures of what could not be run are told too.
+    let (row, noted) = run("unknown", 1);
+    assert_eq!(row["status"], "FAILED");
+    assert!(
+        noted[0].starts_with("outer on_failure unknown [1] no task"),
+        "{noted:?}"
+    );
+    assert_eq!(noted.len(), 3);
+    assert_eq!(service.stop(), Ended::Drained);
 }
