@@ -14,6 +14,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | `main`, [`app`] | a program's tasks and what they share, as a binary that is the service |
+//! | [`testing`] | the same tasks as a test runs them: in its process, without a broker |
 //! | [`cli`] | what the user typed; exit codes; the only room that prints |
 //! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
 //! | [`client`] | publishing from a program: one thread, which records together what has gathered |
@@ -113,6 +114,7 @@ mod suggest;
 mod sweep;
 mod systemd;
 pub mod task;
+pub mod testing;
 pub mod timetable;
 pub mod vitals;
 pub mod waiting;

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::message::Arguments;
 use crate::service::ServiceError;
 use crate::task::{DuplicateTask, Middleware, OnFailure, Registry, Task, TaskContext, TaskError};
+use crate::testing::{TestApp, TestError};
 
 /// Tasks and what they share; [`App::run`] makes the binary a service with the whole command line.
 ///
@@ -125,12 +126,37 @@ impl App {
     ///
     /// # Errors
     /// When a name is taken twice, or a task asks for what it is not given.
-    pub fn into_registry(mut self) -> Result<Registry, ServiceError> {
+    pub fn into_registry(self) -> Result<Registry, ServiceError> {
+        self.with_client(|config| Client::lazy(Arc::clone(config)))
+    }
+
+    /// The app as a test runs it: in its own process, without a broker. See [`testing`](crate::testing).
+    ///
+    /// # Errors
+    /// When the app is at fault, or there is no place for its database.
+    pub fn test(self) -> Result<TestApp, TestError> {
+        TestApp::of(|client| self.with_client(move |_| client.clone()))
+    }
+
+    /// The same on the database that `config` names, which must be migrated and this test's own: for
+    /// transactions on PostgreSQL and MySQL.
+    ///
+    /// # Errors
+    /// When the app is at fault, or the database.
+    pub fn test_with(self, config: Config) -> Result<TestApp, TestError> {
+        let tasks = |client: Client| self.with_client(move |_| client.clone());
+        TestApp::with(tasks, config, None)
+    }
+
+    fn with_client(
+        mut self,
+        client: impl Fn(&Arc<Config>) -> Client + Send + Sync + 'static,
+    ) -> Result<Registry, ServiceError> {
         if let Some(fault) = self.fault {
             return Err(fault.into());
         }
         self.registry
-            .share_made(|config| Ok::<_, Infallible>(OfService(Client::lazy(Arc::clone(config)))));
+            .share_made(move |config| Ok::<_, Infallible>(OfService(client(config))));
         self.registry.check()?;
         Ok(self.registry)
     }

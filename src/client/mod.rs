@@ -86,6 +86,8 @@ pub(crate) struct OfService(pub(crate) Client);
 
 struct Inner {
     config: Arc<Config>,
+    /// Whether it publishes to nobody.
+    records_only: bool,
     /// The publisher, once there is something to publish.
     running: Mutex<Option<Running>>,
 }
@@ -113,6 +115,16 @@ impl Client {
     pub(crate) fn lazy(config: Arc<Config>) -> Self {
         Self(Arc::new(Inner {
             config,
+            records_only: false,
+            running: Mutex::default(),
+        }))
+    }
+
+    /// A client for tests, which leaves all publishing to them.
+    pub(crate) fn recording(config: Arc<Config>) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            records_only: true,
             running: Mutex::default(),
         }))
     }
@@ -194,7 +206,7 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner);
         let started = match running.take() {
             Some(started) => started,
-            None => Running::start(&self.0.config)?,
+            None => Running::start(&self.0)?,
         };
         match running.insert(started).requests.send(request) {
             Ok(()) => Ok(()),
@@ -213,8 +225,8 @@ impl Client {
 }
 
 impl Running {
-    fn start(config: &Arc<Config>) -> Result<Self, PublishError> {
-        let mut publisher = Publisher::new(Arc::clone(config))?;
+    fn start(of: &Inner) -> Result<Self, PublishError> {
+        let mut publisher = Publisher::new(Arc::clone(&of.config), of.records_only)?;
         let (requests, received) = unbounded();
         let thread = Thread::start("client", move |_| publisher.run(&received));
         let thread = thread.map_err(PublishError::System)?;

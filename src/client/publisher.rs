@@ -41,6 +41,7 @@ pub(super) struct Publisher {
     store: Arc<dyn Store>,
     session: Option<(Box<dyn Session>, Instant)>,
     door: Door,
+    records_only: bool,
     /// When the broker took nothing, and why.
     refused: Option<(Instant, String)>,
 }
@@ -59,11 +60,12 @@ struct Progress {
 }
 
 impl Publisher {
-    pub(super) fn new(config: Arc<Config>) -> Result<Self, StoreError> {
+    pub(super) fn new(config: Arc<Config>, records_only: bool) -> Result<Self, StoreError> {
         Ok(Self {
             store: store::open(&config.database_url)?.into(),
             session: None,
             door: Door::new(config),
+            records_only,
             refused: None,
         })
     }
@@ -90,7 +92,7 @@ impl Publisher {
     /// Answers requests: one, or some of a message each.
     fn serve(&mut self, requests: Vec<Request>) {
         let messages = requests.iter().flat_map(|request| &request.messages);
-        let progress = if requests.iter().any(Request::is_delayed) {
+        let progress = if self.records_only || requests.iter().any(Request::is_delayed) {
             self.record(&messages.collect::<Vec<_>>())
         } else {
             let messages = messages.map(|ready| ready.message.clone());
@@ -152,7 +154,8 @@ impl Publisher {
     /// Records messages for the sweep, of which some are not due yet.
     fn record(&mut self, messages: &[&Ready]) -> Progress {
         let mut progress = Progress {
-            waiting: Some("it is recorded with messages that are not due yet".to_owned()),
+            waiting: (!self.records_only)
+                .then(|| "it is recorded with messages that are not due yet".to_owned()),
             ..Progress::default()
         };
         let mut record = |publisher: &mut Self| -> Result<(), StoreError> {

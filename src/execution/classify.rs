@@ -19,10 +19,10 @@ pub(super) fn announce(context: &TaskContext) {
 }
 
 /// The end of a run.
-pub(super) fn finish(context: &TaskContext, outcome: TaskResult) -> Finish {
+pub(super) fn finish(context: &TaskContext, outcome: &TaskResult) -> Finish {
     let finish = match outcome {
-        Ok(output) => completed(context, &output),
-        Err(error) => failed(context, error),
+        Ok(output) => completed(context, output),
+        Err(error) => failed(context, error.clone()),
     };
     finish.storable()
 }

@@ -103,18 +103,32 @@ impl Executor {
 
     /// Runs the job on this thread. `consumer` is the name in its log.
     pub fn execute(&self, job: &Job, consumer: &str, reactor: &mut Reactor) -> Finish {
+        self.perform(job, consumer, reactor).1
+    }
+
+    /// The same, and what the task returned, or why the message failed.
+    pub(crate) fn perform(
+        &self,
+        job: &Job,
+        consumer: &str,
+        reactor: &mut Reactor,
+    ) -> (TaskResult, Finish) {
         let context = self.context(job, job.attempt(), consumer);
         let (handler, arguments) = match self.prepare(job) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
-            Err(reason) => return self.fail_unrun(job, &context, reason),
+            Err(reason) => {
+                let failed = Err(TaskError::new(reason.as_str()));
+                return (failed, self.fail_unrun(job, &context, reason));
+            }
         };
         classify::announce(&context);
         let around = self.registry.around();
         let outcome = around::run(around, &context, arguments, |arguments| {
             self.run(handler, &context, arguments, reactor)
         });
-        classify::finish(&context, outcome)
+        let finish = classify::finish(&context, &outcome);
+        (outcome, finish)
     }
 
     fn context(&self, job: &Job, attempt: u32, consumer: &str) -> TaskContext {

@@ -87,6 +87,27 @@ pub fn start(level: LogLevel, file: Option<LogFile>) {
     }
 }
 
+/// Keeps what tasks log, and prints nothing; only if nobody logs in this process yet.
+pub(crate) fn only_capture() {
+    if log::set_boxed_logger(Box::new(Capturing)).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+struct Capturing;
+
+impl Log for Capturing {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        capture::record(record);
+    }
+
+    fn flush(&self) {}
+}
+
 /// Says so if this process could not open its log file anew, as it has become another user.
 pub fn rehearse_reopening() {
     if let Some(file) = FILE.get()

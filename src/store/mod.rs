@@ -321,6 +321,12 @@ pub trait Session: Send {
         limit: usize,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
 
+    /// Makes all PENDING messages due, for tests that wait for nothing.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn make_due(&mut self) -> Result<(), StoreError>;
+
     /// Makes up to `limit` messages of dead workers PENDING and due. Returns how many.
     ///
     /// # Errors

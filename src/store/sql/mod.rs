@@ -187,6 +187,10 @@ where
         self.transaction(|engine| publishing::take_due(engine, limit))
     }
 
+    fn make_due(&mut self) -> Result<(), StoreError> {
+        self.alone(publishing::make_due)
+    }
+
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
         self.transaction(|engine| publishing::recover(engine, limit))
     }

@@ -237,6 +237,14 @@ pub(super) fn take_due<E: Engine>(
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
 
+pub(super) fn make_due<E: Engine>(engine: &mut E) -> QueryResult<()> {
+    let now = E::NOW;
+    engine.batch(&format!(
+        "UPDATE carrot_messagelog SET due_time = {now} \
+         WHERE status = 'PENDING' AND due_time > {now}"
+    ))
+}
+
 /// In a transaction: first the rows are locked, then it is asked once more whether their owners are
 /// dead. A statement sees the workers as they were when it began, and a row as it is when it locks
 /// it; a worker that came in between would be taken for dead.

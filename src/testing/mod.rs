@@ -1,0 +1,306 @@
+//! Trying an app's tasks in tests: in the test's own process, without a broker, and without waiting.
+//!
+//! ```
+//! use carrot_actors::{App, Args, Client, PublishError, TaskError};
+//!
+//! fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
+//!     Ok(format!("Hello {name}"))
+//! }
+//!
+//! fn invite(Args(names): Args<Vec<String>>, client: Client) -> Result<usize, PublishError> {
+//!     for name in &names {
+//!         client.task("greet").args((name,)).publish()?;
+//!     }
+//!     Ok(names.len())
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut app = App::new().task("greet", greet).task("invite", invite).test()?;
+//!
+//! let invited = app.run(app.task("invite").args(["Ada", "Eve"]))?;
+//! assert_eq!(invited.result.unwrap(), 2);
+//! assert_eq!(invited.published.len(), 2);
+//! assert_eq!(invited.published[0].task, "greet");
+//!
+//! let greeted = app.run_until_idle()?;
+//! assert_eq!(greeted[1].result.as_ref().unwrap(), "Hello Eve");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::broker::{Delivery, Receipt};
+use crate::client::{Client, Draft, PublishError};
+use crate::config::{Config, ConfigError, Environment};
+use crate::execution::{Executor, Job, Reactor};
+use crate::logging;
+use crate::message::{Message, wire};
+use crate::names;
+use crate::presence;
+use crate::service::{self, ServiceError};
+use crate::store::{Batch, Claim, ClaimRequest, Session, Store, StoreError, WorkerId};
+use crate::task::{Registry, TaskError};
+
+/// So many messages are taken from the database at once.
+const AT_ONCE: usize = 500;
+
+/// Why a test did not get what it wanted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestError {
+    /// The app is at fault, or its database.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The database does not do as it is told.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The message can't be one.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no place for a database.
+    #[error("no directory for a test: {0}")]
+    System(#[from] io::Error),
+    /// Somebody else has run the message.
+    #[error("message {0} was not there to be run: who else is at work on this database?")]
+    NotThere(String),
+    /// More messages than any test means to run: each may publish the next.
+    #[error("there is no end of messages: {0} were run")]
+    NeverIdle(usize),
+}
+
+/// What became of a message.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Its key.
+    pub uuid: String,
+    /// Its task.
+    pub task: String,
+    /// What the task returned, or why the message is FAILED: what a panic said, and what was wrong with
+    /// its arguments, too.
+    pub result: Result<Value, TaskError>,
+    /// What the task logged, in the shape that the row has it. If the test has a logger of its own, that
+    /// gets it instead.
+    pub log: String,
+    /// The messages that were published, or recorded in a transaction, meanwhile.
+    pub published: Vec<Message>,
+}
+
+/// An app whose tasks are run as a test asks for it. What is published waits in a database of its own,
+/// until the test runs that too; delays are not waited for.
+pub struct TestApp {
+    config: Arc<Config>,
+    client: Client,
+    executor: Executor,
+    reactor: Reactor,
+    session: Box<dyn Session>,
+    worker: WorkerId,
+    queued: VecDeque<Message>,
+    /// Removed in the end; last, after all that has it open.
+    _directory: Option<Directory>,
+}
+
+impl TestApp {
+    /// Of an app, with an SQLite database of its own, which is gone in the end.
+    pub(crate) fn of(
+        tasks: impl FnOnce(Client) -> Result<Registry, ServiceError>,
+    ) -> Result<Self, TestError> {
+        let directory = Directory::new()?;
+        let url = format!("sqlite://{}", directory.0.join("carrot.db").display());
+        let environment = Environment::from_pairs([("CARROT_DATABASE_URL", url)]);
+        fs::write(directory.0.join("carrot.toml"), "")?;
+        let config = Config::load(None, &environment, &directory.0)?;
+        Self::with(tasks, config, Some(directory))
+    }
+
+    /// Of an app, with a configuration of the test's.
+    pub(crate) fn with(
+        tasks: impl FnOnce(Client) -> Result<Registry, ServiceError>,
+        config: Config,
+        directory: Option<Directory>,
+    ) -> Result<Self, TestError> {
+        logging::only_capture();
+        let config = Arc::new(config);
+        let client = Client::recording(Arc::clone(&config));
+        let mut registry = tasks(client.clone())?;
+        registry.make_states(&config).map_err(ServiceError::from)?;
+        let store: Arc<dyn Store> = service::store(&config)?;
+        let mut session = service::session(store.as_ref())?;
+        let worker = session.register(&presence::this_process()?)?;
+        Ok(Self {
+            executor: Executor::new(registry, config.max_attempts, None),
+            reactor: Reactor::default(),
+            queued: VecDeque::new(),
+            _directory: directory,
+            config,
+            client,
+            session,
+            worker,
+        })
+    }
+
+    /// The client that the app's tasks get: it records, and publishes to nobody.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The configuration: its `database_url` is where messages are recorded, for transactions of the
+    /// test's own.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A message for the task of that name, to be [run](Self::run) or published.
+    pub fn task(&self, name: impl Into<String>) -> Draft {
+        self.client.task(name)
+    }
+
+    /// Runs one message, and none of those that wait.
+    ///
+    /// # Errors
+    /// When it can't be a message, or the database fails. That its task fails is an outcome.
+    pub fn run(&mut self, message: Draft) -> Result<Outcome, TestError> {
+        let uuid = message.publish()?.uuid;
+        self.take()?;
+        let nth = self.queued.iter().position(|message| message.key == uuid);
+        match nth.and_then(|nth| self.queued.remove(nth)) {
+            Some(message) => self.run_message(message),
+            None => Err(TestError::NotThere(uuid)),
+        }
+    }
+
+    /// Runs all that waits, by priority and then age, and what these publish, until nothing is left.
+    ///
+    /// # Errors
+    /// When the database fails, or there is no end after 10 000 messages.
+    pub fn run_until_idle(&mut self) -> Result<Vec<Outcome>, TestError> {
+        const MOST: usize = 10_000;
+        self.take()?;
+        let mut outcomes = Vec::new();
+        while let Some(next) = self.next() {
+            if outcomes.len() == MOST {
+                return Err(TestError::NeverIdle(MOST));
+            }
+            outcomes.push(self.run_message(next)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// The first of those with the highest priority.
+    fn next(&mut self) -> Option<Message> {
+        let highest = self.queued.iter().map(|message| message.priority).max()?;
+        let is_next = |message: &Message| message.priority == highest;
+        let nth = self.queued.iter().position(is_next)?;
+        self.queued.remove(nth)
+    }
+
+    /// Takes what is recorded, as a broker would. Returns how many messages.
+    fn take(&mut self) -> Result<usize, StoreError> {
+        let before = self.queued.len();
+        self.session.make_due()?;
+        loop {
+            let taken = self.session.take_due(AT_ONCE)?;
+            if taken.is_empty() {
+                return Ok(self.queued.len() - before);
+            }
+            let (mut keys, mut failed) = (Vec::new(), Vec::new());
+            for message in taken {
+                match message {
+                    Ok(message) => {
+                        keys.push(message.key.clone());
+                        self.queued.push_back(message);
+                    }
+                    Err(row) => failed.push((row.key, row.reason)),
+                }
+            }
+            self.session.mark_published(&keys)?;
+            self.session.fail_pending(&failed)?;
+        }
+    }
+
+    fn run_message(&mut self, message: Message) -> Result<Outcome, TestError> {
+        let claim = ClaimRequest {
+            key: message.key.clone(),
+            adopt: None,
+        };
+        let claims = Batch {
+            claims: vec![claim],
+            ..Batch::default()
+        };
+        let claimed = self.session.write(self.worker, &claims)?;
+        let Some(Claim::Ours { attempts, .. }) = claimed.claims.first() else {
+            return Err(TestError::NotThere(message.key));
+        };
+        let job = job(&message, *attempts);
+        let consumer = names::consumer(&message.queue, 1);
+        let (result, finish) = self.executor.perform(&job, &consumer, &mut self.reactor);
+        let log = finish.log.clone().unwrap_or_default();
+        let finishes = Batch {
+            finishes: vec![finish],
+            ..Batch::default()
+        };
+        self.session.write(self.worker, &finishes)?;
+        let published = self.take()?;
+        let before = self.queued.len() - published;
+        Ok(Outcome {
+            uuid: message.key,
+            task: message.task,
+            result,
+            log,
+            published: self.queued.iter().skip(before).cloned().collect(),
+        })
+    }
+}
+
+/// The message as a broker would deliver it.
+fn job(message: &Message, attempts: u32) -> Job {
+    Job {
+        key: message.key.clone(),
+        delivery: Delivery {
+            receipt: Receipt { epoch: 0, tag: 0 },
+            message_id: Some(message.key.clone()),
+            kind: Some(names::MESSAGE_TYPE.to_owned()),
+            task: Some(message.task.clone()),
+            priority: message.priority,
+            exchange: message.exchange.clone(),
+            routing_key: message.routing_key.clone(),
+            body: wire::encode(&message.arguments),
+        },
+        queue: message.queue.as_str().into(),
+        asked: Instant::now(),
+        attempts,
+        suspect: false,
+    }
+}
+
+/// A directory that is removed in the end.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("carrot-{}", names::new_key()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            log::warn!("{} is left behind: {error}", self.0.display());
+        }
+    }
+}
