@@ -152,12 +152,14 @@ impl Service {
             process,
             lease.clone(),
         )?;
+        let (scheduler_lives, scheduler_gone) = bounded(0);
         let tree = Tree {
             queues,
             scheduler: self.scheduler.then(|| schedule::Setup {
                 store: Arc::clone(&store),
                 config: Arc::clone(&self.config),
                 servers: Arc::clone(&servers),
+                alive: scheduler_lives,
             }),
             until_idle: self.until_idle,
             ledger: threads.ledger.clone(),
@@ -169,6 +171,10 @@ impl Service {
         };
         let outcome = self.grow(tree, threads.check(), signals)?;
         let halted = outcome == Outcome::Halted;
+        // Like the others, it may be held up by a server, and be left anywhere.
+        if scheduler_gone.recv_timeout(WIND_UP) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("the scheduler is held up, and left behind");
+        }
         threads.stop(halted);
         deregister(&store, worker);
         watch.stop(Instant::now() + WIND_UP);

@@ -87,7 +87,7 @@ impl Handler<StopScheduler> for SchedulerActor {
             return self.end(context);
         }
         context.run_later(WIND_UP, |scheduler, context| {
-            log::warn!("the scheduler is held up, and left behind");
+            log::warn!("the scheduler is held up; the consumers are stopped meanwhile");
             scheduler.end(context);
         });
     }

@@ -119,6 +119,13 @@ pub(super) fn untouched(row: &ScheduleRow) -> Advance {
     }
 }
 
+/// Of one that nothing can be made of.
+pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
+    let reason =
+        "its next run could not be reckoned; change its timetable to have that tried again";
+    refuse(row, None, reason.to_owned())
+}
+
 /// The occurrences that are published.
 fn planned(
     candidate: &Candidate,

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 
 use self::publisher::Publisher;
 use self::taker::Taker;
@@ -45,6 +45,8 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// How the servers are.
     pub(crate) servers: Arc<Servers>,
+    /// Each thread has one: who has the other end sees when the last is gone.
+    pub(crate) alive: Sender<()>,
 }
 
 /// Starts the threads, which end when what is returned is dropped, and then say so: whether they died.
@@ -76,6 +78,7 @@ pub(crate) fn start(
                 publishing.join().is_ok()
             }));
             ended(!lived.unwrap_or(false));
+            drop(setup.alive);
         })?;
     Ok(stopper)
 }

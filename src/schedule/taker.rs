@@ -1,6 +1,7 @@
 //! The thread that takes occurrences.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -243,11 +244,13 @@ impl Hand {
 
     fn decide(&mut self, candidate: &Candidate) -> crate::store::Advance {
         let row = &candidate.row;
-        let (advance, note): Verdict = match self.ready {
+        let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
             Ready::Unplanned => decide::plan(candidate),
             Ready::Due if self.is_full() => (decide::untouched(row), None),
             Ready::Due => decide::take(candidate),
-        };
+        }));
+        // A defect of ours, which others' schedules are not to suffer for.
+        let (advance, note): Verdict = verdict.unwrap_or_else(|_| decide::give_up(row));
         self.messages += advance.messages.len();
         self.seen.push((row.id, row.title(), note));
         advance

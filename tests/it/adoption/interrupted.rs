@@ -12,6 +12,7 @@ on_every_database! {
     a_migration_goes_on_from_where_the_last_one_ended,
     migrations_at_the_same_time_end_well_while_django_writes,
     tables_that_django_has_made_anew_are_adopted_again,
+    a_table_that_django_has_made_anew_beside_another_is_adopted_again,
 }
 
 mod killed {
@@ -216,4 +217,32 @@ fn tables_that_django_has_made_anew_are_adopted_again(database: Database) {
     }
     migrates(&world);
     assert_eq!(world.catalogue(&TABLES), whole);
+}
+
+/// As Django changes a table of SQLite: with a new one that has its own columns alone.
+fn a_table_that_django_has_made_anew_beside_another_is_adopted_again(database: Database) {
+    for (table, others) in [
+        ("carrot_scheduledtask", "carrot_messagelog"),
+        ("carrot_messagelog", "carrot_scheduledtask"),
+    ] {
+        let world = djangos_world(database);
+        migrates(&world);
+        let whole = world.catalogue(&TABLES);
+        let before = world.rows(&format!("SELECT * FROM {others} ORDER BY id"));
+        world.execute(&format!("DROP TABLE {table}"));
+        let schema = database.django_schema();
+        let of_table = schema
+            .split_inclusive(";\n")
+            .filter(|statement| statement.contains(table));
+        world.execute(&of_table.collect::<String>());
+        if table == "carrot_messagelog" {
+            Django::on(&world).create(MESSAGE_LOG, &message_rows());
+        }
+        migrates(&world);
+        assert_eq!(world.catalogue(&TABLES), whole);
+        assert_eq!(
+            world.rows(&format!("SELECT * FROM {others} ORDER BY id")),
+            before
+        );
+    }
 }
