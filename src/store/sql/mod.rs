@@ -5,6 +5,7 @@ mod engine;
 mod guards;
 mod ledger;
 mod migration;
+mod occurrences;
 mod prune;
 mod publishing;
 mod requeue;
@@ -150,7 +151,7 @@ where
     }
 
     fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError> {
-        self.run(|engine| schedules::agenda(engine, held))
+        self.run(|engine| occurrences::agenda(engine, held))
     }
 
     fn advance_schedules(
@@ -160,7 +161,7 @@ where
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
     ) -> Result<(usize, Vec<Message>), StoreError> {
-        self.transaction(|engine| schedules::advance(engine, ready, limit, held, decide))
+        self.transaction(|engine| occurrences::advance(engine, ready, limit, held, decide))
     }
 
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {

@@ -1,0 +1,198 @@
+//! The statements of the scheduler: what is due, or to be reckoned, and what becomes of it.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::engine::{Engine, Id};
+use super::guards::{joined, list};
+use super::publishing::record;
+use super::schedules::{Row, time_of};
+use super::times;
+use super::values::Values;
+use crate::failpoint;
+use crate::message::Message;
+use crate::state::Status;
+use crate::store::{Advance, Agenda, Candidate, NewRow, Ready};
+
+#[derive(QueryableByName)]
+struct AgendaRow {
+    #[diesel(sql_type = Text)]
+    now: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    next: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    unplanned: i64,
+}
+
+/// What leaves out those that are held back.
+fn but(held: &[i64]) -> String {
+    if held.is_empty() {
+        String::new()
+    } else {
+        format!(" AND m.id NOT IN ({})", joined(held))
+    }
+}
+
+pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Agenda> {
+    let but = but(held);
+    let sql = format!(
+        "SELECT {now} AS now, \
+             (SELECT {next} FROM carrot_scheduledtask m WHERE {planned}{but} \
+                 ORDER BY m.next_run LIMIT 1) AS next, \
+             CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{but}) \
+                 THEN 1 ELSE 0 END AS {bigint}) AS unplanned",
+        now = E::time_text(E::NOW),
+        next = E::time_text("m.next_run"),
+        planned = E::PLANNED,
+        unplanned = E::UNPLANNED,
+        bigint = E::BIGINT,
+    );
+    let rows: Vec<AgendaRow> = if held.is_empty() {
+        engine.load(&sql, None)?
+    } else {
+        engine.load_once(&sql)?
+    };
+    let row = rows.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(Agenda {
+        now: time_of(&row.now)?,
+        next: row.next.as_deref().and_then(times::parse),
+        unplanned: row.unplanned != 0,
+    })
+}
+
+/// In a transaction: locks schedules that nobody else has locked, asks what becomes of each, and writes
+/// that with the messages. Returns how many there were, and these.
+pub(super) fn advance<E: Engine>(
+    engine: &mut E,
+    ready: Ready,
+    limit: usize,
+    held: &[i64],
+    decide: &mut dyn FnMut(&Candidate) -> Advance,
+) -> QueryResult<(usize, Vec<Message>)> {
+    let candidates = candidates(engine, ready, limit, held)?;
+    if candidates.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let mut advances: Vec<Advance> = candidates.iter().map(decide).collect();
+    write(engine, &candidates, &advances)?;
+    let messages: Vec<Message> = advances
+        .iter_mut()
+        .flat_map(|advance| std::mem::take(&mut advance.messages))
+        .collect();
+    if !messages.is_empty() {
+        let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
+        record(engine, &rows)?;
+    }
+    failpoint::hit("schedule.before-commit");
+    Ok((candidates.len(), messages))
+}
+
+fn candidates<E: Engine>(
+    engine: &mut E,
+    ready: Ready,
+    limit: usize,
+    held: &[i64],
+) -> QueryResult<Vec<Candidate>> {
+    let columns = Row::columns::<E>();
+    let but = but(held);
+    let lock = E::LOCK_FREE;
+    let condition = match ready {
+        Ready::Unplanned => format!("{}{but} ORDER BY m.id", E::UNPLANNED),
+        Ready::Due => format!(
+            "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
+            E::PLANNED,
+            E::NOW
+        ),
+    };
+    let sql = format!(
+        "SELECT {columns} FROM carrot_scheduledtask m WHERE {condition} LIMIT {limit} {lock}"
+    );
+    let rows: Vec<Row> = engine.load_once(&sql)?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in rows {
+        candidates.push(Candidate {
+            now: time_of(&row.now)?,
+            row: row.into(),
+            unfinished: false,
+        });
+    }
+    if ready == Ready::Due {
+        see_unfinished(engine, &mut candidates)?;
+    }
+    Ok(candidates)
+}
+
+/// Sees which of those that must not overlap would.
+fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> QueryResult<()> {
+    let asked: Vec<i64> = candidates
+        .iter()
+        .filter(|candidate| candidate.row.spec.overlap == "skip")
+        .map(|candidate| candidate.row.id)
+        .collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let unfinished = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
+    let one = |which: &str| {
+        format!(
+            "EXISTS (SELECT 1 FROM carrot_messagelog l WHERE l.schedule_id = m.id AND {which} \
+                 AND l.status IN ({unfinished}))"
+        )
+    };
+    let sql = format!(
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.id IN ({}) AND ({} OR {})",
+        E::BIGINT,
+        joined(asked),
+        one("l.planned_time = m.last_run"),
+        one("l.planned_time IS NULL"),
+    );
+    let found: Vec<Id> = engine.load_once(&sql)?;
+    for candidate in candidates {
+        candidate.unfinished = found.iter().any(|row| row.id == candidate.row.id);
+    }
+    Ok(())
+}
+
+fn write<E: Engine>(
+    engine: &mut E,
+    candidates: &[Candidate],
+    advances: &[Advance],
+) -> QueryResult<()> {
+    let texts = |time: fn(&Advance) -> Option<DateTime<Utc>>| -> Vec<Option<String>> {
+        advances
+            .iter()
+            .map(|advance| time(advance).map(times::text))
+            .collect()
+    };
+    let next = texts(|advance| advance.next);
+    let anchor = texts(|advance| advance.anchor);
+    let last = texts(|advance| {
+        let planned = advance.messages.iter();
+        planned
+            .filter_map(|message| message.occurrence?.planned)
+            .max()
+    });
+    let refusals = advances.iter().map(|advance| advance.refusal.as_deref());
+    let values = Values::default()
+        .integers("id", candidates.iter().map(|candidate| candidate.row.id))
+        .nullable("next_run", next.iter().map(Option::as_deref))
+        .nullable("anchor", anchor.iter().map(Option::as_deref))
+        .nullable("last_run", last.iter().map(Option::as_deref))
+        .nullable("refusal", refusals);
+    let set = [
+        ("next_run", E::time_of("v.next_run")),
+        (
+            "anchor",
+            format!("COALESCE(m.anchor, {})", E::time_of("v.anchor")),
+        ),
+        (
+            "last_run",
+            format!("COALESCE({}, m.last_run)", E::time_of("v.last_run")),
+        ),
+        ("refusal", "v.refusal".to_owned()),
+        ("planned_for", E::TIMETABLE.to_owned()),
+    ];
+    engine.update_schedules(&values, &set)
+}
