@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::guards::joined;
 
 /// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
-const MADE: [&[&str]; 4] = [
+const MADE: [&[&str]; 5] = [
     &["carrot_messagelog.uuid", "carrot_scheduledtask.task"],
     &[
         "carrot_messagelog.attempts",
@@ -19,6 +19,8 @@ const MADE: [&[&str]; 4] = [
         "carrot_messagelog.due_time",
         "carrot_messagelog.adopted_uuid",
     ],
+    // An index, which goes with its table, as these do.
+    &["carrot_messagelog.attempts"],
     &[
         "carrot_scheduledtask.priority",
         "carrot_scheduledtask.cron",
