@@ -1,6 +1,7 @@
 //! The service: builds the seams, starts the tree, waits for a signal, drains.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +54,16 @@ pub enum Signal {
     Stop,
     /// Stop hard.
     Halt,
+}
+
+impl Signal {
+    /// How a service ends that hears it before it has begun.
+    const fn ends_a_start(self) -> Ended {
+        match self {
+            Self::Stop => Ended::Drained,
+            Self::Halt => Ended::Halted,
+        }
+    }
 }
 
 /// How a service ended.
@@ -136,8 +147,9 @@ impl Service {
         registry.make_states(&self.config)?;
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let watch = outage::watch(Arc::clone(&servers))?;
-        let Some((worker, lease)) = self.register(&store, &servers, &process, signals)? else {
-            return Ok(Ended::Drained);
+        let (worker, lease) = match self.register(&store, &servers, &process, signals)? {
+            ControlFlow::Continue(registered) => registered,
+            ControlFlow::Break(ended) => return Ok(ended),
         };
         rows.are_for(worker);
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
@@ -224,51 +236,55 @@ impl Service {
         Ok(registry)
     }
 
-    /// Registers this worker, and waits for the database as long as it takes. `None` when told to
-    /// stop meanwhile.
+    /// Registers this worker, and waits for the database as long as it takes, unless it is
+    /// told to stop meanwhile.
     fn register(
         &self,
         store: &Arc<dyn Store>,
         servers: &Servers,
         process: &WorkerProcess,
         signals: &Receiver<Signal>,
-    ) -> Result<Option<(WorkerId, Lease)>, ServiceError> {
+    ) -> Result<ControlFlow<Ended, (WorkerId, Lease)>, ServiceError> {
         let health = servers.database(&store.describe()).client("the start");
         let mut backoff = Backoff::for_connections();
         loop {
             health.asks();
             let sent = Instant::now();
             match self.registration(store, process, signals)? {
-                None => return Ok(None),
-                Some(Err(ServiceError::Store(StoreError::Unavailable(error))))
+                ControlFlow::Break(ended) => return Ok(ControlFlow::Break(ended)),
+                ControlFlow::Continue(Err(ServiceError::Store(StoreError::Unavailable(error))))
                     if !self.until_idle =>
                 {
                     health.fails(&error);
                 }
-                Some(Err(error)) => return Err(error),
-                Some(Ok(worker)) => {
+                ControlFlow::Continue(Err(error)) => return Err(error),
+                ControlFlow::Continue(Ok(worker)) => {
                     health.is_served();
-                    return Ok(Some((worker, Lease::of(sent))));
+                    return Ok(ControlFlow::Continue((worker, Lease::of(sent))));
                 }
             }
             match signals.recv_timeout(backoff.next_wait()) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(signal) => {
                     self.vitals.stopping();
-                    return Ok(None);
+                    return Ok(ControlFlow::Break(signal.ends_a_start()));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.vitals.stopping();
+                    return Ok(ControlFlow::Break(Ended::Drained));
                 }
             }
         }
     }
 
     /// Tries it once, on a thread: a database that does not answer, or a lock in it, may hold that up,
-    /// and a signal is heard meanwhile. `None` when told to stop.
+    /// and a signal is heard meanwhile.
     fn registration(
         &self,
         store: &Arc<dyn Store>,
         process: &WorkerProcess,
         signals: &Receiver<Signal>,
-    ) -> Result<Option<Result<WorkerId, ServiceError>>, ServiceError> {
+    ) -> Result<ControlFlow<Ended, Result<WorkerId, ServiceError>>, ServiceError> {
         let (result, results) = bounded(1);
         let (service, tried_on, process) = (self.clone(), Arc::clone(store), process.clone());
         let thread = crate::stop::Thread::start("registration", move |_| {
@@ -278,16 +294,16 @@ impl Service {
         select! {
             recv(results) -> tried => {
                 let panicked = |_| io::Error::other("the registration panicked");
-                Ok(Some(tried.map_err(panicked)?))
+                Ok(ControlFlow::Continue(tried.map_err(panicked)?))
             }
-            recv(signals) -> _ => {
+            recv(signals) -> signal => {
                 self.vitals.stopping();
                 log::info!("told to stop before the start was over");
                 thread.stop(Instant::now() + WIND_UP);
                 if let Ok(Ok(worker)) = results.try_recv() {
                     deregister(store, worker);
                 }
-                Ok(None)
+                Ok(ControlFlow::Break(signal.map_or(Ended::Drained, Signal::ends_a_start)))
             }
         }
     }
