@@ -1,5 +1,7 @@
 //! The service: builds the seams, starts the tree, waits for a signal, drains.
 
+mod threads;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,21 +11,20 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 
+use self::threads::{Threads, deregister};
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
 use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::execution::Executor;
 use crate::heartbeat::Lease;
-use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
-use crate::stop::Life;
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry, StateError};
 use crate::vitals::Vitals;
 use crate::waiting::Queues;
-use crate::{actors, heartbeat, prune, schedule, sweep};
+use crate::{actors, schedule, sweep};
 
 /// So long a service that has ended waits for what it can do without.
 const WIND_UP: Duration = Duration::from_secs(2);
@@ -360,84 +361,5 @@ impl Service {
             })?;
         system.run()?;
         Ok(ended.try_recv().unwrap_or(Outcome::Halted))
-    }
-}
-
-/// The threads beside the tree.
-struct Threads {
-    ledger: Ledger,
-    ledger_thread: LedgerThread,
-    heartbeat: crate::stop::Thread,
-    sweep: crate::stop::Thread,
-    /// Only if there is a history to prune.
-    pruning: Option<crate::stop::Thread>,
-}
-
-impl Threads {
-    fn start(
-        store: &Arc<dyn Store>,
-        config: &Arc<Config>,
-        servers: &Arc<Servers>,
-        worker: WorkerId,
-        process: WorkerProcess,
-        lease: Lease,
-    ) -> io::Result<Self> {
-        let health = servers.database(&store.describe());
-        let (ledger, ledger_thread) = ledger::start(LedgerSetup {
-            store: Arc::clone(store),
-            owner: worker,
-            namespace: process.namespace.clone(),
-            health: health.client("the ledger"),
-        })?;
-        let beat = health.client("the heartbeat");
-        let history = config.history.clone();
-        let pruning = history
-            .map(|history| prune::start(Arc::clone(store), history, health.client("pruning")));
-        Ok(Self {
-            ledger,
-            ledger_thread,
-            heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat, lease)?,
-            sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
-            pruning: pruning.transpose()?,
-        })
-    }
-
-    /// Asks whether those are at work that the service can't do without.
-    fn check(&self) -> impl Fn(Duration) -> bool + Send + Sync + use<> {
-        let ledger = self.ledger.clone();
-        let lives = [self.heartbeat.life(), self.sweep.life()];
-        move |time| !lives.iter().any(Life::is_over) && ledger.answers(time)
-    }
-
-    /// The ledger has nothing left to write when the tree has drained. The others may be held up by a
-    /// server that is away, and may be left anywhere.
-    fn stop(self, halted: bool) {
-        drop(self.ledger);
-        let deadline = Instant::now() + WIND_UP;
-        if let Some(pruning) = self.pruning {
-            pruning.stop(deadline);
-        }
-        self.sweep.stop(deadline);
-        self.heartbeat.stop(deadline);
-        if !halted {
-            self.ledger_thread.join();
-        }
-    }
-}
-
-/// Says that this worker has ended, so that what it leaves is taken up at once.
-fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
-    let store = Arc::clone(store);
-    let signing_off = crate::stop::Thread::start("sign-off", move |_| {
-        let gone = store
-            .connect()
-            .and_then(|mut session| session.deregister(&[worker]));
-        if let Err(error) = gone {
-            log::warn!("this worker could not be signed off: {error}");
-        }
-    });
-    match signing_off {
-        Ok(thread) => thread.stop(Instant::now() + WIND_UP),
-        Err(error) => log::warn!("this worker could not be signed off: {error}"),
     }
 }

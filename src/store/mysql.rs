@@ -340,19 +340,11 @@ impl Engine for MysqlServer {
         Ok(rows)
     }
 
-    fn update_schedules(
-        &mut self,
-        values: &Values<'_>,
-        set: &[(&'static str, String)],
-    ) -> QueryResult<()> {
-        let set: Vec<_> = set
-            .iter()
-            .map(|(column, to)| (*column, to.as_str()))
-            .collect();
+    fn update_schedules(&mut self, values: &Values<'_>, set: &[(&str, String)]) -> QueryResult<()> {
         let sql = format!(
             "UPDATE {} STRAIGHT_JOIN carrot_scheduledtask m ON m.id = v.id SET {}",
             Engine::source(self, values),
-            assignments("m.", &set)
+            assignments("m.", set)
         );
         self.execute(&sql, Some(values)).map(drop)
     }

@@ -17,6 +17,8 @@ fn listeners() -> MutexGuard<'static, Vec<(String, Sender<()>)>> {
 pub(super) fn listen(queue: &str) -> Receiver<()> {
     // One is enough: it says that there is something, not how much.
     let (sender, receiver) = bounded(1);
+    // Those that were dropped go: a consumer whose connection was lost listens anew.
+    wake(queue);
     listeners().push((queue.to_owned(), sender));
     receiver
 }
@@ -45,5 +47,8 @@ mod tests {
         wake("wake-a");
         second.try_recv().unwrap();
         assert!(second.try_recv().is_err());
+        (0..5).map(|_| listen("wake-c")).for_each(drop);
+        let left = super::listeners();
+        assert!(left.iter().filter(|(name, _)| name == "wake-c").count() <= 1);
     }
 }

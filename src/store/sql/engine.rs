@@ -1,5 +1,7 @@
 //! What the databases differ in.
 
+use std::fmt;
+
 use diesel::backend::Backend;
 use diesel::deserialize::QueryableByName;
 use diesel::pg::Pg;
@@ -161,18 +163,10 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     ) -> QueryResult<Vec<R>>;
 
     /// Changes the schedules `m` that `values` have the `id` of.
-    fn update_schedules(
-        &mut self,
-        values: &Values<'_>,
-        set: &[(&'static str, String)],
-    ) -> QueryResult<()> {
-        let set: Vec<_> = set
-            .iter()
-            .map(|(column, to)| (*column, to.as_str()))
-            .collect();
+    fn update_schedules(&mut self, values: &Values<'_>, set: &[(&str, String)]) -> QueryResult<()> {
         let sql = format!(
             "UPDATE carrot_scheduledtask AS m SET {} FROM {} WHERE m.id = v.id",
-            assignments("", &set),
+            assignments("", set),
             self.source(values)
         );
         self.execute(&sql, Some(values)).map(drop)
@@ -220,7 +214,7 @@ pub(in crate::store) fn in_transaction<E: Engine, T>(
 }
 
 /// What follows SET, with `prefix` before the columns.
-pub(in crate::store) fn assignments(prefix: &str, set: &[(&str, &str)]) -> String {
+pub(in crate::store) fn assignments<T: fmt::Display>(prefix: &str, set: &[(&str, T)]) -> String {
     let set: Vec<_> = set
         .iter()
         .map(|(column, to)| format!("{prefix}{column} = {to}"))

@@ -2,27 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::support::{Client, Database, World};
+use crate::support::{Client, DJANGOS_COLUMNS, Database, World};
 
 /// Their columns, but for the id.
-const MESSAGE: [&str; 16] = [
-    "status",
-    "exchange",
-    "queue",
-    "routing_key",
-    "uuid",
-    "priority",
-    "task",
-    "task_args",
-    "content",
-    "exception",
-    "traceback",
-    "output",
-    "publish_time",
-    "failure_time",
-    "completion_time",
-    "log",
-];
 const SCHEDULE: [&str; 10] = [
     "interval_type",
     "interval_count",
@@ -47,7 +29,7 @@ pub struct Model {
 
 pub const MESSAGE_LOG: Model = Model {
     table: "carrot_messagelog",
-    columns: &MESSAGE,
+    columns: &DJANGOS_COLUMNS,
     captured: super::message_rows,
 };
 pub const SCHEDULED_TASK: Model = Model {

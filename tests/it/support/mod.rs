@@ -11,7 +11,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 pub use broker::Raw;
-pub use database::{Client, Database, milliseconds, text};
+pub use database::{Client, DJANGOS_COLUMNS, Database, milliseconds, text};
 pub(crate) use database::{on_database, on_every_database, on_every_embedded, on_every_server};
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};

@@ -66,6 +66,26 @@ macro_rules! on_every_embedded {
 }
 pub(crate) use on_every_embedded;
 
+/// Those of a message that Django knows, but for the id.
+pub const DJANGOS_COLUMNS: [&str; 16] = [
+    "status",
+    "exchange",
+    "queue",
+    "routing_key",
+    "uuid",
+    "priority",
+    "task",
+    "task_args",
+    "content",
+    "exception",
+    "traceback",
+    "output",
+    "publish_time",
+    "failure_time",
+    "completion_time",
+    "log",
+];
+
 impl Database {
     /// The tables as Django makes them.
     pub fn django_schema(self) -> String {
@@ -121,31 +141,13 @@ impl Database {
 
     /// The statement that inserts rows as django-carrot writes them, naming its own columns.
     pub fn django_insert(self, rows: &[Value]) -> String {
-        const COLUMNS: [&str; 16] = [
-            "status",
-            "exchange",
-            "queue",
-            "routing_key",
-            "uuid",
-            "priority",
-            "task",
-            "task_args",
-            "content",
-            "exception",
-            "traceback",
-            "output",
-            "publish_time",
-            "failure_time",
-            "completion_time",
-            "log",
-        ];
         let values = |row: &Value| {
-            let values = COLUMNS.map(|column| self.literal(&row[column]));
+            let values = DJANGOS_COLUMNS.map(|column| self.literal(&row[column]));
             format!("({})", values.join(", "))
         };
         format!(
             "INSERT INTO carrot_messagelog ({}) VALUES {}",
-            COLUMNS.join(", "),
+            DJANGOS_COLUMNS.join(", "),
             rows.iter().map(values).collect::<Vec<_>>().join(", ")
         )
     }

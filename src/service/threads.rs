@@ -1,0 +1,93 @@
+//! What runs beside the tree, for as long as a worker is registered.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::WIND_UP;
+use crate::config::Config;
+use crate::heartbeat::Lease;
+use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
+use crate::outage::Servers;
+use crate::stop::{Life, Thread};
+use crate::store::{Store, WorkerId, WorkerProcess};
+use crate::{heartbeat, prune, sweep};
+
+/// The threads beside the tree.
+pub(super) struct Threads {
+    pub(super) ledger: Ledger,
+    ledger_thread: LedgerThread,
+    heartbeat: Thread,
+    sweep: Thread,
+    /// Only if there is a history to prune.
+    pruning: Option<Thread>,
+}
+
+impl Threads {
+    pub(super) fn start(
+        store: &Arc<dyn Store>,
+        config: &Arc<Config>,
+        servers: &Arc<Servers>,
+        worker: WorkerId,
+        process: WorkerProcess,
+        lease: Lease,
+    ) -> io::Result<Self> {
+        let health = servers.database(&store.describe());
+        let (ledger, ledger_thread) = ledger::start(LedgerSetup {
+            store: Arc::clone(store),
+            owner: worker,
+            namespace: process.namespace.clone(),
+            health: health.client("the ledger"),
+        })?;
+        let beat = health.client("the heartbeat");
+        let history = config.history.clone();
+        let pruning = history
+            .map(|history| prune::start(Arc::clone(store), history, health.client("pruning")));
+        Ok(Self {
+            ledger,
+            ledger_thread,
+            heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat, lease)?,
+            sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
+            pruning: pruning.transpose()?,
+        })
+    }
+
+    /// Asks whether those are at work that the service can't do without.
+    pub(super) fn check(&self) -> impl Fn(Duration) -> bool + Send + Sync + use<> {
+        let ledger = self.ledger.clone();
+        let lives = [self.heartbeat.life(), self.sweep.life()];
+        move |time| !lives.iter().any(Life::is_over) && ledger.answers(time)
+    }
+
+    /// The ledger has nothing left to write when the tree has drained. The others may be held up by a
+    /// server that is away, and may be left anywhere.
+    pub(super) fn stop(self, halted: bool) {
+        drop(self.ledger);
+        let deadline = Instant::now() + WIND_UP;
+        if let Some(pruning) = self.pruning {
+            pruning.stop(deadline);
+        }
+        self.sweep.stop(deadline);
+        self.heartbeat.stop(deadline);
+        if !halted {
+            self.ledger_thread.join();
+        }
+    }
+}
+
+/// Says that this worker has ended, so that what it leaves is taken up at once.
+pub(super) fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
+    let store = Arc::clone(store);
+    let signing_off = Thread::start("sign-off", move |_| {
+        let gone = store
+            .connect()
+            .and_then(|mut session| session.deregister(&[worker]));
+        if let Err(error) = gone {
+            log::warn!("this worker could not be signed off: {error}");
+        }
+    });
+    match signing_off {
+        Ok(thread) => thread.stop(Instant::now() + WIND_UP),
+        Err(error) => log::warn!("this worker could not be signed off: {error}"),
+    }
+}
