@@ -35,13 +35,14 @@ pub struct Claimable {
     pub adopt: Option<NewRow>,
 }
 
-/// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of.
+/// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of,
+/// which took `commit`.
 pub trait Sink: Send + Sync {
-    /// What became of claims; `commit` is how long their commit took.
+    /// What became of claims.
     fn claimed(&self, claimed: Claimed, commit: Duration);
 
     /// Deliveries to be settled, `finished` of them by the end of a run of this set.
-    fn settle(&self, settlement: Settlement);
+    fn settle(&self, settlement: Settlement, commit: Duration);
 }
 
 /// What became of claims.

@@ -199,7 +199,7 @@ impl Writer {
             }
         }
         for (sink, settlement) in settlements.into_iter() {
-            sink.settle(settlement);
+            sink.settle(settlement, commit);
         }
         for (reply, begun) in gathered.begins.iter().zip(result.begun) {
             if reply.send(begun).is_err() {

@@ -295,7 +295,7 @@ impl Handler<Subscribed> for ConsumerSetActor {
 #[rtype(result = "()")]
 enum Recorded {
     Claims(Claimed, Duration),
-    Settlement(Settlement),
+    Settlement(Settlement, Duration),
 }
 
 /// The ledger's way to the set.
@@ -306,8 +306,8 @@ impl Sink for SetSink {
         self.0.do_send(Recorded::Claims(claimed, commit));
     }
 
-    fn settle(&self, settlement: Settlement) {
-        self.0.do_send(Recorded::Settlement(settlement));
+    fn settle(&self, settlement: Settlement, commit: Duration) {
+        self.0.do_send(Recorded::Settlement(settlement, commit));
     }
 }
 
@@ -317,7 +317,7 @@ impl Handler<Recorded> for ConsumerSetActor {
     fn handle(&mut self, recorded: Recorded, context: &mut Context<Self>) {
         match recorded {
             Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit, context),
-            Recorded::Settlement(settlement) => self.take_settlement(settlement),
+            Recorded::Settlement(settlement, commit) => self.take_settlement(settlement, commit),
         }
         self.source.vitals.in_hand(self.in_hand);
         self.adapt();
@@ -356,11 +356,14 @@ impl ConsumerSetActor {
         self.tell(done, Vec::new());
     }
 
-    fn take_settlement(&mut self, settlement: Settlement) {
+    fn take_settlement(&mut self, settlement: Settlement, commit: Duration) {
         let runs = settlement.finished + settlement.released;
         self.in_hand -= runs;
         let settled = settlement.accept.len() + settlement.give_back.len();
         self.joined -= (settled - runs).cast_signed();
+        if settlement.finished > 0 {
+            self.pace.committed(commit);
+        }
         self.pace.ran(settlement.finished, settlement.ran);
         self.tell(settlement.accept, settlement.give_back);
     }
