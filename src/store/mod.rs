@@ -4,6 +4,7 @@
 //! clock. Everything is guarded inside its statement, so that any number of services on one database
 //! keep out of each other's way.
 
+mod batch;
 mod error;
 mod history;
 #[cfg(feature = "mysql")]
@@ -16,6 +17,7 @@ mod sqlite;
 pub mod transaction;
 mod turns;
 
+pub use batch::{Batch, BatchResult, Begin, Claim, ClaimRequest, Finished};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use row::{Finish, NewRow, UndecodableRow};
@@ -56,98 +58,6 @@ pub struct WorkerProcess {
     pub pid: i32,
     /// When it began, in clock ticks since boot.
     pub process_start: i64,
-}
-
-/// One message to claim.
-#[derive(Debug, Clone)]
-pub struct ClaimRequest {
-    /// The message's key.
-    pub key: String,
-    /// A row to insert first, if none of ours has the key.
-    pub adopt: Option<NewRow>,
-}
-
-/// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
-    /// It is ours to run.
-    Ours {
-        /// Runs that are known to have begun before.
-        attempts: u32,
-        /// Claimed before by a worker that vanished: it may be what made it vanish.
-        suspect: bool,
-    },
-    /// It is over.
-    Final(Status),
-    /// A live worker has it.
-    Owned(WorkerId),
-    /// There is no row.
-    NoRow,
-}
-
-/// What became of the end of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finished {
-    /// It is recorded.
-    Written,
-    /// It had been recorded already.
-    Already,
-    /// Another worker has the message now, and will record its own.
-    Taken,
-    /// The row was deleted on purpose while the task ran.
-    Gone,
-}
-
-/// A run that is counted before it starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begin {
-    /// The message's key.
-    pub key: String,
-    /// Runs that have begun, this one included: a number, so that writing it twice counts once.
-    pub attempts: u32,
-}
-
-/// What the ledger writes in one transaction.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// Ends of runs.
-    pub finishes: Vec<Finish>,
-    /// Keys to give back, not started: `→ PUBLISHED`.
-    pub releases: Vec<String>,
-    /// Suspects that are about to run: their attempt is counted now.
-    pub begins: Vec<Begin>,
-    /// Messages to claim.
-    pub claims: Vec<ClaimRequest>,
-}
-
-impl Batch {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.only_claims() && self.claims.is_empty()
-    }
-
-    const fn only_claims(&self) -> bool {
-        self.finishes.is_empty() && self.releases.is_empty() && self.begins.is_empty()
-    }
-
-    /// Whether the batch only claims rows that are there: if the database crashes and forgets that, the messages are
-    /// delivered again, so such a commit need not wait for the disk.
-    #[must_use]
-    pub fn may_be_forgotten(&self) -> bool {
-        self.only_claims() && self.claims.iter().all(|claim| claim.adopt.is_none())
-    }
-}
-
-/// What became of a [`Batch`], each list in the batch's order.
-#[derive(Debug, Clone, Default)]
-pub struct BatchResult {
-    /// Of [`Batch::finishes`].
-    pub finished: Vec<Finished>,
-    /// Of [`Batch::begins`]: whether the message is still ours to run.
-    pub begun: Vec<bool>,
-    /// Of [`Batch::claims`].
-    pub claims: Vec<Claim>,
 }
 
 /// Which messages to requeue.

@@ -5,25 +5,25 @@
 //! compared byte for byte beside that.
 
 mod socket;
+mod statement;
 mod traits;
 
 use std::collections::HashSet;
 
 use diesel::connection::SimpleConnection;
-use diesel::expression::AsExpression;
 use diesel::mysql::{Mysql, MysqlConnection};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::Text;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use url::Url;
 
+use self::statement::{source, statement};
 use self::traits::Traits;
 use super::StoreError;
 use super::sql::{
-    ALWAYS, Column, Engine, Id, Link, MessageRow, Row, Statement, Target, Update, Values,
-    assignments, forget_lost_steps, in_transaction,
+    ALWAYS, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    forget_lost_steps, in_transaction,
 };
 use crate::config::DatabaseUrl;
 
@@ -37,12 +37,6 @@ const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
     innodb_lock_wait_timeout = 10, wait_timeout = 2147483, lc_messages = 'en_US'; \
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     /*M!100300 SET idle_transaction_timeout = 10 */";
-
-/// What a statement's bytes are beside its values, at most.
-const STATEMENT_BYTES: usize = 16 * 1024;
-
-/// No server takes so few bytes only.
-const SURELY_FITS: usize = 64 * 1024;
 
 /// Where the server listens unless the URL says otherwise.
 const DEFAULT_PORT: u16 = 3306;
@@ -138,46 +132,6 @@ pub(super) struct MysqlServer {
     server: Server,
 }
 
-/// `sql` with the values bound, as JSON: however many there are, it is the same statement. A server that
-/// takes no more than `most_bytes` would close the connection over a longer one.
-fn statement<'a>(
-    sql: &'a str,
-    values: Option<&Values<'_>>,
-    most_bytes: impl FnOnce(usize) -> QueryResult<usize>,
-) -> QueryResult<Statement<'a, Mysql>> {
-    let statement = Statement::new(sql);
-    let Some(values) = values else {
-        return Ok(statement);
-    };
-    let json = values.json();
-    let most_bytes = most_bytes(json.len())?;
-    if json.len() + STATEMENT_BYTES > most_bytes {
-        return Err(Error::QueryBuilderError(
-            format!(
-                "{} bytes are more than the server's max_allowed_packet ({most_bytes}) takes",
-                json.len(),
-            )
-            .into(),
-        ));
-    }
-    Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
-}
-
-/// What follows FROM to read `values` as `v`, where texts are of these types.
-fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a str) -> String {
-    let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
-        let kind = match column {
-            Column::Integer(_) => "bigint",
-            Column::Text(_) => kind(name),
-        };
-        format!("{name} {kind} PATH '$[{nth}]'")
-    });
-    format!(
-        "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
-        columns.collect::<Vec<_>>().join(", ")
-    )
-}
-
 impl MysqlServer {
     fn statement<'a>(
         &self,
@@ -185,25 +139,6 @@ impl MysqlServer {
         values: Option<&Values<'_>>,
     ) -> QueryResult<Statement<'a, Mysql>> {
         statement(sql, values, |_| Ok(self.traits.most_bytes))
-    }
-}
-
-/// A connection of the caller's. What the server and its tables are like is asked only if it matters.
-impl Target<MysqlServer> for MysqlConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(Traits::of(self)?.last_character)
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values, |_| traits::TEXT)
-    }
-
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
-        let limit = |bytes| match bytes {
-            ..SURELY_FITS => Ok(usize::MAX),
-            _ => Ok(Traits::of(self)?.most_bytes),
-        };
-        statement(sql, Some(values), limit)?.execute(self)
     }
 }
 

@@ -4,6 +4,7 @@
 mod arrival;
 mod burst;
 mod pace;
+mod recorded;
 mod stopping;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,18 +17,17 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use self::arrival::Arrival;
 use self::burst::Burst;
 use self::pace::Pace;
+use self::recorded::SetSink;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
 use super::subscription::{self, Subscribed};
 use super::supervisor::{SetIdle, SupervisorActor};
 use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Executor, Job};
-use crate::failpoint;
 use crate::heartbeat::Lease;
-use crate::ledger::{Claimable, Claimed, Ledger, Settlement, Sink};
+use crate::ledger::{Claimable, Ledger, Sink};
 use crate::names;
 use crate::retry::Backoff;
-use crate::store::Claim;
 
 pub(super) use self::stopping::StopSet;
 
@@ -287,85 +287,6 @@ impl Handler<Subscribed> for ConsumerSetActor {
             }
             Subscribed::Closed => self.closed(context),
         }
-    }
-}
-
-/// What the ledger answers.
-#[derive(Message)]
-#[rtype(result = "()")]
-enum Recorded {
-    Claims(Claimed, Duration),
-    Settlement(Settlement, Duration),
-}
-
-/// The ledger's way to the set.
-struct SetSink(Addr<ConsumerSetActor>);
-
-impl Sink for SetSink {
-    fn claimed(&self, claimed: Claimed, commit: Duration) {
-        self.0.do_send(Recorded::Claims(claimed, commit));
-    }
-
-    fn settle(&self, settlement: Settlement, commit: Duration) {
-        self.0.do_send(Recorded::Settlement(settlement, commit));
-    }
-}
-
-impl Handler<Recorded> for ConsumerSetActor {
-    type Result = ();
-
-    fn handle(&mut self, recorded: Recorded, context: &mut Context<Self>) {
-        match recorded {
-            Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit, context),
-            Recorded::Settlement(settlement, commit) => self.take_settlement(settlement, commit),
-        }
-        self.source.vitals.in_hand(self.in_hand);
-        self.adapt();
-        self.pump();
-        self.check_idle();
-        self.close_if_done();
-    }
-}
-
-impl ConsumerSetActor {
-    fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
-        failpoint::hit("set.claimed");
-        if !claimed.verdicts.is_empty() {
-            self.pace.committed(commit);
-        }
-        self.claiming -= claimed.joined + claimed.verdicts.len();
-        self.joined += claimed.joined.cast_signed();
-        let mut done = Vec::new();
-        for (claimable, claim) in claimed.verdicts {
-            if !matches!(claim, Claim::NoRow) {
-                self.missing.remove(&claimable.key);
-            }
-            match claim {
-                Claim::Ours { attempts, suspect } => self.dispatch(claimable, attempts, suspect),
-                Claim::Final(status) => {
-                    log::info!("message {} is {status} already", claimable.key);
-                    done.push(claimable.delivery.receipt);
-                }
-                Claim::Owned(worker) => {
-                    log::info!("message {} is with worker {}", claimable.key, worker.0);
-                    done.push(claimable.delivery.receipt);
-                }
-                Claim::NoRow => self.await_row(claimable, context),
-            }
-        }
-        self.tell(done, Vec::new());
-    }
-
-    fn take_settlement(&mut self, settlement: Settlement, commit: Duration) {
-        let runs = settlement.finished + settlement.released;
-        self.in_hand -= runs;
-        let settled = settlement.accept.len() + settlement.give_back.len();
-        self.joined -= (settled - runs).cast_signed();
-        if settlement.finished > 0 {
-            self.pace.committed(commit);
-        }
-        self.pace.ran(settlement.finished, settlement.ran);
-        self.tell(settlement.accept, settlement.give_back);
     }
 }
 

@@ -1,13 +1,13 @@
 //! `carrot-actors daemon`: the verbs, in django-carrot's words.
 
+mod status;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Local};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use serde_json::{Value, json};
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
 use super::{Exit, Failure, load, run, say};
@@ -17,7 +17,7 @@ use crate::daemon::{
     clear, detach, look,
 };
 use crate::task::Registry;
-use crate::vitals::{Report, State};
+use crate::vitals::State;
 
 /// How often it is looked whether a service has gone, and what it still does.
 const LOOK: Duration = Duration::from_millis(100);
@@ -255,72 +255,6 @@ impl Controller {
         None
     }
 
-    fn status(&self) -> Result<Exit, Failure> {
-        let found = match look(&self.pidfile) {
-            Ok(found) => found,
-            Err(error) => {
-                if self.args.json {
-                    let unknown = json!({ "status": "unknown", "error": error.to_string() });
-                    say(&unknown.to_string())?;
-                }
-                return Err(Failure {
-                    exit: Exit::Unknown,
-                    ..self.with_remedy(error)
-                });
-            }
-        };
-        if self.args.json {
-            say(&self.as_json(&found).to_string())?;
-        } else {
-            self.tell_status(&found)?;
-        }
-        Ok(match found {
-            Found::Running(_) => Exit::Ok,
-            // LSB: dead, and the pidfile is there.
-            Found::Stale(_) => Exit::Partly,
-            Found::Nothing => Exit::Stopped,
-        })
-    }
-
-    fn as_json(&self, found: &Found) -> Value {
-        match found {
-            Found::Nothing => json!({ "status": "stopped" }),
-            Found::Stale(pid) => json!({ "status": "dead", "pid": pid }),
-            Found::Running(holder) => {
-                let mut all = json!({ "status": "running", "pid": holder.pid() });
-                let more = ask(&self.pidfile).map(|report| json!(report));
-                let more = more.unwrap_or_else(|error| json!({ "error": error.to_string() }));
-                if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
-                    all.extend(more);
-                }
-                all
-            }
-        }
-    }
-
-    fn tell_status(&self, found: &Found) -> Result<(), Failure> {
-        match found {
-            Found::Nothing => {
-                say("Service is NOT running")?;
-                say(&format!("({})", self.hint()))
-            }
-            Found::Stale(pid) => {
-                let pidfile = self.pidfile.display();
-                say("Service is NOT running")?;
-                say(&format!(
-                    "It died as pid {pid}, and left its pidfile {pidfile}"
-                ))
-            }
-            Found::Running(holder) => {
-                say(&format!("Service is running. PID: {}", holder.pid()))?;
-                match ask(&self.pidfile) {
-                    Ok(report) => say_report(&report),
-                    Err(error) => say(&format!("No more is known: {error}")),
-                }
-            }
-        }
-    }
-
     fn hint(&self) -> String {
         let pidfile = self.pidfile.display();
         format!("no process holds the pidfile {pidfile}; {SAME_PIDFILE}")
@@ -372,45 +306,4 @@ fn tell(line: &str) {
 
 fn not_detached(error: DetachError) -> Failure {
     Failure::new(Exit::Software, error)
-}
-
-/// What a service says of itself.
-fn say_report(report: &Report) -> Result<(), Failure> {
-    let scheduler = if report.scheduler { "on" } else { "off" };
-    say(&format!(
-        "Since {}, scheduler {scheduler}",
-        local(&report.since)
-    ))?;
-    match report.state {
-        State::Starting => say("It is starting")?,
-        State::Stopping => say("It is stopping")?,
-        State::Waiting | State::Consuming => {}
-    }
-    for what in &report.waiting_for {
-        say(&format!("It waits: {what}"))?;
-    }
-    for queue in &report.queues {
-        let unconsumed = if queue.consumed || report.state == State::Stopping {
-            ""
-        } else {
-            ", not consumed"
-        };
-        say(&format!(
-            "Queue {}: tasks running: {} of {}{unconsumed}",
-            queue.name, queue.running_tasks, queue.consumers
-        ))?;
-    }
-    Ok(())
-}
-
-/// A time for people.
-fn local(time: &str) -> String {
-    DateTime::parse_from_rfc3339(time).map_or_else(
-        |_| time.to_owned(),
-        |time| {
-            time.with_timezone(&Local)
-                .format("%Y-%m-%d %H:%M:%S")
-                .to_string()
-        },
-    )
 }

@@ -1,0 +1,118 @@
+//! `daemon status`.
+
+use chrono::{DateTime, Local};
+use serde_json::{Value, json};
+
+use super::super::{Exit, Failure, say};
+use super::Controller;
+use crate::daemon::{Found, ask, look};
+use crate::vitals::{Report, State};
+
+impl Controller {
+    pub(super) fn status(&self) -> Result<Exit, Failure> {
+        let found = match look(&self.pidfile) {
+            Ok(found) => found,
+            Err(error) => {
+                if self.args.json {
+                    let unknown = json!({ "status": "unknown", "error": error.to_string() });
+                    say(&unknown.to_string())?;
+                }
+                return Err(Failure {
+                    exit: Exit::Unknown,
+                    ..self.with_remedy(error)
+                });
+            }
+        };
+        if self.args.json {
+            say(&self.as_json(&found).to_string())?;
+        } else {
+            self.tell_status(&found)?;
+        }
+        Ok(match found {
+            Found::Running(_) => Exit::Ok,
+            // LSB: dead, and the pidfile is there.
+            Found::Stale(_) => Exit::Partly,
+            Found::Nothing => Exit::Stopped,
+        })
+    }
+
+    fn as_json(&self, found: &Found) -> Value {
+        match found {
+            Found::Nothing => json!({ "status": "stopped" }),
+            Found::Stale(pid) => json!({ "status": "dead", "pid": pid }),
+            Found::Running(holder) => {
+                let mut all = json!({ "status": "running", "pid": holder.pid() });
+                let more = ask(&self.pidfile).map(|report| json!(report));
+                let more = more.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+                if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+                    all.extend(more);
+                }
+                all
+            }
+        }
+    }
+
+    fn tell_status(&self, found: &Found) -> Result<(), Failure> {
+        match found {
+            Found::Nothing => {
+                say("Service is NOT running")?;
+                say(&format!("({})", self.hint()))
+            }
+            Found::Stale(pid) => {
+                let pidfile = self.pidfile.display();
+                say("Service is NOT running")?;
+                say(&format!(
+                    "It died as pid {pid}, and left its pidfile {pidfile}"
+                ))
+            }
+            Found::Running(holder) => {
+                say(&format!("Service is running. PID: {}", holder.pid()))?;
+                match ask(&self.pidfile) {
+                    Ok(report) => say_report(&report),
+                    Err(error) => say(&format!("No more is known: {error}")),
+                }
+            }
+        }
+    }
+}
+
+/// What a service says of itself.
+fn say_report(report: &Report) -> Result<(), Failure> {
+    let scheduler = if report.scheduler { "on" } else { "off" };
+    say(&format!(
+        "Since {}, scheduler {scheduler}",
+        local(&report.since)
+    ))?;
+    match report.state {
+        State::Starting => say("It is starting")?,
+        State::Stopping => say("It is stopping")?,
+        State::Waiting | State::Consuming => {}
+    }
+    for what in &report.waiting_for {
+        say(&format!("It waits: {what}"))?;
+    }
+    for queue in &report.queues {
+        let unconsumed = if queue.consumed || report.state == State::Stopping {
+            ""
+        } else {
+            ", not consumed"
+        };
+        say(&format!(
+            "Queue {}: tasks running: {} of {}{unconsumed}",
+            queue.name, queue.running_tasks, queue.consumers
+        ))?;
+    }
+    Ok(())
+}
+
+/// A time for people.
+fn local(time: &str) -> String {
+    DateTime::parse_from_rfc3339(time).map_or_else(
+        |_| time.to_owned(),
+        |time| {
+            time.with_timezone(&Local)
+                .format("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
+    )
+}

@@ -1,0 +1,76 @@
+//! Statements with many values, on our connections and on those of others.
+
+use diesel::expression::AsExpression;
+use diesel::mysql::{Mysql, MysqlConnection};
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel::sql_types::Text;
+
+use super::MysqlServer;
+use super::traits::{self, Traits};
+use crate::store::sql::{Column, Statement, Target, Values};
+
+/// What a statement's bytes are beside its values, at most.
+const STATEMENT_BYTES: usize = 16 * 1024;
+
+/// No server takes so few bytes only.
+const SURELY_FITS: usize = 64 * 1024;
+
+/// `sql` with the values bound, as JSON: however many there are, it is the same statement. A server that
+/// takes no more than `most_bytes` would close the connection over a longer one.
+pub(super) fn statement<'a>(
+    sql: &'a str,
+    values: Option<&Values<'_>>,
+    most_bytes: impl FnOnce(usize) -> QueryResult<usize>,
+) -> QueryResult<Statement<'a, Mysql>> {
+    let statement = Statement::new(sql);
+    let Some(values) = values else {
+        return Ok(statement);
+    };
+    let json = values.json();
+    let most_bytes = most_bytes(json.len())?;
+    if json.len() + STATEMENT_BYTES > most_bytes {
+        return Err(Error::QueryBuilderError(
+            format!(
+                "{} bytes are more than the server's max_allowed_packet ({most_bytes}) takes",
+                json.len(),
+            )
+            .into(),
+        ));
+    }
+    Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
+}
+
+/// What follows FROM to read `values` as `v`, where texts are of these types.
+pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a str) -> String {
+    let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
+        let kind = match column {
+            Column::Integer(_) => "bigint",
+            Column::Text(_) => kind(name),
+        };
+        format!("{name} {kind} PATH '$[{nth}]'")
+    });
+    format!(
+        "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
+        columns.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// A connection of the caller's. What the server and its tables are like is asked only if it matters.
+impl Target<MysqlServer> for MysqlConnection {
+    fn last_character(&mut self) -> QueryResult<char> {
+        Ok(Traits::of(self)?.last_character)
+    }
+
+    fn source(&self, values: &Values<'_>) -> String {
+        source(values, |_| traits::TEXT)
+    }
+
+    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+        let limit = |bytes| match bytes {
+            ..SURELY_FITS => Ok(usize::MAX),
+            _ => Ok(Traits::of(self)?.most_bytes),
+        };
+        statement(sql, Some(values), limit)?.execute(self)
+    }
+}
