@@ -13,9 +13,7 @@ use diesel::result::Error;
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 
-use crate::support::{
-    self, Database, InProcess, World, eventually, exit_code, on_every_database, text,
-};
+use crate::support::{self, Database, InProcess, World, eventually, exit_code, on_every_database};
 
 on_every_database! {
     what_a_transaction_recorded_is_run_when_it_has_committed,
@@ -280,7 +278,10 @@ fn characters_that_mysqls_tables_have_not_are_recorded_all_the_same() {
         .record(connection)
         .unwrap());
     let row = world.find(&uuid).unwrap();
-    assert!(text(&row, "task_args").contains("\\U0001f955"), "{row}");
+    assert!(
+        support::text(&row, "task_args").contains("\\U0001f955"),
+        "{row}"
+    );
 }
 
 /// A session of ours.
