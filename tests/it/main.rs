@@ -23,6 +23,7 @@ mod deployment;
 mod embedded;
 mod frozen;
 mod kills;
+mod many;
 mod outages;
 mod path;
 mod prune;

@@ -1,6 +1,5 @@
 //! Messages that are recorded in a transaction of the caller's.
 
-use std::process::Command;
 use std::time::Duration;
 
 use carrot_actors::service::Ended;
@@ -155,13 +154,8 @@ fn nothing_is_run_before_the_commit(database: Database) {
 
 /// Signs up in a process of its own, which dies on the way.
 fn sign_up_and_die(world: &World, when: &str) {
-    let mut caller = Command::new(std::env::current_exe().unwrap());
-    caller
-        .args(["--exact", "transaction::a_caller_that_dies", "--ignored"])
-        .current_dir(world.directory())
-        .env("CARROT_DEFAULT_BROKER", &world.broker_url)
-        .env("CARROT_DATABASE_URL", &world.database_url)
-        .env("CARROT_TEST_CALLER", format!("{:?} {when}", world.database));
+    let mut caller = world.test_that_dies("transaction::a_caller_that_dies");
+    caller.env("CARROT_TEST_CALLER", format!("{:?} {when}", world.database));
     assert_eq!(exit_code(caller.output().unwrap().status), -9);
 }
 

@@ -122,6 +122,10 @@ impl AmqpPublisher {
                     *outcome = Some(Confirmation::Unroutable);
                 }
             }
+            // The rest is of messages that were given up when the broker stopped reading.
+            if self.under_way.is_empty() {
+                self.returned.clear();
+            }
         }
         let reason = self.blocked.as_deref().unwrap_or_default();
         let outcomes = window.outcomes.into_iter();

@@ -68,6 +68,17 @@ impl World {
         self.spawn(command)
     }
 
+    /// An ignored test, in a process of its own, with this world's servers.
+    pub fn test_that_dies(&self, name: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", name, "--ignored"])
+            .current_dir(self.directory())
+            .env("CARROT_DEFAULT_BROKER", &self.broker_url)
+            .env("CARROT_DATABASE_URL", &self.database_url);
+        command
+    }
+
     /// Starts the service as `command` has it, and waits for nothing.
     pub fn spawn(&self, mut command: Command) -> Running {
         let nth = self.logs().len();
