@@ -122,6 +122,8 @@ pub mod waiting;
 pub use app::App;
 pub use client::{Client, PublishError};
 pub use config::Config;
+pub use logging::LogLevel;
+pub use schedule::Schedule;
 pub use task::{Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
 
 /// The README's example, compiled.

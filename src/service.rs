@@ -14,12 +14,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use self::threads::{Threads, deregister};
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
-use crate::config::{BrokerHost, Config, QueueConfig};
+use crate::config::{self, BrokerHost, Config, QueueConfig};
 use crate::execution::Executor;
 use crate::heartbeat::Lease;
 use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
+use crate::schedule::{Schedule, ScheduleError};
 use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry, StateError};
 use crate::vitals::Vitals;
@@ -29,6 +30,18 @@ use crate::{actors, schedule, sweep};
 /// So long a service that has ended waits for what it can do without.
 const WIND_UP: Duration = Duration::from_secs(2);
 
+/// What the log says of a signal.
+fn heard(shutdown: &Shutdown) -> String {
+    match shutdown {
+        Shutdown::Drain(None) => "told to stop: running tasks finish first".to_owned(),
+        Shutdown::Drain(Some(grace)) => {
+            let grace = config::shown(*grace);
+            format!("told to stop: running tasks finish first, within {grace}")
+        }
+        Shutdown::Halt => "told to stop at once: running tasks are left".to_owned(),
+    }
+}
+
 /// What a service is started with.
 #[derive(Clone)]
 pub struct Service {
@@ -36,6 +49,8 @@ pub struct Service {
     pub config: Arc<Config>,
     /// The tasks that are functions; commands come from the configuration.
     pub registry: Registry,
+    /// Schedules that are added at the start where there is none of their name.
+    pub schedules: Vec<Schedule>,
     /// Whether to start the scheduler.
     pub scheduler: bool,
     /// Whether to run what is queued now and then end.
@@ -88,6 +103,9 @@ pub enum ServiceError {
     /// What tasks share is not there.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A schedule of the app's can't be one.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The database can't be used.
     #[error("the database can't be used: {0}")]
     Store(#[from] StoreError),
@@ -123,8 +141,10 @@ pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, ServiceError> {
     if !store.migrates_itself() {
         return Err(ServiceError::NotMigrated(store.describe()));
     }
-    for step in store.migrate()? {
-        log::info!("made the tables of {}: {step}", store.describe());
+    let steps = store.migrate()?;
+    if !steps.is_empty() {
+        let steps = steps.join(", ");
+        log::info!("made the tables of {}: {steps}", store.describe());
     }
     Ok(session)
 }
@@ -143,6 +163,9 @@ impl Service {
         let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
         let mut registry = self.all_tasks()?;
         registry.check()?;
+        for schedule in &self.schedules {
+            schedule.spec(&self.config)?;
+        }
         // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
         registry.make_states(&self.config)?;
@@ -316,11 +339,23 @@ impl Service {
     ) -> Result<WorkerId, ServiceError> {
         let mut session = session(store)?;
         if self.scheduler {
+            self.add_schedules(session.as_mut())?;
             let schedules = session.active_schedules()?;
             (self.announce)(&format!("found {schedules} scheduled tasks to run"));
         }
         presence::bury_the_dead(session.as_mut(), &process.namespace)?;
         Ok(session.register(process)?)
+    }
+
+    /// Adds those of the app's schedules that are not there.
+    fn add_schedules(&self, session: &mut dyn Session) -> Result<(), ServiceError> {
+        for schedule in &self.schedules {
+            let spec = schedule.spec(&self.config)?;
+            if session.add_schedule(&spec)?.is_some() {
+                log::info!("added the schedule {}", schedule.name());
+            }
+        }
+        Ok(())
     }
 
     /// Runs the tree on this thread until it has ended.
@@ -352,7 +387,7 @@ impl Service {
                     };
                     stopping = true;
                     executor.stop();
-                    log::info!("told to stop: {shutdown:?}");
+                    log::info!("{}", heard(&shutdown));
                     // Said at once, however long the supervisor takes: a `daemon stop` that does not
                     // see it sends a second signal, which is a hard stop.
                     vitals.stopping();

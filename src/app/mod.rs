@@ -5,12 +5,14 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli;
+use crate::cli::{self, AppError, Program};
 use crate::client::{Client, OfService};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Defaults};
+use crate::logging::LogLevel;
 use crate::message::Arguments;
+use crate::schedule::{Schedule, ScheduleError};
 use crate::service::ServiceError;
-use crate::task::{DuplicateTask, Middleware, OnFailure, Registry, Task, TaskContext, TaskError};
+use crate::task::{Middleware, OnFailure, Registry, Task, TaskContext, TaskError};
 use crate::testing::{TestApp, TestError};
 
 /// Tasks and what they share; [`App::run`] makes the binary a service with the whole command line.
@@ -47,8 +49,9 @@ use crate::testing::{TestApp, TestError};
 #[derive(Default)]
 #[must_use = "an app does nothing until it is run"]
 pub struct App {
-    registry: Registry,
-    fault: Option<DuplicateTask>,
+    program: Program,
+    /// The first thing that was wrong.
+    fault: Option<AppError>,
 }
 
 impl App {
@@ -62,9 +65,8 @@ impl App {
     ///
     /// An app that has the name already says so when it is run, and does not start.
     pub fn task<Kind>(mut self, name: impl Into<String>, task: impl Task<Kind>) -> Self {
-        let registered = self.registry.register_function(name, task);
-        self.fault = self.fault.or(registered.err());
-        self
+        let registered = self.program.registry.register_function(name, task);
+        self.notes(registered.map_err(ServiceError::from))
     }
 
     /// With a value that tasks share: those that ask for [`State<T>`](crate::State) get it.
@@ -72,7 +74,7 @@ impl App {
     /// `daemon start` forks, and no thread of before is left then: what has threads, as most pools of
     /// connections do, is to be made [when the service starts](Self::state_with).
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
-        self.registry.share(Arc::new(state));
+        self.program.registry.share(Arc::new(state));
         self
     }
 
@@ -88,13 +90,13 @@ impl App {
         mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
-        self.registry.share_made(make);
+        self.program.registry.share_made(make);
         self
     }
 
     /// With something that is done around every task, inside of those that the app was given before.
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
-        self.registry.surround(middleware);
+        self.program.registry.surround(middleware);
         self
     }
 
@@ -113,21 +115,97 @@ impl App {
         self.middleware(OnFailure(told))
     }
 
+    /// With a schedule, which a service adds when it starts, unless there is one of that name. From then on
+    /// it is a row as any other: `schedule edit` changes it for good, and `schedule disable` ends it. One that
+    /// is removed comes back with the next start.
+    ///
+    /// ```
+    /// use carrot_actors::{App, Schedule, TaskError};
+    ///
+    /// let app = App::new()
+    ///     .task("mail.poll", || Ok::<_, TaskError>(()))
+    ///     .schedule(Schedule::new("poll", "mail.poll").every("5m"));
+    /// ```
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        let name = schedule.name().to_owned();
+        let is_new = self
+            .program
+            .schedules
+            .iter()
+            .all(|other| other.name() != name);
+        self.program.schedules.push(schedule);
+        let twice = || ScheduleError {
+            name,
+            reason: "is given twice: give one of them another name".to_owned(),
+        };
+        self.notes(
+            is_new
+                .then_some(())
+                .ok_or_else(twice)
+                .map_err(ServiceError::from),
+        )
+    }
+
+    /// With a configuration of its own below its user's: the text of a `carrot.toml`, whose keys count
+    /// where the user's file has none of that name, and the environment none. Relative paths are taken
+    /// from the user's file, or the current directory.
+    ///
+    /// ```
+    /// # use carrot_actors::App;
+    /// let app = App::new().defaults(
+    ///     r#"
+    ///     default_broker = "embedded"
+    ///     database_url = "sqlite://thumbnails.db"
+    ///
+    ///     [[queues]]
+    ///     name = "images"
+    ///     concurrency = 4
+    ///     "#,
+    /// );
+    /// ```
+    pub fn defaults(mut self, toml: &str) -> Self {
+        match Defaults::read(toml) {
+            Ok(defaults) => {
+                self.program.defaults = defaults;
+                self
+            }
+            Err(fault) => self.notes(Err(fault)),
+        }
+    }
+
+    /// With a service that logs to the terminal alone while it runs in the foreground, and so much, unless
+    /// `--logfile` and `--loglevel` say otherwise. A daemon has its log file all the same.
+    pub const fn log_to_terminal(mut self, level: LogLevel) -> Self {
+        self.program.terminal = Some(level);
+        self
+    }
+
+    /// The configuration that the app runs with where no `--config` names another: for a
+    /// [`Client`](crate::Client) of the same program.
+    ///
+    /// # Errors
+    /// As [`Config::load`] has them.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        Config::of_process_over(&self.program.defaults)
+    }
+
     /// Runs the command line: the service, its daemon, and all else that `--help` names. The whole of
     /// a `main`.
     ///
     /// `daemon start` forks: call this before any thread is started.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        cli::main_with(self.into_registry())
+        cli::main_with(self.with_client(|config| Client::lazy(Arc::clone(config))))
     }
 
     /// The tasks and what they share, for a service without the command line.
     ///
     /// # Errors
     /// When a name is taken twice, or a task asks for what it is not given.
-    pub fn into_registry(self) -> Result<Registry, ServiceError> {
-        self.with_client(|config| Client::lazy(Arc::clone(config)))
+    #[doc(hidden)]
+    pub fn into_registry(self) -> Result<Registry, AppError> {
+        let program = self.with_client(|config| Client::lazy(Arc::clone(config)))?;
+        Ok(program.registry)
     }
 
     /// The app as a test runs it: in its own process, without a broker. See [`testing`](crate::testing).
@@ -135,7 +213,8 @@ impl App {
     /// # Errors
     /// When the app is at fault, or there is no place for its database.
     pub fn test(self) -> Result<TestApp, TestError> {
-        TestApp::of(|client| self.with_client(move |_| client.clone()))
+        let defaults = self.program.defaults.clone();
+        TestApp::of(|client| self.tried_with(client), &defaults)
     }
 
     /// The same on the database that `config` names, which must be migrated and this test's own: for
@@ -144,20 +223,35 @@ impl App {
     /// # Errors
     /// When the app is at fault, or the database.
     pub fn test_with(self, config: Config) -> Result<TestApp, TestError> {
-        let tasks = |client: Client| self.with_client(move |_| client.clone());
-        TestApp::with(tasks, config, None)
+        TestApp::with(|client| self.tried_with(client), config, None)
+    }
+
+    fn tried_with(self, client: Client) -> Result<Registry, TestError> {
+        let program = self.with_client(move |_| client.clone());
+        match program {
+            Ok(program) => Ok(program.registry),
+            Err(AppError::Service(error)) => Err(error.into()),
+            Err(AppError::Defaults(error)) => Err(error.into()),
+        }
     }
 
     fn with_client(
         mut self,
         client: impl Fn(&Arc<Config>) -> Client + Send + Sync + 'static,
-    ) -> Result<Registry, ServiceError> {
+    ) -> Result<Program, AppError> {
         if let Some(fault) = self.fault {
-            return Err(fault.into());
+            return Err(fault);
         }
-        self.registry
+        self.program
+            .registry
             .share_made(move |config| Ok::<_, Infallible>(OfService(client(config))));
-        self.registry.check()?;
-        Ok(self.registry)
+        self.program.registry.check().map_err(ServiceError::from)?;
+        Ok(self.program)
+    }
+
+    /// Keeps the first fault, until the app is run.
+    fn notes(mut self, told: Result<(), impl Into<AppError>>) -> Self {
+        self.fault = self.fault.or(told.map_err(Into::into).err());
+        self
     }
 }

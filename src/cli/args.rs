@@ -12,6 +12,9 @@ use crate::logging::LogLevel;
 /// django-carrot's.
 const DEFAULT_PIDFILE: &str = "/var/run/carrot.pid";
 
+/// The log file's name that stands for standard error.
+pub(super) const TERMINAL: &str = "-";
+
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done; a service: stopped in order
@@ -99,7 +102,7 @@ pub(super) struct Args {
 }
 
 /// The options of the service.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct ServiceArgs {
     /// The log file, or - for standard error alone [default: /var/log/carrot.log]
     #[arg(short, long, value_name = "FILE")]
@@ -125,6 +128,16 @@ impl ServiceArgs {
     /// How much is logged.
     pub(super) fn loglevel(&self) -> LogLevel {
         self.loglevel.map_or(LogLevel::Debug, |level| level.0)
+    }
+
+    /// These, where the service is to log to the terminal alone, and so much, unless they say otherwise.
+    pub(super) fn over_terminal(&self, level: Option<LogLevel>) -> Self {
+        let mut these = self.clone();
+        if let Some(level) = level {
+            these.logfile.get_or_insert_with(|| PathBuf::from(TERMINAL));
+            these.loglevel.get_or_insert(Level(level));
+        }
+        these
     }
 
     /// These, and what stands before the command's name.

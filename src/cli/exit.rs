@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{AppError, Failure};
 use crate::broker::BrokerError;
 use crate::daemon::PidfileError;
 use crate::privileges::IdentityError;
@@ -97,6 +97,7 @@ impl From<ServiceError> for Failure {
         let exit = match &error {
             ServiceError::NotMigrated(_)
             | ServiceError::DuplicateTask(_)
+            | ServiceError::Schedule(_)
             | ServiceError::State(StateError::Missing { .. } | StateError::Twice(_))
             | ServiceError::Store(StoreError::Unsupported(_))
             | ServiceError::Broker(BrokerError::Unsupported(_)) => Exit::Config,
@@ -107,6 +108,15 @@ impl From<ServiceError> for Failure {
             ServiceError::System(_) => Exit::Software,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Service(error) => error.into(),
+            AppError::Defaults(error) => Self::new(Exit::Config, error),
+        }
     }
 }
 

@@ -21,9 +21,36 @@ use clap::{CommandFactory, Parser};
 
 use self::args::{Args, Command};
 pub use self::exit::Exit;
-use crate::config::{Config, Environment};
+use crate::config::{Config, ConfigError, Defaults, Environment};
+use crate::logging::LogLevel;
+use crate::schedule::Schedule;
 use crate::service::{self, ServiceError};
 use crate::task::Registry;
+
+/// What a binary brings along: what its service is made of, and what holds where the user says nothing.
+#[derive(Default)]
+pub(crate) struct Program {
+    /// Its tasks, and what they share.
+    pub(crate) registry: Registry,
+    /// What it adds to the database's schedules.
+    pub(crate) schedules: Vec<Schedule>,
+    /// The configuration below the file.
+    pub(crate) defaults: Defaults,
+    /// How much the service logs to the terminal, if that is all that it logs to in the foreground.
+    pub(crate) terminal: Option<LogLevel>,
+}
+
+/// What is wrong with a binary, whatever its user types.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// Its tasks, what they share, or its schedules.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Its defaults.
+    #[error(transparent)]
+    Defaults(#[from] ConfigError),
+}
 
 /// Why a command failed: its exit code, and the error for the user.
 #[derive(Debug)]
@@ -54,11 +81,14 @@ pub fn command() -> clap::Command {
 /// is started, and open what the tasks need in the tasks.
 #[must_use]
 pub fn main(registry: Registry) -> ExitCode {
-    main_with(Ok(registry))
+    main_with(Ok(Program {
+        registry,
+        ..Program::default()
+    }))
 }
 
-/// The same for tasks that may be at fault, which is said whatever the user typed.
-pub(crate) fn main_with(registry: Result<Registry, ServiceError>) -> ExitCode {
+/// The same for a program that may be at fault, which is said whatever the user typed.
+pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -68,14 +98,10 @@ pub(crate) fn main_with(registry: Result<Registry, ServiceError>) -> ExitCode {
             return ExitCode::from(if asked_for { Exit::Ok } else { Exit::Usage });
         }
     };
-    let checked = registry.and_then(|registry| {
-        registry.check()?;
-        Ok(registry)
+    let dispatched = program.map_err(Failure::from).and_then(|program| {
+        program.registry.check().map_err(ServiceError::from)?;
+        dispatch(args, program)
     });
-    let dispatched = match checked {
-        Ok(registry) => dispatch(args, registry),
-        Err(error) => Err(Failure::from(error)),
-    };
     match dispatched {
         Ok(exit) => ExitCode::from(exit),
         Err(failure) => {
@@ -85,14 +111,14 @@ pub(crate) fn main_with(registry: Result<Registry, ServiceError>) -> ExitCode {
     }
 }
 
-fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
+fn dispatch(args: Args, program: Program) -> Result<Exit, Failure> {
     if let Some(Command::Daemon(daemon)) = args.command {
-        return daemon::daemon(daemon, args.service, args.config.as_deref(), registry);
+        return daemon::daemon(daemon, args.service, args.config.as_deref(), program);
     }
-    let config = load(args.config.as_deref());
+    let config = load(args.config.as_deref(), &program.defaults);
     match args.command {
         Some(Command::Check) => return Ok(check::check(config)),
-        None => return run::run(&args.service, config?, registry),
+        None => return run::run(&args.service, config?, program),
         _ => {}
     }
     let config = config?;
@@ -106,14 +132,14 @@ fn dispatch(args: Args, registry: Registry) -> Result<Exit, Failure> {
     }
 }
 
-fn load(file: Option<&Path>) -> Result<Arc<Config>, Failure> {
+fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure> {
     let directory = std::env::current_dir().map_err(|error| {
         Failure::new(
             Exit::NoInput,
             format!("the current directory is gone: {error}"),
         )
     })?;
-    Config::load(file, &Environment::from_process(), &directory)
+    Config::load_over(defaults, file, &Environment::from_process(), &directory)
         .map(Arc::new)
         .map_err(|error| Failure::new(Exit::Config, error))
 }

@@ -1,6 +1,6 @@
 //! The service: in the foreground, or as the daemon that `daemon start` has forked off.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,15 +8,14 @@ use crossbeam_channel::{Receiver, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::args::ServiceArgs;
-use super::{Exit, Failure, told};
+use super::args::{self, ServiceArgs};
+use super::{Exit, Failure, Program, told};
 use crate::config::Config;
 use crate::daemon::{Held, Launch, Socket};
 use crate::logging::{self, LogFile};
 use crate::privileges::Identity;
 use crate::service::{Ended, Service, Signal};
 use crate::systemd;
-use crate::task::Registry;
 use crate::vitals::Vitals;
 
 /// django-carrot's.
@@ -29,8 +28,9 @@ const TERMINAL: &str = "the terminal";
 pub(super) fn run(
     args: &ServiceArgs,
     config: Arc<Config>,
-    registry: Registry,
+    program: Program,
 ) -> Result<Exit, Failure> {
+    let args = &args.over_terminal(program.terminal);
     let path = logfile(args);
     let identity = identity(args)?;
     let opened = if is_terminal(&path) {
@@ -54,7 +54,7 @@ pub(super) fn run(
     let signals = signals().map_err(system)?;
     let vitals = Vitals::new();
     systemd::start(&vitals).map_err(system)?;
-    serve(args, config, registry, name, vitals, &signals)
+    serve(args, config, program, name, vitals, &signals)
 }
 
 /// Runs the service as the daemon that this process is, and has it said to the controller how its
@@ -62,12 +62,12 @@ pub(super) fn run(
 pub(super) fn run_daemon(
     args: &ServiceArgs,
     config: Arc<Config>,
-    registry: Registry,
+    program: Program,
     held: Held,
     launch: Launch,
 ) -> Result<Exit, Failure> {
     let launch = Arc::new(launch);
-    let ran = run_held(args, config, registry, &held, &launch);
+    let ran = run_held(args, config, program, &held, &launch);
     if let Err(failure) = &ran {
         log::error!("{}", told(failure.error.as_ref()));
     }
@@ -82,7 +82,7 @@ pub(super) fn run_daemon(
 fn run_held(
     args: &ServiceArgs,
     config: Arc<Config>,
-    registry: Registry,
+    program: Program,
     held: &Held,
     launch: &Arc<Launch>,
 ) -> Result<Exit, Failure> {
@@ -104,7 +104,7 @@ fn run_held(
     let _control = socket.serve(Arc::clone(&vitals)).map_err(system)?;
     report_start(&vitals, launch).map_err(system)?;
     let logs = path.display().to_string();
-    serve(args, config, registry, logs, vitals, &signals)
+    serve(args, config, program, logs, vitals, &signals)
 }
 
 /// Says it to the controller when the service is up.
@@ -123,18 +123,26 @@ fn report_start(vitals: &Arc<Vitals>, launch: &Arc<Launch>) -> std::io::Result<(
 fn serve(
     args: &ServiceArgs,
     config: Arc<Config>,
-    registry: Registry,
+    program: Program,
     logs: String,
     vitals: Arc<Vitals>,
     signals: &Receiver<Signal>,
 ) -> Result<Exit, Failure> {
+    // Who sees the log sees it there.
+    let is_seen = std::io::stdout().is_terminal()
+        && std::io::stderr().is_terminal()
+        && log::log_enabled!(log::Level::Info);
     let service = Service {
         config,
-        registry,
+        registry: program.registry,
+        schedules: program.schedules,
         scheduler: !args.no_scheduler,
         until_idle: args.testmode,
-        announce: Arc::new(|line| {
+        announce: Arc::new(move |line| {
             log::info!("{line}");
+            if is_seen {
+                return;
+            }
             let mut out = std::io::stdout();
             // A closed standard output is no reason to stop.
             writeln!(out, "{line}")
@@ -145,8 +153,14 @@ fn serve(
         vitals,
     };
     match service.run(signals)? {
-        Ended::Drained => Ok(Exit::Ok),
-        Ended::Halted => Ok(Exit::Halted),
+        Ended::Drained => {
+            log::info!("stopped in order");
+            Ok(Exit::Ok)
+        }
+        Ended::Halted => {
+            log::warn!("stopped hard: what was running is run again");
+            Ok(Exit::Halted)
+        }
     }
 }
 
@@ -192,7 +206,7 @@ pub(super) fn logfile(args: &ServiceArgs) -> PathBuf {
 
 /// Whether standard error is to be the only log.
 pub(super) fn is_terminal(logfile: &Path) -> bool {
-    logfile == Path::new("-")
+    logfile == Path::new(args::TERMINAL)
 }
 
 /// The log file can't be written.

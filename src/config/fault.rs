@@ -55,6 +55,9 @@ pub enum ConfigError {
         /// Every fault, in the order of reading; never empty.
         faults: Vec<Fault>,
     },
+    /// The defaults that the program brings along are wrong: for its author.
+    #[error("the app's own defaults are wrong{0}")]
+    Defaults(String),
 }
 
 fn listing(file: Option<&PathBuf>, faults: &[Fault]) -> String {

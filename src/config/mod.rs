@@ -9,6 +9,7 @@ mod broker_host;
 mod broker_url;
 mod command;
 mod database_url;
+mod defaults;
 mod duration;
 mod environment;
 mod fault;
@@ -30,6 +31,7 @@ pub use broker_host::BrokerHost;
 pub use broker_url::{BrokerUrl, BrokerUrlError};
 pub use command::CommandConfig;
 pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError};
+pub use defaults::Defaults;
 pub use duration::shown;
 pub use environment::Environment;
 pub use fault::{ConfigError, Fault};
@@ -88,8 +90,21 @@ impl Config {
         env: &Environment,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
+        Self::load_over(&Defaults::default(), explicit, env, cwd)
+    }
+
+    /// The same, over other defaults than those of the stock service.
+    ///
+    /// # Errors
+    /// As [`Config::load`] has them.
+    pub fn load_over(
+        defaults: &Defaults,
+        explicit: Option<&Path>,
+        env: &Environment,
+        cwd: &Path,
+    ) -> Result<Self, ConfigError> {
         let source = locate::find(explicit, env, cwd, Path::new(locate::SYSTEM_FILE))?;
-        Self::from_source(source, env, cwd)
+        Self::from_source(source, defaults, env, cwd)
     }
 
     /// The configuration that the binary would read, started as this process was.
@@ -97,11 +112,16 @@ impl Config {
     /// # Errors
     /// As [`Config::load`] has them.
     pub fn of_process() -> Result<Self, ConfigError> {
+        Self::of_process_over(&Defaults::default())
+    }
+
+    /// The same, over other defaults.
+    pub(crate) fn of_process_over(defaults: &Defaults) -> Result<Self, ConfigError> {
         let cwd = std::env::current_dir().map_err(|cause| ConfigError::Unreadable {
             file: PathBuf::from("."),
             cause,
         })?;
-        Self::load(None, &Environment::from_process(), &cwd)
+        Self::load_over(defaults, None, &Environment::from_process(), &cwd)
     }
 
     /// The queue of that name.
@@ -112,6 +132,7 @@ impl Config {
 
     fn from_source(
         source: Option<Source>,
+        defaults: &Defaults,
         env: &Environment,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
@@ -119,6 +140,7 @@ impl Config {
             Some(source) => (source.parse()?, source.directory()),
             None => (Table::new(), cwd),
         };
+        let table = defaults.below(table);
         let faults = Faults::default();
         let mut root = Section::root(&table, &faults);
         let broker = root.get("default_broker").and_then(BrokerHost::read);
@@ -208,7 +230,7 @@ fn read_name<'a>(entry: &Entry<'_>, name: &'a str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BrokerHost, Config, ConfigError, Environment, Fault, Source};
+    use super::{BrokerHost, Config, ConfigError, Defaults, Environment, Fault, Source};
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
@@ -221,6 +243,7 @@ mod tests {
         };
         Config::from_source(
             Some(source),
+            &Defaults::default(),
             &Environment::from_pairs(env),
             Path::new("/home/me"),
         )
@@ -235,8 +258,8 @@ mod tests {
 
     #[test]
     fn without_a_file_the_defaults_hold() {
-        let config =
-            Config::from_source(None, &Environment::default(), Path::new("/home/me")).unwrap();
+        let (none, env) = (Defaults::default(), Environment::default());
+        let config = Config::from_source(None, &none, &env, Path::new("/home/me")).unwrap();
         assert_eq!(config.database_url.expose(), "sqlite:///home/me/carrot.db");
         let elsewhere = Config {
             database_url: Config::default().database_url,

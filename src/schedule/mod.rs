@@ -11,6 +11,7 @@
 
 mod catch_up;
 mod decide;
+mod declared;
 mod policy;
 mod publisher;
 mod taker;
@@ -31,6 +32,7 @@ use crate::store::Store;
 
 pub use self::catch_up::MOST_MISSED;
 pub use self::decide::ON_TIME;
+pub use self::declared::{Schedule, ScheduleError};
 pub use self::policy::{Missed, Overlap, check};
 
 /// So many batches may wait for the publisher; the sweep has what is beyond that.

@@ -39,7 +39,7 @@ use serde_json::Value;
 
 use crate::broker::{Delivery, Receipt};
 use crate::client::{Client, Draft, PublishError};
-use crate::config::{Config, ConfigError, Environment};
+use crate::config::{Config, ConfigError, Defaults, Environment};
 use crate::execution::{Executor, Job, Reactor};
 use crate::logging;
 use crate::message::{Message, wire};
@@ -114,19 +114,20 @@ pub struct TestApp {
 impl TestApp {
     /// Of an app, with an SQLite database of its own, which is gone in the end.
     pub(crate) fn of(
-        tasks: impl FnOnce(Client) -> Result<Registry, ServiceError>,
+        tasks: impl FnOnce(Client) -> Result<Registry, TestError>,
+        defaults: &Defaults,
     ) -> Result<Self, TestError> {
         let directory = Directory::new()?;
         let url = format!("sqlite://{}", directory.0.join("carrot.db").display());
         let environment = Environment::from_pairs([("CARROT_DATABASE_URL", url)]);
         fs::write(directory.0.join("carrot.toml"), "")?;
-        let config = Config::load(None, &environment, &directory.0)?;
+        let config = Config::load_over(defaults, None, &environment, &directory.0)?;
         Self::with(tasks, config, Some(directory))
     }
 
     /// Of an app, with a configuration of the test's.
     pub(crate) fn with(
-        tasks: impl FnOnce(Client) -> Result<Registry, ServiceError>,
+        tasks: impl FnOnce(Client) -> Result<Registry, TestError>,
         config: Config,
         directory: Option<Directory>,
     ) -> Result<Self, TestError> {

@@ -328,6 +328,7 @@ fn a_task_that_is_registered_twice_is_refused_by_its_name() {
     let service = Service {
         config: world.config().into(),
         registry,
+        schedules: Vec::new(),
         scheduler: true,
         until_idle: false,
         announce: std::sync::Arc::new(|_| {}),

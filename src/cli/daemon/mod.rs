@@ -10,13 +10,12 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, load, run, say};
+use super::{Exit, Failure, Program, load, run, say};
 use crate::config::Config;
 use crate::daemon::{
     Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
     clear, detach, look,
 };
-use crate::task::Registry;
 use crate::vitals::State;
 
 /// How often it is looked whether a service has gone, and what it still does.
@@ -38,7 +37,7 @@ pub(super) fn daemon(
     mut args: DaemonArgs,
     before: ServiceArgs,
     config: Option<&Path>,
-    registry: Registry,
+    program: Program,
 ) -> Result<Exit, Failure> {
     if let Some((option, verbs)) = args.useless_option() {
         let wrong = format!("{option} goes with {verbs} alone");
@@ -55,11 +54,11 @@ pub(super) fn daemon(
     let controller = Controller { args, pidfile };
     match controller.args.verb {
         Verb::Start => {
-            let config = load(config)?;
-            controller.start(config, registry)
+            let config = load(config, &program.defaults)?;
+            controller.start(config, program)
         }
         Verb::Stop => controller.stop(),
-        Verb::Restart => controller.restart(config, registry),
+        Verb::Restart => controller.restart(config, program),
         Verb::Status => controller.status(),
     }
 }
@@ -73,13 +72,13 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 
 impl Controller {
     /// Returns in the controller, and once more in the daemon, at its end.
-    fn start(&self, config: Arc<Config>, registry: Registry) -> Result<Exit, Failure> {
+    fn start(&self, config: Arc<Config>, program: Program) -> Result<Exit, Failure> {
         tell("Attempting to start the process");
         run::identity(&self.args.service)?;
         let held = self.claim()?;
         let side = detach(held);
         if let Ok(Side::Daemon(launch, held)) = side {
-            return run::run_daemon(&self.args.service, config, registry, held, launch);
+            return run::run_daemon(&self.args.service, config, program, held, launch);
         }
         let told = side
             .map_err(not_detached)
@@ -137,9 +136,9 @@ impl Controller {
         Ok(Exit::Ok)
     }
 
-    fn restart(&self, config: Option<&Path>, registry: Registry) -> Result<Exit, Failure> {
+    fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, Failure> {
         // Nothing that runs is stopped for a service that can't be started.
-        let config = load(config)?;
+        let config = load(config, &program.defaults)?;
         let log = run::logfile(&self.args.service);
         let identity = run::identity(&self.args.service)?;
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
@@ -151,7 +150,7 @@ impl Controller {
             }
             Found::Stale(_) => tell("Service is NOT running"),
         }
-        self.start(config, registry)
+        self.start(config, program)
     }
 
     fn stop(&self) -> Result<Exit, Failure> {

@@ -157,6 +157,7 @@ impl World {
         Service {
             config: Arc::new(config),
             registry,
+            schedules: Vec::new(),
             scheduler: true,
             until_idle: false,
             announce: Arc::new(|_| {}),

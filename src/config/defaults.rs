@@ -1,0 +1,112 @@
+//! Settings that a program brings along, below the configuration file.
+
+use std::path::Path;
+
+use toml::Table;
+
+use super::locate::Source;
+use super::{Config, ConfigError, Environment};
+
+/// What holds where the configuration file says nothing: text of the same keys.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults(Table);
+
+impl Defaults {
+    /// Reads them, as TOML.
+    ///
+    /// # Errors
+    /// [`ConfigError::Defaults`] when they are not TOML, or with all the faults that their keys have.
+    pub fn read(text: &str) -> Result<Self, ConfigError> {
+        let source = Source {
+            path: "defaults".into(),
+            text: text.to_owned(),
+        };
+        let told = |error| match error {
+            ConfigError::NotToml {
+                line,
+                column,
+                message,
+                ..
+            } => ConfigError::Defaults(format!(", line {line}, column {column}: {message}")),
+            ConfigError::Faulty { faults, .. } => {
+                let faults = faults.iter().map(|fault| format!("\n  {fault}"));
+                ConfigError::Defaults(format!(":{}", faults.collect::<String>()))
+            }
+            other => other,
+        };
+        let table = source.parse().map_err(told)?;
+        let alone = Environment::default();
+        Config::from_source(Some(source), &Self::default(), &alone, Path::new("/"))
+            .map_err(told)?;
+        Ok(Self(table))
+    }
+
+    /// A file's keys, and these where it has none of that name.
+    pub(super) fn below(&self, mut file: Table) -> Table {
+        for (key, value) in &self.0 {
+            if !file.contains_key(key) {
+                file.insert(key.clone(), value.clone());
+            }
+        }
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerHost;
+
+    const DEFAULTS: &str = "default_broker = 'embedded'\ndatabase_url = 'sqlite://app.db'\n\
+        [[queues]]\nname = 'a'\n[[queues]]\nname = 'b'\n";
+
+    fn over(file: Option<&str>, environment: &Environment) -> Config {
+        let source = file.map(|text| Source {
+            path: "/etc/app/carrot.toml".into(),
+            text: text.to_owned(),
+        });
+        let defaults = Defaults::read(DEFAULTS).unwrap();
+        Config::from_source(source, &defaults, environment, Path::new("/home/me")).unwrap()
+    }
+
+    #[test]
+    fn they_hold_where_file_and_environment_say_nothing() {
+        let config = over(None, &Environment::default());
+        assert_eq!(config.default_broker, BrokerHost::Embedded);
+        assert_eq!(config.database_url.expose(), "sqlite:///home/me/app.db");
+        assert_eq!((config.queues.len(), config.file), (2, None));
+
+        let file = "database_url = 'sqlite://file.db'\n[[queues]]\nname = 'c'";
+        let config = over(Some(file), &Environment::default());
+        assert_eq!(config.queues.len(), 1);
+        assert_eq!(config.queue("c").unwrap().host, BrokerHost::Embedded);
+        assert_eq!(
+            config.database_url.expose(),
+            "sqlite:///etc/app/file.db",
+            "a key of the file"
+        );
+
+        let environment = Environment::from_pairs([("CARROT_DEFAULT_BROKER", "amqp://there/v")]);
+        let config = over(Some(""), &environment);
+        assert_eq!(config.default_broker.rabbitmq().unwrap().host, "there");
+        assert_eq!(config.queue("b").unwrap().host, config.default_broker);
+        assert_eq!(config.database_url.expose(), "sqlite:///etc/app/app.db");
+    }
+
+    #[test]
+    fn what_is_wrong_with_them_is_said_of_them() {
+        let told = |text| Defaults::read(text).unwrap_err().to_string();
+        assert_eq!(
+            told("max_atempts = 3\nmax_attempts = 0"),
+            "the app's own defaults are wrong:\n  \
+             max_attempts: must be a whole number from 1 to 2147483647, not 0\n  \
+             max_atempts: is not a known key; did you mean max_attempts?"
+        );
+        let broken = told("a = 'hunter2");
+        assert!(
+            broken.starts_with("the app's own defaults are wrong, line 1, column "),
+            "{broken}"
+        );
+        assert!(!broken.contains("hunter2"), "{broken}");
+    }
+}
