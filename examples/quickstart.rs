@@ -1,0 +1,58 @@
+//! A service to try: `cargo run --example quickstart`, and beside it, in a second terminal,
+//! `cargo run --example quickstart send greet Ada`.
+//!
+//! Nothing else is needed: messages are in an SQLite file, quickstart.db in the current directory.
+
+use std::process::ExitCode;
+
+use carrot_actors::{App, Args, Client, LogLevel, PublishError, Schedule, TaskContext, TaskError};
+
+/// What holds where there is no carrot.toml.
+const DEFAULTS: &str = r#"
+default_broker = "embedded"
+database_url = "sqlite://quickstart.db"
+
+[[queues]]
+name = "default"
+concurrency = 2
+"#;
+
+/// For `send greet NAME`: the message's arguments are the function's.
+fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
+    if name.is_empty() {
+        return Err(TaskError::new("nobody to greet"));
+    }
+    Ok(format!("Hello {name}!"))
+}
+
+/// Every three seconds, by the schedule below: publishes a message of its own.
+fn tick(context: TaskContext, client: Client) -> Result<(), PublishError> {
+    let digits = context.uuid.bytes().filter(u8::is_ascii_digit);
+    let dice: Vec<u32> = digits
+        .take(3)
+        .map(|digit| u32::from(digit) % 6 + 1)
+        .collect();
+    client.task("sum").args(dice).publish()?;
+    Ok(())
+}
+
+/// Sync or async is all the same.
+async fn sum(Args(numbers): Args<Vec<u32>>) -> Result<u32, TaskError> {
+    log::info!("adding {numbers:?}");
+    Ok(numbers.iter().sum())
+}
+
+fn main() -> ExitCode {
+    if std::env::args().len() == 1 {
+        eprintln!("In a second terminal: cargo run --example quickstart send greet Ada");
+        eprintln!("Ctrl+C stops the service. Messages are in ./quickstart.db\n");
+    }
+    App::new()
+        .defaults(DEFAULTS)
+        .task("greet", greet)
+        .task("tick", tick)
+        .task("sum", sum)
+        .schedule(Schedule::new("tick", "tick").every("3s"))
+        .log_to_terminal(LogLevel::Info)
+        .run()
+}
