@@ -25,20 +25,15 @@ fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
     Ok(format!("Hello {name}!"))
 }
 
-/// Every three seconds, by the schedule below: publishes a message of its own.
-fn tick(context: TaskContext, client: Client) -> Result<(), PublishError> {
-    let digits = context.uuid.bytes().filter(u8::is_ascii_digit);
-    let dice: Vec<u32> = digits
-        .take(3)
-        .map(|digit| u32::from(digit) % 6 + 1)
-        .collect();
-    client.task("sum").args(dice).publish()?;
+/// Every three seconds, by the schedule below. Publishes a message of its own.
+fn tick(client: Client) -> Result<(), PublishError> {
+    client.task("sum").args((1, 2, 3)).publish()?;
     Ok(())
 }
 
 /// Sync or async is all the same.
-async fn sum(Args(numbers): Args<Vec<u32>>) -> Result<u32, TaskError> {
-    log::info!("adding {numbers:?}");
+async fn sum(Args(numbers): Args<Vec<i64>>, context: TaskContext) -> Result<i64, TaskError> {
+    log::info!("adding {numbers:?}, attempt {}", context.attempt);
     Ok(numbers.iter().sum())
 }
 

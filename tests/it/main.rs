@@ -27,6 +27,7 @@ mod many;
 mod outages;
 mod path;
 mod prune;
+mod quickstart;
 mod schedule;
 mod secrets;
 mod store_conformance;

@@ -224,6 +224,16 @@ impl Spawned {
         Self { child, out }
     }
 
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// What it has said on standard error.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.out.path().join("err")).unwrap()
+    }
+
     /// What it has said on standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(self.out.path().join("out")).unwrap()
@@ -250,6 +260,9 @@ impl Drop for Spawned {
     fn drop(&mut self) {
         if self.child.kill().is_ok() {
             self.child.wait().unwrap();
+        }
+        if std::thread::panicking() {
+            eprintln!("---- {}{}", self.output(), self.errors());
         }
     }
 }
