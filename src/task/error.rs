@@ -2,7 +2,46 @@
 
 use std::error::Error;
 
-/// Why a task failed, as it is recorded. Made from any error with `?`, its causes included.
+/// Why a task failed, as it is recorded.
+///
+/// Made by `?` from whatever can be a `Box<dyn Error + Send + Sync>`, its causes included: errors of all
+/// libraries, such a box itself, `anyhow::Error`, a text. A task may also return one of these in its place.
+///
+/// ```
+/// use carrot_actors::{App, Args, TaskError};
+///
+/// fn total(Args((text,)): Args<(String,)>) -> Result<f64, TaskError> {
+///     let mut total = 0.0;
+///     for number in text.split('+') {
+///         total += number.trim().parse::<f64>()?;
+///     }
+///     if total.is_nan() {
+///         return Err(TaskError::new("the total is no number"));
+///     }
+///     Ok(total)
+/// }
+///
+/// fn lines(Args((path,)): Args<(String,)>) -> anyhow::Result<usize> {
+///     use anyhow::Context;
+///     let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+///     Ok(text.lines().count())
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut app = App::new().task("total", total).task("lines", lines).test()?;
+///
+/// let outcome = app.run(app.task("total").args(["1 + one"]))?;
+/// assert_eq!(outcome.result.unwrap_err().exception, "invalid float literal");
+///
+/// let outcome = app.run(app.task("lines").args(["/nowhere"]))?;
+/// let exception = outcome.result.unwrap_err().exception;
+/// assert_eq!(exception, "can't read /nowhere: No such file or directory (os error 2)");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What is neither `Send` nor `Sync` nor `'static` goes by its text:
+/// `.map_err(|error| TaskError::new(error.to_string()))`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     /// One line for the row's `exception`.
@@ -25,8 +64,9 @@ impl TaskError {
     }
 }
 
-impl<E: Error> From<E> for TaskError {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskError {
     fn from(error: E) -> Self {
+        let error = error.into();
         let mut exception = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

@@ -18,7 +18,8 @@ use crate::message::Arguments;
     message = "`{Self}` can't be a task",
     label = "not a function that can be a task",
     note = "its arguments must be what a message has: `Args<_>`, `Kwargs<_>`, `State<_>`, `TaskContext`, …",
-    note = "it must return `Result<impl Serialize, impl Into<TaskError>>`, or a future of that"
+    note = "it must return `Result<impl Serialize, impl Into<TaskError>>`, or a future of that",
+    note = "an error is `Into<TaskError>` if it is `Into<Box<dyn Error + Send + Sync>>`"
 )]
 pub trait Task<Kind>: Send + Sync + 'static {
     /// The function, as it is run.
