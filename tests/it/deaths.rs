@@ -4,15 +4,11 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::support::{
-    Ground, Running, World, eventually, on_every_database, on_every_embedded, witnessed,
-};
+use crate::support::{Ground, Running, World, eventually, on_every_database_and_broker, witnessed};
 
-on_every_database! {
+on_every_database_and_broker! {
     a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
     a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending,
-    a_message_that_was_published_twice_runs_once,
-    a_message_that_was_published_twice_joins_its_own_run,
     a_message_whose_service_dies_after_the_claim_is_run_by_the_next,
     a_message_whose_service_dies_before_the_run_is_run_by_the_next,
     a_message_whose_service_dies_after_the_run_is_run_again,
@@ -30,24 +26,17 @@ on_every_database! {
     a_message_that_a_sweep_recovered_before_it_died_is_published_by_another,
 }
 
-on_every_embedded! {
-    a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
-    a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending,
-    a_message_whose_service_dies_after_the_claim_is_run_by_the_next,
-    a_message_whose_service_dies_before_the_run_is_run_by_the_next,
-    a_message_whose_service_dies_after_the_run_is_run_again,
-    a_message_whose_service_dies_before_it_commits_the_end_is_run_again,
-    a_message_whose_service_dies_before_it_claims_is_as_it_was,
-    a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again,
-    a_suspect_has_its_attempt_counted_before_it_runs,
-    a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes,
-    the_command_of_a_killed_service_dies_with_all_that_it_has_started,
-    a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them,
-    messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next,
-    what_a_sweep_took_before_it_died_is_published_by_another,
-    what_a_sweep_published_before_it_died_is_published_again_and_run_once,
-    a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again,
-    a_message_that_a_sweep_recovered_before_it_died_is_published_by_another,
+/// A row waits once, however often it is marked.
+mod of_copies_in_rabbitmq {
+    use super::{
+        a_message_that_was_published_twice_joins_its_own_run,
+        a_message_that_was_published_twice_runs_once,
+    };
+
+    crate::support::on_every_database! {
+        a_message_that_was_published_twice_runs_once,
+        a_message_that_was_published_twice_joins_its_own_run,
+    }
 }
 
 fn world(ground: Ground) -> World {

@@ -9,20 +9,25 @@ use carrot_actors::task::Registry;
 use serde_json::Value;
 
 use crate::support::{
-    Database, Ground, Proxy, Running, World, eventually, on_every_database, on_every_embedded,
-    random, witnessed,
+    Database, Ground, Proxy, Running, World, eventually, on_every_database_and_broker, random,
+    witnessed,
 };
 
-on_every_database! {
+on_every_database_and_broker! {
     messages_survive_services_that_are_killed_at_random,
-    each_message_of_two_services_whose_connections_are_cut_runs_once,
-    a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
     the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
 }
 
-on_every_embedded! {
-    messages_survive_services_that_are_killed_at_random,
-    the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
+mod of_connections_to_rabbitmq {
+    use super::{
+        a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
+        each_message_of_two_services_whose_connections_are_cut_runs_once,
+    };
+
+    crate::support::on_every_database! {
+        each_message_of_two_services_whose_connections_are_cut_runs_once,
+        a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
+    }
 }
 
 /// So long services are killed, or their connections cut.

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 pub use broker::Raw;
 pub use database::{Client, DJANGOS_COLUMNS, Database, milliseconds, text};
-pub(crate) use database::{on_database, on_every_database, on_every_embedded, on_every_server};
+pub(crate) use database::{
+    embedded_on, embedded_on_every_database, embedded_on_every_server, on_database,
+    on_every_database, on_every_database_and_broker, on_every_server, on_every_server_and_broker,
+};
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;

@@ -49,22 +49,53 @@ macro_rules! on_every_database {
 }
 pub(crate) use on_every_database;
 
-/// The same on each database with the embedded broker; of a [`Ground`](super::Ground).
-macro_rules! on_every_embedded {
-    ($($case:ident),+ $(,)?) => {
-        mod embedded_postgresql {
-            $(#[test] fn $case() { super::$case(crate::support::Ground::embedded(crate::support::Database::Postgresql)); })+
-        }
-        #[cfg(feature = "mysql")]
-        mod embedded_mariadb {
-            $(#[test] fn $case() { super::$case(crate::support::Ground::embedded(crate::support::Database::Mariadb)); })+
-        }
-        mod embedded_sqlite {
-            $(#[test] fn $case() { super::$case(crate::support::Ground::embedded(crate::support::Database::Sqlite)); })+
+/// The same on one database with the embedded broker; of a [`Ground`](super::Ground).
+macro_rules! embedded_on {
+    ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
+        mod $module {
+            use crate::support::{Database, Ground};
+            $(#[test] fn $case() { super::$case(Ground::embedded(Database::$database)); })+
         }
     };
 }
-pub(crate) use on_every_embedded;
+pub(crate) use embedded_on;
+
+/// The same on each database that is a server.
+macro_rules! embedded_on_every_server {
+    ($($case:ident),+ $(,)?) => {
+        crate::support::embedded_on! { embedded_postgresql = Postgresql: $($case),+ }
+        #[cfg(feature = "mysql")]
+        crate::support::embedded_on! { embedded_mariadb = Mariadb: $($case),+ }
+    };
+}
+pub(crate) use embedded_on_every_server;
+
+/// The same on each database.
+macro_rules! embedded_on_every_database {
+    ($($case:ident),+ $(,)?) => {
+        crate::support::embedded_on_every_server! { $($case),+ }
+        crate::support::embedded_on! { embedded_sqlite = Sqlite: $($case),+ }
+    };
+}
+pub(crate) use embedded_on_every_database;
+
+/// A test on each database that is a server, with RabbitMQ and with the embedded broker.
+macro_rules! on_every_server_and_broker {
+    ($($case:ident),+ $(,)?) => {
+        crate::support::on_every_server! { $($case),+ }
+        crate::support::embedded_on_every_server! { $($case),+ }
+    };
+}
+pub(crate) use on_every_server_and_broker;
+
+/// The same on each database.
+macro_rules! on_every_database_and_broker {
+    ($($case:ident),+ $(,)?) => {
+        crate::support::on_every_database! { $($case),+ }
+        crate::support::embedded_on_every_database! { $($case),+ }
+    };
+}
+pub(crate) use on_every_database_and_broker;
 
 /// Those of a message that Django knows, but for the id.
 pub const DJANGOS_COLUMNS: [&str; 16] = [
