@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::trial::{SHORT, Trial, by_a_stranger, by_command};
-use crate::support::{Database, Proxy, World, on_every_server, witnessed};
+use super::trial::{SHORT, Trial, by_command, while_the_database_is_away};
+use crate::support::{Ground, Proxy, World, on_every_server_and_broker, witnessed};
 
 /// The trial of a service that reaches the broker by a way of the test's.
 fn beside_the_broker() -> (Proxy, Trial) {
@@ -18,8 +18,8 @@ fn beside_the_broker() -> (Proxy, Trial) {
 }
 
 /// The same for the database.
-fn beside_the_database(database: Database) -> (Proxy, Trial) {
-    let world = World::on(database, &witnessed("", 4));
+fn beside_the_database(ground: Ground) -> (Proxy, Trial) {
+    let world = ground.world(&witnessed("", 4));
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command(&[]);
     command.env("CARROT_DATABASE_URL", proxy.url(&world.database_url));
@@ -60,9 +60,9 @@ fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
     trial.assert_survived_outages(0);
 }
 
-fn to_the_database_are_cut_at_once(database: Database) {
-    let (proxy, mut trial) = beside_the_database(database);
-    trial.send_during(by_a_stranger, |trial| {
+fn to_the_database_are_cut_at_once(ground: Ground) {
+    let (proxy, mut trial) = beside_the_database(ground);
+    trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             assert_ne!(proxy.cut_connections(), 0);
             trial.await_back(nth);
@@ -71,9 +71,9 @@ fn to_the_database_are_cut_at_once(database: Database) {
     trial.assert_survived_outages(3);
 }
 
-fn to_the_database_are_half_open_until_they_are_cut(database: Database) {
-    let (proxy, mut trial) = beside_the_database(database);
-    trial.send_during(by_a_stranger, |trial| {
+fn to_the_database_are_half_open_until_they_are_cut(ground: Ground) {
+    let (proxy, mut trial) = beside_the_database(ground);
+    trial.send_during(while_the_database_is_away(), |trial| {
         proxy.leave_half_open();
         trial.await_away();
         trial.idle_for(SHORT);
@@ -82,9 +82,9 @@ fn to_the_database_are_half_open_until_they_are_cut(database: Database) {
     trial.assert_survived();
 }
 
-fn to_the_database_are_held_up(database: Database) {
-    let (proxy, mut trial) = beside_the_database(database);
-    trial.send_during(by_a_stranger, |trial| {
+fn to_the_database_are_held_up(ground: Ground) {
+    let (proxy, mut trial) = beside_the_database(ground);
+    trial.send_during(while_the_database_is_away(), |trial| {
         proxy.hold_up();
         trial.await_away();
         trial.idle_for(SHORT);
@@ -93,7 +93,7 @@ fn to_the_database_are_held_up(database: Database) {
     trial.assert_survived();
 }
 
-on_every_server! {
+on_every_server_and_broker! {
     to_the_database_are_cut_at_once,
     to_the_database_are_half_open_until_they_are_cut,
     to_the_database_are_held_up,

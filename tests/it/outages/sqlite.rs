@@ -7,11 +7,24 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 
-use super::trial::{SHORT, Trial, by_a_stranger};
-use crate::support::{Database, World, outcome, witnessed};
+use super::trial::{SHORT, Trial, while_the_database_is_away};
+use crate::support::{Database, Ground, World, embedded_on, on_database, outcome, witnessed};
 
-/// A small disk, for the test that is run with one.
+on_database! {
+    sqlite = Sqlite:
+    another_process_writes_for_longer_than_anybody_waits,
+    its_disk_is_full,
+}
+
+embedded_on! {
+    embedded_sqlite = Sqlite:
+    another_process_writes_for_longer_than_anybody_waits,
+    its_disk_is_full,
+}
+
+/// A small disk, and which broker to try there, for the test that is run with one.
 const DISK: &str = "CARROT_TEST_SMALL_DISK";
+const EMBEDDED: &str = "CARROT_TEST_EMBEDDED";
 
 /// Runs the arguments after the first where that is a disk of 16 MiB, for nobody else to see.
 const WITH_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=16m tmpfs "$0" && exec "$@""#;
@@ -21,10 +34,9 @@ fn begin(world: World) -> Trial {
     Trial::begin(world, services, "the database")
 }
 
-#[test]
-fn another_process_writes_for_longer_than_anybody_waits() {
-    let mut trial = begin(World::on(Database::Sqlite, &witnessed("", 4)));
-    trial.send_during(by_a_stranger, |trial| {
+fn another_process_writes_for_longer_than_anybody_waits(ground: Ground) {
+    let mut trial = begin(ground.world(&witnessed("", 4)));
+    trial.send_during(while_the_database_is_away(), |trial| {
         let mut other = trial.world.client();
         other.execute("BEGIN IMMEDIATE");
         trial.await_away();
@@ -36,8 +48,7 @@ fn another_process_writes_for_longer_than_anybody_waits() {
 
 /// A disk can be mounted in a name space of one's own, without rights, but not by one thread of many:
 /// the test runs itself there.
-#[test]
-fn its_disk_is_full() {
+fn its_disk_is_full(ground: Ground) {
     let disk = tempfile::TempDir::new().unwrap();
     let mut command = Command::new("unshare");
     if !geteuid().is_root() {
@@ -49,7 +60,8 @@ fn its_disk_is_full() {
         .arg(std::env::current_exe().unwrap())
         .args(["outages::sqlite::on_a_small_disk", "--exact", "--ignored"])
         .arg("--nocapture")
-        .env(DISK, disk.path());
+        .env(DISK, disk.path())
+        .env(EMBEDDED, ground.is_embedded.to_string());
     let (code, out, err) = outcome(&mut command);
     assert!(code == 0 && out.contains("1 passed"), "{out}{err}");
 }
@@ -58,10 +70,14 @@ fn its_disk_is_full() {
 #[ignore = "run by its_disk_is_full"]
 fn on_a_small_disk() {
     let disk = PathBuf::from(std::env::var(DISK).unwrap());
-    let mut world = World::on(Database::Sqlite, &witnessed("", 4));
+    let ground = Ground {
+        database: Database::Sqlite,
+        is_embedded: std::env::var(EMBEDDED).unwrap() == "true",
+    };
+    let mut world = ground.world(&witnessed("", 4));
     world.database_url = format!("sqlite://{}", disk.join("carrot.db").display());
     let mut trial = begin(world);
-    trial.send_during(by_a_stranger, |trial| {
+    trial.send_during(while_the_database_is_away(), |trial| {
         let filler = fill(&disk);
         trial.await_away();
         trial.services[0].await_log("disk is full");

@@ -1,13 +1,16 @@
 //! A service whose server goes away while it is at work, and what its user must see.
 
+use std::collections::HashSet;
 use std::fs;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use carrot_actors::Client;
 use uuid::Uuid;
 
-use crate::support::{Blow, Own, Raw, Running, World, eventually};
+use crate::support::{Blow, Own, Raw, Running, World, eventually, text};
 
 /// Long enough that a broker's heartbeats are missed, and that a worker's heartbeat is old.
 const LONG: Duration = Duration::from_secs(24);
@@ -41,9 +44,6 @@ pub struct Trial {
     memory: Vec<u64>,
 }
 
-/// Sends a message; its uuid.
-pub type Send = fn(&World) -> String;
-
 /// By the command line, which records it first: for this the database must be there.
 pub fn by_command(world: &World) -> String {
     world.send(&["note"])
@@ -54,6 +54,26 @@ pub fn by_a_stranger(world: &World) -> String {
     let uuid = Uuid::new_v4().to_string();
     world.publish(&[Raw::foreign("note", Some(&uuid), "{}")]);
     uuid
+}
+
+/// By what does not need the database just then: straight to the broker. Where that is the database, by
+/// a program that tries again until it has its receipt.
+pub fn while_the_database_is_away() -> impl Fn(&World) -> String + Sync {
+    let client = OnceLock::new();
+    move |world| match world.is_embedded() {
+        false => by_a_stranger(world),
+        true => eventually("a receipt", || by_a_program(world, &client)),
+    }
+}
+
+/// By a client that is connected when the database is there.
+fn by_a_program(world: &World, client: &OnceLock<Client>) -> Option<String> {
+    if client.get().is_none() {
+        let connected = Client::connect(world.config()).ok()?;
+        client.get_or_init(|| connected);
+    }
+    let receipt = client.get()?.task("note").publish();
+    receipt.ok().map(|receipt| receipt.uuid)
 }
 
 impl Trial {
@@ -86,7 +106,11 @@ impl Trial {
 
     /// Keeps sending while `outage` happens, and until some more messages are COMPLETED.
     #[track_caller]
-    pub fn send_during(&mut self, send: Send, outage: impl FnOnce(&Self)) {
+    pub fn send_during(
+        &mut self,
+        send: impl Fn(&World) -> String + Sync,
+        outage: impl FnOnce(&Self),
+    ) {
         /// However it ends.
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
@@ -180,6 +204,7 @@ impl Trial {
     /// What holds after so many outages.
     #[track_caller]
     pub fn assert_survived_outages(mut self, count: usize) {
+        self.add_what_has_no_receipt();
         for uuid in &self.uuids {
             let row = self.world.ended(uuid);
             assert_eq!(row["status"], "COMPLETED", "{row}");
@@ -201,6 +226,23 @@ impl Trial {
             let errors = log.lines().filter(|line| line.contains(" ERROR:: "));
             assert_eq!(errors.collect::<Vec<_>>(), away);
         }
+    }
+
+    /// What was recorded just when the database went away, which nobody could tell its program: it is run
+    /// as well.
+    fn add_what_has_no_receipt(&mut self) {
+        if !self.world.is_embedded() {
+            return;
+        }
+        let rows = self.world.rows("SELECT uuid FROM carrot_messagelog");
+        let recorded: HashSet<_> = rows
+            .iter()
+            .map(|row| text(row, "uuid").to_owned())
+            .collect();
+        for uuid in &self.uuids {
+            assert!(recorded.contains(uuid), "{uuid} is lost");
+        }
+        self.uuids = recorded.into_iter().collect();
     }
 
     /// What a service has said by now.
