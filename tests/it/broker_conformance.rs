@@ -14,7 +14,8 @@ use carrot_actors::config::{ArgumentValue, BrokerHost, QueueConfig};
 use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
-use crate::support::{Database, World};
+use self::subscriber::Subscriber;
+use crate::support::{Database, World, eventually};
 
 /// A broker on trial.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,21 @@ impl Trial {
         match self {
             Self::Rabbitmq => open_rabbitmq(world),
             Self::Embedded(_) => rows::open(world),
+        }
+    }
+
+    /// Has every subscriber's connection come to an end.
+    fn cut(self, world: &World, subscriber: &Subscriber) {
+        match self {
+            // The management API lists a connection a moment after it was opened.
+            Self::Rabbitmq => {
+                eventually("the cut", || (world.cut_connections() > 0).then_some(()));
+            }
+            Self::Embedded(_) => {
+                world.execute("ALTER TABLE carrot_messagelog RENAME TO elsewhere");
+                subscriber.await_end();
+                world.execute("ALTER TABLE elsewhere RENAME TO carrot_messagelog");
+            }
         }
     }
 }
@@ -85,6 +101,7 @@ all_conform! {
     super::settling::cancels as after_a_cancel_nothing_more_comes_and_settling_goes_on,
     super::settling::ends_with_its_sender as dropping_the_sender_ends_it_and_returns_what_is_unsettled,
     super::settling::settles_in_any_order as thousands_settled_in_any_order_leave_nothing_behind,
+    super::settling::returns_what_was_cut as what_was_unsettled_when_consuming_broke_off_is_delivered_again,
     super::publishing::confirms_all as five_thousand_messages_are_one_publish_and_all_confirmed,
     super::publishing::tells_the_unroutable as a_message_for_an_unknown_queue_is_unroutable_and_others_are_not,
     super::publishing::declares_again as what_was_declared_may_be_declared_again,

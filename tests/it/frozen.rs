@@ -3,9 +3,9 @@
 use rustix::process::Signal;
 
 use crate::deaths::service_with_claimed_messages;
-use crate::support::{Database, World, eventually, on_every_database, witnessed};
+use crate::support::{Ground, World, eventually, on_every_database_and_broker, witnessed};
 
-on_every_database! {
+on_every_database_and_broker! {
     the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over,
 }
 
@@ -13,13 +13,13 @@ on_every_database! {
 mod on_servers {
     use super::what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end;
 
-    crate::support::on_every_server! {
+    crate::support::on_every_server_and_broker! {
         what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end,
     }
 }
 
-fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(database: Database) {
-    let world = World::on(database, &witnessed("", 1));
+fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(ground: Ground) {
+    let world = ground.world(&witnessed("", 1));
     let uuid = world.send(&["hold"]);
     let frozen = world.start(&[]);
     world.await_runs(&uuid, 1);
@@ -40,8 +40,8 @@ fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(databa
     assert_eq!(world.runs(&uuid).len(), 2);
 }
 
-fn what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end(database: Database) {
-    let world = World::on(database, &witnessed("", 1));
+fn what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end(ground: Ground) {
+    let world = ground.world(&witnessed("", 1));
     let (frozen, uuids) = service_with_claimed_messages(&world, "");
     frozen.signal(Signal::STOP);
 

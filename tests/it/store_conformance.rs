@@ -6,6 +6,7 @@ mod finishes;
 mod pruning;
 mod publishing;
 mod schedules;
+mod waiting;
 mod workers;
 
 use carrot_actors::message::{Arguments, Message};
@@ -83,6 +84,11 @@ conforms! {
     super::schedules::is_unique as an_occurrence_has_one_message_also_when_that_is_requeued,
     super::schedules::sees_unfinished as an_unfinished_message_of_the_last_occurrence_or_beside_the_timetable_is_seen,
     super::schedules::delays as a_delayed_message_is_due_at_its_time_and_not_before,
+    super::waiting::takes_in_order as what_waits_is_taken_by_priority_and_age_and_by_one_worker,
+    super::waiting::puts_back as what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it,
+    super::waiting::puts_all_back as all_of_a_queue_that_a_worker_took_and_did_not_claim_is_put_back,
+    super::waiting::waits_after_a_death as what_a_dead_worker_took_waits_again,
+    super::waiting::takes_once as sessions_that_take_what_waits_together_get_each_message_once,
     super::pruning::deletes_once as sessions_that_prune_together_delete_each_row_once,
 }
 

@@ -121,6 +121,22 @@ pub fn ends_with_its_sender(trial: Trial) {
     await_left(&broker, &queue, 1490);
 }
 
+pub fn returns_what_was_cut(trial: Trial) {
+    let world = trial.world();
+    let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
+    let queue = queue(&world, 10);
+    fill(broker.as_ref(), &queue, &messages(3));
+    let subscriber = Subscriber::open(&broker, &queue, 1);
+    let received = subscriber.receive(3);
+    trial.cut(&world, &subscriber);
+    let ended = subscriber.end();
+    assert!(ended.is_err(), "{ended:?}");
+    await_left(&broker, &queue, 3);
+    let again = Subscriber::open(&broker, &queue, 2);
+    assert_eq!(ids(&again.receive(3)), ids(&received));
+    again.close().unwrap();
+}
+
 pub fn settles_in_any_order(trial: Trial) {
     const MESSAGES: usize = 4000;
     let world = trial.world();

@@ -93,10 +93,15 @@ impl Subscriber {
     /// Waits for its end, which it comes to by itself.
     #[track_caller]
     pub fn end(self) -> Result<(), BrokerError> {
+        self.await_end();
+        self.thread.join().unwrap()
+    }
+
+    #[track_caller]
+    pub fn await_end(&self) {
         eventually("the end of the subscription", || {
             self.thread.is_finished().then_some(())
         });
-        self.thread.join().unwrap()
     }
 }
 
