@@ -11,15 +11,22 @@ use serde_json::json;
 
 use crate::outages::{kill_connections, own};
 use crate::support::{
-    Database, InProcess, World, eventually, on_every_database, on_every_server, text,
+    Database, Ground, InProcess, World, eventually, milliseconds, on_every_database_and_broker,
+    on_every_server, text,
 };
 
-on_every_database! {
+on_every_database_and_broker! {
     what_a_client_publishes_is_run_with_what_it_was_given,
+    what_is_delayed_is_run_when_it_is_due,
     many_threads_share_a_client,
     many_messages_are_published_in_their_order,
-    messages_wait_in_the_database_while_the_broker_is_away,
     a_message_that_the_database_refuses_is_the_fault_of_nobody_else,
+}
+
+mod of_rabbitmq {
+    use super::messages_wait_in_the_database_while_the_broker_is_away;
+
+    crate::support::on_every_database! { messages_wait_in_the_database_while_the_broker_is_away }
 }
 
 mod of_servers {
@@ -52,8 +59,8 @@ fn double(Args((number,)): Args<(u64,)>) -> Result<u64, TaskError> {
     Ok(number * 2)
 }
 
-fn world(database: Database) -> World {
-    World::on(database, TWO)
+fn world(ground: impl Into<Ground>) -> World {
+    ground.into().world(TWO)
 }
 
 fn service(world: &World) -> InProcess {
@@ -65,8 +72,8 @@ fn client(world: &World) -> Client {
     Client::connect(world.config()).unwrap()
 }
 
-fn what_a_client_publishes_is_run_with_what_it_was_given(database: Database) {
-    let world = world(database);
+fn what_a_client_publishes_is_run_with_what_it_was_given(ground: Ground) {
+    let world = world(ground);
     let client = client(&world);
     let message = client.task("tell").args(("žluť \u{1f955}", [1, 2]));
     let message = message.kwargs(Size { width: 3 }).priority(5).queue("other");
@@ -96,10 +103,29 @@ fn what_a_client_publishes_is_run_with_what_it_was_given(database: Database) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn many_threads_share_a_client(database: Database) {
+fn what_is_delayed_is_run_when_it_is_due(ground: Ground) {
+    let world = world(ground);
+    let client = client(&world);
+    let service = service(&world);
+    let publish = |n: u64, delay| client.task("double").args((n,)).delay(delay).publish();
+    let soon = publish(1, Duration::from_millis(700)).unwrap();
+    let never = publish(2, Duration::from_secs(3600)).unwrap();
+    let now = client.task("double").args((3,)).publish().unwrap();
+    assert_eq!([&soon.state, &never.state], [&Delivery::Delayed; 2]);
+    assert_eq!(now.state, Delivery::Published);
+    let [soon, now] = [soon, now].map(|receipt| world.ended(&receipt.uuid));
+    assert_eq!([&soon["output"], &now["output"]], ["2", "6"]);
+    // It is recorded with the time at which it is due.
+    let due = milliseconds(&soon, "publish_time");
+    assert!(milliseconds(&soon, "completion_time") >= due, "{soon}");
+    assert_eq!(world.find(&never.uuid).unwrap()["status"], "PENDING");
+    assert_eq!(service.stop(), Ended::Drained);
+}
+
+fn many_threads_share_a_client(ground: Ground) {
     const THREADS: u64 = 20;
     const EACH: u64 = 10;
-    let world = world(database);
+    let world = world(ground);
     let client = client(&world);
     let service = service(&world);
     let threads: Vec<_> = (0..THREADS)
@@ -125,9 +151,9 @@ fn many_threads_share_a_client(database: Database) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn many_messages_are_published_in_their_order(database: Database) {
+fn many_messages_are_published_in_their_order(ground: Ground) {
     const COUNT: usize = 2500;
-    let world = world(database);
+    let world = world(ground);
     let client = client(&world);
     let drafts = (0..COUNT).map(|n| client.task("double").args((n,)));
     let receipts = client.publish_many(drafts).unwrap();
@@ -169,8 +195,8 @@ fn messages_wait_in_the_database_while_the_broker_is_away(database: Database) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn a_message_that_the_database_refuses_is_the_fault_of_nobody_else(database: Database) {
-    let world = world(database);
+fn a_message_that_the_database_refuses_is_the_fault_of_nobody_else(ground: Ground) {
+    let world = world(ground);
     world.refuse("task", "cursed");
     let client = client(&world);
     let publish = |task: &'static str| {

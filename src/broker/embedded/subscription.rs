@@ -22,6 +22,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const MOST_AT_ONCE: usize = 512;
 
 pub(super) fn consume(
+    session: Box<dyn QueueSession>,
+    queue: &QueueConfig,
+    epoch: u64,
+    commands: &Receiver<Command>,
+    sink: &mut dyn FnMut(Event),
+) -> Result<(), BrokerError> {
+    consume_and_look(LOOK, session, queue, epoch, commands, sink)
+}
+
+/// At least so often it is looked for messages of other processes.
+fn consume_and_look(
+    look: Duration,
     mut session: Box<dyn QueueSession>,
     queue: &QueueConfig,
     epoch: u64,
@@ -40,7 +52,8 @@ pub(super) fn consume(
         taken: 0,
         more: 0,
         looks: Looks::Now,
-        pause: LOOK,
+        look,
+        pause: look,
         cancelled: false,
         sink,
     };
@@ -68,6 +81,8 @@ struct Subscription<'a> {
     /// How many more than the prefetch may be held.
     more: usize,
     looks: Looks,
+    /// The longest time between two looks.
+    look: Duration,
     /// The time between the last look and the next, if it was in vain.
     pause: Duration,
     cancelled: bool,
@@ -118,7 +133,7 @@ impl Subscription<'_> {
         let wanted = MOST_AT_ONCE.min(1 << bits);
         let messages = self.session.take(&self.queue.name, wanted)?;
         self.pause = if messages.is_empty() {
-            self.pause.saturating_mul(2).min(LOOK)
+            self.pause.saturating_mul(2).min(self.look)
         } else {
             LOOK_AGAIN
         };
@@ -211,5 +226,82 @@ impl Subscription<'_> {
     fn put_back_the_rest(&mut self) -> Result<(), BrokerError> {
         let rest = std::mem::take(&mut self.held).into_values();
         self.put_back(rest.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::thread;
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::broker::embedded::EmbeddedPublisher;
+    use crate::broker::{Confirmation, Publisher};
+    use crate::config::BrokerHost;
+    use crate::message::Arguments;
+
+    /// Nobody waits for so long.
+    const NEVER: Duration = Duration::from_secs(3600);
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Messages that wait, and the keys of what was put back.
+    #[derive(Clone, Default)]
+    struct Rows(Arc<Mutex<(Vec<Message>, Vec<String>)>>);
+
+    impl QueueSession for Rows {
+        fn take(&mut self, _: &str, limit: usize) -> Result<Vec<Message>, BrokerError> {
+            let waiting = &mut self.0.lock().unwrap().0;
+            let count = limit.min(waiting.len());
+            Ok(waiting.drain(..count).collect())
+        }
+
+        fn put_back(&mut self, keys: &[String]) -> Result<(), BrokerError> {
+            self.0.lock().unwrap().1.extend_from_slice(keys);
+            Ok(())
+        }
+
+        fn put_back_all(&mut self, _: &str) -> Result<(), BrokerError> {
+            Ok(())
+        }
+
+        fn depth(&mut self, _: &str) -> Result<u32, BrokerError> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn what_is_published_in_this_process_is_delivered_without_a_wait() {
+        const QUEUE: &str = "embedded-wakes";
+        let rows = Rows::default();
+        let queue = QueueConfig::new(QUEUE, BrokerHost::Embedded);
+        let (commands, orders) = unbounded();
+        let (sink, events) = unbounded();
+        let mut publisher = EmbeddedPublisher::default();
+        publisher.declare(&queue).unwrap();
+        let session = Box::new(rows.clone());
+        let consumer = thread::spawn(move || {
+            let mut sink = |event| sink.send(event).unwrap();
+            consume_and_look(NEVER, session, &queue, 1, &orders, &mut sink)
+        });
+        let next = || events.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(next(), Event::Opened { waiting: 0 }));
+        // The answer comes after the first look.
+        commands.send(Command::Depth).unwrap();
+        assert!(matches!(next(), Event::Depth(0)));
+        let message = Message::new("task", Arguments::default(), QUEUE);
+        rows.0.lock().unwrap().0.push(message.clone());
+        let confirmed = publisher.publish(&[&message]).unwrap();
+        assert_eq!(confirmed, [Confirmation::Confirmed]);
+        publisher.marked(&[&message]);
+        let Event::Delivered(deliveries) = next() else {
+            panic!("it is not delivered");
+        };
+        assert_eq!(deliveries[0].message_id.as_ref(), Some(&message.key));
+        drop(commands);
+        consumer.join().unwrap().unwrap();
+        // What was not settled goes back.
+        assert_eq!(rows.0.lock().unwrap().1, [message.key]);
     }
 }
