@@ -79,6 +79,13 @@ Messages that are not over are never deleted. A service with a history does the 
 once an hour; this does it now, in small transactions with pauses, beside whatever is running, and can \
 be stopped at any time.";
 
+const REQUEUING: &str = "\
+A new message has a new uuid, and its old one is gone. --failed takes what is FAILED; by its uuid any message \
+that is over can be named, and one that is PUBLISHED but that its broker has lost, as a queue that was \
+purged. Should a service get that one after all, it finds no row and keeps it as CANCELLED; only what \
+another program than django-carrot or carrot-actors has published is run then. What waits for its broker \
+(PENDING) or runs is left alone.";
+
 const DELAYING: &str = "\
 With --delay or --at the message is recorded now, and a service publishes it when its time has come by the \
 database's clock, whether or not the broker is there now, and whatever is restarted meanwhile:
@@ -190,6 +197,7 @@ pub(super) enum Command {
     /// See and change what is published by the clock
     Schedule(ScheduleArgs),
     /// Make new messages of old ones, and delete those
+    #[command(after_help = REQUEUING)]
     Requeue(RequeueArgs),
     /// Delete messages that are over and have grown too old
     #[command(after_help = PRUNING)]
@@ -282,7 +290,7 @@ pub(super) struct SendArgs {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
 pub(super) struct RequeueArgs {
-    /// Messages that are over
+    /// Messages that are over, or PUBLISHED and lost by the broker
     #[arg(value_name = "UUID", group = "which")]
     pub(super) uuids: Vec<String>,
     /// All that FAILED

@@ -10,6 +10,10 @@ use crate::publish::Door;
 use crate::service;
 use crate::store::{Requeue, Requeued};
 
+/// What the claim does with a message without a row, which says that it had one.
+const IF_IT_COMES: &str = ": should the broker have it after all, it is not run but kept as CANCELLED, \
+    unless another program than django-carrot or carrot-actors has published it";
+
 pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, Failure> {
     let which = if args.failed {
         Requeue::Failed
@@ -22,8 +26,15 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
     let mut messages: Vec<Message> = Vec::new();
     for requeued in session.requeue(&which)? {
         match requeued {
-            Requeued::As { old, new } => {
+            Requeued::As {
+                old,
+                was_published,
+                new,
+            } => {
                 say(&format!("{old} -> {}", new.key))?;
+                if was_published {
+                    warn(&format!("carrot-actors: {old} was PUBLISHED{IF_IT_COMES}"));
+                }
                 messages.push(*new);
             }
             refused => {
@@ -48,7 +59,7 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
 
 fn why_not(requeued: Requeued) -> String {
     match requeued {
-        Requeued::As { old, new } => format!("{old} is {} now", new.key),
+        Requeued::As { old, new, .. } => format!("{old} is {} now", new.key),
         Requeued::NotFinal { key, status } => {
             format!("{key} is not requeued: it is {status}, and still to be run or running")
         }

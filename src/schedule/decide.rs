@@ -8,12 +8,17 @@ use super::catch_up::{self, MOST_MISSED};
 use super::policy::{Missed, Overlap, Terms};
 use crate::message::{Message, Occurrence};
 use crate::names;
-use crate::store::{Advance, Candidate, ScheduleRow};
+use crate::state::Status;
+use crate::store::{Advance, Candidate, ScheduleRow, Unfinished};
 use crate::timetable::Timetable;
 
 /// An occurrence that is taken so long after its time, or sooner, is late and not missed: whatever
 /// becomes of missed ones, it is published.
 pub const ON_TIME: TimeDelta = TimeDelta::seconds(5);
+
+/// A message that has waited in its queue for so long, and for so many runs, may never come.
+const LONG: TimeDelta = TimeDelta::minutes(1);
+const LONG_RUNS: usize = 3;
 
 /// The databases know no later ones.
 const LAST_YEAR: i32 = 9999;
@@ -32,7 +37,12 @@ pub(super) enum Note {
         published: usize,
     },
     /// The message of the one before is not finished.
-    Overlaps { planned: DateTime<Utc> },
+    Overlaps {
+        planned: DateTime<Utc>,
+        message: Unfinished,
+        /// Whether that has waited for so long that it may never come.
+        is_long: bool,
+    },
 }
 
 impl fmt::Display for Note {
@@ -48,9 +58,22 @@ impl fmt::Display for Note {
                 f,
                 "missed its runs since {since}; {published} of them run now (missed = {policy})"
             ),
-            Self::Overlaps { planned } => write!(
+            Self::Overlaps {
+                planned,
+                message,
+                is_long: false,
+            } => write!(
                 f,
-                "skips its run of {planned}: the message of the one before is not finished"
+                "skips its run of {planned}: its message {} is {}",
+                message.key, message.status
+            ),
+            Self::Overlaps {
+                message: Unfinished { key, since, .. },
+                ..
+            } => write!(
+                f,
+                "is held back (overlap = skip): its message {key} was published at {since}, and has not \
+                 begun. It waits in its queue, or the broker has lost it: then `carrot-actors requeue {key}`"
             ),
         }
     }
@@ -146,8 +169,13 @@ fn planned(
         planned.retain(is_on_time);
     }
     let overlaps = terms.overlap == Overlap::Skip;
-    if overlaps && candidate.unfinished {
-        return (Vec::new(), Some(Note::Overlaps { planned: first }));
+    if overlaps && let Some(message) = &candidate.unfinished {
+        let note = Note::Overlaps {
+            planned: first,
+            message: message.clone(),
+            is_long: waits_long(timetable, message, now),
+        };
+        return (Vec::new(), Some(note));
     }
     if overlaps {
         planned.drain(..planned.len().saturating_sub(1));
@@ -158,6 +186,15 @@ fn planned(
         published: planned.len(),
     };
     (planned, (!on_time).then_some(missed))
+}
+
+/// Whether a message waits in a queue since several runs ago, and for some time.
+fn waits_long(timetable: &Timetable, message: &Unfinished, now: DateTime<Utc>) -> bool {
+    let later = |time: &DateTime<Utc>| timetable.next_after(*time);
+    let runs = std::iter::successors(later(&message.since), later);
+    message.status == Status::Published
+        && now - message.since >= LONG
+        && runs.take_while(|run| *run <= now).take(LONG_RUNS).count() == LONG_RUNS
 }
 
 fn messages(row: &ScheduleRow, terms: &Terms, planned: &[DateTime<Utc>]) -> Vec<Message> {
@@ -223,7 +260,7 @@ mod tests {
                 refusal: None,
             },
             now: at(now),
-            unfinished: false,
+            unfinished: None,
         }
     }
 
@@ -278,9 +315,38 @@ mod tests {
             spec.overlap = "skip".to_owned();
         });
         publishes(&skipping, &[50], 60);
-        skipping.unfinished = true;
-        let note = publishes(&skipping, &[], 60);
-        assert_eq!(note, Some(Note::Overlaps { planned: at(10) }));
+        skipping.unfinished = Some(waiting(Status::InProgress));
+        let note = publishes(&skipping, &[], 60).unwrap().to_string();
+        assert!(note.contains("skips its run of"), "{note}");
+        assert!(note.contains("its message key is IN_PROGRESS"), "{note}");
+    }
+
+    /// A message of the start.
+    fn waiting(status: Status) -> Unfinished {
+        Unfinished {
+            key: "key".to_owned(),
+            status,
+            since: at(0),
+        }
+    }
+
+    #[test]
+    fn what_waits_in_a_queue_for_a_minute_and_three_runs_may_be_lost() {
+        let says = |status, now, interval| {
+            let mut skipping = candidate(now, |spec| {
+                spec.overlap = "skip".to_owned();
+                spec.interval_count = interval;
+            });
+            skipping.unfinished = Some(waiting(status));
+            let note = take(&skipping).1.unwrap().to_string();
+            note.contains("carrot-actors requeue key")
+        };
+        assert!(says(Status::Published, 60, 10));
+        assert!(!says(Status::Published, 59, 10));
+        assert!(!says(Status::Published, 89, 30));
+        assert!(says(Status::Published, 90, 30));
+        assert!(!says(Status::InProgress, 90, 10));
+        assert!(!says(Status::Pending, 90, 10));
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) struct Taker {
     database: Client,
     batches: Sender<Batch>,
     held: HashMap<i64, Held>,
+    /// The messages that hold schedules back for long, of which that has been said.
+    said: HashMap<i64, String>,
     /// How many schedules the next transaction advances.
     batch: usize,
     /// How many single schedules were refused since one was advanced.
@@ -81,6 +83,7 @@ impl Taker {
             database: health.client("the scheduler"),
             batches,
             held: HashMap::new(),
+            said: HashMap::new(),
             batch: BATCH,
             refused: 0,
         }
@@ -173,7 +176,7 @@ impl Taker {
         self.refused = 0;
         for (id, title, note) in &hand.seen {
             self.held.remove(id);
-            note.iter().for_each(|note| say(title, note));
+            say(&mut self.said, *id, title, note.as_ref());
         }
         if hand.seen.is_empty() {
             return Ok(Look::In(ANOTHER_HAS_IT));
@@ -261,10 +264,28 @@ impl Hand {
     }
 }
 
-fn say(title: &str, note: &Note) {
+/// Says what is to be said of a schedule: that it is held back for long, once for each message.
+fn say(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
     match note {
-        Note::Refused(_) => log::error!("schedule {title} {note}"),
-        Note::Missed { .. } | Note::Accepted => log::warn!("schedule {title} {note}"),
-        Note::Overlaps { .. } => log::info!("schedule {title} {note}"),
+        Some(note @ Note::Refused(_)) => log::error!("schedule {title} {note}"),
+        Some(note @ (Note::Missed { .. } | Note::Accepted)) => {
+            log::warn!("schedule {title} {note}")
+        }
+        Some(
+            note @ Note::Overlaps {
+                message, is_long, ..
+            },
+        ) => {
+            let is_said = said.get(&id) == Some(&message.key);
+            if !*is_long {
+                log::info!("schedule {title} {note}");
+            } else if !is_said {
+                log::warn!("schedule {title} {note}");
+                said.insert(id, message.key.clone());
+            }
+            return;
+        }
+        None => {}
     }
+    said.remove(&id);
 }

@@ -22,7 +22,8 @@ pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
-    Advance, Agenda, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, WhichSchedules,
+    Advance, Agenda, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
+    WhichSchedules,
 };
 
 use sql::SqlStore;
@@ -63,7 +64,7 @@ pub struct WorkerProcess {
 /// Which messages to requeue.
 #[derive(Debug, Clone)]
 pub enum Requeue {
-    /// Those with these keys.
+    /// Those with these keys: also what is PUBLISHED, since the broker may have lost it.
     Keys(Vec<String>),
     /// All that FAILED.
     Failed,
@@ -76,6 +77,8 @@ pub enum Requeued {
     As {
         /// The old key.
         old: String,
+        /// Whether the broker was to have the old one still.
+        was_published: bool,
         /// The new message.
         new: Box<Message>,
     },

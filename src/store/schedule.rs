@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use super::row::Columns;
 use crate::message::{Message, Occurrence};
 use crate::names;
+use crate::state::Status;
 use crate::timetable::{Timetable, TimetableError, zone};
 
 /// What its user says of a schedule. Texts are as they stand in the row, good or not.
@@ -197,9 +198,20 @@ pub struct Candidate {
     pub row: ScheduleRow,
     /// The database's time.
     pub now: DateTime<Utc>,
-    /// Whether a message of it is not finished: that of its last occurrence, or one beside the
+    /// A message of it that is not finished: that of its last occurrence, or one beside the
     /// timetable. Only looked for where `overlap` is `skip`.
-    pub unfinished: bool,
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A schedule's message that is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its key.
+    pub key: String,
+    /// Where it stands.
+    pub status: Status,
+    /// When it was recorded.
+    pub since: DateTime<Utc>,
 }
 
 /// What becomes of a schedule: written in one transaction.

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::{Engine, Id};
+use super::engine::Engine;
 use super::guards::{joined, list};
 use super::publishing::record;
 use super::schedules::{Row, time_of};
@@ -14,7 +14,7 @@ use super::values::Values;
 use crate::failpoint;
 use crate::message::Message;
 use crate::state::Status;
-use crate::store::{Advance, Agenda, Candidate, NewRow, Ready};
+use crate::store::{Advance, Agenda, Candidate, NewRow, Ready, Unfinished};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -115,7 +115,7 @@ fn candidates<E: Engine>(
         candidates.push(Candidate {
             now: time_of(&row.now)?,
             row: row.into(),
-            unfinished: false,
+            unfinished: None,
         });
     }
     if ready == Ready::Due {
@@ -124,7 +124,20 @@ fn candidates<E: Engine>(
     Ok(candidates)
 }
 
-/// Sees which of those that must not overlap would.
+#[derive(QueryableByName)]
+struct UnfinishedRow {
+    /// The schedule's.
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    uuid: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Text)]
+    since: String,
+}
+
+/// Sees which of those that must not overlap would, and with what.
 fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> QueryResult<()> {
     let asked: Vec<i64> = candidates
         .iter()
@@ -137,20 +150,31 @@ fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> Qu
     let unfinished = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
     let one = |which: &str| {
         format!(
-            "EXISTS (SELECT 1 FROM carrot_messagelog l WHERE l.schedule_id = m.id AND {which} \
-                 AND l.status IN ({unfinished}))"
+            "(SELECT l.id FROM carrot_messagelog l WHERE l.schedule_id = m.id AND {which} \
+                 AND l.status IN ({unfinished}) ORDER BY l.planned_time LIMIT 1)"
         )
     };
     let sql = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.id IN ({}) AND ({} OR {})",
-        E::BIGINT,
-        joined(asked),
-        one("l.planned_time = m.last_run"),
-        one("l.planned_time IS NULL"),
+        "SELECT q.id, l.uuid, l.status, {since} AS since \
+         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_last}, {beside}) AS message \
+             FROM carrot_scheduledtask m WHERE m.id IN ({asked})) q \
+         JOIN carrot_messagelog l ON l.id = q.message",
+        since = E::time_text(&format!("COALESCE(l.publish_time, {})", E::NOW)),
+        bigint = E::BIGINT,
+        of_last = one("l.planned_time = m.last_run"),
+        beside = one("l.planned_time IS NULL"),
+        asked = joined(asked),
     );
-    let found: Vec<Id> = engine.load_once(&sql)?;
-    for candidate in candidates {
-        candidate.unfinished = found.iter().any(|row| row.id == candidate.row.id);
+    let rows: Vec<UnfinishedRow> = engine.load_once(&sql)?;
+    for row in rows {
+        let of = candidates.iter_mut().find(|of| of.row.id == row.id);
+        if let (Some(candidate), Ok(status)) = (of, row.status.parse()) {
+            candidate.unfinished = Some(Unfinished {
+                key: row.uuid,
+                status,
+                since: time_of(&row.since)?,
+            });
+        }
     }
     Ok(())
 }

@@ -27,12 +27,18 @@ struct OldRow {
 
 impl OldRow {
     /// Whether nothing runs it any more: it is final, or was left IN_PROGRESS by a django-carrot
-    /// that died, which nobody else ever takes up.
+    /// that died, which nobody else ever takes up. Or the broker is to run it: only its user can know that
+    /// it never will. Should it come after all, it has no row any more.
     fn may_be_requeued(&self) -> bool {
         self.status
             .parse::<Status>()
             .is_ok_and(|status| REQUEUABLE.contains(&status))
             || (self.status == Status::InProgress.as_str() && self.owner.is_none())
+            || self.is_published()
+    }
+
+    fn is_published(&self) -> bool {
+        self.status == Status::Published.as_str()
     }
 }
 
@@ -51,6 +57,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
             continue;
         }
         let id = old.message.id;
+        let was_published = old.is_published();
         match old.message.decode() {
             Ok(mut new) => {
                 replaced.push(id);
@@ -58,6 +65,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
                 rows.push(NewRow::pending(&new));
                 results.push(Requeued::As {
                     old: old.uuid,
+                    was_published,
                     new: Box::new(new),
                 });
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{planned, row, stop, world};
+use super::{not_consuming, planned, row, stop, world};
 use crate::support::{Database, World, eventually, on_every_database};
 
 on_every_database! {
@@ -10,6 +10,7 @@ on_every_database! {
     missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
     a_restart_restarts_no_interval,
     an_occurrence_is_skipped_while_the_one_before_is_not_finished,
+    a_message_that_its_broker_has_lost_is_named_and_requeued,
 }
 
 const HOUR: u64 = 3600;
@@ -99,4 +100,44 @@ fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Datab
     world.let_go();
     world.await_occurrences(id, 3);
     stop(services);
+}
+
+fn a_message_that_its_broker_has_lost_is_named_and_requeued(database: Database) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1, &json!({"overlap": "skip"})));
+    let service = not_consuming(&world, "");
+    let lost = world.await_occurrences(id, 1).remove(0);
+    let lost = lost["uuid"].as_str().unwrap();
+    eventually("it is published", || {
+        (world.find(lost).unwrap()["status"] == "PUBLISHED").then_some(())
+    });
+    stop(vec![service]);
+    world.take_all("default");
+    // A minute later:
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET publish_time = {}",
+        database.ago(60)
+    ));
+    let service = world.start(&["--loglevel", "INFO"]);
+    service.await_log(&format!(
+        "(\"a\") is held back (overlap = skip): its message {lost}"
+    ));
+    let next = |row: &Value| crate::support::milliseconds(row, "next_run");
+    let before = next(&world.schedule_row(id));
+    eventually("more skipped", || {
+        (next(&world.schedule_row(id)) > before + 1000).then_some(())
+    });
+    assert_eq!(service.log().matches("is held back").count(), 1);
+    assert_eq!(world.occurrences(id).len(), 1);
+
+    let (code, out, err) = world.run(&["requeue", lost]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains(&format!("{lost} was PUBLISHED: should the broker")),
+        "{err}"
+    );
+    let new = out.trim().rsplit(' ').next().unwrap();
+    assert_eq!(world.ended(new)["status"], "COMPLETED");
+    world.await_occurrences(id, 3);
+    stop(vec![service]);
 }

@@ -183,14 +183,22 @@ pub fn requeues(database: Database) {
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys[..2]);
     write(session.as_mut(), worker, &finishes(&keys[..1], End::Failed));
-    let asked = [keys.clone(), vec!["unknown".to_owned()]].concat();
+    let waiting = messages(1).remove(0);
+    session.record(&[NewRow::pending(&waiting)]).unwrap();
+    let asked = [keys.clone(), vec![waiting.key, "unknown".to_owned()]].concat();
     let results = session.requeue(&Requeue::Keys(asked)).unwrap();
-    assert_eq!(results.len(), 4);
+    assert_eq!(results.len(), 5);
     let mut not_final = Vec::new();
+    let mut replaced = Vec::new();
     for result in results {
         match result {
-            Requeued::As { old, new } => {
-                assert_eq!(old, keys[0]);
+            Requeued::As {
+                old,
+                was_published,
+                new,
+            } => {
+                assert_eq!(was_published, old == keys[2]);
+                replaced.push(old.clone());
                 assert!(world.find(&old).is_none());
                 world.is_in(&new.key, Status::Pending);
                 assert_eq!(new.task, "app.tasks.noop");
@@ -201,7 +209,11 @@ pub fn requeues(database: Database) {
         }
     }
     not_final.sort();
-    assert_eq!(not_final, ["IN_PROGRESS", "PUBLISHED"]);
+    assert_eq!(not_final, ["IN_PROGRESS", "PENDING"]);
+    replaced.sort();
+    let mut final_or_lost = [keys[0].clone(), keys[2].clone()];
+    final_or_lost.sort();
+    assert_eq!(replaced, final_or_lost);
 }
 
 pub fn requeues_failed(database: Database) {

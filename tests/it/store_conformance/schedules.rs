@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 
 use carrot_actors::message::{Message, Occurrence};
+use carrot_actors::state::Status;
 use carrot_actors::store::{
     Advance, Candidate, Edited, NewRow, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec,
     Session, Store, StoreError, WhichSchedules,
@@ -331,28 +332,40 @@ pub fn sees_unfinished(database: Database) {
         world.execute("UPDATE carrot_scheduledtask SET next_run = anchor");
         let mut unfinished = None;
         advance(session, Ready::Due, |candidate| {
-            unfinished = Some(candidate.unfinished);
+            unfinished = Some(candidate.unfinished.clone());
             next_in(60)(candidate)
         });
         unfinished.unwrap()
     };
-    assert!(!seen(session.as_mut()));
+    assert_eq!(seen(session.as_mut()), None);
     world.execute("UPDATE carrot_scheduledtask SET next_run = anchor");
-    advance(session.as_mut(), Ready::Due, one_message);
-    for status in ["PENDING", "PUBLISHED", "IN_PROGRESS"] {
-        set_status(&world, status);
-        assert!(seen(session.as_mut()), "{status}");
+    let message = advance(session.as_mut(), Ready::Due, one_message)
+        .1
+        .remove(0);
+    for status in [Status::Pending, Status::Published, Status::InProgress] {
+        set_status(&world, status.as_str());
+        let unfinished = seen(session.as_mut()).unwrap();
+        assert_eq!(
+            (unfinished.key, unfinished.status),
+            (message.key.clone(), status)
+        );
+        let now = session.now().unwrap();
+        assert!(
+            now - unfinished.since < TimeDelta::minutes(1),
+            "{}",
+            unfinished.since
+        );
     }
     for status in ["COMPLETED", "FAILED", "CANCELLED", "EXPIRED"] {
         set_status(&world, status);
-        assert!(!seen(session.as_mut()), "{status}");
+        assert_eq!(seen(session.as_mut()), None, "{status}");
     }
     // One beside the timetable counts too.
     let message = find(session.as_mut(), id).message(None).unwrap();
     session.record(&[NewRow::pending(&message)]).unwrap();
-    assert!(seen(session.as_mut()));
+    assert_eq!(seen(session.as_mut()).unwrap().key, message.key);
     set_status(&world, "COMPLETED");
-    assert!(!seen(session.as_mut()));
+    assert_eq!(seen(session.as_mut()), None);
 }
 
 fn set_status(world: &World, status: &str) {
