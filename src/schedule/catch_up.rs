@@ -37,7 +37,7 @@ pub(super) fn last(
 }
 
 /// The occurrences after `start`, to `now`.
-fn after(
+pub(super) fn after(
     timetable: &Timetable,
     start: DateTime<Utc>,
     now: DateTime<Utc>,

@@ -4,21 +4,21 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
-use super::catch_up::{self, MOST_MISSED};
+use super::catch_up::{self, MOST_MISSED, after};
 use super::policy::{Missed, Overlap, Terms};
+use super::watch::{ON_TIME, Watch};
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
 use crate::store::{Advance, Candidate, ScheduleRow, Unfinished};
 use crate::timetable::Timetable;
 
-/// An occurrence that is taken so long after its time, or sooner, is late and not missed: whatever
-/// becomes of missed ones, it is published.
-pub const ON_TIME: TimeDelta = TimeDelta::seconds(5);
-
 /// A message that has waited in its queue for so long, and for so many runs, may never come.
 const LONG: TimeDelta = TimeDelta::minutes(1);
 const LONG_RUNS: usize = 3;
+
+/// So many late ones of a schedule are published at once.
+const MOST_LATE: usize = 100;
 
 /// The databases know no later ones.
 const LAST_YEAR: i32 = 9999;
@@ -105,7 +105,7 @@ pub(super) fn plan(candidate: &Candidate) -> Verdict {
 }
 
 /// Of one that is due.
-pub(super) fn take(candidate: &Candidate) -> Verdict {
+pub(super) fn take(candidate: &Candidate, watch: &Watch) -> Verdict {
     let Candidate { row, now, .. } = candidate;
     let Some(first) = row.next_run else {
         return (untouched(row), None);
@@ -121,8 +121,25 @@ pub(super) fn take(candidate: &Candidate) -> Verdict {
         Ok(terms) => terms,
         Err(reason) => return refuse(row, next, reason),
     };
-    let (planned, note) = planned(candidate, &timetable, &terms, first);
-    let note = note.or_else(|| note_of(row, None));
+    if terms.overlap == Overlap::Skip
+        && let Some(message) = &candidate.unfinished
+    {
+        let note = Note::Overlaps {
+            planned: first,
+            message: message.clone(),
+            is_long: waits_long(&timetable, message, *now),
+        };
+        let advance = Advance {
+            next,
+            refusal: None,
+            ..untouched(row)
+        };
+        return (advance, Some(note));
+    }
+    let due = due(&timetable, first, *now, watch, &terms);
+    let (planned, rest) = (due.planned, due.rest);
+    let note = due.note.or_else(|| note_of(row, None));
+    let next = rest.or(next);
     let advance = Advance {
         next,
         anchor: None,
@@ -149,43 +166,51 @@ pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
     refuse(row, None, reason.to_owned())
 }
 
-/// The occurrences that are published.
-fn planned(
-    candidate: &Candidate,
+/// What is due of a schedule.
+struct Due {
+    /// The occurrences that are published now.
+    planned: Vec<DateTime<Utc>>,
+    /// The first of those that are published in another look.
+    rest: Option<DateTime<Utc>>,
+    note: Option<Note>,
+}
+
+/// Missed ones follow the policy; late ones are published, each.
+fn due(
     timetable: &Timetable,
-    terms: &Terms,
     first: DateTime<Utc>,
-) -> (Vec<DateTime<Utc>>, Option<Note>) {
-    let now = candidate.now;
-    let is_on_time = |planned: &DateTime<Utc>| now - *planned <= ON_TIME;
-    let on_time = is_on_time(&first);
-    let most = if !on_time && terms.missed == Missed::RunOnce {
-        1
-    } else {
-        MOST_MISSED
+    now: DateTime<Utc>,
+    watch: &Watch,
+    terms: &Terms,
+) -> Due {
+    let missed = watch.was_missed(first);
+    let from = watch.from().min(now);
+    let (mut planned, late_after) = match terms.missed {
+        _ if !missed => (vec![first], first),
+        Missed::Skip => (Vec::new(), from - ON_TIME - TimeDelta::microseconds(1)),
+        Missed::RunOnce => (catch_up::last(timetable, first, from, 1), from),
+        Missed::RunAll => (catch_up::last(timetable, first, from, MOST_MISSED), from),
     };
-    let mut planned = catch_up::last(timetable, first, now, most);
-    if terms.missed == Missed::Skip {
-        planned.retain(is_on_time);
+    let made_up = planned.len();
+    planned.extend(after(timetable, late_after, now).take(MOST_LATE + 1));
+    let mut rest = None;
+    if terms.overlap == Overlap::Skip {
+        planned = planned
+            .first()
+            .map_or_else(Vec::new, |first| catch_up::last(timetable, *first, now, 1));
+    } else if planned.len() > made_up + MOST_LATE {
+        rest = planned.pop();
     }
-    let overlaps = terms.overlap == Overlap::Skip;
-    if overlaps && let Some(message) = &candidate.unfinished {
-        let note = Note::Overlaps {
-            planned: first,
-            message: message.clone(),
-            is_long: waits_long(timetable, message, now),
-        };
-        return (Vec::new(), Some(note));
-    }
-    if overlaps {
-        planned.drain(..planned.len().saturating_sub(1));
-    }
-    let missed = Note::Missed {
+    let note = Note::Missed {
         since: first,
         policy: terms.missed,
-        published: planned.len(),
+        published: made_up.min(planned.len()),
     };
-    (planned, (!on_time).then_some(missed))
+    Due {
+        planned,
+        rest,
+        note: missed.then_some(note),
+    }
 }
 
 /// Whether a message waits in a queue since several runs ago, and for some time.
@@ -264,9 +289,15 @@ mod tests {
         }
     }
 
+    /// As a service that begins to look takes it.
     #[track_caller]
     fn publishes(candidate: &Candidate, planned: &[i64], next: i64) -> Option<Note> {
-        let (advance, note) = take(candidate);
+        published(candidate, &Watch::begun(candidate.now), planned, next)
+    }
+
+    #[track_caller]
+    fn published(candidate: &Candidate, watch: &Watch, planned: &[i64], next: i64) -> Option<Note> {
+        let (advance, note) = take(candidate, watch);
         let times: Vec<_> = advance
             .messages
             .iter()
@@ -296,6 +327,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_late_while_somebody_looked_is_published_each_however_late() {
+        let looking = Watch::begun(at(0));
+        for missed in ["run_once", "run_all", "skip"] {
+            let late = candidate(58, |spec| spec.missed = missed.to_owned());
+            assert_eq!(published(&late, &looking, &[10, 20, 30, 40, 50], 60), None);
+            let seconds = candidate(500, |spec| {
+                spec.interval_count = 1;
+                spec.missed = missed.to_owned();
+            });
+            let hundred: Vec<_> = (10..=110).collect();
+            assert_eq!(published(&seconds, &looking, &hundred, 111), None);
+        }
+        // Of those that must not overlap, the last.
+        let late = candidate(58, |spec| spec.overlap = "skip".to_owned());
+        assert_eq!(published(&late, &looking, &[50], 60), None);
+    }
+
+    #[test]
+    fn what_was_missed_follows_the_policy_beside_what_is_late() {
+        // It has looked since 32, and takes this at 58.
+        let watch = Watch::begun(at(32));
+        let row = |missed: &str| candidate(58, |spec| spec.missed = missed.to_owned());
+        let once = published(&row("run_once"), &watch, &[30, 40, 50], 60);
+        assert!(once.unwrap().to_string().contains("1 of them run now"));
+        let all = published(&row("run_all"), &watch, &[10, 20, 30, 40, 50], 60);
+        assert!(all.unwrap().to_string().contains("3 of them run now"));
+        let skip = published(&row("skip"), &watch, &[30, 40, 50], 60);
+        assert!(skip.unwrap().to_string().contains("0 of them run now"));
+    }
+
+    #[test]
     fn what_was_missed_follows_the_policy() {
         let missed = |policy: &str, now| candidate(now, |spec| spec.missed = policy.to_owned());
         assert!(publishes(&missed("run_once", 58), &[50], 60).is_some());
@@ -303,7 +365,8 @@ mod tests {
         assert!(all.unwrap().to_string().contains("5 of them run now"));
         assert!(publishes(&missed("skip", 58), &[], 60).is_some());
         assert!(publishes(&missed("skip", 52), &[50], 60).is_some());
-        let (advance, _) = take(&missed("run_all", 1_000_000));
+        let started = Watch::begun(at(1_000_000));
+        let (advance, _) = take(&missed("run_all", 1_000_000), &started);
         assert_eq!(advance.messages.len(), MOST_MISSED);
         assert_eq!(advance.next, Some(at(1_000_010)));
     }
@@ -338,7 +401,8 @@ mod tests {
                 spec.interval_count = interval;
             });
             skipping.unfinished = Some(waiting(status));
-            let note = take(&skipping).1.unwrap().to_string();
+            let note = publishes(&skipping, &[], now / interval * interval + interval);
+            let note = note.unwrap().to_string();
             note.contains("carrot-actors requeue key")
         };
         assert!(says(Status::Published, 60, 10));

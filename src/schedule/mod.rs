@@ -15,6 +15,7 @@ mod declared;
 mod policy;
 mod publisher;
 mod taker;
+mod watch;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,9 +32,9 @@ use crate::stop::Stopper;
 use crate::store::Store;
 
 pub use self::catch_up::MOST_MISSED;
-pub use self::decide::ON_TIME;
 pub use self::declared::{Schedule, ScheduleError};
 pub use self::policy::{Missed, Overlap, check};
+pub use self::watch::ON_TIME;
 
 /// So many batches may wait for the publisher; the sweep has what is beyond that.
 const BATCHES: usize = 4;

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::message::{Message, Occurrence};
 use crate::store::{ScheduleRow, ScheduleSpec};
 
-/// What becomes of the occurrences that nobody was there for, or that came while the schedule was not
+/// What becomes of the occurrences that nobody looked for, or that came while the schedule was not
 /// active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {

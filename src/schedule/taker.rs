@@ -10,6 +10,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 use super::Setup;
 use super::decide::{self, Note, Verdict};
 use super::publisher::Batch;
+use super::watch::Watch;
 use crate::failpoint;
 use crate::outage::Client;
 use crate::retry::Backoff;
@@ -65,6 +66,7 @@ pub(super) struct Taker {
     session: Option<Box<dyn Session>>,
     database: Client,
     batches: Sender<Batch>,
+    watch: Option<Watch>,
     held: HashMap<i64, Held>,
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
@@ -82,6 +84,7 @@ impl Taker {
             session: None,
             database: health.client("the scheduler"),
             batches,
+            watch: None,
             held: HashMap::new(),
             said: HashMap::new(),
             batch: BATCH,
@@ -132,9 +135,12 @@ impl Taker {
             None => self.store.connect()?,
         };
         let agenda = self.session.insert(session).agenda(&held)?;
+        let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
+        watch.looks(&agenda);
+        let watch = *watch;
         let mut look = LOOK;
         if agenda.unplanned {
-            match self.advance(Ready::Unplanned, &held)? {
+            match self.advance(Ready::Unplanned, &held, watch)? {
                 // There may be more.
                 Look::In(wait) => look = wait,
                 other => return Ok(other),
@@ -145,16 +151,16 @@ impl Taker {
         };
         match (next - agenda.now).to_std() {
             Ok(wait) if !wait.is_zero() => Ok(Look::In(wait.min(look))),
-            _ => self.advance(Ready::Due, &held),
+            _ => self.advance(Ready::Due, &held, watch),
         }
     }
 
-    fn advance(&mut self, ready: Ready, held: &[i64]) -> Result<Look, StoreError> {
+    fn advance(&mut self, ready: Ready, held: &[i64], watch: Watch) -> Result<Look, StoreError> {
         let Some(session) = &mut self.session else {
             return Ok(Look::Away);
         };
         failpoint::hit("schedule.before-take");
-        let mut hand = Hand::new(ready);
+        let mut hand = Hand::new(ready, watch);
         let limit = match ready {
             Ready::Unplanned => self.batch * PLANNED,
             Ready::Due => self.batch,
@@ -229,6 +235,7 @@ impl Taker {
 /// The schedules of one transaction.
 struct Hand {
     ready: Ready,
+    watch: Watch,
     began: Instant,
     messages: usize,
     /// Their ids, what they are called, what is to be said of them.
@@ -236,9 +243,10 @@ struct Hand {
 }
 
 impl Hand {
-    fn new(ready: Ready) -> Self {
+    fn new(ready: Ready, watch: Watch) -> Self {
         Self {
             ready,
+            watch,
             began: Instant::now(),
             messages: 0,
             seen: Vec::new(),
@@ -250,7 +258,7 @@ impl Hand {
         let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
             Ready::Unplanned => decide::plan(candidate),
             Ready::Due if self.is_full() => (decide::untouched(row), None),
-            Ready::Due => decide::take(candidate),
+            Ready::Due => decide::take(candidate, &self.watch),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| decide::give_up(row));

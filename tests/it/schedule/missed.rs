@@ -1,13 +1,15 @@
 //! What nobody was there for, and what comes while the one before is under way.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{not_consuming, planned, row, stop, world};
+use super::{assert_each_second_has_one, not_consuming, planned, row, stop, world};
 use crate::support::{Database, World, eventually, on_every_database};
 
 on_every_database! {
     missed_occurrences_follow_the_policy,
     missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
+    what_is_late_because_a_service_stood_still_for_seconds_is_not_missed,
     a_restart_restarts_no_interval,
     an_occurrence_is_skipped_while_the_one_before_is_not_finished,
     a_message_that_its_broker_has_lost_is_named_and_requeued,
@@ -63,6 +65,38 @@ fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(databa
     comes_to(&world, &once, 5..6);
     comes_to(&world, &all, 0..6);
     comes_to(&world, &skip, 0..0);
+    stop(vec![service]);
+}
+
+fn what_is_late_because_a_service_stood_still_for_seconds_is_not_missed(database: Database) {
+    let world = world(database);
+    let ids = ["run_once", "run_all", "skip"]
+        .map(|missed| world.insert_schedule(&row(missed, "note", 1, &json!({ "missed": missed }))));
+    let service = world.start(&[]);
+    for id in ids {
+        world.await_occurrences(id, 1);
+    }
+    service.signal(Signal::STOP);
+    let last = world.occurrences(ids[0]).len();
+    let now = || {
+        world
+            .rows(&format!("SELECT {} AS now", database.ago(0)))
+            .remove(0)
+    };
+    eventually("seconds have gone by", || {
+        let stopped = crate::support::milliseconds(&world.schedule_row(ids[0]), "next_run");
+        (crate::support::milliseconds(&now(), "now") > stopped + 7000).then_some(())
+    });
+    service.signal(Signal::CONT);
+    for id in ids {
+        world.await_occurrences(id, last + 8);
+    }
+    let rows = world.end_schedules();
+    for id in ids {
+        let of = rows.iter().filter(|row| row["schedule_id"] == id);
+        assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
+    }
+    assert_eq!(service.log().matches("missed its runs").count(), 0);
     stop(vec![service]);
 }
 
