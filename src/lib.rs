@@ -1,40 +1,190 @@
-//! Background tasks on RabbitMQ, with every message's life in your SQL database, as one service; or
-//! in that database alone.
+//! Background tasks and schedules, with every message's life in your SQL database, as one service: on
+//! RabbitMQ, or on that database alone.
 //!
-//! carrot-actors does what django-carrot's service does: it consumes the same messages, keeps the
-//! same tables, and names its consumers, log lines and start-up lines alike. It runs Rust functions
-//! ([`task::Registry`]) and external commands (from the configuration). What was recorded is
-//! published; what was acknowledged is finished, or in hand with somebody behind it; what has
-//! finished is not run again. At least once, then, and once for whatever finished.
+//! Register functions with an [`App`]; the binary that runs it *is* the service, in the foreground or as a
+//! daemon, and the command line that sends, schedules, checks and migrates.
 //!
-//! # The rooms, from the top
+//! # A first service
 //!
-//! A room uses only rooms below its own.
+//! ```
+//! use std::process::ExitCode;
+//!
+//! use carrot_actors::{App, Args, Kwargs, Schedule, TaskError};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Size {
+//!     width: u32,
+//! }
+//!
+//! /// `send images.resize --args '["a.png"]' --kwargs '{"width": 300}'` runs this.
+//! fn resize(
+//!     Args((path,)): Args<(String,)>,
+//!     Kwargs(size): Kwargs<Size>,
+//! ) -> Result<String, TaskError> {
+//!     if size.width == 0 {
+//!         return Err(TaskError::new("nothing would be left of it"));
+//!     }
+//!     log::info!("{path} to {}", size.width);
+//!     Ok(format!("{path}.{}", size.width))
+//! }
+//!
+//! async fn ping() -> Result<&'static str, TaskError> {
+//!     Ok("pong")
+//! }
+//!
+//! fn app() -> App {
+//!     App::new()
+//!         .defaults("default_broker = 'embedded'\ndatabase_url = 'sqlite://images.db'")
+//!         .task("images.resize", resize)
+//!         .task("ping", ping)
+//!         .schedule(Schedule::new("ping", "ping").every("1m"))
+//! }
+//!
+//! # mod binary {
+//! # use super::*;
+//! # #[expect(dead_code)]
+//! fn main() -> ExitCode {
+//!     app().run()
+//! }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     let mut app = app().test()?;
+//! #     let size = serde_json::json!({"width": 300});
+//! #     let resized = app.run(app.task("images.resize").args(["a.png"]).kwargs(size))?;
+//! #     assert_eq!(resized.result.unwrap(), "a.png.300");
+//! #     assert!(resized.log.contains("a.png to 300"));
+//! #     assert_eq!(app.run(app.task("ping"))?.result.unwrap(), "pong");
+//! #     Ok(())
+//! # }
+//! ```
+//!
+//! Beside it `images send ping` publishes a message (if the binary is called `images`), `images schedule list`
+//! shows what runs by the clock, `images --help` has the rest. Nothing else is needed: messages wait in
+//! `images.db`. The `examples` are such services too; `quickstart` is the one to begin with.
+//!
+//! # Tasks
+//!
+//! A task is a function, sync or async, of up to eight arguments, each of which says what it wants:
+//!
+//! | argument | what the function gets |
+//! |---|---|
+//! | [`Args<(String, u32)>`](Args) | the positional arguments: a tuple, or what else serde makes of a JSON array |
+//! | [`Kwargs<Size>`](Kwargs) | the named ones: a struct, or what else serde makes of a JSON object |
+//! | [`State<Pool>`](State) | what the tasks share, by [`App::state`] or [`App::state_with`] |
+//! | [`TaskContext`] | the message's uuid, its queue, the attempt, a logger for other threads, whether the service is told to stop |
+//! | [`Client`] | what publishes more messages |
+//! | a type of your own | what its [`FromMessage`] makes of the message |
+//!
+//! What it returns, if serde can write it as JSON, is the `output` of the message's row, and what it logs by the
+//! `log` crate is the row's `log`. An error makes the message FAILED, with its text and its causes: any that
+//! `?` turns into a [`TaskError`], `anyhow::Error` too. So do a panic, with its backtrace, and arguments that
+//! don't fit, with the field that is wrong.
+//!
+//! A task runs at least once; once its end is recorded, never again. It runs twice if the service dies
+//! between the two: make tasks idempotent.
+//!
+//! # Publishing
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use carrot_actors::{Client, Config};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(Config::of_process()?)?;
+//! client.task("images.resize").args(("a.png",)).priority(5).publish()?;
+//! client.task("ping").delay(Duration::from_secs(30)).publish()?;
+//! client.publish_many((1..=100).map(|page| client.task("pages.render").args((page,))))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Receipt`](client::Receipt) means that the message is recorded, and will be published whatever becomes of
+//! its publisher or the broker. [`publish_async`](client::Draft::publish_async) is for async code.
+//!
+//! # In a transaction of yours
+//!
+//! [`record`](client::Draft::record) writes the message with diesel's connection, as a part of your
+//! transaction: it is published if that commits, and only then, also when the program dies right after.
+//! See [`transaction`], and `examples/transactions.rs`.
+//!
+//! # Around tasks
+//!
+//! [`App::middleware`] puts something before and after all tasks, with their messages and outcomes, and
+//! [`App::on_failure`] a function that hears of each FAILED message.
+//!
+//! ```
+//! use carrot_actors::App;
+//!
+//! let app = App::new().on_failure(|context, _arguments, error| {
+//!     log::error!("{} {}: {}", context.task, context.uuid, error.exception);
+//! });
+//! ```
+//!
+//! # Testing
+//!
+//! [`App::test`] is the app in a test's own process, without a broker, and without waiting: run a task and look
+//! at its outcome, its log and what it published. See [`testing`].
+//!
+//! ```
+//! # use carrot_actors::{App, Args, TaskError};
+//! # fn app() -> App {
+//! #     App::new().task("double", |Args((n,)): Args<(u32,)>| Ok::<_, TaskError>(2 * n))
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut app = app().test()?;
+//! let outcome = app.run(app.task("double").args((21,)))?;
+//! assert_eq!(outcome.result.unwrap(), 42);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Configuration
+//!
+//! A service reads `carrot.toml`: broker, database, queues and how many tasks each runs at once, commands as
+//! tasks, how long history is kept. The README names all keys; [`App::defaults`] has those that your program
+//! brings along, and [`Config`] is what is read.
+//!
+//! The feature `mysql` adds MySQL and MariaDB, `tls` encrypted connections; both need a library of the
+//! system's.
+//!
+//! # How it is made
+//!
+//! From here on this page is for those who work on carrot-actors itself, which does what django-carrot's
+//! service does: it consumes the same messages, keeps the same tables, and names its consumers, log lines and
+//! start-up lines alike. What was recorded is published; what was acknowledged is finished, or in hand with
+//! somebody behind it; what has finished is not run again. At least once, then, and once for whatever
+//! finished.
+//!
+//! ## The rooms, from the top
+//!
+//! A room uses only rooms below its own. Those without a link are no part of the public interface, though
+//! the tests and the benchmark reach them.
 //!
 //! | room | what it is |
 //! |---|---|
-//! | `main`, [`app`] | a program's tasks and what they share, as a binary that is the service |
+//! | `main`, `app` | a program's tasks and what they share, as a binary that is the service |
 //! | [`testing`] | the same tasks as a test runs them: in its process, without a broker |
 //! | [`cli`] | what the user typed; exit codes; the only room that prints |
 //! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
 //! | [`client`] | publishing from a program: one thread, which records together what has gathered |
-//! | [`service`] | builds the seams, starts the tree, waits for a signal, drains |
+//! | `service` | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
-//! | [`schedule`] | which occurrences of schedules are due, whichever host sees it first, and their messages |
-//! | [`publish`] | the one door to the broker for messages: record, then flush |
-//! | [`ledger`] | the one thread that writes claims and ends of runs, in batches |
-//! | [`execution`] | one message's run: decode, look up, run, classify |
+//! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages |
+//! | `publish` | the one door to the broker for messages: record, then flush |
+//! | `ledger` | the one thread that writes claims and ends of runs, in batches |
+//! | `execution` | one message's run: decode, look up, run, classify |
 //! | `systemd` | tells the service manager how the service is, and that it works |
-//! | [`vitals`] | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
-//! | [`waiting`] | what the embedded broker needs of the store |
+//! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
+//! | `waiting` | what the embedded broker needs of the store |
 //! | `presence` | which workers of this host are gone |
-//! | [`store`], [`broker`], [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip) or the embedded broker, what a task is (and the one place that starts processes) |
-//! | [`config`], [`logging`], `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
+//! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip) or the embedded broker, what a task is (and the one place that starts processes) |
+//! | [`config`], `logging`, `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `privileges` | the user that a service becomes which root has started |
-//! | [`message`], [`state`], [`retry`], [`timetable`], [`names`], `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, when a schedule fires, shared names, what a misspelt one meant |
+//! | [`message`], `state`, `retry`, `timetable`, `names`, `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, when a schedule fires, shared names, what a misspelt one meant |
 //!
-//! # The tree
+//! ## The tree
 //!
 //! ```text
 //! Supervisor
@@ -48,9 +198,9 @@
 //! Actors hold state and decide; threads block and report. Stopping goes down as messages: the
 //! scheduler, then every set, each of which tells all its consumers before it waits for any.
 //!
-//! # A message's path
+//! ## A message's path
 //!
-//! 1. [`publish`]: *record* a PENDING row, *flush* it to the broker (persistent, mandatory,
+//! 1. `publish`: *record* a PENDING row, *flush* it to the broker (persistent, mandatory,
 //!    confirmed), mark it PUBLISHED.
 //! 2. The subscription hands on whatever has arrived; the set *claims* no more than its consumers can
 //!    run while a claim is committed (`consumer_set::pace`), through the ledger.
@@ -62,7 +212,7 @@
 //! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's.
 //! 6. Only then is the delivery *settled*, on the channel that brought it.
 //!
-//! What is recorded in a transaction of the caller's ([`store::transaction`]) is the sweep's to publish, which
+//! What is recorded in a transaction of the caller's ([`transaction`]) is the sweep's to publish, which
 //! PostgreSQL tells of the commit.
 //!
 //! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
@@ -73,57 +223,70 @@
 //! `owner`; the subscription takes it by becoming that, which is what an unacknowledged delivery is to
 //! RabbitMQ. All else is the same.
 //!
-//! # What there is none of
+//! ## What there is none of
 //!
 //! - No actor blocks, and none touches diesel or amiquip. Only `store` names the one and `broker`
 //!   the other.
 //! - No ack before the commit that it stands for; no timer on a message's way.
-//! - No statement that changes a state without the guard that [`state::Status::on`] gives it.
+//! - No statement that changes a state without the guard that `state::Status::on` gives it.
 //! - No second way to publish, to start a task's process, or to end this one.
 //! - No fork once there is a thread, but for the guard of commands; no signal to a pid that is not seen to
 //!   hold the lock.
 //! - No password in a log, an error or an output.
 
 mod actors;
-pub mod app;
+mod app;
+#[doc(hidden)]
 pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
 mod daemon;
-pub mod execution;
+mod execution;
 mod failpoint;
 mod heartbeat;
-pub mod ledger;
+mod ledger;
+#[doc(hidden)]
 pub mod logging;
 pub mod message;
+#[doc(hidden)]
 pub mod names;
 mod outage;
 mod presence;
 mod privileges;
 mod prune;
+#[doc(hidden)]
 pub mod publish;
 mod pulse;
-pub mod retry;
+mod retry;
+#[doc(hidden)]
 pub mod schedule;
+#[doc(hidden)]
 pub mod service;
+#[doc(hidden)]
 pub mod state;
 mod stop;
+#[doc(hidden)]
 pub mod store;
 mod suggest;
 mod sweep;
 mod systemd;
 pub mod task;
 pub mod testing;
+#[doc(hidden)]
 pub mod timetable;
+#[doc(hidden)]
 pub mod vitals;
+#[doc(hidden)]
 pub mod waiting;
 
 pub use app::App;
 pub use client::{Client, PublishError};
 pub use config::Config;
 pub use logging::LogLevel;
-pub use schedule::Schedule;
+pub use schedule::{Missed, Overlap, Schedule};
+#[doc(inline)]
+pub use store::transaction;
 pub use task::{Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
 
 /// The README's example, compiled.

@@ -7,7 +7,7 @@
 //! never was a message.
 //!
 //! ```
-//! use carrot_actors::store::transaction::{RecordError, diesel};
+//! use carrot_actors::transaction::{RecordError, diesel};
 //! use carrot_actors::Client;
 //! use diesel::prelude::*;
 //!
