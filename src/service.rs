@@ -163,9 +163,6 @@ impl Service {
         let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
         let mut registry = self.all_tasks()?;
         registry.check()?;
-        for schedule in &self.schedules {
-            schedule.spec(&self.config)?;
-        }
         // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
         registry.make_states(&self.config)?;

@@ -10,7 +10,7 @@ use crate::client::{Client, OfService};
 use crate::config::{Config, ConfigError, Defaults};
 use crate::logging::LogLevel;
 use crate::message::Arguments;
-use crate::schedule::{Schedule, ScheduleError};
+use crate::schedule::Schedule;
 use crate::service::ServiceError;
 use crate::task::{Middleware, OnFailure, Registry, Task, TaskContext, TaskError};
 use crate::testing::{TestApp, TestError};
@@ -127,23 +127,15 @@ impl App {
     ///     .schedule(Schedule::new("poll", "mail.poll").every("5m"));
     /// ```
     pub fn schedule(mut self, schedule: Schedule) -> Self {
-        let name = schedule.name().to_owned();
-        let is_new = self
-            .program
-            .schedules
-            .iter()
-            .all(|other| other.name() != name);
-        self.program.schedules.push(schedule);
-        let twice = || ScheduleError {
-            name,
-            reason: "is given twice: give one of them another name".to_owned(),
+        let mut others = self.program.schedules.iter();
+        let checked = if others.any(|other| other.name() == schedule.name()) {
+            Err(schedule.is_there_already())
+        } else {
+            // Its queue may be known later.
+            schedule.spec(&Config::default()).map(drop)
         };
-        self.notes(
-            is_new
-                .then_some(())
-                .ok_or_else(twice)
-                .map_err(ServiceError::from),
-        )
+        self.program.schedules.push(schedule);
+        self.notes(checked.map_err(ServiceError::from))
     }
 
     /// With a configuration of its own below its user's: the text of a `carrot.toml`, whose keys count

@@ -147,10 +147,17 @@ impl Schedule {
     /// What is wrong with it. That its last time is over is nothing wrong: the program that brings it
     /// along goes on.
     pub(crate) fn spec(&self, config: &Config) -> Result<ScheduleSpec, ScheduleError> {
-        self.row(config).map_err(|reason| ScheduleError {
-            name: self.name.clone(),
-            reason,
-        })
+        self.row(config).map_err(|reason| self.is_no_good(reason))
+    }
+
+    /// The app has been given one of its name.
+    pub(crate) fn is_there_already(&self) -> ScheduleError {
+        self.is_no_good("is given twice: give one of them another name".to_owned())
+    }
+
+    fn is_no_good(&self, reason: String) -> ScheduleError {
+        let name = self.name.clone();
+        ScheduleError { name, reason }
     }
 
     fn row(&self, config: &Config) -> Result<ScheduleSpec, String> {

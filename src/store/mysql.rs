@@ -117,6 +117,10 @@ impl Link for Server {
     }
 }
 
+/// The lock that is held while a schedule is added.
+const ADDING_LOCK: &str = "CONCAT('carrot-actors adds ', MD5(DATABASE()))";
+const ADDING_WAIT_SECONDS: u32 = 10;
+
 /// What errors say when a transaction has met another.
 const CONFLICTS: [&str; 4] = [
     "Deadlock",
@@ -304,6 +308,23 @@ impl Engine for MysqlServer {
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
         in_transaction(self, |engine| engine.batch("BEGIN"), work)
+    }
+
+    /// The lock is the session's, and is let go when what was done under it can be seen. Should somebody
+    /// hang who has it, nobody waits for ever.
+    fn one_at_a_time<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        self.batch(&format!(
+            "DO GET_LOCK({ADDING_LOCK}, {ADDING_WAIT_SECONDS})"
+        ))?;
+        let done = self.transaction(true, work);
+        if let Err(error) = self.batch(&format!("DO RELEASE_LOCK({ADDING_LOCK})")) {
+            // Then it has gone with the connection.
+            log::debug!("no lock to release: {error}");
+        }
+        done
     }
 
     fn must_last(&mut self) -> QueryResult<()> {

@@ -19,6 +19,8 @@ use crate::config::DatabaseUrl;
 
 /// The advisory lock that migrations hold: "carrot" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6361_7272_6f74;
+/// The one that the transaction holds which adds a schedule: the same and an `a`.
+const ADDING_LOCK: i64 = 0x6361_7272_6f74_61;
 
 /// What every connection is set to, whatever the server's defaults are.
 ///
@@ -322,6 +324,16 @@ impl Engine for Postgres {
             "BEGIN; SET LOCAL synchronous_commit = off"
         };
         in_transaction(self, |engine| engine.batch(begin), work)
+    }
+
+    fn one_at_a_time<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        self.transaction(true, |engine| {
+            engine.batch(&format!("SELECT pg_advisory_xact_lock({ADDING_LOCK})"))?;
+            work(engine)
+        })
     }
 
     fn must_last(&mut self) -> QueryResult<()> {

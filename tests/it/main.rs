@@ -7,6 +7,7 @@ mod support;
 mod adoption;
 mod app;
 mod broker_conformance;
+mod brought;
 mod captured;
 mod cli;
 mod cli_check;

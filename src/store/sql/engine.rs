@@ -189,6 +189,15 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T>;
 
+    /// Runs `work` in a transaction while nobody else does the same. Where one writes at a time, that is any
+    /// transaction.
+    fn one_at_a_time<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
+        self.transaction(true, work)
+    }
+
     /// The transaction under way must last after all.
     fn must_last(&mut self) -> QueryResult<()>;
 
