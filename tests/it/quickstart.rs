@@ -1,5 +1,5 @@
-//! The README's first command, as its reader types it: in an empty directory, as an ordinary user without
-//! a home to speak of, and without any server.
+//! The README's first command and the other examples, as a reader types them: in an empty directory, as an
+//! ordinary user without a home to speak of, and without any server.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -50,20 +50,20 @@ fn promised() -> Vec<&'static str> {
     messages.collect()
 }
 
-/// The first command's example as `cargo run` builds it: with the default features.
-fn built() -> &'static Path {
+/// An example as `cargo run` builds it: with the default features.
+fn built(example: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let example = typed()[0].example;
+    let examples = BUILT.get_or_init(|| {
         let directory = env!("CARGO_MANIFEST_DIR");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", example]);
+        cargo.args(["build", "--quiet", "--locked", "--examples"]);
         let (code, _, err) = outcome(cargo.current_dir(directory));
         assert_eq!(code, 0, "{err}");
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
         let target = Path::new(directory).join(target);
-        target.join("debug/examples").join(example)
-    })
+        target.join("debug/examples")
+    });
+    examples.join(example)
 }
 
 /// A reader: an empty directory, and an empty home.
@@ -72,7 +72,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new() -> Self {
+    fn new(example: &str) -> Self {
         let place = TempDir::new().unwrap();
         let reader = Self { place };
         fs::set_permissions(reader.place.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -84,7 +84,7 @@ impl Reader {
         }
         // Where it was built the user may not enter. Another process copies it: what this one has open
         // for writing could be open in another test's child as well, and so not be run.
-        let (code, _, err) = outcome(Command::new("cp").arg(built()).arg(reader.program()));
+        let (code, _, err) = outcome(Command::new("cp").arg(built(example)).arg(reader.program()));
         assert_eq!(code, 0, "{err}");
         reader
     }
@@ -177,7 +177,7 @@ fn the_readmes_first_command_shows_a_service_at_work() {
     };
     assert!(first.arguments.is_empty());
     assert_eq!(first.example, second.example);
-    let reader = Reader::new();
+    let reader = Reader::new(typed()[0].example);
 
     let service = reader.starts(first);
     awaits(&service, "In a second terminal: cargo run", 1);
@@ -221,7 +221,7 @@ fn where_nothing_can_be_written_the_first_command_says_what_to_do() {
     if !geteuid().is_root() {
         return eprintln!("skipped: only root can make a directory that its user can't write");
     }
-    let reader = Reader::new();
+    let reader = Reader::new(typed()[0].example);
     chown(reader.directory(), Some(0), Some(0)).unwrap();
     for arguments in [&[][..], &["send", "greet", "Ada"]] {
         let (code, _, err) = outcome(&mut reader.types(arguments));
@@ -234,5 +234,49 @@ fn where_nothing_can_be_written_the_first_command_says_what_to_do() {
             err.contains("give it to that user, or set another"),
             "{err}"
         );
+    }
+}
+
+/// What it prints; its exit code is 0.
+#[track_caller]
+fn prints(reader: &Reader, arguments: &[&str]) -> String {
+    let (code, out, err) = outcome(&mut reader.types(arguments));
+    assert_eq!(code, 0, "{arguments:?}: {err}");
+    format!("{out}{err}")
+}
+
+#[test]
+fn the_other_examples_run_too() {
+    prints(&Reader::new("testing"), &[]);
+    let told = prints(&Reader::new("transactions"), &[]);
+    assert!(
+        told.contains("committed: Ok(String(\"Hello Ada\"))"),
+        "{told}"
+    );
+    assert!(told.ends_with("and nobody is greeted\n"), "{told}");
+
+    let service = Reader::new("service");
+    for message in [
+        &[
+            "pages.fetch",
+            "https://a/",
+            "--kwargs",
+            "{\"retries\": 2, \"tenant\": \"Ada\"}",
+        ][..],
+        &["pages.fetch", "http://b/"],
+        &["pages.fetch", "https://c/", "--kwargs", "{\"tenant\": 5}"],
+        &["pages.crawl", "https://d/"],
+    ] {
+        prints(&service, &[&["send"], message].concat());
+    }
+    let log = prints(&service, &["--testmode"]);
+    for line in [
+        "for Ada, attempt 1",
+        "pages.fetch made {\"url\":\"https://a/\",\"tries\":3,\"nth\":1}",
+        "page somebody: pages.fetch: http is not safe enough",
+        "page somebody: pages.fetch: 5 is no tenant",
+        "Task pages.crawl completed successfully with response 1",
+    ] {
+        assert!(log.contains(line), "{line} in {log}");
     }
 }
