@@ -1,6 +1,7 @@
 //! A message in a transaction of the program's own: `cargo run --example transactions`.
 //!
 //! Whoever signs up is greeted, unless the transaction fails: then there never was a message.
+#![expect(clippy::print_stdout, reason = "it says what it did")]
 
 use carrot_actors::transaction::RecordError;
 use carrot_actors::{App, Args, Client, TaskError};

@@ -286,7 +286,7 @@ pub use config::Config;
 pub use logging::LogLevel;
 pub use schedule::{Missed, Overlap, Schedule};
 #[doc(inline)]
-pub use store::transaction;
+pub use store::{StoreError, transaction};
 pub use task::{Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
 
 /// The README's example, compiled.

@@ -79,6 +79,7 @@ pub fn command() -> clap::Command {
 ///
 /// `daemon start` forks, and keeps no thread and no open file but its own: call this before any thread
 /// is started, and open what the tasks need in the tasks.
+#[doc(hidden)]
 #[must_use]
 pub fn main(registry: Registry) -> ExitCode {
     main_with(Ok(Program {

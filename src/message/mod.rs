@@ -1,6 +1,8 @@
 //! What a message is: its task, its arguments, and how both stand on the wire and in the row.
 
+#[doc(hidden)]
 pub mod python;
+#[doc(hidden)]
 pub mod wire;
 
 use chrono::{DateTime, Utc};

@@ -19,8 +19,8 @@ use crate::config::DatabaseUrl;
 
 /// The advisory lock that migrations hold: "carrot" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6361_7272_6f74;
-/// The one that the transaction holds which adds a schedule: the same and an `a`.
-const ADDING_LOCK: i64 = 0x6361_7272_6f74_61;
+/// The one that the transaction holds which adds a schedule.
+const ADDING_LOCK: i64 = MIGRATION_LOCK + 1;
 
 /// What every connection is set to, whatever the server's defaults are.
 ///

@@ -14,11 +14,14 @@ pub use context::{TaskContext, TaskLogger};
 pub use error::TaskError;
 pub use extract::{Args, FromMessage, Kwargs, State};
 pub use function::{Task, TaskFunction};
+#[doc(hidden)]
 pub use guard::Guard;
 pub use middleware::Middleware;
 pub(crate) use middleware::OnFailure;
 pub(crate) use states::States;
-pub use states::{Need, StateError};
+pub use states::Need;
+#[doc(hidden)]
+pub use states::StateError;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -33,6 +36,7 @@ use crate::config::{CommandConfig, Config};
 use crate::message::Arguments;
 
 /// What a task returns: its output, or why it failed.
+#[doc(hidden)]
 pub type TaskResult = Result<Value, TaskError>;
 
 type SyncFn = dyn Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync;
@@ -51,6 +55,7 @@ pub(crate) enum Handler {
 }
 
 /// The tasks of a service, by name.
+#[doc(hidden)]
 #[derive(Clone, Default)]
 pub struct Registry {
     handlers: HashMap<String, Handler>,
@@ -62,6 +67,7 @@ pub struct Registry {
 }
 
 /// A name that has a task already.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("task {0:?} is registered twice: give one of them another name")]
 pub struct DuplicateTask(pub String);
