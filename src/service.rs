@@ -125,7 +125,7 @@ pub enum ServiceError {
 /// # Errors
 /// When it is one that this build can't use.
 pub fn store(config: &Config) -> Result<Arc<dyn Store>, ServiceError> {
-    Ok(Arc::from(crate::store::open(&config.database_url)?))
+    Ok(Arc::from(crate::store::open_for(config)?))
 }
 
 /// A connection to a database whose tables are as this program needs them; where nobody else

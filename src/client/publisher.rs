@@ -62,7 +62,7 @@ struct Progress {
 impl Publisher {
     pub(super) fn new(config: Arc<Config>, records_only: bool) -> Result<Self, StoreError> {
         Ok(Self {
-            store: store::open(&config.database_url)?.into(),
+            store: store::open_for(&config)?.into(),
             session: None,
             door: Door::new(config),
             records_only,

@@ -128,6 +128,13 @@ impl Config {
         Self::load_over(defaults, None, &Environment::from_process(), &cwd)
     }
 
+    /// Whether messages of any queue wait in the database.
+    #[must_use]
+    pub fn has_embedded_queues(&self) -> bool {
+        let mut queues = self.queues.iter();
+        queues.any(|queue| queue.host == BrokerHost::Embedded)
+    }
+
     /// The queue of that name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&QueueConfig> {

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::{DatabaseKind, DatabaseUrl};
+use crate::config::{Config, DatabaseKind, DatabaseUrl};
 use crate::message::Message;
 use crate::state::{End, Status};
 
@@ -334,16 +334,43 @@ pub trait Session: Send {
     fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError>;
 }
 
+/// What a program needs of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tables {
+    /// What all need: messages wait in RabbitMQ.
+    Plain,
+    /// Also what the embedded broker reads.
+    WithQueues,
+}
+
+impl Tables {
+    fn of(config: &Config) -> Self {
+        if config.has_embedded_queues() {
+            Self::WithQueues
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+/// The store that a configuration names, with the tables that it needs.
+///
+/// # Errors
+/// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
+pub fn open_for(config: &Config) -> Result<Box<dyn Store>, StoreError> {
+    open(&config.database_url, Tables::of(config))
+}
+
 /// The store that `url` names.
 ///
 /// # Errors
 /// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
-pub fn open(url: &DatabaseUrl) -> Result<Box<dyn Store>, StoreError> {
+pub fn open(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn Store>, StoreError> {
     match url.kind() {
-        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(postgres::Server::new(url)?))),
-        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::File::new(url)))),
+        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(postgres::Server::new(url)?, tables))),
+        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::File::new(url), tables))),
         #[cfg(feature = "mysql")]
-        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::Server::new(url)))),
+        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::Server::new(url), tables))),
         #[cfg(not(feature = "mysql"))]
         DatabaseKind::Mysql => Err(StoreError::Unsupported(
             "database_url names MySQL, which this build is without: build with `--features mysql` \

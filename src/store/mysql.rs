@@ -20,11 +20,11 @@ use url::Url;
 
 use self::statement::{source, statement};
 use self::traits::Traits;
-use super::StoreError;
 use super::sql::{
-    ALWAYS, Engine, Id, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    ALWAYS, Engine, Id, Link, MessageRow, Row, Statement, Steps, Update, Values, assignments,
     forget_lost_steps, in_transaction,
 };
+use super::{StoreError, Tables};
 use crate::config::DatabaseUrl;
 
 /// What every connection is set to, whatever the server's defaults are.
@@ -87,7 +87,7 @@ impl Link for Server {
         })
     }
 
-    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError> {
         let mut engine = self.open()?;
         let locked: Vec<Id> = engine
             .load(
@@ -107,7 +107,7 @@ impl Link for Server {
         forget_lost_steps(&mut engine).map_err(|error| engine.sort(&error))?;
         let versions = engine
             .connection
-            .run_pending_migrations(MysqlServer::MIGRATIONS)
+            .run_pending_migrations(Steps(MysqlServer::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.scrub(&error.to_string())))?;
         Ok(versions.iter().map(ToString::to_string).collect())
     }

@@ -10,11 +10,11 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::StoreError;
 use super::sql::{
-    Column, Engine, Id, Link, MessageRow, Row, Statement, Target, Update, Values, assignments,
-    forget_lost_steps, in_transaction,
+    Column, Engine, Id, Link, MessageRow, Row, Statement, Steps, Target, Update, Values,
+    assignments, forget_lost_steps, in_transaction,
 };
+use super::{StoreError, Tables};
 use crate::config::DatabaseUrl;
 
 /// The advisory lock that migrations hold: "carrot" in ASCII.
@@ -107,7 +107,7 @@ impl Link for Server {
         })
     }
 
-    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError> {
         let mut engine = self.open()?;
         // The lock is the session's: it goes with the connection should we die half-way.
         engine
@@ -121,7 +121,7 @@ impl Link for Server {
         forget_lost_steps(&mut engine).map_err(|error| engine.sort(&error))?;
         let versions = engine
             .connection
-            .run_pending_migrations(Postgres::MIGRATIONS)
+            .run_pending_migrations(Steps(Postgres::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.scrub(&error.to_string())))?;
         Ok(versions.iter().map(ToString::to_string).collect())
     }

@@ -18,12 +18,12 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::StoreError;
 use super::sql::{
-    Engine, Id, Link, MessageRow, Row, Statement, Target, Update, Values, assignments,
+    Engine, Id, Link, MessageRow, Row, Statement, Steps, Target, Update, Values, assignments,
     forget_lost_steps, in_transaction,
 };
 use super::turns::Turns;
+use super::{StoreError, Tables};
 use crate::config::DatabaseUrl;
 use crate::privileges;
 
@@ -148,7 +148,7 @@ impl Link for File {
         })
     }
 
-    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError> {
         let mut engine = self.open()?;
         engine
             .transaction(true, forget_lost_steps)
@@ -159,7 +159,7 @@ impl Link for File {
             .connection
             .immediate_transaction(|connection| {
                 let versions = connection
-                    .run_pending_migrations(SqliteFile::MIGRATIONS)
+                    .run_pending_migrations(Steps(SqliteFile::MIGRATIONS, tables))
                     .map_err(Error::QueryBuilderError)?;
                 Ok(versions.iter().map(ToString::to_string).collect())
             })

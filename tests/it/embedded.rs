@@ -9,6 +9,7 @@ use crate::support::{
 
 on_every_database! {
     the_command_line_works_without_a_broker,
+    a_database_serves_rabbitmq_then_the_embedded_broker_and_rabbitmq_again,
     a_message_for_a_queue_that_is_not_configured_is_failed_with_the_reason,
     higher_priorities_are_run_first_and_then_the_oldest,
     one_queue_may_be_embedded_and_another_in_rabbitmq,
@@ -57,6 +58,47 @@ fn the_command_line_works_without_a_broker(database: Database) {
     assert_eq!(world.runs(again).len(), 1);
     world.execute("DELETE FROM carrot_messagelog WHERE status = 'FAILED'");
     world.assert_all_well(vec![service], &[uuid]);
+}
+
+/// To which and fro is a change of a setting, and one more step of the migration on servers.
+fn a_database_serves_rabbitmq_then_the_embedded_broker_and_rabbitmq_again(database: Database) {
+    let mut world = World::on(database, &witnessed("", 1));
+    let run = |world: &World| {
+        let uuid = world.send(&["note"]);
+        let mut service = world.start(&[]);
+        assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
+        assert_eq!(service.terminate(), 0);
+    };
+    run(&world);
+    let rabbitmq = std::mem::replace(&mut world.broker_url, "embedded".to_owned());
+    // A file is migrated by whoever comes first; the others' owners are asked to.
+    if database != Database::Sqlite {
+        for arguments in [
+            &["--logfile", "carrot.log"][..],
+            &["send", "note"],
+            &["check"],
+        ] {
+            let (code, out, err) = world.run(arguments);
+            assert_eq!(code, 78, "{arguments:?}: {out}{err}");
+            assert!((out + &err).contains("carrot-actors migrate"), "{err}");
+        }
+    }
+    let steps: usize = std::thread::scope(|scope| {
+        let migrate = || {
+            let (code, out, err) = world.run(&["migrate"]);
+            assert_eq!(code, 0, "{err}");
+            out.matches("migrated ").count()
+        };
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(migrate)).collect();
+        let steps = threads.into_iter().map(|thread| thread.join().unwrap());
+        steps.sum()
+    });
+    assert_eq!(steps, 1);
+    run(&world);
+    world.broker_url = rabbitmq;
+    assert!(world.run(&["migrate"]).1.contains("is up to date"));
+    run(&world);
+    assert_eq!(world.count("COMPLETED"), 3);
 }
 
 fn a_message_for_a_queue_that_is_not_configured_is_failed_with_the_reason(database: Database) {

@@ -17,7 +17,7 @@ use carrot_actors::store::{
 };
 use serde_json::json;
 
-use crate::support::{Database, World};
+use crate::support::{Database, Ground, World};
 
 /// A test on each database for each case.
 macro_rules! conforms {
@@ -94,12 +94,12 @@ conforms! {
 
 /// The store of a world's database.
 fn open(world: &World) -> Box<dyn Store> {
-    store::open(&world.config().database_url).unwrap()
+    store::open_for(&world.config()).unwrap()
 }
 
 /// A world with a session of the store on trial, and a worker registered on it.
-fn trial(database: Database) -> (World, Box<dyn Session>, WorkerId) {
-    let world = World::on(database, "");
+fn trial(ground: impl Into<Ground>) -> (World, Box<dyn Session>, WorkerId) {
+    let world = ground.into().world("");
     let mut session = open(&world).connect().unwrap();
     let worker = session.register(&process(1)).unwrap();
     (world, session, worker)

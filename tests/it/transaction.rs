@@ -280,7 +280,7 @@ fn characters_that_mysqls_tables_have_not_are_recorded_all_the_same() {
 
 /// A session of ours.
 fn session(world: &World) -> Box<dyn Session> {
-    store::open(&world.config().database_url)
+    store::open_for(&world.config())
         .unwrap()
         .connect()
         .unwrap()

@@ -13,7 +13,7 @@ use diesel_migrations::EmbeddedMigrations;
 
 use super::guards::joined;
 use super::values::Values;
-use crate::store::StoreError;
+use crate::store::{StoreError, Tables};
 
 /// A row that every database can be asked for, by the names of its columns.
 #[cfg(feature = "mysql")]
@@ -254,7 +254,7 @@ pub(in crate::store) trait Link: Clone + Send + Sync + 'static {
     fn open(&self) -> Result<Self::Engine, StoreError>;
 
     /// Runs the steps that are missing, under a lock.
-    fn migrate(&self) -> Result<Vec<String>, StoreError>;
+    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError>;
 
     fn describe(&self) -> String;
 }

@@ -1,6 +1,7 @@
 //! What is known of the tables' migration: diesel's notes of it, and the tables themselves.
 
-use diesel::migration::MigrationSource;
+use diesel::backend::Backend;
+use diesel::migration::{Migration, MigrationSource};
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::Text;
@@ -8,6 +9,7 @@ use diesel_migrations::EmbeddedMigrations;
 
 use super::engine::Engine;
 use super::guards::joined;
+use crate::store::Tables;
 
 /// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
 const MADE: [&[&str]; 5] = [
@@ -39,15 +41,45 @@ const MADE: [&[&str]; 5] = [
     ],
 ];
 
+/// The step that makes what the embedded broker reads. Nobody else is to pay for that: it is one index
+/// more to keep for each message that is published.
+const OF_QUEUES: &str = "20261123000003";
+
+/// The steps that make the tables so.
+pub(in crate::store) struct Steps(
+    pub(in crate::store) EmbeddedMigrations,
+    pub(in crate::store) Tables,
+);
+
+impl<DB: Backend> MigrationSource<DB> for Steps
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    fn migrations(&self) -> diesel::migration::Result<Vec<Box<dyn Migration<DB>>>> {
+        let mut steps = MigrationSource::<DB>::migrations(&self.0)?;
+        steps.retain(|step| self.1.want(&step.name().version().to_string()));
+        Ok(steps)
+    }
+}
+
+impl Tables {
+    fn want(self, version: &str) -> bool {
+        match self {
+            Self::Plain => version != OF_QUEUES,
+            Self::WithQueues => true,
+        }
+    }
+}
+
 #[derive(QueryableByName)]
 struct Name {
     #[diesel(sql_type = Text)]
     name: String,
 }
 
-/// Whether all steps were run, and what they made is there. By reading alone: a service need not have
+/// Whether all steps that are wanted were run, and what they made is there. By reading alone: a service need not have
 /// the right to create tables.
-pub(super) fn is_done<E: Engine>(engine: &mut E) -> QueryResult<bool>
+pub(super) fn is_done<E: Engine>(engine: &mut E, tables: Tables) -> QueryResult<bool>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
@@ -57,7 +89,9 @@ where
     let run = "SELECT version AS name FROM __diesel_schema_migrations";
     let run: Vec<Name> = engine.load(run, None)?;
     let is_run = |version: &String| run.iter().any(|row| row.name == *version);
-    Ok(versions::<E>()?.iter().all(is_run) && lost_steps(engine)?.is_empty())
+    let versions = versions::<E>()?;
+    let mut wanted = versions.iter().filter(|version| tables.want(version));
+    Ok(wanted.all(is_run) && lost_steps(engine)?.is_empty())
 }
 
 /// Forgets that steps were run if what they made is gone, so that they are run again: Django has made a

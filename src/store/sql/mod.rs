@@ -19,7 +19,7 @@ mod workers;
 #[cfg(feature = "mysql")]
 pub(super) use engine::ALWAYS;
 pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
-pub(super) use migration::forget_lost_steps;
+pub(super) use migration::{Steps, forget_lost_steps};
 pub(super) use publishing::{Inserted, Target, insert};
 pub(super) use schedules::now_on;
 pub(super) use statement::Statement;
@@ -34,20 +34,20 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Advance, Agenda, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
-    Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, UndecodableRow,
-    WhichSchedules, WorkerId, WorkerProcess,
+    Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
+    UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
-/// A database behind a link.
-pub(super) struct SqlStore<L>(pub(super) L);
+/// A database behind a link, and what of its tables is needed.
+pub(super) struct SqlStore<L>(pub(super) L, pub(super) Tables);
 
 impl<L: Link> Store for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {
     fn connect(&self) -> Result<Box<dyn Session>, StoreError> {
-        Ok(Box::new(SqlSession(self.0.open()?)))
+        Ok(Box::new(SqlSession(self.0.open()?, self.1)))
     }
 
     fn migrate(&self) -> Result<Vec<String>, StoreError> {
@@ -55,7 +55,7 @@ where
         if self.connect()?.is_migrated()? {
             return Ok(Vec::new());
         }
-        self.0.migrate()
+        self.0.migrate(self.1)
     }
 
     fn migrates_itself(&self) -> bool {
@@ -68,7 +68,7 @@ where
 }
 
 /// A connection.
-struct SqlSession<E>(E);
+struct SqlSession<E>(E, Tables);
 
 impl<E: Engine> SqlSession<E> {
     /// Runs `work` and sorts its error.
@@ -112,7 +112,8 @@ where
     }
 
     fn is_migrated(&mut self) -> Result<bool, StoreError> {
-        self.run(migration::is_done)
+        let tables = self.1;
+        self.run(|engine| migration::is_done(engine, tables))
     }
 
     fn active_schedules(&mut self) -> Result<i64, StoreError> {

@@ -1,5 +1,7 @@
 //! A connection of the benchmark's own.
 
+use carrot_actors::client::Draft;
+use carrot_actors::store::transaction::RecordError;
 use diesel::connection::SimpleConnection;
 #[cfg(feature = "mysql")]
 use diesel::mysql::MysqlConnection;
@@ -10,7 +12,8 @@ use diesel::sqlite::SqliteConnection;
 
 use super::Kind;
 
-pub(super) enum Link {
+/// A connection of the benchmark's own.
+pub enum Link {
     Postgresql(PgConnection),
     Sqlite(SqliteConnection),
     #[cfg(feature = "mysql")]
@@ -58,6 +61,15 @@ impl Link {
 
     pub(super) fn execute(&mut self, statements: &str) {
         on!(self, connection => connection.batch_execute(statements)).expect("the statements");
+    }
+
+    /// Records a message in a transaction of its own.
+    pub fn record(&mut self, message: Draft) {
+        on!(self, connection => connection.transaction(|connection| {
+            message.record(connection)?;
+            Ok::<_, RecordError>(())
+        }))
+        .expect("a commit");
     }
 
     /// The `number` that `query` selects.

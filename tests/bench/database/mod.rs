@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use carrot_actors::config::DatabaseUrl;
-use carrot_actors::store::{self, Session, Store};
+use carrot_actors::store::{self, Session, Store, Tables};
 use clap::ValueEnum;
 
-use self::link::Link;
+pub use self::link::Link;
 
 /// The schema, database or file that is made for the benchmark.
 const NAME: &str = "carrot_bench";
@@ -119,7 +119,7 @@ impl Database {
     pub fn prepare(kind: Kind, history: usize) -> Result<Self, String> {
         let text = kind.url()?;
         let url: DatabaseUrl = text.parse().map_err(|error| format!("{error}"))?;
-        let store = store::open(&url).map_err(|error| error.to_string())?;
+        let store = store::open(&url, Tables::Plain).map_err(|error| error.to_string())?;
         kind.make()?;
         store.migrate().map_err(|error| error.to_string())?;
         let mut session = store.connect().map_err(|error| error.to_string())?;
@@ -219,6 +219,23 @@ impl Database {
         }
     }
 
+    /// Does `work` with what the embedded broker reads, which nobody else is to pay for.
+    pub fn with_queues<T>(&self, work: impl FnOnce() -> T) -> T {
+        let url = self.url.parse().expect("a URL");
+        let store = store::open(&url, Tables::WithQueues).expect("the database");
+        store.migrate().expect("a migration");
+        self.settle();
+        let result = work();
+        let index = "DROP INDEX carrot_messagelog_waiting";
+        let table = match self.kind {
+            Kind::Mariadb => " ON carrot_messagelog",
+            Kind::Postgresql | Kind::Sqlite => "",
+        };
+        let note = "DELETE FROM __diesel_schema_migrations WHERE version = '20261123000003'";
+        self.link().execute(&format!("{index}{table}; {note}"));
+        result
+    }
+
     /// Leaves none.
     pub fn remove_schedules(&self) {
         self.link().execute("DELETE FROM carrot_scheduledtask");
@@ -262,7 +279,8 @@ impl Database {
         });
     }
 
-    fn link(&self) -> Link {
+    /// A connection of the benchmark's own.
+    pub fn link(&self) -> Link {
         Link::open(self.kind, &self.url).expect("the database")
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::django::{Django, MESSAGE_LOG};
-use super::{djangos_world, message_rows};
+use super::{TASKS, djangos_world, message_rows};
 use crate::support::{Database, World, eventually, exit_code, on_every_database, on_every_server};
 
 on_every_database! {
@@ -42,11 +42,19 @@ fn migrations(database: Database) -> Vec<(String, String)> {
     migrations
 }
 
+/// A world of Django's for which every step is run: one of its queues is embedded.
+fn world_of_all_steps(database: Database) -> World {
+    let world = djangos_world(database);
+    let queue = "[[queues]]\nname = 'rows'\nhost = 'embedded'\n";
+    world.configure(&format!("{TASKS}{queue}"));
+    world
+}
+
 const TABLES: [&str; 3] = ["carrot_messagelog", "carrot_scheduledtask", "carrot_worker"];
 
 /// The tables as an undisturbed migration leaves them.
 fn whole(database: Database) -> Vec<String> {
-    let world = djangos_world(database);
+    let world = world_of_all_steps(database);
     migrates(&world);
     world.catalogue(&TABLES)
 }
@@ -80,7 +88,7 @@ fn a_migration_goes_on_from_where_the_last_one_ended(database: Database) {
     let whole = whole(database);
     let migrations = migrations(database);
     for done in 0..=migrations.len() {
-        let world = djangos_world(database);
+        let world = world_of_all_steps(database);
         for (_, statements) in &migrations[..done] {
             world.execute(statements);
         }
@@ -108,7 +116,7 @@ fn a_migration_of_mariadb_goes_on_after_any_statement() {
             .iter()
             .any(|word| last.contains(word))
     };
-    let world = djangos_world(database);
+    let world = world_of_all_steps(database);
     for done in (1..=statements.len()).filter(changes) {
         world.execute(&format!(
             "DROP TABLE IF EXISTS {}, __diesel_schema_migrations",
@@ -128,7 +136,7 @@ fn a_migration_of_mariadb_goes_on_after_any_statement() {
 }
 
 fn a_migration_that_was_killed_is_run_again(database: Database) {
-    let world = djangos_world(database);
+    let world = world_of_all_steps(database);
     // A transaction that has read the table keeps it as it is.
     let mut reader = Django::on(&world);
     reader.client.execute("BEGIN");
@@ -162,7 +170,7 @@ fn waits(world: &World) -> bool {
 }
 
 fn migrations_at_the_same_time_end_well_while_django_writes(database: Database) {
-    let world = djangos_world(database);
+    let world = world_of_all_steps(database);
     let over = AtomicBool::new(false);
     let (outcomes, written) = std::thread::scope(|scope| {
         let django = scope.spawn(|| {
@@ -198,7 +206,7 @@ fn migrations_at_the_same_time_end_well_while_django_writes(database: Database) 
 }
 
 fn tables_that_django_has_made_anew_are_adopted_again(database: Database) {
-    let world = djangos_world(database);
+    let world = world_of_all_steps(database);
     migrates(&world);
     let whole = world.catalogue(&TABLES);
     world.execute("DROP TABLE carrot_messagelog; DROP TABLE carrot_scheduledtask");
@@ -225,7 +233,7 @@ fn a_table_that_django_has_made_anew_beside_another_is_adopted_again(database: D
         ("carrot_scheduledtask", "carrot_messagelog"),
         ("carrot_messagelog", "carrot_scheduledtask"),
     ] {
-        let world = djangos_world(database);
+        let world = world_of_all_steps(database);
         migrates(&world);
         let whole = world.catalogue(&TABLES);
         let before = world.rows(&format!("SELECT * FROM {others} ORDER BY id"));

@@ -18,7 +18,7 @@ const PART: usize = 1000;
 
 /// The broker of a worker that is registered.
 pub fn open(world: &World) -> Box<dyn Broker> {
-    let store: Arc<dyn Store> = Arc::from(store::open(&world.config().database_url).unwrap());
+    let store: Arc<dyn Store> = Arc::from(store::open_for(&world.config()).unwrap());
     let process = WorkerProcess {
         host: "host".to_owned(),
         namespace: "conformance".to_owned(),

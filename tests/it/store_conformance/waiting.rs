@@ -7,7 +7,7 @@ use carrot_actors::state::Status;
 use carrot_actors::store::{NewRow, Session, StoreError, WorkerId};
 
 use super::{FRESH, bury_the_silent, claim, messages, open, process, trial};
-use crate::support::{Database, eventually};
+use crate::support::{Database, Ground, eventually};
 
 /// Messages of these priorities that wait in the queue, the oldest first; their keys.
 fn wait(session: &mut dyn Session, queue: &str, priorities: &[u8]) -> Vec<String> {
@@ -58,7 +58,7 @@ fn sorted(mut keys: Vec<String>) -> Vec<String> {
 }
 
 pub fn takes_in_order(database: Database) {
-    let (world, mut session, worker) = trial(database);
+    let (world, mut session, worker) = trial(Ground::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0, 5, 255, 0, 255]);
     wait(session.as_mut(), "Default", &[255]);
     assert_eq!(session.count_waiting("default").unwrap(), 5);
@@ -76,7 +76,7 @@ pub fn takes_in_order(database: Database) {
 }
 
 pub fn puts_back(database: Database) {
-    let (world, mut session, worker) = trial(database);
+    let (world, mut session, worker) = trial(Ground::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0; 5]);
     assert_eq!(take_all(session.as_mut(), worker, "default").len(), 5);
     claim(session.as_mut(), worker, &keys[..1]);
@@ -91,7 +91,7 @@ pub fn puts_back(database: Database) {
 }
 
 pub fn puts_all_back(database: Database) {
-    let (world, mut session, worker) = trial(database);
+    let (world, mut session, worker) = trial(Ground::embedded(database));
     let other = session.register(&process(2)).unwrap();
     let keys = wait(session.as_mut(), "default", &[2, 1, 0, 0]);
     let elsewhere = wait(session.as_mut(), "Default", &[0]);
@@ -115,7 +115,7 @@ pub fn puts_all_back(database: Database) {
 }
 
 pub fn waits_after_a_death(database: Database) {
-    let (world, mut session, worker) = trial(database);
+    let (world, mut session, worker) = trial(Ground::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0; 3]);
     let dead = session.register(&process(2)).unwrap();
     take_all(session.as_mut(), dead, "default");
@@ -130,7 +130,7 @@ pub fn waits_after_a_death(database: Database) {
 
 pub fn takes_once(database: Database) {
     const SESSIONS: usize = 8;
-    let (world, mut session, _) = trial(database);
+    let (world, mut session, _) = trial(Ground::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0; 200]);
     let store = open(&world);
     let takers: Vec<_> = (0..SESSIONS)
