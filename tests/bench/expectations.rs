@@ -24,7 +24,7 @@ struct Expectation {
     bound: Bound,
 }
 
-const EXPECTATIONS: [Expectation; 8] = [
+const EXPECTATIONS: [Expectation; 11] = [
     Expectation {
         what: "tracked of raw",
         databases: &["PostgreSQL"],
@@ -48,6 +48,25 @@ const EXPECTATIONS: [Expectation; 8] = [
         databases: &[],
         given: &[],
         bound: AtMost(10.0),
+    },
+    Expectation {
+        what: "lone message to start, p99",
+        databases: &[],
+        given: &[("by", "another process")],
+        bound: AtMost(200.0),
+    },
+    Expectation {
+        what: "transaction to start, p95",
+        databases: &["PostgreSQL"],
+        given: &[],
+        bound: AtMost(50.0),
+    },
+    // Half a second is the sweep's.
+    Expectation {
+        what: "transaction to start, p95",
+        databases: &["SQLite", "MariaDB"],
+        given: &[],
+        bound: AtMost(500.0),
     },
     Expectation {
         what: "service's peak memory",

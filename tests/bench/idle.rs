@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Bench;
 use crate::database::Database;
 use crate::report::Key;
-use crate::service::{Running, Setup};
+use crate::service::{EMBEDDED, Running, Setup};
 
 const QUEUE: &str = "carrot-bench-idle";
 const SETTLED: Duration = Duration::from_secs(1);
@@ -14,13 +14,24 @@ const SECONDS: usize = 20;
 
 /// One reading; it varies little.
 pub fn run(bench: &mut Bench, database: &Database) {
+    measure(bench, database, "", |key| key);
+}
+
+/// The same with the embedded broker, which looks for messages of other processes.
+pub fn embedded(bench: &mut Bench, database: &Database) {
+    measure(bench, database, EMBEDDED, |key| {
+        key.with("broker", "embedded")
+    });
+}
+
+fn measure(bench: &mut Bench, database: &Database, config: &str, label: impl Fn(Key) -> Key) {
     let setup = Setup {
         queue: QUEUE,
         concurrency: 1,
         loglevel: "WARNING",
         expected: None,
         scheduler: false,
-        config: "",
+        config,
     };
     let (cpu, memory) = bench.rabbit.with_queue(QUEUE, || {
         let service = Running::start(bench, database, &setup);
@@ -33,7 +44,7 @@ pub fn run(bench: &mut Bench, database: &Database) {
         let cpu = (after.cpu - before.cpu).as_secs_f64() / elapsed.as_secs_f64();
         (100.0 * cpu, after.peak_memory)
     });
-    let key = |what, unit| Key::new(what, unit).on(database.name());
+    let key = |what: &'static str, unit| label(Key::new(what, unit).on(database.name()));
     bench
         .report
         .add(key("idle service's CPU", "% of a core"), cpu);

@@ -18,6 +18,7 @@ mod database;
 mod expectations;
 mod idle;
 mod latency;
+mod lone;
 mod machine;
 mod options;
 mod publishing;
@@ -112,8 +113,10 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
         latency::round(bench, database);
     }
     if bench.options.wants(What::Embedded) {
-        tracked::embedded_round(bench, database);
-        latency::embedded_round(bench, database);
+        database.with_queues(|| measure_embedded(bench, database, first));
+    }
+    if bench.options.wants(What::Transactions) {
+        lone::transactions_round(bench, database);
     }
     if bench.options.wants(What::Commands) {
         commands::round(bench, database);
@@ -123,6 +126,16 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
     }
     if bench.options.wants(What::Idle) && first {
         idle::run(bench, database);
+    }
+}
+
+/// The same of the embedded broker.
+fn measure_embedded(bench: &mut Bench, database: &Database, first: bool) {
+    tracked::embedded_round(bench, database);
+    latency::embedded_round(bench, database);
+    lone::embedded_round(bench, database);
+    if first {
+        idle::embedded(bench, database);
     }
 }
 

@@ -60,8 +60,11 @@ pub enum What {
     Publishing,
     /// From publishing to the task's first line, at 1 000 messages a second
     Latency,
-    /// The embedded broker: no-op functions to their COMPLETED rows, and how late they start
+    /// The embedded broker: no-op functions to their COMPLETED rows, how late they start, and what it
+    /// costs without work
     Embedded,
+    /// From a transaction that records a message to the start of its task
+    Transactions,
     /// Commands, from the queue to their COMPLETED rows
     Commands,
     /// A service without work

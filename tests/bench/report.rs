@@ -1,5 +1,6 @@
 //! The figures: medians, on the terminal and as JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -12,15 +13,15 @@ use crate::expectations;
 /// What a figure is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     pub unit: &'static str,
     labels: Vec<(&'static str, String)>,
 }
 
 impl Key {
-    pub const fn new(what: &'static str, unit: &'static str) -> Self {
+    pub fn new(what: impl Into<Cow<'static, str>>, unit: &'static str) -> Self {
         Self {
-            what,
+            what: what.into(),
             unit,
             labels: Vec::new(),
         }
@@ -45,7 +46,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)?;
+        f.write_str(&self.what)?;
         for (name, value) in &self.labels {
             match *name {
                 "database" => write!(f, ", {value}")?,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use carrot_actors::task::Registry;
+use carrot_actors::{App, Client, PublishError};
 use crossbeam_channel::{Receiver, unbounded};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -48,7 +48,10 @@ pub fn live() -> Option<ExitCode> {
         }
     });
     let latencies = Arc::new(Mutex::new(Vec::with_capacity(expected)));
-    let mut tasks = Registry::new();
+    let mut tasks = App::new()
+        .task("relay", relay)
+        .into_registry()
+        .expect("a task");
     let (counted, kept) = (Arc::clone(&count), Arc::clone(&latencies));
     tasks
         .register("noop", move |_, _| {
@@ -74,6 +77,11 @@ pub fn live() -> Option<ExitCode> {
     let latencies: Vec<String> = latencies.iter().map(u64::to_string).collect();
     say(&format!("latencies {}", latencies.join(" ")));
     Some(code)
+}
+
+/// Publishes a message of this process's own.
+fn relay(client: Client) -> Result<(), PublishError> {
+    client.task("stamped").args((now(),)).publish().map(drop)
 }
 
 fn say(line: &str) {
