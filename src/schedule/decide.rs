@@ -83,15 +83,20 @@ impl fmt::Display for Note {
 pub(super) type Verdict = (Advance, Option<Note>);
 
 /// Of one that is new, or whose timetable has been changed.
-pub(super) fn plan(candidate: &Candidate) -> Verdict {
+pub(super) fn plan(candidate: &Candidate, watch: &Watch) -> Verdict {
     let Candidate { row, now, .. } = candidate;
     // Whatever clock has been set back, no occurrence comes twice.
     let after = row.last_run.map_or(*now, |last| last.max(*now));
     let anchor = row.spec.anchor.is_none().then_some(*now);
     let timetable = row.spec.timetable(*now);
     let first = timetable.and_then(|timetable| timetable.first_after(after));
+    let terms = Terms::of(row);
+    let messages = match &terms {
+        Ok(terms) => came_before_the_change(candidate, terms, watch),
+        Err(_) => Vec::new(),
+    };
     let (next, fault) = match first {
-        Ok(first) => (within_calendar(first), Terms::of(row).err()),
+        Ok(first) => (within_calendar(first), terms.err()),
         Err(error) => (None, Some(error.to_string())),
     };
     let note = note_of(row, fault.as_ref());
@@ -99,9 +104,22 @@ pub(super) fn plan(candidate: &Candidate) -> Verdict {
         next,
         anchor,
         refusal: fault,
-        messages: Vec::new(),
+        messages,
     };
     (advance, note)
+}
+
+/// The message of an occurrence that had come by the timetable as it was before it was changed. That it
+/// had come before that is not certain, but nobody will see to it later. What came while the schedule was
+/// not active has gone with its timetable.
+fn came_before_the_change(candidate: &Candidate, terms: &Terms, watch: &Watch) -> Vec<Message> {
+    let Candidate { row, now, .. } = candidate;
+    let came = row.next_run.filter(|next| {
+        let is_skipped = terms.missed == Missed::Skip && watch.was_missed(*next);
+        let overlaps = terms.overlap == Overlap::Skip && candidate.unfinished.is_some();
+        *next <= *now && !watch.was_idle(*next) && !is_skipped && !overlaps
+    });
+    messages(row, terms, came.as_slice())
 }
 
 /// Of one that is due.
@@ -439,7 +457,8 @@ mod tests {
                 spec.time_zone = Some("Europe/Atlantis".to_owned());
             },
         ] {
-            let (advance, note) = plan(&candidate(10, break_it));
+            let broken = candidate(9, break_it);
+            let (advance, note) = plan(&broken, &Watch::begun(broken.now));
             assert_eq!(advance.next, None);
             assert!(matches!(note, Some(Note::Refused(_))));
         }
@@ -447,16 +466,49 @@ mod tests {
 
     #[test]
     fn a_changed_timetable_starts_after_now_and_after_what_has_run() {
-        let mut changed = candidate(12, |spec| spec.interval_count = 5);
-        assert_eq!(plan(&changed).0.next, Some(at(15)));
+        let mut changed = candidate(7, |spec| spec.interval_count = 5);
+        let looking = Watch::begun(at(0));
+        assert_eq!(plan(&changed, &looking).0.next, Some(at(10)));
         changed.row.last_run = Some(at(40));
-        assert_eq!(plan(&changed).0.next, Some(at(45)));
+        assert_eq!(plan(&changed, &looking).0.next, Some(at(45)));
+        assert_eq!(plan(&changed, &looking).0.messages, []);
+    }
+
+    #[test]
+    fn a_run_that_had_come_when_its_timetable_was_changed_is_not_lost() {
+        // Due at 10, and every five seconds by its new timetable.
+        let changed = |missed: &str| {
+            candidate(58, |spec| {
+                spec.interval_count = 5;
+                spec.missed = missed.to_owned();
+            })
+        };
+        let planned = |candidate: &Candidate, watch: &Watch| {
+            let (advance, _) = plan(candidate, watch);
+            assert_eq!(advance.next, Some(at(60)));
+            let planned = advance.messages.iter();
+            let planned = planned.map(|message| message.occurrence.unwrap().planned.unwrap());
+            planned.collect::<Vec<_>>()
+        };
+        let nothing: [DateTime<Utc>; 0] = [];
+        let (looking, started) = (Watch::begun(at(0)), Watch::begun(at(58)));
+        for missed in ["run_once", "run_all", "skip"] {
+            assert_eq!(planned(&changed(missed), &looking), [at(10)]);
+        }
+        assert_eq!(planned(&changed("run_once"), &started), [at(10)]);
+        assert_eq!(planned(&changed("run_all"), &started), [at(10)]);
+        assert_eq!(planned(&changed("skip"), &started), nothing);
+        let mut overlaps = changed("run_once");
+        overlaps.row.spec.overlap = "skip".to_owned();
+        assert_eq!(planned(&overlaps, &looking), [at(10)]);
+        overlaps.unfinished = Some(waiting(Status::InProgress));
+        assert_eq!(planned(&overlaps, &looking), nothing);
     }
 
     #[test]
     fn a_new_interval_is_counted_from_when_it_was_first_seen() {
         let new = candidate(7, |spec| spec.anchor = None);
-        let (advance, _) = plan(&new);
+        let (advance, _) = plan(&new, &Watch::begun(new.now));
         assert_eq!((advance.anchor, advance.next), (Some(at(7)), Some(at(17))));
     }
 }

@@ -26,10 +26,11 @@ use crossbeam_channel::{Sender, bounded};
 
 use self::publisher::Publisher;
 use self::taker::Taker;
+use self::watch::Watch;
 use crate::config::Config;
 use crate::outage::Servers;
 use crate::stop::Stopper;
-use crate::store::Store;
+use crate::store::{Candidate, Ready, Session, Store};
 
 pub use self::catch_up::MOST_MISSED;
 pub use self::declared::{Schedule, ScheduleError};
@@ -50,6 +51,15 @@ pub struct Setup {
     pub(crate) servers: Arc<Servers>,
     /// Each thread has one: who has the other end sees when the last is gone.
     pub(crate) alive: Sender<()>,
+}
+
+/// Reckons the next occurrence of a schedule that has just been saved: it begins now, and not when a
+/// service sees it. If it is not done here, a service does it.
+pub(crate) fn plan(session: &mut dyn Session, id: i64) {
+    let plan = &mut |candidate: &Candidate| decide::plan(candidate, &Watch::begun(candidate.now)).0;
+    if let Err(error) = session.advance_schedules(Ready::Saved(id), 1, &[], plan) {
+        log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
+    }
 }
 
 /// Starts the threads, which end when what is returned is dropped, and then say so: whether they died.

@@ -163,7 +163,7 @@ impl Taker {
         let mut hand = Hand::new(ready, watch);
         let limit = match ready {
             Ready::Unplanned => self.batch * PLANNED,
-            Ready::Due => self.batch,
+            Ready::Due | Ready::Saved(_) => self.batch,
         };
         let decide = &mut |candidate: &Candidate| hand.decide(candidate);
         let advanced = session.advance_schedules(ready, limit, held, decide);
@@ -256,7 +256,7 @@ impl Hand {
     fn decide(&mut self, candidate: &Candidate) -> crate::store::Advance {
         let row = &candidate.row;
         let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
-            Ready::Unplanned => decide::plan(candidate),
+            Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
             Ready::Due if self.is_full() => (decide::untouched(row), None),
             Ready::Due => decide::take(candidate, &self.watch),
         }));

@@ -52,6 +52,11 @@ impl Watch {
         self.clear.map_or(self.since, |clear| clear.max(self.since))
     }
 
+    /// Whether the schedule of an occurrence that is due still was not active then, as was seen.
+    pub(super) fn was_idle(&self, planned: DateTime<Utc>) -> bool {
+        self.clear.is_some_and(|clear| planned < clear - ON_TIME)
+    }
+
     /// Whether an occurrence that is due still was missed: nobody looked, or its schedule was not active.
     pub(super) fn was_missed(&self, planned: DateTime<Utc>) -> bool {
         planned < self.from() - ON_TIME
@@ -78,7 +83,7 @@ mod tests {
     #[test]
     fn what_came_before_anybody_looked_was_missed() {
         let watch = Watch::begun(at(100));
-        assert!(watch.was_missed(at(94)));
+        assert!(watch.was_missed(at(94)) && !watch.was_idle(at(94)));
         assert!(!watch.was_missed(at(95)));
     }
 
@@ -104,7 +109,7 @@ mod tests {
     fn what_was_not_seen_while_nothing_was_due_was_not_active() {
         let mut watch = Watch::begun(at(0));
         watch.looks(&agenda(50, 80));
-        assert!(watch.was_missed(at(44)));
+        assert!(watch.was_missed(at(44)) && watch.was_idle(at(44)));
         assert!(!watch.was_missed(at(45)));
         // Beside one that is late.
         watch.looks(&agenda(100, 80));

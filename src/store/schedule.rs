@@ -109,6 +109,16 @@ impl ScheduleRow {
 }
 
 impl ScheduleSpec {
+    /// Whether it has the timetable of another.
+    pub(super) fn fires_as(&self, other: &Self) -> bool {
+        let timetable = |spec: &Self| {
+            let zone = spec.time_zone.clone().unwrap_or_default();
+            let cron = spec.cron.clone().unwrap_or_default();
+            (spec.interval_type.clone(), spec.interval_count, cron, zone)
+        };
+        timetable(self) == timetable(other) && self.anchor == other.anchor
+    }
+
     /// When it runs. An interval without an anchor is counted from `now`.
     ///
     /// # Errors
@@ -187,6 +197,8 @@ pub struct Agenda {
 pub enum Ready {
     /// Those whose next occurrence is to be reckoned.
     Unplanned,
+    /// The same of the one with this id.
+    Saved(i64),
     /// Those whose next occurrence is due.
     Due,
 }
@@ -199,8 +211,16 @@ pub struct Candidate {
     /// The database's time.
     pub now: DateTime<Utc>,
     /// A message of it that is not finished: that of its last occurrence, or one beside the
-    /// timetable. Only looked for where `overlap` is `skip`.
+    /// timetable. Only looked for where `overlap` is `skip` and it is due.
     pub unfinished: Option<Unfinished>,
+}
+
+impl Candidate {
+    /// Whether an occurrence of it has come.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.row.next_run.is_some_and(|next| next <= self.now)
+    }
 }
 
 /// A schedule's message that is not finished.

@@ -4,7 +4,7 @@ mod refusals;
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, World, eventually, on_every_database, text};
+use crate::support::{Database, World, eventually, milliseconds, on_every_database, text};
 
 on_every_database! {
     a_schedule_that_is_added_is_listed_and_shown,
@@ -12,6 +12,7 @@ on_every_database! {
     rows_that_django_wrote_are_listed_shown_and_edited,
     a_schedule_is_run_beside_its_timetable,
     a_schedule_that_is_added_runs_and_says_when_it_did,
+    a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it,
     edits_at_once_of_different_things_all_hold,
 }
 
@@ -121,6 +122,39 @@ fn a_schedule_that_is_added_is_listed_and_shown(database: Database) {
         let moment = |column| chrono::DateTime::parse_from_rfc3339(text(run, column)).unwrap();
         assert_eq!(moment("local"), moment("utc"));
     }
+}
+
+fn a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it(
+    database: Database,
+) {
+    let world = World::on(database, TASKS);
+    let anchor_and_next = || {
+        let row = &world.rows("SELECT anchor, next_run FROM carrot_scheduledtask")[0];
+        ["anchor", "next_run"].map(|column| milliseconds(row, column))
+    };
+    let reckoned = |command: &[&str], interval: i64| {
+        let saved = world.answer(command);
+        let [anchor, next] = anchor_and_next();
+        assert_eq!(next, anchor + interval);
+        let said = chrono::DateTime::parse_from_rfc3339(text(&saved, "next_run")).unwrap();
+        assert_eq!(said.timestamp_millis(), next);
+    };
+    reckoned(&["add", "tick", "cat", "--every", "1h"], 3_600_000);
+    reckoned(&["edit", "tick", "--every", "2h"], 7_200_000);
+    world.answer(&["disable", "tick"]);
+    world.answer(&["edit", "tick", "--every", "1s"]);
+    // What came before it was enabled is nothing that it has missed.
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET anchor = {}",
+        database.ago(10)
+    ));
+    world.answer(&["enable", "tick"]);
+    let [anchor, next] = anchor_and_next();
+    assert!(next > anchor + 10_000);
+    let _running = world.start(&[]);
+    let rows = "SELECT planned_time FROM carrot_messagelog ORDER BY planned_time";
+    let first = eventually("a run", || world.rows(rows).into_iter().next());
+    assert!(milliseconds(&first, "planned_time") >= next);
 }
 
 fn only_what_is_given_changes(database: Database) {

@@ -15,6 +15,7 @@ use self::args::{AddArgs, EditArgs, ScheduleCommand};
 use self::view::View;
 use super::{Exit, Failure, say, send, warn};
 use crate::config::Config;
+use crate::schedule;
 use crate::service;
 use crate::store::{Edited, ScheduleSpec, Session, WhichSchedules};
 
@@ -89,6 +90,7 @@ impl Desk {
         let Some(id) = self.session.add_schedule(&spec)? else {
             return Err(taken(&args.name));
         };
+        schedule::plan(self.session.as_mut(), id);
         self.say_saved("added", id, now)
     }
 
@@ -107,7 +109,10 @@ impl Desk {
             }
             self.check_rename(id, &was, &to)?;
             match self.session.edit_schedule(id, &was, &to)? {
-                Edited::Saved => return self.say_saved("saved", id, now),
+                Edited::Saved => {
+                    schedule::plan(self.session.as_mut(), id);
+                    return self.say_saved("saved", id, now);
+                }
                 Edited::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
                 Edited::Gone => break,
             }
@@ -147,6 +152,7 @@ impl Desk {
         if !self.session.activate_schedule(row.id, active)? {
             return Err(find::gone(row.id));
         }
+        schedule::plan(self.session.as_mut(), row.id);
         let verb = if active { "enabled" } else { "disabled" };
         self.say_saved(verb, row.id, now)
     }

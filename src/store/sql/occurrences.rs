@@ -100,6 +100,7 @@ fn candidates<E: Engine>(
     let lock = E::LOCK_FREE;
     let condition = match ready {
         Ready::Unplanned => format!("{}{but} ORDER BY m.id", E::UNPLANNED),
+        Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::UNPLANNED),
         Ready::Due => format!(
             "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
             E::PLANNED,
@@ -118,9 +119,7 @@ fn candidates<E: Engine>(
             unfinished: None,
         });
     }
-    if ready == Ready::Due {
-        see_unfinished(engine, &mut candidates)?;
-    }
+    see_unfinished(engine, &mut candidates)?;
     Ok(candidates)
 }
 
@@ -141,7 +140,7 @@ struct UnfinishedRow {
 fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> QueryResult<()> {
     let asked: Vec<i64> = candidates
         .iter()
-        .filter(|candidate| candidate.row.spec.overlap == "skip")
+        .filter(|candidate| candidate.row.spec.overlap == "skip" && candidate.is_due())
         .map(|candidate| candidate.row.id)
         .collect();
     if asked.is_empty() {

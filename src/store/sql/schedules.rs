@@ -282,6 +282,10 @@ pub(super) fn edit<E: Engine>(
     if to.anchor != was.anchor {
         set.push(("planned_for", "NULL".to_owned()));
     }
+    // What it has missed was another timetable's.
+    if !was.active && !to.fires_as(was) {
+        set.push(("next_run", "NULL".to_owned()));
+    }
     engine.update_schedules(&values, &set)?;
     Ok(Edited::Saved)
 }

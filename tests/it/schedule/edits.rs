@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::{planned, row, stop, world};
-use crate::support::{Database, eventually, on_every_database};
+use crate::support::{Database, eventually, milliseconds, on_every_database};
 
 on_every_database! {
     a_row_that_is_added_changed_deactivated_or_deleted_takes_effect,
+    a_run_that_is_due_when_its_timetable_is_changed_is_not_lost,
     what_a_message_says_is_what_the_row_says_when_it_is_due,
     a_message_of_a_schedule_that_was_requeued_or_deleted_does_not_come_again,
 }
@@ -56,6 +57,41 @@ fn a_row_that_is_added_changed_deactivated_or_deleted_takes_effect(database: Dat
     stop(services);
 }
 
+fn a_run_that_is_due_when_its_timetable_is_changed_is_not_lost(database: Database) {
+    let world = world(database);
+    let hourly = |name, missed| row(name, "note", 3600, &json!({ "missed": missed }));
+    let [by_anyone, by_command, skipped] = [
+        ("anyone", "run_all"),
+        ("command", "run_once"),
+        ("skipped", "skip"),
+    ]
+    .map(|(name, missed)| world.insert_schedule(&hourly(name, missed)));
+    let due = [by_anyone, by_command, skipped].map(|id| {
+        world.is_due_since(id, 600);
+        milliseconds(&world.schedule_row(id), "next_run")
+    });
+    // No service is there to see it.
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET interval_count = 7200 WHERE id <> {by_command}"
+    ));
+    let edit = ["schedule", "edit", "command", "--every", "2h"];
+    let (code, _, err) = world.run(&edit);
+    assert_eq!(code, 0, "{err}");
+
+    let service = world.start(&[]);
+    for (id, due) in [(by_anyone, due[0]), (by_command, due[1])] {
+        let rows = world.await_occurrences(id, 1);
+        assert_eq!(planned(&rows), [due]);
+        world.ended(rows[0]["uuid"].as_str().unwrap());
+    }
+    for id in [by_anyone, by_command, skipped] {
+        let next = milliseconds(&world.schedule_row(id), "next_run");
+        assert!(next > due[0] + 3_600_000, "{next}");
+    }
+    assert_eq!(planned(&world.occurrences(skipped)), [0; 0]);
+    stop(vec![service]);
+}
+
 fn what_a_message_says_is_what_the_row_says_when_it_is_due(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
@@ -71,12 +107,12 @@ fn what_a_message_says_is_what_the_row_says_when_it_is_due(database: Database) {
             Database::Mariadb => "utc_timestamp(6)",
         }
     ));
-    let edited = crate::support::milliseconds(&edited[0], "time");
+    let edited = milliseconds(&edited[0], "time");
     let after = eventually("a message that was planned after that", || {
         world
             .occurrences(id)
             .into_iter()
-            .find(|row| crate::support::milliseconds(row, "planned_time") > edited)
+            .find(|row| milliseconds(row, "planned_time") > edited)
     });
     assert_eq!(after["task_args"], "(1, 'x')");
     assert_eq!(after["content"], r#"{"a":2}"#);
