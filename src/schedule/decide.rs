@@ -28,6 +28,8 @@ const LAST_YEAR: i32 = 9999;
 pub(super) enum Note {
     /// It does not run, for this reason, and that is new.
     Refused(String),
+    /// Its next occurrence was reckoned by somebody else, who knows better; here it is not run.
+    HeldBack(String),
     /// It does run again.
     Accepted,
     /// Occurrences were missed.
@@ -49,6 +51,10 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(reason) => write!(f, "does not run: {reason}"),
+            Self::HeldBack(reason) => write!(
+                f,
+                "is held back: this version of the service can't reckon its runs: {reason}"
+            ),
             Self::Accepted => f.write_str("runs again"),
             Self::Missed {
                 since,
@@ -130,7 +136,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch) -> Verdict {
     };
     let timetable = match row.spec.timetable(*now) {
         Ok(timetable) => timetable,
-        Err(error) => return refuse(row, None, error.to_string()),
+        Err(error) => return hold_back(row, error.to_string()),
     };
     let next = timetable
         .next_after(first.max(*now))
@@ -177,11 +183,16 @@ pub(super) fn untouched(row: &ScheduleRow) -> Advance {
     }
 }
 
-/// Of one that nothing can be made of.
+/// Of one that nothing can be made of when it is planned.
 pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
-    let reason =
-        "its next run could not be reckoned; change its timetable to have that tried again";
+    let reason = "its next run could not be reckoned; a service tries it again when it starts";
     refuse(row, None, reason.to_owned())
+}
+
+/// Of one that nothing can be made of when it is due, as of a newer version's: it stays as it is, for
+/// others.
+pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Verdict {
+    (untouched(row), Some(Note::HeldBack(reason)))
 }
 
 /// What is due of a schedule.
@@ -462,6 +473,14 @@ mod tests {
             assert_eq!(advance.next, None);
             assert!(matches!(note, Some(Note::Refused(_))));
         }
+    }
+
+    #[test]
+    fn a_row_that_another_version_has_planned_stays_as_it_is() {
+        let newer = candidate(10, |spec| spec.interval_type = "fortnights".to_owned());
+        let (advance, note) = take(&newer, &Watch::begun(newer.now));
+        assert_eq!(advance, untouched(&newer.row));
+        assert!(matches!(note, Some(Note::HeldBack(_))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::outage::Client;
 use crate::retry::Backoff;
 use crate::stop::StopFlag;
-use crate::store::{Candidate, Ready, Session, Store, StoreError};
+use crate::store::{Anew, Candidate, Ready, Session, Store, StoreError};
 
 /// It is looked at least so often whether a schedule is new or changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -40,10 +40,10 @@ const ROOM: Duration = Duration::from_secs(1);
 /// After so many refusals in a row it is no schedule's fault, and there is no hurry.
 const MANY: u32 = 3;
 
-/// A schedule that the database refuses to advance is held back for so long.
+/// A schedule that can't be advanced is held back for so long.
 const HOLD: Duration = Duration::from_secs(60);
 
-/// A schedule that the database refuses to advance.
+/// A schedule that can't be advanced.
 struct Held {
     until: Instant,
     reason: String,
@@ -67,6 +67,8 @@ pub(super) struct Taker {
     database: Client,
     batches: Sender<Batch>,
     watch: Option<Watch>,
+    /// Whether it is done what is done once.
+    begun: bool,
     held: HashMap<i64, Held>,
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
@@ -85,6 +87,7 @@ impl Taker {
             database: health.client("the scheduler"),
             batches,
             watch: None,
+            begun: false,
             held: HashMap::new(),
             said: HashMap::new(),
             batch: BATCH,
@@ -134,7 +137,13 @@ impl Taker {
             Some(session) => session,
             None => self.store.connect()?,
         };
-        let agenda = self.session.insert(session).agenda(&held)?;
+        let session = self.session.insert(session);
+        if !self.begun {
+            // An older version may have refused what this one knows.
+            session.reckon_anew(Anew::Refused)?;
+            self.begun = true;
+        }
+        let agenda = session.agenda(&held)?;
         let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
         watch.looks(&agenda);
         let watch = *watch;
@@ -181,6 +190,15 @@ impl Taker {
         self.batch = (self.batch * 2).min(BATCH);
         self.refused = 0;
         for (id, title, note) in &hand.seen {
+            if let Some(note @ Note::HeldBack(reason)) = note {
+                hold(
+                    &mut self.held,
+                    *id,
+                    reason,
+                    &format!("schedule {title} {note}"),
+                );
+                continue;
+            }
             self.held.remove(id);
             say(&mut self.said, *id, title, note.as_ref());
         }
@@ -203,16 +221,9 @@ impl Taker {
     /// The database refuses something in a batch: fewer each time, until there is but the one.
     fn find_the_bad_one(&mut self, hand: &Hand, reason: &str) -> Look {
         if let [(id, title, _)] = hand.seen.as_slice() {
-            let held = Held {
-                until: Instant::now() + HOLD,
-                reason: reason.to_owned(),
-            };
-            let before = self.held.insert(*id, held);
-            if before.is_none_or(|before| before.reason != reason) {
-                log::error!(
-                    "schedule {title} is held back: the database refuses its record: {reason}"
-                );
-            }
+            let line =
+                format!("schedule {title} is held back: the database refuses its record: {reason}");
+            hold(&mut self.held, *id, reason, &line);
         }
         self.batch = (hand.seen.len() / 2).max(1);
         if hand.seen.len() == 1 {
@@ -261,7 +272,10 @@ impl Hand {
             Ready::Due => decide::take(candidate, &self.watch),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
-        let (advance, note): Verdict = verdict.unwrap_or_else(|_| decide::give_up(row));
+        let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
+            Ready::Due => decide::hold_back(row, "a defect".to_owned()),
+            _ => decide::give_up(row),
+        });
         self.messages += advance.messages.len();
         self.seen.push((row.id, row.title(), note));
         advance
@@ -272,10 +286,24 @@ impl Hand {
     }
 }
 
+/// Holds a schedule back for a while. That is said once.
+fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, line: &str) {
+    let holding = Held {
+        until: Instant::now() + HOLD,
+        reason: reason.to_owned(),
+    };
+    let before = held.insert(id, holding);
+    if before.is_none_or(|before| before.reason != reason) {
+        log::error!("{line}");
+    }
+}
+
 /// Says what is to be said of a schedule: that it is held back for long, once for each message.
 fn say(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
     match note {
-        Some(note @ Note::Refused(_)) => log::error!("schedule {title} {note}"),
+        Some(note @ (Note::Refused(_) | Note::HeldBack(_))) => {
+            log::error!("schedule {title} {note}")
+        }
         Some(note @ (Note::Missed { .. } | Note::Accepted)) => {
             log::warn!("schedule {title} {note}")
         }

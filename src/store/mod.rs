@@ -22,7 +22,7 @@ pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
-    Advance, Agenda, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
+    Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
     WhichSchedules,
 };
 
@@ -183,6 +183,12 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError>;
+
+    /// Has the next occurrences of active schedules reckoned anew. Returns of how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError>;
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
     /// and that are not held back, and writes that and their messages, all or none. Their publishing is

@@ -203,6 +203,13 @@ pub enum Ready {
     Due,
 }
 
+/// Which schedules' next occurrences are to be reckoned anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anew {
+    /// Those that were refused, and have none.
+    Refused,
+}
+
 /// A schedule that is locked to be advanced.
 #[derive(Debug, Clone)]
 pub struct Candidate {

@@ -33,7 +33,7 @@ use diesel_migrations::EmbeddedMigrations;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
+    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
     Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
     UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
@@ -154,6 +154,10 @@ where
 
     fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError> {
         self.run(|engine| occurrences::agenda(engine, held))
+    }
+
+    fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError> {
+        self.transaction(|engine| occurrences::reckon_anew(engine, which))
     }
 
     fn advance_schedules(

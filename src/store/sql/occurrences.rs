@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::Engine;
+use super::engine::{Engine, Id};
 use super::guards::{joined, list};
 use super::publishing::record;
 use super::schedules::{Row, time_of};
@@ -14,7 +14,7 @@ use super::values::Values;
 use crate::failpoint;
 use crate::message::Message;
 use crate::state::Status;
-use crate::store::{Advance, Agenda, Candidate, NewRow, Ready, Unfinished};
+use crate::store::{Advance, Agenda, Anew, Candidate, NewRow, Ready, Unfinished};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -60,6 +60,24 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
         next: row.next.as_deref().and_then(times::parse),
         unplanned: row.unplanned != 0,
     })
+}
+
+/// In a transaction: what is to be reckoned anew is what has no note of a timetable.
+pub(super) fn reckon_anew<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
+    let condition = match which {
+        Anew::Refused => "m.refusal IS NOT NULL AND m.next_run IS NULL",
+    };
+    let sql = format!(
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.active AND {condition} \
+         ORDER BY m.id",
+        E::BIGINT
+    );
+    let found: Vec<Id> = engine.load_once(&sql)?;
+    if !found.is_empty() {
+        let values = Values::default().integers("id", found.iter().map(|row| row.id));
+        engine.update_schedules(&values, &[("planned_for", "NULL".to_owned())])?;
+    }
+    Ok(found.len())
 }
 
 /// In a transaction: locks schedules that nobody else has locked, asks what becomes of each, and writes

@@ -8,6 +8,7 @@ use crate::support::{Database, World, on_every_database, text};
 on_every_database! {
     what_django_scheduled_is_published_as_django_would,
     a_bad_row_is_reported_once_and_hurts_no_other,
+    what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is,
 }
 
 const ROWS: &str = include_str!("../../fixtures/django-carrot/scheduledtask_rows.json");
@@ -129,4 +130,33 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
         assert!(world.schedule_row(id)["refusal"].is_null());
     }
     stop(services);
+}
+
+fn what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is(
+    database: Database,
+) {
+    let world = world(database);
+    let insert =
+        |name: &str, others: Value| world.insert_schedule(&super::row(name, "note", 1, &others));
+    let refused = insert("refused", json!({}));
+    let newer = insert("newer", json!({"interval_type": "fortnights"}));
+    let good = insert("good", json!({}));
+    for id in [refused, newer] {
+        world.is_due_since(id, 60);
+    }
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET next_run = NULL, refusal = 'seconds are not known' \
+         WHERE id = {refused}"
+    ));
+    let left = world.schedule_row(newer);
+    let service = world.start(&[]);
+    world.await_occurrences(refused, 2);
+    world.await_occurrences(good, 2);
+    assert!(world.schedule_row(refused)["refusal"].is_null());
+    service.await_log("(\"refused\") runs again");
+    service
+        .await_log("(\"newer\") is held back: this version of the service can't reckon its runs");
+    assert_eq!(service.log().matches("is held back").count(), 1);
+    assert_eq!(world.schedule_row(newer), left);
+    stop(vec![service]);
 }
