@@ -73,6 +73,12 @@ pub struct Occurrence {
 }
 
 impl Message {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.arguments.size()
+    }
+
     /// A message under a new key, for `queue` through the default exchange.
     #[must_use]
     pub fn new(task: impl Into<String>, arguments: Arguments, queue: impl Into<String>) -> Self {

@@ -129,7 +129,9 @@ fn came_before_the_change(candidate: &Candidate, terms: &Terms, watch: &Watch) -
 }
 
 /// Of one that is due.
-pub(super) fn take(candidate: &Candidate, watch: &Watch) -> Verdict {
+///
+/// `room` is how many bytes of messages the transaction takes; one message is published all the same.
+pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
     let Candidate { row, now, .. } = candidate;
     let Some(first) = row.next_run else {
         return (untouched(row), None);
@@ -160,9 +162,16 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch) -> Verdict {
         };
         return (advance, Some(note));
     }
-    let due = due(&timetable, first, *now, watch, &terms);
-    let (planned, rest) = (due.planned, due.rest);
-    let note = due.note.or_else(|| note_of(row, None));
+    let Due {
+        mut planned,
+        mut rest,
+        note,
+    } = due(&timetable, first, *now, watch, &terms);
+    let most = (room / terms.message.size()).max(1);
+    if planned.len() > most {
+        rest = Some(planned.split_off(most)[0]);
+    }
+    let note = note.or_else(|| note_of(row, None));
     let next = rest.or(next);
     let advance = Advance {
         next,
@@ -326,7 +335,7 @@ mod tests {
 
     #[track_caller]
     fn published(candidate: &Candidate, watch: &Watch, planned: &[i64], next: i64) -> Option<Note> {
-        let (advance, note) = take(candidate, watch);
+        let (advance, note) = take(candidate, watch, usize::MAX);
         let times: Vec<_> = advance
             .messages
             .iter()
@@ -374,6 +383,31 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_no_room_for_is_due_still() {
+        let mut row = candidate(58, |spec| {
+            spec.missed = "run_all".to_owned();
+            spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
+        });
+        for (room, planned, next) in [
+            (0, &[10][..], 20),
+            (3000, &[20, 30], 40),
+            (9000, &[40, 50], 60),
+        ] {
+            let (advance, _) = take(&row, &Watch::begun(row.now), room);
+            let times = advance.messages.iter();
+            let times: Vec<_> = times
+                .map(|message| message.occurrence.unwrap().planned.unwrap())
+                .collect();
+            assert_eq!(
+                times,
+                planned.iter().map(|time| at(*time)).collect::<Vec<_>>()
+            );
+            assert_eq!(advance.next, Some(at(next)));
+            row.row.next_run = advance.next;
+        }
+    }
+
+    #[test]
     fn what_was_missed_follows_the_policy_beside_what_is_late() {
         // It has looked since 32, and takes this at 58.
         let watch = Watch::begun(at(32));
@@ -395,7 +429,7 @@ mod tests {
         assert!(publishes(&missed("skip", 58), &[], 60).is_some());
         assert!(publishes(&missed("skip", 52), &[50], 60).is_some());
         let started = Watch::begun(at(1_000_000));
-        let (advance, _) = take(&missed("run_all", 1_000_000), &started);
+        let (advance, _) = take(&missed("run_all", 1_000_000), &started, usize::MAX);
         assert_eq!(advance.messages.len(), MOST_MISSED);
         assert_eq!(advance.next, Some(at(1_000_010)));
     }
@@ -478,7 +512,7 @@ mod tests {
     #[test]
     fn a_row_that_another_version_has_planned_stays_as_it_is() {
         let newer = candidate(10, |spec| spec.interval_type = "fortnights".to_owned());
-        let (advance, note) = take(&newer, &Watch::begun(newer.now));
+        let (advance, note) = take(&newer, &Watch::begun(newer.now), 0);
         assert_eq!(advance, untouched(&newer.row));
         assert!(matches!(note, Some(Note::HeldBack(_))));
     }

@@ -12,6 +12,7 @@ use super::decide::{self, Note, Verdict};
 use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
+use crate::message::Message;
 use crate::outage::Client;
 use crate::retry::Backoff;
 use crate::stop::StopFlag;
@@ -29,8 +30,9 @@ const BATCH: usize = 500;
 /// So many times as many where no message is made.
 const PLANNED: usize = 4;
 
-/// And so many messages are made, and so long it takes: the others are due still.
+/// And so many messages are made, of so many bytes (a server may take no more at once), and so long it takes: the others are due still.
 const MESSAGES: usize = 2000;
+const BYTES: usize = 4 << 20;
 const TIME: Duration = Duration::from_secs(1);
 
 /// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is
@@ -72,8 +74,9 @@ pub(super) struct Taker {
     held: HashMap<i64, Held>,
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
-    /// How many schedules the next transaction advances.
+    /// How many schedules the next transaction advances, and how many bytes of messages it has.
     batch: usize,
+    bytes: usize,
     /// How many single schedules were refused since one was advanced.
     refused: u32,
 }
@@ -91,6 +94,7 @@ impl Taker {
             held: HashMap::new(),
             said: HashMap::new(),
             batch: BATCH,
+            bytes: BYTES,
             refused: 0,
         }
     }
@@ -169,7 +173,7 @@ impl Taker {
             return Ok(Look::Away);
         };
         failpoint::hit("schedule.before-take");
-        let mut hand = Hand::new(ready, watch);
+        let mut hand = Hand::new(ready, watch, self.bytes);
         let limit = match ready {
             Ready::Unplanned => self.batch * PLANNED,
             Ready::Due | Ready::Saved(_) => self.batch,
@@ -188,6 +192,7 @@ impl Taker {
         failpoint::hit("schedule.taken");
         let taken = Instant::now();
         self.batch = (self.batch * 2).min(BATCH);
+        self.bytes = (self.bytes * 2).min(BYTES);
         self.refused = 0;
         for (id, title, note) in &hand.seen {
             if let Some(note @ Note::HeldBack(reason)) = note {
@@ -220,6 +225,10 @@ impl Taker {
 
     /// The database refuses something in a batch: fewer each time, until there is but the one.
     fn find_the_bad_one(&mut self, hand: &Hand, reason: &str) -> Look {
+        self.bytes = hand.bytes / 2;
+        if hand.messages > 1 && hand.seen.len() == 1 {
+            return AT_ONCE;
+        }
         if let [(id, title, _)] = hand.seen.as_slice() {
             let line =
                 format!("schedule {title} is held back: the database refuses its record: {reason}");
@@ -249,17 +258,22 @@ struct Hand {
     watch: Watch,
     began: Instant,
     messages: usize,
+    /// How many bytes these take, and may take.
+    bytes: usize,
+    room: usize,
     /// Their ids, what they are called, what is to be said of them.
     seen: Vec<(i64, String, Option<Note>)>,
 }
 
 impl Hand {
-    fn new(ready: Ready, watch: Watch) -> Self {
+    fn new(ready: Ready, watch: Watch, room: usize) -> Self {
         Self {
             ready,
             watch,
             began: Instant::now(),
             messages: 0,
+            bytes: 0,
+            room,
             seen: Vec::new(),
         }
     }
@@ -269,7 +283,9 @@ impl Hand {
         let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
             Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
             Ready::Due if self.is_full() => (decide::untouched(row), None),
-            Ready::Due => decide::take(candidate, &self.watch),
+            Ready::Due => {
+                decide::take(candidate, &self.watch, self.room.saturating_sub(self.bytes))
+            }
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
@@ -277,12 +293,15 @@ impl Hand {
             _ => decide::give_up(row),
         });
         self.messages += advance.messages.len();
+        self.bytes += advance.messages.iter().map(Message::size).sum::<usize>();
         self.seen.push((row.id, row.title(), note));
         advance
     }
 
     fn is_full(&self) -> bool {
-        self.messages >= MESSAGES || (!self.seen.is_empty() && self.began.elapsed() > TIME)
+        let is_some = !self.seen.is_empty();
+        self.messages >= MESSAGES
+            || is_some && (self.bytes >= self.room || self.began.elapsed() > TIME)
     }
 }
 

@@ -191,8 +191,8 @@ pub trait Session: Send {
     fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError>;
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
-    /// and that are not held back, and writes that and their messages, all or none. Their publishing is
-    /// the caller's for [`PUBLISH_LEASE`]. Returns how many there were, and the messages.
+    /// and that are not held back, and writes that and their messages, all or none, but for messages of occurrences that have one. Their
+    /// publishing is the caller's for [`PUBLISH_LEASE`]. Returns how many there were, and the messages.
     ///
     /// # Errors
     /// When the database is away or refuses a value.

@@ -81,6 +81,7 @@ conforms! {
     super::schedules::takes as what_is_due_is_taken_with_its_message_and_never_again,
     super::schedules::takes_all_or_none as a_message_that_is_refused_leaves_all_schedules_as_they_were,
     super::schedules::takes_once as sessions_that_take_occurrences_together_get_each_once,
+    super::schedules::leaves_out_those_there as an_occurrence_that_has_a_message_is_left_out,
     super::schedules::is_unique as an_occurrence_has_one_message_also_when_that_is_requeued,
     super::schedules::sees_unfinished as an_unfinished_message_of_the_last_occurrence_or_beside_the_timetable_is_seen,
     super::schedules::delays as a_delayed_message_is_due_at_its_time_and_not_before,

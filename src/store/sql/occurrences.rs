@@ -1,5 +1,7 @@
 //! The statements of the scheduler: what is due, or to be reckoned, and what becomes of it.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -95,16 +97,65 @@ pub(super) fn advance<E: Engine>(
     }
     let mut advances: Vec<Advance> = candidates.iter().map(decide).collect();
     write(engine, &candidates, &advances)?;
-    let messages: Vec<Message> = advances
+    let messages = advances
         .iter_mut()
         .flat_map(|advance| std::mem::take(&mut advance.messages))
         .collect();
+    let messages = without_those_there(engine, messages)?;
     if !messages.is_empty() {
         let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
         record(engine, &rows)?;
     }
     failpoint::hit("schedule.before-commit");
     Ok((candidates.len(), messages))
+}
+
+#[derive(QueryableByName)]
+struct There {
+    #[diesel(sql_type = BigInt)]
+    position: i64,
+}
+
+/// Without those whose occurrence has a message, as after a clock that was set back, or when a table came
+/// from a dump.
+fn without_those_there<E: Engine>(
+    engine: &mut E,
+    messages: Vec<Message>,
+) -> QueryResult<Vec<Message>> {
+    let times = |message: &Message| {
+        let of = message.occurrence?;
+        Some((of.schedule, times::text(of.planned?)))
+    };
+    let times: Vec<_> = messages.iter().map(times).collect();
+    let planned = || {
+        (0_i64..)
+            .zip(&times)
+            .filter_map(|(nth, of)| Some((nth, of.as_ref()?)))
+    };
+    if planned().next().is_none() {
+        return Ok(messages);
+    }
+    let values = Values::default()
+        .integers("nth", planned().map(|(nth, _)| nth))
+        .integers("schedule_id", planned().map(|(_, (schedule, _))| *schedule))
+        .texts(
+            "planned",
+            planned().map(|(_, (_, planned))| planned.as_str()),
+        );
+    // Not as a join, which may be made the other way round: the messages may be millions.
+    let sql = format!(
+        "SELECT CAST(v.nth AS {bigint}) AS position FROM {source} \
+         WHERE (SELECT count(*) FROM carrot_messagelog l \
+             WHERE l.schedule_id = v.schedule_id AND l.planned_time = {planned}) > 0",
+        bigint = E::BIGINT,
+        source = engine.source(&values),
+        planned = E::time_of("v.planned"),
+    );
+    let there: Vec<There> = engine.load(&sql, Some(&values))?;
+    let there: HashSet<i64> = there.iter().map(|row| row.position).collect();
+    let messages = (0_i64..).zip(messages);
+    let left = messages.filter(|(nth, _)| !there.contains(nth));
+    Ok(left.map(|(_, message)| message).collect())
 }
 
 fn candidates<E: Engine>(

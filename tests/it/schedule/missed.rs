@@ -9,6 +9,7 @@ use crate::support::{Database, World, eventually, on_every_database};
 on_every_database! {
     missed_occurrences_follow_the_policy,
     missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
+    missed_occurrences_are_made_up_for_also_if_together_they_are_too_large,
     what_is_late_because_a_service_stood_still_for_seconds_is_not_missed,
     a_restart_restarts_no_interval,
     an_occurrence_is_skipped_while_the_one_before_is_not_finished,
@@ -65,6 +66,25 @@ fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(databa
     comes_to(&world, &once, 5..6);
     comes_to(&world, &all, 0..6);
     comes_to(&world, &skip, 0..0);
+    stop(vec![service]);
+}
+
+fn missed_occurrences_are_made_up_for_also_if_together_they_are_too_large(database: Database) {
+    // MariaDB takes 16 MiB at once.
+    const KWARGS: usize = 200_000;
+    let world = world(database);
+    let content = json!({ "a": "x".repeat(KWARGS) }).to_string();
+    let others = json!({"missed": "run_all", "content": content});
+    let id = world.insert_schedule(&row("large", "note", 3600, &others));
+    world.is_due_since(id, 99 * HOUR + 600);
+    let service = not_consuming(&world, "");
+    let published = format!(
+        "SELECT count(*) AS n FROM carrot_messagelog WHERE schedule_id = {id} AND status = 'PUBLISHED'"
+    );
+    eventually("a hundred messages", || {
+        (world.rows(&published)[0]["n"] == 100).then_some(())
+    });
+    assert!(!service.log().contains("is held back"));
     stop(vec![service]);
 }
 

@@ -289,6 +289,33 @@ pub fn takes_once(database: Database) {
     assert_eq!(world.count("PENDING"), SCHEDULES);
 }
 
+pub fn leaves_out_those_there(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let id = due(session.as_mut(), &spec("a"));
+    let first = find(session.as_mut(), id).next_run;
+    assert_eq!(
+        advance(session.as_mut(), Ready::Due, one_message).1.len(),
+        1
+    );
+    // As if a clock had been set back, or the table restored.
+    world.execute("UPDATE carrot_scheduledtask SET next_run = last_run, last_run = NULL");
+    let two = |candidate: &Candidate| {
+        let later = candidate
+            .row
+            .next_run
+            .map(|time| time + TimeDelta::milliseconds(1));
+        let mut advance = one_message(candidate);
+        advance.messages.push(candidate.row.message(later).unwrap());
+        advance
+    };
+    let (schedules, messages) = advance(session.as_mut(), Ready::Due, two);
+    assert_eq!((schedules, messages.len()), (1, 1));
+    let planned = messages[0].occurrence.unwrap().planned;
+    assert_eq!(planned, first.map(|time| time + TimeDelta::milliseconds(1)));
+    assert_eq!(find(session.as_mut(), id).last_run, planned);
+    assert_eq!(world.count("PENDING"), 2);
+}
+
 pub fn is_unique(database: Database) {
     let (world, mut session, _) = trial(database);
     let planned = DateTime::from_timestamp(1_700_000_000, 1_000);
