@@ -217,7 +217,7 @@ pub struct Candidate {
     pub row: ScheduleRow,
     /// The database's time.
     pub now: DateTime<Utc>,
-    /// A message of it that is not finished: that of its last occurrence, or one beside the
+    /// A message of it that is not finished: that of its first such occurrence, or one beside the
     /// timetable. Only looked for where `overlap` is `skip` and it is due.
     pub unfinished: Option<Unfinished>,
 }

@@ -83,7 +83,7 @@ conforms! {
     super::schedules::takes_once as sessions_that_take_occurrences_together_get_each_once,
     super::schedules::leaves_out_those_there as an_occurrence_that_has_a_message_is_left_out,
     super::schedules::is_unique as an_occurrence_has_one_message_also_when_that_is_requeued,
-    super::schedules::sees_unfinished as an_unfinished_message_of_the_last_occurrence_or_beside_the_timetable_is_seen,
+    super::schedules::sees_unfinished as an_unfinished_message_of_any_occurrence_or_beside_the_timetable_is_seen,
     super::schedules::delays as a_delayed_message_is_due_at_its_time_and_not_before,
     super::waiting::takes_in_order as what_waits_is_taken_by_priority_and_age_and_by_one_worker,
     super::waiting::puts_back as what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it,

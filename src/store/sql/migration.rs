@@ -12,7 +12,7 @@ use super::guards::joined;
 use crate::store::Tables;
 
 /// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
-const MADE: [&[&str]; 5] = [
+const MADE: [&[&str]; 6] = [
     &["carrot_messagelog.uuid", "carrot_scheduledtask.task"],
     &[
         "carrot_messagelog.attempts",
@@ -39,6 +39,7 @@ const MADE: [&[&str]; 5] = [
         "carrot_messagelog.schedule_id",
         "carrot_messagelog.planned_time",
     ],
+    &["carrot_scheduledtask.unfinished_from"],
 ];
 
 /// The step that makes what the embedded broker reads. Nobody else is to pay for that: it is one index

@@ -1,6 +1,6 @@
 //! The statements of the scheduler: what is due, or to be reckoned, and what becomes of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -91,12 +91,13 @@ pub(super) fn advance<E: Engine>(
     held: &[i64],
     decide: &mut dyn FnMut(&Candidate) -> Advance,
 ) -> QueryResult<(usize, Vec<Message>)> {
-    let candidates = candidates(engine, ready, limit, held)?;
-    if candidates.is_empty() {
+    let locked = lock(engine, ready, limit, held)?;
+    if locked.is_empty() {
         return Ok((0, Vec::new()));
     }
-    let mut advances: Vec<Advance> = candidates.iter().map(decide).collect();
-    write(engine, &candidates, &advances)?;
+    let candidates = locked.iter().map(|locked| &locked.candidate);
+    let mut advances: Vec<Advance> = candidates.map(decide).collect();
+    write(engine, &locked, &advances)?;
     let messages = advances
         .iter_mut()
         .flat_map(|advance| std::mem::take(&mut advance.messages))
@@ -107,7 +108,7 @@ pub(super) fn advance<E: Engine>(
         record(engine, &rows)?;
     }
     failpoint::hit("schedule.before-commit");
-    Ok((candidates.len(), messages))
+    Ok((locked.len(), messages))
 }
 
 #[derive(QueryableByName)]
@@ -158,12 +159,35 @@ fn without_those_there<E: Engine>(
     Ok(left.map(|(_, message)| message).collect())
 }
 
-fn candidates<E: Engine>(
+/// A schedule that is locked.
+struct Locked {
+    candidate: Candidate,
+    /// No message of an occurrence planned before then is unfinished. Nobody keeps that where runs may
+    /// overlap.
+    unfinished_from: Option<DateTime<Utc>>,
+}
+
+impl Locked {
+    fn may_overlap(&self) -> bool {
+        self.candidate.row.spec.overlap != "skip"
+    }
+
+    /// The same once it is advanced.
+    fn unfinished_after(&self, advance: &Advance) -> Option<DateTime<Utc>> {
+        let planned = advance.messages.iter();
+        let planned = planned.filter_map(|message| message.occurrence?.planned);
+        // A clock may have been set back.
+        let from = self.unfinished_from.filter(|_| !self.may_overlap())?;
+        Some(planned.min().map_or(from, |first| first.min(from)))
+    }
+}
+
+fn lock<E: Engine>(
     engine: &mut E,
     ready: Ready,
     limit: usize,
     held: &[i64],
-) -> QueryResult<Vec<Candidate>> {
+) -> QueryResult<Vec<Locked>> {
     let columns = Row::columns::<E>();
     let but = but(held);
     let lock = E::LOCK_FREE;
@@ -180,16 +204,19 @@ fn candidates<E: Engine>(
         "SELECT {columns} FROM carrot_scheduledtask m WHERE {condition} LIMIT {limit} {lock}"
     );
     let rows: Vec<Row> = engine.load_once(&sql)?;
-    let mut candidates = Vec::with_capacity(rows.len());
+    let mut locked = Vec::with_capacity(rows.len());
     for row in rows {
-        candidates.push(Candidate {
-            now: time_of(&row.now)?,
-            row: row.into(),
-            unfinished: None,
+        locked.push(Locked {
+            unfinished_from: row.unfinished_from(),
+            candidate: Candidate {
+                now: time_of(&row.now)?,
+                row: row.into(),
+                unfinished: None,
+            },
         });
     }
-    see_unfinished(engine, &mut candidates)?;
-    Ok(candidates)
+    see_unfinished(engine, &mut locked)?;
+    Ok(locked)
 }
 
 #[derive(QueryableByName)]
@@ -203,41 +230,35 @@ struct UnfinishedRow {
     status: String,
     #[diesel(sql_type = Text)]
     since: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    planned: Option<String>,
 }
 
-/// Sees which of those that must not overlap would, and with what.
-fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> QueryResult<()> {
-    let asked: Vec<i64> = candidates
-        .iter()
-        .filter(|candidate| candidate.row.spec.overlap == "skip" && candidate.is_due())
-        .map(|candidate| candidate.row.id)
+/// Sees which of those that must not overlap would, and with what: the first of their occurrences whose
+/// message is not finished, or one beside the timetable. Those that are known to be finished are not read
+/// again, as many as they may be.
+fn see_unfinished<E: Engine>(engine: &mut E, locked: &mut [Locked]) -> QueryResult<()> {
+    let mut asked: HashMap<i64, &mut Locked> = locked
+        .iter_mut()
+        .filter(|locked| !locked.may_overlap() && locked.candidate.is_due())
+        .map(|locked| (locked.candidate.row.id, locked))
         .collect();
     if asked.is_empty() {
         return Ok(());
     }
-    let unfinished = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
-    let one = |which: &str| {
-        format!(
-            "(SELECT l.id FROM carrot_messagelog l WHERE l.schedule_id = m.id AND {which} \
-                 AND l.status IN ({unfinished}) ORDER BY l.planned_time LIMIT 1)"
-        )
-    };
-    let sql = format!(
-        "SELECT q.id, l.uuid, l.status, {since} AS since \
-         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_last}, {beside}) AS message \
-             FROM carrot_scheduledtask m WHERE m.id IN ({asked})) q \
-         JOIN carrot_messagelog l ON l.id = q.message",
-        since = E::time_text(&format!("COALESCE(l.publish_time, {})", E::NOW)),
-        bigint = E::BIGINT,
-        of_last = one("l.planned_time = m.last_run"),
-        beside = one("l.planned_time IS NULL"),
-        asked = joined(asked),
-    );
-    let rows: Vec<UnfinishedRow> = engine.load_once(&sql)?;
+    let rows: Vec<UnfinishedRow> = engine.load_once(&unfinished::<E>(joined(asked.keys())))?;
+    for asked in asked.values_mut() {
+        asked.unfinished_from = asked.candidate.row.last_run;
+    }
     for row in rows {
-        let of = candidates.iter_mut().find(|of| of.row.id == row.id);
-        if let (Some(candidate), Ok(status)) = (of, row.status.parse()) {
-            candidate.unfinished = Some(Unfinished {
+        let Some(asked) = asked.get_mut(&row.id) else {
+            continue;
+        };
+        if let Some(planned) = row.planned {
+            asked.unfinished_from = Some(time_of(&planned)?);
+        }
+        if let Ok(status) = row.status.parse() {
+            asked.candidate.unfinished = Some(Unfinished {
                 key: row.uuid,
                 status,
                 since: time_of(&row.since)?,
@@ -247,11 +268,59 @@ fn see_unfinished<E: Engine>(engine: &mut E, candidates: &mut [Candidate]) -> Qu
     Ok(())
 }
 
-fn write<E: Engine>(
+/// Selects the [`UnfinishedRow`]s of the schedules with these ids.
+fn unfinished<E: Engine>(ids: String) -> String {
+    let states = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
+    let first = |which: &str| {
+        format!(
+            "(SELECT l.id FROM {} WHERE l.schedule_id = m.id AND {which} AND l.status IN ({states}) \
+                 ORDER BY l.planned_time LIMIT 1)",
+            E::OCCURRENCES
+        )
+    };
+    format!(
+        "SELECT q.id, l.uuid, l.status, {since} AS since, {planned} AS planned \
+         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_timetable}, {beside}) AS message \
+             FROM carrot_scheduledtask m WHERE m.id IN ({ids})) q \
+         JOIN carrot_messagelog l ON l.id = q.message",
+        since = E::time_text(&format!("COALESCE(l.publish_time, {})", E::NOW)),
+        planned = E::time_text("l.planned_time"),
+        bigint = E::BIGINT,
+        of_timetable = first(&format!(
+            "l.planned_time >= COALESCE(m.unfinished_from, {})",
+            E::time_of("'0001-01-01 00:00:00'")
+        )),
+        beside = first("l.planned_time IS NULL"),
+    )
+}
+
+/// In a transaction that has made messages of occurrences anew: they are unfinished.
+pub(super) fn not_finished_after_all<E: Engine>(
     engine: &mut E,
-    candidates: &[Candidate],
-    advances: &[Advance],
+    rows: &[NewRow],
 ) -> QueryResult<()> {
+    let mut first: HashMap<i64, DateTime<Utc>> = HashMap::new();
+    for of in rows.iter().filter_map(|row| row.occurrence) {
+        if let Some(planned) = of.planned {
+            let first = first.entry(of.schedule).or_insert(planned);
+            *first = planned.min(*first);
+        }
+    }
+    if first.is_empty() {
+        return Ok(());
+    }
+    let times: Vec<String> = first.values().copied().map(times::text).collect();
+    let values = Values::default()
+        .integers("id", first.keys().copied())
+        .texts("planned", times.iter().map(String::as_str));
+    let planned = E::time_of("v.planned");
+    let earlier = format!(
+        "CASE WHEN m.unfinished_from > {planned} THEN {planned} ELSE m.unfinished_from END"
+    );
+    engine.update_schedules(&values, &[("unfinished_from", earlier)])
+}
+
+fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> QueryResult<()> {
     let texts = |time: fn(&Advance) -> Option<DateTime<Utc>>| -> Vec<Option<String>> {
         advances
             .iter()
@@ -266,12 +335,21 @@ fn write<E: Engine>(
             .filter_map(|message| message.occurrence?.planned)
             .max()
     });
+    let unfinished_from: Vec<_> = locked
+        .iter()
+        .zip(advances)
+        .map(|(locked, advance)| locked.unfinished_after(advance).map(times::text))
+        .collect();
     let refusals = advances.iter().map(|advance| advance.refusal.as_deref());
     let values = Values::default()
-        .integers("id", candidates.iter().map(|candidate| candidate.row.id))
+        .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .nullable("next_run", next.iter().map(Option::as_deref))
         .nullable("anchor", anchor.iter().map(Option::as_deref))
         .nullable("last_run", last.iter().map(Option::as_deref))
+        .nullable(
+            "unfinished_from",
+            unfinished_from.iter().map(Option::as_deref),
+        )
         .nullable("refusal", refusals);
     let set = [
         ("next_run", E::time_of("v.next_run")),
@@ -283,6 +361,7 @@ fn write<E: Engine>(
             "last_run",
             format!("COALESCE({}, m.last_run)", E::time_of("v.last_run")),
         ),
+        ("unfinished_from", E::time_of("v.unfinished_from")),
         ("refusal", "v.refusal".to_owned()),
         ("planned_for", E::TIMETABLE.to_owned()),
     ];

@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
 use super::guards::list;
+use super::occurrences::not_finished_after_all;
 use super::publishing::{MessageRow, record};
 use super::values::Values;
 use crate::names;
@@ -76,6 +77,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
         // In this order: an occurrence has one row.
         engine.delete(&replaced)?;
         record(engine, &rows)?;
+        not_finished_after_all(engine, &rows)?;
     }
     if let Requeue::Keys(keys) = which {
         let unknown = keys.iter().filter(|key| !found.contains(*key));

@@ -57,6 +57,8 @@ pub(super) struct Row {
     last_run: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     refusal: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    unfinished_from: Option<String>,
     /// The database's time.
     #[diesel(sql_type = Text)]
     pub(super) now: String,
@@ -72,12 +74,20 @@ impl Row {
              CAST(CASE WHEN m.active THEN 1 ELSE 0 END AS {bigint}) AS active, m.interval_type, \
              CAST(m.interval_count AS {bigint}) AS interval_count, m.cron, m.time_zone, m.missed, \
              m.overlap, {anchor} AS anchor, {next_run} AS next_run, {last_run} AS last_run, \
-             m.refusal, {now} AS now",
+             m.refusal, {unfinished_from} AS unfinished_from, {now} AS now",
+            unfinished_from = E::time_text("m.unfinished_from"),
             anchor = E::time_text("m.anchor"),
             next_run = E::time_text("m.next_run"),
             last_run = E::time_text("m.last_run"),
             now = E::time_text(E::NOW),
         )
+    }
+}
+
+impl Row {
+    /// No message of an occurrence planned before then is unfinished, if that is known.
+    pub(super) fn unfinished_from(&self) -> Option<DateTime<Utc>> {
+        times::parse(self.unfinished_from.as_deref()?)
     }
 }
 

@@ -387,6 +387,26 @@ pub fn sees_unfinished(database: Database) {
         set_status(&world, status);
         assert_eq!(seen(session.as_mut()), None, "{status}");
     }
+    // So does that of an earlier occurrence, as one that is requeued when it was known to be over.
+    world.execute("UPDATE carrot_scheduledtask SET next_run = last_run");
+    advance(session.as_mut(), Ready::Due, |candidate| {
+        let later = candidate.now - TimeDelta::milliseconds(500);
+        Advance {
+            messages: vec![candidate.row.message(Some(later)).unwrap()],
+            ..next_in(60)(candidate)
+        }
+    });
+    set_status(&world, "COMPLETED");
+    assert_eq!(seen(session.as_mut()), None);
+    assert_eq!(seen(session.as_mut()), None);
+    let requeue = Requeue::Keys(vec![message.key]);
+    let [Requeued::As { new, .. }] = &session.requeue(&requeue).unwrap()[..] else {
+        panic!("it is not requeued");
+    };
+    assert_eq!(seen(session.as_mut()).unwrap().key, new.key);
+    assert_eq!(seen(session.as_mut()).unwrap().key, new.key);
+    set_status(&world, "COMPLETED");
+    assert_eq!(seen(session.as_mut()), None);
     // One beside the timetable counts too.
     let message = find(session.as_mut(), id).message(None).unwrap();
     session.record(&[NewRow::pending(&message)]).unwrap();

@@ -1,0 +1,1 @@
+ALTER TABLE carrot_scheduledtask DROP COLUMN IF EXISTS unfinished_from;

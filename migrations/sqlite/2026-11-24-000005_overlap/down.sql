@@ -1,0 +1,1 @@
+ALTER TABLE carrot_scheduledtask DROP COLUMN unfinished_from;
