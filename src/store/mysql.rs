@@ -167,6 +167,9 @@ impl Engine for MysqlServer {
         "m.active = true AND m.is_planned = true AND m.next_run IS NOT NULL";
     // By another index it would sort, and lock, all that wait.
     const WAITING: &'static str = "carrot_messagelog m FORCE INDEX (carrot_messagelog_waiting)";
+    // By another index it would sort, and lock, all that are to be reckoned.
+    const SCHEDULES: &'static str =
+        "carrot_scheduledtask m FORCE INDEX (carrot_scheduledtask_next_run)";
     // Not by their states, which all others' have too.
     const OCCURRENCES: &'static str =
         "carrot_messagelog l FORCE INDEX (carrot_messagelog_occurrence)";

@@ -96,6 +96,8 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const PLANNED: &'static str;
     /// What follows FROM to read the messages `m` that wait, in their order.
     const WAITING: &'static str = "carrot_messagelog m";
+    /// What follows FROM to read the schedules `m` that are to be reckoned, or due.
+    const SCHEDULES: &'static str = "carrot_scheduledtask m";
     /// What follows FROM to read messages `l` of a schedule by their planned times.
     const OCCURRENCES: &'static str = "carrot_messagelog l";
     /// What makes an insert leave rows that were adopted before.

@@ -192,7 +192,8 @@ fn lock<E: Engine>(
     let but = but(held);
     let lock = E::LOCK_FREE;
     let condition = match ready {
-        Ready::Unplanned => format!("{}{but} ORDER BY m.id", E::UNPLANNED),
+        // In whatever order they are found: to sort them would be to lock them all.
+        Ready::Unplanned => format!("{}{but}", E::UNPLANNED),
         Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::UNPLANNED),
         Ready::Due => format!(
             "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
@@ -201,7 +202,8 @@ fn lock<E: Engine>(
         ),
     };
     let sql = format!(
-        "SELECT {columns} FROM carrot_scheduledtask m WHERE {condition} LIMIT {limit} {lock}"
+        "SELECT {columns} FROM {} WHERE {condition} LIMIT {limit} {lock}",
+        E::SCHEDULES
     );
     let rows: Vec<Row> = engine.load_once(&sql)?;
     let mut locked = Vec::with_capacity(rows.len());

@@ -12,7 +12,9 @@ use carrot_actors::store::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{messages, open, trial};
-use crate::support::{Database, World, text};
+use crate::support::{Database, World, on_every_server, text};
+
+on_every_server! { sessions_reckon_together_what_the_others_leave }
 
 fn spec(name: &str) -> ScheduleSpec {
     ScheduleSpec {
@@ -287,6 +289,22 @@ pub fn takes_once(database: Database) {
         .collect();
     assert_eq!((taken.len(), schedules.len()), (SCHEDULES, SCHEDULES));
     assert_eq!(world.count("PENDING"), SCHEDULES);
+}
+
+fn sessions_reckon_together_what_the_others_leave(database: Database) {
+    let (world, mut session, _) = trial(database);
+    for nth in 0..20 {
+        add(session.as_mut(), &nth.to_string());
+    }
+    let mut others = None;
+    let decide = &mut |candidate: &Candidate| {
+        // While these five are in hand:
+        let mut other = open(&world).connect().unwrap();
+        others.get_or_insert_with(|| advance(other.as_mut(), Ready::Unplanned, next_in(60)).0);
+        next_in(60)(candidate)
+    };
+    let five = session.advance_schedules(Ready::Unplanned, 5, &[], decide);
+    assert_eq!((five.unwrap().0, others), (5, Some(15)));
 }
 
 pub fn leaves_out_those_there(database: Database) {
