@@ -38,16 +38,21 @@ async fn sum(Args(numbers): Args<Vec<i64>>, context: TaskContext) -> Result<i64,
 }
 
 fn main() -> ExitCode {
-    if std::env::args().len() == 1 {
-        eprintln!("In a second terminal: cargo run --example quickstart send greet Ada");
-        eprintln!("Ctrl+C stops the service. Messages are in ./quickstart.db\n");
-    }
-    App::new()
+    let app = App::new()
         .defaults(DEFAULTS)
         .task("greet", greet)
         .task("tick", tick)
         .task("sum", sum)
         .schedule(Schedule::new("tick", "tick").every("3s"))
-        .log_to_terminal(LogLevel::Info)
-        .run()
+        .log_to_terminal(LogLevel::Info);
+    if std::env::args().len() == 1
+        && let Ok(config) = app.config()
+    {
+        eprintln!("In a second terminal: cargo run --example quickstart send greet Ada");
+        eprintln!(
+            "Ctrl+C stops the service. Its messages are in {}\n",
+            config.database_url
+        );
+    }
+    app.run()
 }

@@ -171,7 +171,7 @@
 //! | `service` | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
-//! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages |
+//! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages; the schedules that an app brings along |
 //! | `publish` | the one door to the broker for messages: record, then flush |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
 //! | `execution` | one message's run: decode, look up, run, classify |

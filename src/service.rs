@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use self::threads::{Threads, deregister};
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
-use crate::config::{self, BrokerHost, Config, QueueConfig};
+use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::execution::Executor;
 use crate::heartbeat::Lease;
 use crate::outage::{self, Servers};
@@ -29,18 +29,6 @@ use crate::{actors, schedule, sweep};
 
 /// So long a service that has ended waits for what it can do without.
 const WIND_UP: Duration = Duration::from_secs(2);
-
-/// What the log says of a signal.
-fn heard(shutdown: &Shutdown) -> String {
-    match shutdown {
-        Shutdown::Drain(None) => "told to stop: running tasks finish first".to_owned(),
-        Shutdown::Drain(Some(grace)) => {
-            let grace = config::shown(*grace);
-            format!("told to stop: running tasks finish first, within {grace}")
-        }
-        Shutdown::Halt => "told to stop at once: running tasks are left".to_owned(),
-    }
-}
 
 /// What a service is started with.
 #[derive(Clone)]
@@ -336,23 +324,14 @@ impl Service {
     ) -> Result<WorkerId, ServiceError> {
         let mut session = session(store)?;
         if self.scheduler {
-            self.add_schedules(session.as_mut())?;
+            let brought = self.schedules.iter().map(|one| one.spec(&self.config));
+            let brought: Vec<_> = brought.collect::<Result<_, _>>()?;
+            schedule::add_missing(&brought, session.as_mut())?;
             let schedules = session.active_schedules()?;
             (self.announce)(&format!("found {schedules} scheduled tasks to run"));
         }
         presence::bury_the_dead(session.as_mut(), &process.namespace)?;
         Ok(session.register(process)?)
-    }
-
-    /// Adds those of the app's schedules that are not there.
-    fn add_schedules(&self, session: &mut dyn Session) -> Result<(), ServiceError> {
-        for schedule in &self.schedules {
-            let spec = schedule.spec(&self.config)?;
-            if session.add_schedule(&spec)?.is_some() {
-                log::info!("added the schedule {}", schedule.name());
-            }
-        }
-        Ok(())
     }
 
     /// Runs the tree on this thread until it has ended.
@@ -384,7 +363,7 @@ impl Service {
                     };
                     stopping = true;
                     executor.stop();
-                    log::info!("{}", heard(&shutdown));
+                    log::info!("told to stop {shutdown}");
                     // Said at once, however long the supervisor takes: a `daemon stop` that does not
                     // see it sends a second signal, which is a hard stop.
                     vitals.stopping();

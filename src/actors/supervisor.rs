@@ -1,5 +1,6 @@
 //! The root of the tree.
 
+use std::fmt;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -8,6 +9,7 @@ use crossbeam_channel::Sender;
 use super::Tree;
 use super::consumer_set::{ConsumerSetActor, StopSet};
 use super::scheduler::{SchedulerActor, SchedulerStopped, StopScheduler};
+use crate::config;
 
 /// How the tree ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,20 @@ pub enum Shutdown {
     Drain(Option<Duration>),
     /// At once.
     Halt,
+}
+
+/// It completes "told to stop …".
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drain(None) => f.write_str("in order: running tasks finish first"),
+            Self::Drain(Some(grace)) => {
+                let grace = config::shown(*grace);
+                write!(f, "in order: running tasks finish first, within {grace}")
+            }
+            Self::Halt => f.write_str("at once: running tasks are left"),
+        }
+    }
 }
 
 /// A set has stopped.

@@ -117,7 +117,8 @@ impl App {
 
     /// With a schedule, which a service adds when it starts, unless there is one of that name. From then on
     /// it is a row as any other: `schedule edit` changes it for good, and `schedule disable` ends it. One that
-    /// is removed comes back with the next start.
+    /// is removed or renamed comes back with the next start; one that is changed here alone stays as it
+    /// is there, and the log says so.
     ///
     /// ```
     /// use carrot_actors::{App, Schedule, TaskError};

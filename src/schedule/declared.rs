@@ -8,7 +8,7 @@ use super::{Missed, Overlap};
 use crate::config::Config;
 use crate::message::python;
 use crate::names;
-use crate::store::ScheduleSpec;
+use crate::store::{ScheduleSpec, Session, StoreError, WhichSchedules};
 use crate::timetable::Interval;
 
 /// A schedule that an app brings along; see [`App::schedule`](crate::App::schedule).
@@ -207,6 +207,31 @@ impl Schedule {
     fn is_wrong(&mut self, fault: String) {
         self.fault.get_or_insert(fault);
     }
+}
+
+/// Adds those that are not there, which is when there is none of their name.
+///
+/// # Errors
+/// When the database is away, or refuses one.
+pub(crate) fn add_missing(
+    specs: &[ScheduleSpec],
+    session: &mut dyn Session,
+) -> Result<(), StoreError> {
+    for spec in specs {
+        let name = spec.name.as_deref().unwrap_or_default();
+        if session.add_schedule(spec)?.is_some() {
+            log::info!("added the schedule {name}");
+            continue;
+        }
+        let there = session.schedules(&WhichSchedules::Name(name))?;
+        if !there.iter().any(|row| row.spec.says_what(spec)) {
+            log::info!(
+                "the schedule {name} stays as it is in the database, which is not as this program has it: \
+                 see `schedule edit`"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// As django-carrot keeps a schedule's arguments: Python literals without brackets.

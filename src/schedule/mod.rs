@@ -33,6 +33,7 @@ use crate::stop::Stopper;
 use crate::store::{Candidate, Ready, Session, Store};
 
 pub use self::catch_up::MOST_MISSED;
+pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
 pub use self::policy::{Missed, Overlap, check};
 pub use self::watch::ON_TIME;

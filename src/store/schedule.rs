@@ -119,6 +119,16 @@ impl ScheduleSpec {
         timetable(self) == timetable(other) && self.anchor == other.anchor
     }
 
+    /// Whether it is the same as another, but for whether it is active and since when.
+    pub(crate) fn says_what(&self, other: &Self) -> bool {
+        let Self { active, anchor, .. } = *other;
+        Self {
+            active,
+            anchor,
+            ..self.clone()
+        } == *other
+    }
+
     /// When it runs. An interval without an anchor is counted from `now`.
     ///
     /// # Errors

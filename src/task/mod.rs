@@ -18,10 +18,10 @@ pub use function::{Task, TaskFunction};
 pub use guard::Guard;
 pub use middleware::Middleware;
 pub(crate) use middleware::OnFailure;
-pub(crate) use states::States;
 pub use states::Need;
 #[doc(hidden)]
 pub use states::StateError;
+pub(crate) use states::States;
 
 use std::collections::HashMap;
 use std::error::Error;

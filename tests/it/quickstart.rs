@@ -204,8 +204,16 @@ fn the_readmes_first_command_shows_a_service_at_work() {
     let again = reader.starts(first);
     awaits(&again, "Task tick completed", 1);
     let log = interrupts(again);
-    assert!(!log.contains("added the schedule"), "{log}");
+    assert!(!log.contains("the schedule tick"), "{log}");
     assert_eq!(reader.schedules("tick"), 1);
+    // What its user has changed stays.
+    prints(&reader, &["schedule", "edit", "tick", "--every", "1h"]);
+    let log = prints(&reader, &["--testmode"]);
+    assert!(
+        log.contains("the schedule tick stays as it is in the"),
+        "{log}"
+    );
+    assert_eq!(reader.schedules("every 1 hour"), 1);
 
     let left = fs::read_dir(reader.directory()).unwrap();
     let is_its_own = |name: &str| name.starts_with("quickstart.db");
