@@ -105,13 +105,43 @@
 //! # In a transaction of yours
 //!
 //! [`record`](client::Draft::record) writes the message with diesel's connection, as a part of your
-//! transaction: it is published if that commits, and only then, also when the program dies right after.
-//! See [`transaction`], and `examples/transactions.rs`.
+//! transaction: it is published if that commits, and only then, also when the program dies right after. See
+//! [`transaction`].
+//!
+//! ```
+//! use carrot_actors::Client;
+//! use carrot_actors::transaction::{RecordError, diesel};
+//! use diesel::prelude::*;
+//!
+//! fn sign_up(db: &mut SqliteConnection, client: &Client, name: &str) -> Result<(), RecordError> {
+//!     db.immediate_transaction(|db| {
+//!         diesel::sql_query("INSERT INTO customer (name) VALUES (?)")
+//!             .bind::<diesel::sql_types::Text, _>(name)
+//!             .execute(db)?;
+//!         client.task("customers.greet").args((name,)).record(db)?;
+//!         Ok(())
+//!     })
+//! }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let greet = |carrot_actors::Args((name,)): carrot_actors::Args<(String,)>| {
+//! #     Ok::<_, carrot_actors::TaskError>(format!("Hello {name}"))
+//! # };
+//! # let mut app = carrot_actors::App::new().task("customers.greet", greet).test()?;
+//! # let file = app.config().database_url.sqlite_file().unwrap();
+//! # let mut db = SqliteConnection::establish(file.to_str().unwrap())?;
+//! # assert!(sign_up(&mut db, app.client(), "Ada").is_err());
+//! # assert!(app.run_until_idle()?.is_empty());
+//! # diesel::sql_query("CREATE TABLE customer (name TEXT)").execute(&mut db)?;
+//! # sign_up(&mut db, app.client(), "Ada")?;
+//! # assert_eq!(app.run_until_idle()?[0].result.as_ref().unwrap(), "Hello Ada");
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Around tasks
 //!
-//! [`App::middleware`] puts something before and after all tasks, with their messages and outcomes, and
-//! [`App::on_failure`] a function that hears of each FAILED message.
+//! [`App::middleware`] puts something before and after all tasks, with their messages and outcomes (see
+//! [`Middleware`]), and [`App::on_failure`] a function that hears of each FAILED message.
 //!
 //! ```
 //! use carrot_actors::App;
