@@ -1,0 +1,50 @@
+//! How SQLite reads what is updated.
+
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use super::{File, statement, update_text};
+use crate::store::Tables;
+use crate::store::sql::{ALWAYS, Engine, Link, Update, Values};
+
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// The messages of an update are found by their keys, also where the planner has statistics from a moment
+/// when nothing was under way, and takes the partial indexes for empty.
+#[test]
+fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/carrot.db", directory.path().display());
+    let file = File::new(&url.parse().unwrap());
+    file.migrate(Tables::WithQueues).unwrap();
+    let mut engine = file.open().unwrap();
+    let finished = "INSERT INTO carrot_messagelog (status, uuid, priority, task, queue, exchange, \
+            routing_key, publish_time) \
+        SELECT 'COMPLETED', key, 0, 'noop', 'q', '', 'q', CURRENT_TIMESTAMP \
+            FROM json_each('[' || substr(replace(hex(zeroblob(500)), '0', ',0'), 2) || ']')";
+    engine.batch(&format!("{finished}; ANALYZE")).unwrap();
+    for state in ["PENDING", "PUBLISHED", "IN_PROGRESS"] {
+        for and in [ALWAYS, "m.owner = 1"] {
+            let update = Update {
+                values: Values::keys(["1", "2"]),
+                set: &[("owner", "1")],
+                given: &format!("m.status = '{state}'"),
+                and,
+            };
+            let sql = format!("EXPLAIN QUERY PLAN {}", update_text(&update));
+            let plan: Vec<Step> = statement(&sql, Some(&update.values))
+                .load(&mut engine.connection)
+                .unwrap();
+            let plan: Vec<&str> = plan.iter().map(|step| step.detail.as_str()).collect();
+            let by_key = "SEARCH m USING INDEX carrot_messagelog_uuid (uuid=?)";
+            assert!(
+                plan[0].starts_with("SCAN e") && plan[1] == by_key,
+                "{state}, {and}: {plan:?}"
+            );
+        }
+    }
+}
