@@ -183,7 +183,8 @@ impl TestApp {
         }
     }
 
-    /// Runs all that waits, by priority and then age, and what these publish, until nothing is left.
+    /// Runs all that waits, by priority and then age, what was delayed last, and what these publish,
+    /// until nothing is left.
     ///
     /// # Errors
     /// When the database fails, or there is no end after 10 000 messages.

@@ -33,6 +33,7 @@ mod schedule;
 mod secrets;
 mod store_conformance;
 mod tasks;
+mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 mod transaction;

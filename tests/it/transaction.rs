@@ -12,22 +12,28 @@ use diesel::result::Error;
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 
-use crate::support::{self, Database, InProcess, World, eventually, exit_code, on_every_database};
+use crate::support::{
+    self, Database, Ground, InProcess, World, eventually, exit_code, on_every_database_and_broker,
+};
 
-on_every_database! {
+on_every_database_and_broker! {
     what_a_transaction_recorded_is_run_when_it_has_committed,
     what_a_transaction_recorded_is_gone_when_it_was_rolled_back,
     a_message_whose_caller_dies_after_the_commit_is_run,
     a_message_whose_caller_dies_before_the_commit_was_never_there,
     a_message_that_is_due_later_waits_in_the_transaction_too,
-    what_can_not_be_recorded_says_why,
+}
+
+mod of_databases {
+    use super::what_can_not_be_recorded_says_why;
+
+    crate::support::on_every_database! { what_can_not_be_recorded_says_why }
 }
 
 mod of_servers {
     use super::nothing_is_run_before_the_commit;
-    use crate::support::on_every_server;
 
-    on_every_server! { nothing_is_run_before_the_commit }
+    crate::support::on_every_server_and_broker! { nothing_is_run_before_the_commit }
 }
 
 const TWO: &str = "[[queues]]\nname = 'default'\nconcurrency = 2\n";
@@ -46,8 +52,10 @@ macro_rules! with {
     };
 }
 
-fn world(database: Database) -> World {
-    let world = World::on(database, TWO);
+pub(crate) use with;
+
+fn world(ground: impl Into<Ground>) -> World {
+    let world = ground.into().world(TWO);
     world.declare_queue("default");
     world.execute(GREETED);
     world
@@ -79,8 +87,8 @@ fn sign_up<C: Recording + SimpleConnection>(
     Ok(uuids)
 }
 
-fn what_a_transaction_recorded_is_run_when_it_has_committed(database: Database) {
-    let world = world(database);
+fn what_a_transaction_recorded_is_run_when_it_has_committed(ground: Ground) {
+    let world = world(ground);
     let client = client(&world);
     let service = service(&world);
     let mut connection = world.client();
@@ -103,8 +111,8 @@ fn what_a_transaction_recorded_is_run_when_it_has_committed(database: Database) 
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn what_a_transaction_recorded_is_gone_when_it_was_rolled_back(database: Database) {
-    let world = world(database);
+fn what_a_transaction_recorded_is_gone_when_it_was_rolled_back(ground: Ground) {
+    let world = world(ground);
     let client = client(&world);
     let service = service(&world);
     let mut connection = world.client();
@@ -134,8 +142,8 @@ fn what_a_transaction_recorded_is_gone_when_it_was_rolled_back(database: Databas
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn nothing_is_run_before_the_commit(database: Database) {
-    let world = world(database);
+fn nothing_is_run_before_the_commit(ground: Ground) {
+    let world = world(ground);
     let client = client(&world);
     let service = service(&world);
     let mut connection = world.client();
@@ -189,8 +197,8 @@ fn a_caller_that_dies() {
     die();
 }
 
-fn a_message_whose_caller_dies_after_the_commit_is_run(database: Database) {
-    let world = world(database);
+fn a_message_whose_caller_dies_after_the_commit_is_run(ground: Ground) {
+    let world = world(ground);
     sign_up_and_die(&world, "after");
     let service = service(&world);
     world.await_completed(4);
@@ -198,8 +206,8 @@ fn a_message_whose_caller_dies_after_the_commit_is_run(database: Database) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn a_message_whose_caller_dies_before_the_commit_was_never_there(database: Database) {
-    let world = world(database);
+fn a_message_whose_caller_dies_before_the_commit_was_never_there(ground: Ground) {
+    let world = world(ground);
     sign_up_and_die(&world, "before");
     let service = service(&world);
     let later = client(&world).task("greet").args(("Eve", 1)).publish();
@@ -209,8 +217,8 @@ fn a_message_whose_caller_dies_before_the_commit_was_never_there(database: Datab
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn a_message_that_is_due_later_waits_in_the_transaction_too(database: Database) {
-    let world = world(database);
+fn a_message_that_is_due_later_waits_in_the_transaction_too(ground: Ground) {
+    let world = world(ground);
     let client = client(&world);
     let service = service(&world);
     let mut connection = world.client();
@@ -280,10 +288,7 @@ fn characters_that_mysqls_tables_have_not_are_recorded_all_the_same() {
 
 /// A session of ours.
 fn session(world: &World) -> Box<dyn Session> {
-    store::open_for(&world.config())
-        .unwrap()
-        .connect()
-        .unwrap()
+    store::open_for(&world.config()).unwrap().connect().unwrap()
 }
 
 #[test]
