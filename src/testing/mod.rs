@@ -27,6 +27,47 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A delay is not waited for, and schedules publish nothing: a test runs their task. A transaction that
+//! records messages works as ever, on the database that the configuration names; they are there once it
+//! has committed:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//!
+//! use carrot_actors::store::transaction::diesel::{Connection, ConnectionError, SqliteConnection};
+//! use carrot_actors::store::transaction::RecordError;
+//! use carrot_actors::{App, Args, Client, Config, State, TaskError};
+//!
+//! struct Db(Mutex<SqliteConnection>);
+//!
+//! fn connect(config: &Arc<Config>) -> Result<Db, ConnectionError> {
+//!     SqliteConnection::establish(config.database_url.expose()).map(|db| Db(Mutex::new(db)))
+//! }
+//!
+//! fn sign_up(
+//!     Args((name,)): Args<(String,)>,
+//!     db: State<Db>,
+//!     client: Client,
+//! ) -> Result<(), RecordError> {
+//!     let mut db = db.0.lock().unwrap();
+//!     db.immediate_transaction(|db| {
+//!         client.task("greet").args((name,)).record(db)?;
+//!         Ok(())
+//!     })
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let greet = |Args((name,)): Args<(String,)>| Ok::<_, TaskError>(format!("Hello {name}"));
+//! let app = App::new().task("sign_up", sign_up).task("greet", greet).state_with(connect);
+//! let mut app = app.test()?;
+//!
+//! let signed_up = app.run(app.task("sign_up").args(("Ada",)))?;
+//! assert_eq!(signed_up.published[0].task, "greet");
+//! assert_eq!(app.run_until_idle()?[0].result.as_ref().unwrap(), "Hello Ada");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::VecDeque;
 use std::fs;
