@@ -44,6 +44,10 @@ const DEFAULT_PORT: u16 = 3306;
 /// So long a migration waits for another.
 const MIGRATION_WAIT_SECONDS: u32 = 600;
 
+/// The lock of those who name schedules, and how long they wait for another.
+const NAMING_LOCK: &str = "CONCAT('carrot-actors names ', MD5(DATABASE()))";
+const NAMING_WAIT_SECONDS: u32 = 10;
+
 /// Where the database is and how to get there.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -116,10 +120,6 @@ impl Link for Server {
         self.url.to_string()
     }
 }
-
-/// The lock that is held while a schedule is added.
-const ADDING_LOCK: &str = "CONCAT('carrot-actors adds ', MD5(DATABASE()))";
-const ADDING_WAIT_SECONDS: u32 = 10;
 
 /// What errors say when a transaction has met another.
 const CONFLICTS: [&str; 4] = [
@@ -316,19 +316,18 @@ impl Engine for MysqlServer {
         in_transaction(self, |engine| engine.batch("BEGIN"), work)
     }
 
-    /// The lock is the session's, and is let go when what was done under it can be seen. Should somebody
-    /// hang who has it, nobody waits for ever.
-    fn one_at_a_time<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> QueryResult<T>,
-    ) -> QueryResult<T> {
-        self.batch(&format!(
-            "DO GET_LOCK({ADDING_LOCK}, {ADDING_WAIT_SECONDS})"
-        ))?;
+    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+        let asked =
+            format!("SELECT CAST(GET_LOCK({NAMING_LOCK}, {NAMING_WAIT_SECONDS}) AS SIGNED) AS id");
+        let locked: Vec<Id> = self.load(&asked, None)?;
+        if Id::only(&locked) != Ok(1) {
+            let problem = "somebody else has been naming a schedule for ten seconds";
+            return Err(Error::QueryBuilderError(problem.into()));
+        }
         let done = self.transaction(true, work);
-        if let Err(error) = self.batch(&format!("DO RELEASE_LOCK({ADDING_LOCK})")) {
-            // Then it has gone with the connection.
-            log::debug!("no lock to release: {error}");
+        // The lock is the session's. Where this fails, so has the connection, and it is gone with that.
+        if let Err(error) = self.batch(&format!("DO RELEASE_LOCK({NAMING_LOCK})")) {
+            log::debug!("the lock on schedules' names is not released: {error}");
         }
         done
     }

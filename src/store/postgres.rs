@@ -19,8 +19,10 @@ use crate::config::DatabaseUrl;
 
 /// The advisory lock that migrations hold: "carrot" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6361_7272_6f74;
-/// The one that the transaction holds which adds a schedule.
-const ADDING_LOCK: i64 = MIGRATION_LOCK + 1;
+
+/// The advisory lock of those who name schedules, without the table's oid: "carr" in ASCII, and 32 bits
+/// for that.
+const NAMING_LOCK: i64 = 0x6361_7272 << 32;
 
 /// What every connection is set to, whatever the server's defaults are.
 ///
@@ -326,12 +328,12 @@ impl Engine for Postgres {
         in_transaction(self, |engine| engine.batch(begin), work)
     }
 
-    fn one_at_a_time<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> QueryResult<T>,
-    ) -> QueryResult<T> {
+    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
         self.transaction(true, |engine| {
-            engine.batch(&format!("SELECT pg_advisory_xact_lock({ADDING_LOCK})"))?;
+            engine.batch(&format!(
+                "SELECT pg_advisory_xact_lock({NAMING_LOCK} + CAST(CAST(\
+                 to_regclass('carrot_scheduledtask') AS oid) AS bigint))"
+            ))?;
             work(engine)
         })
     }

@@ -186,6 +186,8 @@ pub enum Edited {
     Saved,
     /// Somebody else has changed it since it was read: nothing is saved.
     Changed,
+    /// Another one has the name: nothing is saved.
+    NameTaken,
     /// It is gone.
     Gone,
 }

@@ -368,6 +368,11 @@ impl Engine for SqliteFile {
         Ok(done)
     }
 
+    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+        // There is one writer.
+        self.transaction(true, work)
+    }
+
     fn must_last(&mut self) -> QueryResult<()> {
         self.must_last = true;
         Ok(())

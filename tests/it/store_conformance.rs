@@ -77,6 +77,7 @@ conforms! {
     super::pruning::settles as a_stretch_is_settled_when_nothing_in_it_will_grow_too_old,
     super::schedules::saves as a_schedule_is_saved_found_activated_and_removed,
     super::schedules::edits as an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another,
+    super::schedules::names_once as of_sessions_that_give_a_name_at_once_one_does,
     super::schedules::plans as a_new_schedule_is_reckoned_once_it_is_active,
     super::schedules::takes as what_is_due_is_taken_with_its_message_and_never_again,
     super::schedules::takes_all_or_none as a_message_that_is_refused_leaves_all_schedules_as_they_were,

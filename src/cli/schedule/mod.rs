@@ -17,7 +17,7 @@ use super::{Exit, Failure, say, send, warn};
 use crate::config::Config;
 use crate::schedule;
 use crate::service;
-use crate::store::{Edited, ScheduleSpec, Session, WhichSchedules};
+use crate::store::{Edited, Session, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
 const EDITS: usize = 10;
@@ -107,14 +107,14 @@ impl Desk {
             if change.message() {
                 spec::check_message(id, &to)?;
             }
-            self.check_rename(id, &was, &to)?;
             match self.session.edit_schedule(id, &was, &to)? {
                 Edited::Saved => {
                     schedule::plan(self.session.as_mut(), id);
                     return self.say_saved("saved", id, now);
                 }
                 Edited::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
-                Edited::Gone => break,
+                Edited::NameTaken => return Err(taken(to.name.as_deref().unwrap_or_default())),
+                Edited::Gone => return Err(find::gone(id)),
             }
         }
         Err(Failure::new(
@@ -124,23 +124,6 @@ impl Desk {
                 args.which.name
             ),
         ))
-    }
-
-    /// Refuses a name that another one has.
-    fn check_rename(
-        &mut self,
-        id: i64,
-        was: &ScheduleSpec,
-        to: &ScheduleSpec,
-    ) -> Result<(), Failure> {
-        let Some(name) = to.name.as_deref().filter(|_| to.name != was.name) else {
-            return Ok(());
-        };
-        let others = self.session.schedules(&WhichSchedules::Name(name))?;
-        if others.iter().any(|other| other.id != id) {
-            return Err(taken(name));
-        }
-        Ok(())
     }
 
     fn activate(&mut self, name: &str, active: bool) -> Result<Exit, Failure> {

@@ -193,14 +193,9 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T>;
 
-    /// Runs `work` in a transaction while nobody else does the same. Where one writes at a time, that is any
-    /// transaction.
-    fn one_at_a_time<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> QueryResult<T>,
-    ) -> QueryResult<T> {
-        self.transaction(true, work)
-    }
+    /// Runs `work` in a transaction, one at a time of those that name schedules: Django's table may have
+    /// any number of one name, so that no index keeps two from being added at once.
+    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T>;
 
     /// The transaction under way must last after all.
     fn must_last(&mut self) -> QueryResult<()>;

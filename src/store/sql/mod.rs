@@ -131,8 +131,7 @@ where
     }
 
     fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError> {
-        // No column of Django's keeps two from one name.
-        self.run(|engine| engine.one_at_a_time(|engine| schedules::add(engine, spec)))
+        self.run(|engine| engine.naming(|engine| schedules::add(engine, spec)))
     }
 
     fn edit_schedule(
@@ -141,7 +140,11 @@ where
         was: &ScheduleSpec,
         to: &ScheduleSpec,
     ) -> Result<Edited, StoreError> {
-        self.transaction(|engine| schedules::edit(engine, id, was, to))
+        let edit = |engine: &mut E| schedules::edit(engine, id, was, to);
+        match to.name == was.name {
+            true => self.transaction(edit),
+            false => self.run(|engine| engine.naming(edit)),
+        }
     }
 
     fn activate_schedule(&mut self, id: i64, active: bool) -> Result<bool, StoreError> {

@@ -249,11 +249,18 @@ fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> Values<'a
         .integers("active", [i64::from(spec.active)])
 }
 
+/// Whether another one than that has the name.
+fn is_taken<E: Engine>(engine: &mut E, spec: &ScheduleSpec, id: Option<i64>) -> QueryResult<bool> {
+    let Some(name) = &spec.name else {
+        return Ok(false);
+    };
+    let named = schedules(engine, &WhichSchedules::Name(name))?;
+    Ok(named.iter().any(|row| Some(row.id) != id))
+}
+
 /// `None` where one of that name is there.
 pub(super) fn add<E: Engine>(engine: &mut E, spec: &ScheduleSpec) -> QueryResult<Option<i64>> {
-    if let Some(name) = &spec.name
-        && !schedules(engine, &WhichSchedules::Name(name))?.is_empty()
-    {
+    if is_taken(engine, spec, None)? {
         return Ok(None);
     }
     let spec = fitting(engine, spec);
@@ -283,6 +290,9 @@ pub(super) fn edit<E: Engine>(
     };
     if row.spec != *was {
         return Ok(Edited::Changed);
+    }
+    if to.name != was.name && is_taken(engine, to, Some(id))? {
+        return Ok(Edited::NameTaken);
     }
     let to = fitting(engine, to);
     let anchor = to.anchor.map(times::text);

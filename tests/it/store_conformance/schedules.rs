@@ -165,6 +165,51 @@ pub fn edits(database: Database) {
     assert_eq!(session.edit_schedule(-1, &was, &to).unwrap(), Edited::Gone);
 }
 
+pub fn names_once(database: Database) {
+    const SESSIONS: usize = 8;
+    let (world, mut session, _) = trial(database);
+    let store = open(&world);
+    let ids: Vec<i64> = (0..SESSIONS)
+        .map(|nth| add(session.as_mut(), &nth.to_string()))
+        .collect();
+    let barrier = Barrier::new(SESSIONS);
+    let name = |id: i64| {
+        let mut session = store.connect().unwrap();
+        let was = find(session.as_mut(), id).spec;
+        let renamed = ScheduleSpec {
+            name: Some("renamed".to_owned()),
+            ..was.clone()
+        };
+        barrier.wait();
+        let added = session.add_schedule(&spec("added")).unwrap().is_some();
+        let edited = session.edit_schedule(id, &was, &renamed).unwrap();
+        assert!(
+            matches!(edited, Edited::Saved | Edited::NameTaken),
+            "{edited:?}"
+        );
+        (added, edited == Edited::Saved)
+    };
+    let name = &name;
+    let done: Vec<(bool, bool)> = std::thread::scope(|scope| {
+        let threads = ids.iter().map(|id| scope.spawn(move || name(*id)));
+        let threads: Vec<_> = threads.collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(done.iter().filter(|(added, _)| *added).count(), 1);
+    assert_eq!(done.iter().filter(|(_, renamed)| *renamed).count(), 1);
+    // Its own name may stay, and Django may do as it likes.
+    let row = session
+        .schedules(&WhichSchedules::Name("added"))
+        .unwrap()
+        .remove(0);
+    let same = session.edit_schedule(row.id, &row.spec, &row.spec).unwrap();
+    assert_eq!(same, Edited::Saved);
+    world.execute("UPDATE carrot_scheduledtask SET task_name = 'same'");
+}
+
 pub fn plans(database: Database) {
     let (world, mut session, _) = trial(database);
     let ids = ["a", "b", "c"].map(|name| add(session.as_mut(), name));
