@@ -10,6 +10,7 @@
 //! statement asks two indexes for that and for schedules that are new or changed.
 
 mod catch_up;
+mod clock;
 mod decide;
 mod declared;
 mod policy;

@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::Setup;
+use super::clock::{self, Told};
 use super::decide::{self, Note, Verdict};
 use super::publisher::Batch;
 use super::watch::Watch;
@@ -69,6 +71,7 @@ pub(super) struct Taker {
     database: Client,
     batches: Sender<Batch>,
     watch: Option<Watch>,
+    clock: Option<Told>,
     /// Whether it is done what is done once.
     begun: bool,
     held: HashMap<i64, Held>,
@@ -90,6 +93,7 @@ impl Taker {
             database: health.client("the scheduler"),
             batches,
             watch: None,
+            clock: None,
             begun: false,
             held: HashMap::new(),
             said: HashMap::new(),
@@ -144,10 +148,21 @@ impl Taker {
         let session = self.session.insert(session);
         if !self.begun {
             // An older version may have refused what this one knows.
-            session.reckon_anew(Anew::Refused)?;
+            session.reckon_anew(Anew::AtStart)?;
             self.begun = true;
         }
+        let asked = Instant::now();
         let agenda = session.agenda(&held)?;
+        let told = Told {
+            asked,
+            told: Instant::now(),
+            now: agenda.now,
+        };
+        let leap = self.clock.and_then(|before| clock::leap(before, told));
+        if let Some(leap) = leap {
+            see_to(leap, session.as_mut())?;
+        }
+        self.clock = Some(told);
         let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
         watch.looks(&agenda);
         let watch = *watch;
@@ -303,6 +318,24 @@ impl Hand {
         self.messages >= MESSAGES
             || is_some && (self.bytes >= self.room || self.began.elapsed() > TIME)
     }
+}
+
+/// The database's clock was set. Ahead: what lies in between follows the policies, as if nobody had looked.
+/// Back: what was reckoned before would come too late.
+fn see_to(leap: TimeDelta, session: &mut dyn Session) -> Result<(), StoreError> {
+    let seconds = leap.num_seconds().abs();
+    if leap > TimeDelta::zero() {
+        log::warn!(
+            "the database's clock has gone {seconds} s further than this host's: it was set, or this host \
+             stood still; the runs in between are late or missed"
+        );
+        return Ok(());
+    }
+    log::warn!(
+        "the database's clock was set back by {seconds} s: all schedules' next runs are reckoned anew, and \
+         a planned time that has had its run has no second one"
+    );
+    session.reckon_anew(Anew::SetBack).map(drop)
 }
 
 /// Holds a schedule back for a while. That is said once.

@@ -218,8 +218,11 @@ pub enum Ready {
 /// Which schedules' next occurrences are to be reckoned anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anew {
-    /// Those that were refused, and have none.
-    Refused,
+    /// What those who were here before have left: those that were refused and have none, and those that
+    /// have run, and run again, later than now, since a clock was set back.
+    AtStart,
+    /// All: the clock was set back.
+    SetBack,
 }
 
 /// A schedule that is locked to be advanced.

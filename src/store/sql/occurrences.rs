@@ -28,6 +28,9 @@ struct AgendaRow {
     unplanned: i64,
 }
 
+/// So many seconds a clock may be set back without a trace.
+const A_CLOCKS_ERROR: i64 = 10;
+
 /// What leaves out those that are held back.
 fn but(held: &[i64]) -> String {
     if held.is_empty() {
@@ -67,7 +70,12 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
 /// In a transaction: what is to be reckoned anew is what has no note of a timetable.
 pub(super) fn reckon_anew<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
     let condition = match which {
-        Anew::Refused => "m.refusal IS NOT NULL AND m.next_run IS NULL",
+        Anew::AtStart => format!(
+            "(m.refusal IS NOT NULL AND m.next_run IS NULL \
+                 OR m.last_run > {later} AND m.next_run > {later})",
+            later = E::now_and(A_CLOCKS_ERROR)
+        ),
+        Anew::SetBack => format!("m.next_run > {}", E::NOW),
     };
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.active AND {condition} \

@@ -4,11 +4,12 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 use super::{assert_each_second_has_one, not_consuming, planned, row, stop, world};
-use crate::support::{Database, Running, eventually, on_every_database, random};
+use crate::support::{Database, Running, eventually, milliseconds, on_every_database, random};
 
 on_every_database! {
     each_occurrence_of_two_services_has_one_message,
     each_occurrence_of_five_services_that_are_killed_at_random_has_one_message,
+    after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does,
     an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services,
     an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services,
     an_occurrence_that_was_taken_and_not_published_is_published_by_the_sweep,
@@ -71,6 +72,51 @@ fn each_occurrence_of_five_services_that_are_killed_at_random_has_one_message(da
         assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
     }
     stop(services);
+}
+
+fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does(
+    database: Database,
+) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1, &json!({"missed": RUN_ALL})));
+    let service = world.start(&[]);
+    world.await_occurrences(id, 3);
+    stop(vec![service]);
+    let rows = world.end_schedules();
+    let later = |column: &str, seconds: u32| match database {
+        Database::Postgresql => format!("{column} + interval '{seconds} seconds'"),
+        Database::Sqlite => {
+            format!("strftime('%Y-%m-%d %H:%M:%f000', {column}, '+{seconds} seconds')")
+        }
+        #[cfg(feature = "mysql")]
+        Database::Mariadb => format!("{column} + INTERVAL {seconds} SECOND"),
+    };
+    // As if the clock had been an hour ahead when it was set back; the last run was one of that hour.
+    let ahead = rows.last().unwrap()["uuid"].as_str().unwrap();
+    let next = later("(SELECT next_run FROM carrot_scheduledtask)", 5);
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET planned_time = {next} WHERE uuid = '{ahead}'"
+    ));
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET active = true, next_run = {}, last_run = {}",
+        later("next_run", 3600),
+        later("last_run", 3600)
+    ));
+    let service = world.start(&[]);
+    let passed = milliseconds(&world.find(ahead).unwrap(), "planned_time") + 2000;
+    eventually("two more after that", || {
+        let times = planned(&world.occurrences(id));
+        times.contains(&passed).then_some(())
+    });
+    let after = world.end_schedules();
+    let times = planned(&after);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    assert_eq!(world.runs(ahead).len(), 1);
+    for row in after {
+        assert_eq!(row["status"], "COMPLETED");
+    }
+    assert!(!service.log().contains("is held back"));
+    stop(vec![service]);
 }
 
 /// A service dies at `failpoint` at its first occurrence, which is in this state then, or has no row; the
