@@ -1,4 +1,7 @@
-//! The table of deaths of the design, each died exactly there.
+//! The table of deaths of the design, each died exactly there. Here services die; publishers do in
+//! [`publishing`].
+
+mod publishing;
 
 use std::fs;
 
@@ -7,8 +10,6 @@ use rustix::process::Signal;
 use crate::support::{Ground, Running, World, eventually, on_every_database_and_broker, witnessed};
 
 on_every_database_and_broker! {
-    a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
-    a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending,
     a_message_whose_service_dies_after_the_claim_is_run_by_the_next,
     a_message_whose_service_dies_before_the_run_is_run_by_the_next,
     a_message_whose_service_dies_after_the_run_is_run_again,
@@ -20,86 +21,12 @@ on_every_database_and_broker! {
     the_command_of_a_killed_service_dies_with_all_that_it_has_started,
     a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them,
     messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next,
-    what_a_sweep_took_before_it_died_is_published_by_another,
-    what_a_sweep_published_before_it_died_is_published_again_and_run_once,
     a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again,
     a_message_that_a_sweep_recovered_before_it_died_is_published_by_another,
 }
 
-/// A row waits once, however often it is marked.
-mod of_copies_in_rabbitmq {
-    use super::{
-        a_message_that_was_published_twice_joins_its_own_run,
-        a_message_that_was_published_twice_runs_once,
-    };
-
-    crate::support::on_every_database! {
-        a_message_that_was_published_twice_runs_once,
-        a_message_that_was_published_twice_joins_its_own_run,
-    }
-}
-
 fn world(ground: Ground) -> World {
     ground.world(&witnessed("", 1))
-}
-
-fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep(ground: Ground) {
-    let world = world(ground);
-    let uuid = world.send_and_die("note", "publish.recorded");
-    let service = world.start(&[]);
-    assert_eq!(
-        world.assert_all_well(vec![service], std::slice::from_ref(&uuid)),
-        0
-    );
-    assert_eq!(world.runs(&uuid).len(), 1);
-}
-
-fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending(ground: Ground) {
-    let world = world(ground);
-    let uuid = world.send_and_die("note", "publish.published");
-    assert_eq!(world.ready("default"), ground.copies(1, 0));
-    let service = world.start(&[]);
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
-    assert_eq!(world.runs(&uuid).len(), 1);
-}
-
-/// A service that consumes nothing, and so only sweeps.
-fn sweeper(world: &World, failpoints: &str) -> Running {
-    let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
-    world.write("sweeper.toml", config);
-    let path = world.directory().join("sweeper.toml");
-    world.launch(&["--config", path.to_str().unwrap()], failpoints)
-}
-
-fn a_message_that_was_published_twice_runs_once(ground: Ground) {
-    let world = world(ground);
-    let uuid = world.send_and_die("note", "publish.published");
-    let mut sweeper = sweeper(&world, "");
-    eventually("the second copy", || {
-        (world.ready("default") == 2).then_some(())
-    });
-    assert_eq!(sweeper.terminate(), 0);
-
-    let service = world.start(&[]);
-    service.await_log("is COMPLETED already");
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
-    assert_eq!(world.runs(&uuid).len(), 1);
-}
-
-fn a_message_that_was_published_twice_joins_its_own_run(ground: Ground) {
-    let world = ground.world(&witnessed("", 2));
-    let uuid = world.send_and_die("hold", "publish.published");
-    let mut sweeper = sweeper(&world, "");
-    eventually("the second copy", || {
-        (world.ready("default") == 2).then_some(())
-    });
-    assert_eq!(sweeper.terminate(), 0);
-
-    let service = world.start(&[]);
-    service.await_log("was delivered again while it is in hand");
-    world.let_go();
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
-    assert_eq!(world.runs(&uuid).len(), 1);
 }
 
 /// A service dies at `failpoint`, when the task has begun `runs` times; the next one runs it again.
@@ -319,38 +246,6 @@ fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next(g
     let next = world.start(&[]);
     world.assert_all_well(vec![next], &uuids);
     assert_eq!(world.runs(&uuids[10]).len(), 2);
-}
-
-/// A sweep dies at `failpoint` with a message that was its to publish.
-#[track_caller]
-fn is_published_after_the_sweep_died(ground: Ground, failpoint: &str, copies: u32) {
-    let world = world(ground);
-    let uuid = world.send_and_die("note", "publish.recorded");
-    world.execute(&format!(
-        "UPDATE carrot_messagelog SET due_time = {}",
-        ground.database.ago(1)
-    ));
-    let mut first = sweeper(&world, failpoint);
-    assert_eq!(first.wait(), -9);
-    assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
-
-    let mut second = sweeper(&world, "");
-    eventually("its publishing", || {
-        (world.find(&uuid)?["status"] == "PUBLISHED").then_some(())
-    });
-    assert_eq!(second.terminate(), 0);
-    assert_eq!(world.ready("default"), copies);
-    let service = world.start(&[]);
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
-    assert_eq!(world.runs(&uuid).len(), 1);
-}
-
-fn what_a_sweep_took_before_it_died_is_published_by_another(ground: Ground) {
-    is_published_after_the_sweep_died(ground, "sweep.taken=kill", 1);
-}
-
-fn what_a_sweep_published_before_it_died_is_published_again_and_run_once(ground: Ground) {
-    is_published_after_the_sweep_died(ground, "publish.published=kill", ground.copies(2, 1));
 }
 
 /// A service was killed while it ran `hold`, and the message is gone from the broker.
