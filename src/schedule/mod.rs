@@ -13,6 +13,7 @@ mod catch_up;
 mod clock;
 mod decide;
 mod declared;
+mod due;
 mod policy;
 mod publisher;
 mod taker;

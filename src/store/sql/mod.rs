@@ -6,6 +6,7 @@ mod guards;
 mod ledger;
 mod migration;
 mod occurrences;
+mod overlap;
 mod prune;
 mod publishing;
 mod requeue;

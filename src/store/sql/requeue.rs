@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
 use super::guards::list;
-use super::occurrences::not_finished_after_all;
+use super::overlap::not_finished_after_all;
 use super::publishing::{MessageRow, record};
 use super::values::Values;
 use crate::names;

@@ -1,0 +1,268 @@
+use super::*;
+use crate::schedule::catch_up::MOST_MISSED;
+use crate::store::ScheduleSpec;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+}
+
+/// Every ten seconds since 0, and next due at 10.
+fn candidate(now: i64, change: impl FnOnce(&mut ScheduleSpec)) -> Candidate {
+    let mut spec = ScheduleSpec {
+        interval_type: "seconds".to_owned(),
+        interval_count: 10,
+        anchor: Some(at(0)),
+        ..ScheduleSpec::new("name", "task", "queue")
+    };
+    change(&mut spec);
+    Candidate {
+        row: ScheduleRow {
+            id: 1,
+            spec,
+            next_run: Some(at(10)),
+            last_run: None,
+            refusal: None,
+        },
+        now: at(now),
+        unfinished: None,
+    }
+}
+
+/// As a service that begins to look takes it.
+#[track_caller]
+fn publishes(candidate: &Candidate, planned: &[i64], next: i64) -> Option<Note> {
+    published(candidate, &Watch::begun(candidate.now), planned, next)
+}
+
+#[track_caller]
+fn published(candidate: &Candidate, watch: &Watch, planned: &[i64], next: i64) -> Option<Note> {
+    let (advance, note) = take(candidate, watch, usize::MAX);
+    let times: Vec<_> = advance
+        .messages
+        .iter()
+        .map(|message| message.occurrence.unwrap().planned.unwrap())
+        .collect();
+    let expected: Vec<_> = planned.iter().map(|seconds| at(*seconds)).collect();
+    assert_eq!(times, expected);
+    assert_eq!(advance.next, Some(at(next)));
+    note
+}
+
+#[test]
+fn what_is_due_is_published_for_its_time_and_the_interval_does_not_drift() {
+    assert_eq!(publishes(&candidate(10, |_| ()), &[10], 20), None);
+    assert_eq!(publishes(&candidate(14, |_| ()), &[10], 20), None);
+}
+
+#[test]
+fn what_is_late_by_less_than_what_counts_as_missed_is_published_each() {
+    for missed in ["run_once", "run_all", "skip"] {
+        let seconds = candidate(14, |spec| {
+            spec.interval_count = 1;
+            spec.missed = missed.to_owned();
+        });
+        assert_eq!(publishes(&seconds, &[10, 11, 12, 13, 14], 15), None);
+    }
+}
+
+#[test]
+fn what_is_late_while_somebody_looked_is_published_each_however_late() {
+    let looking = Watch::begun(at(0));
+    for missed in ["run_once", "run_all", "skip"] {
+        let late = candidate(58, |spec| spec.missed = missed.to_owned());
+        assert_eq!(published(&late, &looking, &[10, 20, 30, 40, 50], 60), None);
+        let seconds = candidate(500, |spec| {
+            spec.interval_count = 1;
+            spec.missed = missed.to_owned();
+        });
+        let hundred: Vec<_> = (10..=110).collect();
+        assert_eq!(published(&seconds, &looking, &hundred, 111), None);
+    }
+    // Of those that must not overlap, the last.
+    let late = candidate(58, |spec| spec.overlap = "skip".to_owned());
+    assert_eq!(published(&late, &looking, &[50], 60), None);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_due_still() {
+    let mut row = candidate(58, |spec| {
+        spec.missed = "run_all".to_owned();
+        spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
+    });
+    for (room, planned, next) in [
+        (0, &[10][..], 20),
+        (3000, &[20, 30], 40),
+        (9000, &[40, 50], 60),
+    ] {
+        let (advance, _) = take(&row, &Watch::begun(row.now), room);
+        let times = advance.messages.iter();
+        let times: Vec<_> = times
+            .map(|message| message.occurrence.unwrap().planned.unwrap())
+            .collect();
+        assert_eq!(
+            times,
+            planned.iter().map(|time| at(*time)).collect::<Vec<_>>()
+        );
+        assert_eq!(advance.next, Some(at(next)));
+        row.row.next_run = advance.next;
+    }
+}
+
+#[test]
+fn what_was_missed_follows_the_policy_beside_what_is_late() {
+    // It has looked since 32, and takes this at 58.
+    let watch = Watch::begun(at(32));
+    let row = |missed: &str| candidate(58, |spec| spec.missed = missed.to_owned());
+    let once = published(&row("run_once"), &watch, &[30, 40, 50], 60);
+    assert!(once.unwrap().to_string().contains("1 of them run now"));
+    let all = published(&row("run_all"), &watch, &[10, 20, 30, 40, 50], 60);
+    assert!(all.unwrap().to_string().contains("3 of them run now"));
+    let skip = published(&row("skip"), &watch, &[30, 40, 50], 60);
+    assert!(skip.unwrap().to_string().contains("0 of them run now"));
+}
+
+#[test]
+fn what_was_missed_follows_the_policy() {
+    let missed = |policy: &str, now| candidate(now, |spec| spec.missed = policy.to_owned());
+    assert!(publishes(&missed("run_once", 58), &[50], 60).is_some());
+    let all = publishes(&missed("run_all", 58), &[10, 20, 30, 40, 50], 60);
+    assert!(all.unwrap().to_string().contains("5 of them run now"));
+    assert!(publishes(&missed("skip", 58), &[], 60).is_some());
+    assert!(publishes(&missed("skip", 52), &[50], 60).is_some());
+    let started = Watch::begun(at(1_000_000));
+    let (advance, _) = take(&missed("run_all", 1_000_000), &started, usize::MAX);
+    assert_eq!(advance.messages.len(), MOST_MISSED);
+    assert_eq!(advance.next, Some(at(1_000_010)));
+}
+
+#[test]
+fn no_two_messages_of_one_that_must_not_overlap_are_under_way() {
+    let mut skipping = candidate(58, |spec| {
+        spec.missed = "run_all".to_owned();
+        spec.overlap = "skip".to_owned();
+    });
+    publishes(&skipping, &[50], 60);
+    skipping.unfinished = Some(waiting(Status::InProgress));
+    let note = publishes(&skipping, &[], 60).unwrap().to_string();
+    assert!(note.contains("skips its run of"), "{note}");
+    assert!(note.contains("its message key is IN_PROGRESS"), "{note}");
+}
+
+/// A message of the start.
+fn waiting(status: Status) -> Unfinished {
+    Unfinished {
+        key: "key".to_owned(),
+        status,
+        since: at(0),
+    }
+}
+
+#[test]
+fn what_waits_in_a_queue_for_a_minute_and_three_runs_may_be_lost() {
+    let says = |status, now, interval| {
+        let mut skipping = candidate(now, |spec| {
+            spec.overlap = "skip".to_owned();
+            spec.interval_count = interval;
+        });
+        skipping.unfinished = Some(waiting(status));
+        let note = publishes(&skipping, &[], now / interval * interval + interval);
+        let note = note.unwrap().to_string();
+        note.contains("carrot-actors requeue key")
+    };
+    assert!(says(Status::Published, 60, 10));
+    assert!(!says(Status::Published, 59, 10));
+    assert!(!says(Status::Published, 89, 30));
+    assert!(says(Status::Published, 90, 30));
+    assert!(!says(Status::InProgress, 90, 10));
+    assert!(!says(Status::Pending, 90, 10));
+}
+
+#[test]
+fn a_bad_row_is_reported_once_and_goes_on_when_it_is_good() {
+    let mut bad = candidate(10, |spec| spec.task_args = Some("open(".to_owned()));
+    let Some(Note::Refused(reason)) = publishes(&bad, &[], 20) else {
+        panic!("it is not refused");
+    };
+    assert!(reason.contains("task_args"), "{reason}");
+    bad.row.refusal = Some(reason);
+    assert_eq!(publishes(&bad, &[], 20), None);
+    bad.row.spec.task_args = None;
+    assert_eq!(publishes(&bad, &[10], 20), Some(Note::Accepted));
+}
+
+#[test]
+fn a_timetable_that_can_not_be_met_has_no_next_run() {
+    for break_it in [
+        (|spec: &mut ScheduleSpec| spec.interval_type = "fortnights".to_owned())
+            as fn(&mut ScheduleSpec),
+        |spec| spec.interval_count = 0,
+        |spec| spec.cron = Some("61 * * * *".to_owned()),
+        |spec| spec.cron = Some("0 0 30 2 *".to_owned()),
+        |spec| {
+            spec.cron = Some("@daily".to_owned());
+            spec.time_zone = Some("Europe/Atlantis".to_owned());
+        },
+    ] {
+        let broken = candidate(9, break_it);
+        let (advance, note) = plan(&broken, &Watch::begun(broken.now));
+        assert_eq!(advance.next, None);
+        assert!(matches!(note, Some(Note::Refused(_))));
+    }
+}
+
+#[test]
+fn a_row_that_another_version_has_planned_stays_as_it_is() {
+    let newer = candidate(10, |spec| spec.interval_type = "fortnights".to_owned());
+    let (advance, note) = take(&newer, &Watch::begun(newer.now), 0);
+    assert_eq!(advance, untouched(&newer.row));
+    assert!(matches!(note, Some(Note::HeldBack(_))));
+}
+
+#[test]
+fn a_changed_timetable_starts_after_now() {
+    let mut changed = candidate(7, |spec| spec.interval_count = 5);
+    let looking = Watch::begun(at(0));
+    assert_eq!(plan(&changed, &looking).0.next, Some(at(10)));
+    assert_eq!(plan(&changed, &looking).0.messages, []);
+    // A clock was set back: what has run since has its message.
+    changed.row.last_run = Some(at(40));
+    assert_eq!(plan(&changed, &looking).0.next, Some(at(10)));
+}
+
+#[test]
+fn a_run_that_had_come_when_its_timetable_was_changed_is_not_lost() {
+    // Due at 10, and every five seconds by its new timetable.
+    let changed = |missed: &str| {
+        candidate(58, |spec| {
+            spec.interval_count = 5;
+            spec.missed = missed.to_owned();
+        })
+    };
+    let planned = |candidate: &Candidate, watch: &Watch| {
+        let (advance, _) = plan(candidate, watch);
+        assert_eq!(advance.next, Some(at(60)));
+        let planned = advance.messages.iter();
+        let planned = planned.map(|message| message.occurrence.unwrap().planned.unwrap());
+        planned.collect::<Vec<_>>()
+    };
+    let nothing: [DateTime<Utc>; 0] = [];
+    let (looking, started) = (Watch::begun(at(0)), Watch::begun(at(58)));
+    for missed in ["run_once", "run_all", "skip"] {
+        assert_eq!(planned(&changed(missed), &looking), [at(10)]);
+    }
+    assert_eq!(planned(&changed("run_once"), &started), [at(10)]);
+    assert_eq!(planned(&changed("run_all"), &started), [at(10)]);
+    assert_eq!(planned(&changed("skip"), &started), nothing);
+    let mut overlaps = changed("run_once");
+    overlaps.row.spec.overlap = "skip".to_owned();
+    assert_eq!(planned(&overlaps, &looking), [at(10)]);
+    overlaps.unfinished = Some(waiting(Status::InProgress));
+    assert_eq!(planned(&overlaps, &looking), nothing);
+}
+
+#[test]
+fn a_new_interval_is_counted_from_when_it_was_first_seen() {
+    let new = candidate(7, |spec| spec.anchor = None);
+    let (advance, _) = plan(&new, &Watch::begun(new.now));
+    assert_eq!((advance.anchor, advance.next), (Some(at(7)), Some(at(17))));
+}

@@ -1,0 +1,139 @@
+//! Whether a schedule's run would overlap with one before: which of its messages are not finished.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::engine::Engine;
+use super::guards::{joined, list};
+use super::schedules::time_of;
+use super::times;
+use super::values::Values;
+use crate::state::Status;
+use crate::store::{Advance, Candidate, NewRow, Unfinished};
+
+/// A schedule that is locked.
+pub(super) struct Locked {
+    pub(super) candidate: Candidate,
+    /// No message of an occurrence planned before then is unfinished. Nobody keeps that where runs may
+    /// overlap.
+    pub(super) unfinished_from: Option<DateTime<Utc>>,
+}
+
+impl Locked {
+    fn may_overlap(&self) -> bool {
+        self.candidate.row.spec.overlap != "skip"
+    }
+
+    /// The same once it is advanced.
+    pub(super) fn unfinished_after(&self, advance: &Advance) -> Option<DateTime<Utc>> {
+        let planned = advance.messages.iter();
+        let planned = planned.filter_map(|message| message.occurrence?.planned);
+        // A clock may have been set back.
+        let from = self.unfinished_from.filter(|_| !self.may_overlap())?;
+        Some(planned.min().map_or(from, |first| first.min(from)))
+    }
+}
+
+#[derive(QueryableByName)]
+struct UnfinishedRow {
+    /// The schedule's.
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    uuid: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Text)]
+    since: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    planned: Option<String>,
+}
+
+/// Sees which of those that must not overlap would, and with what: the first of their occurrences whose
+/// message is not finished, or one beside the timetable. Those that are known to be finished are not read
+/// again, as many as they may be.
+pub(super) fn see_unfinished<E: Engine>(engine: &mut E, locked: &mut [Locked]) -> QueryResult<()> {
+    let mut asked: HashMap<i64, &mut Locked> = locked
+        .iter_mut()
+        .filter(|locked| !locked.may_overlap() && locked.candidate.is_due())
+        .map(|locked| (locked.candidate.row.id, locked))
+        .collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<UnfinishedRow> = engine.load_once(&unfinished::<E>(joined(asked.keys())))?;
+    for asked in asked.values_mut() {
+        asked.unfinished_from = asked.candidate.row.last_run;
+    }
+    for row in rows {
+        let Some(asked) = asked.get_mut(&row.id) else {
+            continue;
+        };
+        if let Some(planned) = row.planned {
+            asked.unfinished_from = Some(time_of(&planned)?);
+        }
+        if let Ok(status) = row.status.parse() {
+            asked.candidate.unfinished = Some(Unfinished {
+                key: row.uuid,
+                status,
+                since: time_of(&row.since)?,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Selects the [`UnfinishedRow`]s of the schedules with these ids.
+fn unfinished<E: Engine>(ids: String) -> String {
+    let states = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
+    let first = |which: &str| {
+        format!(
+            "(SELECT l.id FROM {} WHERE l.schedule_id = m.id AND {which} AND l.status IN ({states}) \
+                 ORDER BY l.planned_time LIMIT 1)",
+            E::OCCURRENCES
+        )
+    };
+    format!(
+        "SELECT q.id, l.uuid, l.status, {since} AS since, {planned} AS planned \
+         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_timetable}, {beside}) AS message \
+             FROM carrot_scheduledtask m WHERE m.id IN ({ids})) q \
+         JOIN carrot_messagelog l ON l.id = q.message",
+        since = E::time_text(&format!("COALESCE(l.publish_time, {})", E::NOW)),
+        planned = E::time_text("l.planned_time"),
+        bigint = E::BIGINT,
+        of_timetable = first(&format!(
+            "l.planned_time >= COALESCE(m.unfinished_from, {})",
+            E::time_of("'0001-01-01 00:00:00'")
+        )),
+        beside = first("l.planned_time IS NULL"),
+    )
+}
+
+/// In a transaction that has made messages of occurrences anew: they are unfinished.
+pub(super) fn not_finished_after_all<E: Engine>(
+    engine: &mut E,
+    rows: &[NewRow],
+) -> QueryResult<()> {
+    let mut first: HashMap<i64, DateTime<Utc>> = HashMap::new();
+    for of in rows.iter().filter_map(|row| row.occurrence) {
+        if let Some(planned) = of.planned {
+            let first = first.entry(of.schedule).or_insert(planned);
+            *first = planned.min(*first);
+        }
+    }
+    if first.is_empty() {
+        return Ok(());
+    }
+    let times: Vec<String> = first.values().copied().map(times::text).collect();
+    let values = Values::default()
+        .integers("id", first.keys().copied())
+        .texts("planned", times.iter().map(String::as_str));
+    let planned = E::time_of("v.planned");
+    let earlier = format!(
+        "CASE WHEN m.unfinished_from > {planned} THEN {planned} ELSE m.unfinished_from END"
+    );
+    engine.update_schedules(&values, &[("unfinished_from", earlier)])
+}
