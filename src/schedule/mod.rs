@@ -5,7 +5,8 @@
 //! schedule on, and the other publishes them meanwhile. What is taken and not published within the lease
 //! of the store, as after a death, the sweep publishes.
 //!
-//! Nothing is known here between two looks at the database but when the next one is worth while: when
+//! Between two looks at the database it is known when the next one is worth while, and since when they go
+//! on, which tells a late occurrence from a missed one; all else stands in the rows. It is worth while when
 //! the earliest occurrence is due by the database's clock, and at least every second, in which one
 //! statement asks two indexes for that and for schedules that are new or changed.
 
@@ -58,8 +59,13 @@ pub struct Setup {
 
 /// Reckons the next occurrence of a schedule that has just been saved: it begins now, and not when a
 /// service sees it. If it is not done here, a service does it.
-pub(crate) fn plan(session: &mut dyn Session, id: i64) {
-    let plan = &mut |candidate: &Candidate| decide::plan(candidate, &Watch::begun(candidate.now)).0;
+pub(crate) fn plan(session: &mut dyn Session, id: i64, was_active: bool) {
+    let watch = if was_active {
+        Watch::begun
+    } else {
+        Watch::of_idle
+    };
+    let plan = &mut |candidate: &Candidate| decide::plan(candidate, &watch(candidate.now)).0;
     if let Err(error) = session.advance_schedules(Ready::Saved(id), 1, &[], plan) {
         log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
     }

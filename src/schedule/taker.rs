@@ -35,6 +35,7 @@ const PLANNED: usize = 4;
 /// And so many messages are made, of so many bytes (a server may take no more at once), and so long it takes: the others are due still.
 const MESSAGES: usize = 2000;
 const BYTES: usize = 4 << 20;
+const FEW_BYTES: usize = 64 << 10;
 const TIME: Duration = Duration::from_secs(1);
 
 /// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is
@@ -207,7 +208,7 @@ impl Taker {
         failpoint::hit("schedule.taken");
         let taken = Instant::now();
         self.batch = (self.batch * 2).min(BATCH);
-        self.bytes = (self.bytes * 2).min(BYTES);
+        self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BYTES);
         self.refused = 0;
         for (id, title, note) in &hand.seen {
             if let Some(note @ Note::HeldBack(reason)) = note {

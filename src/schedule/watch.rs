@@ -23,11 +23,19 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Of one that looks for the first time.
-    pub(super) const fn begun(now: DateTime<Utc>) -> Self {
+    pub(super) fn begun(now: DateTime<Utc>) -> Self {
         Self {
             last: now,
             since: now,
             clear: None,
+        }
+    }
+
+    /// Of one that knows that a schedule was not active until now.
+    pub(super) fn of_idle(now: DateTime<Utc>) -> Self {
+        Self {
+            clear: Some(now),
+            ..Self::begun(now)
         }
     }
 

@@ -277,3 +277,22 @@ fn rows_of_django_carrot_are_requeued_with_the_arguments_that_it_sent(database: 
         assert!(world.find(old).is_none());
     }
 }
+
+#[test]
+fn a_message_that_is_requeued_while_the_broker_has_it_runs_once() {
+    let world = World::new(TASKS);
+    let old = world.send(&["cat", "once"]);
+    assert_eq!(world.find(&old).unwrap()["status"], "PUBLISHED");
+
+    let (code, out, err) = world.run(&["requeue", &old]);
+
+    assert_eq!(code, 0, "{err}");
+    let says = format!("{old} was PUBLISHED: should the broker have it after all, it is not run");
+    assert!(err.contains(&says), "{err}");
+    let mut running = world.start(&[]);
+    assert_eq!(world.ended(&new_uuid(&out, &old))["status"], "COMPLETED");
+    let row = world.ended(&old);
+    assert_eq!(row["status"], "CANCELLED", "{row}");
+    assert_eq!(row["attempts"], 0);
+    running.stop_with_empty(&world, &["default"]);
+}

@@ -90,7 +90,7 @@ impl Desk {
         let Some(id) = self.session.add_schedule(&spec)? else {
             return Err(taken(&args.name));
         };
-        schedule::plan(self.session.as_mut(), id);
+        schedule::plan(self.session.as_mut(), id, true);
         self.say_saved("added", id, now)
     }
 
@@ -109,7 +109,7 @@ impl Desk {
             }
             match self.session.edit_schedule(id, &was, &to)? {
                 Edited::Saved => {
-                    schedule::plan(self.session.as_mut(), id);
+                    schedule::plan(self.session.as_mut(), id, true);
                     return self.say_saved("saved", id, now);
                 }
                 Edited::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
@@ -135,7 +135,7 @@ impl Desk {
         if !self.session.activate_schedule(row.id, active)? {
             return Err(find::gone(row.id));
         }
-        schedule::plan(self.session.as_mut(), row.id);
+        schedule::plan(self.session.as_mut(), row.id, row.spec.active);
         let verb = if active { "enabled" } else { "disabled" };
         self.say_saved(verb, row.id, now)
     }
