@@ -1,18 +1,19 @@
 //! PostgreSQL.
 
 mod rights;
+mod statement;
 
 use diesel::connection::SimpleConnection;
-use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use diesel::sql_types::Text;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use self::statement::{TOLD, source, statement};
 use super::sql::{
-    Column, Engine, Id, Link, MessageRow, Row, Statement, Steps, Target, Update, Values,
-    assignments, forget_lost_steps, in_transaction,
+    Engine, Id, Link, MessageRow, Row, Steps, Update, Values, assignments, forget_lost_steps,
+    in_transaction,
 };
 use super::{StoreError, Tables};
 use crate::config::DatabaseUrl;
@@ -141,54 +142,10 @@ pub(in crate::store) struct Postgres {
     listens: bool,
 }
 
-/// Whom those who record messages that are due tell of it: who works on the same table.
-const TOLD: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
-
-/// What follows FROM to read `values` as `v`.
-fn source(values: &Values<'_>) -> String {
-    let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
-    format!(
-        "unnest({}) WITH ORDINALITY AS v({}, position)",
-        vec!["?"; names.len()].join(", "),
-        names.join(", ")
-    )
-}
-
-/// A connection of the caller's. Services are told when it commits.
-impl Target<Postgres> for PgConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(char::MAX)
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values)
-    }
-
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
-        let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({TOLD}, '')");
-        statement(&sql, Some(values)).execute(self)
-    }
-}
-
 #[derive(QueryableByName)]
 struct Told {
     #[diesel(sql_type = Text)]
     name: String,
-}
-
-/// `sql` with the values bound, an array for each column.
-fn statement<'a>(sql: &'a str, values: Option<&'a Values<'a>>) -> Statement<'a, Pg> {
-    let columns = values.map(Values::columns).unwrap_or_default();
-    columns
-        .iter()
-        .fold(Statement::new(sql), |statement, (_, column)| match column {
-            Column::Text(texts) => statement.bind(
-                AsExpression::<Array<Nullable<Text>>>::as_expression(texts.as_slice()),
-            ),
-            Column::Integer(integers) => statement.bind(
-                AsExpression::<Array<BigInt>>::as_expression(integers.as_slice()),
-            ),
-        })
 }
 
 /// `UPDATE … FROM`, as far as it goes without RETURNING.
