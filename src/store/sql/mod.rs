@@ -17,7 +17,7 @@ mod values;
 mod waiting;
 mod workers;
 
-#[cfg(feature = "mysql")]
+#[cfg(any(feature = "mysql", test))]
 pub(super) use engine::ALWAYS;
 pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
 pub(super) use migration::{Steps, forget_lost_steps};
