@@ -29,6 +29,8 @@ const NAMING_LOCK: i64 = 0x6361_7272 << 32;
 ///
 /// `enable_seqscan = off`: our statements find rows by key; before PostgreSQL has statistics of a
 /// table it would rather scan it whole, once a batch.
+/// `jit = off`: a plan that scans all the same, as of the few workers, then counts as so costly that it
+/// is compiled first, for 50 to 100 ms.
 /// `idle_in_transaction_session_timeout`: one whose host stands still, or is gone without a word, must not
 /// keep its locks; those who wait for them may be everybody.
 /// `lc_messages` would be ours to set too, but only a superuser may.
@@ -38,7 +40,7 @@ const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET client_min_messages = warning; \
     SET statement_timeout = 0; SET lock_timeout = 0; \
     SET idle_in_transaction_session_timeout = '10s'; \
-    SET enable_seqscan = off; ";
+    SET enable_seqscan = off; SET jit = off; ";
 
 /// Django's tables may be in another schema than the one that comes first, where new ones would be
 /// made: what is ours belongs beside them.
