@@ -167,6 +167,10 @@ impl Engine for MysqlServer {
         "m.active = true AND m.is_planned = true AND m.next_run IS NOT NULL";
     // By another index it would sort, and lock, all that wait.
     const WAITING: &'static str = "carrot_messagelog m FORCE INDEX (carrot_messagelog_waiting)";
+    // A short table it would scan whole, and lock each row on the way.
+    const PENDING: &'static str = "carrot_messagelog m FORCE INDEX (carrot_messagelog_pending)";
+    const IN_PROGRESS: &'static str =
+        "carrot_messagelog m FORCE INDEX (carrot_messagelog_in_progress)";
     // By another index it would sort, and lock, all that are to be reckoned.
     const SCHEDULES: &'static str =
         "carrot_scheduledtask m FORCE INDEX (carrot_scheduledtask_next_run)";

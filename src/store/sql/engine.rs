@@ -96,6 +96,11 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const PLANNED: &'static str;
     /// What follows FROM to read the messages `m` that wait, in their order.
     const WAITING: &'static str = "carrot_messagelog m";
+    /// What follows FROM to lock messages `m` that are PENDING, and no others: who wants those would pass
+    /// them over meanwhile.
+    const PENDING: &'static str = "carrot_messagelog m";
+    /// The same for those IN_PROGRESS.
+    const IN_PROGRESS: &'static str = "carrot_messagelog m";
     /// What follows FROM to read the schedules `m` that are to be reckoned, or due.
     const SCHEDULES: &'static str = "carrot_scheduledtask m";
     /// What follows FROM to read messages `l` of a schedule by their planned times.

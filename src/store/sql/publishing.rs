@@ -219,10 +219,11 @@ pub(super) fn take_due<E: Engine>(
     limit: usize,
 ) -> QueryResult<Vec<Result<Message, UndecodableRow>>> {
     let sql = format!(
-        "SELECT {columns} FROM carrot_messagelog m \
+        "SELECT {columns} FROM {pending} \
          WHERE m.status = 'PENDING' AND m.due_time <= {now} \
          ORDER BY m.due_time LIMIT {limit} {lock}",
         columns = MessageRow::columns::<E>(),
+        pending = E::PENDING,
         now = E::NOW,
         lock = E::LOCK_FREE,
     );
@@ -250,10 +251,11 @@ pub(super) fn make_due<E: Engine>(engine: &mut E) -> QueryResult<()> {
 /// it; a worker that came in between would be taken for dead.
 pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<usize> {
     let found = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m \
+        "SELECT CAST(m.id AS {}) AS id FROM {} \
          WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {OWNER_IS_DEAD} \
          ORDER BY m.id LIMIT {limit} {}",
         E::BIGINT,
+        E::IN_PROGRESS,
         E::LOCK_FREE
     );
     let found: Vec<Id> = engine.load(&found, None)?;

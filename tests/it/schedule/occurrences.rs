@@ -81,8 +81,8 @@ fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_
     let id = world.insert_schedule(&row("a", "note", 1, &json!({"missed": RUN_ALL})));
     let service = world.start(&[]);
     world.await_occurrences(id, 3);
-    stop(vec![service]);
     let rows = world.end_schedules();
+    stop(vec![service]);
     let later = |column: &str, seconds: u32| match database {
         Database::Postgresql => format!("{column} + interval '{seconds} seconds'"),
         Database::Sqlite => {
