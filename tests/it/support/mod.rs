@@ -28,14 +28,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Waits until `condition` gives something.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let started = Instant::now();
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < deadline, "never came about: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(started.elapsed() < PATIENCE, "never came about: {what}");
+        look_again(started);
     }
+}
+
+/// Sleeps until it is time to look again: what has taken long may take a little longer, and a look at a
+/// server is a connection to it.
+pub fn look_again(started: Instant) {
+    let wait = Duration::from_millis(10) + started.elapsed() / 10;
+    std::thread::sleep(wait.min(Duration::from_millis(100)));
 }
 
 /// A variable that `scripts/services` exports, or the same of a server of the test's own.
