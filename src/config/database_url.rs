@@ -66,8 +66,9 @@ pub enum DatabaseUrlError {
 }
 
 impl DatabaseUrl {
-    /// Parses `text`; a relative path of an SQLite file is taken from
-    /// `directory`, so that it means the same wherever the process goes later.
+    /// Parses `text`; relative paths, of an SQLite file or of the certificates
+    /// that a client library reads, are taken from `directory`, so that they
+    /// mean the same wherever the process goes later.
     ///
     /// # Errors
     /// When it is no URL of a database that we know.
@@ -79,8 +80,21 @@ impl DatabaseUrl {
                 let file = file.to_str().ok_or(DatabaseUrlError::Directory)?;
                 Ok(Self::sqlite(file))
             }
-            None => Ok(url),
+            None => url.with_files_in(directory),
         }
+    }
+
+    /// The same with absolute paths in its query.
+    fn with_files_in(self, directory: &Path) -> Result<Self, DatabaseUrlError> {
+        let Some((place, query)) = self.full.split_once('?') else {
+            return Ok(self);
+        };
+        let pairs: Option<Vec<_>> = query
+            .split('&')
+            .map(|pair| absolute(pair, directory))
+            .collect();
+        let pairs = pairs.ok_or(DatabaseUrlError::Directory)?;
+        format!("{place}?{}", pairs.join("&")).parse()
     }
 
     /// Where messages are kept when no URL is given: `carrot.db` in `directory`.
@@ -187,6 +201,36 @@ fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     Ok(DatabaseUrl::sqlite(file))
 }
 
+/// The keys of the query whose values are files: libpq's and diesel's for MySQL.
+const FILES: [&str; 9] = [
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "sslcrldir",
+    "passfile",
+    "ssl_ca",
+    "ssl_cert",
+    "ssl_key",
+];
+
+/// A pair of the query; if it names a file, then by an absolute path. `None` where the path is not UTF-8.
+fn absolute(pair: &str, directory: &Path) -> Option<String> {
+    let file = pair
+        .split_once('=')
+        .filter(|(key, _)| FILES.contains(key))
+        .and_then(|(key, value)| Some((key, percent::decode(value)?)))
+        // `system` stands for the system's certificates.
+        .filter(|(_, file)| !file.is_empty() && file != "system" && Path::new(file).is_relative());
+    match file {
+        Some((key, file)) => {
+            let file = directory.join(file);
+            Some(format!("{key}={}", percent::encode(file.to_str()?)))
+        }
+        None => Some(pair.to_owned()),
+    }
+}
+
 /// Whether the value of such a key of the query is a secret.
 fn is_hidden(key: &str) -> bool {
     key.to_ascii_lowercase().contains("pass")
@@ -257,6 +301,26 @@ mod tests {
         let absolute = parse("sqlite:///var/file.db").unwrap();
         assert_eq!(absolute.sqlite_file(), Some(Path::new("/var/file.db")));
         assert_eq!(parse("mysql://h/d").unwrap().sqlite_file(), None);
+    }
+
+    #[test]
+    fn certificates_are_taken_from_the_directory_too() {
+        let full = |text: &str| parse(text).unwrap().expose().to_owned();
+        assert_eq!(
+            full("postgres://h/d?sslmode=verify-full&sslrootcert=my%20ca.pem"),
+            "postgres://h/d?sslmode=verify-full&sslrootcert=%2fsrv%2fapp%2fmy%20ca.pem"
+        );
+        assert_eq!(
+            full("mysql://h/d?ssl_ca=../ca.pem"),
+            "mysql://h/d?ssl_ca=%2fsrv%2fapp%2f..%2fca.pem"
+        );
+        for kept in [
+            "postgres://h/d?sslrootcert=/etc/ca.pem",
+            "postgres://h/d?sslrootcert=system&sslmode=verify-full",
+            "postgres://h/d?sslkey=&x",
+        ] {
+            assert_eq!(full(kept), kept);
+        }
     }
 
     #[test]
