@@ -120,7 +120,8 @@ impl Herald {
     /// Says that the service works, if it does: else systemd makes an end of it. When to do so again.
     fn beat(&self) -> Option<Instant> {
         let period = self.watchdog?;
-        let patience = period / 4;
+        // Those who are asked may take so long one after the other, and the next beat is not before that.
+        let patience = period / 8;
         if !self.vitals.pulse().beats(patience) {
             log::error!(
                 "a vital part of the service is gone, or has not answered for {patience:?}: systemd is not told that it works"
