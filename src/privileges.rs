@@ -112,18 +112,30 @@ impl Identity {
                 Some(nix::libc::ELOOP) => not_given("it is a symbolic link"),
                 _ => error,
             })?;
-        let metadata = file.metadata()?;
-        let owner = Uid::from_raw(metadata.uid());
-        if metadata.is_file() && (owner, metadata.gid()) != (self.user, self.group.as_raw()) {
-            if owner != self.user && !owner.is_root() {
-                return Err(not_given("it is another user's"));
-            }
-            if metadata.nlink() > 1 {
-                return Err(not_given("it has another name as well"));
-            }
+        if self.is_to_be_given(&file)? {
             self.give(&file)?;
         }
         Ok(file)
+    }
+
+    /// Whether root has to give this user the file, to make it the user's.
+    ///
+    /// # Errors
+    /// When root would give away something that is somebody else's.
+    pub fn is_to_be_given(&self, file: &File) -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        let owner = Uid::from_raw(metadata.uid());
+        let is_given = (owner, metadata.gid()) == (self.user, self.group.as_raw());
+        if is_given || self.user == geteuid() || !metadata.is_file() {
+            return Ok(false);
+        }
+        if owner != self.user && !owner.is_root() {
+            return Err(not_given("it is another user's"));
+        }
+        if metadata.nlink() > 1 {
+            return Err(not_given("it has another name as well"));
+        }
+        Ok(true)
     }
 
     /// Makes what is open this user's.

@@ -121,7 +121,7 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "USER")]
     pub(super) user: Option<String>,
     /// The group to be in [default: the user's own]; the user's other groups are added
-    #[arg(long, value_name = "GROUP", requires = "user")]
+    #[arg(long, value_name = "GROUP")]
     pub(super) group: Option<String>,
     /// Run no scheduled tasks; messages that were recorded are published all the same
     #[arg(long)]
@@ -145,6 +145,31 @@ impl ServiceArgs {
             these.loglevel.get_or_insert(Level(level));
         }
         these
+    }
+
+    /// What they lack together.
+    pub(super) const fn fault(&self) -> Option<&'static str> {
+        match (&self.user, &self.group) {
+            (None, Some(_)) => {
+                Some("--group goes with --user alone, which names the user to become")
+            }
+            _ => None,
+        }
+    }
+
+    /// The option of these that says what no other command but the service does.
+    pub(super) const fn misplaced(&self) -> Option<&'static str> {
+        if self.user.is_some() {
+            Some("--user")
+        } else if self.group.is_some() {
+            Some("--group")
+        } else if self.no_scheduler {
+            Some("--no-scheduler")
+        } else if self.testmode {
+            Some("--testmode")
+        } else {
+            None
+        }
     }
 
     /// These, and what stands before the command's name.

@@ -113,24 +113,35 @@ pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
 }
 
 fn dispatch(args: Args, program: Program) -> Result<Exit, Failure> {
-    if let Some(Command::Daemon(daemon)) = args.command {
-        return daemon::daemon(daemon, args.service, args.config.as_deref(), program);
+    let Args {
+        config: file,
+        service,
+        command,
+    } = args;
+    let is_service = matches!(command, None | Some(Command::Daemon(_)));
+    if let Some(option) = service.misplaced().filter(|_| !is_service) {
+        let wrong = format!("{option} is for the service and for `daemon`, and says nothing here");
+        return usage(&wrong);
     }
-    let config = load(args.config.as_deref(), &program.defaults);
-    match args.command {
-        Some(Command::Check) => return Ok(check::check(config)),
-        None => return run::run(&args.service, config?, program),
-        _ => {}
+    let config = || load(file.as_deref(), &program.defaults);
+    match command {
+        None => {
+            service.fault().map_or(Ok(()), usage)?;
+            run::run(&service, config()?, program)
+        }
+        Some(Command::Daemon(args)) => daemon::daemon(args, service, file.as_deref(), program),
+        Some(Command::Check) => Ok(check::check(config())),
+        Some(Command::Send(args)) => send::send(&args, config()?),
+        Some(Command::Schedule(args)) => schedule::schedule(&args, config()?),
+        Some(Command::Requeue(args)) => requeue::requeue(&args, config()?),
+        Some(Command::Prune(args)) => prune::prune(&args, &*config()?),
+        Some(Command::Migrate) => migrate(&*config()?),
     }
-    let config = config?;
-    match args.command {
-        Some(Command::Send(send)) => send::send(&send, config),
-        Some(Command::Schedule(args)) => schedule::schedule(&args, config),
-        Some(Command::Requeue(which)) => requeue::requeue(&which, config),
-        Some(Command::Prune(args)) => prune::prune(&args, &config),
-        Some(Command::Migrate) => migrate(&config),
-        Some(Command::Check | Command::Daemon(_)) | None => Ok(Exit::Ok),
-    }
+}
+
+/// The command line is wrong.
+fn usage<T>(wrong: &str) -> Result<T, Failure> {
+    Err(Failure::new(Exit::Usage, wrong.to_owned()))
 }
 
 fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure> {

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +56,31 @@ fn path_of(pidfile: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
+    place: Place,
+}
+
+/// Where a socket of ours is.
+#[derive(Debug)]
+struct Place {
     pidfile: PathBuf,
+    /// The device and the inode of what was made there.
+    made: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// What is there now.
+    fn found(pidfile: &Path) -> Option<(u64, u64)> {
+        let found = fs::symlink_metadata(path_of(pidfile)).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+
+    /// Removes the socket, unless another's is in its place: whoever removed our pidfile may have let
+    /// another service start.
+    fn clear(&self) {
+        if self.made == Self::found(&self.pidfile) {
+            remove(&self.pidfile);
+        }
+    }
 }
 
 impl Socket {
@@ -80,7 +104,10 @@ impl Socket {
         match bound {
             Ok(listener) => Ok(Self {
                 listener,
-                pidfile: pidfile.to_owned(),
+                place: Place {
+                    pidfile: pidfile.to_owned(),
+                    made: Place::found(pidfile),
+                },
             }),
             Err(error) => Err(PidfileError::Socket(path, error)),
         }
@@ -91,7 +118,7 @@ impl Socket {
     /// # Errors
     /// When that is refused, or something else is in its place by now.
     pub fn give_to(&self, identity: &Identity) -> Result<(), PidfileError> {
-        let path = path_of(&self.pidfile);
+        let path = path_of(&self.place.pidfile);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let given = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(io::Error::from)
@@ -112,7 +139,7 @@ impl Socket {
     /// When the system has no thread left.
     pub fn serve(self, vitals: Arc<Vitals>) -> io::Result<Control> {
         failpoint::hit("daemon.named");
-        let Self { listener, pidfile } = self;
+        let Self { listener, place } = self;
         let (stopped, stop) = io::pipe()?;
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
@@ -120,7 +147,7 @@ impl Socket {
         Ok(Control {
             _stop: stop,
             _thread: thread,
-            pidfile,
+            place,
         })
     }
 }
@@ -131,12 +158,12 @@ pub struct Control {
     /// Its end ends the thread.
     _stop: io::PipeWriter,
     _thread: std::thread::JoinHandle<()>,
-    pidfile: PathBuf,
+    place: Place,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        remove(&self.pidfile);
+        self.place.clear();
     }
 }
 

@@ -38,7 +38,7 @@ pub enum DetachError {
     /// A fork would leave the other threads behind.
     #[error(
         "the service can't go into the background: this program has {0} threads by now; \
-         call `carrot_actors::cli::main` before any is started"
+         call `App::run` before any is started"
     )]
     Threads(usize),
     /// The system refused something.
@@ -77,6 +77,12 @@ pub enum Side {
 #[derive(Debug)]
 pub struct Launch(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 
+/// Has the files that this process makes be read by all, and written by their owner, whatever umask its
+/// caller has: for a controller, which makes the pidfile, and for the daemon, which inherits it.
+pub fn set_umask() {
+    umask(UMASK);
+}
+
 /// Forks the daemon: in a session of its own, without a terminal, in `/`, with standard streams that
 /// lead nowhere, no descriptor but the pidfile's and no signal blocked or ignored.
 ///
@@ -102,7 +108,7 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
     match checked_daemon(options, START) {
         Ok(CheckedDaemon::Daemon(notifier)) => {
             drop(reader);
-            umask(UMASK);
+            set_umask();
             // The reset has undone what Rust begins with: it would end the service when a connection
             // breaks.
             signal_hook::flag::register(SIGPIPE, Arc::default())?;
@@ -196,7 +202,7 @@ mod tests {
     #[test]
     fn a_program_that_has_threads_is_not_forked() {
         let folder = tempfile::tempdir().unwrap();
-        let Ok(Claim::Held(held)) = claim(&folder.path().join("x.pid")) else {
+        let Ok(Claim::Held(held)) = claim(&folder.path().join("x.pid"), None) else {
             panic!("it is nobody else's");
         };
         let (stop, stopped) = std::sync::mpsc::channel::<()>();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, fcntl_lock};
 use rustix::io::Errno;
 
 use super::control;
@@ -36,6 +36,9 @@ pub enum PidfileError {
     /// The system refuses it.
     #[error("the pidfile {0} can't be opened: {1}")]
     Refused(PathBuf, io::Error),
+    /// Nothing can be made or removed beside it.
+    #[error("the folder {0} of the pidfile can't be written to: {1}")]
+    Folder(PathBuf, io::Error),
     /// A link may lead to a file that is not to be overwritten.
     #[error("the pidfile {0} is a symbolic link, and is not followed: name the file itself")]
     Link(PathBuf),
@@ -86,11 +89,12 @@ pub struct Held {
     path: PathBuf,
 }
 
-/// Takes the pidfile at `path`, which must be absolute, and makes it if need be; it is empty then.
+/// Takes the pidfile at `path`, which must be absolute, and makes it if need be; it is empty then. `heir`
+/// is whom it will be [given to](Held::give_to).
 ///
 /// # Errors
-/// When it can't be used, or is held by somebody who can't be told.
-pub fn claim(path: &Path) -> Result<Claim, PidfileError> {
+/// When it can't be used, is held by somebody who can't be told, or is nothing that root may give away.
+pub fn claim(path: &Path, heir: Option<&Identity>) -> Result<Claim, PidfileError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut writable = options(true);
@@ -100,8 +104,9 @@ pub fn claim(path: &Path) -> Result<Claim, PidfileError> {
                 continue;
             }
             read(path, &file)?;
-            let emptied = file.set_len(0);
-            emptied.map_err(|error| PidfileError::Refused(path.to_owned(), error))?;
+            heir.map_or(Ok(false), |heir| heir.is_to_be_given(&file))
+                .and_then(|_| file.set_len(0))
+                .map_err(|error| PidfileError::Refused(path.to_owned(), error))?;
             failpoint::hit("daemon.claimed");
             return Ok(Claim::Held(Held {
                 file,
@@ -129,6 +134,17 @@ pub fn look(path: &Path) -> Result<Found, PidfileError> {
         }
         pause(path, deadline)?;
     }
+}
+
+/// Whether the next service can have its files beside the pidfile at `path`: it makes a control socket
+/// there.
+///
+/// # Errors
+/// When the folder may not be written to.
+pub fn has_room(path: &Path) -> Result<(), PidfileError> {
+    let folder = path.parent().unwrap_or(path);
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| PidfileError::Folder(folder.to_owned(), error.into()))
 }
 
 /// Removes what a service has left that is dead, so far as we may.

@@ -10,12 +10,13 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, Program, load, run, say};
+use super::{Exit, Failure, Program, load, run, say, usage};
 use crate::config::Config;
 use crate::daemon::{
     Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
-    clear, detach, look,
+    clear, detach, has_room, look, set_umask,
 };
+use crate::privileges::Identity;
 use crate::vitals::State;
 
 /// How often it is looked whether a service has gone, and what it still does.
@@ -40,13 +41,12 @@ pub(super) fn daemon(
     program: Program,
 ) -> Result<Exit, Failure> {
     if let Some((option, verbs)) = args.useless_option() {
-        let wrong = format!("{option} goes with {verbs} alone");
-        return Err(Failure::new(Exit::Usage, wrong));
+        return usage(&format!("{option} goes with {verbs} alone"));
     }
     args.service = args.service.and(before);
+    args.service.fault().map_or(Ok(()), usage)?;
     if run::is_terminal(&run::logfile(&args.service)) {
-        let wrong = "a daemon has no standard error: --logfile must be a file";
-        return Err(Failure::new(Exit::Usage, wrong));
+        return usage("a daemon has no standard error: --logfile must be a file");
     }
     // The service runs elsewhere.
     args.service.logfile = Some(absolute(&run::logfile(&args.service))?);
@@ -54,11 +54,15 @@ pub(super) fn daemon(
     let controller = Controller { args, pidfile };
     match controller.args.verb {
         Verb::Start => {
+            set_umask();
             let config = load(config, &program.defaults)?;
             controller.start(config, program)
         }
         Verb::Stop => controller.stop(),
-        Verb::Restart => controller.restart(config, program),
+        Verb::Restart => {
+            set_umask();
+            controller.restart(config, program)
+        }
         Verb::Status => controller.status(),
     }
 }
@@ -74,8 +78,8 @@ impl Controller {
     /// Returns in the controller, and once more in the daemon, at its end.
     fn start(&self, config: Arc<Config>, program: Program) -> Result<Exit, Failure> {
         tell("Attempting to start the process");
-        run::identity(&self.args.service)?;
-        let held = self.claim()?;
+        let identity = run::identity(&self.args.service)?;
+        let held = self.claim(identity.as_ref())?;
         let side = detach(held);
         if let Ok(Side::Daemon(launch, held)) = side {
             return run::run_daemon(&self.args.service, config, program, held, launch);
@@ -91,10 +95,11 @@ impl Controller {
     }
 
     /// The pidfile, unless a service has it.
-    fn claim(&self) -> Result<Held, Failure> {
+    fn claim(&self, heir: Option<&Identity>) -> Result<Held, Failure> {
         let deadline = Instant::now() + HEARD;
         loop {
-            let holder = match claim(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+            let claimed = claim(&self.pidfile, heir);
+            let holder = match claimed.map_err(|error| self.with_remedy(error))? {
                 Claim::Held(held) => return Ok(held),
                 Claim::Running(holder) => holder,
             };
@@ -143,7 +148,10 @@ impl Controller {
         let identity = run::identity(&self.args.service)?;
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
         match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
-            Found::Running(holder) => self.stop_holder(&holder)?,
+            Found::Running(holder) => {
+                has_room(&self.pidfile).map_err(|error| self.with_remedy(error))?;
+                self.stop_holder(&holder)?;
+            }
             Found::Nothing => {
                 tell("Service is NOT running");
                 tell(&format!("({})", self.hint()));
@@ -289,6 +297,7 @@ impl Controller {
 
     fn with_remedy(&self, error: PidfileError) -> Failure {
         let remedy = match self.args.verb {
+            _ if matches!(error, PidfileError::Folder(..)) => "nothing was stopped",
             Verb::Start => "give another one with --pidfile, in a folder that you may write to",
             _ => SAME_PIDFILE,
         };

@@ -78,6 +78,29 @@ fn it_is_a_number_and_a_newline_that_all_may_read_and_its_socket_is_the_owners()
 }
 
 #[test]
+fn the_caller_s_umask_makes_no_difference() {
+    let daemon = Daemon::lonely();
+    for (umask, verb) in [(0o077, "start"), (0, "restart")] {
+        let mut command = daemon.controller(&[verb]);
+        let set = move || {
+            rustix::process::umask(Mode::from_raw_mode(umask));
+            Ok(())
+        };
+        #[expect(unsafe_code, reason = "a system call, and nothing else")]
+        // SAFETY: umask(2) can be called between fork and exec.
+        unsafe {
+            command.pre_exec(set);
+        }
+        let (code, out, err) = outcome(&mut command);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        let mode = |name: &str| fs::metadata(daemon.directory().join(name)).unwrap().mode() & 0o777;
+        assert_eq!((mode("daemon.pid"), mode("daemon.log")), (0o644, 0o644));
+        daemon.down();
+        fs::remove_file(daemon.directory().join("daemon.log")).unwrap();
+    }
+}
+
+#[test]
 fn a_link_is_not_followed() {
     let daemon = Daemon::lonely();
     daemon.write("precious", "text");
@@ -292,6 +315,13 @@ fn a_folder_that_is_taken_away_leaves_the_file_empty() {
     let (code, _, err) = outcome(&mut daemon.as_user(&["start"]));
     assert_eq!(code, 0, "{err}");
     daemon.mode(0o555);
+    let (code, out, err) = outcome(&mut daemon.as_user(&["restart"]));
+    assert_eq!(code, code::PIDFILE, "{out}");
+    assert!(
+        err.contains("can't be written to") && err.contains("nothing was stopped"),
+        "{err}"
+    );
+    assert_eq!(outcome(&mut daemon.as_user(&["status"])).0, 0);
     let (code, _, err) = outcome(&mut daemon.as_user(&["stop"]));
     assert_eq!(code, 0, "{err}");
     assert_eq!(fs::read_to_string(daemon.pidfile()).unwrap(), "");

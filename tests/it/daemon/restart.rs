@@ -1,6 +1,6 @@
 //! `daemon restart`.
 
-use super::{Daemon, await_end, kill, lives};
+use super::{Daemon, await_end, code, kill, lives};
 
 /// What a restart of a service that runs says.
 fn words(pid: rustix::process::Pid) -> String {
@@ -61,6 +61,34 @@ fn what_runs_is_not_stopped_for_what_can_not_start() {
     assert_eq!(code, 73, "{err}");
     assert!(lives(pid));
     assert_eq!(daemon.pid(), pid);
+    daemon.down();
+}
+
+#[test]
+fn it_waits_for_one_that_is_stopping_already() {
+    let daemon = Daemon::new();
+    let uuid = daemon.enqueue("one", "gated", 1).remove(0);
+    let first = daemon.up();
+    daemon.await_running(1);
+    let (code, _, _) = daemon.daemon(&["stop", "--timeout", "0s"]);
+    assert_eq!(code, code::STILL_RUNNING);
+    let (code, out, _) = daemon.daemon(&["status"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("\nIt is stopping\n"), "{out}");
+
+    let (code, out, err) = daemon.daemon(&["restart", "--timeout", "0s"]);
+    assert_eq!(code, code::STILL_RUNNING, "{out}");
+    assert!(err.contains("is still stopping after --timeout"), "{err}");
+    assert!(lives(first) && daemon.pid() == first, "nothing was started");
+
+    let mut restart = daemon.begin(&["restart"]);
+    restart.await_output("It is stopping already\n");
+    daemon.write("go", "");
+    let (code, out, err) = restart.wait();
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.ends_with("Process restarted successfully\n"), "{out}");
+    assert!(!lives(first));
+    assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
     daemon.down();
 }
 

@@ -221,6 +221,60 @@ fn root_gives_away_no_file_that_the_user_has_put_in_the_log_s_place() {
 }
 
 #[test]
+fn root_gives_away_no_file_that_the_user_has_put_in_the_pidfile_s_place() {
+    if !are_root() {
+        return;
+    }
+    let world = open_world(WHO);
+    let place = |name: &str| world.directory().join(name);
+    // What a pidfile may be: a number.
+    fs::write(place("precious"), "42\n").unwrap();
+    fs::hard_link(place("precious"), place("hard.pid")).unwrap();
+    fs::write(place("other.pid"), "").unwrap();
+    std::os::unix::fs::chown(place("other.pid"), Some(4343), None).unwrap();
+    for (pidfile, why) in [
+        ("hard.pid", "another name"),
+        ("other.pid", "another user's"),
+    ] {
+        let (code, _, err) = world.run(&[
+            "daemon",
+            "start",
+            "-p",
+            pidfile,
+            "-l",
+            "daemon.log",
+            "--user",
+            USER,
+        ]);
+        assert_eq!(code, 72, "{err}");
+        assert!(err.contains(pidfile) && err.contains(why), "{err}");
+    }
+    assert_eq!(world.read("precious"), "42\n");
+    assert_eq!(fs::metadata(place("precious")).unwrap().uid(), 0);
+    assert_eq!(fs::metadata(place("other.pid")).unwrap().uid(), 4343);
+}
+
+#[test]
+fn a_user_empties_the_pidfile_in_root_s_folder_and_the_next_start_takes_it_over() {
+    if !are_root() {
+        return;
+    }
+    let world = open_world(WHO);
+    let own = ["--pidfile", "daemon.pid", "--logfile", "daemon.log"];
+    let daemon = |arguments: &[&str]| world.run(&[&["daemon"], arguments, &own].concat());
+    for _ in 0..2 {
+        let (code, _, err) = daemon(&["start", "--user", USER]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let pid = world.read("daemon.pid").trim().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        eventually("its end", || (daemon(&["status"]).0 == 3).then_some(()));
+        assert_eq!(world.read("daemon.pid"), "");
+        assert!(world.directory().join("daemon.pid.sock").exists());
+    }
+}
+
+#[test]
 fn a_user_or_group_that_is_not_there_exits_67_and_is_named() {
     let world = World::without_tables(WHO);
     for (arguments, wrong) in [
@@ -239,6 +293,30 @@ fn a_user_or_group_that_is_not_there_exits_67_and_is_named() {
     let (code, _, err) = world.run(&["--group", "root"]);
     assert_eq!(code, 64, "{err}");
     assert!(err.contains("--user"), "{err}");
+    // In any order, and on either side of the command's name.
+    let (code, _, err) = world.run(&[
+        "--user",
+        "root",
+        "daemon",
+        "start",
+        "--group",
+        "no-such-group",
+        "-p",
+        "daemon.pid",
+    ]);
+    assert_eq!(code, 67, "{err}");
+}
+
+#[test]
+fn a_command_that_can_not_become_somebody_else_says_so() {
+    let world = World::without_tables_on(Database::Sqlite, WHO);
+    let (code, _, err) = world.run(&["--user", USER, "migrate"]);
+    assert_eq!(code, 64);
+    assert!(
+        err.contains("--user is for the service and for `daemon`"),
+        "{err}"
+    );
+    assert!(!world.directory().join("carrot.db").exists());
 }
 
 #[test]
