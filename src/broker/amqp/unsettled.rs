@@ -1,22 +1,22 @@
 //! Which deliveries of a channel are still to be settled, and with how few acks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The deliveries of one channel in the order of their tags, which RabbitMQ counts from 1. They may
-/// come in another order, where several consumers share the channel.
+/// The deliveries of one channel by their tags, which RabbitMQ counts from 1. They may come in another
+/// order, where several consumers share the channel. What the broker was told of is forgotten: a task
+/// may run for long, and millions be acknowledged behind it.
 pub(super) struct Unsettled<D> {
-    /// The tag of the first entry.
-    first: u64,
-    entries: VecDeque<Entry<D>>,
+    /// What has come.
+    held: BTreeMap<u64, Held<D>>,
+    /// What has not, and comes before something that has.
+    expected: BTreeSet<u64>,
+    /// The highest tag that has come.
+    highest: u64,
 }
 
-enum Entry<D> {
-    /// It has not come yet.
-    Expected,
-    /// It has come.
-    Held { delivery: D, accepted: bool },
-    /// The broker was told.
-    Told,
+struct Held<D> {
+    delivery: D,
+    accepted: bool,
 }
 
 /// What to tell the broker of a batch of accepted deliveries.
@@ -30,40 +30,38 @@ pub(super) struct Acks<D> {
 impl<D> Unsettled<D> {
     pub(super) const fn new() -> Self {
         Self {
-            first: 1,
-            entries: VecDeque::new(),
+            held: BTreeMap::new(),
+            expected: BTreeSet::new(),
+            highest: 0,
         }
     }
 
     /// A delivery that has come.
     pub(super) fn push(&mut self, tag: u64, delivery: D) {
-        let place = tag.checked_sub(self.first).map(usize::try_from);
-        let Some(Ok(place)) = place else {
+        if tag > self.highest {
+            self.expected.extend(self.highest + 1..tag);
+            self.highest = tag;
+        } else if !self.expected.remove(&tag) {
             debug_assert!(false, "tag {tag} has come before");
             return;
-        };
-        while self.entries.len() <= place {
-            self.entries.push_back(Entry::Expected);
         }
-        self.entries[place] = Entry::Held {
-            delivery,
-            accepted: false,
-        };
+        let accepted = false;
+        self.held.insert(tag, Held { delivery, accepted });
     }
 
     /// Accepts deliveries; unknown tags are passed over.
     pub(super) fn accept(&mut self, tags: &[u64]) -> Acks<D> {
         for tag in tags {
-            if let Some(Entry::Held { accepted, .. }) = self.entry(*tag) {
-                *accepted = true;
+            if let Some(held) = self.held.get_mut(tag) {
+                held.accepted = true;
             }
         }
         let mut up_to = None;
-        while let Some(Entry::Held { accepted: true, .. } | Entry::Told) = self.entries.front() {
-            self.first += 1;
-            if let Some(Entry::Held { delivery, .. }) = self.entries.pop_front() {
-                up_to = Some(delivery);
-            }
+        while let Some(front) = self.held.first_entry()
+            && front.get().accepted
+            && self.expected.first().is_none_or(|tag| tag > front.key())
+        {
+            up_to = Some(front.remove().delivery);
         }
         let singly = tags.iter().filter_map(|tag| self.take(*tag)).collect();
         Acks { up_to, singly }
@@ -71,19 +69,7 @@ impl<D> Unsettled<D> {
 
     /// Takes a delivery out, to be told the broker by itself.
     pub(super) fn take(&mut self, tag: u64) -> Option<D> {
-        let entry = self.entry(tag)?;
-        match std::mem::replace(entry, Entry::Told) {
-            Entry::Held { delivery, .. } => Some(delivery),
-            other => {
-                *entry = other;
-                None
-            }
-        }
-    }
-
-    fn entry(&mut self, tag: u64) -> Option<&mut Entry<D>> {
-        let index = usize::try_from(tag.checked_sub(self.first)?).ok()?;
-        self.entries.get_mut(index)
+        self.held.remove(&tag).map(|held| held.delivery)
     }
 }
 
@@ -117,6 +103,17 @@ mod tests {
         assert_eq!(acks(&mut unsettled, &[3, 9]), (None, vec![]));
         unsettled.push(6, 6);
         assert_eq!(acks(&mut unsettled, &[6]), (Some(6), vec![]));
+    }
+
+    #[test]
+    fn what_was_settled_behind_a_running_message_takes_no_room() {
+        let mut unsettled = with(1);
+        for tag in 2..100_000 {
+            unsettled.push(tag, tag);
+            assert_eq!(acks(&mut unsettled, &[tag]), (None, vec![tag]));
+        }
+        assert_eq!((unsettled.held.len(), unsettled.expected.len()), (1, 0));
+        assert_eq!(acks(&mut unsettled, &[1]), (Some(1), vec![]));
     }
 
     #[test]
