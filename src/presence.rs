@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 
-use rustix::process::getpid;
+use rustix::io::Errno;
+use rustix::process::{Pid, getpid, test_kill_process};
 
 use crate::store::{Session, StoreError, WorkerId, WorkerProcess};
 
@@ -35,12 +36,22 @@ fn namespace() -> io::Result<String> {
 
 /// When the process began, in clock ticks since boot (proc(5): field 22 of `stat`); `None` when it
 /// is gone, or dead and not yet reaped.
+///
+/// # Errors
+/// When it can't be seen.
 fn process_start(pid: i32) -> io::Result<Option<i64>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Gone; or another user's, and hidden from us (proc(5): `hidepid`).
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if is_nowhere(pid) {
+                Ok(None)
+            } else {
+                Err(error)
+            };
+        }
         // The process ended while it was read.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -56,6 +67,11 @@ fn process_start(pid: i32) -> io::Result<Option<i64>> {
     start
         .map(Some)
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether the kernel knows no process of that number, hidden or not.
+fn is_nowhere(pid: i32) -> bool {
+    Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 /// Whether the process can be seen to be gone. When in doubt, it is not.
