@@ -3,6 +3,7 @@
 //! PENDING messages that are due are published; IN_PROGRESS ones of dead workers become PENDING. A
 //! PUBLISHED message is never published again for its age: a long backlog is no fault.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// How often it looks whether the database has told it to come, if the database does: it reads what has
 /// arrived on its connection, and asks nobody.
 const LISTENING: Duration = Duration::from_millis(10);
+
+/// However long a look took, it is repeated after so long.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// So many messages a step at most: few enough for the lease of the store.
 const BATCH: usize = 500;
@@ -54,6 +58,47 @@ pub struct Sweep {
     batch: usize,
     /// Whether the database tells when there is something to do.
     listens: bool,
+    held: Held,
+}
+
+/// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
+struct Held {
+    queues: BTreeSet<String>,
+    until: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Held {
+    const fn none() -> Self {
+        Self {
+            queues: BTreeSet::new(),
+            until: None,
+            backoff: Backoff::for_connections(),
+        }
+    }
+
+    fn hold(&mut self, queues: BTreeSet<String>) {
+        if !queues.is_empty() {
+            let wait = || Instant::now() + self.backoff.next_wait();
+            self.until.get_or_insert_with(wait);
+            self.queues.extend(queues);
+        }
+    }
+
+    /// Lets go of them, if it is time to.
+    fn look(&mut self) {
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            self.until = None;
+            self.queues.clear();
+        }
+    }
+
+    /// All that was due was tried, and nothing else waits.
+    fn settle(&mut self) {
+        if self.queues.is_empty() {
+            self.backoff.reset();
+        }
+    }
 }
 
 /// What a step of the sweep has found.
@@ -63,7 +108,7 @@ enum Step {
     More,
     /// Nothing is left to do.
     Done,
-    /// A server is away.
+    /// The database is away.
     Away,
 }
 
@@ -78,17 +123,19 @@ impl Sweep {
             session: None,
             batch: FIRST_BATCH,
             listens: false,
+            held: Held::none(),
         }
     }
 
     fn run(&mut self, stop: &StopFlag) {
         let mut backoff = Backoff::for_connections();
         loop {
+            let began = Instant::now();
             let is_over = match self.step() {
                 Step::More => stop.wait(Duration::ZERO),
                 Step::Done => {
                     backoff.reset();
-                    self.wait(stop)
+                    self.rest(began.elapsed(), stop) || self.wait(stop)
                 }
                 Step::Away => stop.wait(backoff.next_wait()),
             };
@@ -98,10 +145,17 @@ impl Sweep {
         }
     }
 
+    /// Past what is held many others may have to be read: a look that took long is not repeated at once.
+    /// `true` if the thread is to stop.
+    fn rest(&self, spent: Duration, stop: &StopFlag) -> bool {
+        !self.held.queues.is_empty() && stop.wait((spent * 9).min(LONGEST_REST))
+    }
+
     /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
     /// stop.
     fn wait(&mut self, stop: &StopFlag) -> bool {
         let end = Instant::now() + INTERVAL;
+        let end = self.held.until.map_or(end, |until| until.min(end));
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if !self.listens {
@@ -164,7 +218,8 @@ impl Sweep {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
-        let (due, undecodable) = sorted(session.take_due(self.batch)?);
+        self.held.look();
+        let (due, undecodable) = sorted(session.take_due_but(self.batch, &self.held.queues)?);
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
@@ -174,6 +229,7 @@ impl Sweep {
         // The broker may take its time; that is not the database's.
         self.database.is_answered();
         if due.is_empty() {
+            self.held.settle();
             self.door.look_after_brokers();
             return Ok(if recovered == BATCH || !undecodable.is_empty() {
                 Step::More
@@ -184,10 +240,8 @@ impl Sweep {
         let flushed = self.door.flush_for(Some(&self.database), session, &due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
-        Ok(match flushed.waiting {
-            None => Step::More,
-            Some(_) => Step::Away,
-        })
+        self.held.hold(flushed.held);
+        Ok(Step::More)
     }
 }
 

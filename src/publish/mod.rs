@@ -6,7 +6,7 @@
 
 mod way;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -38,6 +38,8 @@ pub struct Flushed {
     pub failed: Vec<(String, String)>,
     /// Why the others wait, if any do.
     pub waiting: Option<String>,
+    /// The queues of those, and the others of a broker that takes nothing.
+    pub held: BTreeSet<String>,
 }
 
 /// Publishes messages, on a connection to each broker that it needs, opened when it first does.
@@ -202,6 +204,10 @@ impl Door {
     ) -> Result<(), StoreError> {
         let config = Arc::clone(&self.config);
         let fates = self.way(host).settle(&config, &messages, sending);
+        if fates.iter().any(|fate| matches!(fate, Fate::Waiting(_))) {
+            let of_it = config.queues.iter().filter(|queue| queue.host == *host);
+            flushed.held.extend(of_it.map(|queue| queue.name.clone()));
+        }
         failpoint::hit("publish.published");
         database.inspect(|database| database.asks());
         record_fates(session, &messages, fates, flushed)?;
@@ -263,8 +269,12 @@ fn record_fates(
                 flushed
                     .waiting
                     .get_or_insert_with(|| way::full(&message.queue));
+                flushed.held.insert(message.queue.clone());
             }
-            Fate::Waiting(reason) => flushed.waiting = Some(reason),
+            Fate::Waiting(reason) => {
+                flushed.waiting = Some(reason);
+                flushed.held.insert(message.queue.clone());
+            }
         }
     }
     // First, lest what the database refuses of the others has these published again.

@@ -115,9 +115,11 @@ impl Way {
             }
             Err(Trouble::Message(reason)) => {
                 self.publisher = None;
+                // What else was sent on it is gone with it.
+                self.connections += 1;
                 self.is_there();
                 match messages {
-                    [_] => vec![Fate::Failed(reason)],
+                    [message] => vec![self.refused(config, message, reason)],
                     // One of them made the broker close the channel: each by itself, to find out
                     // which.
                     _ => messages
@@ -128,6 +130,33 @@ impl Way {
                         })
                         .collect(),
                 }
+            }
+        }
+    }
+
+    /// What becomes of a message for which the broker has closed the channel. The exchange of its queue may
+    /// be missing: it is not durable, and gone after a restart of the broker until somebody declares it.
+    fn refused(&mut self, config: &Config, message: &Message, reason: String) -> Fate {
+        let queue = declarable(config, message).filter(|_| !message.exchange.is_empty());
+        let Some(queue) = queue else {
+            return Fate::Failed(reason);
+        };
+        let again = self.open().and_then(|publisher| {
+            publisher.declare(queue)?;
+            publisher.publish(&[message])
+        });
+        match again {
+            Ok(said) => said
+                .into_iter()
+                .next()
+                .map_or(Fate::Failed(reason), |said| fate(message, said)),
+            Err(BrokerError::Refused(_)) => {
+                self.publisher = None;
+                Fate::Failed(reason)
+            }
+            Err(error) => {
+                self.fails(&error);
+                Fate::Waiting(error.to_string())
             }
         }
     }

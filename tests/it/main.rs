@@ -23,6 +23,7 @@ mod delayed;
 mod deployment;
 mod embedded;
 mod frozen;
+mod held;
 mod kills;
 mod many;
 mod outages;

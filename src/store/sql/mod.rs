@@ -26,6 +26,8 @@ pub(super) use schedules::now_on;
 pub(super) use statement::Statement;
 pub(super) use values::{Column, Values};
 
+use std::collections::BTreeSet;
+
 use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
@@ -191,11 +193,12 @@ where
         self.run(E::is_told)
     }
 
-    fn take_due(
+    fn take_due_but(
         &mut self,
         limit: usize,
+        queues: &BTreeSet<String>,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
-        self.transaction(|engine| publishing::take_due(engine, limit))
+        self.transaction(|engine| publishing::take_due(engine, limit, queues))
     }
 
     fn make_due(&mut self) -> Result<(), StoreError> {

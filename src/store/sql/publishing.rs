@@ -1,5 +1,7 @@
 //! The statements of publishing and of the sweep.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
@@ -217,17 +219,30 @@ impl MessageRow {
 pub(super) fn take_due<E: Engine>(
     engine: &mut E,
     limit: usize,
+    but: &BTreeSet<String>,
 ) -> QueryResult<Vec<Result<Message, UndecodableRow>>> {
+    let values = Values::default().texts("compared", but.iter().map(String::as_str));
+    let wanted = match but.is_empty() {
+        true => ALWAYS.to_owned(),
+        // As a row is read: Django leaves one of them empty where the other says it all.
+        false => format!(
+            "COALESCE(NULLIF(m.queue, ''), m.routing_key, '') NOT IN (SELECT v.compared FROM {})",
+            engine.source(&values)
+        ),
+    };
     let sql = format!(
         "SELECT {columns} FROM {pending} \
-         WHERE m.status = 'PENDING' AND m.due_time <= {now} \
+         WHERE m.status = 'PENDING' AND m.due_time <= {now} AND {wanted} \
          ORDER BY m.due_time LIMIT {limit} {lock}",
         columns = MessageRow::columns::<E>(),
         pending = E::PENDING,
         now = E::NOW,
         lock = E::LOCK_FREE,
     );
-    let rows: Vec<MessageRow> = engine.load_once(&sql)?;
+    let rows: Vec<MessageRow> = match but.is_empty() {
+        true => engine.load_once(&sql)?,
+        false => engine.load(&sql, Some(&values))?,
+    };
     if !rows.is_empty() {
         engine.batch(&format!(
             "UPDATE carrot_messagelog SET due_time = {} WHERE id IN ({})",

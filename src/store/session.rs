@@ -1,0 +1,247 @@
+//! What can be asked on a connection to the database.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
+    Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch, UndecodableRow, WhichSchedules,
+    WorkerId, WorkerProcess,
+};
+use crate::message::Message;
+
+/// A connection to the database, for one thread.
+pub trait Session: Send {
+    /// The database's version, in its own words.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn version(&mut self) -> Result<String, StoreError>;
+
+    /// Whether the tables are as this program needs them.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_migrated(&mut self) -> Result<bool, StoreError>;
+
+    /// How many schedules are active.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn active_schedules(&mut self) -> Result<i64, StoreError>;
+
+    /// Its time.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn now(&mut self) -> Result<DateTime<Utc>, StoreError>;
+
+    /// Schedules as they stand.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn schedules(&mut self, which: &WhichSchedules<'_>) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// Adds a schedule; its id, or `None` where there is one of that name.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a value.
+    fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError>;
+
+    /// Makes a schedule `to`, if it still is what it `was`. A refusal that is noted is forgotten.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a value.
+    fn edit_schedule(
+        &mut self,
+        id: i64,
+        was: &ScheduleSpec,
+        to: &ScheduleSpec,
+    ) -> Result<Edited, StoreError>;
+
+    /// Has a schedule run, or not. Returns whether there is one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn activate_schedule(&mut self, id: i64, active: bool) -> Result<bool, StoreError>;
+
+    /// Removes a schedule; its messages stay. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn remove_schedule(&mut self, id: i64) -> Result<bool, StoreError>;
+
+    /// What there is to do for schedules, but for those that are held back.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError>;
+
+    /// Has the next occurrences of active schedules reckoned anew. Returns of how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError>;
+
+    /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
+    /// and that are not held back, and writes that and their messages, all or none, but for messages of occurrences that have one. Their
+    /// publishing is the caller's for [`PUBLISH_LEASE`]. Returns how many there were, and the messages.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a value.
+    fn advance_schedules(
+        &mut self,
+        ready: Ready,
+        limit: usize,
+        held: &[i64],
+        decide: &mut dyn FnMut(&Candidate) -> Advance,
+    ) -> Result<(usize, Vec<Message>), StoreError>;
+
+    /// Inserts PENDING messages, all or none; unless their rows say when they are due, their
+    /// publishing is the caller's for [`PUBLISH_LEASE`].
+    ///
+    /// # Errors
+    /// When the database is away or refuses a row.
+    fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError>;
+
+    /// `PENDING → PUBLISHED` for what the broker has confirmed.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError>;
+
+    /// Ends PENDING messages that can't be published, with the reason.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
+
+    /// Whether somebody has recorded messages that are due since this was last asked; the first time it
+    /// is not known. `None` where the database does not tell.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
+
+    /// Takes up to `limit` PENDING messages that are due, on a lease of [`PUBLISH_LEASE`]: what is
+    /// not marked by then is due again.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn take_due(
+        &mut self,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
+        self.take_due_but(limit, &BTreeSet::new())
+    }
+
+    /// The same without messages for those queues.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn take_due_but(
+        &mut self,
+        limit: usize,
+        queues: &BTreeSet<String>,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
+
+    /// Makes all PENDING messages due, for tests that wait for nothing.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn make_due(&mut self) -> Result<(), StoreError>;
+
+    /// Makes up to `limit` messages of dead workers PENDING and due. Returns how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn recover(&mut self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Writes a batch for `owner`, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the database does not take a value in it.
+    fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError>;
+
+    /// Makes new messages of old ones and deletes these.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError>;
+
+    /// Deletes what is over and too old in a stretch of the messages. What another transaction has
+    /// locked is passed over.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError>;
+
+    /// Whether any message waits in a queue of the embedded broker: PUBLISHED, with that routing key,
+    /// and not taken by a live worker.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError>;
+
+    /// How many do.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn count_waiting(&mut self, queue: &str) -> Result<i64, StoreError>;
+
+    /// Takes up to `limit` of them for `owner`, the highest priority and then the oldest first; they
+    /// are still to be claimed. What another transaction has locked is passed over.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn take_waiting(
+        &mut self,
+        owner: WorkerId,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
+
+    /// Has messages wait again that `owner` had taken and nobody has claimed.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError>;
+
+    /// The same for all of a queue.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError>;
+
+    /// Registers a worker.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError>;
+
+    /// Says that the worker lives, and registers it again should its row be gone.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn heartbeat(&mut self, id: WorkerId, process: &WorkerProcess) -> Result<(), StoreError>;
+
+    /// The workers that say they run in `namespace`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn workers_in(&mut self, namespace: &str)
+    -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError>;
+
+    /// Removes workers that have ended; what they had claimed is the sweep's from now on.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError>;
+
+    /// The workers whose last heartbeat is older than [`DEAD_AFTER`].
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError>;
+}
