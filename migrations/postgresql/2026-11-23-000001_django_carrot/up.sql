@@ -1,7 +1,8 @@
 -- django-carrot 1.5.0's two tables, column for column. Where Django made them already, they stay as
--- they are.
+-- they are. Django's ids of messages end at 2147483647, which a busy service reaches within days; its
+-- models read larger ones all the same.
 CREATE TABLE IF NOT EXISTS carrot_messagelog (
-    id              serial PRIMARY KEY,
+    id              bigserial PRIMARY KEY,
     status          varchar(11) NOT NULL,
     exchange        varchar(200),
     queue           varchar(200),
