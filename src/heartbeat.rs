@@ -1,16 +1,19 @@
 //! The heartbeat: this worker lives, and those that do not are buried.
 //!
 //! A worker of this host is buried as soon as its process is gone; any other when it has been silent
-//! for long. But a database that was away has heard nobody: only who has beaten without a gap for
-//! longer than it takes the others to come back may call them dead.
+//! for long, by the database's clock and by that of who buries it. But a database that was away has heard
+//! nobody: only who has beaten without a gap for longer than it takes the others to come back may call
+//! them dead.
 //!
 //! Who stood still for long may have been called dead itself: see [`Lease`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::outage::Client;
-use crate::presence;
+use crate::presence::{self, Watch};
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
 use crate::store::{DEAD_AFTER, Session, Store, StoreError, WorkerId, WorkerProcess};
@@ -36,13 +39,33 @@ struct Term {
     /// Nobody has called this worker dead since then.
     since: Instant,
     /// When the last heartbeat was sent.
-    sent: Instant,
+    sent: Sent,
+}
+
+/// When something was sent, on a clock that goes on while this machine sleeps, as the others' do; an
+/// `Instant`'s does not.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent(Duration);
+
+impl Sent {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let time = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Self(Duration::new(seconds, nanoseconds))
+    }
+
+    fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
 }
 
 impl Lease {
     /// Of a worker that has registered since it began to, at `sent`.
     #[must_use]
-    pub fn of(sent: Instant) -> Self {
+    pub fn of(sent: Sent) -> Self {
         let since = Instant::now();
         Self(Arc::new(Mutex::new(Term { since, sent })))
     }
@@ -55,7 +78,7 @@ impl Lease {
     }
 
     /// A heartbeat that was sent then is written.
-    fn renew(&self, sent: Instant) {
+    fn renew(&self, sent: Sent) {
         let mut term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if term.sent.elapsed() >= SURE {
             term.since = Instant::now();
@@ -89,6 +112,7 @@ fn beat(
     stop: &StopFlag,
 ) {
     let mut session = None;
+    let mut watch = Watch::default();
     let mut beating_since = Instant::now();
     let mut last_beat = Instant::now();
     let mut backoff = Backoff::for_connections();
@@ -96,7 +120,14 @@ fn beat(
         let is_steady =
             || last_beat.elapsed() < OTHERS_ARE_BACK && beating_since.elapsed() > OTHERS_ARE_BACK;
         health.asks();
-        let wait = match beat_once(store, &mut session, id, process, lease, is_steady) {
+        let wait = match beat_once(
+            store,
+            &mut session,
+            &mut watch,
+            (id, process),
+            lease,
+            is_steady,
+        ) {
             Ok(()) => {
                 if last_beat.elapsed() > OTHERS_ARE_BACK {
                     // The database, or this process, stood still.
@@ -127,8 +158,8 @@ fn beat(
 fn beat_once(
     store: &dyn Store,
     session: &mut Option<Box<dyn Session>>,
-    id: WorkerId,
-    process: &WorkerProcess,
+    watch: &mut Watch,
+    (id, process): (WorkerId, &WorkerProcess),
     lease: &Lease,
     is_steady: impl Fn() -> bool,
 ) -> Result<(), StoreError> {
@@ -137,11 +168,11 @@ fn beat_once(
         None => store.connect()?,
     };
     let session = session.insert(open).as_mut();
-    let sent = Instant::now();
+    let sent = Sent::now();
     session.heartbeat(id, process)?;
     lease.renew(sent);
     presence::bury_the_dead(session, &process.namespace)?;
-    presence::bury_the_silent(session, is_steady)
+    presence::bury_the_silent(session, watch, is_steady)
 }
 
 #[cfg(test)]
@@ -150,18 +181,16 @@ mod tests {
 
     #[test]
     fn a_lease_covers_what_was_asked_for_since_the_last_gap() {
-        let start = Instant::now();
-        let lease = Lease::of(start);
+        let lease = Lease::of(Sent::now());
         let early = Instant::now();
         assert!(lease.covers(early));
-        lease.renew(Instant::now());
+        lease.renew(Sent::now());
         assert!(lease.covers(early));
 
         // As if it had stood still since.
-        let long_ago = Instant::now().checked_sub(SURE).unwrap();
-        lease.renew(long_ago);
+        lease.renew(Sent(Sent::now().0.saturating_sub(SURE)));
         assert!(!lease.covers(Instant::now()));
-        lease.renew(Instant::now());
+        lease.renew(Sent::now());
         assert!(!lease.covers(early));
         assert!(lease.covers(Instant::now()));
     }

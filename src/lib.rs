@@ -141,7 +141,8 @@
 //! # Around tasks
 //!
 //! [`App::middleware`] puts something before and after all tasks, with their messages and outcomes (see
-//! [`Middleware`]), and [`App::on_failure`] a function that hears of each FAILED message.
+//! [`Middleware`]), and [`App::on_failure`] a function that hears of each message that
+//! fails in a service's hands.
 //!
 //! ```
 //! use carrot_actors::App;
@@ -208,7 +209,7 @@
 //! | `systemd` | tells the service manager how the service is, and that it works |
 //! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `waiting` | what the embedded broker needs of the store |
-//! | `presence` | which workers of this host are gone |
+//! | `presence` | which workers are gone: of this host at once, of others when they have been silent for long |
 //! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip) or the embedded broker, what a task is (and the one place that starts processes) |
 //! | [`config`], `logging`, `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `privileges` | the user that a service becomes which root has started |
@@ -246,8 +247,8 @@
 //! PostgreSQL tells of the commit.
 //!
 //! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
-//! worker is dead when its heartbeat is 20 s old by the database's clock, or at once when it can be
-//! seen on this host that its process is gone.
+//! worker is dead when its heartbeat is 20 s old by the database's clock and by that of who looks, or at once
+//! when it can be seen on this host that its process is gone.
 //!
 //! The embedded broker is the rows themselves: a message waits while it is PUBLISHED and has no live
 //! `owner`; the subscription takes it by becoming that, which is what an unacknowledged delivery is to
@@ -257,10 +258,10 @@
 //!
 //! - No actor blocks, and none touches diesel or amiquip. Only `store` names the one and `broker`
 //!   the other.
-//! - No ack before the commit that it stands for; no timer on a message's way.
+//! - No ack before the commit that it stands for; no timer before a claim or a commit.
 //! - No statement that changes a state without the guard that `state::Status::on` gives it.
 //! - No second way to publish, to start a task's process, or to end this one.
-//! - No fork once there is a thread, but for the guard of commands; no signal to a pid that is not seen to
+//! - No fork once there is a thread, but for commands and their guard; no signal to a pid that is not seen to
 //!   hold the lock.
 //! - No password in a log, an error or an output.
 

@@ -1,5 +1,9 @@
 //! Names and texts that more than one room must make alike.
 
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::OnceLock;
+
 use uuid::Uuid;
 
 /// The `type` property of every message that django-carrot and we publish.
@@ -17,6 +21,23 @@ pub const SHORT_STRING_BYTES: usize = 255;
 
 /// What systemd says to the service alone, by environment variables.
 pub const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// What the user types for this command line: an app's binary has a name of its own. Only the first word
+/// counts.
+pub fn program_is(path: &OsStr) {
+    if let Some(name) = Path::new(path).file_name() {
+        PROGRAM.get_or_init(|| name.to_string_lossy().into_owned());
+    }
+}
+
+/// The program that has our command line, as its user calls it; another program that only publishes is
+/// told of the stock one.
+#[must_use]
+pub fn program() -> &'static str {
+    PROGRAM.get().map_or("carrot-actors", String::as_str)
+}
 
 /// A new message's key.
 #[must_use]

@@ -110,6 +110,8 @@ pub struct Health {
     clients: AtomicU64,
     /// While there is an outage, what was said of it.
     trouble: Mutex<Option<String>>,
+    /// What of it is shut, though it is there.
+    shut: Mutex<HashMap<String, Shut>>,
     pulse: Arc<Pulse>,
 }
 
@@ -120,6 +122,7 @@ impl Health {
             condition: Mutex::default(),
             clients: AtomicU64::new(0),
             trouble: Mutex::default(),
+            shut: Mutex::default(),
             pulse: Arc::clone(pulse),
         }
     }
@@ -208,6 +211,20 @@ impl Client {
         }
     }
 
+    /// That part of the server is shut for this reason, for all of its clients; whether that, or the
+    /// reason, is new.
+    #[must_use]
+    pub fn is_news(&self, part: &str, reason: &str) -> bool {
+        let mut shut = lock(&self.health.shut);
+        shut.entry(part.to_owned()).or_default().is_news(reason)
+    }
+
+    /// That part of the server is open; for how long it had been shut, if it had.
+    #[must_use]
+    pub fn opens(&self, part: &str) -> Option<Duration> {
+        lock(&self.health.shut).remove(part)?.opens()
+    }
+
     /// Its connection was good so long ago. A failure is no news if all that is known of the connection
     /// is from before an outage.
     pub fn was_well(&self, ago: Duration) {
@@ -232,7 +249,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one thread alone knows to be shut, said once until it is open again.
+/// What is shut, said once until it is open again.
 #[derive(Debug, Default)]
 pub struct Shut {
     since: Option<Instant>,

@@ -1,12 +1,14 @@
 //! Who is alive: this process, as other services know it, and the workers of this host.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
-use crate::store::{Session, StoreError, WorkerId, WorkerProcess};
+use crate::store::{DEAD_AFTER, Heartbeat, Session, StoreError, WorkerId, WorkerProcess};
 
 /// What this process says of itself.
 ///
@@ -92,7 +94,7 @@ pub fn bury_the_dead(session: &mut dyn Session, namespace: &str) -> Result<usize
         .collect();
     for (id, process) in &dead {
         log::warn!(
-            "worker {} (pid {} on {}) is gone without saying so: its messages are taken over",
+            "worker {} (pid {} on {}) died without signing off: its messages are taken over",
             id.0,
             process.pid,
             process.host
@@ -105,16 +107,44 @@ pub fn bury_the_dead(session: &mut dyn Session, namespace: &str) -> Result<usize
     Ok(ids.len())
 }
 
-/// Removes the workers whose heartbeat is too old, if `may` says so once they are known: whether the
-/// database stood still is not known before it has answered.
+/// Who has been seen to be silent, by our own clock too: the database's may be set ahead, or its machine
+/// may have slept with all others, and then every heartbeat is old at once.
+#[derive(Debug, Default)]
+pub struct Watch(HashMap<WorkerId, (String, Instant)>);
+
+impl Watch {
+    /// Those that have been silent for long, as far as `heartbeats` and those before tell.
+    fn silent(&mut self, heartbeats: Vec<Heartbeat>, now: Instant) -> Vec<WorkerId> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut silent = Vec::new();
+        for Heartbeat {
+            worker,
+            time,
+            is_old,
+        } in heartbeats
+        {
+            let known = before.remove(&worker).filter(|(known, _)| *known == time);
+            let since = known.map_or(now, |(_, since)| since);
+            if is_old && now.saturating_duration_since(since) >= DEAD_AFTER {
+                silent.push(worker);
+            }
+            self.0.insert(worker, (time, since));
+        }
+        silent
+    }
+}
+
+/// Removes the workers that have been silent for too long, if `may` says so once they are known: whether
+/// the database stood still is not known before it has answered.
 ///
 /// # Errors
 /// When the database is away.
 pub fn bury_the_silent(
     session: &mut dyn Session,
+    watch: &mut Watch,
     may: impl FnOnce() -> bool,
 ) -> Result<(), StoreError> {
-    let silent = session.silent_workers()?;
+    let silent = watch.silent(session.heartbeats()?, Instant::now());
     if silent.is_empty() || !may() {
         return Ok(());
     }
@@ -130,6 +160,25 @@ pub fn bury_the_silent(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_is_silent_once_both_clocks_say_so() {
+        let beat = |time: &str, is_old| Heartbeat {
+            worker: WorkerId(1),
+            time: time.to_owned(),
+            is_old,
+        };
+        let (start, mut watch) = (Instant::now(), Watch::default());
+        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        // The database's clock was set ahead.
+        assert_eq!(watch.silent(vec![beat("a", true)], at(0)), []);
+        assert_eq!(watch.silent(vec![beat("b", true)], at(19)), []);
+        // It was set back.
+        assert_eq!(watch.silent(vec![beat("b", false)], at(40)), []);
+        assert_eq!(watch.silent(vec![beat("b", true)], at(40)), [WorkerId(1)]);
+        assert_eq!(watch.silent(vec![], at(41)), []);
+        assert_eq!(watch.silent(vec![beat("b", true)], at(42)), []);
+    }
 
     #[test]
     fn this_process_is_there_and_its_pid_used_by_another_is_not_it() {

@@ -14,14 +14,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use self::threads::{Threads, deregister};
 use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
+use crate::client::{OfService, Shared};
 use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::execution::Executor;
-use crate::heartbeat::Lease;
+use crate::heartbeat::{Lease, Sent};
 use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
 use crate::schedule::{Schedule, ScheduleError};
-use crate::store::{Session, Store, StoreError, WorkerId, WorkerProcess};
+use crate::store::{self, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Guard, Registry, StateError};
 use crate::vitals::Vitals;
 use crate::waiting::Queues;
@@ -82,9 +83,6 @@ pub enum Ended {
 /// Why a service did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The tables are not as this program needs them.
-    #[error("the database {0} is not up to date: run `carrot-actors migrate`")]
-    NotMigrated(String),
     /// A task's name is taken twice.
     #[error(transparent)]
     DuplicateTask(#[from] DuplicateTask),
@@ -108,42 +106,13 @@ pub enum ServiceError {
     System(#[from] io::Error),
 }
 
-/// The database that the configuration names.
-///
-/// # Errors
-/// When it is one that this build can't use.
-pub fn store(config: &Config) -> Result<Arc<dyn Store>, ServiceError> {
-    Ok(Arc::from(crate::store::open_for(config)?))
-}
-
-/// A connection to a database whose tables are as this program needs them; where nobody else
-/// administers it, they are made so.
-///
-/// # Errors
-/// When it is away, or not migrated; the error names the command.
-pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, ServiceError> {
-    let mut session = store.connect()?;
-    if session.is_migrated()? {
-        return Ok(session);
-    }
-    if !store.migrates_itself() {
-        return Err(ServiceError::NotMigrated(store.describe()));
-    }
-    let steps = store.migrate()?;
-    if !steps.is_empty() {
-        let steps = steps.join(", ");
-        log::info!("made the tables of {}: {steps}", store.describe());
-    }
-    Ok(session)
-}
-
 impl Service {
     /// Runs until `signals` says to stop, or the queues are empty if that is what is wanted.
     ///
     /// # Errors
     /// When it can't start for a reason that waiting does not cure.
     pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
-        let store = store(&self.config)?;
+        let store: Arc<dyn Store> = store::open_for(&self.config)?.into();
         self.vitals.has_scheduler(self.scheduler);
         let servers = Arc::clone(self.vitals.servers());
         let process = presence::this_process()?;
@@ -154,6 +123,10 @@ impl Service {
         // Forked before there is a socket to inherit.
         let guard = registry.has_commands().then(Guard::start).transpose()?;
         registry.make_states(&self.config)?;
+        if let Some(OfService(client)) = registry.states().get().as_deref() {
+            let (store, servers) = (Arc::clone(&store), Arc::clone(&servers));
+            client.joins(Shared { store, servers });
+        }
         let executor = Executor::new(registry, self.config.max_attempts, guard);
         let watch = outage::watch(Arc::clone(&servers))?;
         let (worker, lease) = match self.register(&store, &servers, &process, signals)? {
@@ -194,7 +167,9 @@ impl Service {
         let halted = outcome == Outcome::Halted;
         // Like the others, it may be held up by a server, and be left anywhere.
         if scheduler_gone.recv_timeout(WIND_UP) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("the scheduler is held up, and left behind");
+            log::warn!(
+                "the scheduler does not stop: a server does not answer it; the end comes without it"
+            );
         }
         threads.stop(halted);
         deregister(&store, worker);
@@ -258,12 +233,12 @@ impl Service {
         let mut backoff = Backoff::for_connections();
         loop {
             health.asks();
-            let sent = Instant::now();
+            let sent = Sent::now();
             match self.registration(store, process, signals)? {
                 ControlFlow::Break(ended) => return Ok(ControlFlow::Break(ended)),
-                ControlFlow::Continue(Err(ServiceError::Store(StoreError::Unavailable(error))))
-                    if !self.until_idle =>
-                {
+                ControlFlow::Continue(Err(ServiceError::Store(
+                    StoreError::Unavailable(error) | StoreError::Conflict(error),
+                ))) if !self.until_idle => {
                     health.fails(&error);
                 }
                 ControlFlow::Continue(Err(error)) => return Err(error),
@@ -322,7 +297,7 @@ impl Service {
         store: &dyn Store,
         process: &WorkerProcess,
     ) -> Result<WorkerId, ServiceError> {
-        let mut session = session(store)?;
+        let mut session = store::session(store)?;
         if self.scheduler {
             let brought = self.schedules.iter().map(|one| one.spec(&self.config));
             let brought: Vec<_> = brought.collect::<Result<_, _>>()?;

@@ -93,7 +93,10 @@ impl Thread {
         // A process that ends under a thread that is at work in a client library may crash.
         while !self.handle.is_finished() {
             if Instant::now() > deadline {
-                log::warn!("the {} is held up, and left behind", self.name);
+                log::warn!(
+                    "the {} does not stop: a server does not answer it; the end comes without it",
+                    self.name
+                );
                 return;
             }
             sleep(Duration::from_millis(1));

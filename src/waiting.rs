@@ -69,6 +69,7 @@ fn sorted(error: StoreError) -> BrokerError {
         StoreError::Unavailable(reason) | StoreError::Conflict(reason) => BrokerError::Away(reason),
         StoreError::Refused(reason) | StoreError::Unclear(reason) => BrokerError::Refused(reason),
         StoreError::Unsupported(reason) => BrokerError::Unsupported(reason),
+        StoreError::NotMigrated(_) => BrokerError::Unsupported(error.to_string()),
     }
 }
 

@@ -25,8 +25,8 @@ Exit codes:
       a schedule that is not there
   66  the current directory can't be read
   67  there is no such user or group
-  69  the broker or the database is away or refuses us
-  70  the system refused something
+    69  the broker or the database is away or refuses us, or what the tasks share can't be made
+    70  the system refused something, or a daemon died during its start
   72  the pidfile can't be used
   73  the log file given with --logfile, or a daemon's, can't be written
   74  standard output can't be written
@@ -75,15 +75,15 @@ How old is too old stands in the configuration, for each state; a state that is 
   failed = \"90d\"
   # cancelled and expired as well
 
-Messages that are not over are never deleted. A service with a history does the same by itself, about \
-once an hour; this does it now, in small transactions with pauses, beside whatever is running, and can \
+Messages that are not over are never deleted. A service with a history does the same by itself, once \
+an hour, or as `every` has it; this does it now, in small transactions with pauses, beside whatever is running, and can \
 be stopped at any time.";
 
 const REQUEUING: &str = "\
 A new message has a new uuid, and its old one is gone. --failed takes what is FAILED; by its uuid any message \
 that is over can be named, and one that is PUBLISHED but that its broker has lost, as a queue that was \
-purged. Should a service get that one after all, it finds no row and keeps it as CANCELLED; only what \
-another program than django-carrot or carrot-actors has published is run then. What waits for its broker \
+purged. If the broker still has that one, a service keeps it as CANCELLED; it is run only if another program than \
+django-carrot or carrot-actors has published it. What waits for its broker \
 (PENDING) or runs is left alone.";
 
 const DELAYING: &str = "\
@@ -221,7 +221,7 @@ pub(super) enum Command {
     Send(SendArgs),
     /// See and change what is published by the clock
     Schedule(ScheduleArgs),
-    /// Make new messages of old ones, and delete those
+    /// Publish messages again under new uuids, and delete their old rows
     #[command(after_help = REQUEUING)]
     Requeue(RequeueArgs),
     /// Delete messages that are over and have grown too old
@@ -241,7 +241,7 @@ pub(super) struct DaemonArgs {
     pub(super) verb: Verb,
     #[command(flatten)]
     pub(super) service: ServiceArgs,
-    /// Holds the service's pid; a service with one of its own is stopped and asked with the same
+    /// The pidfile; stop, restart and status need the one that the service was started with
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PIDFILE)]
     pub(super) pidfile: PathBuf,
     /// stop, restart: SIGKILL, at once or after --timeout

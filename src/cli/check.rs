@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Exit, Failure, warn};
 use crate::broker;
 use crate::config::{BrokerHost, Config};
-use crate::service;
+use crate::store;
 
 pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
     let config = match config {
@@ -62,8 +62,8 @@ fn check_broker(host: &BrokerHost) -> Result<String, String> {
 }
 
 fn check_database(config: &Config) -> Result<String, Failure> {
-    let store = service::store(config)?;
-    let version = service::session(store.as_ref())?.version()?;
+    let store = store::open_for(config)?;
+    let version = store::session(store.as_ref())?.version()?;
     Ok(format!("{version} at {}", store.describe()))
 }
 

@@ -95,11 +95,10 @@ impl From<Exit> for ExitCode {
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         let exit = match &error {
-            ServiceError::NotMigrated(_)
-            | ServiceError::DuplicateTask(_)
+            ServiceError::DuplicateTask(_)
             | ServiceError::Schedule(_)
             | ServiceError::State(StateError::Missing { .. } | StateError::Twice(_))
-            | ServiceError::Store(StoreError::Unsupported(_))
+            | ServiceError::Store(StoreError::Unsupported(_) | StoreError::NotMigrated(_))
             | ServiceError::Broker(BrokerError::Unsupported(_)) => Exit::Config,
             ServiceError::Store(_)
             | ServiceError::Broker(_)

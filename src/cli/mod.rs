@@ -23,8 +23,10 @@ use self::args::{Args, Command};
 pub use self::exit::Exit;
 use crate::config::{Config, ConfigError, Defaults, Environment};
 use crate::logging::LogLevel;
+use crate::names;
 use crate::schedule::Schedule;
-use crate::service::{self, ServiceError};
+use crate::service::ServiceError;
+use crate::store;
 use crate::task::Registry;
 
 /// What a binary brings along: what its service is made of, and what holds where the user says nothing.
@@ -90,6 +92,10 @@ pub fn main(registry: Registry) -> ExitCode {
 
 /// The same for a program that may be at fault, which is said whatever the user typed.
 pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
+    std::env::args_os()
+        .next()
+        .iter()
+        .for_each(|name| names::program_is(name));
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -157,7 +163,7 @@ fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure
 }
 
 fn migrate(config: &Config) -> Result<Exit, Failure> {
-    let store = service::store(config)?;
+    let store = store::open_for(config)?;
     let steps = store.migrate()?;
     if steps.is_empty() {
         say(&format!("{} is up to date", store.describe()))?;
@@ -175,7 +181,7 @@ fn say(line: &str) -> Result<(), Failure> {
 
 /// The error and its causes on standard error.
 fn report(error: &dyn Error) {
-    warn(&format!("carrot-actors: {}", told(error)));
+    warn(&told(error));
 }
 
 /// The error and its causes.
@@ -192,7 +198,7 @@ fn told(error: &dyn Error) -> String {
     text
 }
 
-/// A line on standard error, if anybody still reads it.
+/// A line on standard error, if anybody still reads it, with the program's name as it was typed.
 fn warn(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+    writeln!(std::io::stderr(), "{}: {line}", names::program()).unwrap_or_default();
 }

@@ -4,15 +4,15 @@ use super::args::PruneArgs;
 use super::{Exit, Failure, say};
 use crate::config::{self, Config};
 use crate::prune::{self, Counts};
-use crate::service;
+use crate::store;
 
 pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> {
     let history = config
         .history
         .as_ref()
         .ok_or_else(|| Failure::new(Exit::Config, no_history(config)))?;
-    let store = service::store(config)?;
-    let mut session = service::session(store.as_ref())?;
+    let store = store::open_for(config)?;
+    let mut session = store::session(store.as_ref())?;
     let mut counts = Counts::default();
     let ended = prune::whole(session.as_mut(), history, !args.dry_run, &mut counts);
     let verb = if args.dry_run {

@@ -7,8 +7,7 @@ use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::message::Message;
 use crate::publish::Door;
-use crate::service;
-use crate::store::{Requeue, Requeued};
+use crate::store::{self, Requeue, Requeued};
 
 /// What the claim does with a message without a row, which says that it had one.
 const IF_IT_COMES: &str = ": should the broker have it after all, it is not run but kept as CANCELLED, \
@@ -20,8 +19,8 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
     } else {
         Requeue::Keys(args.uuids.clone())
     };
-    let store = service::store(&config)?;
-    let mut session = service::session(store.as_ref())?;
+    let store = store::open_for(&config)?;
+    let mut session = store::session(store.as_ref())?;
     let mut exit = Exit::Ok;
     let mut messages: Vec<Message> = Vec::new();
     for requeued in session.requeue(&which)? {
@@ -33,24 +32,24 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
             } => {
                 say(&format!("{old} -> {}", new.key))?;
                 if was_published {
-                    warn(&format!("carrot-actors: {old} was PUBLISHED{IF_IT_COMES}"));
+                    warn(&format!("{old} was PUBLISHED{IF_IT_COMES}"));
                 }
                 messages.push(*new);
             }
             refused => {
-                warn(&format!("carrot-actors: {}", why_not(refused)));
+                warn(&why_not(refused));
                 exit = Exit::Partly;
             }
         }
     }
     let flushed = Door::new(config).flush(session.as_mut(), &messages)?;
     for (key, reason) in flushed.failed {
-        warn(&format!("carrot-actors: message {key} is FAILED: {reason}"));
+        warn(&format!("message {key} is FAILED: {reason}"));
         exit = Exit::Partly;
     }
     if let Some(error) = flushed.waiting {
         warn(&format!(
-            "carrot-actors: not all are published yet: {error}; a service publishes them as soon as the \
+            "not all are published yet: {error}; a service publishes them as soon as the \
              broker is back"
         ));
     }

@@ -179,7 +179,7 @@ fn start_logging(
     identity.map_or(Ok(()), Identity::assume)?;
     logging::start(args.loglevel(), log);
     if let Some(identity) = identity {
-        log::info!("this is {} from now on", identity.describe());
+        log::info!("running as {} from now on", identity.describe());
         logging::rehearse_reopening();
     }
     Ok(())

@@ -10,8 +10,7 @@ use super::{Exit, Failure, say, typed, warn};
 use crate::config::Config;
 use crate::message::{Arguments, Message};
 use crate::publish::Door;
-use crate::service;
-use crate::store::Session;
+use crate::store::{self, Session};
 use crate::timetable;
 
 /// The longest delay: what every database's calendar can go on, and then some.
@@ -20,8 +19,8 @@ const MOST_DELAY: Duration = Duration::from_hours(100 * 366 * 24);
 pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure> {
     let message = message(args, &config)?;
     let when = When::read(args)?;
-    let store = service::store(&config)?;
-    let mut session = service::session(store.as_ref())?;
+    let store = store::open_for(&config)?;
+    let mut session = store::session(store.as_ref())?;
     let due = match when {
         When::Now => return publish(&message, session.as_mut(), config, &message.key),
         // By the clock that will find it due.
@@ -51,7 +50,7 @@ pub(super) fn publish(
         Ok(flushed) => flushed,
         Err(error) => {
             warn(&format!(
-                "carrot-actors: the message is recorded, and a service publishes it unless that has \
+                "the message is recorded, and a service publishes it unless that has \
                  happened already: {error}"
             ));
             return Ok(Exit::Ok);
@@ -63,7 +62,7 @@ pub(super) fn publish(
     }
     if let Some(error) = flushed.waiting {
         warn(&format!(
-            "carrot-actors: the message is recorded, and not published yet: {error}; a service \
+            "the message is recorded, and not published yet: {error}; a service \
              publishes it as soon as the broker is back"
         ));
     }

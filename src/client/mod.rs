@@ -7,7 +7,7 @@ mod draft;
 mod error;
 mod publisher;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -19,7 +19,9 @@ pub use self::error::PublishError;
 use self::publisher::{Publisher, Request};
 use crate::config::Config;
 use crate::message::Arguments;
+use crate::outage::Servers;
 use crate::stop::Thread;
+use crate::store::Store;
 use crate::store::transaction::{Connection, RecordError};
 use crate::task::{FromMessage, Need, TaskContext, TaskError};
 
@@ -86,10 +88,21 @@ pub(crate) struct OfService(pub(crate) Client);
 
 struct Inner {
     config: Arc<Config>,
+    /// What it shares with the service that it belongs to, if it does.
+    service: OnceLock<Shared>,
     /// Whether it publishes to nobody.
     records_only: bool,
     /// The publisher, once there is something to publish.
     running: Mutex<Option<Running>>,
+}
+
+/// What a service shares with the client that it gives to its tasks.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// The database; on SQLite its writers take turns.
+    pub(crate) store: Arc<dyn Store>,
+    /// How the servers are, to be said once.
+    pub(crate) servers: Arc<Servers>,
 }
 
 struct Running {
@@ -115,6 +128,7 @@ impl Client {
     pub(crate) fn lazy(config: Arc<Config>) -> Self {
         Self(Arc::new(Inner {
             config,
+            service: OnceLock::new(),
             records_only: false,
             running: Mutex::default(),
         }))
@@ -124,9 +138,17 @@ impl Client {
     pub(crate) fn recording(config: Arc<Config>) -> Self {
         Self(Arc::new(Inner {
             config,
+            service: OnceLock::new(),
             records_only: true,
             running: Mutex::default(),
         }))
+    }
+
+    /// Has it work with what its service has; too late once it has published.
+    pub(crate) fn joins(&self, shared: Shared) {
+        if self.0.service.set(shared).is_err() {
+            log::debug!("the client is a service's already");
+        }
     }
 
     /// A message for the task of that name, to be published when it is complete.
@@ -226,7 +248,8 @@ impl Client {
 
 impl Running {
     fn start(of: &Inner) -> Result<Self, PublishError> {
-        let mut publisher = Publisher::new(Arc::clone(&of.config), of.records_only)?;
+        let service = of.service.get().cloned();
+        let mut publisher = Publisher::new(Arc::clone(&of.config), service, of.records_only)?;
         let (requests, received) = unbounded();
         let thread = Thread::start("client", move |_| publisher.run(&received));
         let thread = thread.map_err(PublishError::System)?;

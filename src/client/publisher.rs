@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::draft::Ready;
-use super::{Delivery, PublishError, Receipt};
+use super::{Delivery, PublishError, Receipt, Shared};
 use crate::config::Config;
 use crate::message::Message;
-use crate::publish::{Door, Flushed};
-use crate::service::{self, ServiceError};
+use crate::outage;
+use crate::publish::{Door, Flushed, NOTHING_WAITS};
+use crate::stop::Thread;
 use crate::store::{self, NewRow, Session, Store, StoreError};
 
 /// At most so many messages of as many threads are published together.
@@ -23,6 +24,9 @@ const MAY_HAVE_ENDED: Duration = Duration::from_secs(1);
 /// So long after a broker took nothing, messages are recorded alone, so that nobody waits for it each
 /// time.
 const RESPITE: Duration = Duration::from_secs(5);
+
+/// So long the end waits for the thread that says how the servers are.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A transaction that met another is tried so often.
 const TRIES: usize = 5;
@@ -44,6 +48,8 @@ pub(super) struct Publisher {
     records_only: bool,
     /// When the broker took nothing, and why.
     refused: Option<(Instant, String)>,
+    /// Says how the servers are, where no service does.
+    watch: Option<Thread>,
 }
 
 /// How far it came with messages.
@@ -60,20 +66,34 @@ struct Progress {
 }
 
 impl Publisher {
-    pub(super) fn new(config: Arc<Config>, records_only: bool) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        config: Arc<Config>,
+        service: Option<Shared>,
+        records_only: bool,
+    ) -> Result<Self, PublishError> {
+        let (shared, watch) = match service {
+            Some(shared) => (shared, None),
+            None => {
+                let servers = Arc::default();
+                let watch = outage::watch(Arc::clone(&servers)).map_err(PublishError::System)?;
+                let store = store::open_for(&config)?.into();
+                (Shared { store, servers }, Some(watch))
+            }
+        };
         Ok(Self {
-            store: store::open_for(&config)?.into(),
+            store: shared.store,
             session: None,
-            door: Door::new(config),
+            door: Door::of(config, shared.servers),
             records_only,
             refused: None,
+            watch,
         })
     }
 
     /// Serves until nobody can ask any more.
     pub(super) fn run(&mut self, requests: &Receiver<Request>) {
         let mut next = None;
-        while let Some(first) = next.take().or_else(|| requests.recv().ok()) {
+        while let Some(first) = next.take().or_else(|| self.next(requests)) {
             let is_single = first.is_single();
             let mut gathered = vec![first];
             while is_single && gathered.len() < GATHERED {
@@ -87,6 +107,22 @@ impl Publisher {
             }
             self.serve(gathered);
         }
+        if let Some(watch) = self.watch.take() {
+            watch.stop(Instant::now() + TICK);
+        }
+    }
+
+    /// Waits for a request, and leaves it to others meanwhile to see that a broker is back: where it was
+    /// away, a service has the messages by now.
+    fn next(&mut self, requests: &Receiver<Request>) -> Option<Request> {
+        if self.refused.is_some() {
+            match requests.recv_timeout(NOTHING_WAITS) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.door.leave_the_away(),
+            }
+        }
+        requests.recv().ok()
     }
 
     /// Answers requests: one, or some of a message each.
@@ -107,7 +143,9 @@ impl Publisher {
                 })),
                 Some(error) if nth >= progress.recorded => match error {
                     // Of the database, whoever asks it.
-                    StoreError::Unavailable(_) | StoreError::Unsupported(_) => {
+                    StoreError::Unavailable(_)
+                    | StoreError::Unsupported(_)
+                    | StoreError::NotMigrated(_) => {
                         request.answer(Err(error.clone().into()));
                     }
                     // Of one of them, perhaps.
@@ -202,11 +240,7 @@ impl Publisher {
         {
             return Ok(session);
         }
-        match service::session(self.store.as_ref()) {
-            Ok(session) => Ok(session),
-            Err(ServiceError::Store(error)) => Err(error),
-            Err(other) => Err(StoreError::Unsupported(other.to_string())),
-        }
+        store::session(self.store.as_ref())
     }
 }
 

@@ -65,7 +65,7 @@ pub struct Config {
     /// The database; `carrot.db` beside the file, or in the current directory, if neither file nor
     /// environment names one.
     pub database_url: DatabaseUrl,
-    /// Runs after which a message that kills its process is FAILED: at least 1,
+    /// How many times a message is run again whose worker vanished; then it is FAILED: at least 1,
     /// 3 by default.
     pub max_attempts: u32,
     /// How long running tasks may take once the service was told to stop, at

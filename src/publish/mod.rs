@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+pub(crate) use self::way::NOTHING_WAITS;
 use self::way::{Fate, Sending, Way};
 use crate::config::{BrokerHost, Config};
 use crate::failpoint;
@@ -214,6 +215,12 @@ impl Door {
         self.way(host).marked(&messages);
         database.inspect(|database| database.is_answered());
         Ok(())
+    }
+
+    /// To be called by one who has published nothing for [`NOTHING_WAITS`], and will not until it is asked:
+    /// the sweep knows better how brokers are that were away.
+    pub(crate) fn leave_the_away(&mut self) {
+        self.ways.retain(|_, way| !way.is_away());
     }
 
     /// To be called when nothing is due: sees whether brokers that were away are back.

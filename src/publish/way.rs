@@ -1,16 +1,17 @@
 //! The way to one broker: a connection that publishes, opened again as often as it takes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::broker::{self, BrokerError, Confirmation, Publisher, Sent};
 use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::message::Message;
-use crate::outage::{Client, Servers, Shut};
+use crate::outage::{Client, Servers};
 use crate::store::PUBLISH_LEASE;
 
-/// A broker that was away is due to be tried again by now, if anything still waits for it.
-const NOTHING_WAITS: Duration = PUBLISH_LEASE.saturating_mul(2);
+/// A broker that was away is due to be tried again by now, if anything still waits for it: by the sweep,
+/// whoever recorded that.
+pub(crate) const NOTHING_WAITS: Duration = PUBLISH_LEASE.saturating_mul(2);
 
 /// What became of one message at the broker.
 pub(super) enum Fate {
@@ -55,11 +56,11 @@ pub(super) struct Way {
     health: Client,
     /// When the broker was away, as far as we know it still is.
     away: Option<Instant>,
-    /// The broker is there, and takes no messages.
-    shut: Shut,
-    /// The queues that take no more.
-    full: HashMap<String, Shut>,
 }
+
+/// The broker itself, among those of its parts that may take no messages; the others are queues, which
+/// have names.
+const ALL: &str = "";
 
 impl Way {
     pub(super) fn new(host: BrokerHost, servers: &Servers) -> Self {
@@ -68,8 +69,6 @@ impl Way {
             connections: 0,
             health: servers.broker(&host.to_string()).client("publishing"),
             away: None,
-            shut: Shut::default(),
-            full: HashMap::new(),
             host,
         }
     }
@@ -185,6 +184,11 @@ impl Way {
         }
     }
 
+    /// Whether the broker was away when it was last asked.
+    pub(super) const fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+
     fn is_there(&mut self) {
         self.away = None;
         self.health.is_served();
@@ -197,16 +201,19 @@ impl Way {
             self.health.fails(error);
         } else {
             self.is_there();
-            say(&mut self.shut, &self.host, Some(&error.to_string()));
+            self.waits(ALL, &error.to_string());
         }
     }
 
-    fn say_who_waits(&mut self, messages: &[&Message], fates: &[Fate]) {
+    fn say_who_waits(&self, messages: &[&Message], fates: &[Fate]) {
         let waits = fates.iter().find_map(|fate| match fate {
             Fate::Waiting(reason) => Some(reason.as_str()),
             _ => None,
         });
-        say(&mut self.shut, &self.host, waits);
+        match waits {
+            Some(reason) => self.waits(ALL, reason),
+            None => self.goes_on(ALL),
+        }
         let of = |wanted: fn(&Fate) -> bool| -> BTreeSet<&String> {
             let fates = messages.iter().zip(fates);
             fates
@@ -216,13 +223,28 @@ impl Way {
         };
         let full_now = of(|fate| matches!(fate, Fate::Full));
         for queue in &full_now {
-            let shut = self.full.entry((*queue).clone()).or_default();
-            say(shut, &self.host, Some(&full(queue)));
+            self.waits(queue, &full(queue));
         }
         for queue in of(|fate| matches!(fate, Fate::Published)).difference(&full_now) {
-            if let Some(mut shut) = self.full.remove(*queue) {
-                say(&mut shut, &self.host, None);
-            }
+            self.goes_on(queue);
+        }
+    }
+
+    /// Says once why messages wait, whoever of the service publishes them.
+    fn waits(&self, part: &str, reason: &str) {
+        let host = &self.host;
+        if self.health.is_news(part, reason) {
+            log::error!(
+                "publishing to {host} waits: {reason}; trying again until that has changed"
+            );
+        }
+    }
+
+    /// Says once that they don't any more.
+    fn goes_on(&self, part: &str) {
+        if let Some(time) = self.health.opens(part) {
+            let (host, time) = (&self.host, time.as_secs_f64());
+            log::warn!("publishing to {host} goes on after {time:.1} s");
         }
     }
 
@@ -262,24 +284,6 @@ impl Way {
             }
         };
         Ok(self.publisher.insert(publisher).as_mut())
-    }
-}
-
-/// Says once why messages wait, and once that they don't any more.
-fn say(shut: &mut Shut, host: &BrokerHost, reason: Option<&str>) {
-    match reason {
-        Some(reason) if shut.is_news(reason) => {
-            log::error!(
-                "publishing to {host} waits: {reason}; trying again until that has changed"
-            );
-        }
-        Some(_) => {}
-        None => {
-            if let Some(time) = shut.opens() {
-                let time = time.as_secs_f64();
-                log::warn!("publishing to {host} goes on after {time:.1} s");
-            }
-        }
     }
 }
 

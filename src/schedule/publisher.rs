@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Setup;
 use crate::message::Message;
 use crate::outage::Client;
-use crate::publish::Door;
+use crate::publish::{Door, NOTHING_WAITS};
 use crate::store::{PUBLISH_LEASE, Session, Store, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
@@ -43,7 +43,17 @@ impl Publisher {
 
     /// Until nobody takes any more, and nothing waits.
     pub(super) fn run(&mut self, waiting: &Receiver<Batch>) {
-        while let Ok(first) = waiting.recv() {
+        loop {
+            let first = match waiting.recv_timeout(NOTHING_WAITS) {
+                Ok(first) => first,
+                // Others know better by now how the servers are: it asks for nothing.
+                Err(RecvTimeoutError::Timeout) => {
+                    self.door.leave_the_away();
+                    self.database.is_served();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut messages = fresh(first);
             while messages.len() < TOGETHER
                 && let Ok(batch) = waiting.try_recv()

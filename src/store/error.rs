@@ -1,7 +1,10 @@
 //! What can go wrong at the database, by what the caller can do about it.
 
+use crate::names;
+
 /// An error of the store. Its text never holds a password.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The database is away, or refuses us for now: connect again and retry.
     #[error("{0}")]
@@ -19,4 +22,7 @@ pub enum StoreError {
     /// This program can't use such a database: nothing to retry.
     #[error("{0}")]
     Unsupported(String),
+    /// The tables are not as this program needs them.
+    #[error("{0} is not up to date: run `{program} migrate`", program = names::program())]
+    NotMigrated(String),
 }

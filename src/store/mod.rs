@@ -37,8 +37,8 @@ use crate::config::{Config, DatabaseKind, DatabaseUrl};
 use crate::message::Message;
 use crate::state::{End, Status};
 
-/// After this long without a heartbeat, a worker counts as silent, and who can vouch that the database
-/// was there to take its heartbeats removes it. A worker is dead when it has no row: one place decides,
+/// After this long without a heartbeat, a worker counts as silent, and who has seen that it was, and can
+/// vouch that the database was there to take its heartbeats, removes it. A worker is dead when it has no row: one place decides,
 /// and no statement of the hot path compares times.
 pub const DEAD_AFTER: Duration = Duration::from_secs(20);
 
@@ -60,6 +60,17 @@ pub struct WorkerProcess {
     pub pid: i32,
     /// When it began, in clock ticks since boot.
     pub process_start: i64,
+}
+
+/// A worker's last heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whose.
+    pub worker: WorkerId,
+    /// The database's time of it, to be told from another.
+    pub time: String,
+    /// Whether that is [`DEAD_AFTER`] or more ago, by the same clock.
+    pub is_old: bool,
 }
 
 /// Which messages to requeue.
@@ -143,6 +154,27 @@ impl Tables {
 /// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
 pub fn open_for(config: &Config) -> Result<Box<dyn Store>, StoreError> {
     open(&config.database_url, Tables::of(config))
+}
+
+/// A connection to a database whose tables are as this program needs them; where nobody else
+/// administers it, they are made so.
+///
+/// # Errors
+/// When it is away, or not migrated; the error names the command.
+pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, StoreError> {
+    let mut session = store.connect()?;
+    if session.is_migrated()? {
+        return Ok(session);
+    }
+    if !store.migrates_itself() {
+        return Err(StoreError::NotMigrated(store.describe()));
+    }
+    let steps = store.migrate()?;
+    if !steps.is_empty() {
+        let steps = steps.join(", ");
+        log::info!("made the tables of {}: {steps}", store.describe());
+    }
+    Ok(session)
 }
 
 /// The store that `url` names.

@@ -369,6 +369,8 @@ impl Engine for MysqlServer {
                 "read only",
                 "is full",
                 "Disk full",
+                "No space left",
+                "Errcode: 28",
                 "Lost connection",
                 "gone away",
             ]) =>

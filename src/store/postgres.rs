@@ -33,6 +33,8 @@ const NAMING_LOCK: i64 = 0x6361_7272 << 32;
 /// is compiled first, for 50 to 100 ms.
 /// `idle_in_transaction_session_timeout`: one whose host stands still, or is gone without a word, must not
 /// keep its locks; those who wait for them may be everybody.
+/// `synchronous_commit`: what is acknowledged must last, whatever the role's or the database's default;
+/// a server that wants more than its own disk to have it keeps its setting.
 /// `lc_messages` would be ours to set too, but only a superuser may.
 const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET TIME ZONE 'UTC'; \
@@ -40,7 +42,9 @@ const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET client_min_messages = warning; \
     SET statement_timeout = 0; SET lock_timeout = 0; \
     SET idle_in_transaction_session_timeout = '10s'; \
-    SET enable_seqscan = off; SET jit = off; ";
+    SET enable_seqscan = off; SET jit = off; \
+    SELECT set_config('synchronous_commit', 'on', false) \
+        WHERE current_setting('synchronous_commit') = 'off'; ";
 
 /// Django's tables may be in another schema than the one that comes first, where new ones would be
 /// made: what is ours belongs beside them.

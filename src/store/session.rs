@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
-    Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch, UndecodableRow, WhichSchedules,
-    WorkerId, WorkerProcess,
+    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, NewRow, Pruned, Ready,
+    Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch, UndecodableRow,
+    WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -239,9 +239,9 @@ pub trait Session: Send {
     /// When the database is away.
     fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError>;
 
-    /// The workers whose last heartbeat is older than [`DEAD_AFTER`].
+    /// The last heartbeat of each worker.
     ///
     /// # Errors
     /// When the database is away.
-    fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError>;
+    fn heartbeats(&mut self) -> Result<Vec<Heartbeat>, StoreError>;
 }

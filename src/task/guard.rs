@@ -17,7 +17,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group, setsid};
 
-/// How many groups the guard can list: as many as there are consumers, at most.
+/// How many groups the guard can list: more than a host is likely to run at once. What is beyond that
+/// has the kernel's parent-death signal alone.
 const MOST_GROUPS: usize = 4096;
 
 /// The process groups of the commands that are running, and the guard that kills them should we die.

@@ -86,8 +86,8 @@ use crate::logging;
 use crate::message::{Message, wire};
 use crate::names;
 use crate::presence;
-use crate::service::{self, ServiceError};
-use crate::store::{Batch, Claim, ClaimRequest, Session, Store, StoreError, WorkerId};
+use crate::service::ServiceError;
+use crate::store::{self, Batch, Claim, ClaimRequest, Session, Store, StoreError, WorkerId};
 use crate::task::{Registry, TaskError};
 
 /// So many messages are taken from the database at once.
@@ -177,8 +177,8 @@ impl TestApp {
         let client = Client::recording(Arc::clone(&config));
         let mut registry = tasks(client.clone())?;
         registry.make_states(&config).map_err(ServiceError::from)?;
-        let store: Arc<dyn Store> = service::store(&config)?;
-        let mut session = service::session(store.as_ref())?;
+        let store: Arc<dyn Store> = store::open_for(&config)?.into();
+        let mut session = store::session(store.as_ref())?;
         let worker = session.register(&presence::this_process()?)?;
         Ok(Self {
             executor: Executor::new(registry, config.max_attempts, None),

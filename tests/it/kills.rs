@@ -166,7 +166,7 @@ fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(grou
     world.await_runs(&uuid, 2);
     // A heartbeat is old after 20 s.
     assert!(killed.elapsed() < Duration::from_secs(15));
-    second.await_log("is gone without saying so");
+    second.await_log("died without signing off");
     world.let_go();
     world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
 }

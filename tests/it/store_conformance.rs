@@ -195,9 +195,16 @@ fn begin(key: &str) -> Begin {
     }
 }
 
+/// Those whose heartbeat is too old.
+fn silent_workers(session: &mut dyn Session) -> Vec<WorkerId> {
+    let heartbeats = session.heartbeats().unwrap().into_iter();
+    let old = heartbeats.filter(|heartbeat| heartbeat.is_old);
+    old.map(|heartbeat| heartbeat.worker).collect()
+}
+
 /// Removes the workers that have been silent for too long; how many.
 fn bury_the_silent(session: &mut dyn Session) -> usize {
-    let silent = session.silent_workers().unwrap();
+    let silent = silent_workers(session);
     session.deregister(&silent).unwrap();
     silent.len()
 }

@@ -70,7 +70,10 @@ pub(super) fn daemon(
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| {
         let path = path.display();
-        Failure::new(Exit::NoInput, format!("{path} leads nowhere: {error}"))
+        Failure::new(
+            Exit::NoInput,
+            format!("the path {path} can't be made absolute: {error}"),
+        )
     })
 }
 

@@ -16,15 +16,14 @@ use self::view::View;
 use super::{Exit, Failure, say, send, warn};
 use crate::config::Config;
 use crate::schedule;
-use crate::service;
-use crate::store::{Edited, Session, WhichSchedules};
+use crate::store::{self, Edited, Session, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
 const EDITS: usize = 10;
 
 pub(super) fn schedule(args: &ScheduleArgs, config: Arc<Config>) -> Result<Exit, Failure> {
-    let store = service::store(&config)?;
-    let session = service::session(store.as_ref())?;
+    let store = store::open_for(&config)?;
+    let session = store::session(store.as_ref())?;
     let mut desk = Desk {
         session,
         config,
@@ -176,7 +175,7 @@ impl Desk {
             say(&format!("{verb} {}", view.line()))?;
         }
         if let Some(problem) = view.problem() {
-            warn(&format!("carrot-actors: it will not run: {problem}"));
+            warn(&format!("it will not run: {problem}"));
         }
         Ok(Exit::Ok)
     }

@@ -4,6 +4,8 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
+use crate::names;
+
 /// What a service's role needs that does not own the tables.
 const NEEDED: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON carrot_messagelog, \
     carrot_scheduledtask, carrot_worker; GRANT USAGE ON SEQUENCE carrot_messagelog_id_seq, \
@@ -37,6 +39,7 @@ struct Owned {
 /// Why this role may not migrate, and what to do. Found out before anything is made that would be in
 /// the way of the role that may.
 pub(super) fn obstacle(connection: &mut PgConnection) -> QueryResult<Option<String>> {
+    let program = names::program();
     let mut only = |sql: &str| {
         let found: QueryResult<Owned> = diesel::sql_query(sql).get_result(connection);
         found.optional()
@@ -44,13 +47,13 @@ pub(super) fn obstacle(connection: &mut PgConnection) -> QueryResult<Option<Stri
     if let Some(Owned { name, owner, me }) = only(OTHERS)? {
         return Ok(Some(format!(
             "the table {name} belongs to the role {owner}, and {me} may not add to it: run \
-             `carrot-actors migrate` with a database_url of {owner}, or let {me} act for it first \
+             `{program} migrate` with a database_url of {owner}, or let {me} act for it first \
              (GRANT {owner} TO {me})"
         )));
     }
     let closed = only(CLOSED)?.map(|Owned { name, owner, me }| {
         format!(
-            "{me} may not create tables in the schema {name}: run `carrot-actors migrate` with a \
+            "{me} may not create tables in the schema {name}: run `{program} migrate` with a \
              database_url of {owner}, or let {me} do so first (GRANT CREATE ON SCHEMA {name} TO {me})"
         )
     });

@@ -36,8 +36,8 @@ use diesel_migrations::EmbeddedMigrations;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, NewRow, Pruned, Ready, Requeue,
-    Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
+    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, NewRow, Pruned, Ready,
+    Requeue, Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
     UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
@@ -269,7 +269,7 @@ where
         self.alone(|engine| workers::deregister(engine, ids))
     }
 
-    fn silent_workers(&mut self) -> Result<Vec<WorkerId>, StoreError> {
-        self.run(workers::silent_workers)
+    fn heartbeats(&mut self) -> Result<Vec<Heartbeat>, StoreError> {
+        self.run(workers::heartbeats)
     }
 }

@@ -3,11 +3,11 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Text};
 
-use super::engine::{Engine, Id};
+use super::engine::Engine;
 use super::guards::joined;
 use super::values::Values;
 use crate::names;
-use crate::store::{DEAD_AFTER, WorkerId, WorkerProcess};
+use crate::store::{DEAD_AFTER, Heartbeat, WorkerId, WorkerProcess};
 
 /// Inserts the worker, with `id` if it has one already.
 fn insert<E: Engine>(
@@ -99,12 +99,31 @@ pub(super) fn deregister(engine: &mut impl Engine, ids: &[WorkerId]) -> QueryRes
     ))
 }
 
-pub(super) fn silent_workers<E: Engine>(engine: &mut E) -> QueryResult<Vec<WorkerId>> {
+#[derive(QueryableByName)]
+struct Beat {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    time: String,
+    #[diesel(sql_type = BigInt)]
+    is_old: i64,
+}
+
+pub(super) fn heartbeats<E: Engine>(engine: &mut E) -> QueryResult<Vec<Heartbeat>> {
     let dead_after = i64::try_from(DEAD_AFTER.as_secs()).unwrap_or(i64::MAX);
     let sql = format!(
-        "SELECT id FROM carrot_worker WHERE heartbeat < {}",
-        E::now_and(-dead_after)
+        "SELECT id, {time} AS time, \
+             CAST(CASE WHEN heartbeat < {then} THEN 1 ELSE 0 END AS {bigint}) AS is_old \
+         FROM carrot_worker ORDER BY id",
+        time = E::time_text("heartbeat"),
+        then = E::now_and(-dead_after),
+        bigint = E::BIGINT,
     );
-    let rows: Vec<Id> = engine.load(&sql, None)?;
-    Ok(rows.into_iter().map(|row| WorkerId(row.id)).collect())
+    let rows: Vec<Beat> = engine.load(&sql, None)?;
+    let beat = |row: Beat| Heartbeat {
+        worker: WorkerId(row.id),
+        time: row.time,
+        is_old: row.is_old != 0,
+    };
+    Ok(rows.into_iter().map(beat).collect())
 }

@@ -1,11 +1,29 @@
 //! RabbitMQ goes away, or takes no messages.
 
 use super::trial::{SHORT, Trial, by_command};
-use crate::support::{Blow, Own, Server, World, eventually, witnessed};
+use crate::support::{Blow, Own, Server, World, eventually, text, witnessed};
 
 fn begin(world: World) -> Trial {
     let service = world.start(&[]);
     Trial::begin(world, vec![service], "the broker")
+}
+
+impl Trial {
+    /// The messages of schedules.
+    fn ticks(&self) -> Vec<String> {
+        let query = "SELECT uuid FROM carrot_messagelog WHERE schedule_id IS NOT NULL";
+        let rows = self.world.rows(query);
+        rows.iter()
+            .map(|row| text(row, "uuid").to_owned())
+            .collect()
+    }
+
+    #[track_caller]
+    fn await_ticks(&self, count: usize) {
+        eventually("so many messages of schedules", || {
+            (self.ticks().len() >= count).then_some(())
+        });
+    }
 }
 
 fn survives(blow: Blow) {
@@ -73,6 +91,47 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
     });
     trial.server = "publishing to";
     trial.assert_survived();
+}
+
+/// One of everything that publishes in a service meets the outage, and it is said once.
+fn is_said_once_though_a_schedule_publishes(
+    server: &'static str,
+    outage: impl FnOnce(&Trial, &Own),
+) {
+    let broker = Own::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&witnessed("", 4)));
+    trial.server = server;
+    let schedule = |arguments: &[&str]| {
+        let (code, _, err) = trial.world.run(&[&["schedule"], arguments].concat());
+        assert_eq!(code, 0, "{err}");
+    };
+    schedule(&["add", "tick", "note", "--every", "1s"]);
+    trial.await_ticks(2);
+    let sent = trial.sent_during(by_command, |trial| outage(trial, &broker));
+    schedule(&["disable", "tick"]);
+    trial.uuids.extend(sent);
+    trial.uuids.extend(trial.ticks());
+    trial.uuids.sort_unstable();
+    trial.uuids.dedup();
+    trial.assert_survived();
+}
+
+#[test]
+fn a_broker_that_is_killed_while_a_schedule_publishes() {
+    is_said_once_though_a_schedule_publishes("the broker", |trial, broker| {
+        trial.suffer(broker, Blow::Kill, || ());
+    });
+}
+
+#[test]
+fn a_broker_without_memory_while_a_schedule_publishes() {
+    is_said_once_though_a_schedule_publishes("publishing to", |trial, broker| {
+        broker.rabbitmqctl(&LITTLE);
+        trial.await_away();
+        trial.await_ticks(trial.ticks().len() + 3);
+        broker.rabbitmqctl(&ENOUGH);
+        trial.await_back(1);
+    });
 }
 
 /// What was in the queue and nowhere else goes with it, as whoever deletes it must want; what was

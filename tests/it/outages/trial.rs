@@ -111,6 +111,17 @@ impl Trial {
         send: impl Fn(&World) -> String + Sync,
         outage: impl FnOnce(&Self),
     ) {
+        let sent = self.sent_during(send, outage);
+        self.uuids.extend(sent);
+    }
+
+    /// The same; what was sent.
+    #[track_caller]
+    pub fn sent_during(
+        &self,
+        send: impl Fn(&World) -> String + Sync,
+        outage: impl FnOnce(&Self),
+    ) -> Vec<String> {
         /// However it ends.
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
@@ -119,7 +130,7 @@ impl Trial {
             }
         }
         let over = AtomicBool::new(false);
-        let sent = thread::scope(|scope| {
+        thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let mut sent = Vec::new();
                 while !over.load(Ordering::Relaxed) {
@@ -135,8 +146,7 @@ impl Trial {
                 self.world.await_completed(completed + 10);
             }
             sender.join().unwrap()
-        });
-        self.uuids.extend(sent);
+        })
     }
 
     /// Waits until each service has said that its server is away.
