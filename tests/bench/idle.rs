@@ -30,7 +30,7 @@ fn measure(bench: &mut Bench, database: &Database, config: &str, label: impl Fn(
         concurrency: 1,
         loglevel: "WARNING",
         expected: None,
-        scheduler: false,
+        scheduler: true,
         config,
     };
     let (cpu, memory) = bench.rabbit.with_queue(QUEUE, || {

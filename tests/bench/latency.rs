@@ -112,6 +112,7 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
         },
     };
     let service = Running::start(bench, database, &setup);
+    service.await_start();
     let published = match by {
         By::Door => by_the_door(&|| door(bench, QUEUE), database, messages),
         By::Rows => by_the_door(&|| door_to(BrokerHost::Embedded, QUEUE), database, messages),

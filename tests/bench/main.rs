@@ -3,8 +3,8 @@
 //!
 //! Each figure is the median of several rounds. What is compared is measured in turns, since machines
 //! are noisy: a reading of tracked tasks stands beside one of the limit, raw consume and ack of the same
-//! client library, taken just before. The service is a process of its own with its real command line and
-//! the default configuration, on a table with a history.
+//! client library, taken just before. The service is a process of its own with its real command line, on a
+//! table with a history, and with the default configuration but for the queue's priorities (`--priorities`).
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
