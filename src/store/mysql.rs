@@ -4,6 +4,7 @@
 //! changed. Texts compare as their columns' collation says, which takes `A` for `a`; keys are
 //! compared byte for byte beside that.
 
+mod connecting;
 mod socket;
 mod statement;
 mod traits;
@@ -77,8 +78,7 @@ impl Link for Server {
 
     fn open(&self) -> Result<MysqlServer, StoreError> {
         let away = |text: String| StoreError::Unavailable(self.scrub(&text));
-        let mut connection =
-            MysqlConnection::establish(self.url.expose()).map_err(|e| away(e.to_string()))?;
+        let mut connection = connecting::establish(self.url.expose(), self.port()).map_err(away)?;
         socket::give_up_when_silent(self.port());
         connection
             .batch_execute(SET_UP)
