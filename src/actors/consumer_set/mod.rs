@@ -5,6 +5,7 @@ mod arrival;
 mod burst;
 mod pace;
 mod recorded;
+mod stall;
 mod stopping;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,7 @@ use self::arrival::Arrival;
 use self::burst::Burst;
 use self::pace::Pace;
 use self::recorded::SetSink;
+use self::stall::Stall;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
 use super::subscription::{self, Subscribed};
 use super::supervisor::{SetIdle, SupervisorActor};
@@ -66,6 +68,7 @@ pub(super) struct ConsumerSetActor {
     missing: HashMap<String, Instant>,
     pace: Pace,
     burst: Burst,
+    stall: Stall,
     stopping: bool,
     until_idle: bool,
     epoch: u64,
@@ -95,6 +98,7 @@ impl ConsumerSetActor {
             in_hand: 0,
             joined: 0,
             missing: HashMap::new(),
+            stall: Stall::default(),
             stopping: false,
             until_idle: tree.until_idle,
             epoch: 0,
@@ -147,7 +151,8 @@ impl ConsumerSetActor {
         self.hand_out(job);
     }
 
-    fn hand_out(&self, job: Job) {
+    fn hand_out(&mut self, job: Job) {
+        self.stall.handed_out();
         if self.stopping {
             self.ledger.release(vec![job.key]);
         } else if self.jobs.send(job).is_err() {
@@ -255,6 +260,7 @@ impl Actor for ConsumerSetActor {
         for number in 1..=self.source.queue.concurrency {
             self.start_consumer(number, context);
         }
+        self.look_for_stalls(context);
         let started = subscription::start(self.source.clone(), receiver, context.address());
         if let Err(error) = started {
             log::error!("queue {}: no thread to consume it: {error}", self.name);

@@ -37,6 +37,12 @@ impl Pace {
         }
     }
 
+    /// Runs are under way that have taken `time` by now.
+    pub(super) fn runs_for(&mut self, time: Duration) {
+        let time = time.as_secs_f64();
+        self.run = Some(self.run.map_or(time, |run| run.max(time)));
+    }
+
     /// A commit took `time`.
     pub(super) fn committed(&mut self, time: Duration) {
         smooth(&mut self.commit, time.as_secs_f64());
@@ -84,6 +90,10 @@ mod tests {
         assert_eq!(pace.wanted(), 4 * 201);
         pace.ran(0, Duration::ZERO);
         (0..20).for_each(|_| pace.ran(1, Duration::from_secs(1)));
+        assert_eq!(pace.wanted(), 4);
+        (0..60).for_each(|_| pace.ran(10, Duration::from_micros(200)));
+        assert!(pace.wanted() > 700);
+        pace.runs_for(Duration::from_secs(1));
         assert_eq!(pace.wanted(), 4);
     }
 }

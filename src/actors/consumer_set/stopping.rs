@@ -30,18 +30,14 @@ impl Handler<StopSet> for ConsumerSetActor {
             .drain(..)
             .map(|arrival| arrival.delivery().receipt)
             .collect();
-        let unstarted: Vec<String> = self.waiting_jobs.try_iter().map(|job| job.key).collect();
-        let running = self.in_hand - unstarted.len();
+        let unstarted = self.give_back_the_waiting();
         log::info!(
-            "queue {}: waiting for {running} running tasks; {} messages go back",
+            "queue {}: waiting for {} running tasks; {} messages go back",
             self.name,
-            unclaimed.len() + unstarted.len()
+            self.in_hand - unstarted,
+            unclaimed.len() + unstarted
         );
         self.tell(Vec::new(), unclaimed);
-        if !unstarted.is_empty() {
-            // Their rows first: a django-carrot consumer throws away what is not PUBLISHED.
-            self.ledger.release(unstarted);
-        }
         self.close_if_done();
     }
 }

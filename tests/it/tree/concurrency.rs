@@ -106,3 +106,28 @@ fn with_long_tasks_only_what_runs_reads_in_progress() {
     world.await_completed(5);
     assert_eq!(service.stop(), Ended::Drained);
 }
+
+#[test]
+fn what_was_claimed_behind_a_long_task_is_given_back_for_others_to_run() {
+    let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 1\n");
+    // Short tasks have it claim many at once, and then comes a long one.
+    world.enqueue("default", "noop", 3_000);
+    world.post("default", "gated", 1);
+    world.post("default", "noop", 3_000);
+    let (gate, registry) = Gate::new();
+    let service = world.in_process(registry.clone());
+    gate.await_running(1);
+    eventually("a return", || {
+        (world.count("IN_PROGRESS") == 1).then_some(())
+    });
+    assert!(world.count("PUBLISHED") > 2_000);
+
+    let other = world.in_process(registry);
+    // All but the two that are buffered.
+    world.await_completed(5_998);
+    assert_eq!(gate.running.load(Ordering::SeqCst), 1);
+    gate.let_go(1);
+    world.await_completed(6_001);
+    assert_eq!(service.stop(), Ended::Drained);
+    assert_eq!(other.stop(), Ended::Drained);
+}
