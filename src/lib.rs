@@ -75,6 +75,9 @@
 //! | [`Client`] | what publishes more messages |
 //! | a type of your own | what its [`FromMessage`] makes of the message |
 //!
+//! Numbers in arguments are i64, u64 or f64, whatever digits the message has: see
+//! [`Arguments`](message::Arguments).
+//!
 //! What it returns, if serde can write it as JSON, is the `output` of the message's row, and what it logs by the
 //! `log` crate is the row's `log`. An error makes the message FAILED, with its text and its causes: any that
 //! `?` turns into a [`TaskError`], `anyhow::Error` too. So do a panic, with its backtrace, and arguments that

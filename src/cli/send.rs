@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use super::args::SendArgs;
 use super::{Exit, Failure, say, typed, warn};
 use crate::config::Config;
-use crate::message::{Arguments, Message};
+use crate::message::{Message, Payload};
 use crate::publish::Door;
 use crate::store::{self, Session};
 use crate::timetable;
@@ -73,7 +73,7 @@ fn message(args: &SendArgs, config: &Config) -> Result<Message, Failure> {
     let queue = typed::queue(args.queue.as_ref(), config);
     typed::check_name("TASK", &args.task)?;
     typed::check_name("--queue", &queue)?;
-    let arguments = Arguments {
+    let arguments = Payload {
         args: typed::positional(args.args.as_deref(), &args.texts)?,
         kwargs: typed::named(args.kwargs.as_deref())?,
     };

@@ -1,9 +1,8 @@
 //! What more than one command takes from its user.
 
-use serde_json::{Map, Value};
-
 use super::{Exit, Failure};
 use crate::config::Config;
+use crate::message::{Literal, Object, json};
 use crate::names;
 
 /// `--queue`, or the first queue of the configuration.
@@ -28,24 +27,29 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
 }
 
 /// Positional arguments: `--args`, or texts.
-pub(super) fn positional(json: Option<&str>, texts: &[String]) -> Result<Vec<Value>, Failure> {
+pub(super) fn positional(json: Option<&str>, texts: &[String]) -> Result<Vec<Literal>, Failure> {
     let Some(json) = json else {
-        return Ok(texts.iter().cloned().map(Value::String).collect());
+        return Ok(texts.iter().cloned().map(Literal::Text).collect());
     };
-    serde_json::from_str(json).map_err(|error| {
-        let expected = format!("--args must be a JSON array, such as '[1, \"two\"]': {error}");
-        Failure::new(Exit::Data, expected)
-    })
+    let found = match json::parse(json) {
+        Ok(Literal::List(args)) => return Ok(args),
+        Ok(other) => format!("it is {}", other.kind()),
+        Err(error) => error.to_string(),
+    };
+    let expected = format!("--args must be a JSON array, such as '[1, \"two\"]': {found}");
+    Err(Failure::new(Exit::Data, expected))
 }
 
 /// Named arguments: `--kwargs`.
-pub(super) fn named(json: Option<&str>) -> Result<Map<String, Value>, Failure> {
+pub(super) fn named(json: Option<&str>) -> Result<Object, Failure> {
     let Some(json) = json else {
-        return Ok(Map::new());
+        return Ok(Object::default());
     };
-    serde_json::from_str(json).map_err(|error| {
-        let expected =
-            format!("--kwargs must be a JSON object, such as '{{\"size\": 3}}': {error}");
-        Failure::new(Exit::Data, expected)
-    })
+    let found = match json::parse(json) {
+        Ok(Literal::Object(kwargs)) => return Ok(kwargs),
+        Ok(other) => format!("it is {}", other.kind()),
+        Err(error) => error.to_string(),
+    };
+    let expected = format!("--kwargs must be a JSON object, such as '{{\"size\": 3}}': {found}");
+    Err(Failure::new(Exit::Data, expected))
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::{Client, Delivery, PublishError, Receipt};
-use crate::message::{Arguments, Message};
+use crate::message::{Literal, Message, Object, Payload};
 use crate::names;
 use crate::store::NewRow;
 use crate::store::transaction::{Connection, RecordError};
@@ -24,7 +23,7 @@ const AT_ONCE: usize = 500;
 pub struct Draft {
     client: Client,
     task: String,
-    arguments: Arguments,
+    arguments: Payload,
     queue: Option<String>,
     priority: u8,
     delay: Option<Duration>,
@@ -37,7 +36,7 @@ impl Draft {
         Self {
             client,
             task,
-            arguments: Arguments::default(),
+            arguments: Payload::default(),
             queue: None,
             priority: 0,
             delay: None,
@@ -48,9 +47,9 @@ impl Draft {
     /// With these positional arguments: a tuple, a list, or anything else that serialises to a JSON
     /// array.
     pub fn args(mut self, args: impl Serialize) -> Self {
-        match serde_json::to_value(args) {
-            Ok(Value::Array(args)) => self.arguments.args = args,
-            Ok(Value::Null) => self.arguments.args = Vec::new(),
+        match Literal::of(args) {
+            Ok(Literal::List(args)) => self.arguments.args = args,
+            Ok(Literal::Null) => self.arguments.args = Vec::new(),
             Ok(other) => self.is_wrong(format!(
                 "args must be a tuple or a list, such as `(1, \"two\")` or `(1,)`: {other:.100}"
             )),
@@ -61,9 +60,9 @@ impl Draft {
 
     /// With these named arguments: a struct, a map, or anything else that serialises to a JSON object.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
-        match serde_json::to_value(kwargs) {
-            Ok(Value::Object(kwargs)) => self.arguments.kwargs = kwargs,
-            Ok(Value::Null) => self.arguments.kwargs = Map::new(),
+        match Literal::of(kwargs) {
+            Ok(Literal::Object(kwargs)) => self.arguments.kwargs = kwargs,
+            Ok(Literal::Null) => self.arguments.kwargs = Object::default(),
             Ok(other) => self.is_wrong(format!("kwargs must be a struct or a map: {other:.100}")),
             Err(error) => self.is_wrong(format!("kwargs can't be written as JSON: {error}")),
         }
@@ -226,7 +225,7 @@ mod tests {
         let draft = client().task("t").args((1, "a")).kwargs(json!({"x": [2]}));
         let message = draft.priority(7).into_ready().unwrap().message;
         assert_eq!(message.arguments.args, [json!(1), json!("a")]);
-        assert_eq!(Value::Object(message.arguments.kwargs), json!({"x": [2]}));
+        assert_eq!(message.arguments.kwargs.to_string(), r#"{"x":[2]}"#);
         assert_eq!((message.queue.as_str(), message.priority), ("default", 7));
         let bare = client()
             .task("t")
@@ -235,8 +234,16 @@ mod tests {
             .into_ready()
             .unwrap()
             .message;
-        assert_eq!(bare.arguments, Arguments::default());
+        assert_eq!(bare.arguments, Payload::default());
         assert_eq!(bare.routing_key, "q");
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let draft = client().task("t").args((u128::MAX, 0.1_f32, 1e300));
+        let args = draft.into_ready().unwrap().message.arguments.args;
+        let written = Literal::List(args).to_string();
+        assert_eq!(written, format!("[{},0.1,1e+300]", u128::MAX));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::panics::Panic;
 use super::{Job, TaskContext, TaskError, TaskResult};
-use crate::message::python;
+use crate::message::{Literal, python};
 use crate::state::End;
 use crate::store::Finish;
 
@@ -107,7 +107,7 @@ fn text(output: &Value) -> Option<String> {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         Value::Object(_) => Some(output.to_string()),
-        other => Some(python::repr(other)),
+        other => Some(python::repr(&Literal::from(other.clone()))),
     }
 }
 

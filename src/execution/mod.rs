@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::broker::Delivery;
 use crate::logging::TaskLog;
-use crate::message::{Arguments, wire};
+use crate::message::{Arguments, Payload, wire};
 use crate::state::End;
 use crate::store::{Begin, Finish};
 use crate::task::{
@@ -114,7 +114,7 @@ impl Executor {
         reactor: &mut Reactor,
     ) -> (TaskResult, Finish) {
         let context = self.context(job, job.attempt(), consumer);
-        let (handler, arguments) = match self.prepare(job) {
+        let (handler, payload) = match self.prepare(job) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
             Err(reason) => {
@@ -123,10 +123,7 @@ impl Executor {
             }
         };
         classify::announce(&context);
-        let around = self.registry.around();
-        let outcome = around::run(around, &context, arguments, |arguments| {
-            self.run(handler, &context, arguments, reactor)
-        });
+        let outcome = self.run(handler, &context, payload, reactor);
         let finish = classify::finish(&context, &outcome);
         (outcome, finish)
     }
@@ -145,14 +142,15 @@ impl Executor {
 
     /// The end of a message that could not be run.
     fn fail_unrun(&self, job: &Job, context: &TaskContext, reason: String) -> Finish {
-        let arguments = wire::decode(&job.delivery.body).unwrap_or_default();
+        let arguments = wire::decode(&job.delivery.body).map(Arguments::from);
+        let arguments = arguments.unwrap_or_default();
         let error = TaskError::new(reason.as_str());
         around::tell_failure(self.registry.around(), context, &arguments, &error);
         classify::failed_unrun(job, job.attempts, reason)
     }
 
     /// Decodes the message and looks its task up.
-    fn prepare(&self, job: &Job) -> Result<(&Handler, Arguments), String> {
+    fn prepare(&self, job: &Job) -> Result<(&Handler, Payload), String> {
         let task = job.delivery.task.as_deref().ok_or(
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
@@ -160,24 +158,40 @@ impl Executor {
             .registry
             .get(task)
             .ok_or_else(|| format!("no task {task:?} is registered with this service"))?;
-        let arguments = wire::decode(&job.delivery.body).map_err(|error| error.to_string())?;
-        Ok((handler, arguments))
+        let payload = wire::decode(&job.delivery.body).map_err(|error| error.to_string())?;
+        // A command gets the digits.
+        if !matches!(handler, Handler::Command(_)) {
+            payload.check().map_err(|error| error.to_string())?;
+        }
+        Ok((handler, payload))
     }
 
+    /// Runs the task, with what is done around it.
     fn run(
         &self,
         handler: &Handler,
         context: &TaskContext,
-        arguments: Arguments,
+        payload: Payload,
         reactor: &mut Reactor,
     ) -> TaskResult {
+        let around = self.registry.around();
         match handler {
-            Handler::Sync(task) => task(context, arguments),
-            Handler::Async(task) => reactor.get()?.block_on(task(context.clone(), arguments)),
-            Handler::Command(config) => match &self.guard {
-                Some(guard) => command::run(config, guard, context, &arguments),
-                None => Err(TaskError::new("this service was started without commands")),
-            },
+            Handler::Sync(task) => around::run(around, context, payload.into(), |arguments| {
+                task(context, arguments)
+            }),
+            Handler::Async(task) => around::run(around, context, payload.into(), |arguments| {
+                reactor.get()?.block_on(task(context.clone(), arguments))
+            }),
+            Handler::Command(config) => {
+                let seen = match around {
+                    [] => Arguments::default(),
+                    _ => payload.clone().into(),
+                };
+                around::run(around, context, seen, |_| match &self.guard {
+                    Some(guard) => command::run(config, guard, context, &payload),
+                    None => Err(TaskError::new("this service was started without commands")),
+                })
+            }
         }
     }
 

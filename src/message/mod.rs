@@ -1,46 +1,18 @@
 //! What a message is: its task, its arguments, and how both stand on the wire and in the row.
 
 #[doc(hidden)]
+pub mod json;
+mod literal;
+mod payload;
+#[doc(hidden)]
 pub mod python;
 #[doc(hidden)]
 pub mod wire;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 
-/// A task's arguments.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Arguments {
-    /// The positional ones.
-    pub args: Vec<Value>,
-    /// The named ones.
-    pub kwargs: Map<String, Value>,
-}
-
-impl Arguments {
-    /// About how many bytes they take.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let named = self.kwargs.iter();
-        self.args.iter().map(size).sum::<usize>()
-            + named
-                .map(|(name, value)| name.len() + size(value))
-                .sum::<usize>()
-    }
-}
-
-fn size(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(size).sum(),
-            Value::Object(values) => values
-                .iter()
-                .map(|(name, value)| name.len() + size(value))
-                .sum(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
-}
+pub use literal::{Literal, Number, Object};
+pub use payload::{Arguments, Payload, TooLarge};
 
 /// A message to be recorded and published.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +22,7 @@ pub struct Message {
     /// The task's registered name.
     pub task: String,
     /// Its arguments.
-    pub arguments: Arguments,
+    pub arguments: Payload,
     /// The queue that it is meant for.
     pub queue: String,
     /// The exchange it goes to; `""` is RabbitMQ's default exchange.
@@ -81,12 +53,16 @@ impl Message {
 
     /// A message under a new key, for `queue` through the default exchange.
     #[must_use]
-    pub fn new(task: impl Into<String>, arguments: Arguments, queue: impl Into<String>) -> Self {
+    pub fn new(
+        task: impl Into<String>,
+        arguments: impl Into<Payload>,
+        queue: impl Into<String>,
+    ) -> Self {
         let queue = queue.into();
         Self {
             key: crate::names::new_key(),
             task: task.into(),
-            arguments,
+            arguments: arguments.into(),
             exchange: String::new(),
             routing_key: queue.clone(),
             queue,

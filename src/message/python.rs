@@ -37,32 +37,28 @@ pub struct LiteralError {
 #[cfg(test)]
 mod tests {
     use super::{MOST_DEPTH, parse_list, parse_tuple, repr, repr_tuple};
-    use serde_json::{Map, Number, Value, json};
+    use crate::message::{Literal, Number, wire};
+    use serde_json::{Value, json};
 
-    /// Any JSON that `serde_json` itself would write.
-    fn random_value(random: &mut fastrand::Rng, depth: usize) -> Value {
+    /// Any JSON that `serde_json` itself would write, and whole numbers of any size.
+    fn random_value(random: &mut fastrand::Rng, depth: usize) -> Literal {
         match random.u8(if depth == 0 { 0..6 } else { 0..8 }) {
-            0 => Value::Null,
-            1 => Value::Bool(random.bool()),
-            2 => Value::from(random.i64(..) >> random.u8(..64)),
-            3 => Value::from(f64::from_bits(random.u64(..))),
-            4 => {
-                let digits = "9".repeat(random.usize(1..60));
-                Value::Number(digits.parse::<Number>().unwrap())
-            }
-            5 => Value::String(random_text(random)),
-            6 => (0..random.usize(..4))
-                .map(|_| random_value(random, depth - 1))
-                .collect(),
+            0 => Literal::Null,
+            1 => Literal::Bool(random.bool()),
+            2 => Value::from(random.i64(..) >> random.u8(..64)).into(),
+            3 => Value::from(f64::from_bits(random.u64(..))).into(),
+            4 => Literal::Number(Number::spelt("9".repeat(random.usize(1..60)))),
+            5 => Literal::Text(random_text(random)),
+            6 => Literal::List(
+                (0..random.usize(..4))
+                    .map(|_| random_value(random, depth - 1))
+                    .collect(),
+            ),
             _ => {
                 let pair = |random: &mut fastrand::Rng| {
                     (random_text(random), random_value(random, depth - 1))
                 };
-                Value::Object(
-                    (0..random.usize(..4))
-                        .map(|_| pair(random))
-                        .collect::<Map<_, _>>(),
-                )
+                Literal::Object((0..random.usize(..4)).map(|_| pair(random)).collect())
             }
         }
     }
@@ -80,14 +76,15 @@ mod tests {
     }
 
     /// With its numbers as Python spells them.
-    fn respelled(value: &Value) -> Value {
+    fn respelled(value: &Literal) -> Literal {
         match value {
-            Value::Number(_) => Value::Number(repr(value).parse().unwrap()),
-            Value::Array(items) => items.iter().map(respelled).collect(),
-            Value::Object(pairs) => pairs
-                .iter()
-                .map(|(key, value)| (key.clone(), respelled(value)))
-                .collect(),
+            Literal::Number(_) => Literal::Number(Number::spelt(repr(value))),
+            Literal::List(items) => Literal::List(items.iter().map(respelled).collect()),
+            Literal::Object(pairs) => {
+                let pairs = pairs.iter();
+                let pairs = pairs.map(|(key, value)| (key.to_owned(), respelled(value)));
+                Literal::Object(pairs.collect())
+            }
             other => other.clone(),
         }
     }
@@ -96,12 +93,12 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..20_000 {
-            let args: Vec<Value> = (0..random.usize(..4))
+            let args: Vec<Literal> = (0..random.usize(..4))
                 .map(|_| random_value(&mut random, 3))
                 .collect();
             let text = repr_tuple(&args);
-            let read = parse_tuple(&text).map(Value::Array);
-            assert_eq!(read, Ok(respelled(&args.into())), "{text}");
+            let read = parse_tuple(&text).map(Literal::List);
+            assert_eq!(read, Ok(respelled(&Literal::List(args))), "{text}");
         }
     }
 
@@ -169,8 +166,8 @@ mod tests {
             for result in [parse_tuple(&text), parse_list(&text)] {
                 match result {
                     Ok(args) => {
-                        let read = parse_tuple(&repr_tuple(&args)).map(Value::Array);
-                        assert_eq!(read, Ok(respelled(&args.into())), "{text}");
+                        let read = parse_tuple(&repr_tuple(&args)).map(Literal::List);
+                        assert_eq!(read, Ok(respelled(&Literal::List(args))), "{text}");
                     }
                     Err(error) => assert!(
                         (1..=text.chars().count() + 1).contains(&error.position),
@@ -195,11 +192,12 @@ mod tests {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let body = |levels: usize| format!("{{\"args\": [{}]}}", nested(levels));
         let deepest = MOST_DEPTH - 1;
-        let value: Value = serde_json::from_str(&body(deepest)).unwrap();
-        let args = value["args"].as_array().unwrap();
-        assert_eq!(parse_tuple(&repr_tuple(args)).as_ref(), Ok(args));
-        assert_eq!(parse_list(&nested(deepest)).as_ref(), Ok(args));
+        assert!(serde_json::from_str::<Value>(&body(deepest)).is_ok());
+        let args = wire::decode(body(deepest).as_bytes()).unwrap().args;
+        assert_eq!(parse_tuple(&repr_tuple(&args)).as_ref(), Ok(&args));
+        assert_eq!(parse_list(&nested(deepest)).as_ref(), Ok(&args));
         assert!(serde_json::from_str::<Value>(&body(deepest + 1)).is_err());
+        assert!(wire::decode(body(deepest + 1).as_bytes()).is_err());
         for bracket in ["(", "[", "{1:", "{'a': ["] {
             let error = parse_list(&bracket.repeat(1_000_000)).unwrap_err();
             assert!(error.to_string().contains("126 brackets"), "{error}");
@@ -220,12 +218,12 @@ mod tests {
             ("(\"it's, tricky\",)", json!(["it's, tricky"])),
         ] {
             let parsed = parse_tuple(text).unwrap();
-            assert_eq!(Value::from(parsed.clone()), args);
+            assert_eq!(parsed, Literal::list(args));
             assert_eq!(repr_tuple(&parsed), text);
         }
         assert_eq!(
             parse_list("1, 'x', True"),
-            Ok(vec![json!(1), json!("x"), json!(true)])
+            Ok(Literal::list(json!([1, "x", true])))
         );
     }
 }

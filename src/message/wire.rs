@@ -1,9 +1,10 @@
 //! The body of a message: `{"args": […], "kwargs": {…}}` in UTF-8 JSON, each key left out when it is
 //! empty, as django-carrot writes it.
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde::de::Error as _;
 
-use super::Arguments;
+use super::{Literal, Object, Payload, json};
 
 /// Why a body is not a message's body.
 #[derive(Debug, thiserror::Error)]
@@ -26,31 +27,46 @@ pub enum BodyError {
     },
 }
 
+/// A body, as it is written.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    args: &'a [Literal],
+    #[serde(skip_serializing_if = "Object::is_empty")]
+    kwargs: &'a Object,
+}
+
 /// Reads a body.
 ///
 /// # Errors
 /// When it is not a message's body; the error says why in words for the message's row.
-pub fn decode(body: &[u8]) -> Result<Arguments, BodyError> {
-    match serde_json::from_slice(body)? {
-        Value::Object(mut object) => Ok(Arguments {
-            args: args(object.remove("args"))?,
-            kwargs: kwargs(object.remove("kwargs"))?,
-        }),
-        other => Err(BodyError::NotAnObject(kind(&other))),
+pub fn decode(body: &[u8]) -> Result<Payload, BodyError> {
+    let text = str::from_utf8(body).map_err(serde_json::Error::custom)?;
+    let mut payload = Payload::default();
+    match json::parse(text)? {
+        Literal::Object(pairs) => {
+            for (name, value) in pairs {
+                match name.as_str() {
+                    "args" => payload.args = args(value)?,
+                    "kwargs" => payload.kwargs = kwargs(value)?,
+                    _ => {}
+                }
+            }
+            Ok(payload)
+        }
+        other => Err(BodyError::NotAnObject(other.kind())),
     }
 }
 
 /// Writes a body.
 #[must_use]
-pub fn encode(arguments: &Arguments) -> Vec<u8> {
-    let mut object = Map::new();
-    if !arguments.args.is_empty() {
-        object.insert("args".to_owned(), Value::Array(arguments.args.clone()));
-    }
-    if !arguments.kwargs.is_empty() {
-        object.insert("kwargs".to_owned(), Value::Object(arguments.kwargs.clone()));
-    }
-    Value::Object(object).to_string().into_bytes()
+pub fn encode(payload: &Payload) -> Vec<u8> {
+    let body = Body {
+        args: &payload.args,
+        kwargs: &payload.kwargs,
+    };
+    // Literals are JSON, and memory can be written to.
+    serde_json::to_vec(&body).unwrap_or_default()
 }
 
 /// JSON in ASCII, as django-carrot writes it.
@@ -70,51 +86,43 @@ pub fn ascii(json: &str) -> String {
     text
 }
 
-fn args(value: Option<Value>) -> Result<Vec<Value>, BodyError> {
+fn args(value: Literal) -> Result<Vec<Literal>, BodyError> {
     match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(args)) => Ok(args),
-        Some(other) => Err(BodyError::WrongType {
+        Literal::Null => Ok(Vec::new()),
+        Literal::List(args) => Ok(args),
+        other => Err(BodyError::WrongType {
             key: "args",
-            found: kind(&other),
+            found: other.kind(),
             expected: "an array",
         }),
     }
 }
 
-fn kwargs(value: Option<Value>) -> Result<Map<String, Value>, BodyError> {
+fn kwargs(value: Literal) -> Result<Object, BodyError> {
     match value {
-        None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(kwargs)) => Ok(kwargs),
-        Some(other) => Err(BodyError::WrongType {
+        Literal::Null => Ok(Object::default()),
+        Literal::Object(kwargs) => Ok(kwargs),
+        other => Err(BodyError::WrongType {
             key: "kwargs",
-            found: kind(&other),
+            found: other.kind(),
             expected: "an object",
         }),
     }
 }
 
-/// What `value` is, in words.
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
     fn what_is_empty_is_left_out() {
-        assert_eq!(encode(&Arguments::default()), b"{}");
+        assert_eq!(encode(&Payload::default()), b"{}");
         let arguments = decode(br#"{"args": [1, 2.50]}"#).unwrap();
         assert_eq!(encode(&arguments), br#"{"args":[1,2.50]}"#);
+        let arguments = decode(br#"{"kwargs": {"k": 1e400}, "args": null, "more": 1}"#).unwrap();
+        assert_eq!(encode(&arguments), br#"{"kwargs":{"k":1e400}}"#);
         assert!(decode(b"{}").unwrap().args.is_empty());
     }
 

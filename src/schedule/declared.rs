@@ -2,11 +2,10 @@
 
 use chrono::DateTime;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::{Missed, Overlap};
 use crate::config::Config;
-use crate::message::python;
+use crate::message::{Literal, Object, python};
 use crate::names;
 use crate::store::{ScheduleSpec, Session, StoreError, WhichSchedules};
 use crate::timetable::Interval;
@@ -34,8 +33,8 @@ pub struct Schedule {
     every: Option<String>,
     cron: Option<String>,
     zone: Option<String>,
-    args: Vec<Value>,
-    kwargs: Map<String, Value>,
+    args: Vec<Literal>,
+    kwargs: Object,
     queue: Option<String>,
     priority: u8,
     missed: Missed,
@@ -65,7 +64,7 @@ impl Schedule {
             cron: None,
             zone: None,
             args: Vec::new(),
-            kwargs: Map::new(),
+            kwargs: Object::default(),
             queue: None,
             priority: 0,
             missed: Missed::RunOnce,
@@ -94,8 +93,8 @@ impl Schedule {
 
     /// With these positional arguments: a tuple, a list, or anything else that serialises to a JSON array.
     pub fn args(mut self, args: impl Serialize) -> Self {
-        match serde_json::to_value(args) {
-            Ok(Value::Array(args)) => self.args = args,
+        match Literal::of(args) {
+            Ok(Literal::List(args)) => self.args = args,
             Ok(_) => self.is_wrong("args must be a tuple or a list, such as `(1,)`".to_owned()),
             Err(error) => self.is_wrong(format!("args can't be written as JSON: {error}")),
         }
@@ -104,8 +103,8 @@ impl Schedule {
 
     /// With these named arguments: a struct, a map, or anything else that serialises to a JSON object.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
-        match serde_json::to_value(kwargs) {
-            Ok(Value::Object(kwargs)) => self.kwargs = kwargs,
+        match Literal::of(kwargs) {
+            Ok(Literal::Object(kwargs)) => self.kwargs = kwargs,
             Ok(_) => self.is_wrong("kwargs must be a struct or a map".to_owned()),
             Err(error) => self.is_wrong(format!("kwargs can't be written as JSON: {error}")),
         }
@@ -181,8 +180,7 @@ impl Schedule {
         }
         let mut spec = ScheduleSpec {
             task_args: listed(&self.args),
-            content: (!self.kwargs.is_empty())
-                .then(|| Value::from(self.kwargs.clone()).to_string()),
+            content: (!self.kwargs.is_empty()).then(|| self.kwargs.to_string()),
             priority: self.priority.into(),
             cron: self.cron.as_ref().map(|line| line.trim().to_owned()),
             time_zone: self.zone.clone(),
@@ -235,13 +233,15 @@ pub(crate) fn add_missing(
 }
 
 /// As django-carrot keeps a schedule's arguments: Python literals without brackets.
-fn listed(args: &[Value]) -> Option<String> {
+fn listed(args: &[Literal]) -> Option<String> {
     let listed: Vec<String> = args.iter().map(python::repr).collect();
     (!listed.is_empty()).then(|| listed.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn spec(schedule: Schedule) -> Result<ScheduleSpec, String> {
@@ -265,7 +265,7 @@ mod tests {
                 .cron("0 3 * * 1-5")
                 .timezone("Europe/Berlin")
                 .args((2026, "May"))
-                .kwargs(Map::from_iter([("draft".to_owned(), true.into())]))
+                .kwargs(json!({"draft": true}))
                 .queue("reports")
                 .priority(7)
                 .missed(Missed::Skip)

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 
 use crate::message::python::LiteralError;
-use crate::message::{Arguments, Message, Occurrence, python, wire};
+use crate::message::{Literal, Message, Object, Occurrence, Payload, json, python, wire};
 use crate::names;
 use crate::state::{End, Status};
 
@@ -49,7 +48,7 @@ impl NewRow {
             status: Status::Pending,
             task: names::storable_name(&message.task),
             task_args: Some(names::storable(python::repr_tuple(&message.arguments.args))),
-            content: Some(Value::Object(message.arguments.kwargs.clone()).to_string()),
+            content: Some(message.arguments.kwargs.to_string()),
             queue: names::storable_name(&message.queue),
             exchange: names::storable_name(&message.exchange),
             routing_key: names::storable_name(&message.routing_key),
@@ -201,7 +200,7 @@ pub(super) struct Columns {
 }
 
 /// How a column of arguments is read.
-type Read = fn(&str) -> Result<Vec<Value>, LiteralError>;
+type Read = fn(&str) -> Result<Vec<Literal>, LiteralError>;
 
 impl Columns {
     /// The message that the row stands for.
@@ -232,7 +231,7 @@ impl Columns {
         Ok(Message {
             key: self.key,
             task: self.task,
-            arguments: Arguments { args, kwargs },
+            arguments: Payload { args, kwargs },
             routing_key: routing_key.unwrap_or_else(|| queue.clone()),
             queue,
             exchange: self.exchange.unwrap_or_default(),
@@ -244,15 +243,17 @@ impl Columns {
 
 /// The kwargs in `content`: a JSON object, or what django-carrot writes where there are none: an
 /// empty text, `null`, or the string `"{}"` with its quotes.
-fn kwargs(content: Option<&str>) -> Result<Map<String, Value>, String> {
+fn kwargs(content: Option<&str>) -> Result<Object, String> {
     let text = content.unwrap_or_default().trim();
     if text.is_empty() {
-        return Ok(Map::new());
+        return Ok(Object::default());
     }
-    match serde_json::from_str(text).map_err(|error| error.to_string())? {
-        Value::Object(kwargs) => Ok(kwargs),
-        Value::Null => Ok(Map::new()),
-        Value::String(inner) if inner.trim() == "{}" || inner.trim().is_empty() => Ok(Map::new()),
+    match json::parse(text).map_err(|error| error.to_string())? {
+        Literal::Object(kwargs) => Ok(kwargs),
+        Literal::Null => Ok(Object::default()),
+        Literal::Text(inner) if inner.trim() == "{}" || inner.trim().is_empty() => {
+            Ok(Object::default())
+        }
         _ => Err("it is JSON, but not an object".to_owned()),
     }
 }
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn a_row_that_django_wrote_becomes_the_message_it_stands_for() {
         let message = columns("('1', None)", "\"{}\"").decode().unwrap();
-        assert_eq!(message.arguments.args, [json!("1"), Value::Null]);
+        assert_eq!(message.arguments.args, [json!("1"), json!(null)]);
         assert!(message.arguments.kwargs.is_empty());
         assert_eq!(message.queue, "default");
         assert_eq!(message.priority, 255);

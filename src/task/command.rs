@@ -19,13 +19,14 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
     set_parent_process_death_signal, waitid,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::guard::Guard;
 use super::{TaskContext, TaskError, TaskResult};
 use crate::config::CommandConfig;
 use crate::logging::TaskLog;
-use crate::message::Arguments;
+use crate::message::{Literal, Object, Payload};
 use crate::names;
 
 /// So much of standard output is kept; the rest is read and left out, and that is said.
@@ -45,8 +46,9 @@ pub(crate) fn run(
     command: &CommandConfig,
     guard: &Guard,
     context: &TaskContext,
-    arguments: &Arguments,
+    payload: &Payload,
 ) -> TaskResult {
+    let message = message(context, payload)?;
     // The program alone: an argument may be a secret.
     let program = command.command.first().map_or("", String::as_str);
     let mut child = spawn(command)
@@ -54,7 +56,7 @@ pub(crate) fn run(
     let group = Pid::from_child(&child);
     // Without the guard there is still the kernel's signal to the command itself.
     report("guarded", guard.add(group));
-    let ran = converse(&mut child, context, arguments);
+    let ran = converse(&mut child, context, &message);
     // Before it is reaped, and while its number is nobody else's: `kill_all` and the guard kill what is
     // on the list. `converse` has ended the group.
     report("let go", guard.remove(group));
@@ -106,11 +108,7 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
 }
 
 /// Gives the command its message and reads what it says, until it has exited.
-fn converse(
-    child: &mut Child,
-    context: &TaskContext,
-    arguments: &Arguments,
-) -> io::Result<Vec<u8>> {
+fn converse(child: &mut Child, context: &TaskContext, message: &str) -> io::Result<Vec<u8>> {
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -118,7 +116,6 @@ fn converse(
     };
     let group = Pid::from_child(child);
     let log = context.log.clone();
-    let message = message(context, arguments);
     // What they log is the consumer's.
     let name = thread::current().name().unwrap_or_default().to_owned();
     let named = || thread::Builder::new().name(name.clone());
@@ -130,7 +127,7 @@ fn converse(
             .spawn_scoped(scope, || read_output(stdout))
             .and_then(|output| {
                 let errors = named().spawn_scoped(scope, || read_log(stderr, &log))?;
-                let input = named().spawn_scoped(scope, || feed(stdin, &message))?;
+                let input = named().spawn_scoped(scope, || feed(stdin, message))?;
                 Ok((output, errors, input))
             });
         // The group is ended before the command is reaped: until then its number is its own.
@@ -187,16 +184,26 @@ fn end_group(group: Pid) {
     }
 }
 
+/// A message as a command is given it.
+#[derive(Serialize)]
+struct Given<'a> {
+    task: &'a str,
+    uuid: &'a str,
+    args: &'a [Literal],
+    kwargs: &'a Object,
+    attempt: u32,
+}
+
 /// The message as one line of JSON.
-fn message(context: &TaskContext, arguments: &Arguments) -> String {
-    let message = json!({
-        "task": context.task,
-        "uuid": context.uuid,
-        "args": arguments.args,
-        "kwargs": arguments.kwargs,
-        "attempt": context.attempt,
-    });
-    format!("{message}\n")
+fn message(context: &TaskContext, payload: &Payload) -> serde_json::Result<String> {
+    let message = serde_json::to_string(&Given {
+        task: &context.task,
+        uuid: &context.uuid,
+        args: &payload.args,
+        kwargs: &payload.kwargs,
+        attempt: context.attempt,
+    })?;
+    Ok(message + "\n")
 }
 
 /// A command need not read its message.

@@ -169,6 +169,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::message::wire;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -237,5 +238,85 @@ mod tests {
         assert_eq!(given.named::<Size>().unwrap().box_[0].1, 1e300);
         let any: Vec<Value> = given.positional().unwrap();
         assert_eq!(any, given.args);
+    }
+
+    fn received(body: &str) -> Arguments {
+        wire::decode(body.as_bytes()).unwrap().into()
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Position {
+        x: f64,
+        y: f64,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Placed {
+        name: String,
+        #[serde(flatten)]
+        position: Position,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(tag = "type")]
+    enum Shape {
+        Circle { radius: f64 },
+        Square { side: f64, turns: i64 },
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(untagged)]
+    enum Amount {
+        Whole(i64),
+        Part(f64),
+        Text(String),
+    }
+
+    #[test]
+    fn floats_are_read_by_whatever_serde_derives() {
+        let placed = received(r#"{"kwargs": {"name": "a", "x": 1e-05, "y": 2.50}}"#);
+        let position = Position { x: 0.00001, y: 2.5 };
+        let name = "a".to_owned();
+        assert_eq!(placed.named::<Placed>().unwrap(), Placed { name, position });
+        let circle = received(r#"{"kwargs": {"type": "Circle", "radius": 1.5}}"#);
+        let radius = 1.5;
+        assert_eq!(circle.named::<Shape>().unwrap(), Shape::Circle { radius });
+        let shapes = received(
+            r#"{"args": [{"type": "Square", "side": 1e-05, "turns": -3},
+                         {"radius": 2.50, "type": "Circle"}]}"#,
+        );
+        let (square, circle): (Shape, Shape) = shapes.positional().unwrap();
+        let (side, turns) = (0.00001, -3);
+        assert_eq!(square, Shape::Square { side, turns });
+        assert_eq!(circle, Shape::Circle { radius: 2.5 });
+        let amounts = received(r#"{"args": [3, 1e-05, 2.50, 1.5, "1.5"]}"#);
+        let amounts: Vec<Amount> = amounts.positional().unwrap();
+        let part = |part| Amount::Part(part);
+        let expected = [Amount::Whole(3), part(0.00001), part(2.5), part(1.5)];
+        assert_eq!(amounts[..4], expected);
+        assert_eq!(amounts[4], Amount::Text("1.5".to_owned()));
+        let any = received(r#"{"kwargs": {"x": 1.5}}"#)
+            .named::<Value>()
+            .unwrap();
+        assert!(any["x"].is_f64());
+    }
+
+    #[test]
+    fn a_whole_number_is_read_up_to_64_bits_and_named_beyond() {
+        let most = received(r#"{"args": [18446744073709551615, -9223372036854775808]}"#);
+        assert_eq!(
+            most.positional::<(u64, i64)>().unwrap(),
+            (u64::MAX, i64::MIN)
+        );
+        let huge = received(r#"{"args": [123456789012345678901], "kwargs": {"width": 1e2}}"#);
+        let near: (f64,) = huge.positional().unwrap();
+        assert_eq!(near, (123_456_789_012_345_680_000.0,));
+        let wrong = huge.positional::<(i64,)>().unwrap_err();
+        let told = "wrong positional arguments: [0]: invalid type: floating point";
+        assert!(wrong.exception.starts_with(told), "{}", wrong.exception);
+        let huge = received(r#"{"kwargs": {"width": 123456789012345678901}}"#);
+        let wrong = huge.named::<Size>().unwrap_err().exception;
+        let told = "wrong named arguments: width: invalid type: floating point";
+        assert!(wrong.starts_with(told), "{wrong}");
     }
 }

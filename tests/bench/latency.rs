@@ -169,7 +169,7 @@ fn publish_in_turn(
     for nth in turns {
         wait_for_turn(started, nth);
         let mut message = message("stamped", QUEUE);
-        message.arguments.args = vec![json!(now())];
+        message.arguments.args = vec![json!(now()).into()];
         let marked = publish(&mut door, session.as_mut(), &[message]);
         conflicts += usize::from(!marked);
     }

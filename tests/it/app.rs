@@ -137,7 +137,7 @@ fn arguments_that_do_not_fit_are_a_failed_message_that_names_them() {
         (
             "resize",
             json!({"args": ["a.png"], "kwargs": {"width": 1, "names": ["a", 2]}}),
-            "wrong named arguments: names[1]: invalid type: number, expected a string",
+            "wrong named arguments: names[1]: invalid type: integer `2`, expected a string",
         ),
         (
             "resize",

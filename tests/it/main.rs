@@ -26,6 +26,7 @@ mod frozen;
 mod held;
 mod kills;
 mod many;
+mod numbers;
 mod outages;
 mod path;
 mod prune;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::broker::Delivery;
 use crate::execution::NO_ROW;
 use crate::ledger::Claimable;
-use crate::message::{Arguments, Message, wire};
+use crate::message::{Message, Payload, wire};
 use crate::names;
 use crate::state::End;
 use crate::store::NewRow;
@@ -107,7 +107,7 @@ impl Arrival {
 fn row(key: &str, delivery: &Delivery, queue: &str) -> NewRow {
     let (arguments, fault) = match wire::decode(&delivery.body) {
         Ok(arguments) => (arguments, None),
-        Err(error) => (Arguments::default(), Some(error.to_string())),
+        Err(error) => (Payload::default(), Some(error.to_string())),
     };
     let message = Message {
         key: key.to_owned(),

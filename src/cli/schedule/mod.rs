@@ -8,6 +8,7 @@ mod view;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::json;
 
 pub(super) use self::args::ScheduleArgs;
@@ -54,8 +55,8 @@ impl Desk {
         let rows = self.session.schedules(&WhichSchedules::All)?;
         let views: Vec<View> = rows.iter().map(|row| View::of(row, now)).collect();
         if self.json {
-            let list: Vec<_> = views.iter().map(View::json).collect();
-            say(&pretty(&list.into()))?;
+            let list: Vec<_> = views.iter().map(View::report).collect();
+            say(&pretty(&list)?)?;
         } else if views.is_empty() {
             say(
                 "there are no schedules yet; add one: carrot-actors schedule add NAME TASK --every 5m",
@@ -73,7 +74,7 @@ impl Desk {
         let now = self.session.now()?;
         let view = View::of(&row, now);
         if self.json {
-            say(&pretty(&view.json_with_runs()))?;
+            say(&pretty(&view.report_with_runs())?)?;
         } else {
             for line in view.page() {
                 say(&line)?;
@@ -146,7 +147,7 @@ impl Desk {
             return Err(find::gone(row.id));
         }
         if self.json {
-            say(&pretty(&View::of(&row, now).json()))?;
+            say(&pretty(&View::of(&row, now).report())?)?;
         } else {
             say(&format!("removed {}", row.title()))?;
         }
@@ -170,7 +171,7 @@ impl Desk {
         let row = find::by_id(self.session.as_mut(), id)?;
         let view = View::of(&row, now);
         if self.json {
-            say(&pretty(&view.json()))?;
+            say(&pretty(&view.report())?)?;
         } else {
             say(&format!("{verb} {}", view.line()))?;
         }
@@ -188,6 +189,6 @@ fn taken(name: &str) -> Failure {
     Failure::new(Exit::Data, problem)
 }
 
-fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}")
+fn pretty(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Software, error))
 }

@@ -2,12 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use serde_json::{Map, Value};
 
 use super::args::{AddArgs, EditArgs, FieldArgs};
 use crate::cli::{Exit, Failure, typed};
 use crate::config::Config;
-use crate::message::{Message, Occurrence, python};
+use crate::message::{Literal, Message, Object, Occurrence, python};
 use crate::schedule;
 use crate::store::ScheduleSpec;
 use crate::timetable::{self, Interval, TimetableError};
@@ -40,8 +39,8 @@ pub(super) struct Change {
     interval: Option<Interval>,
     cron: Option<String>,
     zone: Option<Tz>,
-    args: Option<Vec<Value>>,
-    kwargs: Option<Map<String, Value>>,
+    args: Option<Vec<Literal>>,
+    kwargs: Option<Object>,
     queue: Option<String>,
     priority: Option<u8>,
     missed: Option<&'static str>,
@@ -154,7 +153,7 @@ impl Change {
             to.task_args = listed(args);
         }
         if let Some(kwargs) = &self.kwargs {
-            to.content = Some(Value::Object(kwargs.clone()).to_string());
+            to.content = Some(kwargs.to_string());
         }
         if let Some(queue) = &self.queue {
             // A routing key of its own is for an exchange of its own.
@@ -171,7 +170,7 @@ impl Change {
 }
 
 /// As django-carrot keeps a schedule's arguments: Python literals without brackets.
-fn listed(args: &[Value]) -> Option<String> {
+fn listed(args: &[Literal]) -> Option<String> {
     let listed: Vec<String> = args.iter().map(python::repr).collect();
     (!listed.is_empty()).then(|| listed.join(", "))
 }
@@ -275,10 +274,10 @@ mod tests {
 
     #[test]
     fn arguments_stand_there_as_django_carrot_reads_them() {
-        let list = |args: Value| listed(args.as_array().unwrap());
+        let list = |args| listed(&Literal::list(args));
         assert_eq!(list(json!([])), None);
         assert_eq!(list(json!([1, "x", true])).as_deref(), Some("1, 'x', True"));
         let read = python::parse_list(&list(json!(["a, b", [null]])).unwrap());
-        assert_eq!(read.map(Value::from), Ok(json!(["a, b", [null]])));
+        assert_eq!(read, Ok(Literal::list(json!(["a, b", [null]]))));
     }
 }

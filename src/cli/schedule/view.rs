@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::spec;
+use crate::message::{Literal, Object, Payload};
 use crate::schedule;
 use crate::store::ScheduleRow;
 use crate::timetable::{Interval, Timetable};
@@ -21,7 +22,7 @@ pub(super) struct View<'a> {
     now: DateTime<Utc>,
     zone: Tz,
     timetable: Option<Timetable>,
-    arguments: Option<(Vec<Value>, Map<String, Value>)>,
+    arguments: Option<Payload>,
     /// Why no service runs it.
     problem: Option<String>,
 }
@@ -34,7 +35,7 @@ impl<'a> View<'a> {
             now,
             zone: spec::zone(&row.spec).unwrap_or(Tz::UTC),
             timetable: row.spec.timetable(now).ok(),
-            arguments: message.map(|message| (message.arguments.args, message.arguments.kwargs)),
+            arguments: message.map(|message| message.arguments),
             // What a service has noted in the row may have been put right since.
             problem: schedule::check(&row.spec, now).err(),
         }
@@ -117,7 +118,9 @@ impl<'a> View<'a> {
             )
         };
         let (args, kwargs) = match &self.arguments {
-            Some((args, kwargs)) => (json!(args).to_string(), json!(kwargs).to_string()),
+            Some(Payload { args, kwargs }) => {
+                (Literal::List(args.clone()).to_string(), kwargs.to_string())
+            }
             None => (text(&spec.task_args), text(&spec.content)),
         };
         let mut lines: Vec<String> = [
@@ -158,47 +161,82 @@ impl<'a> View<'a> {
         lines
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn report(&self) -> Report<'_> {
         let spec = &self.row.spec;
-        let cron = spec.cron.as_deref().filter(|cron| !cron.is_empty());
-        let interval = |value: Value| if cron.is_some() { Value::Null } else { value };
+        let given = |text: &'a Option<String>| text.as_deref().filter(|text| !text.is_empty());
+        let cron = given(&spec.cron);
+        let by_interval = cron.is_none();
         let arguments = self.arguments.as_ref();
-        json!({
-            "id": self.row.id,
-            "name": spec.name,
-            "task": spec.task,
-            "args": arguments.map(|(args, _)| args),
-            "kwargs": arguments.map(|(_, kwargs)| kwargs),
-            "queue": spec.queue,
-            "exchange": spec.exchange,
-            "routing_key": spec.routing_key,
-            "priority": spec.priority,
-            "active": spec.active,
-            "interval_type": interval(json!(spec.interval_type)),
-            "interval_count": interval(json!(spec.interval_count)),
-            "cron": cron,
-            "timezone": spec.time_zone.as_deref().filter(|zone| !zone.is_empty()).unwrap_or("UTC"),
-            "missed": spec.missed,
-            "overlap": spec.overlap,
-            "next_run": self.next_run().map(utc),
-            "last_run": self.row.last_run.map(utc),
-            "problem": self.problem(),
-        })
+        Report {
+            id: self.row.id,
+            name: spec.name.as_deref(),
+            task: &spec.task,
+            args: arguments.map(|arguments| &arguments.args[..]),
+            kwargs: arguments.map(|arguments| &arguments.kwargs),
+            queue: spec.queue.as_deref(),
+            exchange: spec.exchange.as_deref(),
+            routing_key: spec.routing_key.as_deref(),
+            priority: spec.priority,
+            active: spec.active,
+            interval_type: by_interval.then_some(&spec.interval_type),
+            interval_count: by_interval.then_some(spec.interval_count),
+            cron,
+            timezone: given(&spec.time_zone).unwrap_or("UTC"),
+            missed: &spec.missed,
+            overlap: &spec.overlap,
+            next_run: self.next_run().map(utc),
+            last_run: self.row.last_run.map(utc),
+            problem: self.problem(),
+            next_runs: None,
+        }
     }
 
-    pub(super) fn json_with_runs(&self) -> Value {
-        let mut object = self.json();
-        object["next_runs"] = self
-            .runs()
-            .into_iter()
-            .map(|run| {
-                let local = run.with_timezone(&self.zone);
-                let local = local.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-                json!({ "local": local, "utc": utc(run) })
-            })
-            .collect();
-        object
+    pub(super) fn report_with_runs(&self) -> Report<'_> {
+        let run = |run: DateTime<Utc>| {
+            let local = run.with_timezone(&self.zone);
+            Run {
+                local: local.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+                utc: utc(run),
+            }
+        };
+        Report {
+            next_runs: Some(self.runs().into_iter().map(run).collect()),
+            ..self.report()
+        }
     }
+}
+
+/// A schedule as `--json` has it.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    id: i64,
+    name: Option<&'a str>,
+    task: &'a str,
+    args: Option<&'a [Literal]>,
+    kwargs: Option<&'a Object>,
+    queue: Option<&'a str>,
+    exchange: Option<&'a str>,
+    routing_key: Option<&'a str>,
+    priority: i64,
+    active: bool,
+    interval_type: Option<&'a str>,
+    interval_count: Option<i64>,
+    cron: Option<&'a str>,
+    timezone: &'a str,
+    missed: &'a str,
+    overlap: &'a str,
+    next_run: Option<String>,
+    last_run: Option<String>,
+    problem: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_runs: Option<Vec<Run>>,
+}
+
+/// One of its runs.
+#[derive(Serialize)]
+struct Run {
+    local: String,
+    utc: String,
 }
 
 /// All of them, one a line, under a heading.

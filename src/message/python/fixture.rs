@@ -3,16 +3,28 @@
 use serde_json::Value;
 
 use super::{parse_tuple, repr, repr_tuple};
+use crate::message::{Literal, json};
 
 /// The texts and values of one kind.
-fn cases(kind: &str) -> Vec<(String, Vec<Value>)> {
-    let fixture: Value =
-        serde_json::from_str(include_str!("../../../tests/fixtures/python_literals.json")).unwrap();
-    let case = |case: &Value| {
-        let python = case["python"].as_str().unwrap().to_owned();
-        (python, case["json"].as_array().cloned().unwrap_or_default())
+fn cases(kind: &str) -> Vec<(String, Vec<Literal>)> {
+    let fixture = include_str!("../../../tests/fixtures/python_literals.json");
+    let Literal::Object(fixture) = json::parse(fixture).unwrap() else {
+        panic!("the fixture is no object");
     };
-    fixture[kind].as_array().unwrap().iter().map(case).collect()
+    let Some(Literal::List(cases)) = fixture.get(kind) else {
+        panic!("there are no {kind}");
+    };
+    let case = |case: &Literal| match case {
+        Literal::Object(case) => match (case.get("python"), case.get("json")) {
+            (Some(Literal::Text(python)), Some(Literal::List(args))) => {
+                (python.clone(), args.clone())
+            }
+            (Some(Literal::Text(python)), None) => (python.clone(), Vec::new()),
+            other => panic!("{other:?} is no case"),
+        },
+        other => panic!("{other} is no case"),
+    };
+    cases.iter().map(case).collect()
 }
 
 #[test]
@@ -26,12 +38,11 @@ fn what_python_writes_is_written_and_read() {
 #[test]
 fn a_double_is_written_as_python_writes_it() {
     for (_, args) in cases("written") {
-        if let [number @ Value::Number(_)] = &*args
-            && let Some(float) = number
-                .as_f64()
-                .filter(|_| number.to_string().contains(['.', 'e']))
+        if let [literal @ Literal::Number(number)] = &*args
+            && number.as_str().contains(['.', 'e'])
         {
-            assert_eq!(repr(&Value::from(float)), repr(number));
+            let float: f64 = number.as_str().parse().unwrap();
+            assert_eq!(repr(&Value::from(float).into()), repr(literal));
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Reads Python's numbers.
 
-use serde_json::Number;
-
 use super::LiteralError;
 use super::cursor::Cursor;
 use super::parse::is_name_start;
+use crate::message::Number;
 
 /// How much of a whole number one step of a conversion takes: nine digits.
 const LIMB: u64 = 1_000_000_000;
@@ -38,16 +37,13 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Number, LiteralError> {
         return Err(cursor.error("expected the end of the number"));
     }
     let text = match text.trim_start_matches('0') {
-        "" => return Ok(Number::from(0)),
+        "" => return Ok(Number::spelt("0")),
         text if text.starts_with(|c: char| c.is_ascii_digit()) => text.to_owned(),
         // JSON wants a digit before the point and the exponent.
         text => format!("0{text}"),
     };
     let sign = if negative { "-" } else { "" };
-    format!("{sign}{text}").parse().map_err(|error| {
-        let problem = format!("expected a number that JSON can hold: {error}");
-        cursor.error_at(start, problem)
-    })
+    Ok(Number::spelt(format!("{sign}{text}")))
 }
 
 /// Whether what follows a number makes it a complex one: `j`, or as in `1+2j`.
@@ -144,10 +140,12 @@ fn decimal(cursor: &mut Cursor<'_>, start: usize) -> Result<String, LiteralError
     }
     let has_exponent = cursor.eat("e") || cursor.eat("E");
     if has_exponent {
-        let sign = if cursor.eat("-") { "-" } else { "" };
-        if sign.is_empty() {
+        let sign = if cursor.eat("-") {
+            "-"
+        } else {
             cursor.eat("+");
-        }
+            "+"
+        };
         let exponent = digits(cursor, 10)?;
         if exponent.is_empty() {
             return Err(cursor.error("expected a digit of the exponent"));
@@ -165,10 +163,14 @@ fn decimal(cursor: &mut Cursor<'_>, start: usize) -> Result<String, LiteralError
 #[cfg(test)]
 mod tests {
     use super::super::parse_list;
+    use crate::message::Literal;
 
     fn read(text: &str) -> Result<String, String> {
         match parse_list(text) {
-            Ok(args) => Ok(args[0].to_string()),
+            Ok(args) => match &args[..] {
+                [Literal::Number(number)] => Ok(number.as_str().to_owned()),
+                other => panic!("{other:?}"),
+            },
             Err(error) => Err(error.to_string()),
         }
     }

@@ -1,10 +1,9 @@
 //! Reads Python's literals into JSON values.
 
-use serde_json::{Map, Value};
-
 use super::cursor::Cursor;
 use super::repr::float_text;
 use super::{LiteralError, MOST_DEPTH, number, string};
+use crate::message::{Literal, Object};
 
 /// The most characters of an unknown name that an error repeats.
 const SHOWN_CHARACTERS: usize = 40;
@@ -18,7 +17,7 @@ const SHOWN_CHARACTERS: usize = 40;
 /// # Errors
 /// When `text` is no literal, or holds what JSON cannot: bytes, a set, a complex
 /// number, infinity, a lone surrogate, more than 126 levels.
-pub fn parse_tuple(text: &str) -> Result<Vec<Value>, LiteralError> {
+pub fn parse_tuple(text: &str) -> Result<Vec<Literal>, LiteralError> {
     let mut cursor = Cursor::new(text);
     cursor.skip_blanks();
     let rest = cursor.rest().trim_end();
@@ -49,7 +48,7 @@ pub fn parse_tuple(text: &str) -> Result<Vec<Value>, LiteralError> {
 ///
 /// # Errors
 /// As [`parse_tuple`].
-pub fn parse_list(text: &str) -> Result<Vec<Value>, LiteralError> {
+pub fn parse_list(text: &str) -> Result<Vec<Literal>, LiteralError> {
     let mut cursor = Cursor::new(text);
     items(&mut cursor, "", 1).map(|list| list.items)
 }
@@ -80,7 +79,7 @@ fn expected(cursor: &Cursor<'_>, what: &str, close: &str) -> LiteralError {
 }
 
 struct Sequence {
-    items: Vec<Value>,
+    items: Vec<Literal>,
     /// Between parentheses: a comma makes the tuple, or there being nothing.
     is_tuple: bool,
     /// Where the last item ended.
@@ -111,7 +110,7 @@ fn items(cursor: &mut Cursor<'_>, close: &str, depth: usize) -> Result<Sequence,
 }
 
 /// One value, inside of `depth` brackets.
-fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Value, LiteralError> {
+fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Literal, LiteralError> {
     cursor.skip_blanks();
     let start = cursor.offset();
     let Some(first) = cursor.peek() else {
@@ -130,19 +129,19 @@ fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Value, LiteralError> {
             } else {
                 read.items.pop()
             };
-            Ok(single.unwrap_or(Value::Array(read.items)))
+            Ok(single.unwrap_or(Literal::List(read.items)))
         }
         '[' => {
             cursor.eat("[");
-            items(cursor, "]", depth + 1).map(|list| Value::Array(list.items))
+            items(cursor, "]", depth + 1).map(|list| Literal::List(list.items))
         }
         '{' => {
             cursor.eat("{");
-            dict(cursor, start, depth + 1).map(Value::Object)
+            dict(cursor, start, depth + 1).map(Literal::Object)
         }
-        '\'' | '"' => string::read(cursor).map(Value::String),
+        '\'' | '"' => string::read(cursor).map(Literal::Text),
         '<' => Err(unholdable(cursor, start, "an object")),
-        '0'..='9' | '.' | '+' | '-' => number::read(cursor).map(Value::Number),
+        '0'..='9' | '.' | '+' | '-' => number::read(cursor).map(Literal::Number),
         _ if is_name_start(first) => named(cursor),
         _ => Err(cursor.error("expected a value")),
     }
@@ -157,17 +156,17 @@ fn is_name_part(character: char) -> bool {
 }
 
 /// A value that starts with a letter: a constant, or a string with a prefix.
-fn named(cursor: &mut Cursor<'_>) -> Result<Value, LiteralError> {
+fn named(cursor: &mut Cursor<'_>) -> Result<Literal, LiteralError> {
     if string::starts(cursor.rest()) {
-        return string::read(cursor).map(Value::String);
+        return string::read(cursor).map(Literal::Text);
     }
     let start = cursor.offset();
     let name = cursor.take_while(|c| is_name_part(c) || c == '.');
     let shown: String = name.chars().take(SHOWN_CHARACTERS).collect();
     match name {
-        "None" => Ok(Value::Null),
-        "True" => Ok(Value::Bool(true)),
-        "False" => Ok(Value::Bool(false)),
+        "None" => Ok(Literal::Null),
+        "True" => Ok(Literal::Bool(true)),
+        "False" => Ok(Literal::Bool(false)),
         "nan" | "inf" | "Ellipsis" => Err(unholdable(cursor, start, name)),
         "set" | "frozenset" => Err(unholdable(cursor, start, "a set")),
         // The repr of many an object is a call that makes it.
@@ -186,12 +185,8 @@ fn unholdable(cursor: &Cursor<'_>, start: usize, found: &str) -> LiteralError {
 }
 
 /// A dict whose `{` has been read at `start`, as the `depth`th bracket.
-fn dict(
-    cursor: &mut Cursor<'_>,
-    start: usize,
-    depth: usize,
-) -> Result<Map<String, Value>, LiteralError> {
-    let mut pairs = Map::new();
+fn dict(cursor: &mut Cursor<'_>, start: usize, depth: usize) -> Result<Object, LiteralError> {
+    let mut pairs = Vec::new();
     while !closes(cursor, "}") {
         let key_start = cursor.offset();
         let key = value(cursor, depth)?;
@@ -206,7 +201,7 @@ fn dict(
         }
         let key =
             key_text(key).ok_or_else(|| cursor.error_at(key_start, "expected a simple key"))?;
-        pairs.insert(key, value(cursor, depth)?);
+        pairs.push((key, value(cursor, depth)?));
         cursor.skip_blanks();
         if cursor.eat(",") {
             continue;
@@ -216,39 +211,36 @@ fn dict(
         }
         break;
     }
-    Ok(pairs)
+    Ok(pairs.into_iter().collect())
 }
 
 /// The key of a JSON object that `json.dumps` makes of a dict's.
-fn key_text(key: Value) -> Option<String> {
+fn key_text(key: Literal) -> Option<String> {
     match key {
-        Value::String(text) => Some(text),
-        Value::Null => Some("null".to_owned()),
-        Value::Bool(boolean) => Some(boolean.to_string()),
-        Value::Number(number) => {
-            let text = number.to_string();
+        Literal::Text(text) => Some(text),
+        Literal::Null => Some("null".to_owned()),
+        Literal::Bool(boolean) => Some(boolean.to_string()),
+        Literal::Number(number) => {
+            let text = number.as_str();
             if !text.contains(['.', 'e', 'E']) {
-                return Some(text);
+                return Some(text.to_owned());
             }
             // Nothing says how JSON would write infinity.
-            number
-                .as_f64()
-                .filter(|float| float.is_finite())
-                .map(float_text)
+            let float: Option<f64> = text.parse().ok();
+            float.filter(|float| float.is_finite()).map(float_text)
         }
-        Value::Array(_) | Value::Object(_) => None,
+        Literal::List(_) | Literal::Object(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{parse_list, parse_tuple};
-    use serde_json::{Value, json};
+    use crate::message::Literal;
+    use serde_json::json;
 
-    fn tuple(text: &str) -> Value {
-        parse_tuple(text)
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
-            .into()
+    fn tuple(text: &str) -> Literal {
+        parse_tuple(text).map_or_else(|error| panic!("{text}: {error}"), Literal::List)
     }
 
     fn refused(text: &str) -> String {
@@ -308,7 +300,7 @@ mod tests {
             ),
             ("(1, 2)", json!([[1, 2]])),
         ] {
-            assert_eq!(Value::from(parse_list(text).unwrap()), args, "{text:?}");
+            assert_eq!(parse_list(text), Ok(Literal::list(args)), "{text:?}");
         }
         assert_eq!(
             refused("1, foo"),

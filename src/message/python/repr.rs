@@ -1,10 +1,10 @@
 //! Writes values as CPython's `repr` writes them.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde_json::{Number, Value};
-
 use super::printable::BOUNDARIES;
+use crate::message::Literal;
 
 /// No double has more digits.
 const MOST_DIGITS: usize = 767;
@@ -14,7 +14,7 @@ const MOST_DIGITS: usize = 767;
 /// A number that is no double keeps its digits, which Python reads as it reads
 /// them in a message: as the nearest one.
 #[must_use]
-pub fn repr_tuple(args: &[Value]) -> String {
+pub fn repr_tuple(args: &[Literal]) -> String {
     let mut text = String::from("(");
     write_items(&mut text, args);
     text.push_str(if args.len() == 1 { ",)" } else { ")" });
@@ -23,7 +23,7 @@ pub fn repr_tuple(args: &[Value]) -> String {
 
 /// `value` as Python's `repr` has it: `True`, `None`, `[1, 'two']`.
 #[must_use]
-pub fn repr(value: &Value) -> String {
+pub fn repr(value: &Literal) -> String {
     let mut text = String::new();
     write_value(&mut text, value);
     text
@@ -44,7 +44,7 @@ pub fn ascii(repr: &str) -> String {
     text
 }
 
-fn write_items(text: &mut String, items: &[Value]) {
+fn write_items(text: &mut String, items: &[Literal]) {
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             text.push_str(", ");
@@ -53,19 +53,19 @@ fn write_items(text: &mut String, items: &[Value]) {
     }
 }
 
-fn write_value(text: &mut String, value: &Value) {
+fn write_value(text: &mut String, value: &Literal) {
     match value {
-        Value::Null => text.push_str("None"),
-        Value::Bool(true) => text.push_str("True"),
-        Value::Bool(false) => text.push_str("False"),
-        Value::Number(number) => text.push_str(&number_text(number)),
-        Value::String(string) => write_string(text, string),
-        Value::Array(items) => {
+        Literal::Null => text.push_str("None"),
+        Literal::Bool(true) => text.push_str("True"),
+        Literal::Bool(false) => text.push_str("False"),
+        Literal::Number(number) => text.push_str(&number_text(number.as_str())),
+        Literal::Text(string) => write_string(text, string),
+        Literal::List(items) => {
             text.push('[');
             write_items(text, items);
             text.push(']');
         }
-        Value::Object(pairs) => {
+        Literal::Object(pairs) => {
             text.push('{');
             for (index, (key, value)) in pairs.iter().enumerate() {
                 text.push_str(if index > 0 { ", " } else { "" });
@@ -78,21 +78,24 @@ fn write_value(text: &mut String, value: &Value) {
     }
 }
 
-fn number_text(number: &Number) -> String {
-    let written = number.to_string();
+fn number_text(written: &str) -> Cow<'_, str> {
     if written == "-0" {
-        return "0".to_owned();
+        return "0".into();
     }
     if !written.contains(['.', 'e', 'E']) {
-        return written;
+        return written.into();
     }
     let Ok(float) = written.parse() else {
-        return written;
+        return written.into();
     };
     let python = float_text(float);
     let is_double =
-        python == written || Decimal::of(&written).is_some_and(|number| number.is(float));
-    if is_double { python } else { written }
+        python == written || Decimal::of(written).is_some_and(|number| number.is(float));
+    if is_double {
+        python.into()
+    } else {
+        written.into()
+    }
 }
 
 /// A decimal number, whatever its spelling.
@@ -223,14 +226,15 @@ fn write_escape(text: &mut String, character: char) {
 #[cfg(test)]
 mod tests {
     use super::{ascii, repr_tuple};
-    use serde_json::{Value, json};
+    use crate::message::{Literal, Number};
+    use serde_json::json;
 
     #[test]
     fn a_tuple_of_one_has_its_comma() {
         assert_eq!(repr_tuple(&[]), "()");
-        assert_eq!(repr_tuple(&[json!(1)]), "(1,)");
+        assert_eq!(repr_tuple(&Literal::list(json!([1]))), "(1,)");
         assert_eq!(
-            repr_tuple(&[json!(1), json!("two"), json!(null)]),
+            repr_tuple(&Literal::list(json!([1, "two", null]))),
             "(1, 'two', None)"
         );
     }
@@ -239,7 +243,7 @@ mod tests {
     fn containers_are_written_with_their_keys_in_order() {
         let value = json!([[], {}, { "b": [true, false], "a": null }]);
         assert_eq!(
-            repr_tuple(&[value]),
+            repr_tuple(&[value.into()]),
             "([[], {}, {'b': [True, False], 'a': None}],)"
         );
     }
@@ -276,14 +280,14 @@ mod tests {
             ("0e9", "0.0"),
             ("-0.00e-5", "-0.0"),
         ] {
-            let value: Value = serde_json::from_str(number).unwrap();
+            let value = Literal::Number(Number::spelt(number));
             assert_eq!(repr_tuple(&[value]), format!("({text},)"), "{number}");
         }
     }
 
     #[test]
     fn ascii_is_the_same_in_other_letters() {
-        let value = json!({"it's ž": "🥕\n é"});
+        let value = Literal::from(json!({"it's ž": "🥕\n é"}));
         let text = ascii(&repr_tuple(std::slice::from_ref(&value)));
         assert_eq!(text, r#"({"it's \u017e": '\U0001f955\n \xe9'},)"#);
         assert_eq!(super::super::parse_tuple(&text), Ok(vec![value]));
@@ -302,7 +306,7 @@ mod tests {
             "1e+99999999999999999999",
             &long,
         ] {
-            let value: Value = serde_json::from_str(number).unwrap();
+            let value = Literal::Number(Number::spelt(number));
             assert_eq!(repr_tuple(&[value]), format!("({number},)"));
         }
     }
@@ -321,7 +325,10 @@ mod tests {
             ),
             ("😀\u{e0001}\u{10ffff}", "'😀\\U000e0001\\U0010ffff'"),
         ] {
-            assert_eq!(repr_tuple(&[json!(string)]), format!("({text},)"));
+            assert_eq!(
+                repr_tuple(&[Literal::Text(string.to_owned())]),
+                format!("({text},)")
+            );
         }
     }
 }

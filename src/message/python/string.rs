@@ -210,10 +210,14 @@ fn hex(cursor: &mut Cursor<'_>, digits: usize) -> Result<u32, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::super::parse_list;
-    use serde_json::json;
+    use crate::message::Literal;
 
     fn reads(text: &str, string: &str) {
-        assert_eq!(parse_list(text), Ok(vec![json!(string)]), "{text}");
+        assert_eq!(
+            parse_list(text),
+            Ok(vec![Literal::Text(string.to_owned())]),
+            "{text}"
+        );
     }
 
     fn refused(text: &str) -> String {

@@ -132,7 +132,7 @@ pub fn carries_megabytes(trial: Trial) {
     let broker: Arc<dyn Broker> = Arc::from(trial.open(&world));
     let queue = queue(&world, 10);
     let mut large = messages(1);
-    large[0].arguments.args = vec![json!("ü€\0\"\\ ".repeat(500_000))];
+    large[0].arguments.args = vec![json!("ü€\0\"\\ ".repeat(500_000)).into()];
     let body = wire::encode(&large[0].arguments);
     assert!(body.len() > 5_000_000);
     fill(broker.as_ref(), &queue, &large);

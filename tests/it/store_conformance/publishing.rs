@@ -120,7 +120,7 @@ pub fn reads_back(database: Database) {
     sent[1].exchange = "an exchange".to_owned();
     sent[1].routing_key = "a key".to_owned();
     let kwargs = serde_json::json!({"a": [1, 2.5, null, true], "ü": "'\"\\"});
-    sent[1].arguments.kwargs = kwargs.as_object().unwrap().clone();
+    sent[1].arguments.kwargs = kwargs.as_object().unwrap().clone().into();
     let rows: Vec<NewRow> = sent.iter().map(NewRow::pending).collect();
     session.record(&rows).unwrap();
     world.end_leases();
