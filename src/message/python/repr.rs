@@ -188,16 +188,21 @@ fn write_string(text: &mut String, string: &str) {
         '\''
     };
     text.push(quote);
-    for character in string.chars() {
-        match character {
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\\' => text.push_str("\\\\"),
-            _ if character == quote => text.extend(['\\', quote]),
-            _ if is_printable(character) => text.push(character),
-            _ => write_escape(text, character),
+    let stands_as_it_is = |c: char| c != quote && c != '\\' && is_printable(c);
+    let mut rest = string;
+    loop {
+        let plain = rest.find(|c| !stands_as_it_is(c)).unwrap_or(rest.len());
+        text.push_str(&rest[..plain]);
+        let mut others = rest[plain..].chars();
+        match others.next() {
+            None => break,
+            Some('\n') => text.push_str("\\n"),
+            Some('\r') => text.push_str("\\r"),
+            Some('\t') => text.push_str("\\t"),
+            Some(c) if c == quote || c == '\\' => text.extend(['\\', c]),
+            Some(other) => write_escape(text, other),
         }
+        rest = others.as_str();
     }
     text.push(quote);
 }
