@@ -5,6 +5,7 @@
 
 use carrot_actors::transaction::RecordError;
 use carrot_actors::{App, Args, Client, TaskError};
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
@@ -31,6 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .and_then(|file| file.to_str())
         .ok_or("no SQLite file")?;
     let mut db = SqliteConnection::establish(file)?;
+    // A service writes to the same file, and only one can at a time. Diesel's connection does not wait for the
+    // others unless it is told to.
+    db.batch_execute("PRAGMA busy_timeout = 5000")?;
     diesel::sql_query("CREATE TABLE customer (name TEXT PRIMARY KEY)").execute(&mut db)?;
 
     sign_up(&mut db, app.client(), "Ada")?;

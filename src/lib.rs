@@ -114,7 +114,15 @@
 //! ```
 //! use carrot_actors::Client;
 //! use carrot_actors::transaction::{RecordError, diesel};
+//! use diesel::connection::SimpleConnection;
 //! use diesel::prelude::*;
+//!
+//! fn connect(file: &str) -> Result<SqliteConnection, Box<dyn std::error::Error>> {
+//!     let mut db = SqliteConnection::establish(file)?;
+//!     // Services write to the file as well: wait for their turn to be over.
+//!     db.batch_execute("PRAGMA busy_timeout = 5000")?;
+//!     Ok(db)
+//! }
 //!
 //! fn sign_up(db: &mut SqliteConnection, client: &Client, name: &str) -> Result<(), RecordError> {
 //!     db.immediate_transaction(|db| {
@@ -131,7 +139,7 @@
 //! # };
 //! # let mut app = carrot_actors::App::new().task("customers.greet", greet).test()?;
 //! # let file = app.config().database_url.sqlite_file().unwrap();
-//! # let mut db = SqliteConnection::establish(file.to_str().unwrap())?;
+//! # let mut db = connect(file.to_str().unwrap())?;
 //! # assert!(sign_up(&mut db, app.client(), "Ada").is_err());
 //! # assert!(app.run_until_idle()?.is_empty());
 //! # diesel::sql_query("CREATE TABLE customer (name TEXT)").execute(&mut db)?;

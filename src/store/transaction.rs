@@ -28,8 +28,45 @@
 //!
 //! The connection must be to the database that `database_url` names, with the tables where it finds them
 //! by itself. On PostgreSQL services are told of the commit and publish at once, elsewhere when they next
-//! look, within half a second. On SQLite a transaction that begins with reading, and then writes, may
-//! find the database locked, whatever it writes: `immediate_transaction` waits for its turn instead.
+//! look, within half a second.
+//!
+//! One of a pool's is dereferenced to diesel's own: `record(&mut *connection)` where it is held, and
+//! `record(&mut **connection)` behind a `&mut`.
+//!
+//! # On SQLite
+//!
+//! A service writes to the file as well, and only one connection can at a time. The others find the database
+//! locked at once, as diesel has it, unless they are told to wait; and a transaction that begins with reading,
+//! and then writes, may find it locked however long it would wait. So have each connection wait, and begin
+//! with `immediate_transaction`:
+//!
+//! ```
+//! use carrot_actors::transaction::{RecordError, diesel};
+//! use carrot_actors::{Client, Config};
+//! use diesel::connection::SimpleConnection;
+//! use diesel::prelude::*;
+//!
+//! fn connect(config: &Config) -> Result<SqliteConnection, Box<dyn std::error::Error>> {
+//!     let file = config.database_url.sqlite_file().ok_or("no SQLite file")?;
+//!     let mut db = SqliteConnection::establish(&file.to_string_lossy())?;
+//!     db.batch_execute("PRAGMA busy_timeout = 5000")?;
+//!     Ok(db)
+//! }
+//!
+//! fn greet(db: &mut SqliteConnection, client: &Client, name: &str) -> Result<(), RecordError> {
+//!     db.immediate_transaction(|db| {
+//!         client.task("customers.greet").args((name,)).record(db)?;
+//!         Ok(())
+//!     })
+//! }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let app = carrot_actors::App::new().test()?;
+//! # greet(&mut connect(app.config())?, app.client(), "Ada")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # On PostgreSQL
 //!
 //! What tells services is a NOTIFY: a transaction that has one can't be prepared for a two-phase commit.
 
@@ -70,6 +107,14 @@ impl From<RecordError> for Error {
 
 /// A connection on which messages can be recorded: diesel's to PostgreSQL, to SQLite, and with the
 /// feature `mysql` to MySQL.
+#[diagnostic::on_unimplemented(
+    message = "no message can be recorded on `{Self}`",
+    label = "not one of diesel's own connections",
+    note = "a pool's connection is dereferenced: `record(&mut *connection)`, or `record(&mut **connection)` \
+            if it is a `&mut PooledConnection<_>`",
+    note = "a `MysqlConnection` needs carrot-actors' feature `mysql`, and all need the diesel that is \
+            `carrot_actors::transaction::diesel`"
+)]
 pub trait Connection: Records {}
 
 /// What a [`Connection`] does, for this crate alone.

@@ -35,14 +35,18 @@
 //! ```
 //! use std::sync::{Arc, Mutex};
 //!
-//! use carrot_actors::store::transaction::diesel::{Connection, ConnectionError, SqliteConnection};
-//! use carrot_actors::store::transaction::RecordError;
+//! use carrot_actors::transaction::{RecordError, diesel};
 //! use carrot_actors::{App, Args, Client, Config, State, TaskError};
+//! use diesel::connection::SimpleConnection;
+//! use diesel::prelude::*;
 //!
 //! struct Db(Mutex<SqliteConnection>);
 //!
-//! fn connect(config: &Arc<Config>) -> Result<Db, ConnectionError> {
-//!     SqliteConnection::establish(config.database_url.expose()).map(|db| Db(Mutex::new(db)))
+//! fn connect(config: &Arc<Config>) -> Result<Db, Box<dyn std::error::Error + Send + Sync>> {
+//!     let mut db = SqliteConnection::establish(config.database_url.expose())?;
+//!     // The service has a connection of its own: wait until it has written.
+//!     db.batch_execute("PRAGMA busy_timeout = 5000")?;
+//!     Ok(Db(Mutex::new(db)))
 //! }
 //!
 //! fn sign_up(

@@ -1,5 +1,7 @@
 //! Messages that are recorded in a transaction of the caller's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use carrot_actors::service::Ended;
@@ -9,6 +11,7 @@ use carrot_actors::{App, Args, Client, Config, TaskError};
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::result::Error;
+use diesel::sqlite::SqliteConnection;
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 
@@ -284,6 +287,42 @@ fn characters_that_mysqls_tables_have_not_are_recorded_all_the_same() {
         support::text(&row, "task_args").contains("\\U0001f955"),
         "{row}"
     );
+}
+
+#[test]
+fn a_plain_connection_to_sqlite_that_waits_records_beside_a_busy_service() {
+    const TRANSACTIONS: usize = 40;
+    let world = world(Ground::embedded(Database::Sqlite));
+    let (service, client) = (service(&world), client(&world));
+    let config = world.config();
+    let file = config.database_url.sqlite_file().unwrap();
+    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    connection
+        .batch_execute("PRAGMA busy_timeout = 5000")
+        .unwrap();
+    let is_over = AtomicBool::new(false);
+    let busy = thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let mut published = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let drafts = (0..20).map(|n| client.task("greet").args(("Eve", n)));
+                published += client.publish_many(drafts).unwrap().len();
+            }
+            published
+        });
+        for _ in 0..TRANSACTIONS {
+            let recorded =
+                connection.immediate_transaction(|connection| sign_up(connection, &client, "Ada"));
+            is_over.store(recorded.is_err(), Ordering::Relaxed);
+            assert_eq!(recorded.unwrap().len(), 4);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        busy.join().unwrap()
+    });
+    eventually("the end of all messages", || {
+        (world.count("COMPLETED") == busy + 4 * TRANSACTIONS).then_some(())
+    });
+    assert_eq!(service.stop(), Ended::Drained);
 }
 
 /// A session of ours.
