@@ -86,6 +86,17 @@
 //! A task runs at least once; once its end is recorded, never again. It runs twice if the service dies
 //! between the two: make tasks idempotent.
 //!
+//! # Async tasks
+//!
+//! Each task has a thread for itself while it runs, sync or async: it may block it, and an async one need not
+//! be `Send`. All of a service's tasks, and what [`App::state_with`], [`FromMessage`] and [`Middleware`] call,
+//! are in one tokio runtime, which is always at work: a pool of connections can be shared, `tokio::spawn` goes
+//! on after its task, until the service ends, and `Handle::current().block_on` is there for sync code. What
+//! `spawn_local` starts ends with its task.
+//!
+//! With `#[tokio::main]` [`App::run`] works as well, but for `daemon start`. The tasks have the service's
+//! runtime all the same; the program's goes on meanwhile if it has threads of its own.
+//!
 //! # Publishing
 //!
 //! ```no_run
@@ -216,7 +227,7 @@
 //! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages; the schedules that an app brings along |
 //! | `publish` | the one door to the broker for messages: record, then flush |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
-//! | `execution` | one message's run: decode, look up, run, classify |
+//! | `execution` | one message's run: decode, look up, run, classify; and the runtime of all async ones |
 //! | `systemd` | tells the service manager how the service is, and that it works |
 //! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `waiting` | what the embedded broker needs of the store |
@@ -236,6 +247,9 @@
 //!  │   └─ ConsumerActor "default-consumer-1" … "-n"    each with a thread, one task at a time
 //!  └─ ConsumerSetActor  …
 //! ```
+//!
+//! Beside it the tasks' runtime has a few threads: a consumer drives its task's future itself, these what
+//! that waits for.
 //!
 //! Actors hold state and decide; threads block and report. Stopping goes down as messages: the
 //! scheduler, then every set, each of which tells all its consumers before it waits for any.

@@ -16,7 +16,7 @@ use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
 use crate::client::{OfService, Shared};
 use crate::config::{BrokerHost, Config, QueueConfig};
-use crate::execution::Executor;
+use crate::execution::{Executor, Runtime};
 use crate::heartbeat::{Lease, Sent};
 use crate::outage::{self, Servers};
 use crate::presence;
@@ -118,16 +118,10 @@ impl Service {
         let process = presence::this_process()?;
         let rows = Arc::new(Queues::new(Arc::clone(&store), process.namespace.clone()));
         let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
-        let mut registry = self.all_tasks()?;
-        registry.check()?;
-        // Forked before there is a socket to inherit.
-        let guard = registry.has_commands().then(Guard::start).transpose()?;
-        registry.make_states(&self.config)?;
-        if let Some(OfService(client)) = registry.states().get().as_deref() {
-            let (store, servers) = (Arc::clone(&store), Arc::clone(&servers));
-            client.joins(Shared { store, servers });
-        }
-        let executor = Executor::new(registry, self.config.max_attempts, guard);
+        let (runtime, executor) = self.executor(Shared {
+            store: Arc::clone(&store),
+            servers: Arc::clone(&servers),
+        })?;
         let watch = outage::watch(Arc::clone(&servers))?;
         let (worker, lease) = match self.register(&store, &servers, &process, signals)? {
             ControlFlow::Continue(registered) => registered,
@@ -174,6 +168,9 @@ impl Service {
         threads.stop(halted);
         deregister(&store, worker);
         watch.stop(Instant::now() + WIND_UP);
+        if outcome != Outcome::Drained {
+            runtime.leave_running();
+        }
         match outcome {
             Outcome::Drained => Ok(Ended::Drained),
             Outcome::Halted => Ok(Ended::Halted),
@@ -210,6 +207,25 @@ impl Service {
             })
         };
         consumable.map(source).collect()
+    }
+
+    /// What runs the tasks, with what they share, in a runtime.
+    fn executor(&self, shared: Shared) -> Result<(Runtime, Executor), ServiceError> {
+        let mut registry = self.all_tasks()?;
+        registry.check()?;
+        // Forked before there is a socket to inherit.
+        let guard = registry.has_commands().then(Guard::start).transpose()?;
+        let runtime = Runtime::start()?;
+        let reactor = runtime.reactor().clone();
+        {
+            let _entered = reactor.enter();
+            registry.make_states(&self.config)?;
+        }
+        if let Some(OfService(client)) = registry.states().get().as_deref() {
+            client.joins(shared);
+        }
+        let executor = Executor::new(registry, self.config.max_attempts, guard, reactor);
+        Ok((runtime, executor))
     }
 
     fn all_tasks(&self) -> Result<Registry, ServiceError> {

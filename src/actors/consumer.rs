@@ -10,7 +10,7 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use super::consumer_set::ConsumerSetActor;
-use crate::execution::{Executor, Job, Reactor};
+use crate::execution::{Executor, Job};
 use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
@@ -111,11 +111,10 @@ impl Worker {
     fn live(&self, stopped: &Receiver<()>) -> Option<Death> {
         let running = RefCell::new(None);
         let lived = catch_unwind(AssertUnwindSafe(|| {
-            let mut reactor = Reactor::default();
             while let Some(job) = self.next(stopped) {
                 *running.borrow_mut() = Some(job);
                 if let Some(job) = running.borrow().as_ref() {
-                    self.run(job, &mut reactor);
+                    self.run(job);
                 }
                 *running.borrow_mut() = None;
             }
@@ -139,7 +138,7 @@ impl Worker {
         }
     }
 
-    fn run(&self, job: &Job, reactor: &mut Reactor) {
+    fn run(&self, job: &Job) {
         if self.executor.is_exhausted(job) {
             let finish = self.executor.give_up(job);
             return self.ledger.finish(finish, std::time::Duration::ZERO);
@@ -152,7 +151,7 @@ impl Worker {
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
         let running = self.vitals.task();
-        let finish = self.executor.execute(job, &self.name, reactor);
+        let finish = self.executor.execute(job, &self.name);
         drop(running);
         failpoint::hit("consumer.ran");
         self.ledger.finish(finish, started.elapsed());

@@ -86,6 +86,17 @@ impl App {
     /// # struct Pool; impl Pool { fn open(_: &str) -> Result<Self, std::io::Error> { Ok(Self) } }
     /// let app = App::new().state_with(|_config| Pool::open("…"));
     /// ```
+    ///
+    /// It is made in the [runtime](crate#async-tasks) of the service's tasks, as what async code shares must be:
+    ///
+    /// ```
+    /// # use carrot_actors::App;
+    /// # struct Pool;
+    /// # impl Pool { async fn connect(_: &str) -> Result<Self, std::io::Error> { Ok(Self) } }
+    /// use tokio::runtime::Handle;
+    ///
+    /// let app = App::new().state_with(|_config| Handle::current().block_on(Pool::connect("…")));
+    /// ```
     pub fn state_with<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
         mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
@@ -185,7 +196,9 @@ impl App {
     /// Runs the command line: the service, its daemon, and all else that `--help` names. The whole of
     /// a `main`.
     ///
-    /// `daemon start` forks: call this before any thread is started.
+    /// `daemon start` forks, and is refused if there is a thread already, as under `#[tokio::main]`. All else
+    /// works there, too: what would be in the way of that runtime has a thread of its own, while this one
+    /// waits.
     #[must_use]
     pub fn run(self) -> ExitCode {
         cli::main_with(self.with_client(|config| Client::lazy(Arc::clone(config))))
@@ -201,7 +214,8 @@ impl App {
         Ok(program.registry)
     }
 
-    /// The app as a test runs it: in its own process, without a broker. See [`testing`](crate::testing).
+    /// The app as a test runs it: in its own process, without a broker, in a `#[tokio::test]` or not. See
+    /// [`testing`](crate::testing).
     ///
     /// # Errors
     /// When the app is at fault, or there is no place for its database.

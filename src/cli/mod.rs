@@ -22,6 +22,7 @@ use clap::{CommandFactory, Parser};
 use self::args::{Args, Command};
 pub use self::exit::Exit;
 use crate::config::{Config, ConfigError, Defaults, Environment};
+use crate::execution;
 use crate::logging::LogLevel;
 use crate::names;
 use crate::schedule::Schedule;
@@ -90,12 +91,20 @@ pub fn main(registry: Registry) -> ExitCode {
     }))
 }
 
-/// The same for a program that may be at fault, which is said whatever the user typed.
+/// The same for a program that may be at fault, which is said whatever the user typed; and that may have
+/// a runtime of its own, in which the service's can't be started.
 pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
     std::env::args_os()
         .next()
         .iter()
         .for_each(|name| names::program_is(name));
+    execution::apart(|| run_with(program)).unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::from(Exit::Software)
+    })
+}
+
+fn run_with(program: Result<Program, AppError>) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

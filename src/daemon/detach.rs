@@ -38,7 +38,7 @@ pub enum DetachError {
     /// A fork would leave the other threads behind.
     #[error(
         "the service can't go into the background: this program has {0} threads by now; \
-         call `App::run` before any is started"
+         call `App::run` before any is started; `#[tokio::main]` starts some"
     )]
     Threads(usize),
     /// The system refused something.

@@ -6,12 +6,15 @@
 mod around;
 mod classify;
 mod panics;
+mod runtime;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
 
+pub(crate) use self::runtime::apart;
+pub use self::runtime::{Reactor, Runtime};
 use crate::broker::Delivery;
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload, wire};
@@ -59,22 +62,25 @@ pub struct Executor {
     registry: Registry,
     max_attempts: u32,
     guard: Option<Guard>,
+    reactor: Reactor,
     stopping: watch::Sender<bool>,
 }
-
-/// Drives the futures of a thread's async tasks; made when the first one comes.
-#[derive(Default)]
-pub struct Reactor(Option<actix_rt::Runtime>);
 
 impl Executor {
     /// An executor of these tasks. `guard` is there if any of them is a command.
     #[must_use]
-    pub fn new(registry: Registry, max_attempts: u32, guard: Option<Guard>) -> Self {
+    pub fn new(
+        registry: Registry,
+        max_attempts: u32,
+        guard: Option<Guard>,
+        reactor: Reactor,
+    ) -> Self {
         panics::install();
         Self {
             registry,
             max_attempts,
             guard,
+            reactor,
             stopping: watch::Sender::new(false),
         }
     }
@@ -93,6 +99,7 @@ impl Executor {
     /// The end of a message that is not begun again.
     #[must_use]
     pub fn give_up(&self, job: &Job) -> Finish {
+        let _entered = self.reactor.enter();
         let reason = format!(
             "its worker vanished, and again in each of {} more runs: it is not begun again \
              (max_attempts = {})",
@@ -102,17 +109,13 @@ impl Executor {
     }
 
     /// Runs the job on this thread. `consumer` is the name in its log.
-    pub fn execute(&self, job: &Job, consumer: &str, reactor: &mut Reactor) -> Finish {
-        self.perform(job, consumer, reactor).1
+    pub fn execute(&self, job: &Job, consumer: &str) -> Finish {
+        self.perform(job, consumer).1
     }
 
     /// The same, and what the task returned, or why the message failed.
-    pub(crate) fn perform(
-        &self,
-        job: &Job,
-        consumer: &str,
-        reactor: &mut Reactor,
-    ) -> (TaskResult, Finish) {
+    pub(crate) fn perform(&self, job: &Job, consumer: &str) -> (TaskResult, Finish) {
+        let _entered = self.reactor.enter();
         let context = self.context(job, job.attempt(), consumer);
         let (handler, payload) = match self.prepare(job) {
             Ok(prepared) => prepared,
@@ -123,7 +126,7 @@ impl Executor {
             }
         };
         classify::announce(&context);
-        let outcome = self.run(handler, &context, payload, reactor);
+        let outcome = self.run(handler, &context, payload);
         let finish = classify::finish(&context, &outcome);
         (outcome, finish)
     }
@@ -167,20 +170,14 @@ impl Executor {
     }
 
     /// Runs the task, with what is done around it.
-    fn run(
-        &self,
-        handler: &Handler,
-        context: &TaskContext,
-        payload: Payload,
-        reactor: &mut Reactor,
-    ) -> TaskResult {
+    fn run(&self, handler: &Handler, context: &TaskContext, payload: Payload) -> TaskResult {
         let around = self.registry.around();
         match handler {
             Handler::Sync(task) => around::run(around, context, payload.into(), |arguments| {
                 task(context, arguments)
             }),
             Handler::Async(task) => around::run(around, context, payload.into(), |arguments| {
-                reactor.get()?.block_on(task(context.clone(), arguments))
+                self.reactor.run(|| task(context.clone(), arguments))
             }),
             Handler::Command(config) => {
                 let seen = match around {
@@ -203,13 +200,11 @@ impl Executor {
     }
 }
 
-impl Reactor {
-    fn get(&mut self) -> Result<&actix_rt::Runtime, TaskError> {
-        let runtime = match self.0.take() {
-            Some(runtime) => runtime,
-            None => actix_rt::Runtime::new()?,
-        };
-        Ok(self.0.insert(runtime))
+/// What tasks share may spawn when it ends, as connections do that say goodbye.
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let _entered = self.reactor.enter();
+        self.registry = Registry::new();
     }
 }
 

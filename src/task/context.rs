@@ -1,5 +1,7 @@
 //! What a task knows of its message and of the service that runs it.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use log::{Log, Metadata, Record};
@@ -75,6 +77,20 @@ impl TaskLogger {
     /// Runs `work`, and keeps what it logs on this thread.
     pub fn capture<R>(&self, work: impl FnOnce() -> R) -> R {
         self.0.capture(work)
+    }
+
+    /// A future that does as `work` does, on whatever thread, and keeps what it logs: for what a task
+    /// spawns, whose log lines are no part of the message's log otherwise.
+    ///
+    /// ```
+    /// # async fn task(context: carrot_actors::TaskContext) {
+    /// let work = async { log::info!("half done") };
+    /// tokio::spawn(context.logger().capture_async(work));
+    /// # }
+    /// ```
+    pub async fn capture_async<F: Future>(self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|context| self.capture(|| work.as_mut().poll(context))).await
     }
 }
 

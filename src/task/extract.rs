@@ -12,7 +12,7 @@ use crate::message::Arguments;
 
 /// What a task's function can have as an argument.
 pub trait FromMessage: Sized {
-    /// Makes it for a run.
+    /// Makes it for a run, in the [runtime](crate#async-tasks) of the service's tasks.
     ///
     /// # Errors
     /// When the message does not have it: it is FAILED with that error, and the task is not called.

@@ -6,7 +6,7 @@ use super::{TaskContext, TaskError};
 use crate::message::Arguments;
 
 /// What is done around every task of an app, on the thread that runs the task. What it logs is kept in
-/// the message's log.
+/// the message's log. It is called in the [runtime](crate#async-tasks) of the service's tasks.
 ///
 /// Several are entered in the order in which the app was given them, and left in the opposite one.
 ///

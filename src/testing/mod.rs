@@ -72,6 +72,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Tasks run on the test's own thread, unless a runtime is current there, as in a `#[tokio::test]`: then they
+//! have another one, for which the test's thread waits. What the test has made on its runtime and gives to
+//! the app goes on meanwhile if that has more threads: `#[tokio::test(flavor = "multi_thread")]`. What the
+//! app makes itself ([`App::state_with`](crate::App::state_with)) goes on in any case.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -85,7 +90,7 @@ use serde_json::Value;
 use crate::broker::{Delivery, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{Executor, Job, Reactor};
+use crate::execution::{self, Executor, Job, Runtime};
 use crate::logging;
 use crate::message::{Message, wire};
 use crate::names;
@@ -148,7 +153,8 @@ pub struct TestApp {
     config: Arc<Config>,
     client: Client,
     executor: Executor,
-    reactor: Reactor,
+    /// Ends after what the tasks share.
+    _runtime: Runtime,
     session: Box<dyn Session>,
     worker: WorkerId,
     queued: VecDeque<Message>,
@@ -180,13 +186,19 @@ impl TestApp {
         let config = Arc::new(config);
         let client = Client::recording(Arc::clone(&config));
         let mut registry = tasks(client.clone())?;
-        registry.make_states(&config).map_err(ServiceError::from)?;
+        let runtime = Runtime::start()?;
+        let reactor = runtime.reactor().clone();
+        let made = execution::apart(|| {
+            let _entered = reactor.enter();
+            registry.make_states(&config)
+        });
+        made?.map_err(ServiceError::from)?;
         let store: Arc<dyn Store> = store::open_for(&config)?.into();
         let mut session = store::session(store.as_ref())?;
         let worker = session.register(&presence::this_process()?)?;
         Ok(Self {
-            executor: Executor::new(registry, config.max_attempts, None),
-            reactor: Reactor::default(),
+            executor: Executor::new(registry, config.max_attempts, None, reactor),
+            _runtime: runtime,
             queued: VecDeque::new(),
             _directory: directory,
             config,
@@ -293,7 +305,8 @@ impl TestApp {
         };
         let job = job(&message, *attempts);
         let consumer = names::consumer(&message.queue, 1);
-        let (result, finish) = self.executor.perform(&job, &consumer, &mut self.reactor);
+        let executor = &self.executor;
+        let (result, finish) = execution::apart(|| executor.perform(&job, &consumer))?;
         let log = finish.log.clone().unwrap_or_default();
         let finishes = Batch {
             finishes: vec![finish],

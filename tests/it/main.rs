@@ -31,6 +31,7 @@ mod outages;
 mod path;
 mod prune;
 mod quickstart;
+mod runtime;
 mod schedule;
 mod secrets;
 mod store_conformance;

@@ -51,7 +51,7 @@ fn promised() -> Vec<&'static str> {
 }
 
 /// An example as `cargo run` builds it: with the default features.
-fn built(example: &str) -> PathBuf {
+pub(crate) fn built(example: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let examples = BUILT.get_or_init(|| {
         let directory = env!("CARGO_MANIFEST_DIR");

@@ -1,0 +1,139 @@
+//! What drives the futures of a service.
+//!
+//! A consumer runs its task's future on its own thread, so that it need not be `Send`. What that leans on
+//! belongs to one runtime that never stands still: a connection that one task has opened answers the next
+//! one too, whichever thread runs that.
+
+use std::future::Future;
+use std::panic::resume_unwind;
+use std::time::Duration;
+use std::{io, mem, thread};
+
+use tokio::runtime::{Builder, EnterGuard, Handle};
+use tokio::task::LocalSet;
+
+/// Its threads, at least and at most. They run what tasks spawn; the tasks have threads of their own.
+const THREADS: (usize, usize) = (2, 4);
+
+/// So long a runtime that is stopped waits for what blocks its threads.
+const WIND_UP: Duration = Duration::from_secs(2);
+
+/// The runtime of a service's tasks, which ends when it is dropped. It has threads: no fork may come
+/// after it.
+pub struct Runtime {
+    running: Option<tokio::runtime::Runtime>,
+    reactor: Reactor,
+}
+
+/// Runs futures on the thread that asks for it, as part of a [`Runtime`].
+#[derive(Clone)]
+pub struct Reactor(Handle);
+
+impl Runtime {
+    /// Starts its threads.
+    ///
+    /// # Errors
+    /// When the system has none.
+    pub fn start() -> io::Result<Self> {
+        let (least, most) = THREADS;
+        let cores = thread::available_parallelism().map_or(least, usize::from);
+        let running = Builder::new_multi_thread()
+            .worker_threads(cores.clamp(least, most))
+            .thread_name("runtime")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            reactor: Reactor(running.handle().clone()),
+            running: Some(running),
+        })
+    }
+
+    /// What runs futures in it.
+    #[must_use]
+    pub const fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    /// Has it go on as long as the process: tasks that are left running would fail without it.
+    pub fn leave_running(mut self) {
+        mem::forget(self.running.take());
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        match self.running.take() {
+            // Nothing may wait in async code.
+            Some(runtime) if Handle::try_current().is_ok() => runtime.shutdown_background(),
+            Some(runtime) => runtime.shutdown_timeout(WIND_UP),
+            None => {}
+        }
+    }
+}
+
+impl Reactor {
+    /// Makes the runtime this thread's, so that what is called can spawn in it, or ask for its handle.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        self.0.enter()
+    }
+
+    /// Runs the future that `call` makes, on this thread. What either spawns on this thread alone ends
+    /// with it.
+    pub(super) fn run<F: Future>(&self, call: impl FnOnce() -> F) -> F::Output {
+        let local = LocalSet::new();
+        let future = {
+            let _entered = local.enter();
+            call()
+        };
+        self.0.block_on(local.run_until(future))
+    }
+}
+
+/// Does `work`, which may run futures to their end: on a thread of its own if this one belongs to a
+/// runtime already, which lets nobody do so.
+///
+/// # Errors
+/// When the system has no thread.
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    if Handle::try_current().is_err() {
+        return Ok(work());
+    }
+    let mut builder = thread::Builder::new();
+    if let Some(name) = thread::current().name() {
+        builder = builder.name(name.to_owned());
+    }
+    thread::scope(|scope| {
+        let done = builder.spawn_scoped(scope, work)?.join();
+        Ok(done.unwrap_or_else(|payload| resume_unwind(payload)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_apart_may_run_futures_inside_of_a_runtime() {
+        let outer = Builder::new_current_thread().build().unwrap();
+        let inner = Runtime::start().unwrap();
+        let done = outer.block_on(async {
+            let reactor = inner.reactor().clone();
+            let name = thread::current().name().map(str::to_owned);
+            let done = apart(|| {
+                assert_eq!(thread::current().name().map(str::to_owned), name);
+                reactor.run(|| async { 7 })
+            });
+            drop(inner);
+            done.unwrap()
+        });
+        assert_eq!(done, 7);
+    }
+
+    #[test]
+    fn a_panic_apart_is_the_callers() {
+        let outer = Builder::new_current_thread().build().unwrap();
+        let _entered = outer.enter();
+        let panicked = std::panic::catch_unwind(|| apart(|| panic!("no way")));
+        assert!(panicked.is_err());
+    }
+}
