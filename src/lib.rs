@@ -97,6 +97,23 @@
 //! With `#[tokio::main]` [`App::run`] works as well, but for `daemon start`. The tasks have the service's
 //! runtime all the same; the program's goes on meanwhile if it has threads of its own.
 //!
+//! # Logging
+//!
+//! What a task logs on its own thread by the `log` crate is in its message's log. For what it has other threads
+//! do, or spawns, there is [`TaskContext::logger`].
+//!
+//! A service needs to be the logger of its process, and does not start if something else is, by
+//! `env_logger::init()` or `tracing_subscriber::fmt().init()`. Events of the `tracing` crate come along with
+//! its feature `log`, as long as the program sets no subscriber:
+//!
+//! ```toml
+//! tracing = { version = "0.1", features = ["log"] }
+//! ```
+//!
+//! With a subscriber of your own it is the feature `log-always`. That must be set by
+//! `tracing::subscriber::set_global_default`, since a subscriber's `init()` sets a logger as well, unless
+//! `tracing-subscriber` is built without its feature `tracing-log`.
+//!
 //! # Publishing
 //!
 //! ```no_run

@@ -198,7 +198,7 @@ impl App {
     ///
     /// `daemon start` forks, and is refused if there is a thread already, as under `#[tokio::main]`. All else
     /// works there, too: what would be in the way of that runtime has a thread of its own, while this one
-    /// waits.
+    /// waits. A program that has [set a logger](crate#logging) is no service.
     #[must_use]
     pub fn run(self) -> ExitCode {
         cli::main_with(self.with_client(|config| Client::lazy(Arc::clone(config))))

@@ -32,7 +32,7 @@ Exit codes:
   74  standard output can't be written
   75  stopped hard: running tasks were left for redelivery
   77  the service is another user's, or only root can become the user of --user
-  78  the configuration is wrong, or the database is not migrated
+  78  the configuration is wrong, the database is not migrated, or the program has set a logger
 
 Signals to the service: SIGTERM and SIGINT stop it in order, a second one at once; SIGHUP opens its log
 file anew.
@@ -64,7 +64,7 @@ Exit codes:
   72  the pidfile, or the control socket beside it (FILE.sock), can't be used
   73  the log file can't be written
   77  stop, restart: the service is another user's
-  78  the configuration is wrong, or the database is not migrated
+  78  the configuration is wrong, the database is not migrated, or the program has set a logger
 Others as in `carrot-actors --help`.";
 
 const PRUNING: &str = "\

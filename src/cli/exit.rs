@@ -52,7 +52,8 @@ pub enum Exit {
     Halted = 75,
     /// The service is another user's, or only root may do that (`EX_NOPERM`).
     NotPermitted = 77,
-    /// The configuration is wrong, or the database is not migrated (`EX_CONFIG`).
+    /// The configuration is wrong, the database is not migrated, or the program has set a logger of its
+    /// own (`EX_CONFIG`).
     Config = 78,
 }
 

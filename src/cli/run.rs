@@ -177,7 +177,7 @@ fn start_logging(
     log: Option<LogFile>,
 ) -> Result<(), Failure> {
     identity.map_or(Ok(()), Identity::assume)?;
-    logging::start(args.loglevel(), log);
+    logging::start(args.loglevel(), log).map_err(|error| Failure::new(Exit::Config, error))?;
     if let Some(identity) = identity {
         log::info!("running as {} from now on", identity.describe());
         logging::rehearse_reopening();

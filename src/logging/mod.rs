@@ -24,6 +24,21 @@ const LIBRARIES: LevelFilter = LevelFilter::Error;
 /// This process's log file, if it has one.
 static FILE: OnceLock<LogFile> = OnceLock::new();
 
+/// Ours, of which a process has one, as `log` has it.
+static LOGGER: Logger = Logger {
+    sinks: OnceLock::new(),
+};
+
+/// Another logger gets all that is logged in this process.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this program has set a logger before, such as `env_logger::init()` or \
+     `tracing_subscriber::fmt().init()`: what tasks log could not be kept with their messages, nor \
+     written to the log file. Leave that out where the service runs; see \"Logging\" in carrot-actors' \
+     documentation"
+)]
+pub struct ForeignLogger;
+
 /// How much is logged: django-carrot's `--loglevel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
@@ -72,40 +87,37 @@ impl LogLevel {
 }
 
 /// Starts logging for this process; only the first call counts.
-pub fn start(level: LogLevel, file: Option<LogFile>) {
-    let named = file.clone();
-    let logger = Logger {
-        terminal: sink(level, env_logger::Target::Stderr),
-        is_shown: !leads_nowhere(std::io::stderr()),
-        file: file.map(|file| sink(level, env_logger::Target::Pipe(Box::new(file)))),
-    };
-    if log::set_boxed_logger(Box::new(logger)).is_ok() {
-        log::set_max_level(level.filter());
-        if let Some(file) = named {
-            FILE.get_or_init(|| file);
-        }
+///
+/// # Errors
+/// When the process has another logger.
+pub fn start(level: LogLevel, file: Option<LogFile>) -> Result<(), ForeignLogger> {
+    if !is_ours() {
+        return Err(ForeignLogger);
     }
+    LOGGER.sinks.get_or_init(|| {
+        log::set_max_level(level.filter());
+        if let Some(file) = &file {
+            FILE.get_or_init(|| file.clone());
+        }
+        Sinks {
+            terminal: sink(level, env_logger::Target::Stderr),
+            is_shown: !leads_nowhere(std::io::stderr()),
+            file: file.map(|file| sink(level, env_logger::Target::Pipe(Box::new(file)))),
+        }
+    });
+    Ok(())
 }
 
 /// Keeps what tasks log, and prints nothing; only if nobody logs in this process yet.
 pub(crate) fn only_capture() {
-    if log::set_boxed_logger(Box::new(Capturing)).is_ok() {
+    if is_ours() && log::max_level() == LevelFilter::Off {
         log::set_max_level(LevelFilter::Info);
     }
 }
 
-struct Capturing;
-
-impl Log for Capturing {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        capture::record(record);
-    }
-
-    fn flush(&self) {}
+/// Whether our logger is this process's, by now.
+fn is_ours() -> bool {
+    log::set_logger(&LOGGER).is_ok() || std::ptr::addr_eq(log::logger(), &raw const LOGGER)
 }
 
 /// Says so if this process could not open its log file anew, as it has become another user.
@@ -170,6 +182,11 @@ const fn level_name(level: Level) -> &'static str {
 }
 
 struct Logger {
+    /// None if what tasks log is kept, and all else left out.
+    sinks: OnceLock<Sinks>,
+}
+
+struct Sinks {
     terminal: env_logger::Logger,
     /// Whether anybody can read what is written to the terminal.
     is_shown: bool,
@@ -186,9 +203,25 @@ fn leads_nowhere(stream: impl AsFd) -> bool {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.terminal.enabled(metadata)
+        let sinks = self.sinks.get();
+        sinks.is_none_or(|sinks| sinks.terminal.enabled(metadata))
     }
 
+    fn log(&self, record: &Record<'_>) {
+        match self.sinks.get() {
+            None => capture::record(record),
+            Some(sinks) => sinks.log(record),
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(sinks) = self.sinks.get() {
+            sinks.flush();
+        }
+    }
+}
+
+impl Sinks {
     fn log(&self, record: &Record<'_>) {
         if !self.terminal.matches(record) {
             return;

@@ -140,8 +140,8 @@ pub struct Outcome {
     /// What the task returned, or why the message is FAILED: what a panic said, and what was wrong with
     /// its arguments, too.
     pub result: Result<Value, TaskError>,
-    /// What the task logged, in the shape that the row has it. If the test has a logger of its own, that
-    /// gets it instead.
+    /// What the task logged, in the shape that the row has it. If the test has set a logger of its own,
+    /// that gets it instead, and here are only the lines that say how the task began and ended.
     pub log: String,
     /// The messages that were published, or recorded in a transaction, meanwhile.
     pub published: Vec<Message>,

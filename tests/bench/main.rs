@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         return code;
     }
     let options = Options::parse();
-    logging::start(LogLevel::Warning, None);
+    logging::start(LogLevel::Warning, None).expect("no other logger");
     let mut bench = Bench {
         rabbit: Rabbit::find(options.priorities),
         options,

@@ -10,7 +10,7 @@ use carrot_actors::service::Ended;
 use carrot_actors::testing::TestError;
 use carrot_actors::{App, Args, FromMessage, Middleware, State, TaskContext, TaskError};
 use crossbeam_channel::{Sender, bounded};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, yield_now};
@@ -350,4 +350,50 @@ fn an_app_runs_in_a_program_that_has_a_runtime_of_its_own() {
             "{err}"
         );
     }
+}
+
+#[test]
+fn a_service_whose_program_logs_elsewhere_does_not_start_and_says_what_to_do() {
+    let world = world();
+    let variables = [("GUEST_LOGGER", "env_logger")];
+    let (code, _, err) = guest(&world, &variables, &["--testmode", "--logfile", "x.log"]);
+    assert_eq!(code, 78, "{err}");
+    assert!(
+        err.contains("this program has set a logger before"),
+        "{err}"
+    );
+    let daemon = [
+        "daemon",
+        "start",
+        "--pidfile",
+        "x.pid",
+        "--logfile",
+        "x.log",
+    ];
+    let (code, _, err) = guest(&world, &variables, &daemon);
+    assert_eq!(code, 78, "{err}");
+    assert!(
+        err.contains("this program has set a logger before"),
+        "{err}"
+    );
+    // What is no service goes on.
+    let (code, _, err) = guest(&world, &variables, &["send", "double", "21"]);
+    assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn an_app_is_tried_in_a_test_that_logs_elsewhere() {
+    let world = world();
+    let variables = [
+        ("GUEST_LOGGER", "env_logger"),
+        ("GUEST_RUNTIME", "current_thread"),
+        ("GUEST_TRIES", "21"),
+        ("RUST_LOG", "info"),
+    ];
+    let (code, out, err) = guest(&world, &variables, &[]);
+    assert_eq!(code, 0, "{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["result"], json!(42));
+    assert!(!text(&told, "log").contains("double runs"), "{told}");
+    assert!(err.contains("double runs on"), "{err}");
 }

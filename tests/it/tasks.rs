@@ -19,7 +19,7 @@ const ONE: &str = "[[queues]]\nname = \"default\"\n";
 pub fn start_logging() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        logging::start(LogLevel::Debug, None);
+        logging::start(LogLevel::Debug, None).unwrap();
         log::set_max_level(LevelFilter::Info);
     });
 }
