@@ -33,30 +33,36 @@ pub(super) fn next_after(
 ) -> Option<DateTime<Utc>> {
     let second = DateTime::from_timestamp(after.timestamp(), 0)?;
     let mut at = second.naive_utc().checked_add_signed(SECOND)?;
+    let by_clock = |from: NaiveDateTime, offset| wall(from + offset).map(|wall| wall - offset);
+    // By the clock as it was before, something is planned in the gap.
+    let skips = |change: &Change, offset| {
+        !paced && by_clock(change.at, offset).is_some_and(|next| next < change.at + change.by)
+    };
+    if let Some(change) = last_change(zone, at).filter(|change| change.at == at)
+        && skips(&change, offset(zone, at) - change.by)
+    {
+        return Some(at.and_utc());
+    }
     loop {
         let offset = offset(zone, at);
-        let by_this_clock =
-            |from: NaiveDateTime, offset| wall(from + offset).map(|wall| wall - offset);
         let mut next = match last_change(zone, at) {
             // What the fold repeats has happened.
-            Some(change) if !paced => by_this_clock(at.max(change.at - change.by), offset),
+            Some(change) if !paced => by_clock(at.max(change.at - change.by), offset),
             // For as long as the gap was, the clock as it was before counts too.
             Some(change) if change.by > TimeDelta::zero() => {
-                let this = by_this_clock(at, offset);
-                let before = by_this_clock(at, offset - change.by)
+                let this = by_clock(at, offset);
+                let before = by_clock(at, offset - change.by)
                     .filter(|&moment| moment < change.at + change.by);
                 before
                     .filter(|before| this.is_none_or(|this| *before < this))
                     .or(this)
             }
-            _ => by_this_clock(at, offset),
+            _ => by_clock(at, offset),
         };
         if let Some(change) = next_change(zone, at) {
             next = next.filter(|&moment| moment < change.at);
             if next.is_none() {
-                let skipped = by_this_clock(change.at, offset)
-                    .is_some_and(|moment| moment < change.at + change.by);
-                if skipped && !paced {
+                if skips(&change, offset) {
                     return Some(change.at.and_utc());
                 }
                 at = change.at;

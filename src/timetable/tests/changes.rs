@@ -45,6 +45,26 @@ fn a_run_planned_in_the_skipped_hour_happens_when_the_gap_ends() {
 }
 
 #[test]
+fn a_run_planned_in_the_skipped_hour_happens_also_if_it_is_looked_for_in_the_last_second_before() {
+    let change = at("2026-03-29T01:00:00Z");
+    let daily = cron("30 2 * * *", "Europe/Berlin");
+    for early in [1, 500, 1000, 1001] {
+        let before = change - TimeDelta::milliseconds(early);
+        assert_eq!(daily.next_after(before), Some(change), "{early} ms before");
+    }
+    assert_eq!(daily.next_after(change), Some(at("2026-03-30T00:30:00Z")));
+    let last_second = cron("59 59 1,2 * * *", "Europe/Berlin");
+    assert_eq!(
+        next(&last_second, at("2026-03-29T00:00:00Z"), 3),
+        [
+            change - TimeDelta::seconds(1),
+            change,
+            at("2026-03-29T23:59:59Z")
+        ]
+    );
+}
+
+#[test]
 fn a_run_planned_in_the_repeated_hour_happens_once_and_the_first_time_round() {
     let october = |line| fired(line, "Europe/Berlin", "2026-10-25", 0..=5);
     assert_eq!(october("30 2 * * *"), ["02:30+02"]);

@@ -65,13 +65,33 @@ fn field(random: &mut Rng, least: u32, most: u32) -> Field {
     field
 }
 
-/// A line of five fields, and what it means by the book.
+/// `0`
+fn zero() -> Field {
+    Field {
+        text: "0".to_owned(),
+        values: BTreeSet::from([0]),
+        through: false,
+    }
+}
+
+/// `*`
+fn all(least: u32, most: u32) -> Field {
+    Field {
+        text: "*".to_owned(),
+        values: (least..=most).collect(),
+        through: true,
+    }
+}
+
+/// A line, and what it means by the book.
 struct Line {
     text: String,
+    second: Field,
     fields: [Field; 5],
 }
 
 impl Line {
+    /// Of five fields.
     fn new(random: &mut Rng) -> Self {
         let mut field = |least, most| field(random, least, most);
         let fields = [
@@ -84,8 +104,29 @@ impl Line {
         let texts: Vec<&str> = fields.iter().map(|field| field.text.as_str()).collect();
         Self {
             text: texts.join(" "),
+            second: zero(),
             fields,
         }
+    }
+
+    /// Of six fields, for the hours of any day in which most clocks change.
+    fn of_any_night(random: &mut Rng) -> Self {
+        let mut line = Self::new(random);
+        let first = random.u32(..4);
+        let last = random.u32(first..4);
+        line.fields[1] = Field {
+            text: format!("{first}-{last}"),
+            values: (first..=last).collect(),
+            through: false,
+        };
+        for (field, (least, most)) in line.fields[2..].iter_mut().zip([(1, 31), (1, 12), (0, 6)]) {
+            *field = all(least, most);
+        }
+        line.second = field(random, 0, 59);
+        let fields = std::iter::once(&line.second).chain(&line.fields);
+        let texts: Vec<&str> = fields.map(|field| field.text.as_str()).collect();
+        line.text = texts.join(" ");
+        line
     }
 
     fn paced(&self) -> bool {
@@ -101,7 +142,8 @@ impl Line {
         let starred = [day, weekday]
             .iter()
             .any(|field| field.text.starts_with('*'));
-        minute.values.contains(&wall.minute())
+        self.second.values.contains(&wall.second())
+            && minute.values.contains(&wall.minute())
             && hour.values.contains(&wall.hour())
             && month.values.contains(&wall.month())
             && if starred {
@@ -117,15 +159,16 @@ fn offset(zone: Tz, time: DateTime<Utc>) -> TimeDelta {
     TimeDelta::seconds(offset.local_minus_utc().into())
 }
 
-/// The same by looking at every minute.
+/// The same by looking at every `step`.
 fn by_the_book(
     line: &Line,
     zone: Tz,
+    step: TimeDelta,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Vec<DateTime<Utc>> {
-    let minutes = |from: DateTime<Utc>, to: DateTime<Utc>| {
-        std::iter::successors(Some(from), |time| Some(*time + TimeDelta::minutes(1)))
+    let steps = |from: DateTime<Utc>, to: DateTime<Utc>, step: TimeDelta| {
+        std::iter::successors(Some(from), move |time| Some(*time + step))
             .take_while(move |time| *time < to)
     };
     // The last change: when, by how much, and the offset before.
@@ -134,13 +177,18 @@ fn by_the_book(
         TimeDelta::zero(),
         TimeDelta::zero(),
     );
-    let mut before = offset(zone, from - TimeDelta::days(2));
+    let days_before = from - TimeDelta::days(2);
+    let mut before = offset(zone, days_before);
     let mut fired = Vec::new();
-    for time in minutes(from - TimeDelta::days(2), to) {
+    let times = steps(days_before, from, TimeDelta::minutes(1)).chain(steps(from, to, step));
+    for time in times {
         let now = offset(zone, time);
         if now != before {
             change = (time, now - before, before);
             before = now;
+        }
+        if time < from {
+            continue;
         }
         let (changed, by, old) = change;
         let wall = (time + now).naive_utc();
@@ -150,10 +198,10 @@ fn by_the_book(
         } else {
             let repeated = by < TimeDelta::zero() && time < changed - by;
             let skipped = time == changed
-                && minutes(time, changed + by).any(|time| line.fits((time + old).naive_utc()));
+                && steps(time, changed + by, step).any(|time| line.fits((time + old).naive_utc()));
             (line.fits(wall) && !repeated) || skipped
         };
-        if fires && time >= from {
+        if fires {
             fired.push(time);
         }
     }
@@ -184,7 +232,7 @@ fn around_every_change_a_line_fires_as_the_book_says() {
         };
         tried += 1;
         let (from, to) = (change - TimeDelta::days(1), change + TimeDelta::days(2));
-        let expected = by_the_book(&line, zone, from, to);
+        let expected = by_the_book(&line, zone, TimeDelta::minutes(1), from, to);
         times += expected.len();
         let just_before = from - TimeDelta::seconds(random.i64(1..60));
         let mut fired = next(&timetable, just_before, expected.len() + 1);
@@ -192,6 +240,60 @@ fn around_every_change_a_line_fires_as_the_book_says() {
         assert_eq!(fired, expected, "{} in {zone} from {from}", line.text);
     }
     assert!(times > 10_000, "{times} times say little");
+}
+
+/// When the clocks of a zone change, if they do in the 400 days from a random one.
+fn random_change_to_the_second(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
+    let mut from = random_change(random, zone)?;
+    let mut to = from + TimeDelta::days(1);
+    let before = offset(zone, from);
+    while to - from > TimeDelta::seconds(1) {
+        let middle = from + TimeDelta::seconds((to - from).num_seconds() / 2);
+        if offset(zone, middle) == before {
+            from = middle;
+        } else {
+            to = middle;
+        }
+    }
+    Some(to)
+}
+
+#[test]
+fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
+    let mut random = Rng::with_seed(11);
+    let (mut tried, mut gaps) = (0, 0);
+    while tried < 150 {
+        let zone = *random.choice(TZ_VARIANTS.iter()).unwrap();
+        let Some(change) = random_change_to_the_second(&mut random, zone) else {
+            continue;
+        };
+        let line = Line::of_any_night(&mut random);
+        if line.paced() && random.u8(..8) > 0 {
+            continue;
+        }
+        let Ok(timetable) = Timetable::cron(&line.text, zone) else {
+            continue;
+        };
+        tried += 1;
+        let (from, to) = (
+            change - TimeDelta::seconds(3),
+            change + TimeDelta::minutes(70),
+        );
+        let expected = by_the_book(&line, zone, TimeDelta::seconds(1), from, to);
+        gaps += usize::from(!line.paced() && expected.contains(&change));
+        for early in (-2000..=2000).step_by(250) {
+            let after = change - TimeDelta::milliseconds(early);
+            let next = timetable.next_after(after).filter(|next| *next < to);
+            let expected = expected.iter().find(|time| **time > after);
+            assert_eq!(
+                next.as_ref(),
+                expected,
+                "{} in {zone} after {after}",
+                line.text
+            );
+        }
+    }
+    assert!(gaps > 20, "{gaps} runs when a gap ends say little");
 }
 
 #[test]
