@@ -103,6 +103,7 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch) -> Verdict {
     let note = note_of(row, fault.as_ref());
     let advance = Advance {
         next,
+        reckoned: true,
         anchor,
         refusal: fault,
         messages,
@@ -152,6 +153,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
         };
         let advance = Advance {
             next,
+            reckoned: true,
             refusal: None,
             ..untouched(row)
         };
@@ -175,6 +177,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
     let next = rest.or(next);
     let advance = Advance {
         next,
+        reckoned: true,
         anchor: None,
         refusal: None,
         messages: messages(row, &terms, &planned),
@@ -186,6 +189,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
 pub(super) fn untouched(row: &ScheduleRow) -> Advance {
     Advance {
         next: row.next_run,
+        reckoned: false,
         anchor: None,
         refusal: row.refusal.clone(),
         messages: Vec::new(),
@@ -229,6 +233,7 @@ fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, reason: String) -> Ver
     let note = note_of(row, Some(&reason));
     let advance = Advance {
         next,
+        reckoned: true,
         anchor: None,
         refusal: Some(reason),
         messages: Vec::new(),

@@ -185,15 +185,12 @@ impl Taker {
     }
 
     fn advance(&mut self, ready: Ready, held: &[i64], watch: Watch) -> Result<Look, StoreError> {
+        let limit = self.limit(ready);
         let Some(session) = &mut self.session else {
             return Ok(Look::Away);
         };
         failpoint::hit("schedule.before-take");
         let mut hand = Hand::new(ready, watch, self.bytes);
-        let limit = match ready {
-            Ready::Unplanned => self.batch * PLANNED,
-            Ready::Due | Ready::Saved(_) => self.batch,
-        };
         let decide = &mut |candidate: &Candidate| hand.decide(candidate);
         let advanced = session.advance_schedules(ready, limit, held, decide);
         let messages = match advanced {
@@ -239,9 +236,20 @@ impl Taker {
         }
     }
 
+    /// How many schedules are advanced together. Of those that are planned it is not more while one is
+    /// looked for that the database refuses: of these too, messages may be made.
+    const fn limit(&self, ready: Ready) -> usize {
+        match ready {
+            Ready::Unplanned if self.batch == BATCH => BATCH * PLANNED,
+            _ => self.batch,
+        }
+    }
+
     /// The database refuses something in a batch: fewer each time, until there is but the one.
     fn find_the_bad_one(&mut self, hand: &Hand, reason: &str) -> Look {
-        self.bytes = hand.bytes / 2;
+        if hand.messages > 0 {
+            self.bytes = hand.bytes / 2;
+        }
         if hand.messages > 1 && hand.seen.len() == 1 {
             return AT_ONCE;
         }
@@ -250,7 +258,7 @@ impl Taker {
                 format!("schedule {title} is held back: the database refuses its record: {reason}");
             hold(&mut self.held, *id, reason, &line);
         }
-        self.batch = (hand.seen.len() / 2).max(1);
+        self.batch = (hand.seen.len() / 2).clamp(1, BATCH / 2);
         if hand.seen.len() == 1 {
             self.refused += 1;
         }
@@ -297,8 +305,8 @@ impl Hand {
     fn decide(&mut self, candidate: &Candidate) -> crate::store::Advance {
         let row = &candidate.row;
         let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
+            _ if self.is_full() => (decide::untouched(row), None),
             Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
-            Ready::Due if self.is_full() => (decide::untouched(row), None),
             Ready::Due => {
                 decide::take(candidate, &self.watch, self.room.saturating_sub(self.bytes))
             }

@@ -261,6 +261,8 @@ pub struct Unfinished {
 pub struct Advance {
     /// Its next occurrence, if there is one.
     pub next: Option<DateTime<Utc>>,
+    /// Whether that is reckoned from its timetable as it is now. Otherwise what it was reckoned from stays.
+    pub reckoned: bool,
     /// Where its interval is counted from, if that was not known.
     pub anchor: Option<DateTime<Utc>>,
     /// Why it does not run.

@@ -229,6 +229,10 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
     let refusals = advances.iter().map(|advance| advance.refusal.as_deref());
     let values = Values::default()
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
+        .integers(
+            "reckoned",
+            advances.iter().map(|advance| i64::from(advance.reckoned)),
+        )
         .nullable("next_run", next.iter().map(Option::as_deref))
         .nullable("anchor", anchor.iter().map(Option::as_deref))
         .nullable("last_run", last.iter().map(Option::as_deref))
@@ -249,7 +253,13 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
         ),
         ("unfinished_from", E::time_of("v.unfinished_from")),
         ("refusal", "v.refusal".to_owned()),
-        ("planned_for", E::TIMETABLE.to_owned()),
+        (
+            "planned_for",
+            format!(
+                "CASE WHEN v.reckoned = 1 THEN {} ELSE m.planned_for END",
+                E::TIMETABLE
+            ),
+        ),
     ];
     engine.update_schedules(&values, &set)
 }

@@ -8,6 +8,7 @@ use crate::support::{Database, World, on_every_database, text};
 on_every_database! {
     what_django_scheduled_is_published_as_django_would,
     a_bad_row_is_reported_once_and_hurts_no_other,
+    bad_rows_whose_timetables_are_changed_hurt_no_other,
     what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is,
 }
 
@@ -130,6 +131,31 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
         assert!(world.schedule_row(id)["refusal"].is_null());
     }
     stop(services);
+}
+
+fn bad_rows_whose_timetables_are_changed_hurt_no_other(database: Database) {
+    let world = world(database);
+    world.refuse("task", "indecent");
+    let insert = |name: &str, task: &str| {
+        world.insert_schedule(&super::row(name, task, 3600, &json!({"missed": "run_all"})))
+    };
+    let refused = ["refused", "and another"].map(|name| insert(name, "indecent"));
+    let overdue = insert("overdue", "note");
+    for id in refused.into_iter().chain([overdue]) {
+        world.is_due_since(id, 60);
+    }
+    // What is due by the old timetable has its message when the new one is reckoned.
+    world.execute("UPDATE carrot_scheduledtask SET interval_count = 7200");
+    let new = world.insert_schedule(&super::row("new", "note", 1, &json!({})));
+    let service = world.start(&[]);
+    world.await_occurrences(new, 2);
+    world.await_occurrences(overdue, 1);
+    for id in refused {
+        service.await_log(&format!("schedule {id} "));
+        assert_eq!(world.occurrences(id), [] as [Value; 0]);
+    }
+    assert_eq!(service.log().matches("is held back").count(), 2);
+    stop(vec![service]);
 }
 
 fn what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is(

@@ -40,6 +40,7 @@ fn find(session: &mut dyn Session, id: i64) -> ScheduleRow {
 fn next_in(seconds: i64) -> impl FnMut(&Candidate) -> Advance {
     move |candidate| Advance {
         next: Some(candidate.now + TimeDelta::seconds(seconds)),
+        reckoned: true,
         anchor: None,
         refusal: None,
         messages: Vec::new(),
@@ -84,6 +85,11 @@ pub fn plans(database: Database) {
 
     let anchor = DateTime::from_timestamp(1_600_000_000, 5_000).unwrap();
     world.execute("UPDATE carrot_scheduledtask SET anchor = NULL");
+    advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
+        reckoned: false,
+        ..next_in(-1)(candidate)
+    });
+    assert!(session.agenda(&[]).unwrap().unplanned);
     let (count, _) = advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
         anchor: Some(anchor),
         refusal: Some("no".to_owned()),
