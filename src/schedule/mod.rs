@@ -15,6 +15,7 @@ mod clock;
 mod decide;
 mod declared;
 mod due;
+mod hand;
 mod policy;
 mod publisher;
 mod taker;

@@ -1,7 +1,6 @@
 //! The thread that takes occurrences.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,11 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::Setup;
 use super::clock::{self, Told};
-use super::decide::{self, Note, Verdict};
+use super::decide::Note;
+use super::hand::Hand;
 use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
-use crate::message::Message;
 use crate::outage::Client;
 use crate::retry::Backoff;
 use crate::stop::StopFlag;
@@ -32,11 +31,10 @@ const BATCH: usize = 500;
 /// So many times as many where no message is made.
 const PLANNED: usize = 4;
 
-/// And so many messages are made, of so many bytes (a server may take no more at once), and so long it takes: the others are due still.
-const MESSAGES: usize = 2000;
+/// So many bytes of messages are made together (a server may take no more at once), and so many when the
+/// database has refused them.
 const BYTES: usize = 4 << 20;
 const FEW_BYTES: usize = 64 << 10;
-const TIME: Duration = Duration::from_secs(1);
 
 /// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is
 /// not to hold up others' occurrences, which are recorded at least.
@@ -273,59 +271,6 @@ impl Taker {
         let now = Instant::now();
         let held = self.held.iter().filter(|(_, held)| held.until > now);
         held.map(|(id, _)| *id).collect()
-    }
-}
-
-/// The schedules of one transaction.
-struct Hand {
-    ready: Ready,
-    watch: Watch,
-    began: Instant,
-    messages: usize,
-    /// How many bytes these take, and may take.
-    bytes: usize,
-    room: usize,
-    /// Their ids, what they are called, what is to be said of them.
-    seen: Vec<(i64, String, Option<Note>)>,
-}
-
-impl Hand {
-    fn new(ready: Ready, watch: Watch, room: usize) -> Self {
-        Self {
-            ready,
-            watch,
-            began: Instant::now(),
-            messages: 0,
-            bytes: 0,
-            room,
-            seen: Vec::new(),
-        }
-    }
-
-    fn decide(&mut self, candidate: &Candidate) -> crate::store::Advance {
-        let row = &candidate.row;
-        let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
-            _ if self.is_full() => (decide::untouched(row), None),
-            Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
-            Ready::Due => {
-                decide::take(candidate, &self.watch, self.room.saturating_sub(self.bytes))
-            }
-        }));
-        // A defect of ours, which others' schedules are not to suffer for.
-        let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
-            Ready::Due => decide::hold_back(row, "a defect".to_owned()),
-            _ => decide::give_up(row),
-        });
-        self.messages += advance.messages.len();
-        self.bytes += advance.messages.iter().map(Message::size).sum::<usize>();
-        self.seen.push((row.id, row.title(), note));
-        advance
-    }
-
-    fn is_full(&self) -> bool {
-        let is_some = !self.seen.is_empty();
-        self.messages >= MESSAGES
-            || is_some && (self.bytes >= self.room || self.began.elapsed() > TIME)
     }
 }
 

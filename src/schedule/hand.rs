@@ -1,0 +1,66 @@
+//! The schedules of one transaction, as they are decided on one after the other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::decide::{self, Note, Verdict};
+use super::watch::Watch;
+use crate::message::Message;
+use crate::store::{Advance, Candidate, Ready};
+
+/// So many messages are made together, and so long it takes: the others are due still.
+const MESSAGES: usize = 2000;
+const TIME: Duration = Duration::from_secs(1);
+
+/// The schedules of one transaction.
+pub(super) struct Hand {
+    ready: Ready,
+    watch: Watch,
+    began: Instant,
+    pub(super) messages: usize,
+    /// How many bytes these take, and may take.
+    pub(super) bytes: usize,
+    room: usize,
+    /// Their ids, what they are called, what is to be said of them.
+    pub(super) seen: Vec<(i64, String, Option<Note>)>,
+}
+
+impl Hand {
+    pub(super) fn new(ready: Ready, watch: Watch, room: usize) -> Self {
+        Self {
+            ready,
+            watch,
+            began: Instant::now(),
+            messages: 0,
+            bytes: 0,
+            room,
+            seen: Vec::new(),
+        }
+    }
+
+    pub(super) fn decide(&mut self, candidate: &Candidate) -> Advance {
+        let row = &candidate.row;
+        let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
+            _ if self.is_full() => (decide::untouched(row), None),
+            Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
+            Ready::Due => {
+                decide::take(candidate, &self.watch, self.room.saturating_sub(self.bytes))
+            }
+        }));
+        // A defect of ours, which others' schedules are not to suffer for.
+        let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
+            Ready::Due => decide::hold_back(row, "a defect".to_owned()),
+            _ => decide::give_up(row),
+        });
+        self.messages += advance.messages.len();
+        self.bytes += advance.messages.iter().map(Message::size).sum::<usize>();
+        self.seen.push((row.id, row.title(), note));
+        advance
+    }
+
+    fn is_full(&self) -> bool {
+        let is_some = !self.seen.is_empty();
+        self.messages >= MESSAGES
+            || is_some && (self.bytes >= self.room || self.began.elapsed() > TIME)
+    }
+}
