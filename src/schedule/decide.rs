@@ -255,4 +255,4 @@ fn within_calendar(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -21,8 +21,10 @@ pub(super) struct Hand {
     /// How many bytes these take, and may take.
     pub(super) bytes: usize,
     room: usize,
-    /// Their ids, what they are called, what is to be said of them.
+    /// Of those that are decided on, their ids, what they are called, what is to be said of them.
     pub(super) seen: Vec<(i64, String, Option<Note>)>,
+    /// How many are left for the next transaction.
+    left: usize,
 }
 
 impl Hand {
@@ -35,13 +37,17 @@ impl Hand {
             bytes: 0,
             room,
             seen: Vec::new(),
+            left: 0,
         }
     }
 
     pub(super) fn decide(&mut self, candidate: &Candidate) -> Advance {
         let row = &candidate.row;
+        if self.is_full() {
+            self.left += 1;
+            return decide::untouched(row);
+        }
         let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
-            _ if self.is_full() => (decide::untouched(row), None),
             Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
             Ready::Due => {
                 decide::take(candidate, &self.watch, self.room.saturating_sub(self.bytes))
@@ -58,9 +64,32 @@ impl Hand {
         advance
     }
 
+    /// How many schedules the transaction has.
+    pub(super) const fn len(&self) -> usize {
+        self.seen.len() + self.left
+    }
+
     fn is_full(&self) -> bool {
         let is_some = !self.seen.is_empty();
         self.messages >= MESSAGES
             || is_some && (self.bytes >= self.room || self.began.elapsed() > TIME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::decide::tests::{at, candidate};
+
+    #[test]
+    fn what_there_is_no_room_for_stays_as_it_is_and_is_not_seen() {
+        for ready in [Ready::Due, Ready::Unplanned] {
+            let mut hand = Hand::new(ready, Watch::begun(at(14)), 1);
+            let first = hand.decide(&candidate(14, |_| ()));
+            assert_eq!((first.messages.len(), first.reckoned), (1, true));
+            let second = candidate(14, |_| ());
+            assert_eq!(hand.decide(&second), decide::untouched(&second.row));
+            assert_eq!((hand.seen.len(), hand.len()), (1, 2));
+        }
     }
 }

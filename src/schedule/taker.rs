@@ -248,16 +248,16 @@ impl Taker {
         if hand.messages > 0 {
             self.bytes = hand.bytes / 2;
         }
-        if hand.messages > 1 && hand.seen.len() == 1 {
+        if hand.messages > 1 && hand.len() == 1 {
             return AT_ONCE;
         }
-        if let [(id, title, _)] = hand.seen.as_slice() {
+        if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
             let line =
                 format!("schedule {title} is held back: the database refuses its record: {reason}");
             hold(&mut self.held, *id, reason, &line);
         }
-        self.batch = (hand.seen.len() / 2).clamp(1, BATCH / 2);
-        if hand.seen.len() == 1 {
+        self.batch = (hand.len() / 2).clamp(1, BATCH / 2);
+        if hand.len() == 1 {
             self.refused += 1;
         }
         if self.refused < MANY {

@@ -2,12 +2,15 @@ use super::*;
 use crate::schedule::catch_up::MOST_MISSED;
 use crate::store::ScheduleSpec;
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(in crate::schedule) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
 }
 
 /// Every ten seconds since 0, and next due at 10.
-fn candidate(now: i64, change: impl FnOnce(&mut ScheduleSpec)) -> Candidate {
+pub(in crate::schedule) fn candidate(
+    now: i64,
+    change: impl FnOnce(&mut ScheduleSpec),
+) -> Candidate {
     let mut spec = ScheduleSpec {
         interval_type: "seconds".to_owned(),
         interval_count: 10,
