@@ -85,48 +85,45 @@ impl fmt::Display for Note {
 /// What becomes of a schedule, and what is to be said of that.
 pub(super) type Verdict = (Advance, Option<Note>);
 
-/// Of one that is new, or whose timetable has been changed.
-pub(super) fn plan(candidate: &Candidate, watch: &Watch) -> Verdict {
+/// Of one that is new, or whose timetable has been changed: that counts from now on, and what has come by
+/// the old one is published as ever. When it was changed is not known, but nobody will see to it later.
+///
+/// `room` is how many bytes of messages the transaction takes; one message is published all the same.
+pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
     let Candidate { row, now, .. } = candidate;
     let anchor = row.spec.anchor.is_none().then_some(*now);
     let timetable = row.spec.timetable(*now);
     let first = timetable.and_then(|timetable| timetable.first_after(*now));
     let terms = Terms::of(row);
-    let messages = match &terms {
-        Ok(terms) => came_before_the_change(candidate, terms, watch),
-        Err(_) => Vec::new(),
+    let came = match (&terms, row.next_run) {
+        // What came while the schedule was not active has gone with its timetable.
+        (Ok(terms), Some(first)) if first <= *now && !watch.was_idle(first) => {
+            came(candidate, &row.planned_by(first), first, terms, watch, room)
+        }
+        _ => Came::default(),
     };
     let (next, fault) = match first {
         Ok(first) => (within_calendar(first), terms.err()),
         Err(error) => (None, Some(error.to_string())),
     };
-    let note = note_of(row, fault.as_ref());
+    let of_row = note_of(row, fault.as_ref());
+    let note = match fault {
+        Some(_) => of_row.or(came.note),
+        None => came.note.or(of_row),
+    };
     let advance = Advance {
-        next,
-        reckoned: true,
+        next: came.rest.or(next),
+        reckoned: came.rest.is_none(),
         anchor,
         refusal: fault,
-        messages,
+        messages: came.messages,
     };
     (advance, note)
 }
 
-/// The message of an occurrence that had come by the timetable as it was before it was changed. That it
-/// had come before that is not certain, but nobody will see to it later. What came while the schedule was
-/// not active has gone with its timetable.
-fn came_before_the_change(candidate: &Candidate, terms: &Terms, watch: &Watch) -> Vec<Message> {
-    let Candidate { row, now, .. } = candidate;
-    let came = row.next_run.filter(|next| {
-        let is_skipped = terms.missed == Missed::Skip && watch.was_missed(*next);
-        let overlaps = terms.overlap == Overlap::Skip && candidate.unfinished.is_some();
-        *next <= *now && !watch.was_idle(*next) && !is_skipped && !overlaps
-    });
-    messages(row, terms, came.as_slice())
-}
-
 /// Of one that is due.
 ///
-/// `room` is how many bytes of messages the transaction takes; one message is published all the same.
+/// `room` is as for [`plan`].
 pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
     let Candidate { row, now, .. } = candidate;
     let Some(first) = row.next_run else {
@@ -143,46 +140,69 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
         Ok(terms) => terms,
         Err(reason) => return refuse(row, next, reason),
     };
+    let came = came(candidate, &timetable, first, &terms, watch, room);
+    let note = came.note.or_else(|| note_of(row, None));
+    let advance = Advance {
+        next: came.rest.or(next),
+        reckoned: true,
+        anchor: None,
+        refusal: None,
+        messages: came.messages,
+    };
+    (advance, note)
+}
+
+/// What comes of the occurrences of a schedule that is due.
+#[derive(Default)]
+struct Came {
+    messages: Vec<Message>,
+    /// The first of those that are published in another look.
+    rest: Option<DateTime<Utc>>,
+    note: Option<Note>,
+}
+
+/// From the `first`, by a timetable.
+fn came(
+    candidate: &Candidate,
+    timetable: &Timetable,
+    first: DateTime<Utc>,
+    terms: &Terms,
+    watch: &Watch,
+    room: usize,
+) -> Came {
+    let Candidate { row, now, .. } = candidate;
     if terms.overlap == Overlap::Skip
         && let Some(message) = &candidate.unfinished
     {
         let note = Note::Overlaps {
             planned: first,
             message: message.clone(),
-            is_long: waits_long(&timetable, message, *now),
+            is_long: waits_long(timetable, message, *now),
         };
-        let advance = Advance {
-            next,
-            reckoned: true,
-            refusal: None,
-            ..untouched(row)
+        return Came {
+            note: Some(note),
+            ..Came::default()
         };
-        return (advance, Some(note));
     }
     let Due {
         mut planned,
         mut rest,
         missed,
-    } = due(&timetable, first, *now, watch, &terms);
+    } = due(timetable, first, *now, watch, terms);
     let most = (room / terms.message.size()).max(1);
     if planned.len() > most {
         rest = Some(planned.split_off(most)[0]);
     }
-    let missed = missed.map(|(since, published)| Note::Missed {
+    let note = missed.map(|(since, published)| Note::Missed {
         since,
         policy: terms.missed,
         published: published.min(planned.len()),
     });
-    let note = missed.or_else(|| note_of(row, None));
-    let next = rest.or(next);
-    let advance = Advance {
-        next,
-        reckoned: true,
-        anchor: None,
-        refusal: None,
-        messages: messages(row, &terms, &planned),
-    };
-    (advance, note)
+    Came {
+        messages: messages(row, terms, &planned),
+        rest,
+        note,
+    }
 }
 
 /// Of one that has to wait for another look.

@@ -8,6 +8,9 @@ use super::watch::Watch;
 use crate::message::Message;
 use crate::store::{Advance, Candidate, Ready};
 
+/// So many bytes of messages are made together: a server may take no more at once.
+pub(super) const BYTES: usize = 4 << 20;
+
 /// So many messages are made together, and so long it takes: the others are due still.
 const MESSAGES: usize = 2000;
 const TIME: Duration = Duration::from_secs(1);
@@ -47,11 +50,10 @@ impl Hand {
             self.left += 1;
             return decide::untouched(row);
         }
+        let room = self.room.saturating_sub(self.bytes);
         let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
-            Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch),
-            Ready::Due => {
-                decide::take(candidate, &self.watch, self.room.saturating_sub(self.bytes))
-            }
+            Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch, room),
+            Ready::Due => decide::take(candidate, &self.watch, room),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {

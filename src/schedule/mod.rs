@@ -28,6 +28,7 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 
+use self::hand::BYTES;
 use self::publisher::Publisher;
 use self::taker::Taker;
 use self::watch::Watch;
@@ -66,7 +67,10 @@ pub(crate) fn plan(session: &mut dyn Session, id: i64, was_active: bool) {
     } else {
         Watch::of_idle
     };
-    let plan = &mut |candidate: &Candidate| decide::plan(candidate, &watch(candidate.now)).0;
+    let plan = &mut |candidate: &Candidate| {
+        let (advance, _) = decide::plan(candidate, &watch(candidate.now), BYTES);
+        advance
+    };
     if let Err(error) = session.advance_schedules(Ready::Saved(id), 1, &[], plan) {
         log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
     }

@@ -10,7 +10,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 use super::Setup;
 use super::clock::{self, Told};
 use super::decide::Note;
-use super::hand::Hand;
+use super::hand::{BYTES, Hand};
 use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
@@ -31,9 +31,7 @@ const BATCH: usize = 500;
 /// So many times as many where no message is made.
 const PLANNED: usize = 4;
 
-/// So many bytes of messages are made together (a server may take no more at once), and so many when the
-/// database has refused them.
-const BYTES: usize = 4 << 20;
+/// So many bytes of messages are made together at least once the database takes some again.
 const FEW_BYTES: usize = 64 << 10;
 
 /// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is

@@ -86,9 +86,35 @@ pub struct ScheduleRow {
     pub last_run: Option<DateTime<Utc>>,
     /// Why it does not run, as the services have found.
     pub refusal: Option<String>,
+    /// The timetable that the next occurrence was reckoned from, as a text; see [`planned_by`](Self::planned_by).
+    pub planned_for: Option<String>,
 }
 
 impl ScheduleRow {
+    /// What the next occurrence, which is `first`, was reckoned from: an interval from there. Where that
+    /// is not known any more, it is the timetable as it stands; where that of another version can't be
+    /// read, there is but the one occurrence.
+    #[must_use]
+    pub fn planned_by(&self, first: DateTime<Utc>) -> Timetable {
+        let mut spec = ScheduleSpec {
+            anchor: Some(first),
+            ..self.spec.clone()
+        };
+        let once = || Timetable::once(first);
+        if let Some(text) = &self.planned_for {
+            let mut parts = text.splitn(4, ' ');
+            let mut part = || parts.next().unwrap_or_default().to_owned();
+            spec.interval_type = part();
+            let Ok(count) = part().parse() else {
+                return once();
+            };
+            spec.interval_count = count;
+            spec.time_zone = Some(part());
+            spec.cron = Some(part());
+        }
+        spec.timetable(first).unwrap_or_else(|_| once())
+    }
+
     /// Its message for an occurrence, or for one beside the timetable, under a new key.
     ///
     /// # Errors
@@ -117,6 +143,17 @@ impl ScheduleSpec {
             (spec.interval_type.clone(), spec.interval_count, cron, zone)
         };
         timetable(self) == timetable(other) && self.anchor == other.anchor
+    }
+
+    /// Its timetable, but for where it is counted from, as a row notes it.
+    pub(super) fn timetable_text(&self) -> String {
+        format!(
+            "{} {} {} {}",
+            self.interval_type,
+            self.interval_count,
+            self.time_zone.as_deref().unwrap_or_default(),
+            self.cron.as_deref().unwrap_or_default()
+        )
     }
 
     /// Whether it is the same as another, but for whether it is active and since when.

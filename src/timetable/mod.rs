@@ -69,6 +69,7 @@ pub struct Timetable(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
+    Once(DateTime<Utc>),
     Every {
         interval: Interval,
         anchor: DateTime<Utc>,
@@ -77,6 +78,12 @@ enum Kind {
 }
 
 impl Timetable {
+    /// Fires at that time alone.
+    #[must_use]
+    pub const fn once(time: DateTime<Utc>) -> Self {
+        Self(Kind::Once(time))
+    }
+
     /// Fires at `anchor` and every `count` units after it, in elapsed time: a day is 24 hours, also
     /// when the clocks change.
     ///
@@ -127,6 +134,7 @@ impl Timetable {
     #[must_use]
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.0 {
+            Kind::Once(time) => (after < *time).then_some(*time),
             Kind::Every { interval, anchor } => interval.next_after(*anchor, after),
             Kind::Cron(cron) => cron.next_after(after),
         }
@@ -138,6 +146,7 @@ impl Timetable {
     /// [`TimetableError::Over`] if it never does again.
     pub fn first_after(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimetableError> {
         self.next_after(now).ok_or_else(|| match &self.0 {
+            Kind::Once(time) => TimetableError::Over(format!("once at {time}")),
             Kind::Every { interval, .. } => TimetableError::Over(format!("every {interval}")),
             Kind::Cron(cron) => TimetableError::Over(format!("cron line {:?}", cron.line())),
         })

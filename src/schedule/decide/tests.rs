@@ -25,6 +25,7 @@ pub(in crate::schedule) fn candidate(
             next_run: Some(at(10)),
             last_run: None,
             refusal: None,
+            planned_for: Some("seconds 10  ".to_owned()),
         },
         now: at(now),
         unfinished: None,
@@ -40,13 +41,7 @@ fn publishes(candidate: &Candidate, planned: &[i64], next: i64) -> Option<Note> 
 #[track_caller]
 fn published(candidate: &Candidate, watch: &Watch, planned: &[i64], next: i64) -> Option<Note> {
     let (advance, note) = take(candidate, watch, usize::MAX);
-    let times: Vec<_> = advance
-        .messages
-        .iter()
-        .map(|message| message.occurrence.unwrap().planned.unwrap())
-        .collect();
-    let expected: Vec<_> = planned.iter().map(|seconds| at(*seconds)).collect();
-    assert_eq!(times, expected);
+    assert_eq!(times(&advance), planned);
     assert_eq!(advance.next, Some(at(next)));
     note
 }
@@ -98,14 +93,7 @@ fn what_there_is_no_room_for_is_due_still() {
         (9000, &[40, 50], 60),
     ] {
         let (advance, _) = take(&row, &Watch::begun(row.now), room);
-        let times = advance.messages.iter();
-        let times: Vec<_> = times
-            .map(|message| message.occurrence.unwrap().planned.unwrap())
-            .collect();
-        assert_eq!(
-            times,
-            planned.iter().map(|time| at(*time)).collect::<Vec<_>>()
-        );
+        assert_eq!(times(&advance), planned);
         assert_eq!(advance.next, Some(at(next)));
         row.row.next_run = advance.next;
     }
@@ -207,7 +195,7 @@ fn a_timetable_that_can_not_be_met_has_no_next_run() {
         },
     ] {
         let broken = candidate(9, break_it);
-        let (advance, note) = plan(&broken, &Watch::begun(broken.now));
+        let (advance, note) = plan(&broken, &Watch::begun(broken.now), usize::MAX);
         assert_eq!(advance.next, None);
         assert!(matches!(note, Some(Note::Refused(_))));
     }
@@ -225,47 +213,92 @@ fn a_row_that_another_version_has_planned_stays_as_it_is() {
 fn a_changed_timetable_starts_after_now() {
     let mut changed = candidate(7, |spec| spec.interval_count = 5);
     let looking = Watch::begun(at(0));
-    assert_eq!(plan(&changed, &looking).0.next, Some(at(10)));
-    assert_eq!(plan(&changed, &looking).0.messages, []);
+    assert_eq!(plan(&changed, &looking, usize::MAX).0.next, Some(at(10)));
+    assert_eq!(plan(&changed, &looking, usize::MAX).0.messages, []);
     // A clock was set back: what has run since has its message.
     changed.row.last_run = Some(at(40));
-    assert_eq!(plan(&changed, &looking).0.next, Some(at(10)));
+    assert_eq!(plan(&changed, &looking, usize::MAX).0.next, Some(at(10)));
+}
+
+/// Due at 10 and every ten seconds by its old timetable, and every five by its new one.
+fn changed(missed: &str) -> Candidate {
+    candidate(58, |spec| {
+        spec.interval_count = 5;
+        spec.missed = missed.to_owned();
+    })
+}
+
+/// What comes of the old timetable, while the new one goes on at 60.
+#[track_caller]
+fn came_before(candidate: &Candidate, watch: &Watch, planned: &[i64]) -> Option<Note> {
+    let (advance, note) = plan(candidate, watch, usize::MAX);
+    assert_eq!((advance.next, advance.reckoned), (Some(at(60)), true));
+    assert_eq!(times(&advance), planned);
+    note
+}
+
+/// The planned times of its messages, in seconds.
+fn times(advance: &Advance) -> Vec<i64> {
+    let messages = advance.messages.iter();
+    let planned = messages.map(|message| message.occurrence.unwrap().planned.unwrap());
+    planned.map(|time| (time - at(0)).num_seconds()).collect()
 }
 
 #[test]
-fn a_run_that_had_come_when_its_timetable_was_changed_is_not_lost() {
-    // Due at 10, and every five seconds by its new timetable.
-    let changed = |missed: &str| {
-        candidate(58, |spec| {
-            spec.interval_count = 5;
-            spec.missed = missed.to_owned();
-        })
-    };
-    let planned = |candidate: &Candidate, watch: &Watch| {
-        let (advance, _) = plan(candidate, watch);
-        assert_eq!(advance.next, Some(at(60)));
-        let planned = advance.messages.iter();
-        let planned = planned.map(|message| message.occurrence.unwrap().planned.unwrap());
-        planned.collect::<Vec<_>>()
-    };
-    let nothing: [DateTime<Utc>; 0] = [];
+fn what_came_before_its_timetable_was_changed_follows_the_policies() {
     let (looking, started) = (Watch::begun(at(0)), Watch::begun(at(58)));
     for missed in ["run_once", "run_all", "skip"] {
-        assert_eq!(planned(&changed(missed), &looking), [at(10)]);
+        let note = came_before(&changed(missed), &looking, &[10, 20, 30, 40, 50]);
+        assert_eq!(note, None);
     }
-    assert_eq!(planned(&changed("run_once"), &started), [at(10)]);
-    assert_eq!(planned(&changed("run_all"), &started), [at(10)]);
-    assert_eq!(planned(&changed("skip"), &started), nothing);
+    let once = came_before(&changed("run_once"), &started, &[50]);
+    assert!(once.unwrap().to_string().contains("1 of them run now"));
+    let all = came_before(&changed("run_all"), &started, &[10, 20, 30, 40, 50]);
+    assert!(all.unwrap().to_string().contains("5 of them run now"));
+    assert!(came_before(&changed("skip"), &started, &[]).is_some());
     let mut overlaps = changed("run_once");
     overlaps.row.spec.overlap = "skip".to_owned();
-    assert_eq!(planned(&overlaps, &looking), [at(10)]);
+    came_before(&overlaps, &looking, &[50]);
     overlaps.unfinished = Some(waiting(Status::InProgress));
-    assert_eq!(planned(&overlaps, &looking), nothing);
+    let note = came_before(&overlaps, &looking, &[]).unwrap().to_string();
+    assert!(note.contains("skips its run of"), "{note}");
+}
+
+#[test]
+fn what_came_by_a_timetable_that_is_not_known_is_the_one_that_was_due() {
+    let mut newer = changed("run_all");
+    for text in ["fortnights 1  ", "a b c d e", ""] {
+        newer.row.planned_for = Some(text.to_owned());
+        came_before(&newer, &Watch::begun(at(58)), &[10]);
+    }
+    // Only where it is counted from was changed.
+    newer.row.planned_for = None;
+    newer.row.spec.interval_count = 20;
+    came_before(&newer, &Watch::begun(at(58)), &[10, 30, 50]);
+    newer.row.planned_for = Some("days 1 Europe/Berlin */15 * * * * *".to_owned());
+    // The clock shows 22:13:20 at 0.
+    came_before(&newer, &Watch::begun(at(58)), &[10, 25, 40, 55]);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_left_with_the_old_timetable() {
+    let mut row = changed("run_all");
+    row.row.spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
+    for (room, planned, next, reckoned) in [
+        (0, &[10][..], 20, false),
+        (3000, &[20, 30], 40, false),
+        (9000, &[40, 50], 60, true),
+    ] {
+        let (advance, _) = plan(&row, &Watch::begun(row.now), room);
+        assert_eq!(times(&advance), planned);
+        assert_eq!((advance.next, advance.reckoned), (Some(at(next)), reckoned));
+        row.row.next_run = advance.next;
+    }
 }
 
 #[test]
 fn a_new_interval_is_counted_from_when_it_was_first_seen() {
     let new = candidate(7, |spec| spec.anchor = None);
-    let (advance, _) = plan(&new, &Watch::begun(new.now));
+    let (advance, _) = plan(&new, &Watch::begun(new.now), usize::MAX);
     assert_eq!((advance.anchor, advance.next), (Some(at(7)), Some(at(17))));
 }

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::Error;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
 use super::engine::Engine;
 use super::times;
@@ -57,6 +57,9 @@ pub(super) struct Row {
     last_run: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     refusal: Option<String>,
+    /// Not everywhere of the characters that the rest has.
+    #[diesel(sql_type = Nullable<Binary>)]
+    planned_for: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Text>)]
     unfinished_from: Option<String>,
     /// The database's time.
@@ -74,7 +77,7 @@ impl Row {
              CAST(CASE WHEN m.active THEN 1 ELSE 0 END AS {bigint}) AS active, m.interval_type, \
              CAST(m.interval_count AS {bigint}) AS interval_count, m.cron, m.time_zone, m.missed, \
              m.overlap, {anchor} AS anchor, {next_run} AS next_run, {last_run} AS last_run, \
-             m.refusal, {unfinished_from} AS unfinished_from, {now} AS now",
+             m.refusal, m.planned_for, {unfinished_from} AS unfinished_from, {now} AS now",
             unfinished_from = E::time_text("m.unfinished_from"),
             anchor = E::time_text("m.anchor"),
             next_run = E::time_text("m.next_run"),
@@ -117,8 +120,15 @@ impl From<Row> for ScheduleRow {
             next_run: time(row.next_run),
             last_run: time(row.last_run),
             refusal: row.refusal,
+            planned_for: row.planned_for.map(text_of),
         }
     }
+}
+
+/// A timetable's text, which is ASCII if it can be met, in whatever characters the table has.
+fn text_of(mut bytes: Vec<u8>) -> String {
+    bytes.retain(|byte| *byte != 0);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A time of the database's.
@@ -299,7 +309,7 @@ pub(super) fn edit<E: Engine>(
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
     let mut set = spec_set::<E>();
     set.push(("refusal", "NULL".to_owned()));
-    if to.anchor != was.anchor {
+    if to.anchor != was.anchor && row.planned_for == Some(to.timetable_text()) {
         set.push(("planned_for", "NULL".to_owned()));
     }
     // What it has missed was another timetable's.

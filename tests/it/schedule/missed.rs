@@ -8,6 +8,7 @@ use crate::support::{Database, World, eventually, on_every_database};
 
 on_every_database! {
     missed_occurrences_follow_the_policy,
+    missed_occurrences_of_a_timetable_that_was_changed_meanwhile_follow_the_policy,
     missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
     missed_occurrences_are_made_up_for_also_if_together_they_are_too_large,
     what_is_late_because_a_service_stood_still_for_seconds_is_not_missed,
@@ -50,6 +51,32 @@ fn missed_occurrences_follow_the_policy(database: Database) {
         assert_eq!(row["status"], "COMPLETED");
     }
     stop(services);
+}
+
+fn missed_occurrences_of_a_timetable_that_was_changed_meanwhile_follow_the_policy(
+    database: Database,
+) {
+    let world = world(database);
+    let by_command = missed_six(&world, "run_all", true);
+    world.execute("UPDATE carrot_scheduledtask SET task_name = 'command'");
+    let [once, all, skip] =
+        ["run_once", "run_all", "skip"].map(|missed| missed_six(&world, missed, true));
+    world.execute(
+        "UPDATE carrot_scheduledtask SET interval_count = 7200 WHERE task_name <> 'command'",
+    );
+    let (code, _, err) = world.run(&["schedule", "edit", "command", "--every", "2h"]);
+    assert_eq!(code, 0, "{err}");
+    let service = world.start(&[]);
+    comes_to(&world, &once, 5..6);
+    comes_to(&world, &all, 0..6);
+    comes_to(&world, &skip, 0..0);
+    let rows = world.await_occurrences(by_command.0, 6);
+    assert_eq!(planned(&rows), by_command.1);
+    service.await_log("6 of them run now (missed = run_all)");
+    for row in world.end_schedules() {
+        assert_eq!(row["status"], "COMPLETED");
+    }
+    stop(vec![service]);
 }
 
 fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(database: Database) {
