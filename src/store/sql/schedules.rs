@@ -309,7 +309,9 @@ pub(super) fn edit<E: Engine>(
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
     let mut set = spec_set::<E>();
     set.push(("refusal", "NULL".to_owned()));
-    if to.anchor != was.anchor && row.planned_for == Some(to.timetable_text()) {
+    let is_moved = to.anchor != was.anchor && row.planned_for == Some(to.timetable_text());
+    // A refusal is found again if it holds still.
+    if is_moved || row.next_run.is_none() {
         set.push(("planned_for", "NULL".to_owned()));
     }
     // What it has missed was another timetable's.

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use carrot_actors::store::{Edited, Ready, ScheduleSpec, Session, WhichSchedules};
+use carrot_actors::store::{Advance, Edited, Ready, ScheduleSpec, Session, WhichSchedules};
 use chrono::{DateTime, TimeDelta};
 
 use super::{add, advance, due, find, next_in, spec};
@@ -101,6 +101,22 @@ pub fn edits(database: Database) {
         );
     }
     assert_eq!(session.edit_schedule(-1, &was, &to).unwrap(), Edited::Gone);
+    // One that has no next run is looked at again, though its timetable is as it was.
+    let refused = add(session.as_mut(), "refused");
+    advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
+        next: None,
+        refusal: Some("no".to_owned()),
+        ..next_in(0)(candidate)
+    });
+    assert!(!session.agenda(&[]).unwrap().unplanned);
+    let was = find(session.as_mut(), refused).spec;
+    let to = ScheduleSpec {
+        priority: 1,
+        ..was.clone()
+    };
+    session.edit_schedule(refused, &was, &to).unwrap();
+    assert_eq!(find(session.as_mut(), refused).refusal, None);
+    assert!(session.agenda(&[]).unwrap().unplanned);
 }
 
 pub fn names_once(database: Database) {
