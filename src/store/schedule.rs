@@ -256,7 +256,7 @@ pub enum Ready {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anew {
     /// What those who were here before have left: those that were refused and have none, and those that
-    /// have run, and run again, later than now, since a clock was set back.
+    /// have run, or are counted from a time, and run again, later than now, since a clock was set back.
     AtStart,
     /// All: the clock was set back.
     SetBack,

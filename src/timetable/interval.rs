@@ -93,17 +93,16 @@ impl Interval {
         self.unit.seconds() * i64::from(self.count)
     }
 
-    /// The first of `anchor`, `anchor` + 1 interval, … that is later than `after`.
+    /// The first that is later than `after` of `anchor`, `anchor` ± 1 interval, ± 2 intervals, …
     pub(super) fn next_after(
         self,
         anchor: DateTime<Utc>,
         after: DateTime<Utc>,
     ) -> Option<DateTime<Utc>> {
-        if after < anchor {
-            return Some(anchor);
-        }
-        let gone = (after - anchor).num_seconds() / self.seconds();
-        let since = (gone + 1).checked_mul(self.seconds())?;
+        let gone = after - anchor;
+        let seconds = gone.num_seconds() - i64::from(gone.subsec_nanos() < 0);
+        let nth = seconds.div_euclid(self.seconds()) + 1;
+        let since = nth.checked_mul(self.seconds())?;
         anchor.checked_add_signed(TimeDelta::try_seconds(since)?)
     }
 }

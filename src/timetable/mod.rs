@@ -84,8 +84,8 @@ impl Timetable {
         Self(Kind::Once(time))
     }
 
-    /// Fires at `anchor` and every `count` units after it, in elapsed time: a day is 24 hours, also
-    /// when the clocks change.
+    /// Fires at `anchor` and every `count` units after and before it, in elapsed time: a day is 24 hours,
+    /// also when the clocks change.
     ///
     /// `interval_type` is django-carrot's: `seconds`, `minutes`, `hours` or `days`.
     ///

@@ -72,7 +72,7 @@ pub(super) fn reckon_anew<E: Engine>(engine: &mut E, which: Anew) -> QueryResult
     let condition = match which {
         Anew::AtStart => format!(
             "(m.refusal IS NOT NULL AND m.next_run IS NULL \
-                 OR m.last_run > {later} AND m.next_run > {later})",
+                 OR (m.last_run > {later} OR m.anchor > {later}) AND m.next_run > {later})",
             later = E::now_and(A_CLOCKS_ERROR)
         ),
         Anew::SetBack => format!("m.next_run > {}", E::NOW),

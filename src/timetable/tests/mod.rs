@@ -28,8 +28,21 @@ fn next(timetable: &Timetable, after: DateTime<Utc>, count: usize) -> Vec<DateTi
 fn an_interval_stays_on_its_anchor_whenever_it_is_asked() {
     let anchor = at("2026-03-01T00:00:07.25Z");
     let every = Timetable::every("minutes", 5, anchor).unwrap();
-    let before = anchor - TimeDelta::days(1);
+    let before = anchor - TimeDelta::milliseconds(1);
     assert_eq!(every.next_after(before), Some(anchor));
+    // As when the clock was ahead.
+    let long_before = anchor - TimeDelta::days(400);
+    for (early, later) in [
+        (0, 300),
+        (1, 0),
+        (299_999, 0),
+        (300_000, 0),
+        (300_001, -300),
+    ] {
+        let after = long_before - TimeDelta::milliseconds(early);
+        let next = long_before + TimeDelta::seconds(later);
+        assert_eq!(every.next_after(after), Some(next), "{early} ms earlier");
+    }
     assert_eq!(
         next(&every, anchor, 2),
         [at("2026-03-01T00:05:07.25Z"), at("2026-03-01T00:10:07.25Z")]

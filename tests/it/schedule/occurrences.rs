@@ -10,6 +10,7 @@ on_every_database! {
     each_occurrence_of_two_services_has_one_message,
     each_occurrence_of_five_services_that_are_killed_at_random_has_one_message,
     after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does,
+    a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again,
     an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services,
     an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services,
     an_occurrence_that_was_taken_and_not_published_is_published_by_the_sweep,
@@ -83,14 +84,7 @@ fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_
     world.await_occurrences(id, 3);
     let rows = world.end_schedules();
     stop(vec![service]);
-    let later = |column: &str, seconds: u32| match database {
-        Database::Postgresql => format!("{column} + interval '{seconds} seconds'"),
-        Database::Sqlite => {
-            format!("strftime('%Y-%m-%d %H:%M:%f000', {column}, '+{seconds} seconds')")
-        }
-        #[cfg(feature = "mysql")]
-        Database::Mariadb => format!("{column} + INTERVAL {seconds} SECOND"),
-    };
+    let later = |column: &str, seconds: u32| later(database, column, seconds);
     // As if the clock had been an hour ahead when it was set back; the last run was one of that hour.
     let ahead = rows.last().unwrap()["uuid"].as_str().unwrap();
     let next = later("(SELECT next_run FROM carrot_scheduledtask)", 5);
@@ -117,6 +111,38 @@ fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_
     }
     assert!(!service.log().contains("is held back"));
     stop(vec![service]);
+}
+
+fn a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again(
+    database: Database,
+) {
+    const YEAR: u32 = 365 * 24 * 3600;
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
+    world.is_due_since(id, 0);
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET anchor = {}, next_run = {}",
+        later(database, "anchor", YEAR),
+        later(database, "next_run", YEAR)
+    ));
+    let anchor = milliseconds(&world.schedule_row(id), "anchor");
+    let service = world.start(&[]);
+    for time in planned(&world.await_occurrences(id, 2)) {
+        assert_eq!((anchor - time) % 1000, 0);
+    }
+    stop(vec![service]);
+}
+
+/// The time in a column, so many seconds later.
+fn later(database: Database, column: &str, seconds: u32) -> String {
+    match database {
+        Database::Postgresql => format!("{column} + interval '{seconds} seconds'"),
+        Database::Sqlite => {
+            format!("strftime('%Y-%m-%d %H:%M:%f000', {column}, '+{seconds} seconds')")
+        }
+        #[cfg(feature = "mysql")]
+        Database::Mariadb => format!("{column} + INTERVAL {seconds} SECOND"),
+    }
 }
 
 /// A service dies at `failpoint` at its first occurrence, which is in this state then, or has no row; the
