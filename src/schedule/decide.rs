@@ -27,6 +27,8 @@ pub(super) enum Note {
     Refused(String),
     /// Its next occurrence was reckoned by somebody else, who knows better; here it is not run.
     HeldBack(String),
+    /// The database refuses what its run would write, and that is noted.
+    CannotRecord(String),
     /// It does run again.
     Accepted,
     /// Occurrences were missed.
@@ -52,6 +54,7 @@ impl fmt::Display for Note {
                 f,
                 "is held back: this version of the service can't reckon its runs: {reason}"
             ),
+            Self::CannotRecord(reason) => write!(f, "is held back: {reason}"),
             Self::Accepted => f.write_str("runs again"),
             Self::Missed {
                 since,
@@ -226,6 +229,15 @@ pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
 /// others.
 pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Verdict {
     (untouched(row), Some(Note::HeldBack(reason)))
+}
+
+/// Of one of which the database refuses what its run would write: that is noted, and nothing else.
+pub(super) fn cannot_record(row: &ScheduleRow, reason: String) -> Verdict {
+    let advance = Advance {
+        refusal: Some(reason.clone()),
+        ..untouched(row)
+    };
+    (advance, Some(Note::CannotRecord(reason)))
 }
 
 /// Whether a message waits in a queue since several runs ago, and for some time.

@@ -1,5 +1,6 @@
 //! The schedules of one transaction, as they are decided on one after the other.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -28,10 +29,17 @@ pub(super) struct Hand {
     pub(super) seen: Vec<(i64, String, Option<Note>)>,
     /// How many are left for the next transaction.
     left: usize,
+    /// Those of which the database refuses what their run would write, and why.
+    blamed: HashMap<i64, String>,
 }
 
 impl Hand {
-    pub(super) fn new(ready: Ready, watch: Watch, room: usize) -> Self {
+    pub(super) fn new(
+        ready: Ready,
+        watch: Watch,
+        room: usize,
+        blamed: HashMap<i64, String>,
+    ) -> Self {
         Self {
             ready,
             watch,
@@ -41,6 +49,7 @@ impl Hand {
             room,
             seen: Vec::new(),
             left: 0,
+            blamed,
         }
     }
 
@@ -51,9 +60,11 @@ impl Hand {
             return decide::untouched(row);
         }
         let room = self.room.saturating_sub(self.bytes);
-        let verdict = catch_unwind(AssertUnwindSafe(|| match self.ready {
-            Ready::Unplanned | Ready::Saved(_) => decide::plan(candidate, &self.watch, room),
-            Ready::Due => decide::take(candidate, &self.watch, room),
+        let blamed = self.blamed.get(&row.id);
+        let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
+            (Some(reason), _) => decide::cannot_record(row, reason.clone()),
+            (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &self.watch, room),
+            (_, Ready::Due) => decide::take(candidate, &self.watch, room),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
@@ -86,7 +97,7 @@ mod tests {
     #[test]
     fn what_there_is_no_room_for_stays_as_it_is_and_is_not_seen() {
         for ready in [Ready::Due, Ready::Unplanned] {
-            let mut hand = Hand::new(ready, Watch::begun(at(14)), 1);
+            let mut hand = Hand::new(ready, Watch::begun(at(14)), 1, HashMap::new());
             let first = hand.decide(&candidate(14, |_| ()));
             assert_eq!((first.messages.len(), first.reckoned), (1, true));
             let second = candidate(14, |_| ());

@@ -40,7 +40,7 @@ use crate::store::{Candidate, Ready, Session, Store};
 pub use self::catch_up::MOST_MISSED;
 pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
-pub use self::policy::{Missed, Overlap, check};
+pub use self::policy::{Missed, Overlap, check, problem};
 pub use self::watch::ON_TIME;
 
 /// So many batches may wait for the publisher; the sweep has what is beyond that.

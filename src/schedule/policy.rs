@@ -8,6 +8,9 @@ use chrono::{DateTime, Utc};
 use crate::message::{Message, Occurrence};
 use crate::store::{ScheduleRow, ScheduleSpec};
 
+/// So begins what is noted in a row of which the database refuses what its run would write.
+pub(super) const DATABASE_REFUSES: &str = "the database refuses its record";
+
 /// What becomes of the occurrences that nobody looked for, or that came while the schedule was not
 /// active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,4 +132,13 @@ pub fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
         .map_err(say)?
         .first_after(now)
         .map_err(say)
+}
+
+/// Why no service runs a schedule. What one has noted in the row may have been put right since, but for what
+/// the database alone can tell.
+#[must_use]
+pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
+    let noted = row.refusal.clone();
+    let by_database = noted.filter(|reason| reason.starts_with(DATABASE_REFUSES));
+    check(&row.spec, now).err().or(by_database)
 }

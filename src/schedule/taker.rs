@@ -11,6 +11,7 @@ use super::Setup;
 use super::clock::{self, Told};
 use super::decide::Note;
 use super::hand::{BYTES, Hand};
+use super::policy::DATABASE_REFUSES;
 use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
@@ -31,7 +32,7 @@ const BATCH: usize = 500;
 /// So many times as many where no message is made.
 const PLANNED: usize = 4;
 
-/// So many bytes of messages are made together at least once the database takes some again.
+/// After the database has refused messages and taken some again, so many bytes of them are made at least.
 const FEW_BYTES: usize = 64 << 10;
 
 /// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is
@@ -72,12 +73,14 @@ pub(super) struct Taker {
     /// Whether it is done what is done once.
     begun: bool,
     held: HashMap<i64, Held>,
+    /// Those that will be, once it is noted in the row why.
+    blamed: HashMap<i64, String>,
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
     /// How many schedules the next transaction advances, and how many bytes of messages it has.
     batch: usize,
     bytes: usize,
-    /// How many single schedules were refused since one was advanced.
+    /// Of how many single schedules not even a note was taken since one was advanced.
     refused: u32,
 }
 
@@ -93,6 +96,7 @@ impl Taker {
             clock: None,
             begun: false,
             held: HashMap::new(),
+            blamed: HashMap::new(),
             said: HashMap::new(),
             batch: BATCH,
             bytes: BYTES,
@@ -163,6 +167,10 @@ impl Taker {
         let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
         watch.looks(&agenda);
         let watch = *watch;
+        if !agenda.unplanned && agenda.next.is_none_or(|next| next > agenda.now) {
+            // Somebody else has seen to them.
+            self.blamed.clear();
+        }
         let mut look = LOOK;
         if agenda.unplanned {
             match self.advance(Ready::Unplanned, &held, watch)? {
@@ -186,7 +194,7 @@ impl Taker {
             return Ok(Look::Away);
         };
         failpoint::hit("schedule.before-take");
-        let mut hand = Hand::new(ready, watch, self.bytes);
+        let mut hand = Hand::new(ready, watch, self.bytes, self.blamed.clone());
         let decide = &mut |candidate: &Candidate| hand.decide(candidate);
         let advanced = session.advance_schedules(ready, limit, held, decide);
         let messages = match advanced {
@@ -200,22 +208,8 @@ impl Taker {
         };
         failpoint::hit("schedule.taken");
         let taken = Instant::now();
-        self.batch = (self.batch * 2).min(BATCH);
-        self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BYTES);
         self.refused = 0;
-        for (id, title, note) in &hand.seen {
-            if let Some(note @ Note::HeldBack(reason)) = note {
-                hold(
-                    &mut self.held,
-                    *id,
-                    reason,
-                    &format!("schedule {title} {note}"),
-                );
-                continue;
-            }
-            self.held.remove(id);
-            say(&mut self.said, *id, title, note.as_ref());
-        }
+        self.see(&hand);
         if hand.seen.is_empty() {
             return Ok(Look::In(ANOTHER_HAS_IT));
         }
@@ -229,6 +223,25 @@ impl Taker {
             // The sweep has what there is no room for.
             Ok(()) | Err(SendTimeoutError::Timeout(_)) => Ok(AT_ONCE),
             Err(SendTimeoutError::Disconnected(_)) => Ok(Look::Never),
+        }
+    }
+
+    /// Says what is to be said of schedules that are advanced, and holds back those that are not.
+    fn see(&mut self, hand: &Hand) {
+        let is_noted = |note: &Option<Note>| matches!(note, Some(Note::CannotRecord(_)));
+        if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
+            self.batch = (self.batch * 2).min(BATCH);
+            self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BYTES);
+        }
+        for (id, title, note) in &hand.seen {
+            if let Some(note @ (Note::HeldBack(reason) | Note::CannotRecord(reason))) = note {
+                self.blamed.remove(id);
+                let line = format!("schedule {title} {note}");
+                hold(&mut self.held, *id, reason, &line);
+                continue;
+            }
+            self.held.remove(id);
+            say(&mut self.said, *id, title, note.as_ref());
         }
     }
 
@@ -249,14 +262,20 @@ impl Taker {
         if hand.messages > 1 && hand.len() == 1 {
             return AT_ONCE;
         }
-        if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
-            let line =
-                format!("schedule {title} is held back: the database refuses its record: {reason}");
-            hold(&mut self.held, *id, reason, &line);
-        }
         self.batch = (hand.len() / 2).clamp(1, BATCH / 2);
-        if hand.len() == 1 {
-            self.refused += 1;
+        if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
+            match self.blamed.remove(id) {
+                None => {
+                    let reason = format!("{DATABASE_REFUSES}: {reason}");
+                    self.blamed.insert(*id, reason);
+                }
+                // Nor does it take the note.
+                Some(reason) => {
+                    self.refused += 1;
+                    let line = format!("schedule {title} is held back: {reason}");
+                    hold(&mut self.held, *id, &reason, &line);
+                }
+            }
         }
         if self.refused < MANY {
             AT_ONCE
@@ -305,7 +324,7 @@ fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, line: &str) {
 /// Says what is to be said of a schedule: that it is held back for long, once for each message.
 fn say(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
     match note {
-        Some(note @ (Note::Refused(_) | Note::HeldBack(_))) => {
+        Some(note @ (Note::Refused(_) | Note::HeldBack(_) | Note::CannotRecord(_))) => {
             log::error!("schedule {title} {note}")
         }
         Some(note @ (Note::Missed { .. } | Note::Accepted)) => {

@@ -86,7 +86,8 @@ pub struct ScheduleRow {
     pub last_run: Option<DateTime<Utc>>,
     /// Why it does not run, as the services have found.
     pub refusal: Option<String>,
-    /// The timetable that the next occurrence was reckoned from, as a text; see [`planned_by`](Self::planned_by).
+    /// The timetable that the next occurrence was reckoned from, as a text; see
+    /// [`planned_by`](Self::planned_by).
     pub planned_for: Option<String>,
 }
 

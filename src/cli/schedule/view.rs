@@ -36,8 +36,7 @@ impl<'a> View<'a> {
             zone: spec::zone(&row.spec).unwrap_or(Tz::UTC),
             timetable: row.spec.timetable(now).ok(),
             arguments: message.map(|message| message.arguments),
-            // What a service has noted in the row may have been put right since.
-            problem: schedule::check(&row.spec, now).err(),
+            problem: schedule::problem(row, now),
         }
     }
 

@@ -120,6 +120,15 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
         service.await_log("(\"refused\") is held back");
         assert_eq!(service.log().matches("is held back").count(), 1);
     }
+    let row = world.schedule_row(refused);
+    let why = text(&row, "refusal");
+    assert!(
+        why.starts_with("the database refuses its record: "),
+        "{why}"
+    );
+    let (_, out, _) = world.run(&["schedule", "show", "refused", "--json"]);
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(shown["problem"], why);
     // A row that is good again runs: within a second where its timetable was bad.
     let name = "UPDATE carrot_scheduledtask SET";
     world.execute(&format!(
@@ -131,18 +140,26 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
         assert!(world.schedule_row(id)["refusal"].is_null());
     }
     stop(services);
+    world.execute(&format!("{name} task = 'note' WHERE id = {refused}"));
+    let service = world.start(&[]);
+    world.await_occurrences(refused, 1);
+    assert!(world.schedule_row(refused)["refusal"].is_null());
+    stop(vec![service]);
 }
 
 fn bad_rows_whose_timetables_are_changed_hurt_no_other(database: Database) {
+    const REFUSED: usize = 8;
     let world = world(database);
     world.refuse("task", "indecent");
     let insert = |name: &str, task: &str| {
         world.insert_schedule(&super::row(name, task, 3600, &json!({"missed": "run_all"})))
     };
-    let refused = ["refused", "and another"].map(|name| insert(name, "indecent"));
+    let refused: Vec<i64> = (0..REFUSED)
+        .map(|nth| insert(&format!("refused {nth}"), "indecent"))
+        .collect();
     let overdue = insert("overdue", "note");
-    for id in refused.into_iter().chain([overdue]) {
-        world.is_due_since(id, 60);
+    for id in refused.iter().chain([&overdue]) {
+        world.is_due_since(*id, 60);
     }
     // What is due by the old timetable has its message when the new one is reckoned.
     world.execute("UPDATE carrot_scheduledtask SET interval_count = 7200");
@@ -151,10 +168,10 @@ fn bad_rows_whose_timetables_are_changed_hurt_no_other(database: Database) {
     world.await_occurrences(new, 2);
     world.await_occurrences(overdue, 1);
     for id in refused {
-        service.await_log(&format!("schedule {id} "));
+        service.await_log(&format!("schedule {id} (\"refused "));
         assert_eq!(world.occurrences(id), [] as [Value; 0]);
     }
-    assert_eq!(service.log().matches("is held back").count(), 2);
+    assert_eq!(service.log().matches("is held back").count(), REFUSED);
     stop(vec![service]);
 }
 
