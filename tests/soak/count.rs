@@ -10,6 +10,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::database::Link;
+use crate::schedules::{self, is_scheduled};
 use crate::soak::{Notes, Soak};
 use crate::support::{milliseconds, text};
 use crate::task::{QUEUES, Task};
@@ -19,7 +20,7 @@ const STANDSTILL: Duration = Duration::from_secs(90);
 
 /// What stands in a row, but for long texts.
 const COLUMNS: &str = "uuid, status, task, queue, attempts, output, exception, completion_time, \
-    failure_time, owner";
+    failure_time, owner, schedule_id, planned_time";
 
 /// What no service says of itself, or of others: those that are gone are known to be, by their host.
 const NEVER_SAID: [&str; 4] = [
@@ -57,9 +58,12 @@ pub fn settle(soak: &Soak) {
     let mut last = (Value::Null, Instant::now());
     loop {
         let counts = soak.world.rows(
-            "SELECT status, count(*) AS count FROM carrot_messagelog GROUP BY status ORDER BY status",
+            "SELECT status, count(*) AS count, count(schedule_id) AS scheduled FROM carrot_messagelog \
+             GROUP BY status ORDER BY status",
         );
-        let rows: u64 = counts.iter().filter_map(|row| row["count"].as_u64()).sum();
+        let sum =
+            |column: &str| -> u64 { counts.iter().filter_map(|row| row[column].as_u64()).sum() };
+        let rows = sum("count") - sum("scheduled");
         let is_final = |row: &Value| matches!(text(row, "status"), "COMPLETED" | "FAILED");
         let workers = soak.world.rows("SELECT id FROM carrot_worker").len();
         let ready = QUEUES.map(|queue| soak.world.ready(queue));
@@ -83,7 +87,11 @@ pub fn count(soak: &Soak) {
     let rows = soak.world.rows(&query);
     let runs = soak.world.all_runs();
     let mut notes = std::mem::take(&mut *soak.notes());
-    notes.faults.extend(faults(&notes, &rows, &runs));
+    let (scheduled, sent): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_scheduled(row));
+    notes.faults.extend(faults(&notes, &sent, &runs));
+    notes.faults.extend(changed(&notes, &rows));
+    let of_schedules = schedules::faults(soak, &scheduled, &runs);
+    notes.faults.extend(of_schedules);
     for queue in QUEUES {
         let left = soak.world.ready(queue);
         if left > 0 {
@@ -118,9 +126,9 @@ fn key(row: &Value) -> &str {
     text(row, "uuid")
 }
 
-type Runs = HashMap<String, Vec<i64>>;
+pub type Runs = HashMap<String, Vec<i64>>;
 
-fn faults(notes: &Notes, rows: &[Value], runs: &Runs) -> Vec<String> {
+fn faults(notes: &Notes, rows: &[&Value], runs: &Runs) -> Vec<String> {
     let mut faults = Vec::new();
     let mut by_key: HashMap<&str, Vec<&Value>> = HashMap::new();
     for row in rows {
@@ -143,19 +151,25 @@ fn faults(notes: &Notes, rows: &[Value], runs: &Runs) -> Vec<String> {
             None => faults.push(format!("{row} was not sent")),
         }
     }
-    let last: HashMap<&str, &Value> = rows.iter().map(|row| (key(row), row)).collect();
-    for (key, seen) in &notes.seen {
-        if last.get(key.as_str()) != Some(&seen) {
-            let now = last.get(key.as_str());
-            faults.push(format!("{seen} was final, and is now {now:?}"));
-        }
-    }
     faults
+}
+
+/// Rows that were final, and are otherwise now.
+fn changed(notes: &Notes, rows: &[Value]) -> Vec<String> {
+    let last: HashMap<&str, &Value> = rows.iter().map(|row| (key(row), row)).collect();
+    let is_changed = |(key, seen): &(&String, &Value)| last.get(key.as_str()) != Some(seen);
+    let changed = notes.seen.iter().filter(is_changed);
+    changed
+        .map(|(key, seen)| {
+            let now = last.get(key.as_str());
+            format!("{seen} was final, and is now {now:?}")
+        })
+        .collect()
 }
 
 /// What is wrong with a message's row and runs. A run is noted after its start, in milliseconds, as the
 /// database's times are taken here: one that began no later than the end has the same number at most.
-fn fault(row: &Value, task: Task, runs: &Runs) -> Option<String> {
+pub fn fault(row: &Value, task: Task, runs: &Runs) -> Option<String> {
     let none = Vec::new();
     let runs = runs.get(key(row)).unwrap_or(&none);
     if row["status"] != task.end() {
@@ -186,6 +200,7 @@ fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &Runs) {
     let again = runs.values().filter(|runs| runs.len() > 1).count();
     let total: usize = runs.values().map(Vec::len).sum();
     let most = runs.values().map(Vec::len).max().unwrap_or_default();
+    let scheduled = rows.iter().filter(|row| is_scheduled(row)).count();
     let database = soak.world.database;
     eprintln!("-- {database:?}, {:?}", soak.length);
     eprintln!("sent      {}: {:?}", notes.sent.len(), notes.by);
@@ -196,8 +211,9 @@ fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &Runs) {
     eprintln!(
         "          {} failed to be sent by command, of which {} were recorded",
         notes.in_doubt,
-        rows.len().saturating_sub(notes.sent.len())
+        (rows.len() - scheduled).saturating_sub(notes.sent.len())
     );
+    eprintln!("scheduled {scheduled}");
     eprintln!("tasks     {}", by("task"));
     eprintln!("ends      {}", by("status"));
     eprintln!("runs      {total}; {again} messages ran more than once, at most {most} times");

@@ -1,5 +1,6 @@
-//! A soak: mixed messages for two services while the broker, the database and the services go away at
-//! random, every few seconds; then everything is counted. On each database, one after the other.
+//! A soak: mixed messages and a few schedules for two services while the broker, the database and the
+//! services go away at random, every few seconds; then everything is counted. On each database, one after
+//! the other.
 //!
 //! - `CARROT_SOAK="10m"` is how long that goes on, on each database; 20 s unless it is set.
 //! - `CARROT_TEST_SEED` has the same messages and outages again, as far as that can be.
@@ -14,6 +15,7 @@ mod count;
 mod database;
 mod deck;
 mod outages;
+mod schedules;
 mod senders;
 mod services;
 mod soak;

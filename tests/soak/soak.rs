@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::{Database, World};
 use crate::task::{QUEUES, Sent, configuration};
-use crate::{count, outages, senders, services};
+use crate::{count, outages, schedules, senders, services};
 
 /// Long enough for outages that outlast heartbeats.
 const LONG: Duration = Duration::from_secs(120);
@@ -56,6 +56,7 @@ impl Soak {
             over: AtomicBool::new(false),
             notes: Mutex::default(),
         };
+        schedules::begin(&soak);
         let mut crew = services::Crew::start(&soak);
         let mut rng = || random.fork();
         thread::scope(|scope| {
@@ -71,6 +72,7 @@ impl Soak {
             spawn(count::watch, rng());
             soak.until_it_is_over(|| crew.trouble(soak, rng()));
         });
+        schedules::end(&soak);
         count::settle(&soak);
         crew.stop(&soak);
         count::count(&soak);

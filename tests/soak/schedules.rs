@@ -1,0 +1,110 @@
+//! What is scheduled: each planned time has one message, and that its end.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::count::{Runs, fault};
+use crate::soak::Soak;
+use crate::support::{milliseconds, outcome};
+use crate::task::{QUEUES, Task};
+
+/// Each of them runs every second, and no outage may cost it a run. They are called as their tasks.
+const SCHEDULES: [(Task, &str); 4] = [
+    (Task::Quick, QUEUES[0]),
+    (Task::Slow, QUEUES[0]),
+    (Task::Note, QUEUES[1]),
+    (Task::Errs, QUEUES[1]),
+];
+
+const PERIOD: i64 = 1000;
+
+/// As often at least, of how often it might be: at the begin no service may be there to see it.
+const LEAST: f64 = 0.5;
+
+/// Adds them.
+pub fn begin(soak: &Soak) {
+    for (task, queue) in SCHEDULES {
+        let name = task.name();
+        command(
+            soak,
+            &[
+                "add", name, name, "--every", "1s", "--queue", queue, "--missed", "run_all",
+            ],
+        );
+    }
+}
+
+/// Has them run no more.
+pub fn end(soak: &Soak) {
+    for (task, _) in SCHEDULES {
+        command(soak, &["disable", task.name()]);
+    }
+}
+
+fn command(soak: &Soak, arguments: &[&str]) {
+    const TRIES: usize = 20;
+    let arguments = [&["schedule"], arguments].concat();
+    for _ in 0..TRIES {
+        let (code, _, err) = outcome(&mut soak.world.command(&arguments));
+        if code == 0 {
+            return;
+        }
+        soak.say(&format!("{arguments:?} ended with {code}: {err}"));
+        thread::sleep(Duration::from_millis(500));
+    }
+    soak.fault(format!("{arguments:?} has failed {TRIES} times"));
+}
+
+/// Whether a message is one of theirs.
+pub fn is_scheduled(row: &Value) -> bool {
+    !row["schedule_id"].is_null()
+}
+
+/// What is wrong with their messages.
+pub fn faults(soak: &Soak, rows: &[&Value], runs: &Runs) -> Vec<String> {
+    let mut by_schedule: HashMap<i64, Vec<&Value>> = HashMap::new();
+    for row in rows {
+        let id = row["schedule_id"].as_i64().unwrap();
+        by_schedule.entry(id).or_default().push(row);
+    }
+    let schedules = soak.world.rows("SELECT * FROM carrot_scheduledtask");
+    let mut faults = Vec::new();
+    if schedules.len() != SCHEDULES.len() {
+        faults.push(format!("schedules are not all there: {schedules:?}"));
+    }
+    for schedule in &schedules {
+        let id = schedule["id"].as_i64().unwrap();
+        let rows = by_schedule.remove(&id).unwrap_or_default();
+        let task = Task::named(schedule["task"].as_str().unwrap()).unwrap();
+        faults.extend(rows.iter().filter_map(|row| fault(row, task, runs)));
+        faults.extend(times_fault(soak, schedule, &rows));
+    }
+    faults.extend(
+        by_schedule
+            .keys()
+            .map(|id| format!("there is no schedule {id}")),
+    );
+    faults
+}
+
+/// From the first time on each second has its one, and what is not there is what runs next.
+fn times_fault(soak: &Soak, schedule: &Value, rows: &[&Value]) -> Option<String> {
+    let mut times: Vec<i64> = rows
+        .iter()
+        .map(|row| milliseconds(row, "planned_time"))
+        .collect();
+    times.push(milliseconds(schedule, "next_run"));
+    times.sort_unstable();
+    let odd: Vec<_> = times
+        .windows(2)
+        .filter(|pair| pair[1] - pair[0] != PERIOD)
+        .collect();
+    let least = soak.length.as_secs_f64() * LEAST;
+    (!odd.is_empty() || (rows.len() as f64) < least).then(|| {
+        let count = rows.len();
+        format!("{schedule} has {count} messages, and not one for each time at {odd:?}")
+    })
+}
