@@ -9,6 +9,7 @@ use crate::support::{Database, Running, eventually, milliseconds, on_every_datab
 on_every_database! {
     each_occurrence_of_two_services_has_one_message,
     each_occurrence_of_five_services_that_are_killed_at_random_has_one_message,
+    each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_message,
     after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does,
     a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again,
     an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services,
@@ -73,6 +74,38 @@ fn each_occurrence_of_five_services_that_are_killed_at_random_has_one_message(da
         assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
     }
     stop(services);
+}
+
+fn each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_message(
+    database: Database,
+) {
+    let world = world(database);
+    let row = |name| row(name, "note", 1, &json!({"missed": RUN_ALL}));
+    let ids = ["a", "b", "c", "d", "e"].map(|name| world.insert_schedule(&row(name)));
+    // Not all at once: then one service would have them all.
+    for id in ids {
+        world.is_due_since(id, 0);
+    }
+    let survivor = world.start(&[]);
+    for failpoint in [
+        "schedule.before-take",
+        "schedule.before-commit",
+        "schedule.taken",
+        "publish.published",
+        "publish.marked",
+    ] {
+        let mut other = world.launch(&[], &format!("{failpoint}=kill"));
+        assert_eq!(other.wait(), -9, "{failpoint}");
+    }
+    for id in ids {
+        world.await_occurrences(id, world.occurrences(id).len() + 2);
+    }
+    let rows = world.end_schedules();
+    for id in ids {
+        let of = rows.iter().filter(|row| row["schedule_id"] == id);
+        assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
+    }
+    stop(vec![survivor]);
 }
 
 fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does(
