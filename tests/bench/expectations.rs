@@ -95,6 +95,12 @@ const EXPECTATIONS: [Expectation; 12] = [
         bound: AtMost(100.0),
     },
     Expectation {
+        what: "occurrences of those planned",
+        databases: &[],
+        given: &[],
+        bound: AtLeast(99.0),
+    },
+    Expectation {
         what: "start with schedules",
         databases: &[],
         given: &[],
