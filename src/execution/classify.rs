@@ -18,16 +18,16 @@ pub(super) fn announce(context: &TaskContext) {
     log::info!("{line} ({})", context.uuid);
 }
 
-/// The end of a run.
-pub(super) fn finish(context: &TaskContext, outcome: &TaskResult) -> Finish {
+/// The end of a run, the `attempts`th that is counted.
+pub(super) fn finish(context: &TaskContext, attempts: u32, outcome: &TaskResult) -> Finish {
     let finish = match outcome {
-        Ok(output) => completed(context, output),
-        Err(error) => failed(context, error.clone()),
+        Ok(output) => completed(context, attempts, output),
+        Err(error) => failed(context, attempts, error.clone()),
     };
     finish.storable()
 }
 
-fn completed(context: &TaskContext, output: &Value) -> Finish {
+fn completed(context: &TaskContext, attempts: u32, output: &Value) -> Finish {
     let output = text(output);
     let shown = output.as_deref().unwrap_or("None");
     let line = format!(
@@ -41,7 +41,7 @@ fn completed(context: &TaskContext, output: &Value) -> Finish {
     Finish {
         key: context.uuid.clone(),
         end: End::Completed,
-        attempts: context.attempt,
+        attempts,
         output,
         exception: None,
         traceback: None,
@@ -49,7 +49,7 @@ fn completed(context: &TaskContext, output: &Value) -> Finish {
     }
 }
 
-fn failed(context: &TaskContext, error: TaskError) -> Finish {
+fn failed(context: &TaskContext, attempts: u32, error: TaskError) -> Finish {
     let line = format!("Task {} failed: {}", context.task, error.exception);
     context
         .log
@@ -58,7 +58,7 @@ fn failed(context: &TaskContext, error: TaskError) -> Finish {
     Finish {
         key: context.uuid.clone(),
         end: End::Failed,
-        attempts: context.attempt,
+        attempts,
         output: error.output,
         exception: Some(error.exception),
         traceback: error.traceback,

@@ -39,12 +39,19 @@ pub struct Job {
     pub attempts: u32,
     /// It may be what made its last worker vanish: its run is counted before it starts.
     pub suspect: bool,
+    /// A run that nobody has counted may have begun before, as a fresh message's is counted at its end.
+    pub uncounted: bool,
 }
 
 impl Job {
-    /// Which run of the message this is, from 1.
+    /// Which run of the message this is, of those that are counted, from 1.
     const fn attempt(&self) -> u32 {
         self.attempts.saturating_add(1)
+    }
+
+    /// The same with the one that may have gone uncounted.
+    const fn told_attempt(&self) -> u32 {
+        self.attempt().saturating_add(self.uncounted as u32)
     }
 
     /// Its run, to be counted before it starts.
@@ -116,7 +123,7 @@ impl Executor {
     /// The same, and what the task returned, or why the message failed.
     pub(crate) fn perform(&self, job: &Job, consumer: &str) -> (TaskResult, Finish) {
         let _entered = self.reactor.enter();
-        let context = self.context(job, job.attempt(), consumer);
+        let context = self.context(job, job.told_attempt(), consumer);
         let (handler, payload) = match self.prepare(job) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
@@ -127,7 +134,7 @@ impl Executor {
         };
         classify::announce(&context);
         let outcome = self.run(handler, &context, payload);
-        let finish = classify::finish(&context, &outcome);
+        let finish = classify::finish(&context, job.attempt(), &outcome);
         (outcome, finish)
     }
 

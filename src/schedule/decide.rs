@@ -79,7 +79,8 @@ impl fmt::Display for Note {
             } => write!(
                 f,
                 "is held back (overlap = skip): its message {key} was published at {since}, and has not \
-                 begun. It waits in its queue, or the broker has lost it: then `carrot-actors requeue {key}`"
+                 begun. It waits in its queue, or the broker has lost it: then `{program} requeue {key}`",
+                program = names::program()
             ),
         }
     }

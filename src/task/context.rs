@@ -19,7 +19,8 @@ pub struct TaskContext {
     pub task: String,
     /// The queue that the message came by.
     pub queue: String,
-    /// Which run of the message this is, from 1.
+    /// Which run of the message this is, from 1. More than 1 means that one may have begun before: its worker
+    /// has vanished, and where it had the message and not begun it yet, that counts too.
     pub attempt: u32,
     /// The message's log.
     pub(crate) log: TaskLog,

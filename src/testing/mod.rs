@@ -343,6 +343,7 @@ fn job(message: &Message, attempts: u32) -> Job {
         asked: Instant::now(),
         attempts,
         suspect: false,
+        uncounted: false,
     }
 }
 

@@ -24,7 +24,7 @@ struct Expectation {
     bound: Bound,
 }
 
-const EXPECTATIONS: [Expectation; 12] = [
+const EXPECTATIONS: [Expectation; 13] = [
     Expectation {
         what: "tracked of raw",
         databases: &["PostgreSQL"],

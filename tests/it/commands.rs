@@ -336,3 +336,20 @@ fn a_task_that_is_registered_twice_is_refused_by_its_name() {
     assert!(matches!(error, ServiceError::DuplicateTask(_)), "{error}");
     assert!(error.to_string().contains("\"twice\""), "{error}");
 }
+
+#[test]
+fn a_run_that_may_not_be_the_first_is_told_so() {
+    let world = World::new(
+        "[[queues]]\nname = 'default'\n[tasks.twice]\ncommand = ['sh', '-c', '''\
+         cat; test -e began || { touch began; kill -9 $PPID; sleep 60; }''']\n",
+    );
+    let uuid = world.send(&["twice"]);
+    let mut first = world.launch(&[], "");
+    assert_eq!(first.wait(), -9);
+    let mut second = world.start(&[]);
+    let row = world.ended(&uuid);
+    let told: Value = serde_json::from_str(row["output"].as_str().unwrap()).unwrap();
+    assert_eq!(told["attempt"], 2, "{row}");
+    assert_eq!(row["attempts"], 1, "what was not counted is not: {row}");
+    assert_eq!(second.terminate(), 0);
+}

@@ -146,6 +146,7 @@ impl ConsumerSetActor {
             asked: claimable.asked,
             attempts,
             suspect,
+            uncounted: suspect,
         };
         self.in_hand += 1;
         self.hand_out(job);

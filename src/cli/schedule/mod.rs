@@ -16,6 +16,7 @@ use self::args::{AddArgs, EditArgs, ScheduleCommand};
 use self::view::View;
 use super::{Exit, Failure, say, send, warn};
 use crate::config::Config;
+use crate::names;
 use crate::schedule;
 use crate::store::{self, Edited, Session, WhichSchedules};
 
@@ -58,9 +59,10 @@ impl Desk {
             let list: Vec<_> = views.iter().map(View::report).collect();
             say(&pretty(&list)?)?;
         } else if views.is_empty() {
-            say(
-                "there are no schedules yet; add one: carrot-actors schedule add NAME TASK --every 5m",
-            )?;
+            say(&format!(
+                "there are no schedules yet; add one: {} schedule add NAME TASK --every 5m",
+                names::program()
+            ))?;
         } else {
             for line in view::table(&views) {
                 say(&line)?;
