@@ -78,7 +78,8 @@
 //! Numbers in arguments are i64, u64 or f64, whatever digits the message has: see
 //! [`Arguments`](message::Arguments).
 //!
-//! What it returns, if serde can write it as JSON, is the `output` of the message's row, and what it logs by the
+//! What it returns is the `output` of the message's row, if serde can write it as JSON: an object as that, a text
+//! as it is, anything else as django-carrot has it, in Python's words (`[1, None]`, `True`). What it logs by the
 //! `log` crate is the row's `log`. An error makes the message FAILED, with its text and its causes: any that
 //! `?` turns into a [`TaskError`], `anyhow::Error` too. So do a panic, with its backtrace, and arguments that
 //! don't fit, with the field that is wrong.

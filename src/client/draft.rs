@@ -89,7 +89,7 @@ impl Draft {
     }
 
     /// Records the message in a transaction of the caller's: it is published if that commits, by a
-    /// service. See [`store::transaction`](crate::store::transaction). Returns its uuid.
+    /// service. See [`transaction`](crate::transaction). Returns its uuid.
     ///
     /// # Errors
     /// When it can't be a message, or the database refuses it.

@@ -60,7 +60,9 @@ const LONGEST_GRACE: Duration = Duration::from_hours(365 * 24);
 pub struct Config {
     /// The file that it was read from, absolute; `None` if there was none.
     pub file: Option<PathBuf>,
-    /// The broker of all queues that name no other.
+    /// The broker of messages for queues that are not among [`queues`](Self::queues). Of these each has its
+    /// own: in a file it is this one unless it names another, and who builds a configuration in code sets
+    /// both, as by `queues: vec![QueueConfig::new("default", BrokerHost::Embedded)]`.
     pub default_broker: BrokerHost,
     /// The database; `carrot.db` beside the file, or in the current directory, if neither file nor
     /// environment names one.

@@ -17,7 +17,7 @@ pub(super) const DATABASE_REFUSES: &str = "the database refuses its record";
 pub enum Missed {
     /// One message stands for all.
     RunOnce,
-    /// Each has its message, of the last [`super::MOST_MISSED`].
+    /// Each has its message, of the last 100.
     RunAll,
     /// None has one.
     Skip,
