@@ -86,7 +86,7 @@ pub trait Session: Send {
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
     /// and that are not held back, and writes that and their messages, all or none, but for messages of occurrences that have one. Their
-    /// publishing is the caller's for [`PUBLISH_LEASE`]. Returns how many there were, and the messages.
+    /// publishing is the caller's for [`PUBLISH_LEASE`](super::PUBLISH_LEASE). Returns how many there were, and the messages.
     ///
     /// # Errors
     /// When the database is away or refuses a value.
@@ -99,7 +99,7 @@ pub trait Session: Send {
     ) -> Result<(usize, Vec<Message>), StoreError>;
 
     /// Inserts PENDING messages, all or none; unless their rows say when they are due, their
-    /// publishing is the caller's for [`PUBLISH_LEASE`].
+    /// publishing is the caller's for [`PUBLISH_LEASE`](super::PUBLISH_LEASE).
     ///
     /// # Errors
     /// When the database is away or refuses a row.
@@ -124,7 +124,7 @@ pub trait Session: Send {
     /// When the database is away.
     fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
 
-    /// Takes up to `limit` PENDING messages that are due, on a lease of [`PUBLISH_LEASE`]: what is
+    /// Takes up to `limit` PENDING messages that are due, on a lease of [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is
     /// not marked by then is due again.
     ///
     /// # Errors
