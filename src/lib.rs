@@ -95,7 +95,7 @@
 //! on after its task, until the service ends, and `Handle::current().block_on` is there for sync code. What
 //! `spawn_local` starts ends with its task.
 //!
-//! With `#[tokio::main]` [`App::run`] works as well, but for `daemon start`. The tasks have the service's
+//! With `#[tokio::main]` [`App::run`] works as well, but for `daemon start` and `restart`. The tasks have the service's
 //! runtime all the same; the program's goes on meanwhile if it has threads of its own.
 //!
 //! # Logging

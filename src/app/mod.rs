@@ -196,7 +196,7 @@ impl App {
     /// Runs the command line: the service, its daemon, and all else that `--help` names. The whole of
     /// a `main`.
     ///
-    /// `daemon start` forks, and is refused if there is a thread already, as under `#[tokio::main]`. All else
+    /// `daemon start` and `restart` fork, and are refused if there is a thread already, as under `#[tokio::main]`. All else
     /// works there, too: what would be in the way of that runtime has a thread of its own, while this one
     /// waits. A program that has [set a logger](crate#logging) is no service.
     #[must_use]

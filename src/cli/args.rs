@@ -25,8 +25,8 @@ Exit codes:
       a schedule that is not there
   66  the current directory can't be read
   67  there is no such user or group
-    69  the broker or the database is away or refuses us, or what the tasks share can't be made
-    70  the system refused something, or a daemon died during its start
+  69  the broker or the database is away or refuses us, or what the tasks share can't be made
+  70  the system refused something, or a daemon died during its start
   72  the pidfile can't be used
   73  the log file given with --logfile, or a daemon's, can't be written
   74  standard output can't be written

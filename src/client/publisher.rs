@@ -112,17 +112,25 @@ impl Publisher {
         }
     }
 
-    /// Waits for a request, and leaves it to others meanwhile to see that a broker is back: where it was
-    /// away, a service has the messages by now.
+    /// Waits for a request. While a broker is away it is seen meanwhile whether it is back: by the service,
+    /// which has the messages by now, or else by us.
     fn next(&mut self, requests: &Receiver<Request>) -> Option<Request> {
-        if self.refused.is_some() {
+        loop {
+            if self.watch.is_none() {
+                self.door.leave_the_away();
+            }
+            if !self.door.has_away() {
+                return requests.recv().ok();
+            }
             match requests.recv_timeout(NOTHING_WAITS) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.door.leave_the_away(),
+                Err(RecvTimeoutError::Timeout) if self.watch.is_some() => {
+                    self.door.look_after_brokers();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
-        requests.recv().ok()
     }
 
     /// Answers requests: one, or some of a message each.

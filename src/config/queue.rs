@@ -68,16 +68,22 @@ impl QueueConfig {
         u16::try_from(self.concurrency.saturating_mul(factor)).unwrap_or(u16::MAX)
     }
 
-    /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set, and for
-    /// queues that count how often a message comes back and drop it in the end, as quorum queues do.
+    /// Whether the queue counts how often a message comes back, and drops it in the end, as quorum queues
+    /// do: then none goes back without need.
     #[must_use]
-    pub fn burst(&self) -> u16 {
-        let counts = self.queue_arguments.contains_key("x-delivery-limit")
+    pub fn counts_returns(&self) -> bool {
+        self.queue_arguments.contains_key("x-delivery-limit")
             || self
                 .queue_arguments
                 .get("x-queue-type")
-                .is_some_and(|kind| *kind != ArgumentValue::String("classic".to_owned()));
-        if self.prefetch_factor.is_some() || counts {
+                .is_some_and(|kind| *kind != ArgumentValue::String("classic".to_owned()))
+    }
+
+    /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set, and for
+    /// queues that [count what comes back](Self::counts_returns).
+    #[must_use]
+    pub fn burst(&self) -> u16 {
+        if self.prefetch_factor.is_some() || self.counts_returns() {
             0
         } else {
             BURST

@@ -77,6 +77,18 @@ pub enum Side {
 #[derive(Debug)]
 pub struct Launch(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 
+/// Whether this process can be forked.
+///
+/// # Errors
+/// When it has threads.
+pub fn is_alone() -> Result<(), DetachError> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    match threads {
+        1 => Ok(()),
+        more => Err(DetachError::Threads(more)),
+    }
+}
+
 /// Has the files that this process makes be read by all, and written by their owner, whatever umask its
 /// caller has: for a controller, which makes the pidfile, and for the daemon, which inherits it.
 pub fn set_umask() {
@@ -89,10 +101,7 @@ pub fn set_umask() {
 /// # Errors
 /// When this process has threads, or the system refuses something.
 pub fn detach(held: Held) -> Result<Side, DetachError> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(DetachError::Threads(threads));
-    }
+    is_alone()?;
     // A caller may have said that it does not want to know of its children; we do.
     ensure_waitable_children()?;
     let (reader, writer) = io::pipe()?;

@@ -11,6 +11,6 @@ mod holder;
 mod pidfile;
 
 pub use self::control::{Socket, ask};
-pub use self::detach::{DetachError, Launch, Side, StartReport, detach, set_umask};
+pub use self::detach::{DetachError, Launch, Side, StartReport, detach, is_alone, set_umask};
 pub use self::holder::Holder;
 pub use self::pidfile::{Claim, Found, Held, PidfileError, Turn, claim, clear, has_room, look};

@@ -86,14 +86,20 @@ impl LogLevel {
     }
 }
 
+/// Has this process log by us, as soon as that is started.
+///
+/// # Errors
+/// When the process has another logger.
+pub fn take() -> Result<(), ForeignLogger> {
+    is_ours().then_some(()).ok_or(ForeignLogger)
+}
+
 /// Starts logging for this process; only the first call counts.
 ///
 /// # Errors
 /// When the process has another logger.
 pub fn start(level: LogLevel, file: Option<LogFile>) -> Result<(), ForeignLogger> {
-    if !is_ours() {
-        return Err(ForeignLogger);
-    }
+    take()?;
     LOGGER.sinks.get_or_init(|| {
         log::set_max_level(level.filter());
         if let Some(file) = &file {

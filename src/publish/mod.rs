@@ -164,7 +164,10 @@ impl Door {
         let mut step = |door: &mut Self| {
             for part in parts(messages) {
                 prepare(session, part)?;
-                for (host, messages) in by_broker(&config, part) {
+                // One that is away may take long to say so.
+                let mut by_broker: Vec<_> = by_broker(&config, part).into_iter().collect();
+                by_broker.sort_by_key(|(host, _)| door.was_away(host));
+                for (host, messages) in by_broker {
                     let sending = door.way(host).send(&messages);
                     under_way.push_back((host, messages, sending));
                 }
@@ -195,6 +198,11 @@ impl Door {
             .or_insert_with(|| Way::new(host.clone(), servers))
     }
 
+    fn was_away(&self, host: &BrokerHost) -> bool {
+        let way = self.ways.get(host);
+        way.is_some_and(|way| way.away_for().is_some())
+    }
+
     /// Waits for the broker's word on messages that were sent, and records it.
     fn settle(
         &mut self,
@@ -217,10 +225,17 @@ impl Door {
         Ok(())
     }
 
-    /// To be called by one who has published nothing for [`NOTHING_WAITS`], and will not until it is asked:
-    /// the sweep knows better how brokers are that were away.
+    /// Whether a broker was away when it was last asked.
+    pub(crate) fn has_away(&self) -> bool {
+        self.ways.values().any(|way| way.away_for().is_some())
+    }
+
+    /// To be called by one who publishes beside a sweep: that knows better how brokers are that were away
+    /// for [`NOTHING_WAITS`], as it has what waits for them.
     pub(crate) fn leave_the_away(&mut self) {
-        self.ways.retain(|_, way| !way.is_away());
+        let is_left = |away| away >= NOTHING_WAITS;
+        self.ways
+            .retain(|_, way| !way.away_for().is_some_and(is_left));
     }
 
     /// To be called when nothing is due: sees whether brokers that were away are back.

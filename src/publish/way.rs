@@ -56,11 +56,16 @@ pub(super) struct Way {
     health: Client,
     /// When the broker was away, as far as we know it still is.
     away: Option<Instant>,
+    /// It let this way not in: another, that was opened before, may go on.
+    shut_out: bool,
 }
 
-/// The broker itself, among those of its parts that may take no messages; the others are queues, which
-/// have names.
-const ALL: &str = "";
+/// The broker itself, among those of its parts that may take no messages; the others are queues, whose
+/// names hold no NUL.
+const ALL: &str = "\0";
+
+/// New connections to it.
+const ENTRANCE: &str = "\0entrance";
 
 impl Way {
     pub(super) fn new(host: BrokerHost, servers: &Servers) -> Self {
@@ -69,6 +74,7 @@ impl Way {
             connections: 0,
             health: servers.broker(&host.to_string()).client("publishing"),
             away: None,
+            shut_out: false,
             host,
         }
     }
@@ -184,9 +190,9 @@ impl Way {
         }
     }
 
-    /// Whether the broker was away when it was last asked.
-    pub(super) const fn is_away(&self) -> bool {
-        self.away.is_some()
+    /// How long ago the broker was asked last, if it was away then.
+    pub(super) fn away_for(&self) -> Option<Duration> {
+        self.away.map(|away| away.elapsed())
     }
 
     fn is_there(&mut self) {
@@ -201,11 +207,15 @@ impl Way {
             self.health.fails(error);
         } else {
             self.is_there();
-            self.waits(ALL, &error.to_string());
+            self.shut_out = true;
+            self.waits(ENTRANCE, &error.to_string());
         }
     }
 
-    fn say_who_waits(&self, messages: &[&Message], fates: &[Fate]) {
+    fn say_who_waits(&mut self, messages: &[&Message], fates: &[Fate]) {
+        if std::mem::take(&mut self.shut_out) {
+            self.goes_on(ENTRANCE);
+        }
         let waits = fates.iter().find_map(|fate| match fate {
             Fate::Waiting(reason) => Some(reason.as_str()),
             _ => None,

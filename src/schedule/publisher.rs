@@ -44,11 +44,11 @@ impl Publisher {
     /// Until nobody takes any more, and nothing waits.
     pub(super) fn run(&mut self, waiting: &Receiver<Batch>) {
         loop {
+            // Others know better by now how the servers are: it asks for nothing.
+            self.door.leave_the_away();
             let first = match waiting.recv_timeout(NOTHING_WAITS) {
                 Ok(first) => first,
-                // Others know better by now how the servers are: it asks for nothing.
                 Err(RecvTimeoutError::Timeout) => {
-                    self.door.leave_the_away();
                     self.database.is_served();
                     continue;
                 }

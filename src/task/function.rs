@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::states::Need;
 use super::{FromMessage, Handler, TaskContext, TaskError, TaskResult};
-use crate::message::Arguments;
+use crate::message::{Arguments, Literal};
 
 /// A function that can be a task: of up to eight arguments, each of which is taken
 /// [from the message](FromMessage), that returns `Result<impl Serialize, impl Into<TaskError>>` or a
@@ -91,7 +92,9 @@ where
 
 fn output<T: Serialize, E: Into<TaskError>>(returned: Result<T, E>) -> TaskResult {
     let output = returned.map_err(Into::into)?;
-    serde_json::to_value(output)
+    serde_json::to_value(&output)
+        // A whole number that fits no u64 is the f64 next to it, as in arguments.
+        .or_else(|_| Literal::of(&output).map(Value::from))
         .map_err(|error| TaskError::new(format!("the output can't be written as JSON: {error}")))
 }
 
@@ -129,3 +132,20 @@ of_arguments!(A, B, C, D, E);
 of_arguments!(A, B, C, D, E, G);
 of_arguments!(A, B, C, D, E, G, H);
 of_arguments!(A, B, C, D, E, G, H, I);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_output_that_is_no_json_value_is_the_one_next_to_it() {
+        let of = |number: u128| output::<_, TaskError>(Ok((number, "a"))).unwrap();
+        assert_eq!(of(7), json!([7, "a"]));
+        assert_eq!(of(1 << 100), json!([2_f64.powi(100), "a"]));
+        let keyless = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let error = output::<_, TaskError>(Ok(keyless)).unwrap_err();
+        assert!(error.exception.contains("key must be a string"));
+    }
+}

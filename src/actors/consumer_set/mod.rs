@@ -98,7 +98,7 @@ impl ConsumerSetActor {
             in_hand: 0,
             joined: 0,
             missing: HashMap::new(),
-            stall: Stall::default(),
+            stall: Stall::new(),
             stopping: false,
             until_idle: tree.until_idle,
             epoch: 0,

@@ -1,43 +1,74 @@
 //! Short tasks are followed by long ones: what was claimed ahead goes back, as another host may have time
 //! for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
 use super::ConsumerSetActor;
 
-/// Consumers that have begun nothing for so long, though messages wait for them, have long tasks.
-const STALLED: Duration = Duration::from_secs(1);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Whether the consumers take what they are handed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stall {
-    /// How many jobs they were handed.
+    /// How many jobs they were handed, and have not given back.
     handed_out: usize,
-    /// How many of those they had taken at the last look, if some waited then.
-    taken: Option<usize>,
+    /// How many of those they had taken at the last look.
+    taken: usize,
+    /// Since when it was so many.
+    since: Instant,
+    /// Whether some waited.
+    waited: bool,
 }
 
 impl Stall {
+    pub(super) fn new() -> Self {
+        Self {
+            handed_out: 0,
+            taken: 0,
+            since: Instant::now(),
+            waited: false,
+        }
+    }
+
     pub(super) const fn handed_out(&mut self) {
         self.handed_out = self.handed_out.wrapping_add(1);
     }
 
-    /// Whether none was taken since the last look, though some waited, and still do.
-    fn look(&mut self, waiting: usize) -> bool {
-        let taken = (waiting > 0).then(|| self.handed_out.wrapping_sub(waiting));
-        let before = std::mem::replace(&mut self.taken, taken);
-        taken.is_some() && before == taken
+    const fn given_back(&mut self, count: usize) {
+        self.handed_out = self.handed_out.wrapping_sub(count);
+    }
+
+    /// For how long they have taken none, though some wait, and did at the last look.
+    fn look(&mut self, waiting: usize, now: Instant) -> Option<Duration> {
+        let taken = self.handed_out.wrapping_sub(waiting);
+        let waited = std::mem::replace(&mut self.waited, waiting > 0);
+        if std::mem::replace(&mut self.taken, taken) != taken {
+            self.since = now;
+            return None;
+        }
+        (waited && waiting > 0).then(|| now.saturating_duration_since(self.since))
     }
 }
 
 impl ConsumerSetActor {
     pub(super) fn look_for_stalls(&self, context: &mut Context<Self>) {
-        context.run_interval(STALLED, |set, _| {
-            if !set.stopping && set.stall.look(set.waiting_jobs.len()) {
-                set.pace.runs_for(STALLED);
-                set.give_back_the_waiting();
+        // Such a queue drops in the end what comes back too often.
+        if self.source.queue.counts_returns() {
+            return;
+        }
+        context.run_interval(LOOK, |set, _| {
+            // Without consumers nobody has a long task.
+            if set.stopping || set.consumers.is_empty() {
+                return;
+            }
+            let waiting = set.waiting_jobs.len();
+            if let Some(time) = set.stall.look(waiting, Instant::now()) {
+                set.pace.runs_for(time);
+                let count = set.give_back_the_waiting();
+                log::debug!("queue {}: {count} messages go back unrun", set.name);
                 set.adapt();
             }
         });
@@ -45,11 +76,11 @@ impl ConsumerSetActor {
 
     /// Gives back what is claimed and not begun, rows first: a django-carrot consumer throws away what is
     /// not PUBLISHED. How many.
-    pub(super) fn give_back_the_waiting(&self) -> usize {
+    pub(super) fn give_back_the_waiting(&mut self) -> usize {
         let waiting: Vec<String> = self.waiting_jobs.try_iter().map(|job| job.key).collect();
         let count = waiting.len();
+        self.stall.given_back(count);
         if count > 0 {
-            log::debug!("queue {}: {count} messages go back unrun", self.name);
             self.ledger.release(waiting);
         }
         count
@@ -62,14 +93,24 @@ mod tests {
 
     #[test]
     fn consumers_that_take_something_now_and_then_do_not_stall() {
-        let mut stall = Stall::default();
+        let (mut stall, start) = (Stall::new(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // Nothing comes for long, and then some at once.
+        assert_eq!(stall.look(0, at(50)), None);
         (0..3).for_each(|_| stall.handed_out());
-        assert!(!stall.look(2));
-        assert!(!stall.look(1));
-        assert!(stall.look(1));
-        assert!(!stall.look(0));
+        assert_eq!(stall.look(3, at(51)), None);
+        assert_eq!(stall.look(2, at(52)), None);
+        assert_eq!(stall.look(1, at(53)), None);
+        assert_eq!(stall.look(1, at(54)), Some(Duration::from_secs(1)));
+        // They go back, and come again: it is still the same long task.
+        stall.given_back(1);
+        assert_eq!(stall.look(0, at(55)), None);
         stall.handed_out();
-        assert!(!stall.look(1));
-        assert!(stall.look(1));
+        assert_eq!(stall.look(1, at(56)), None);
+        assert_eq!(stall.look(1, at(57)), Some(Duration::from_secs(4)));
+        assert_eq!(stall.look(0, at(58)), None);
+        stall.handed_out();
+        assert_eq!(stall.look(1, at(59)), None);
+        assert_eq!(stall.look(1, at(60)), Some(Duration::from_secs(2)));
     }
 }

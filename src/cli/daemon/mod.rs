@@ -14,8 +14,9 @@ use super::{Exit, Failure, Program, load, run, say, usage};
 use crate::config::Config;
 use crate::daemon::{
     Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
-    clear, detach, has_room, look, set_umask,
+    clear, detach, has_room, is_alone, look, set_umask,
 };
+use crate::logging;
 use crate::privileges::Identity;
 use crate::vitals::State;
 
@@ -146,6 +147,8 @@ impl Controller {
 
     fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, Failure> {
         // Nothing that runs is stopped for a service that can't be started.
+        is_alone().map_err(not_detached)?;
+        logging::take().map_err(|error| Failure::new(Exit::Config, error))?;
         let config = load(config, &program.defaults)?;
         let log = run::logfile(&self.args.service);
         let identity = run::identity(&self.args.service)?;
