@@ -7,8 +7,9 @@ use actix::prelude::*;
 
 use super::ConsumerSetActor;
 
-/// How often it is looked.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked; a stall is seen at the second look. To give messages back costs two writes and a
+/// delivery each, which a shorter wait is not worth.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Whether the consumers take what they are handed.
 #[derive(Debug)]
