@@ -20,8 +20,8 @@ pub(super) struct Stall {
     taken: usize,
     /// Since when it was so many.
     since: Instant,
-    /// Whether some waited.
-    waited: bool,
+    /// When that was, if some waited.
+    waited: Option<Instant>,
 }
 
 impl Stall {
@@ -30,7 +30,7 @@ impl Stall {
             handed_out: 0,
             taken: 0,
             since: Instant::now(),
-            waited: false,
+            waited: None,
         }
     }
 
@@ -45,12 +45,15 @@ impl Stall {
     /// For how long they have taken none, though some wait, and did at the last look.
     fn look(&mut self, waiting: usize, now: Instant) -> Option<Duration> {
         let taken = self.handed_out.wrapping_sub(waiting);
-        let waited = std::mem::replace(&mut self.waited, waiting > 0);
+        let waited = std::mem::replace(&mut self.waited, (waiting > 0).then_some(now));
         if std::mem::replace(&mut self.taken, taken) != taken {
             self.since = now;
             return None;
         }
-        (waited && waiting > 0).then(|| now.saturating_duration_since(self.since))
+        // Where this process stood still itself, the consumers may be about to.
+        let looked = |then| now.saturating_duration_since(then) < 2 * LOOK;
+        (waiting > 0 && waited.is_some_and(looked))
+            .then(|| now.saturating_duration_since(self.since))
     }
 }
 
@@ -113,5 +116,7 @@ mod tests {
         stall.handed_out();
         assert_eq!(stall.look(1, at(59)), None);
         assert_eq!(stall.look(1, at(60)), Some(Duration::from_secs(2)));
+        assert_eq!(stall.look(1, at(90)), None);
+        assert_eq!(stall.look(1, at(91)), Some(Duration::from_secs(33)));
     }
 }

@@ -127,7 +127,10 @@ fn a_database_that_is_not_migrated_is_told_by_the_controller() {
     };
     fails(&daemon, &["start"], 78, "carrot-actors migrate");
     let log = daemon.read("daemon.log");
-    assert!(log.contains("ERROR:: the database can't be used: postgres://"), "{log}");
+    assert!(
+        log.contains("ERROR:: the database can't be used: postgres://"),
+        "{log}"
+    );
 }
 
 #[test]
