@@ -16,9 +16,16 @@ pub(super) const BYTES: usize = 4 << 20;
 const MESSAGES: usize = 2000;
 const TIME: Duration = Duration::from_secs(1);
 
+/// Why a schedule is held back once that is noted, and in which transactions it is met.
+#[derive(Debug, Clone)]
+pub(super) struct Blame {
+    pub(super) ready: Ready,
+    pub(super) reason: String,
+}
+
 /// The schedules of one transaction.
 pub(super) struct Hand {
-    ready: Ready,
+    pub(super) ready: Ready,
     watch: Watch,
     began: Instant,
     pub(super) messages: usize,
@@ -30,7 +37,7 @@ pub(super) struct Hand {
     /// How many are left for the next transaction.
     left: usize,
     /// Those of which the database refuses what their run would write, and why.
-    blamed: HashMap<i64, String>,
+    blamed: HashMap<i64, Blame>,
 }
 
 impl Hand {
@@ -38,7 +45,7 @@ impl Hand {
         ready: Ready,
         watch: Watch,
         room: usize,
-        blamed: HashMap<i64, String>,
+        blamed: HashMap<i64, Blame>,
     ) -> Self {
         Self {
             ready,
@@ -62,7 +69,7 @@ impl Hand {
         let room = self.room.saturating_sub(self.bytes);
         let blamed = self.blamed.get(&row.id);
         let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
-            (Some(reason), _) => decide::cannot_record(row, reason.clone()),
+            (Some(blame), _) => decide::cannot_record(row, blame.reason.clone()),
             (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &self.watch, room),
             (_, Ready::Due) => decide::take(candidate, &self.watch, room),
         }));

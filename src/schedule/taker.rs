@@ -10,7 +10,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 use super::Setup;
 use super::clock::{self, Told};
 use super::decide::Note;
-use super::hand::{BYTES, Hand};
+use super::hand::{BYTES, Blame, Hand};
 use super::policy::DATABASE_REFUSES;
 use super::publisher::Batch;
 use super::watch::Watch;
@@ -74,7 +74,7 @@ pub(super) struct Taker {
     begun: bool,
     held: HashMap<i64, Held>,
     /// Those that will be, once it is noted in the row why.
-    blamed: HashMap<i64, String>,
+    blamed: HashMap<i64, Blame>,
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
     /// How many schedules the next transaction advances, and how many bytes of messages it has.
@@ -226,8 +226,16 @@ impl Taker {
         }
     }
 
+    /// Whom the next transaction of that kind does not have, another has seen to.
+    fn forget_blames(&mut self, hand: &Hand) {
+        let is_there = |id: &i64| hand.seen.iter().any(|(seen, ..)| seen == id);
+        self.blamed
+            .retain(|id, blame| blame.ready != hand.ready || is_there(id));
+    }
+
     /// Says what is to be said of schedules that are advanced, and holds back those that are not.
     fn see(&mut self, hand: &Hand) {
+        self.forget_blames(hand);
         let is_noted = |note: &Option<Note>| matches!(note, Some(Note::CannotRecord(_)));
         if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
             self.batch = (self.batch * 2).min(BATCH);
@@ -256,6 +264,7 @@ impl Taker {
 
     /// The database refuses something in a batch: fewer each time, until there is but the one.
     fn find_the_bad_one(&mut self, hand: &Hand, reason: &str) -> Look {
+        self.forget_blames(hand);
         if hand.messages > 0 {
             self.bytes = hand.bytes / 2;
         }
@@ -266,11 +275,14 @@ impl Taker {
         if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
             match self.blamed.remove(id) {
                 None => {
-                    let reason = format!("{DATABASE_REFUSES}: {reason}");
-                    self.blamed.insert(*id, reason);
+                    let blame = Blame {
+                        ready: hand.ready,
+                        reason: format!("{DATABASE_REFUSES}: {reason}"),
+                    };
+                    self.blamed.insert(*id, blame);
                 }
                 // Nor does it take the note.
-                Some(reason) => {
+                Some(Blame { reason, .. }) => {
                     self.refused += 1;
                     let line = format!("schedule {title} is held back: {reason}");
                     hold(&mut self.held, *id, &reason, &line);
@@ -348,3 +360,6 @@ fn say(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note
     }
     said.remove(&id);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+use crossbeam_channel::unbounded;
+
+use super::*;
+use crate::config::Config;
+use crate::outage::Servers;
+use crate::schedule::decide::tests::{at, candidate};
+use crate::store;
+
+/// One whose database is not asked.
+fn taker() -> Taker {
+    let config = Config::default();
+    let setup = Setup {
+        store: store::open_for(&config).unwrap().into(),
+        config: Arc::new(config),
+        servers: Arc::new(Servers::default()),
+        alive: unbounded().0,
+    };
+    Taker::new(&setup, unbounded().0)
+}
+
+impl Taker {
+    /// A transaction with these schedules.
+    fn hand(&self, ready: Ready, ids: &[i64]) -> Hand {
+        let mut hand = Hand::new(ready, Watch::begun(at(0)), BYTES, self.blamed.clone());
+        for id in ids {
+            let mut candidate = candidate(14, |_| ());
+            candidate.row.id = *id;
+            hand.decide(&candidate);
+        }
+        hand
+    }
+
+    /// The database refuses that of a schedule.
+    fn is_refused(&mut self, ready: Ready, id: i64) -> Look {
+        let hand = self.hand(ready, &[id]);
+        self.find_the_bad_one(&hand, "no")
+    }
+
+    /// It takes that of a schedule.
+    fn is_taken(&mut self, ready: Ready, id: i64) {
+        let hand = self.hand(ready, &[id]);
+        self.see(&hand);
+    }
+}
+
+#[test]
+fn whom_another_service_has_seen_to_is_blamed_no_more() {
+    let mut taker = taker();
+    taker.is_refused(Ready::Due, 1);
+    taker.is_refused(Ready::Unplanned, 2);
+    assert_eq!(taker.blamed.len(), 2, "neither has had its turn");
+    taker.is_taken(Ready::Due, 3);
+    assert!(!taker.blamed.contains_key(&1));
+    taker.is_taken(Ready::Unplanned, 2);
+    assert!(taker.blamed.is_empty() && taker.held.contains_key(&2));
+    assert_eq!(taker.held_now(), [2]);
+}
