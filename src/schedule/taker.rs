@@ -80,7 +80,7 @@ pub(super) struct Taker {
     /// How many schedules the next transaction advances, and how many bytes of messages it has.
     batch: usize,
     bytes: usize,
-    /// Of how many single schedules not even a note was taken since one was advanced.
+    /// How often a single schedule was refused, or the note of that, since one was advanced.
     refused: u32,
 }
 
@@ -208,7 +208,6 @@ impl Taker {
         };
         failpoint::hit("schedule.taken");
         let taken = Instant::now();
-        self.refused = 0;
         self.see(&hand);
         if hand.seen.is_empty() {
             return Ok(Look::In(ANOTHER_HAS_IT));
@@ -238,6 +237,7 @@ impl Taker {
         self.forget_blames(hand);
         let is_noted = |note: &Option<Note>| matches!(note, Some(Note::CannotRecord(_)));
         if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
+            self.refused = 0;
             self.batch = (self.batch * 2).min(BATCH);
             self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BYTES);
         }
@@ -273,6 +273,7 @@ impl Taker {
         }
         self.batch = (hand.len() / 2).clamp(1, BATCH / 2);
         if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
+            self.refused += 1;
             match self.blamed.remove(id) {
                 None => {
                     let blame = Blame {
@@ -283,7 +284,6 @@ impl Taker {
                 }
                 // Nor does it take the note.
                 Some(Blame { reason, .. }) => {
-                    self.refused += 1;
                     let line = format!("schedule {title} is held back: {reason}");
                     hold(&mut self.held, *id, &reason, &line);
                 }
@@ -292,8 +292,15 @@ impl Taker {
         if self.refused < MANY {
             AT_ONCE
         } else {
-            Look::In(LOOK)
+            Look::In(self.brake())
         }
+    }
+
+    /// A round of those that are held back leaves half of the time to others: they may be many, and come
+    /// first.
+    fn brake(&self) -> Duration {
+        let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        LOOK.min(HOLD / 2 / held.max(1))
     }
 
     fn held_now(&self) -> Vec<i64> {

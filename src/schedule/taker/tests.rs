@@ -55,3 +55,27 @@ fn whom_another_service_has_seen_to_is_blamed_no_more() {
     assert!(taker.blamed.is_empty() && taker.held.contains_key(&2));
     assert_eq!(taker.held_now(), [2]);
 }
+
+#[test]
+fn a_database_that_refuses_all_but_notes_is_not_hurried() {
+    let mut taker = taker();
+    let mut refuses_but_notes = |id: i64| {
+        let look = taker.is_refused(Ready::Due, id);
+        taker.is_taken(Ready::Due, id);
+        look
+    };
+    assert_eq!([1, 2].map(&mut refuses_but_notes), [AT_ONCE; 2]);
+    assert_eq!([3, 4].map(&mut refuses_but_notes), [Look::In(LOOK); 2]);
+    // Those that are held back for a minute must not take it up.
+    let rest: Duration = (5..1000)
+        .map(|id| match refuses_but_notes(id) {
+            Look::In(wait) => wait,
+            other => panic!("{other:?}"),
+        })
+        .skip(495)
+        .sum();
+    assert!(rest < HOLD / 2, "{rest:?}");
+    // Another one is taken.
+    taker.is_taken(Ready::Due, 1000);
+    assert_eq!(taker.is_refused(Ready::Due, 1001), AT_ONCE);
+}
