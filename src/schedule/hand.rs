@@ -26,7 +26,7 @@ pub(super) struct Blame {
 /// The schedules of one transaction.
 pub(super) struct Hand {
     pub(super) ready: Ready,
-    watch: Watch,
+    pub(super) watch: Watch,
     began: Instant,
     pub(super) messages: usize,
     /// How many bytes these take, and may take.
@@ -38,6 +38,8 @@ pub(super) struct Hand {
     left: usize,
     /// Those of which the database refuses what their run would write, and why.
     blamed: HashMap<i64, Blame>,
+    /// Of those that were held back, how it was before.
+    held: HashMap<i64, Watch>,
 }
 
 impl Hand {
@@ -46,6 +48,7 @@ impl Hand {
         watch: Watch,
         room: usize,
         blamed: HashMap<i64, Blame>,
+        held: HashMap<i64, Watch>,
     ) -> Self {
         Self {
             ready,
@@ -57,6 +60,7 @@ impl Hand {
             seen: Vec::new(),
             left: 0,
             blamed,
+            held,
         }
     }
 
@@ -68,10 +72,12 @@ impl Hand {
         }
         let room = self.room.saturating_sub(self.bytes);
         let blamed = self.blamed.get(&row.id);
+        let held = self.held.get(&row.id);
+        let watch = held.map_or(self.watch, |before| self.watch.of_held(before));
         let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
             (Some(blame), _) => decide::cannot_record(row, blame.reason.clone()),
-            (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &self.watch, room),
-            (_, Ready::Due) => decide::take(candidate, &self.watch, room),
+            (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &watch, room),
+            (_, Ready::Due) => decide::take(candidate, &watch, room),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
@@ -104,7 +110,13 @@ mod tests {
     #[test]
     fn what_there_is_no_room_for_stays_as_it_is_and_is_not_seen() {
         for ready in [Ready::Due, Ready::Unplanned] {
-            let mut hand = Hand::new(ready, Watch::begun(at(14)), 1, HashMap::new());
+            let mut hand = Hand::new(
+                ready,
+                Watch::begun(at(14)),
+                1,
+                HashMap::new(),
+                HashMap::new(),
+            );
             let first = hand.decide(&candidate(14, |_| ()));
             assert_eq!((first.messages.len(), first.reckoned), (1, true));
             let second = candidate(14, |_| ());

@@ -49,6 +49,8 @@ const HOLD: Duration = Duration::from_secs(60);
 struct Held {
     until: Instant,
     reason: String,
+    /// How it was when it was first held back, and for as long as it has been active since.
+    before: Option<Watch>,
 }
 
 /// When to look again.
@@ -141,7 +143,8 @@ impl Taker {
     }
 
     fn try_look(&mut self) -> Result<Look, StoreError> {
-        let held = self.held_now();
+        let began = Instant::now();
+        let held = self.held_at(began);
         let session = match self.session.take() {
             Some(session) => session,
             None => self.store.connect()?,
@@ -168,8 +171,9 @@ impl Taker {
         watch.looks(&agenda);
         let watch = *watch;
         if !agenda.unplanned && agenda.next.is_none_or(|next| next > agenda.now) {
-            // Somebody else has seen to them.
+            // Somebody else has seen to them, or they are not active.
             self.blamed.clear();
+            forget_those_free(&mut self.held, began);
         }
         let mut look = LOOK;
         if agenda.unplanned {
@@ -190,11 +194,12 @@ impl Taker {
 
     fn advance(&mut self, ready: Ready, held: &[i64], watch: Watch) -> Result<Look, StoreError> {
         let limit = self.limit(ready);
+        let before = self.held_before();
         let Some(session) = &mut self.session else {
             return Ok(Look::Away);
         };
         failpoint::hit("schedule.before-take");
-        let mut hand = Hand::new(ready, watch, self.bytes, self.blamed.clone());
+        let mut hand = Hand::new(ready, watch, self.bytes, self.blamed.clone(), before);
         let decide = &mut |candidate: &Candidate| hand.decide(candidate);
         let advanced = session.advance_schedules(ready, limit, held, decide);
         let messages = match advanced {
@@ -245,7 +250,7 @@ impl Taker {
             if let Some(note @ (Note::HeldBack(reason) | Note::CannotRecord(reason))) = note {
                 self.blamed.remove(id);
                 let line = format!("schedule {title} {note}");
-                hold(&mut self.held, *id, reason, &line);
+                hold(&mut self.held, *id, reason, hand.watch, &line);
                 continue;
             }
             self.held.remove(id);
@@ -285,7 +290,7 @@ impl Taker {
                 // Nor does it take the note.
                 Some(Blame { reason, .. }) => {
                     let line = format!("schedule {title} is held back: {reason}");
-                    hold(&mut self.held, *id, &reason, &line);
+                    hold(&mut self.held, *id, &reason, hand.watch, &line);
                 }
             }
         }
@@ -303,10 +308,15 @@ impl Taker {
         LOOK.min(HOLD / 2 / held.max(1))
     }
 
-    fn held_now(&self) -> Vec<i64> {
-        let now = Instant::now();
+    fn held_at(&self, now: Instant) -> Vec<i64> {
         let held = self.held.iter().filter(|(_, held)| held.until > now);
         held.map(|(id, _)| *id).collect()
+    }
+
+    fn held_before(&self) -> HashMap<i64, Watch> {
+        let held = self.held.iter();
+        held.filter_map(|(id, held)| Some((*id, held.before?)))
+            .collect()
     }
 }
 
@@ -329,14 +339,23 @@ fn see_to(leap: TimeDelta, session: &mut dyn Session) -> Result<(), StoreError> 
 }
 
 /// Holds a schedule back for a while. That is said once.
-fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, line: &str) {
+fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, now: Watch, line: &str) {
+    let was = held.remove(&id);
+    if was.as_ref().is_none_or(|was| was.reason != reason) {
+        log::error!("{line}");
+    }
     let holding = Held {
         until: Instant::now() + HOLD,
         reason: reason.to_owned(),
+        before: was.and_then(|was| was.before).or(Some(now)),
     };
-    let before = held.insert(id, holding);
-    if before.is_none_or(|before| before.reason != reason) {
-        log::error!("{line}");
+    held.insert(id, holding);
+}
+
+/// Of those that are not held back any more, and not due: what comes from now on is as any other's.
+fn forget_those_free(held: &mut HashMap<i64, Held>, now: Instant) {
+    for held in held.values_mut().filter(|held| held.until <= now) {
+        held.before = None;
     }
 }
 

@@ -55,6 +55,14 @@ impl Watch {
         }
     }
 
+    /// For a schedule that has been held back since this was `before`: it was active.
+    pub(super) fn of_held(&self, before: &Self) -> Self {
+        Self {
+            clear: self.clear.min(before.clear),
+            ..*self
+        }
+    }
+
     /// What was planned until then, and is due still, may have been missed.
     pub(super) fn from(&self) -> DateTime<Utc> {
         self.clear.map_or(self.since, |clear| clear.max(self.since))
@@ -129,6 +137,22 @@ mod tests {
             ..agenda(110, 120)
         });
         assert!(!watch.was_missed(at(80)));
+    }
+
+    #[test]
+    fn what_came_while_its_schedule_was_held_back_is_late() {
+        let mut watch = Watch::begun(at(0));
+        watch.looks(&agenda(10, 10));
+        let before = watch;
+        watch.looks(&agenda(70, 80));
+        assert!(watch.was_missed(at(10)) && watch.was_idle(at(10)));
+        let held = watch.of_held(&before);
+        assert!(!held.was_missed(at(10)) && !held.was_idle(at(10)));
+        assert!(held.was_idle(at(4)), "it was not active before");
+        // Nobody looked.
+        watch.looks(&agenda(140, 150));
+        let held = watch.of_held(&before);
+        assert!(held.was_missed(at(10)) && !held.was_idle(at(10)));
     }
 
     #[test]

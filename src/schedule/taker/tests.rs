@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::outage::Servers;
 use crate::schedule::decide::tests::{at, candidate};
-use crate::store;
+use crate::store::{self, Agenda};
 
 /// One whose database is not asked.
 fn taker() -> Taker {
@@ -19,26 +19,25 @@ fn taker() -> Taker {
 }
 
 impl Taker {
-    /// A transaction with these schedules.
-    fn hand(&self, ready: Ready, ids: &[i64]) -> Hand {
-        let mut hand = Hand::new(ready, Watch::begun(at(0)), BYTES, self.blamed.clone());
-        for id in ids {
-            let mut candidate = candidate(14, |_| ());
-            candidate.row.id = *id;
-            hand.decide(&candidate);
-        }
+    /// A transaction with a schedule.
+    fn hand(&self, ready: Ready, id: i64) -> Hand {
+        let (blamed, held) = (self.blamed.clone(), self.held_before());
+        let mut hand = Hand::new(ready, Watch::begun(at(0)), BYTES, blamed, held);
+        let mut candidate = candidate(14, |_| ());
+        candidate.row.id = id;
+        hand.decide(&candidate);
         hand
     }
 
     /// The database refuses that of a schedule.
     fn is_refused(&mut self, ready: Ready, id: i64) -> Look {
-        let hand = self.hand(ready, &[id]);
+        let hand = self.hand(ready, id);
         self.find_the_bad_one(&hand, "no")
     }
 
     /// It takes that of a schedule.
     fn is_taken(&mut self, ready: Ready, id: i64) {
-        let hand = self.hand(ready, &[id]);
+        let hand = self.hand(ready, id);
         self.see(&hand);
     }
 }
@@ -53,7 +52,7 @@ fn whom_another_service_has_seen_to_is_blamed_no_more() {
     assert!(!taker.blamed.contains_key(&1));
     taker.is_taken(Ready::Unplanned, 2);
     assert!(taker.blamed.is_empty() && taker.held.contains_key(&2));
-    assert_eq!(taker.held_now(), [2]);
+    assert_eq!(taker.held_at(Instant::now()), [2]);
 }
 
 #[test]
@@ -78,4 +77,31 @@ fn a_database_that_refuses_all_but_notes_is_not_hurried() {
     // Another one is taken.
     taker.is_taken(Ready::Due, 1000);
     assert_eq!(taker.is_refused(Ready::Due, 1001), AT_ONCE);
+}
+
+#[test]
+fn what_came_while_a_schedule_was_held_back_is_neither_lost_nor_missed() {
+    let mut taker = taker();
+    taker.is_refused(Ready::Due, 1);
+    taker.is_taken(Ready::Due, 1);
+    // Meanwhile the others were on time.
+    let mut watch = Watch::begun(at(0));
+    watch.looks(&Agenda {
+        now: at(54),
+        next: None,
+        unplanned: false,
+    });
+    let late = candidate(54, |spec| spec.missed = "skip".to_owned());
+    let runs = |taker: &Taker| {
+        [Ready::Due, Ready::Unplanned].map(|ready| {
+            let mut hand = Hand::new(ready, watch, BYTES, HashMap::new(), taker.held_before());
+            hand.decide(&late).messages.len()
+        })
+    };
+    assert_eq!(runs(&taker), [5, 5]);
+    forget_those_free(&mut taker.held, Instant::now());
+    assert_eq!(runs(&taker), [5, 5], "it is held back still");
+    // It has not been active since.
+    forget_those_free(&mut taker.held, Instant::now() + HOLD);
+    assert_eq!(runs(&taker), [1, 0]);
 }
