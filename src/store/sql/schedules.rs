@@ -323,7 +323,14 @@ pub(super) fn edit<E: Engine>(
 }
 
 pub(super) fn activate(engine: &mut impl Engine, id: i64, active: bool) -> QueryResult<bool> {
-    let sql = format!("UPDATE carrot_scheduledtask SET active = {active} WHERE id = {id}");
+    // As an edit does: a refusal is found again if it holds still.
+    let anew = if active {
+        ", refusal = NULL, \
+         planned_for = CASE WHEN next_run IS NULL THEN NULL ELSE planned_for END"
+    } else {
+        ""
+    };
+    let sql = format!("UPDATE carrot_scheduledtask SET active = {active}{anew} WHERE id = {id}");
     // How many rows that changes is not how many there are, on MySQL.
     let rows = load(engine, &WhichSchedules::Id(id), "")?;
     engine.batch(&sql)?;

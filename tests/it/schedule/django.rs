@@ -141,6 +141,9 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
     }
     stop(services);
     world.execute(&format!("{name} task = 'note' WHERE id = {refused}"));
+    let (_, out, _) = world.run(&["schedule", "enable", "refused", "--json"]);
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    assert!(shown["problem"].is_null(), "{out}");
     let service = world.start(&[]);
     world.await_occurrences(refused, 1);
     assert!(world.schedule_row(refused)["refusal"].is_null());
