@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -21,6 +21,12 @@ const SCHEDULES: [(Task, &str); 4] = [
 
 const PERIOD: i64 = 1000;
 
+/// Those that are due for no longer are not late, in milliseconds.
+const ON_TIME: i64 = 2 * PERIOD;
+
+/// So long it may take to catch up: one that the database has refused is held back for a minute.
+const PATIENCE: Duration = Duration::from_secs(150);
+
 /// As often at least, of how often it might be: at the begin no service may be there to see it.
 const LEAST: f64 = 0.5;
 
@@ -37,11 +43,28 @@ pub fn begin(soak: &Soak) {
     }
 }
 
-/// Has them run no more.
+/// Has them run no more, once what is late has been caught up with.
 pub fn end(soak: &Soak) {
+    let began = Instant::now();
+    while !are_on_time(soak) {
+        if began.elapsed() > PATIENCE {
+            soak.fault(format!("schedules are late still after {PATIENCE:?}"));
+            break;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
     for (task, _) in SCHEDULES {
         command(soak, &["disable", task.name()]);
     }
+}
+
+fn are_on_time(soak: &Soak) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let due = i64::try_from(now.as_millis()).unwrap() - ON_TIME;
+    let schedules = soak.world.rows("SELECT * FROM carrot_scheduledtask");
+    schedules
+        .iter()
+        .all(|row| row["next_run"].is_string() && milliseconds(row, "next_run") > due)
 }
 
 fn command(soak: &Soak, arguments: &[&str]) {
