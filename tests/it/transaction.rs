@@ -307,6 +307,8 @@ fn a_plain_connection_to_sqlite_that_waits_records_beside_a_busy_service() {
             while !is_over.load(Ordering::Relaxed) {
                 let drafts = (0..20).map(|n| client.task("greet").args(("Eve", n)));
                 published += client.publish_many(drafts).unwrap().len();
+                // A connection that waits asks but now and then.
+                thread::sleep(Duration::from_millis(3));
             }
             published
         });
