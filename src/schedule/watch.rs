@@ -7,6 +7,9 @@ use crate::store::Agenda;
 /// Who has looked so long ago was looking.
 const GAP: TimeDelta = TimeDelta::minutes(1);
 
+/// What is held back is late for so long.
+const HELD: TimeDelta = TimeDelta::minutes(10);
+
 /// An occurrence that was planned so long before it could be seen, or sooner, is not missed.
 pub const ON_TIME: TimeDelta = TimeDelta::seconds(5);
 
@@ -55,9 +58,11 @@ impl Watch {
         }
     }
 
-    /// For a schedule that has been held back since this was `before`: it was active.
+    /// For a schedule that has been held back since this was `before`: it was active. What came long ago is
+    /// missed all the same, lest the runs of days are made up for at once.
     pub(super) fn of_held(&self, before: &Self) -> Self {
         Self {
+            since: self.since.max(self.last - HELD),
             clear: self.clear.min(before.clear),
             ..*self
         }
@@ -163,5 +168,18 @@ mod tests {
         assert!(!watch.was_missed(at(5)));
         watch.looks(&agenda(6, 5));
         assert!(!watch.was_missed(at(5)));
+    }
+
+    #[test]
+    fn what_was_held_back_is_late_for_some_minutes_and_then_missed_but_never_idle() {
+        let before = Watch::begun(at(0));
+        let mut watch = before;
+        for now in 1..=60 {
+            watch.looks(&agenda(now * 60, now * 60 + 10));
+        }
+        assert!(watch.was_idle(at(3590)) || watch.was_missed(at(3500)));
+        let held = watch.of_held(&before);
+        assert!(!held.was_missed(at(3010)) && !held.was_idle(at(3010)));
+        assert!(held.was_missed(at(2990)) && !held.was_idle(at(2990)));
     }
 }
