@@ -65,8 +65,8 @@ fn it_stops_in_order_while_its_start_waits_for_a_lock_in_the_database() {
     let mut lock = world.client();
     lock.execute("BEGIN; LOCK TABLE carrot_worker IN ACCESS EXCLUSIVE MODE");
     let mut service = world.launch(&[], "");
-    let waits = "SELECT pid FROM pg_locks JOIN pg_database ON database = pg_database.oid
-        WHERE datname = current_database() AND NOT granted";
+    let waits =
+        "SELECT pid FROM pg_locks WHERE relation = 'carrot_worker'::regclass AND NOT granted";
     eventually("a start that waits", || {
         (!world.rows(waits).is_empty()).then_some(())
     });
