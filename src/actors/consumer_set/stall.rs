@@ -20,17 +20,21 @@ pub(super) struct Stall {
     taken: usize,
     /// Since when it was so many.
     since: Instant,
-    /// When that was, if some waited.
-    waited: Option<Instant>,
+    /// When that was.
+    looked: Instant,
+    /// Whether some waited then.
+    waited: bool,
 }
 
 impl Stall {
     pub(super) fn new() -> Self {
+        let now = Instant::now();
         Self {
             handed_out: 0,
             taken: 0,
-            since: Instant::now(),
-            waited: None,
+            since: now,
+            looked: now,
+            waited: false,
         }
     }
 
@@ -44,15 +48,20 @@ impl Stall {
 
     /// For how long they have taken none, though some wait, and did at the last look.
     fn look(&mut self, waiting: usize, now: Instant) -> Option<Duration> {
+        let pause = now.saturating_duration_since(self.looked);
+        if pause < LOOK / 2 {
+            // The timer makes up for looks that it has missed.
+            return None;
+        }
+        self.looked = now;
         let taken = self.handed_out.wrapping_sub(waiting);
-        let waited = std::mem::replace(&mut self.waited, (waiting > 0).then_some(now));
+        let waited = std::mem::replace(&mut self.waited, waiting > 0);
         if std::mem::replace(&mut self.taken, taken) != taken {
             self.since = now;
             return None;
         }
-        // Where this process stood still itself, the consumers may be about to.
-        let looked = |then| now.saturating_duration_since(then) < 2 * LOOK;
-        (waiting > 0 && waited.is_some_and(looked))
+        // Where this process stood still itself, the consumers may be about to take some.
+        (waited && waiting > 0 && pause < 2 * LOOK)
             .then(|| now.saturating_duration_since(self.since))
     }
 }
@@ -98,25 +107,33 @@ mod tests {
     #[test]
     fn consumers_that_take_something_now_and_then_do_not_stall() {
         let (mut stall, start) = (Stall::new(), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
+        let at = |looks: u32| start + looks * LOOK;
         // Nothing comes for long, and then some at once.
         assert_eq!(stall.look(0, at(50)), None);
         (0..3).for_each(|_| stall.handed_out());
         assert_eq!(stall.look(3, at(51)), None);
         assert_eq!(stall.look(2, at(52)), None);
         assert_eq!(stall.look(1, at(53)), None);
-        assert_eq!(stall.look(1, at(54)), Some(Duration::from_secs(1)));
+        assert_eq!(stall.look(1, at(54)), Some(LOOK));
         // They go back, and come again: it is still the same long task.
         stall.given_back(1);
         assert_eq!(stall.look(0, at(55)), None);
         stall.handed_out();
         assert_eq!(stall.look(1, at(56)), None);
-        assert_eq!(stall.look(1, at(57)), Some(Duration::from_secs(4)));
-        assert_eq!(stall.look(0, at(58)), None);
+        assert_eq!(stall.look(1, at(57)), Some(4 * LOOK));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_has_not_seen_its_consumers_stall() {
+        let (mut stall, start) = (Stall::new(), Instant::now());
+        let at = |looks: u32| start + looks * LOOK;
         stall.handed_out();
-        assert_eq!(stall.look(1, at(59)), None);
-        assert_eq!(stall.look(1, at(60)), Some(Duration::from_secs(2)));
-        assert_eq!(stall.look(1, at(90)), None);
-        assert_eq!(stall.look(1, at(91)), Some(Duration::from_secs(33)));
+        assert_eq!(stall.look(1, at(1)), None);
+        assert!(stall.look(1, at(2)).is_some());
+        // All the looks that were missed, at once.
+        assert_eq!(stall.look(1, at(9)), None);
+        assert_eq!(stall.look(1, at(9)), None);
+        assert_eq!(stall.look(1, at(9)), None);
+        assert!(stall.look(1, at(10)).is_some());
     }
 }
