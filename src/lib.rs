@@ -238,11 +238,11 @@
 //! | [`testing`] | the same tasks as a test runs them: in its process, without a broker |
 //! | [`cli`] | what the user typed; exit codes; the only room that prints |
 //! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
-//! | [`client`] | publishing from a program: one thread, which records together what has gathered |
 //! | `service` | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
 //! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages; the schedules that an app brings along |
+//! | [`client`] | publishing from a program: one thread, which records together what has gathered |
 //! | `publish` | the one door to the broker for messages: record, then flush |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
 //! | `execution` | one message's run: decode, look up, run, classify; and the runtime of all async ones |
