@@ -146,10 +146,16 @@ impl Way {
         let Some(queue) = queue else {
             return Fate::Failed(reason);
         };
-        let again = self.open().and_then(|publisher| {
-            publisher.declare(queue)?;
-            publisher.publish(&[message])
-        });
+        // Who is not let in now says nothing about the message.
+        let publisher = match self.open() {
+            Ok(publisher) => publisher,
+            Err(error) => {
+                self.fails(&error);
+                return Fate::Waiting(error.to_string());
+            }
+        };
+        let declared = publisher.declare(queue);
+        let again = declared.and_then(|()| publisher.publish(&[message]));
         match again {
             Ok(said) => said
                 .into_iter()
