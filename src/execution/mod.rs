@@ -54,6 +54,12 @@ impl Job {
         self.attempt().saturating_add(self.uncounted as u32)
     }
 
+    /// Whether a run of it, in which a consumer of this process died, is counted nowhere but here.
+    #[must_use]
+    pub const fn is_counted_here_alone(&self) -> bool {
+        self.suspect && !self.uncounted
+    }
+
     /// Its run, to be counted before it starts.
     #[must_use]
     pub fn begin(&self) -> Begin {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::ConsumerSetActor;
+use crate::execution::Job;
 
 /// How often it is looked; a stall is seen at the second look. To give messages back costs two writes and a
 /// delivery each, which a shorter wait is not worth.
@@ -80,7 +81,7 @@ impl ConsumerSetActor {
             let waiting = set.waiting_jobs.len();
             if let Some(time) = set.stall.look(waiting, Instant::now()) {
                 set.pace.runs_for(time);
-                let count = set.give_back_the_waiting();
+                let count = set.give_back_the_waiting(|job| !job.is_counted_here_alone());
                 log::debug!("queue {}: {count} messages go back unrun", set.name);
                 set.adapt();
             }
@@ -88,13 +89,16 @@ impl ConsumerSetActor {
     }
 
     /// Gives back what is claimed and not begun, rows first: a django-carrot consumer throws away what is
-    /// not PUBLISHED. How many.
-    pub(super) fn give_back_the_waiting(&mut self) -> usize {
-        let waiting: Vec<String> = self.waiting_jobs.try_iter().map(|job| job.key).collect();
-        let count = waiting.len();
-        self.stall.given_back(count);
+    /// not PUBLISHED. How many, of those that `may` go.
+    pub(super) fn give_back_the_waiting(&mut self, may: impl Fn(&Job) -> bool) -> usize {
+        let waiting: Vec<Job> = self.waiting_jobs.try_iter().collect();
+        let (back, kept): (Vec<Job>, Vec<Job>) = waiting.into_iter().partition(may);
+        let count = back.len();
+        self.stall.given_back(count + kept.len());
+        kept.into_iter().for_each(|job| self.hand_out(job));
         if count > 0 {
-            self.ledger.release(waiting);
+            let keys = back.into_iter().map(|job| job.key);
+            self.ledger.release(keys.collect());
         }
         count
     }

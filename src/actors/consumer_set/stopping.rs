@@ -30,7 +30,7 @@ impl Handler<StopSet> for ConsumerSetActor {
             .drain(..)
             .map(|arrival| arrival.delivery().receipt)
             .collect();
-        let unstarted = self.give_back_the_waiting();
+        let unstarted = self.give_back_the_waiting(|_| true);
         log::info!(
             "queue {}: waiting for {} running tasks; {} messages go back",
             self.name,
