@@ -41,6 +41,10 @@ pub enum Event {
     Recover,
     /// It can't be published.
     Reject,
+    /// Its run could not begin, or handed it back: it is published again later.
+    PutOff,
+    /// The broker may have lost its copy: it is published again, unless that copy is claimed before.
+    Republish,
 }
 
 /// The final states.
@@ -102,7 +106,10 @@ impl Status {
             (Self::Pending | Self::Published | Self::InProgress, Event::Finish(end)) => {
                 Some(end.status())
             }
-            (Self::InProgress, Event::Recover) => Some(Self::Pending),
+            // What runs here is ours or nobody's, as at an end.
+            (Self::Pending | Self::Published | Self::InProgress, Event::PutOff)
+            | (Self::InProgress, Event::Recover)
+            | (Self::Published, Event::Republish) => Some(Self::Pending),
             (Self::Pending, Event::Reject) => Some(Self::Failed),
             _ => None,
         }
@@ -167,8 +174,10 @@ impl FromStr for Status {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 9] = [
+    const EVENTS: [Event; 11] = [
         Event::Reject,
+        Event::PutOff,
+        Event::Republish,
         Event::Confirm,
         Event::Claim,
         Event::Release,

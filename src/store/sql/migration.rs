@@ -12,7 +12,7 @@ use super::guards::joined;
 use crate::store::Tables;
 
 /// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
-const MADE: [&[&str]; 6] = [
+const MADE: [&[&str]; 7] = [
     &["carrot_messagelog.uuid", "carrot_scheduledtask.task"],
     &[
         "carrot_messagelog.attempts",
@@ -40,6 +40,10 @@ const MADE: [&[&str]; 6] = [
         "carrot_messagelog.planned_time",
     ],
     &["carrot_scheduledtask.unfinished_from"],
+    &[
+        "carrot_messagelog.put_off_since",
+        "carrot_messagelog.put_off_reason",
+    ],
 ];
 
 /// The step that makes what the embedded broker reads. Nobody else is to pay for that: it is one index
