@@ -21,7 +21,7 @@ use crate::message::{Arguments, Payload, wire};
 use crate::state::End;
 use crate::store::{Begin, Finish};
 use crate::task::{
-    Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult, command,
+    CommandError, Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult, command,
 };
 
 /// A message that is ours to run.
@@ -198,7 +198,8 @@ impl Executor {
                     _ => payload.clone().into(),
                 };
                 around::run(around, context, seen, |_| match &self.guard {
-                    Some(guard) => command::run(config, guard, context, &payload),
+                    Some(guard) => command::run(config, guard, context, &payload)
+                        .map_err(CommandError::into_task_error),
                     None => Err(TaskError::new("this service was started without commands")),
                 })
             }

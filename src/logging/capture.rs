@@ -36,6 +36,12 @@ impl TaskLog {
         work()
     }
 
+    /// Runs `work` and keeps nothing of what it logs on this thread.
+    pub fn suspend<R>(work: impl FnOnce() -> R) -> R {
+        let _restore = Restore(CURRENT.take());
+        work()
+    }
+
     /// Adds a line.
     pub fn append(&self, level: Level, message: &fmt::Arguments<'_>) {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);

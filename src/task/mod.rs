@@ -9,6 +9,7 @@ mod guard;
 mod middleware;
 mod states;
 
+pub(crate) use command::CommandError;
 pub(crate) use context::Stopping;
 pub use context::{TaskContext, TaskLogger};
 pub use error::TaskError;
