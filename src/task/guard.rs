@@ -9,13 +9,17 @@
     reason = "fork, and the few system calls that are allowed after it, have no safe wrapper"
 )]
 
+mod closing;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process_group, setsid};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, setsid};
+
+use self::closing::close_all_but;
 
 /// How many groups the guard can list: more than a host is likely to run at once. What is beyond that
 /// has the kernel's parent-death signal alone.
@@ -40,7 +44,11 @@ impl Guard {
         let child = unsafe { libc::fork() };
         match child {
             -1 => Err(io::Error::last_os_error()),
-            0 => watch(reader.as_raw_fd()),
+            0 => {
+                // First of all: the guard would never see the end of a pipe that it can write to.
+                drop(writer);
+                watch(reader.as_raw_fd())
+            }
             _ => Ok(Self {
                 groups: Mutex::default(),
                 pipe: Mutex::new(File::from(OwnedFd::from(writer))),
@@ -74,11 +82,15 @@ impl Guard {
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
         {
-            if let Some(group) = Pid::from_raw(*group)
-                && let Err(error) = kill_process_group(group, Signal::KILL)
-            {
-                log::debug!("process group {group:?}: {error}");
-            }
+            let Some(group) = Pid::from_raw(*group) else {
+                continue;
+            };
+            // The command may have left its group. It is not reaped, so that its number is its own.
+            let killed = [
+                kill_process_group(group, Signal::KILL),
+                kill_process(group, Signal::KILL),
+            ];
+            log::debug!("process group {group:?}: {killed:?}");
         }
     }
 
@@ -94,7 +106,10 @@ impl Guard {
 fn watch(pipe: RawFd) -> ! {
     // A session of its own: the terminal's Ctrl+C is not for the guard.
     let detached = setsid();
-    close_all_but(pipe);
+    // A socket of the service that stayed open here would hide its death from the broker, and its
+    // pidfile would stay locked.
+    // SAFETY: nothing in this process uses any other descriptor.
+    unsafe { close_all_but(pipe) };
     // SAFETY: the descriptor is ours, and nothing else in this process knows it.
     let mut pipe = unsafe { File::from_raw_fd(pipe) };
     let mut groups = [0_i32; MOST_GROUPS];
@@ -116,17 +131,4 @@ fn watch(pipe: RawFd) -> ! {
     }
     // SAFETY: ends this process at once, without running what the parent registered for its exit.
     unsafe { libc::_exit(0) }
-}
-
-/// Closes what we inherited: a socket of the service that stayed open here would hide its death from
-/// the broker.
-fn close_all_but(keep: RawFd) {
-    let keep = u32::try_from(keep).unwrap_or(u32::MAX);
-    for (first, last) in [
-        (0, keep.saturating_sub(1)),
-        (keep.saturating_add(1), u32::MAX),
-    ] {
-        // SAFETY: nothing in this process uses any other descriptor.
-        unsafe { libc::close_range(first, last, 0) };
-    }
 }

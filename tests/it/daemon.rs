@@ -2,6 +2,7 @@
 //! code.
 
 mod detached;
+mod guard;
 mod pidfile;
 mod restart;
 mod start;

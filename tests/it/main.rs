@@ -22,6 +22,7 @@ mod deaths;
 mod delayed;
 mod deployment;
 mod embedded;
+mod escaped;
 mod frozen;
 mod held;
 mod kills;

@@ -2,6 +2,7 @@
 
 mod broker;
 pub mod database;
+mod filter;
 mod own;
 mod process;
 mod proxy;
@@ -16,6 +17,7 @@ pub(crate) use database::{
     embedded_on, embedded_on_every_database, embedded_on_every_server, on_database,
     on_every_database, on_every_database_and_broker, on_every_server, on_every_server_and_broker,
 };
+pub use filter::refuse;
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;
