@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
+use fork::ensure_waitable_children;
+use nix::sys::signal::{SigSet, Signal as Number};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -219,6 +221,7 @@ pub(super) fn not_writable(path: &Path, error: &std::io::Error) -> Failure {
 
 /// SIGINT and SIGTERM as the service understands them; SIGHUP is for the log alone.
 fn signals() -> std::io::Result<Receiver<Signal>> {
+    hear_signals()?;
     let (sender, receiver) = unbounded();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new()
@@ -233,4 +236,19 @@ fn signals() -> std::io::Result<Receiver<Signal>> {
             }
         })?;
     Ok(receiver)
+}
+
+/// Hears of signals that whoever started this process has turned off, which is inherited. To be called
+/// before there are other threads, which inherit it from this one.
+fn hear_signals() -> std::io::Result<()> {
+    // Ignored, it would leave no command's exit status to ask for.
+    ensure_waitable_children()?;
+    let heard = [
+        Number::SIGINT,
+        Number::SIGTERM,
+        Number::SIGHUP,
+        Number::SIGCHLD,
+    ];
+    let heard: SigSet = heard.into_iter().collect();
+    Ok(heard.thread_unblock()?)
 }

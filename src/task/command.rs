@@ -4,6 +4,7 @@
 //! running in the background is killed.
 
 mod conversation;
+mod signals;
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -116,9 +117,10 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
     // ended before it was told to, the command does not start.
     let service = getpid();
     #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
-    // SAFETY: two system calls, which are async-signal-safe.
+    // SAFETY: system calls alone, which are async-signal-safe.
     unsafe {
         process.pre_exec(move || {
+            signals::reset()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
             if getppid() == Some(service) {
                 Ok(())

@@ -35,6 +35,7 @@ mod quickstart;
 mod runtime;
 mod schedule;
 mod secrets;
+mod signals;
 mod store_conformance;
 mod tasks;
 mod testing;

@@ -1,0 +1,29 @@
+//! A command begins with no signal ignored and none blocked, whatever the service was started with.
+#![expect(unsafe_code, reason = "a forked child may use bare system calls alone")]
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// The highest number of a signal.
+const LAST: i32 = 64;
+
+/// Gives all signals of this process, which is about to become another program, their default action, and
+/// blocks none. Allocates nothing and takes no lock.
+pub(super) fn reset() -> io::Result<()> {
+    for signal in 1..=LAST {
+        // Refused for SIGKILL and SIGSTOP, and for those that are the C library's own.
+        // SAFETY: a system call.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // After the handlers of the service are gone, which a pending signal would run.
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initializes the set that is given to the other.
+    let refused = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    match refused {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}

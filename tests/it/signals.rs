@@ -1,0 +1,113 @@
+//! A service that was started with signals ignored and blocked hears its own, and its commands have none
+//! of that.
+#![expect(
+    unsafe_code,
+    reason = "what a process is started with is set between fork and exec"
+)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::{Database, Running, World, outcome, text};
+
+const CONFIG: &str = "[[queues]]\nname = 'default'\n\
+     [tasks.signals]\ncommand = ['grep', '-E', '^Sig(Blk|Ign)', '/proc/self/status']\n\
+     [tasks.noop]\ncommand = ['true']\n";
+
+fn world() -> World {
+    World::embedded_on(Database::Sqlite, CONFIG)
+}
+
+/// Has the command start with all signals ignored that may be, and blocked.
+fn deafen(command: &mut Command) -> &mut Command {
+    let deafen = || {
+        // SAFETY: as below.
+        unsafe {
+            for signal in 1..=31 {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+            let mut all = MaybeUninit::uninit();
+            libc::sigfillset(all.as_mut_ptr());
+            match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut()) {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    };
+    // SAFETY: system calls alone, which can be made between fork and exec.
+    unsafe { command.pre_exec(deafen) }
+}
+
+/// Has the command start as a parent leaves it that does not want to know of its children.
+fn ignore_children(command: &mut Command) -> &mut Command {
+    let ignore = || {
+        // SAFETY: as below.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        Ok(())
+    };
+    // SAFETY: a system call, which can be made between fork and exec.
+    unsafe { command.pre_exec(ignore) }
+}
+
+#[track_caller]
+fn has_none_ignored_or_blocked(world: &World) {
+    let row = world.ended(&world.send(&["signals"]));
+    assert_eq!(row["status"], "COMPLETED", "{row}");
+    let lines: Vec<&str> = text(&row, "output").lines().collect();
+    let none = "0000000000000000";
+    assert_eq!(
+        lines,
+        [format!("SigBlk:\t{none}"), format!("SigIgn:\t{none}")]
+    );
+}
+
+fn started(world: &World, mut command: Command) -> Running {
+    deafen(&mut command);
+    let running = world.spawn(command);
+    running.await_log("consuming queue");
+    running
+}
+
+#[test]
+fn commands_succeed_though_sigchld_was_ignored() {
+    let world = world();
+    let uuid = world.send(&["noop"]);
+    let mut command = world.command(&["--testmode", "--logfile", "carrot.log"]);
+    let (code, _, err) = outcome(ignore_children(&mut command));
+    assert_eq!(code, 0, "{err}");
+    let row = world.find(&uuid).unwrap();
+    assert_eq!(row["status"], "COMPLETED", "{row}");
+}
+
+#[test]
+fn a_service_hears_signals_that_were_ignored_and_blocked_and_its_commands_have_them_all() {
+    let world = world();
+    let mut service = started(&world, world.command(&[]));
+    has_none_ignored_or_blocked(&world);
+    std::fs::rename(&service.log, world.directory().join("rotated")).unwrap();
+    service.signal(Signal::HUP);
+    service.await_log("log");
+    assert_eq!(service.terminate(), 0);
+
+    let mut service = started(&world, world.command(&[]));
+    service.signal(Signal::INT);
+    assert_eq!(service.wait(), 0);
+}
+
+#[test]
+fn so_does_a_daemon() {
+    let world = world();
+    let daemon = |verb| {
+        let options = ["--pidfile", "daemon.pid", "--logfile", "daemon.log"];
+        world.command(&[&["daemon", verb], &options[..]].concat())
+    };
+    let (code, _, err) = outcome(deafen(&mut daemon("start")));
+    assert_eq!((code, err.as_str()), (0, ""));
+    has_none_ignored_or_blocked(&world);
+    let (code, _, err) = outcome(&mut daemon("stop"));
+    assert_eq!((code, err.as_str()), (0, ""));
+}
