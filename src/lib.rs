@@ -252,6 +252,7 @@
 //! | `presence` | which workers are gone: of this host at once, of others when they have been silent for long |
 //! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip) or the embedded broker, what a task is (and the one place that starts processes) |
 //! | [`config`], `logging`, `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
+//! | `init` | process 1 of a container: a parent of the service that reaps orphans and passes signals on |
 //! | `privileges` | the user that a service becomes which root has started |
 //! | [`message`], `state`, `retry`, `timetable`, `names`, `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, when a schedule fires, shared names, what a misspelt one meant |
 //!
@@ -319,6 +320,7 @@ mod daemon;
 mod execution;
 mod failpoint;
 mod heartbeat;
+mod init;
 mod ledger;
 #[doc(hidden)]
 pub mod logging;

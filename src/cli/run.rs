@@ -14,6 +14,7 @@ use super::args::{self, ServiceArgs};
 use super::{Exit, Failure, Program, told};
 use crate::config::Config;
 use crate::daemon::{Held, Launch, Socket};
+use crate::init;
 use crate::logging::{self, LogFile};
 use crate::privileges::Identity;
 use crate::service::{Ended, Service, Signal};
@@ -32,6 +33,8 @@ pub(super) fn run(
     config: Arc<Config>,
     program: Program,
 ) -> Result<Exit, Failure> {
+    // Before there is a thread or an open file of ours.
+    let split = init::split();
     let args = &args.over_terminal(program.terminal);
     let path = logfile(args);
     let identity = identity(args)?;
@@ -52,6 +55,9 @@ pub(super) fn run(
         log::warn!(
             "the log file {path} can't be written: {error}; logging to the terminal alone, see --logfile"
         );
+    }
+    if let Err(unreaped) = split {
+        log::warn!("{unreaped}");
     }
     let signals = signals().map_err(system)?;
     let vitals = Vitals::new();

@@ -1,6 +1,5 @@
 //! Into the background: the service is forked off, and says to the controller how its start went.
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +17,7 @@ use signal_hook::consts::SIGPIPE;
 
 use super::pidfile::Held;
 use crate::failpoint;
+use crate::init;
 use crate::vitals::Report;
 
 /// A start takes as long as it takes: within seconds the service consumes, or knows what it waits for,
@@ -82,8 +82,7 @@ pub struct Launch(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 /// # Errors
 /// When it has threads.
 pub fn is_alone() -> Result<(), DetachError> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
-    match threads {
+    match init::threads()? {
         1 => Ok(()),
         more => Err(DetachError::Threads(more)),
     }

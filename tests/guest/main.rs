@@ -4,7 +4,7 @@
 
 use std::env;
 use std::error::Error;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use carrot_actors::{App, Args, TaskError};
 use serde_json::json;
@@ -17,8 +17,17 @@ async fn double(Args((number,)): Args<(u32,)>) -> Result<u32, TaskError> {
     Ok(tokio::spawn(async move { number * 2 }).await?)
 }
 
+/// Leaves a process behind whose parent is gone.
+fn orphan() -> Result<(), TaskError> {
+    let status = Command::new("sh").args(["-c", "sleep 0.1 &"]).status()?;
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| TaskError::new(status.to_string()))
+}
+
 fn app() -> App {
-    App::new().task("double", double)
+    App::new().task("double", double).task("orphan", orphan)
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

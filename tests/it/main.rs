@@ -25,6 +25,7 @@ mod embedded;
 mod escaped;
 mod frozen;
 mod held;
+mod init;
 mod kills;
 mod many;
 mod numbers;

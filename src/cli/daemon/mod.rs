@@ -10,12 +10,13 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, Program, load, run, say, usage};
+use super::{Exit, Failure, Program, load, run, say, usage, warn};
 use crate::config::Config;
 use crate::daemon::{
     Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
     clear, detach, has_room, is_alone, look, set_umask,
 };
+use crate::init;
 use crate::logging;
 use crate::privileges::Identity;
 use crate::vitals::State;
@@ -82,6 +83,11 @@ impl Controller {
     /// Returns in the controller, and once more in the daemon, at its end.
     fn start(&self, config: Arc<Config>, program: Program) -> Result<Exit, Failure> {
         tell("Attempting to start the process");
+        if init::is_first() {
+            warn(
+                "this is process 1 of its container, which ends with it and takes the daemon along: run the service in the foreground there",
+            );
+        }
         let identity = run::identity(&self.args.service)?;
         let held = self.claim(identity.as_ref())?;
         let side = detach(held);
