@@ -263,3 +263,16 @@ fn a_daemon_that_process_1_starts_ends_with_the_container_and_that_is_said() {
     assert!(err.contains("process 1 of its container"), "{err}");
     assert!(err.contains("in the foreground"), "{err}");
 }
+
+#[test]
+fn what_process_1_has_inherited_as_ignored_and_blocked_is_heard_by_both() {
+    let Some(world) = world() else { return };
+    let deaf = ["--ignore-signal=CHLD", "--block-signal=TERM"];
+    let binary = [env!("CARGO_BIN_EXE_carrot-actors")];
+    let command = world.contained_of("env", &[&deaf[..], &binary].concat());
+    let mut container = Container::of(world.spawn(command));
+    let row = world.ended(&world.send(&["orphans"]));
+    assert_eq!(row["status"], "COMPLETED", "{row}");
+    container.signal(Signal::TERM);
+    assert_eq!(container.running.wait(), 0);
+}
