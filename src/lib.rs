@@ -302,6 +302,8 @@
 //!
 //! - No actor blocks, and none touches diesel or amiquip. Only `store` names the one and `broker`
 //!   the other.
+//! - No byte of a broker's that amiquip reads, but through the gate (`broker::amqp::gate`), which holds back
+//!   what its parser can't take.
 //! - No ack before the commit that it stands for; no timer before a claim or a commit.
 //! - No statement that changes a state without the guard that `state::Status::on` gives it.
 //! - No second way to publish, to start a task's process, or to end this one.

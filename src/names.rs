@@ -46,13 +46,18 @@ pub fn new_key() -> String {
 }
 
 /// The key of the message that calls itself `id`: the id, if the `uuid` column can hold it, whatever
-/// its character set, else a UUID made from it, the same one each time it is delivered.
+/// its character set, else a UUID that is the same each time it is delivered. 16 bytes that are no text
+/// are a UUID already, which its publisher's row has in the usual form; from others one is made.
 #[must_use]
-pub fn key_of(id: &str) -> String {
-    if id.len() <= COLUMN_CHARS && id.is_ascii() && !id.contains('\0') {
-        id.to_owned()
-    } else {
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string()
+pub fn key_of(id: &[u8]) -> String {
+    match std::str::from_utf8(id) {
+        Ok(text) if id.len() <= COLUMN_CHARS && id.is_ascii() && !id.contains(&0) => {
+            text.to_owned()
+        }
+        Ok(_) => Uuid::new_v5(&Uuid::NAMESPACE_OID, id).to_string(),
+        Err(_) => Uuid::from_slice(id)
+            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id))
+            .to_string(),
     }
 }
 
@@ -84,12 +89,23 @@ mod tests {
 
     #[test]
     fn an_id_that_no_column_holds_gets_the_same_key_each_time() {
+        let of = |id: &str| key_of(id.as_bytes());
         let long = "x".repeat(250);
-        assert_eq!(key_of(&long), key_of(&long));
-        assert!(key_of(&long).len() <= COLUMN_CHARS);
-        assert_ne!(key_of(&long), key_of(&"x".repeat(251)));
-        assert_ne!(key_of("a\0b"), key_of("a\0c"));
-        assert_ne!(key_of("\u{1f955}"), key_of("\u{1f34e}"));
-        assert_eq!(key_of("any id"), "any id");
+        assert_eq!(of(&long), of(&long));
+        assert!(of(&long).len() <= COLUMN_CHARS);
+        assert_ne!(of(&long), of(&"x".repeat(251)));
+        assert_ne!(of("a\0b"), of("a\0c"));
+        assert_ne!(of("\u{1f955}"), of("\u{1f34e}"));
+        assert_eq!(of("any id"), "any id");
+    }
+
+    #[test]
+    fn an_id_of_other_bytes_is_a_key_too_and_a_raw_uuid_that_uuid() {
+        let uuid = Uuid::from_u128(0x6e8b_c430_9c3a_41d9_a669_0800_200c_9a66);
+        assert_eq!(key_of(uuid.as_bytes()), uuid.to_string());
+        assert_eq!(key_of(b"caf\xe9"), key_of(b"caf\xe9"));
+        assert_ne!(key_of(b"caf\xe9"), key_of(b"caf\xe8"));
+        // 16 bytes of text are a text.
+        assert_eq!(key_of(b"order-0000000042"), "order-0000000042");
     }
 }

@@ -20,6 +20,10 @@ use crate::vitals::QueueHandle;
 /// A connection that has lived so long was good for something, if nothing else shows it.
 const GOOD_FOR_SOMETHING: Duration = Duration::from_secs(1);
 
+/// A connection that ends because the broker breaks the protocol was good for something if it lived so
+/// long: whatever else came by it, the same follows on the next.
+const GOOD_FOR_A_BREACH: Duration = Duration::from_secs(30);
+
 /// A connection that has ended was good so long ago: with no sign of life for longer, the broker's
 /// heartbeats missing, it would have been given up.
 const HEARTBEATS: Duration = Duration::from_secs(30);
@@ -57,6 +61,7 @@ pub(super) fn start(
         cancelled: false,
         proof: None,
         shut: Shut::default(),
+        breached: false,
         vitals,
     };
     thread::Builder::new()
@@ -76,6 +81,9 @@ struct Subscription {
     proof: Option<(Instant, bool)>,
     /// Why the broker, which is there, does not let the queue be consumed.
     shut: Shut,
+    /// The last connection served, and ended because the broker broke the protocol: the next is no cure
+    /// before it has proved good for something.
+    breached: bool,
     vitals: QueueHandle,
 }
 
@@ -86,7 +94,7 @@ impl Subscription {
             let served = catch_unwind(AssertUnwindSafe(|| self.consume(epoch)))
                 .unwrap_or_else(|_| Err(BrokerError::Away("its client panicked".to_owned())));
             let Err(error) = served else { break };
-            if self.has_served() {
+            if self.has_served(&error) {
                 backoff.reset();
             }
             self.say(&error);
@@ -108,9 +116,17 @@ impl Subscription {
             health,
             proof,
             shut,
+            breached,
             vitals,
         } = self;
         *proof = None;
+        let name = queue.name.clone();
+        let mut opens = move || {
+            if let Some(time) = shut.opens() {
+                let time = time.as_secs_f64();
+                log::warn!("queue {name:?} is consumed again after {time:.1} s");
+            }
+        };
         health.asks();
         broker.consume(queue, epoch, commands, &mut |event| {
             match &event {
@@ -118,9 +134,8 @@ impl Subscription {
                     *proof = Some((Instant::now(), false));
                     health.is_served();
                     vitals.consumed();
-                    if let Some(time) = shut.opens() {
-                        let time = time.as_secs_f64();
-                        log::warn!("queue {:?} is consumed again after {time:.1} s", queue.name);
+                    if !*breached {
+                        opens();
                     }
                     log::info!("consuming queue {}: {waiting} messages wait", queue.name);
                 }
@@ -132,17 +147,24 @@ impl Subscription {
                 Event::Cancelled => *cancelled = true,
                 Event::Depth(_) => {}
             }
+            if *breached && proof.is_some_and(|(since, _)| since.elapsed() > GOOD_FOR_SOMETHING) {
+                *breached = false;
+                opens();
+            }
             set.do_send(Subscribed::Event(event));
         })
     }
 
     /// Whether the connection was good for something: else the waits go on growing.
-    fn has_served(&self) -> bool {
-        self.proof
-            .is_some_and(|(since, served)| served || since.elapsed() > GOOD_FOR_SOMETHING)
+    fn has_served(&self, error: &BrokerError) -> bool {
+        self.proof.is_some_and(|(since, served)| match error {
+            BrokerError::Protocol(_) => since.elapsed() > GOOD_FOR_A_BREACH,
+            _ => served || since.elapsed() > GOOD_FOR_SOMETHING,
+        })
     }
 
     fn say(&mut self, error: &BrokerError) {
+        self.breached = matches!(error, BrokerError::Protocol(_)) && self.proof.is_some();
         if let BrokerError::Away(_) = error {
             if self.proof.is_some() {
                 // Else the heartbeats would have ended the connection before.

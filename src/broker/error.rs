@@ -17,6 +17,10 @@ pub enum BrokerError {
     /// changes something.
     #[error("{0}")]
     Refused(String),
+    /// It is there, and what it sends breaks the protocol, or it speaks another one: connect again, more
+    /// and more slowly. What it breaks is said.
+    #[error("{0}")]
+    Protocol(String),
     /// This build can't speak to such a broker: nothing to retry.
     #[error("{0}")]
     Unsupported(String),

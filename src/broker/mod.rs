@@ -36,15 +36,18 @@ pub struct Receipt {
 pub struct Delivery {
     /// What it is settled by.
     pub receipt: Receipt,
-    /// The `message_id` property.
-    pub message_id: Option<String>,
+    /// The `message_id` property, which need not be a text.
+    pub message_id: Option<Vec<u8>>,
     /// The `type` property.
     pub kind: Option<String>,
     /// The header that names the task, if it is a text.
     pub task: Option<String>,
+    /// Why the message's headers can't be read: it must not be run.
+    pub fault: Option<String>,
     /// The `priority` property, or 0.
     pub priority: u8,
-    /// The exchange that it was published to.
+    /// The exchange that it was published to. With the routing key it leads to the queue again: where
+    /// these are no texts, they are the default exchange and the queue's name.
     pub exchange: String,
     /// The routing key that it was published with.
     pub routing_key: String,

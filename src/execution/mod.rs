@@ -167,6 +167,9 @@ impl Executor {
 
     /// Decodes the message and looks its task up.
     fn prepare(&self, job: &Job) -> Result<(&Handler, Payload), String> {
+        if let Some(fault) = &job.delivery.fault {
+            return Err(fault.clone());
+        }
         let task = job.delivery.task.as_deref().ok_or(
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;

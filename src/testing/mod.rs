@@ -331,9 +331,10 @@ fn job(message: &Message, attempts: u32) -> Job {
         key: message.key.clone(),
         delivery: Delivery {
             receipt: Receipt { epoch: 0, tag: 0 },
-            message_id: Some(message.key.clone()),
+            message_id: Some(message.key.clone().into_bytes()),
             kind: Some(names::MESSAGE_TYPE.to_owned()),
             task: Some(message.task.clone()),
+            fault: None,
             priority: message.priority,
             exchange: message.exchange.clone(),
             routing_key: message.routing_key.clone(),

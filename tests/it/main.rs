@@ -24,6 +24,7 @@ mod deployment;
 mod embedded;
 mod escaped;
 mod frozen;
+mod gate;
 mod held;
 mod init;
 mod kills;

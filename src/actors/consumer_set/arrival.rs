@@ -105,7 +105,7 @@ impl Arrival {
 /// The row of a message that has none. What can't be read is kept as it is, and is over: as text in a
 /// row it might read as something else, and be published as that after a death.
 fn row(key: &str, delivery: &Delivery, queue: &str) -> NewRow {
-    let (arguments, fault) = match wire::decode(&delivery.body) {
+    let (arguments, unreadable) = match wire::decode(&delivery.body) {
         Ok(arguments) => (arguments, None),
         Err(error) => (Payload::default(), Some(error.to_string())),
     };
@@ -117,10 +117,14 @@ fn row(key: &str, delivery: &Delivery, queue: &str) -> NewRow {
         ..Message::new(delivery.task.clone().unwrap_or_default(), arguments, queue)
     };
     let row = NewRow::pending(&message).published();
-    let Some(reason) = fault else {
+    let Some(reason) = delivery.fault.as_ref().or(unreadable.as_ref()) else {
         return row;
     };
     log::error!("message {key} from queue {queue}: {reason}");
+    let reason = reason.clone();
+    if unreadable.is_none() {
+        return row.ended(End::Failed, reason);
+    }
     let body = String::from_utf8_lossy(&delivery.body).into_owned();
     NewRow {
         content: Some(names::storable(body)),

@@ -1,8 +1,8 @@
 //! Opening a connection, and sorting what goes wrong on one.
 
 use std::io;
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 
 use amiquip::{
     Auth, Channel, Connection, ConnectionBlockedNotification, ConnectionOptions, ConnectionTuning,
@@ -11,10 +11,9 @@ use amiquip::{
 use crossbeam_channel::Receiver;
 
 use super::super::BrokerError;
+use super::gate::{FRAME_MAX, Gate, Notes, Oddity};
+use super::socket::{CONNECT_TIMEOUT, Socket, tcp};
 use crate::config::BrokerUrl;
-
-/// So long a host may take to accept a connection, and the broker to answer the handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Without heartbeats a frozen broker hangs every call, and even drops, for good.
 const HEARTBEAT_SECONDS: u16 = 10;
@@ -27,6 +26,8 @@ pub(super) struct Link {
     /// Says when the broker stops reading from us; disconnected when the connection dies, which an
     /// idle channel would not notice.
     pub(super) blocked: Receiver<ConnectionBlockedNotification>,
+    /// What the gate has seen.
+    notes: Arc<Notes>,
     socket: TcpStream,
 }
 
@@ -34,7 +35,14 @@ impl Link {
     pub(super) fn open(url: &BrokerUrl) -> Result<Self, BrokerError> {
         let away = |error: io::Error| BrokerError::Away(format!("{url}: {error}"));
         let socket = tcp(url).map_err(away)?;
-        let mut connection = connect(url, socket.try_clone().map_err(away)?)?;
+        let notes = Arc::new(Notes::default());
+        let gate = Gate::new(Socket::new(url, &socket)?, Arc::clone(&notes));
+        let mut connection = connect(url, gate).map_err(|error| {
+            let broken = notes.fault().map(|fault| broken(&fault));
+            broken.map_or(error, |broken| {
+                BrokerError::Protocol(format!("{url}: {broken}"))
+            })
+        })?;
         let opened = connection
             .listen_for_connection_blocked()
             .and_then(|blocked| {
@@ -47,16 +55,27 @@ impl Link {
                 connection,
                 channel,
                 blocked,
+                notes,
                 socket,
             }),
-            Err(error) => Err(cause(connection, error)),
+            Err(error) => Err(cause(connection, &notes, error)),
         }
     }
 
     /// The reason for `error`: where the whole connection ended, only its `close` knows.
     pub(super) fn fail(self, error: Error) -> BrokerError {
         drop(self.channel);
-        cause(self.connection, error)
+        cause(self.connection, &self.notes, error)
+    }
+
+    /// What the caller can do about `error`.
+    pub(super) fn sorted(&self, error: &Error) -> BrokerError {
+        sorted_by(&self.notes, error)
+    }
+
+    /// What is odd about a delivery that has been received.
+    pub(super) fn oddity(&self, delivery_tag: u64) -> Option<Oddity> {
+        self.notes.take(self.channel.channel_id(), delivery_tag)
     }
 
     /// Ends the connection without a word, so that dropping it waits for nothing.
@@ -71,27 +90,22 @@ impl Link {
         self.channel
             .close()
             .and_then(|()| self.connection.close())
-            .map_err(|error| sorted(&error))
+            .map_err(|error| sorted_by(&self.notes, &error))
     }
 }
 
-fn connect(url: &BrokerUrl, socket: TcpStream) -> Result<Connection, BrokerError> {
-    let stream = mio::net::TcpStream::from_stream(socket)
-        .map_err(|error| BrokerError::Away(format!("{url}: {error}")))?;
+fn connect(url: &BrokerUrl, gate: Gate<Socket>) -> Result<Connection, BrokerError> {
     let options = ConnectionOptions::<Auth>::default()
         .auth(Auth::Plain {
             username: url.username.clone(),
             password: url.password.expose().to_owned(),
         })
         .virtual_host(url.vhost.as_str())
+        .frame_max(FRAME_MAX)
         .heartbeat(HEARTBEAT_SECONDS)
         .connection_timeout(Some(CONNECT_TIMEOUT))
         .information(Some("carrot-actors".to_owned()));
-    let opened = if url.secure {
-        secure(url, stream, options)
-    } else {
-        Connection::insecure_open_stream(stream, options, ConnectionTuning::default())
-    };
+    let opened = Connection::insecure_open_stream(gate, options, ConnectionTuning::default());
     opened.map_err(|error| match error {
         Error::InvalidCredentials => BrokerError::Refused(format!(
             "{url}: the broker refuses the user name or the password"
@@ -100,81 +114,35 @@ fn connect(url: &BrokerUrl, socket: TcpStream) -> Result<Connection, BrokerError
         Error::ServerClosedConnection { code, message } => {
             BrokerError::Refused(format!("{url}: {code} {message}"))
         }
-        #[cfg(feature = "tls")]
-        Error::TlsHandshake { source } => {
-            let said = source.to_string();
-            let hint = hint(&said);
-            BrokerError::Away(format!("{url}: TLS handshake failed{hint}: {said}"))
-        }
-        other => BrokerError::Away(format!("{url}: {}", sorted(&other))),
+        other => match sorted(&other) {
+            BrokerError::Protocol(reason) => BrokerError::Protocol(format!("{url}: {reason}")),
+            sorted => BrokerError::Away(format!("{url}: {sorted}")),
+        },
     })
 }
 
-/// A socket of our own with `TCP_NODELAY`: without it a confirmed publish waits 22 ms for an ack.
-fn tcp(url: &BrokerUrl) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-#[cfg(feature = "tls")]
-fn secure(
-    url: &BrokerUrl,
-    stream: mio::net::TcpStream,
-    options: ConnectionOptions<Auth>,
-) -> amiquip::Result<Connection> {
-    let connector =
-        native_tls::TlsConnector::new().map_err(|source| Error::CreateTlsConnector { source })?;
-    Connection::open_tls_stream(
-        connector,
-        &url.host,
-        stream,
-        options,
-        ConnectionTuning::default(),
-    )
-}
-
-/// What to do about that which OpenSSL `said`, where we know.
-#[cfg(feature = "tls")]
-fn hint(said: &str) -> &'static str {
-    let hints = [
-        ("mismatch", " (the certificate is for another host)"),
-        (
-            "certificate verify failed",
-            " (SSL_CERT_FILE can name a CA to trust)",
-        ),
-        ("wrong version number", " (does this port speak TLS?)"),
-    ];
-    let known = hints.iter().find(|(part, _)| said.contains(part));
-    known.map_or("", |(_, hint)| hint)
-}
-
-#[cfg(not(feature = "tls"))]
-fn secure(
-    _: &BrokerUrl,
-    _: mio::net::TcpStream,
-    _: ConnectionOptions<Auth>,
-) -> amiquip::Result<Connection> {
-    Err(Error::TlsFeatureNotEnabled)
-}
-
-fn cause(connection: Connection, error: Error) -> BrokerError {
+fn cause(connection: Connection, notes: &Notes, error: Error) -> BrokerError {
     match error {
         Error::ServerClosedChannel { .. } => sorted(&error),
         other => match connection.close() {
-            Err(cause) => sorted(&cause),
-            Ok(()) => sorted(&other),
+            Err(cause) => sorted_by(notes, &cause),
+            Ok(()) => sorted_by(notes, &other),
         },
     }
+}
+
+/// What the caller can do about `error`, which to amiquip is one of the socket if the gate has ended the
+/// connection.
+fn sorted_by(notes: &Notes, error: &Error) -> BrokerError {
+    let fault = notes.fault();
+    fault.map_or_else(
+        || sorted(error),
+        |fault| BrokerError::Protocol(broken(&fault)),
+    )
+}
+
+fn broken(fault: &str) -> String {
+    format!("the broker breaks the AMQP protocol: it sent {fault}")
 }
 
 /// What the caller can do about `error`.
@@ -189,6 +157,19 @@ pub(super) fn sorted(error: &Error) -> BrokerError {
             code: code @ (403 | 530),
             message,
         } => BrokerError::Refused(format!("{code} {message}")),
+        // Frames that are fine each by itself, but not where they came; and what the gate has missed.
+        Error::MalformedFrame
+        | Error::FrameUnexpected
+        | Error::ClientException
+        | Error::ReceivedFrameWithBogusChannelId { .. }
+        | Error::DuplicateConsumerTag { .. }
+        | Error::UnknownConsumerTag { .. }
+        | Error::UnsupportedAuthMechanism { .. }
+        | Error::UnsupportedLocale { .. }
+        | Error::FrameMaxTooSmall { .. }
+        | Error::SaslSecureNotSupported => {
+            BrokerError::Protocol(format!("the broker breaks the AMQP protocol: {error}"))
+        }
         other => BrokerError::Away(other.to_string()),
     }
 }

@@ -1,10 +1,13 @@
-//! RabbitMQ, through amiquip.
+//! RabbitMQ, through amiquip, whose parser does not take all that AMQP allows: a [`gate`] of ours stands
+//! before it.
 //!
 //! amiquip's `Channel` and `Consumer` stay on the thread that opened them; see the rules that each
 //! file obeys at the place where it does.
 
 mod connection;
+mod gate;
 mod publisher;
+mod socket;
 mod subscription;
 mod topology;
 mod unsettled;
@@ -22,12 +25,16 @@ pub(super) struct RabbitMq {
 impl RabbitMq {
     pub(super) fn new(url: &BrokerUrl) -> Result<Self, BrokerError> {
         if url.secure && !cfg!(feature = "tls") {
-            return Err(BrokerError::Unsupported(format!(
-                "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
-            )));
+            return Err(without_tls(url));
         }
         Ok(Self { url: url.clone() })
     }
+}
+
+fn without_tls(url: &BrokerUrl) -> BrokerError {
+    BrokerError::Unsupported(format!(
+        "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
+    ))
 }
 
 impl Broker for RabbitMq {

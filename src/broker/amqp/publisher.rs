@@ -9,7 +9,7 @@ use amiquip::{
 use crossbeam_channel::{Receiver, TryRecvError, after, select};
 
 use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, Publisher, Sent};
-use super::connection::{Link, sorted};
+use super::connection::Link;
 use super::topology;
 use crate::config::{BrokerUrl, QueueConfig};
 use crate::message::{Message, wire};
@@ -79,7 +79,7 @@ impl AmqpPublisher {
             self.link
                 .channel
                 .basic_publish(message.exchange.as_str(), publish)
-                .map_err(|error| sorted(&error))?;
+                .map_err(|error| self.link.sorted(&error))?;
             self.next_tag += 1;
             window.sent.push(index);
         }
@@ -137,7 +137,7 @@ impl AmqpPublisher {
     /// Why the confirms ended: a call on the channel is told, once.
     fn end(&self) -> BrokerError {
         match self.link.channel.qos(0, 0, false) {
-            Err(error) => sorted(&error),
+            Err(error) => self.link.sorted(&error),
             Ok(()) => BrokerError::Away("the broker closed the channel".to_owned()),
         }
     }
@@ -202,7 +202,7 @@ impl Publisher for AmqpPublisher {
             .map(drop)
             .map_err(|error| {
                 topology::refusal(queue, &error)
-                    .map_or_else(|| sorted(&error), BrokerError::Refused)
+                    .map_or_else(|| self.link.sorted(&error), BrokerError::Refused)
             })
     }
 

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, select};
 
 use super::super::{BrokerError, Command, Delivery, Event, Receipt};
 use super::connection::Link;
+use super::gate::Oddity;
 use super::topology;
 use super::unsettled::Unsettled;
 use crate::config::{BrokerUrl, QueueConfig};
@@ -168,7 +169,8 @@ impl Subscription<'_> {
     fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Delivery> {
         match message {
             ConsumerMessage::Delivery(mut delivery) => {
-                let handed_on = hand_over(&mut delivery, self.epoch);
+                let oddity = self.link.oddity(delivery.delivery_tag());
+                let handed_on = hand_over(&mut delivery, oddity, self.queue, self.epoch);
                 self.unsettled.push(delivery.delivery_tag(), delivery);
                 ControlFlow::Continue(handed_on)
             }
@@ -284,6 +286,7 @@ impl Subscription<'_> {
                 if let ConsumerMessage::Delivery(delivery) = message {
                     // It takes its place among the tags all the same.
                     let tag = delivery.delivery_tag();
+                    self.link.oddity(tag);
                     self.unsettled.push(tag, delivery);
                     if let Some(delivery) = self.unsettled.take(tag) {
                         delivery.nack(&self.link.channel, true)?;
@@ -302,7 +305,13 @@ impl Subscription<'_> {
 }
 
 /// What the rest of the crate gets of `delivery`; what stays is what an ack needs.
-fn hand_over(delivery: &mut amiquip::Delivery, epoch: u64) -> Delivery {
+fn hand_over(
+    delivery: &mut amiquip::Delivery,
+    oddity: Option<Oddity>,
+    queue: &QueueConfig,
+    epoch: u64,
+) -> Delivery {
+    let oddity = oddity.unwrap_or_default();
     let properties = std::mem::take(&mut delivery.properties);
     let task = properties
         .headers()
@@ -312,17 +321,27 @@ fn hand_over(delivery: &mut amiquip::Delivery, epoch: u64) -> Delivery {
             AmqpValue::LongString(task) => Some(task.clone()),
             _ => None,
         });
+    let (exchange, routing_key) = if oddity.address_mended {
+        (String::new(), queue.name.clone())
+    } else {
+        (
+            std::mem::take(&mut delivery.exchange),
+            std::mem::take(&mut delivery.routing_key),
+        )
+    };
+    let text_id = || properties.message_id().clone().map(String::into_bytes);
     Delivery {
         receipt: Receipt {
             epoch,
             tag: delivery.delivery_tag(),
         },
-        message_id: properties.message_id().clone(),
+        fault: oddity.fault(),
+        message_id: oddity.message_id.or_else(text_id),
         kind: properties.type_().clone(),
         task,
         priority: properties.priority().unwrap_or_default(),
-        exchange: std::mem::take(&mut delivery.exchange),
-        routing_key: std::mem::take(&mut delivery.routing_key),
+        exchange,
+        routing_key,
         body: std::mem::take(&mut delivery.body),
     }
 }

@@ -159,9 +159,10 @@ impl Subscription<'_> {
                 tag: self.taken,
             },
             body: wire::encode(&message.arguments),
-            message_id: Some(message.key),
+            message_id: Some(message.key.into_bytes()),
             kind: Some(names::MESSAGE_TYPE.to_owned()),
             task: Some(message.task),
+            fault: None,
             priority: message.priority,
             exchange: message.exchange,
             routing_key: message.routing_key,
@@ -298,7 +299,10 @@ mod tests {
         let Event::Delivered(deliveries) = next() else {
             panic!("it is not delivered");
         };
-        assert_eq!(deliveries[0].message_id.as_ref(), Some(&message.key));
+        assert_eq!(
+            deliveries[0].message_id.as_deref(),
+            Some(message.key.as_bytes())
+        );
         drop(commands);
         consumer.join().unwrap().unwrap();
         // What was not settled goes back.

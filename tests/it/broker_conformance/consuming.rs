@@ -20,7 +20,7 @@ pub fn delivers_in_order(trial: Trial) {
     let subscriber = Subscriber::open(&broker, &queue, 7);
     let received = subscriber.receive(PUBLISHED);
     for (delivery, message) in received.iter().zip(&sent) {
-        assert_eq!(delivery.message_id.as_deref(), Some(message.key.as_str()));
+        assert_eq!(delivery.message_id.as_deref(), Some(message.key.as_bytes()));
         assert_eq!(delivery.kind.as_deref(), Some("django-carrot message"));
         assert_eq!(delivery.task.as_deref(), Some("count"));
         assert_eq!((delivery.priority, delivery.exchange.as_str()), (0, ""));

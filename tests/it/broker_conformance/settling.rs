@@ -8,7 +8,7 @@ use carrot_actors::broker::{Broker, Command, Delivery, Event, Receipt};
 use super::subscriber::{Subscriber, await_left, receipts};
 use super::{Trial, fill, messages, queue};
 
-fn ids(deliveries: &[Delivery]) -> HashSet<String> {
+fn ids(deliveries: &[Delivery]) -> HashSet<Vec<u8>> {
     let id = |delivery: &Delivery| delivery.message_id.clone().unwrap();
     deliveries.iter().map(id).collect()
 }

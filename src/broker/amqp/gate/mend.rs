@@ -1,0 +1,384 @@
+//! What amiquip's parser (amq-protocol 1.x) can't take, and how that becomes harmless without changing
+//! a length.
+//!
+//! | bytes | what the parser does | what becomes of them here |
+//! |---|---|---|
+//! | a short string that is not UTF-8 | in a method: refuses the frame, which ends the connection; as a property: passes over it, and reads the next one from its place | each bad byte is `?` |
+//! | a long string in a method that is not UTF-8 | refuses the frame | each bad byte is `?` |
+//! | a long string in a table that is not UTF-8 | drops the rest of the table | a byte array: `S` → `x` |
+//! | a name in a table that is not UTF-8 | drops the rest of the table | each bad byte is `?` |
+//! | tables and arrays in each other | recurses, until its thread's stack overflows | beyond [`DEPTH`] opaque: `F`, `A` → `x` |
+//! | a field type that it does not know, or a length that points out of its table | drops the rest of the table | left as it is, and the message is to be failed: [`Header::fault`] |
+//! | a body size | has it allocated | a fault above [`BODY_MAX`] |
+//! | flags that announce a second word of flags | reads that as a property | cleared where the properties fit the frame without it, as RabbitMQ reads them and passes them on; else a fault |
+//! | arguments or properties that end behind their frame | refuses the frame | a fault |
+//! | a method that it does not know, or that a client sends | refuses it, or recurses in its tables | a fault |
+//!
+//! The types that it knows are `t b B s U u I i L l f d D S A T F x V`, as RabbitMQ reads them.
+
+use super::fault::{BODY_MAX, Fault};
+
+/// So deep tables and arrays may stand in each other.
+const DEPTH: usize = 32;
+
+/// What a method frame is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// `basic.deliver`: a message for a consumer follows.
+    Deliver {
+        tag: u64,
+        /// Its exchange or its routing key was not UTF-8.
+        address_mended: bool,
+    },
+    /// `basic.return` or `basic.get-ok`: another message follows.
+    OtherContent,
+    /// `channel.close` or `channel.close-ok`.
+    ChannelClosed,
+    Other,
+}
+
+/// What the gate has to tell of a content header.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The message id as it was, if it is not UTF-8.
+    pub(super) message_id: Option<Vec<u8>>,
+    /// Why the message's headers can't be read to their end.
+    pub(super) fault: Option<Unreadable>,
+}
+
+/// Why a table can't be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("its headers hold a value of the unknown type {:?}", char::from(*.0))]
+    Type(u8),
+    #[error("a length among its headers points out of their table")]
+    Length,
+}
+
+/// Makes the payload of a method frame harmless.
+pub(super) fn method(payload: &mut [u8]) -> Result<Method, Fault> {
+    let mut walk = Walk::new(payload);
+    let (Some(class), Some(number)) = (walk.u16(), walk.u16()) else {
+        return Err(Fault::NoMethod);
+    };
+    arguments(&mut walk, class, number)?.ok_or(Fault::Arguments(class, number))
+}
+
+/// `None` if the arguments end behind the frame.
+fn arguments(walk: &mut Walk, class: u16, number: u16) -> Result<Option<Method>, Fault> {
+    let other = |walked: Option<()>| walked.map(|()| Method::Other);
+    Ok(match (class, number) {
+        // connection: start, secure, tune, open-ok, close, close-ok, blocked, unblocked
+        (10, 10) => other(walk.start()),
+        (10, 20) => other(walk.long_text()),
+        (10, 30) => other(walk.skip(8)),
+        (10, 41 | 60) => other(walk.text()),
+        (10, 50) => other(walk.close()),
+        (10, 51 | 61) => Some(Method::Other),
+        // channel: open-ok, close, close-ok
+        (20, 11) => other(walk.long_text()),
+        (20, 40) => walk.close().map(|()| Method::ChannelClosed),
+        (20, 41) => Some(Method::ChannelClosed),
+        // exchange: declare-ok, delete-ok, bind-ok, unbind-ok; queue: bind-ok, unbind-ok; basic: qos-ok,
+        // recover-ok; confirm: select-ok
+        (40, 11 | 21 | 31 | 51) | (50, 21 | 51) | (60, 11 | 111) | (85, 11) => Some(Method::Other),
+        // queue: declare-ok, purge-ok, delete-ok
+        (50, 11) => other(walk.text().and_then(|()| walk.skip(8))),
+        (50, 31 | 41) => other(walk.skip(4)),
+        // basic: consume-ok, cancel, cancel-ok, get-empty
+        (60, 21 | 31 | 72) => other(walk.text()),
+        (60, 30) => other(walk.text().and_then(|()| walk.skip(1))),
+        // basic: return, deliver, get-ok
+        (60, 50) => walk.returned().map(|()| Method::OtherContent),
+        (60, 60) => walk.deliver(),
+        (60, 71) => walk.got().map(|()| Method::OtherContent),
+        // basic: ack, nack
+        (60, 80 | 120) => other(walk.skip(9)),
+        _ => return Err(Fault::Method(class, number)),
+    })
+}
+
+/// What stands behind a property's flag.
+#[derive(Clone, Copy)]
+enum Property {
+    Text,
+    MessageId,
+    Table,
+    Fixed(usize),
+}
+
+/// The properties of `basic`, in the order of their flags from bit 15 down.
+const PROPERTIES: [Property; 14] = {
+    use Property::{Fixed, MessageId, Table, Text};
+    [
+        Text,      // content-type
+        Text,      // content-encoding
+        Table,     // headers
+        Fixed(1),  // delivery-mode
+        Fixed(1),  // priority
+        Text,      // correlation-id
+        Text,      // reply-to
+        Text,      // expiration
+        MessageId, // message-id
+        Fixed(8),  // timestamp
+        Text,      // type
+        Text,      // user-id
+        Text,      // app-id
+        Text,      // cluster-id
+    ]
+};
+
+/// Where the flags stand in the payload, behind class, weight and body size.
+const FLAGS: usize = 12;
+
+/// Makes the payload of a content header frame harmless.
+pub(super) fn header(payload: &mut [u8]) -> Result<Header, Fault> {
+    let mut walk = Walk::new(payload);
+    let class = walk.u16().ok_or(Fault::Properties)?;
+    if class != 60 {
+        return Err(Fault::Class(class));
+    }
+    walk.skip(2).ok_or(Fault::Properties)?;
+    let size = walk.u64().ok_or(Fault::Properties)?;
+    if size > BODY_MAX {
+        return Err(Fault::Body(size));
+    }
+    let flags = walk.u16().ok_or(Fault::Properties)?;
+    let more = flags & 1 != 0;
+    let header = properties(&mut walk, flags);
+    // Without a second word of flags the properties fill the frame.
+    if more && (header.is_none() || walk.at < walk.bytes.len()) {
+        return Err(Fault::MoreFlags);
+    }
+    if more && let Some(low) = payload.get_mut(FLAGS + 1) {
+        *low &= !1;
+    }
+    header.ok_or(Fault::Properties)
+}
+
+/// `None` if the properties end behind the frame.
+fn properties(walk: &mut Walk, flags: u16) -> Option<Header> {
+    let mut header = Header::default();
+    for (nth, property) in PROPERTIES.into_iter().enumerate() {
+        if flags & (0x8000 >> nth) == 0 {
+            continue;
+        }
+        match property {
+            Property::Text => walk.text()?,
+            Property::MessageId => header.message_id = walk.original_text()?,
+            Property::Table => header.fault = walk.table()?,
+            Property::Fixed(length) => walk.skip(length)?,
+        }
+    }
+    Some(header)
+}
+
+/// A walk through a payload, which mends what it passes. A step is `None` if it leads out of the payload.
+struct Walk<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    const fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    fn start(&mut self) -> Option<()> {
+        self.skip(2)?;
+        // What can't be read of how the broker describes itself is nobody's fault.
+        self.table()?;
+        self.long_text()?;
+        self.long_text()
+    }
+
+    fn close(&mut self) -> Option<()> {
+        self.skip(2)?;
+        self.text()?;
+        self.skip(4)
+    }
+
+    fn returned(&mut self) -> Option<()> {
+        self.skip(2)?;
+        self.text()?;
+        self.text()?;
+        self.text()
+    }
+
+    fn got(&mut self) -> Option<()> {
+        self.skip(9)?;
+        self.text()?;
+        self.text()?;
+        self.skip(4)
+    }
+
+    fn deliver(&mut self) -> Option<Method> {
+        self.text()?;
+        let tag = self.u64()?;
+        self.skip(1)?;
+        let exchange_mended = self.short_string()?;
+        let key_mended = self.short_string()?;
+        Some(Method::Deliver {
+            tag,
+            address_mended: exchange_mended || key_mended,
+        })
+    }
+
+    fn skip(&mut self, length: usize) -> Option<()> {
+        self.take(length).map(drop)
+    }
+
+    fn take(&mut self, length: usize) -> Option<&mut [u8]> {
+        let end = self.at.checked_add(length)?;
+        let taken = self.bytes.get_mut(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N).and_then(|bytes| (*bytes).try_into().ok())
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        let length = self.array().map(u32::from_be_bytes)?;
+        usize::try_from(length).ok()
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// A short string; whether it had to be mended.
+    fn short_string(&mut self) -> Option<bool> {
+        let length = self.u8()?;
+        self.take(length.into()).map(mend_text)
+    }
+
+    fn text(&mut self) -> Option<()> {
+        self.short_string().map(drop)
+    }
+
+    /// The same; what it was, if it had to be mended.
+    fn original_text(&mut self) -> Option<Option<Vec<u8>>> {
+        let length = self.u8()?;
+        let text = self.take(length.into())?;
+        if std::str::from_utf8(text).is_ok() {
+            return Some(None);
+        }
+        let original = text.to_vec();
+        mend_text(text);
+        Some(Some(original))
+    }
+
+    fn long_text(&mut self) -> Option<()> {
+        let length = self.length()?;
+        self.take(length).map(mend_text).map(drop)
+    }
+
+    /// A table, whose length is true: why it can't be read to its end, if so.
+    fn table(&mut self) -> Option<Option<Unreadable>> {
+        let length = self.length()?;
+        let mut inside = Walk::new(self.take(length)?);
+        Some(inside.fields(1).err())
+    }
+
+    /// The fields of a table, to its end.
+    fn fields(&mut self, depth: usize) -> Result<(), Unreadable> {
+        let mut fault = Ok(());
+        while self.at < self.bytes.len() {
+            self.text().ok_or(Unreadable::Length)?;
+            fault = fault.and(self.value(depth)?);
+        }
+        fault
+    }
+
+    /// The values of an array, to its end.
+    fn values(&mut self, depth: usize) -> Result<(), Unreadable> {
+        let mut fault = Ok(());
+        while self.at < self.bytes.len() {
+            fault = fault.and(self.value(depth)?);
+        }
+        fault
+    }
+
+    /// A value in a table or an array that is `depth` deep. The outer result is whether what follows
+    /// can be read, the inner one whether all inside can.
+    fn value(&mut self, depth: usize) -> Result<Result<(), Unreadable>, Unreadable> {
+        let place = self.at;
+        let kind = self.u8().ok_or(Unreadable::Length)?;
+        let length = match kind {
+            b'V' => 0,
+            b't' | b'b' | b'B' => 1,
+            b's' | b'U' | b'u' => 2,
+            b'I' | b'i' | b'f' => 4,
+            b'D' => 5,
+            b'L' | b'l' | b'd' | b'T' => 8,
+            b'S' | b'x' | b'A' | b'F' => self.length().ok_or(Unreadable::Length)?,
+            _ => return Err(Unreadable::Type(kind)),
+        };
+        let content = self.take(length).ok_or(Unreadable::Length)?;
+        let (inside, opaque) = match kind {
+            b'S' => (Ok(()), std::str::from_utf8(content).is_err()),
+            b'A' | b'F' if depth >= DEPTH => (Ok(()), true),
+            b'A' => (Walk::new(content).values(depth + 1), false),
+            b'F' => (Walk::new(content).fields(depth + 1), false),
+            _ => (Ok(()), false),
+        };
+        if opaque && let Some(kind) = self.bytes.get_mut(place) {
+            *kind = b'x';
+        }
+        Ok(inside)
+    }
+}
+
+/// Replaces each byte that is not UTF-8 by `?`; whether there was one.
+fn mend_text(text: &mut [u8]) -> bool {
+    let mut mended = false;
+    let mut from = 0;
+    while let Some(rest) = text.get_mut(from..)
+        && let Err(error) = std::str::from_utf8(rest)
+    {
+        let bad = error.valid_up_to();
+        let end = error.error_len().map_or(rest.len(), |length| bad + length);
+        if let Some(bad) = rest.get_mut(bad..end) {
+            bad.fill(b'?');
+        }
+        from += end;
+        mended = true;
+    }
+    mended
+}
+
+/// The names of a content header's table, for the tests.
+#[cfg(test)]
+pub(super) fn names(payload: &mut [u8]) -> Vec<String> {
+    let mut walk = Walk::new(payload);
+    let mut names = Vec::new();
+    walk.skip(FLAGS).unwrap();
+    let flags = walk.u16().unwrap();
+    for text in [0x8000, 0x4000] {
+        if flags & text != 0 {
+            walk.text().unwrap();
+        }
+    }
+    let length = walk.length().unwrap();
+    let mut inside = Walk::new(walk.take(length).unwrap());
+    while inside.at < inside.bytes.len() {
+        let length = inside.u8().unwrap().into();
+        let name = inside.take(length).unwrap().to_vec();
+        names.push(String::from_utf8(name).unwrap());
+        inside.value(1).unwrap().unwrap();
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! The gate between a broker's socket and amiquip: it follows the frames that come, holds each method
+//! and content header until it is whole, and has it mended, so that amiquip gets nothing that its parser
+//! can't take. Bodies and heartbeats pass as they come. What breaks the protocol ends the connection, by
+//! an error whose reason stands in the [`Notes`].
+
+mod fault;
+mod mend;
+mod notes;
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use amiquip::IoStream;
+use mio::{Evented, Poll, PollOpt, Ready, Token};
+
+pub(super) use self::fault::FRAME_MAX;
+use self::fault::{Fault, HEADER_ROOM};
+use self::mend::Method;
+pub(super) use self::notes::{Notes, Oddity};
+
+/// The bytes of a frame before its payload: type, channel, size.
+const HEAD: usize = 7;
+
+/// The byte behind each payload.
+const FRAME_END: u8 = 0xce;
+
+/// At most so many bytes of a long frame are read at once.
+const CHUNK: usize = 16 << 10;
+
+/// A stream for amiquip, which gives what `stream` gives, mended.
+pub(super) struct Gate<S> {
+    stream: S,
+    notes: Arc<Notes>,
+    /// The beginning of a frame that is not whole yet, or what `given` says is being given out.
+    held: Vec<u8>,
+    /// Of what is held and whole, so many bytes have been given out.
+    given: Option<usize>,
+    /// So many bytes of a body or a heartbeat are still to pass, with the end of its frame.
+    passing: usize,
+    /// The messages whose header is to come, by their channel.
+    announced: Vec<(u16, Content)>,
+    /// What ends the connection when all before it has been given out.
+    fault: Option<Fault>,
+}
+
+/// A message whose header is to come.
+enum Content {
+    Delivery { tag: u64, address_mended: bool },
+    Other,
+}
+
+enum Kind {
+    Method,
+    Header,
+    /// Passes as it is.
+    Opaque,
+}
+
+/// What the beginning of a frame says.
+struct Head {
+    kind: Kind,
+    channel: u16,
+    /// The whole frame's length.
+    length: usize,
+}
+
+impl Head {
+    /// `None` if there is too little of it.
+    fn read(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+        let Some(first) = bytes.first() else {
+            return Ok(None);
+        };
+        let (kind, most) = match first {
+            1 => (Kind::Method, FRAME_MAX),
+            2 => (Kind::Header, FRAME_MAX + HEADER_ROOM),
+            3 | 8 => (Kind::Opaque, FRAME_MAX),
+            0x15 | 0x16 => return Err(Fault::Tls),
+            b'A' => return Err(Fault::OtherVersion),
+            other => return Err(Fault::NoFrame(*other)),
+        };
+        let Some(&[_, c0, c1, s0, s1, s2, s3]) = bytes.first_chunk::<HEAD>() else {
+            return Ok(None);
+        };
+        let length = u64::from(u32::from_be_bytes([s0, s1, s2, s3])) + HEAD as u64 + 1;
+        match usize::try_from(length) {
+            Ok(whole) if length <= most.into() => Ok(Some(Self {
+                kind,
+                channel: u16::from_be_bytes([c0, c1]),
+                length: whole,
+            })),
+            _ => Err(Fault::TooLarge(length)),
+        }
+    }
+}
+
+impl<S> Gate<S> {
+    pub(super) fn new(stream: S, notes: Arc<Notes>) -> Self {
+        Self {
+            stream,
+            notes,
+            held: Vec::new(),
+            given: None,
+            passing: 0,
+            announced: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// Lets through what may pass of `bytes`, which follow what has passed, and holds the rest back. How
+    /// many pass; a fault among them is kept for when these have been given out.
+    fn admit(&mut self, bytes: &mut [u8]) -> usize {
+        let mut passed = 0;
+        while let Some(rest) = bytes.get_mut(passed..)
+            && !rest.is_empty()
+            && self.fault.is_none()
+        {
+            match self.admit_one(rest) {
+                Ok(0) => break,
+                Ok(length) => passed += length,
+                Err(fault) => self.fault = Some(fault),
+            }
+        }
+        passed
+    }
+
+    /// The same of what stands first.
+    fn admit_one(&mut self, bytes: &mut [u8]) -> Result<usize, Fault> {
+        if self.passing > 0 {
+            return self.pass(bytes);
+        }
+        let Some(head) = Head::read(bytes)? else {
+            self.held.extend_from_slice(bytes);
+            return Ok(0);
+        };
+        if let Kind::Opaque = head.kind {
+            self.passing = head.length;
+            return self.pass(bytes);
+        }
+        let Some(frame) = bytes.get_mut(..head.length) else {
+            self.held.extend_from_slice(bytes);
+            return Ok(0);
+        };
+        self.mend(&head, frame)?;
+        Ok(head.length)
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let length = self.passing.min(bytes.len());
+        if length == self.passing && bytes.get(length - 1) != Some(&FRAME_END) {
+            return Err(Fault::NoEnd);
+        }
+        self.passing -= length;
+        Ok(length)
+    }
+
+    /// Mends a whole method or header frame, and notes what is odd about the delivery that it begins.
+    fn mend(&mut self, head: &Head, frame: &mut [u8]) -> Result<(), Fault> {
+        let Some((&mut FRAME_END, frame)) = frame.split_last_mut() else {
+            return Err(Fault::NoEnd);
+        };
+        let payload = frame.get_mut(HEAD..).unwrap_or_default();
+        let channel = head.channel;
+        if let Kind::Header = head.kind {
+            let header = mend::header(payload)?;
+            if let Some(Content::Delivery {
+                tag,
+                address_mended,
+            }) = self.take_announced(channel)
+                && let Some(oddity) = Oddity::of(header, address_mended)
+            {
+                self.notes.put(channel, tag, oddity);
+            }
+            return Ok(());
+        }
+        let content = match mend::method(payload)? {
+            Method::Deliver {
+                tag,
+                address_mended,
+            } => Content::Delivery {
+                tag,
+                address_mended,
+            },
+            Method::OtherContent => Content::Other,
+            Method::ChannelClosed => {
+                self.take_announced(channel);
+                return Ok(());
+            }
+            Method::Other => return Ok(()),
+        };
+        self.take_announced(channel);
+        self.announced.push((channel, content));
+        Ok(())
+    }
+
+    fn take_announced(&mut self, channel: u16) -> Option<Content> {
+        let mut announced = self.announced.iter();
+        let place = announced.position(|(of, _)| *of == channel)?;
+        Some(self.announced.swap_remove(place).1)
+    }
+
+    /// Gives out what is whole of that which was held.
+    fn give_out(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let given = self.given?;
+        let rest = self.held.get(given..).unwrap_or_default();
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        self.given = Some(given + length);
+        if length == rest.len() {
+            self.given = None;
+            self.held.clear();
+        }
+        Some(length)
+    }
+
+    /// The error that ends the connection. amiquip reports it as an error of the socket.
+    fn end(&self, fault: &Fault) -> io::Error {
+        self.notes.ended(fault);
+        io::Error::new(io::ErrorKind::InvalidData, fault.clone())
+    }
+}
+
+impl<S: Read> Gate<S> {
+    /// How many bytes from the beginning of what is held must be there before any of it passes.
+    fn needed(&self) -> Result<usize, Fault> {
+        let head = Head::read(&self.held)?;
+        Ok(match head {
+            None
+            | Some(Head {
+                kind: Kind::Opaque, ..
+            }) => HEAD,
+            Some(head) => head.length,
+        })
+    }
+
+    /// Reads the rest of a frame that is longer than amiquip's buffer. `false` at the end of the stream.
+    fn read_long(&mut self, needed: usize) -> io::Result<bool> {
+        let held = self.held.len();
+        self.held.resize(needed.min(held + CHUNK), 0);
+        let read = self.stream.read(&mut self.held[held..]);
+        self.held
+            .truncate(held + read.as_ref().copied().unwrap_or(0));
+        if read? == 0 {
+            return Ok(false);
+        }
+        if self.held.len() == needed {
+            let mut whole = std::mem::take(&mut self.held);
+            if self.admit(&mut whole) > 0 {
+                self.held = whole;
+                self.given = Some(0);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<S: Read> Read for Gate<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(given) = self.give_out(buffer) {
+                return Ok(given);
+            }
+            if let Some(fault) = &self.fault {
+                return Err(self.end(fault));
+            }
+            if self.passing == 0 {
+                let needed = self.needed().map_err(|fault| self.end(&fault))?;
+                if needed > buffer.len() {
+                    if self.read_long(needed)? {
+                        continue;
+                    }
+                    return Ok(0);
+                }
+            }
+            let held = self.held.len();
+            buffer[..held].copy_from_slice(&self.held);
+            // Whatever is held stays so if there is nothing to read.
+            let read = self.stream.read(&mut buffer[held..])?;
+            if read == 0 {
+                return Ok(0);
+            }
+            self.held.clear();
+            let passed = self.admit(&mut buffer[..held + read]);
+            if passed > 0 {
+                return Ok(passed);
+            }
+        }
+    }
+}
+
+impl<S: Write> Write for Gate<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl<S: Evented> Evented for Gate<S> {
+    fn register(&self, poll: &Poll, token: Token, what: Ready, how: PollOpt) -> io::Result<()> {
+        self.stream.register(poll, token, what, how)
+    }
+
+    fn reregister(&self, poll: &Poll, token: Token, what: Ready, how: PollOpt) -> io::Result<()> {
+        self.stream.reregister(poll, token, what, how)
+    }
+
+    fn deregister(&self, poll: &Poll) -> io::Result<()> {
+        self.stream.deregister(poll)
+    }
+}
+
+/// amiquip registers for edges and reads until the stream would block, so that whatever is held back or
+/// left to give out is asked for again.
+impl<S: Read + Write + Evented + Send + 'static> IoStream for Gate<S> {}
+
+#[cfg(test)]
+mod bytes;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;

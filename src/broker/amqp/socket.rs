@@ -1,0 +1,176 @@
+//! The socket below the gate: TCP, or TLS over it.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use mio::net::TcpStream as MioStream;
+use mio::{Evented, Poll, PollOpt, Ready, Token};
+
+use super::super::BrokerError;
+use crate::config::BrokerUrl;
+
+/// So long a host may take to accept a connection, for the TLS handshake, and for that of AMQP.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What amiquip reads and writes, by way of the gate. It never blocks.
+pub(super) enum Socket {
+    Plain(MioStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<native_tls::TlsStream<MioStream>>),
+}
+
+impl Socket {
+    /// The socket to speak AMQP on, over `stream`.
+    pub(super) fn new(url: &BrokerUrl, stream: &TcpStream) -> Result<Self, BrokerError> {
+        let shared = stream.try_clone().and_then(MioStream::from_stream);
+        let shared = shared.map_err(|error| BrokerError::Away(format!("{url}: {error}")))?;
+        if url.secure {
+            secure(url, shared, stream)
+        } else {
+            Ok(Self::Plain(shared))
+        }
+    }
+
+    fn tcp(&self) -> &MioStream {
+        match self {
+            Self::Plain(stream) => stream,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.get_ref(),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Evented for Socket {
+    fn register(&self, poll: &Poll, token: Token, what: Ready, how: PollOpt) -> io::Result<()> {
+        self.tcp().register(poll, token, what, how)
+    }
+
+    fn reregister(&self, poll: &Poll, token: Token, what: Ready, how: PollOpt) -> io::Result<()> {
+        self.tcp().reregister(poll, token, what, how)
+    }
+
+    fn deregister(&self, poll: &Poll) -> io::Result<()> {
+        self.tcp().deregister(poll)
+    }
+}
+
+/// A connection with `TCP_NODELAY`: without it a confirmed publish waits 22 ms for an ack.
+pub(super) fn tcp(url: &BrokerUrl) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(feature = "tls")]
+fn secure(
+    url: &BrokerUrl,
+    stream: MioStream,
+    descriptor: &TcpStream,
+) -> Result<Socket, BrokerError> {
+    let connector = native_tls::TlsConnector::new().map_err(|error| {
+        BrokerError::Away(format!("{url}: could not create TLS connector: {error}"))
+    })?;
+    let secured = handshake(&connector, &url.host, stream, descriptor).map_err(|said| {
+        let hint = hint(&said);
+        BrokerError::Away(format!("{url}: TLS handshake failed{hint}: {said}"))
+    })?;
+    Ok(Socket::Tls(Box::new(secured)))
+}
+
+/// The handshake on `stream`, to its end; or what went wrong. `descriptor` is of the same socket.
+#[cfg(feature = "tls")]
+fn handshake(
+    connector: &native_tls::TlsConnector,
+    host: &str,
+    stream: MioStream,
+    descriptor: &TcpStream,
+) -> Result<native_tls::TlsStream<MioStream>, String> {
+    use native_tls::HandshakeError::{Failure, WouldBlock};
+
+    let started = std::time::Instant::now();
+    let mut shaken = connector.connect(host, stream);
+    loop {
+        let waits = match shaken {
+            Ok(secured) => return Ok(secured),
+            Err(Failure(error)) => return Err(error.to_string()),
+            Err(WouldBlock(waits)) => waits,
+        };
+        let Some(left) = CONNECT_TIMEOUT.checked_sub(started.elapsed()) else {
+            let seconds = CONNECT_TIMEOUT.as_secs();
+            return Err(format!("the broker has not finished it within {seconds} s"));
+        };
+        await_readable(descriptor, left).map_err(|error| error.to_string())?;
+        shaken = waits.handshake();
+    }
+}
+
+/// Waits until there is something to read, for a while and at most `left`: a handshake that waits for
+/// room to write in is tried again all the same.
+#[cfg(feature = "tls")]
+fn await_readable(socket: &TcpStream, left: Duration) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let wait = left.min(Duration::from_secs(1));
+    let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&wait)))?;
+    Ok(())
+}
+
+/// What to do about that which OpenSSL `said`, where we know.
+#[cfg(feature = "tls")]
+fn hint(said: &str) -> &'static str {
+    let hints = [
+        ("mismatch", " (the certificate is for another host)"),
+        (
+            "certificate verify failed",
+            " (SSL_CERT_FILE can name a CA to trust)",
+        ),
+        ("wrong version number", " (does this port speak TLS?)"),
+    ];
+    let known = hints.iter().find(|(part, _)| said.contains(part));
+    known.map_or("", |(_, hint)| hint)
+}
+
+#[cfg(not(feature = "tls"))]
+fn secure(url: &BrokerUrl, _: MioStream, _: &TcpStream) -> Result<Socket, BrokerError> {
+    Err(super::without_tls(url))
+}
