@@ -27,7 +27,7 @@ use crate::logging::LogLevel;
 use crate::names;
 use crate::schedule::Schedule;
 use crate::service::ServiceError;
-use crate::store;
+use crate::store::{self, Progress};
 use crate::task::Registry;
 
 /// What a binary brings along: what its service is made of, and what holds where the user says nothing.
@@ -173,12 +173,35 @@ fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure
 
 fn migrate(config: &Config) -> Result<Exit, Failure> {
     let store = store::open_for(config)?;
-    let steps = store.migrate()?;
-    if steps.is_empty() {
+    let mut steps = 0;
+    let mut indexes = 0;
+    let mut said = Ok(());
+    store.migrate_telling(&mut |progress| {
+        let line = match progress {
+            Progress::Step(step) => {
+                steps += 1;
+                say(&format!("migrated {step}"))
+            }
+            Progress::Index(index) => {
+                indexes += 1;
+                // A step's index is part of it.
+                match steps {
+                    0 => say(&format!("migrated {index}")),
+                    _ => Ok(()),
+                }
+            }
+            Progress::Note(note) => {
+                warn(note);
+                Ok(())
+            }
+        };
+        if said.is_ok() {
+            said = line;
+        }
+    })?;
+    said?;
+    if steps + indexes == 0 {
         say(&format!("{} is up to date", store.describe()))?;
-    }
-    for step in steps {
-        say(&format!("migrated {step}"))?;
     }
     Ok(Exit::Ok)
 }

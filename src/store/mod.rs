@@ -10,6 +10,7 @@ mod history;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod postgres;
+mod progress;
 mod row;
 mod schedule;
 mod session;
@@ -21,6 +22,7 @@ mod turns;
 pub use batch::{Batch, BatchResult, Begin, Claim, ClaimRequest, Finished};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
+pub use progress::{Progress, Tell};
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
     Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
@@ -115,12 +117,26 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Unavailable`] when the database is away or refuses us.
     fn connect(&self) -> Result<Box<dyn Session>, StoreError>;
 
-    /// Creates what is missing of the tables, under a lock. Returns the names of the steps that
-    /// were run.
+    /// Creates what is missing of the tables and their indexes, under a lock. It waits for others as long as
+    /// it takes, and says so.
     ///
     /// # Errors
     /// When the database is away or refuses a step.
-    fn migrate(&self) -> Result<Vec<String>, StoreError>;
+    fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError>;
+
+    /// The same, with the log told of what takes long. Returns the names of the steps that were run and of the
+    /// indexes that were built.
+    ///
+    /// # Errors
+    /// When the database is away or refuses a step.
+    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut done = Vec::new();
+        self.migrate_telling(&mut |progress| match progress {
+            Progress::Step(name) | Progress::Index(name) => done.push(name.to_owned()),
+            Progress::Note(note) => log::info!("migrating {}: {note}", self.describe()),
+        })?;
+        Ok(done)
+    }
 
     /// Whether a service may migrate it by itself: it is a file that nobody else administers.
     fn migrates_itself(&self) -> bool;

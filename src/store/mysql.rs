@@ -5,6 +5,8 @@
 //! compared byte for byte beside that.
 
 mod connecting;
+mod indexes;
+mod migrating;
 mod socket;
 mod statement;
 mod traits;
@@ -15,17 +17,17 @@ use diesel::connection::SimpleConnection;
 use diesel::mysql::{Mysql, MysqlConnection};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use url::Url;
 
 use self::statement::{source, statement};
 use self::traits::Traits;
 use super::sql::{
-    ALWAYS, Engine, Id, Link, MessageRow, Row, Statement, Steps, Update, Values, assignments,
-    forget_lost_steps, in_transaction,
+    ALWAYS, Engine, Id, Index, Link, MessageRow, Row, Statement, Update, Values, assignments,
+    in_transaction,
 };
-use super::{StoreError, Tables};
+use super::{StoreError, Tables, Tell};
 use crate::config::DatabaseUrl;
 
 /// What every connection is set to, whatever the server's defaults are.
@@ -41,9 +43,6 @@ const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
 
 /// Where the server listens unless the URL says otherwise.
 const DEFAULT_PORT: u16 = 3306;
-
-/// So long a migration waits for another.
-const MIGRATION_WAIT_SECONDS: u32 = 600;
 
 /// The lock of those who name schedules, and how long they wait for another.
 const NAMING_LOCK: &str = "CONCAT('carrot-actors names ', MD5(DATABASE()))";
@@ -91,29 +90,8 @@ impl Link for Server {
         })
     }
 
-    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError> {
-        let mut engine = self.open()?;
-        let locked: Vec<Id> = engine
-            .load(
-                &format!(
-                    "SELECT CAST(GET_LOCK(CONCAT('carrot-actors ', MD5(DATABASE())), \
-                     {MIGRATION_WAIT_SECONDS}) AS SIGNED) AS id"
-                ),
-                None,
-            )
-            .map_err(|error| engine.sort(&error))?;
-        if Id::only(&locked) != Ok(1) {
-            return Err(StoreError::Unavailable(
-                "another migration has been at work for ten minutes".to_owned(),
-            ));
-        }
-        // The lock is the session's: it goes with the connection.
-        forget_lost_steps(&mut engine).map_err(|error| engine.sort(&error))?;
-        let versions = engine
-            .connection
-            .run_pending_migrations(Steps(MysqlServer::MIGRATIONS, tables))
-            .map_err(|error| StoreError::Refused(self.scrub(&error.to_string())))?;
-        Ok(versions.iter().map(ToString::to_string).collect())
+    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+        migrating::migrate(self, tables, tell)
     }
 
     fn describe(&self) -> String {
@@ -154,6 +132,17 @@ impl Engine for MysqlServer {
     const COLUMNS: &'static str = "SELECT CONCAT(table_name, '.', column_name) AS name \
         FROM information_schema.columns WHERE table_schema = DATABASE() \
         AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
+    const INDEXES: &'static [Index] = indexes::INDEXES;
+    // The optimizer passes over what is IGNORED, and refuses to be told to take it.
+    const FOUND: &'static str = "SELECT index_name AS name, \
+            COALESCE(GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR ','), '') AS key_columns, \
+            CAST(MAX(non_unique) = 0 AS SIGNED) AS is_unique, '' AS predicate, \
+            CAST(1 /*M!100600 AND MAX(ignored) = 'NO' */ AS SIGNED) AS is_valid \
+        FROM information_schema.statistics WHERE table_schema = DATABASE() \
+            AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask') \
+        GROUP BY table_name, index_name";
+    // MariaDB before 10.8 takes DESC for a comment.
+    const TELLS_DESCENDING: bool = false;
     const VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
         version()) AS name";
     const NOW: &'static str = "utc_timestamp(6)";

@@ -1,5 +1,7 @@
 //! PostgreSQL.
 
+mod indexes;
+mod migrating;
 mod rights;
 mod statement;
 
@@ -8,18 +10,14 @@ use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::Text;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use self::statement::{TOLD, source, statement};
 use super::sql::{
-    Engine, Id, Link, MessageRow, Row, Steps, Update, Values, assignments, forget_lost_steps,
-    in_transaction,
+    Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
 };
-use super::{StoreError, Tables};
+use super::{StoreError, Tables, Tell};
 use crate::config::DatabaseUrl;
-
-/// The advisory lock that migrations hold: "carrot" in ASCII.
-const MIGRATION_LOCK: i64 = 0x6361_7272_6f74;
 
 /// The advisory lock of those who name schedules, without the table's oid: "carr" in ASCII, and 32 bits
 /// for that.
@@ -116,23 +114,8 @@ impl Link for Server {
         })
     }
 
-    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError> {
-        let mut engine = self.open()?;
-        // The lock is the session's: it goes with the connection should we die half-way.
-        engine
-            .batch(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
-            .map_err(|error| engine.sort(&error))?;
-        if let Some(obstacle) =
-            rights::obstacle(&mut engine.connection).map_err(|error| engine.sort(&error))?
-        {
-            return Err(StoreError::Refused(obstacle));
-        }
-        forget_lost_steps(&mut engine).map_err(|error| engine.sort(&error))?;
-        let versions = engine
-            .connection
-            .run_pending_migrations(Steps(Postgres::MIGRATIONS, tables))
-            .map_err(|error| StoreError::Refused(self.scrub(&error.to_string())))?;
-        Ok(versions.iter().map(ToString::to_string).collect())
+    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+        migrating::migrate(self, tables, tell)
     }
 
     fn describe(&self) -> String {
@@ -178,6 +161,16 @@ impl Engine for Postgres {
         FROM (VALUES ('carrot_messagelog'), ('carrot_scheduledtask')) t (name) \
         JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) \
         WHERE a.attnum > 0 AND NOT a.attisdropped";
+    const INDEXES: &'static [Index] = indexes::INDEXES;
+    const FOUND: &'static str = "SELECT c.relname::text AS name, \
+            (SELECT string_agg(pg_get_indexdef(i.indexrelid, n, true) \
+                    || CASE i.indoption[n - 1] & 1 WHEN 1 THEN ' DESC' ELSE '' END, ',' ORDER BY n) \
+                FROM generate_series(1, array_upper(i.indoption, 1) + 1) n) AS key_columns, \
+            i.indisunique::int::bigint AS is_unique, \
+            COALESCE(pg_get_expr(i.indpred, i.indrelid), '') AS predicate, \
+            (i.indisvalid AND i.indisready)::int::bigint AS is_valid \
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+        WHERE i.indrelid IN (to_regclass('carrot_messagelog'), to_regclass('carrot_scheduledtask'))";
     const VERSION: &'static str =
         "SELECT 'PostgreSQL ' || current_setting('server_version') AS name";
     const NOW: &'static str = "now()";

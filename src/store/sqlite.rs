@@ -4,6 +4,8 @@
 //! first served, since SQLite itself only lets them try again and again, and the ledger would starve
 //! the others. Between processes it is asked again and again, but sooner than its busy timeout would.
 
+mod indexes;
+mod migrating;
 #[cfg(test)]
 mod plan;
 
@@ -17,16 +19,16 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::Text;
 use diesel::sqlite::{Sqlite, SqliteConnection};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::sql::{
-    Engine, Id, Link, MessageRow, Row, Statement, Steps, Target, Update, Values, assignments,
-    forget_lost_steps, in_transaction,
+    Engine, Id, Index, Link, MessageRow, Row, Statement, Target, Update, Values, assignments,
+    in_transaction,
 };
 use super::turns::Turns;
-use super::{StoreError, Tables};
+use super::{StoreError, Tables, Tell};
 use crate::config::DatabaseUrl;
 use crate::privileges;
 
@@ -151,22 +153,8 @@ impl Link for File {
         })
     }
 
-    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError> {
-        let mut engine = self.open()?;
-        engine
-            .transaction(true, forget_lost_steps)
-            .map_err(|error| engine.sort(&error))?;
-        let _turn = self.turns.take();
-        // All steps in one transaction, which keeps others from making the same ones.
-        engine
-            .connection
-            .immediate_transaction(|connection| {
-                let versions = connection
-                    .run_pending_migrations(Steps(SqliteFile::MIGRATIONS, tables))
-                    .map_err(Error::QueryBuilderError)?;
-                Ok(versions.iter().map(ToString::to_string).collect())
-            })
-            .map_err(|error| engine.sort(&error))
+    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+        migrating::migrate(self, tables, tell)
     }
 
     fn describe(&self) -> String {
@@ -262,6 +250,15 @@ impl Engine for SqliteFile {
         "SELECT name FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
     const COLUMNS: &'static str = "SELECT 'carrot_messagelog.' || name AS name FROM pragma_table_info('carrot_messagelog') \
         UNION ALL SELECT 'carrot_scheduledtask.' || name FROM pragma_table_info('carrot_scheduledtask')";
+    const INDEXES: &'static [Index] = indexes::INDEXES;
+    const FOUND: &'static str = "SELECT m.name AS name, \
+            COALESCE((SELECT group_concat(k.name || CASE k.\"desc\" WHEN 1 THEN ' DESC' ELSE '' END, ',' \
+                    ORDER BY k.seqno) \
+                FROM pragma_index_xinfo(m.name) k WHERE k.key = 1), '') AS key_columns, \
+            l.\"unique\" AS is_unique, CASE l.partial WHEN 1 THEN COALESCE(m.sql, '') ELSE '' END AS predicate, \
+            1 AS is_valid \
+        FROM sqlite_master m JOIN pragma_index_list(m.tbl_name) l ON l.name = m.name \
+        WHERE m.type = 'index' AND m.tbl_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
     const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
     // As Django writes it.
     const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";

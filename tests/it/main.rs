@@ -29,6 +29,7 @@ mod held;
 mod init;
 mod kills;
 mod many;
+mod migration;
 mod numbers;
 mod outages;
 mod path;

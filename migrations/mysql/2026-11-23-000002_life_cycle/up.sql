@@ -4,7 +4,7 @@
 -- runs that are known to have begun
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'attempts'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN attempts integer NOT NULL DEFAULT 0');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN attempts integer NOT NULL DEFAULT 0', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -12,7 +12,7 @@ DEALLOCATE PREPARE step;
 -- the worker that claimed it (carrot_worker.id)
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'owner'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN owner bigint');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN owner bigint', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -20,7 +20,7 @@ DEALLOCATE PREPARE step;
 -- claimed before by a worker that vanished
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'suspect'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN suspect tinyint(1) NOT NULL DEFAULT 0');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN suspect tinyint(1) NOT NULL DEFAULT 0', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -28,7 +28,7 @@ DEALLOCATE PREPARE step;
 -- a PENDING message is the sweep's to publish from this time on
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'due_time'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime(6)');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime(6)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -37,39 +37,7 @@ DEALLOCATE PREPARE step;
 -- for one; as many as a message id can have, since an index on an old table takes no more than 767
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'adopted_uuid'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varbinary(255)');
-PREPARE step FROM @step;
-EXECUTE step;
-DEALLOCATE PREPARE step;
-
--- Not unique: Django's tables do not promise it, and its late inserts must work.
-SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_uuid'), 'DO 0',
-    'CREATE INDEX carrot_messagelog_uuid ON carrot_messagelog (uuid)');
-PREPARE step FROM @step;
-EXECUTE step;
-DEALLOCATE PREPARE step;
-
--- NULL is not unique.
-SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_adopted_uuid'), 'DO 0',
-    'CREATE UNIQUE INDEX carrot_messagelog_adopted_uuid ON carrot_messagelog (adopted_uuid)');
-PREPARE step FROM @step;
-EXECUTE step;
-DEALLOCATE PREPARE step;
-
--- What the sweep reads.
-SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_pending'), 'DO 0',
-    'CREATE INDEX carrot_messagelog_pending ON carrot_messagelog (status, due_time)');
-PREPARE step FROM @step;
-EXECUTE step;
-DEALLOCATE PREPARE step;
-
--- The same, of what a dead worker has left.
-SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_in_progress'), 'DO 0',
-    'CREATE INDEX carrot_messagelog_in_progress ON carrot_messagelog (status, owner)');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varbinary(255)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;

@@ -4,7 +4,7 @@
 -- that of its messages
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'priority'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN priority integer NOT NULL DEFAULT 0');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN priority integer NOT NULL DEFAULT 0', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -12,7 +12,7 @@ DEALLOCATE PREPARE step;
 -- a cron line, which then counts in the interval's place
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'cron'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN cron varchar(500)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN cron varchar(500)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -20,7 +20,7 @@ DEALLOCATE PREPARE step;
 -- an IANA name, for the cron line; UTC without
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'time_zone'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN time_zone varchar(100)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN time_zone varchar(100)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -28,7 +28,7 @@ DEALLOCATE PREPARE step;
 -- what becomes of missed occurrences: run_once, run_all or skip
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'missed'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN missed varchar(20) NOT NULL DEFAULT ''run_once''');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN missed varchar(20) NOT NULL DEFAULT ''run_once''', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -36,7 +36,7 @@ DEALLOCATE PREPARE step;
 -- allow, or skip an occurrence while the message of the one before is not finished
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'overlap'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN overlap varchar(20) NOT NULL DEFAULT ''allow''');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN overlap varchar(20) NOT NULL DEFAULT ''allow''', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -44,7 +44,7 @@ DEALLOCATE PREPARE step;
 -- where an interval is counted from
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'anchor'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN anchor datetime(6)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN anchor datetime(6)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -52,7 +52,7 @@ DEALLOCATE PREPARE step;
 -- the next occurrence
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'next_run'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN next_run datetime(6)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN next_run datetime(6)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -60,7 +60,7 @@ DEALLOCATE PREPARE step;
 -- the last one that has a message
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'last_run'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN last_run datetime(6)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN last_run datetime(6)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -68,7 +68,7 @@ DEALLOCATE PREPARE step;
 -- the timetable that the next occurrence was reckoned from; bytes, since a collation may take two for one
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'planned_for'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN planned_for varbinary(4000)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN planned_for varbinary(4000)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -76,7 +76,7 @@ DEALLOCATE PREPARE step;
 -- why it does not run
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'refusal'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN refusal longtext');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN refusal longtext', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -84,16 +84,8 @@ DEALLOCATE PREPARE step;
 -- whether that is the row's timetable still, whoever has changed the row
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'is_planned'), 'DO 0',
-    'ALTER TABLE carrot_scheduledtask ADD COLUMN is_planned tinyint(1) GENERATED ALWAYS AS
-        (planned_for <=> CONCAT(interval_type, '' '', interval_count, '' '', COALESCE(time_zone, ''''), '' '', COALESCE(cron, ''''))) VIRTUAL');
-PREPARE step FROM @step;
-EXECUTE step;
-DEALLOCATE PREPARE step;
-
--- What is to be reckoned, and what is due next.
-SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND index_name = 'carrot_scheduledtask_next_run'), 'DO 0',
-    'CREATE INDEX carrot_scheduledtask_next_run ON carrot_scheduledtask (active, is_planned, next_run)');
+    CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN is_planned tinyint(1) GENERATED ALWAYS AS
+        (planned_for <=> CONCAT(interval_type, '' '', interval_count, '' '', COALESCE(time_zone, ''''), '' '', COALESCE(cron, ''''))) VIRTUAL', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;

@@ -7,7 +7,7 @@ SET @step = NULL /*M!100300 , SESSION innodb_strict_mode = OFF */;
 -- carrot_scheduledtask.id
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'schedule_id'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN schedule_id bigint');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN schedule_id bigint', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -15,15 +15,7 @@ DEALLOCATE PREPARE step;
 -- the occurrence; NULL for a message beside the timetable
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'planned_time'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN planned_time datetime(6)');
-PREPARE step FROM @step;
-EXECUTE step;
-DEALLOCATE PREPARE step;
-
--- NULL is not unique.
-SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
-        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_occurrence'), 'DO 0',
-    'CREATE UNIQUE INDEX carrot_messagelog_occurrence ON carrot_messagelog (schedule_id, planned_time)');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN planned_time datetime(6)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;

@@ -7,7 +7,7 @@ SET @step = NULL /*M!100300 , SESSION innodb_strict_mode = OFF */;
 -- since when its run is put off
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'put_off_since'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN put_off_since datetime(6)');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN put_off_since datetime(6)', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
@@ -15,7 +15,7 @@ DEALLOCATE PREPARE step;
 -- why
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'put_off_reason'), 'DO 0',
-    'ALTER TABLE carrot_messagelog ADD COLUMN put_off_reason text');
+    CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN put_off_reason text', COALESCE(@carrot_alter, '')));
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;

@@ -5,6 +5,3 @@ ALTER TABLE carrot_messagelog
     ADD COLUMN IF NOT EXISTS schedule_id bigint,
     -- the occurrence; NULL for a message beside the timetable
     ADD COLUMN IF NOT EXISTS planned_time timestamptz;
-
-CREATE UNIQUE INDEX IF NOT EXISTS carrot_messagelog_occurrence
-    ON carrot_messagelog (schedule_id, planned_time) WHERE schedule_id IS NOT NULL;

@@ -11,16 +11,6 @@ ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime;
 -- the uuid again, for rows that we made for messages without one; unique, as uuid is not
 ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varchar(200);
 
--- Not unique: Django's tables do not promise it, and its late inserts must work.
-CREATE INDEX IF NOT EXISTS carrot_messagelog_uuid ON carrot_messagelog (uuid);
-CREATE UNIQUE INDEX IF NOT EXISTS carrot_messagelog_adopted_uuid ON carrot_messagelog (adopted_uuid)
-    WHERE adopted_uuid IS NOT NULL;
--- What the sweep reads. Partial: they hold what is under way, not the history.
-CREATE INDEX IF NOT EXISTS carrot_messagelog_pending ON carrot_messagelog (due_time)
-    WHERE status = 'PENDING';
-CREATE INDEX IF NOT EXISTS carrot_messagelog_in_progress ON carrot_messagelog (owner)
-    WHERE status = 'IN_PROGRESS';
-
 CREATE TABLE IF NOT EXISTS carrot_worker (
     id            integer NOT NULL PRIMARY KEY AUTOINCREMENT,
     -- for people

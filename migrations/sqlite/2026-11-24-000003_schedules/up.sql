@@ -20,11 +20,3 @@ ALTER TABLE carrot_scheduledtask ADD COLUMN last_run datetime;
 ALTER TABLE carrot_scheduledtask ADD COLUMN planned_for varchar(1000);
 -- why it does not run
 ALTER TABLE carrot_scheduledtask ADD COLUMN refusal text;
-
--- What is to be reckoned: nothing, most of the time.
-CREATE INDEX IF NOT EXISTS carrot_scheduledtask_unplanned ON carrot_scheduledtask (id)
-    WHERE active AND planned_for IS NOT (interval_type || ' '
-        || CAST(interval_count AS text) || ' ' || COALESCE(time_zone, '') || ' ' || COALESCE(cron, ''));
--- What is due next.
-CREATE INDEX IF NOT EXISTS carrot_scheduledtask_next_run ON carrot_scheduledtask (next_run)
-    WHERE active AND next_run IS NOT NULL;

@@ -4,6 +4,3 @@
 ALTER TABLE carrot_messagelog ADD COLUMN schedule_id bigint;
 -- the occurrence; NULL for a message beside the timetable
 ALTER TABLE carrot_messagelog ADD COLUMN planned_time datetime;
-
-CREATE UNIQUE INDEX IF NOT EXISTS carrot_messagelog_occurrence
-    ON carrot_messagelog (schedule_id, planned_time) WHERE schedule_id IS NOT NULL;

@@ -12,8 +12,9 @@ use diesel::sqlite::Sqlite;
 use diesel_migrations::EmbeddedMigrations;
 
 use super::guards::joined;
+use super::indexes::Index;
 use super::values::Values;
-use crate::store::{StoreError, Tables};
+use crate::store::{StoreError, Tables, Tell};
 
 /// A row that every database can be asked for, by the names of its columns.
 #[cfg(feature = "mysql")]
@@ -77,6 +78,12 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const NOTEBOOK: &'static str;
     /// Selects, as `name`, the columns of Django's tables, as `table.column`.
     const COLUMNS: &'static str;
+    /// The indexes that our statements need.
+    const INDEXES: &'static [Index];
+    /// Selects the indexes of Django's tables as [`Found`](super::indexes::Found).
+    const FOUND: &'static str;
+    /// Whether that tells which columns descend.
+    const TELLS_DESCENDING: bool = true;
     /// Selects what it calls itself, as `name`.
     const VERSION: &'static str;
     /// Its time.
@@ -257,8 +264,8 @@ pub(in crate::store) trait Link: Clone + Send + Sync + 'static {
 
     fn open(&self) -> Result<Self::Engine, StoreError>;
 
-    /// Runs the steps that are missing, under a lock.
-    fn migrate(&self, tables: Tables) -> Result<Vec<String>, StoreError>;
+    /// Runs the steps and builds the indexes that are missing, under a lock.
+    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError>;
 
     fn describe(&self) -> String;
 }

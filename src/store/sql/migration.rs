@@ -9,6 +9,7 @@ use diesel_migrations::EmbeddedMigrations;
 
 use super::engine::Engine;
 use super::guards::joined;
+use super::indexes;
 use crate::store::Tables;
 
 /// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
@@ -21,7 +22,7 @@ const MADE: [&[&str]; 7] = [
         "carrot_messagelog.due_time",
         "carrot_messagelog.adopted_uuid",
     ],
-    // An index, which goes with its table, as these do.
+    // It has made an index, which goes with its table, as these do.
     &["carrot_messagelog.attempts"],
     &[
         "carrot_scheduledtask.priority",
@@ -46,8 +47,7 @@ const MADE: [&[&str]; 7] = [
     ],
 ];
 
-/// The step that makes what the embedded broker reads. Nobody else is to pay for that: it is one index
-/// more to keep for each message that is published.
+/// The step that stands for the index which the embedded broker reads.
 const OF_QUEUES: &str = "20261123000003";
 
 /// The steps that make the tables so.
@@ -82,8 +82,8 @@ struct Name {
     name: String,
 }
 
-/// Whether all steps that are wanted were run, and what they made is there. By reading alone: a service need not have
-/// the right to create tables.
+/// Whether all steps that are wanted were run, and what they made is there, and every index that is wanted. By reading
+/// alone: a service need not have the right to create tables.
 pub(super) fn is_done<E: Engine>(engine: &mut E, tables: Tables) -> QueryResult<bool>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
@@ -96,7 +96,9 @@ where
     let is_run = |version: &String| run.iter().any(|row| row.name == *version);
     let versions = versions::<E>()?;
     let mut wanted = versions.iter().filter(|version| tables.want(version));
-    Ok(wanted.all(is_run) && lost_steps(engine)?.is_empty())
+    Ok(wanted.all(is_run)
+        && lost_steps(engine)?.is_empty()
+        && indexes::faults(engine, tables)?.is_empty())
 }
 
 /// Forgets that steps were run if what they made is gone, so that they are run again: Django has made a

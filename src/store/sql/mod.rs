@@ -3,10 +3,12 @@
 
 mod engine;
 mod guards;
+mod indexes;
 mod ledger;
 mod migration;
 mod occurrences;
 mod overlap;
+mod patience;
 mod prune;
 mod publishing;
 mod requeue;
@@ -20,7 +22,9 @@ mod workers;
 #[cfg(any(feature = "mysql", test))]
 pub(super) use engine::ALWAYS;
 pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
+pub(super) use indexes::{Fault, Index, faults};
 pub(super) use migration::{Steps, forget_lost_steps};
+pub(super) use patience::{Patience, watched};
 pub(super) use publishing::{Inserted, Target, insert};
 pub(super) use schedules::now_on;
 pub(super) use statement::Statement;
@@ -38,7 +42,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, NewRow, Pruned, Ready,
     Requeue, Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
-    UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -53,12 +57,12 @@ where
         Ok(Box::new(SqlSession(self.0.open()?, self.1)))
     }
 
-    fn migrate(&self) -> Result<Vec<String>, StoreError> {
+    fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError> {
         // Who has nothing to do need not have the right to.
         if self.connect()?.is_migrated()? {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        self.0.migrate(self.1)
+        self.0.migrate(self.1, tell)
     }
 
     fn migrates_itself(&self) -> bool {

@@ -20,7 +20,7 @@ fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/carrot.db", directory.path().display());
     let file = File::new(&url.parse().unwrap());
-    file.migrate(Tables::WithQueues).unwrap();
+    file.migrate(Tables::WithQueues, &mut |_| {}).unwrap();
     let mut engine = file.open().unwrap();
     let finished = "INSERT INTO carrot_messagelog (status, uuid, priority, task, queue, exchange, \
             routing_key, publish_time) \

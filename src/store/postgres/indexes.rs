@@ -1,0 +1,42 @@
+//! The indexes of PostgreSQL.
+
+use crate::store::sql::Index;
+
+const MESSAGES: &str = "carrot_messagelog";
+const SCHEDULES: &str = "carrot_scheduledtask";
+
+/// Most are partial: they hold what is under way, not the history.
+pub(super) const INDEXES: &[Index] = &[
+    // Not unique: Django's tables do not promise it, and its late inserts must work.
+    Index::new(MESSAGES, "carrot_messagelog_uuid", "uuid"),
+    Index::new(MESSAGES, "carrot_messagelog_adopted_uuid", "adopted_uuid")
+        .unique()
+        .only("adopted_uuid IS NOT NULL"),
+    // What the sweep reads.
+    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").only("status = 'PENDING'"),
+    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").only("status = 'IN_PROGRESS'"),
+    // What the embedded broker reads: the messages that wait in a queue, in their order.
+    Index::new(
+        MESSAGES,
+        "carrot_messagelog_waiting",
+        "routing_key, priority DESC, id",
+    )
+    .only("status = 'PUBLISHED'")
+    .of_queues(),
+    // One message an occurrence.
+    Index::new(
+        MESSAGES,
+        "carrot_messagelog_occurrence",
+        "schedule_id, planned_time",
+    )
+    .unique()
+    .only("schedule_id IS NOT NULL"),
+    // What is to be reckoned: nothing, most of the time.
+    Index::new(SCHEDULES, "carrot_scheduledtask_unplanned", "id").only(
+        "active AND planned_for IS DISTINCT FROM (interval_type || ' ' \
+            || CAST(interval_count AS text) || ' ' || COALESCE(time_zone, '') || ' ' || COALESCE(cron, ''))",
+    ),
+    // What is due next.
+    Index::new(SCHEDULES, "carrot_scheduledtask_next_run", "next_run")
+        .only("active AND next_run IS NOT NULL"),
+];
