@@ -1,8 +1,29 @@
+-- `migrate` has built the indexes beside its steps, if it came to that.
 DROP TABLE IF EXISTS carrot_worker;
-DROP INDEX carrot_messagelog_in_progress ON carrot_messagelog;
-DROP INDEX carrot_messagelog_pending ON carrot_messagelog;
-DROP INDEX carrot_messagelog_adopted_uuid ON carrot_messagelog;
-DROP INDEX carrot_messagelog_uuid ON carrot_messagelog;
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_in_progress'),
+    'ALTER TABLE carrot_messagelog DROP INDEX carrot_messagelog_in_progress', 'DO 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_pending'),
+    'ALTER TABLE carrot_messagelog DROP INDEX carrot_messagelog_pending', 'DO 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_adopted_uuid'),
+    'ALTER TABLE carrot_messagelog DROP INDEX carrot_messagelog_adopted_uuid', 'DO 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_uuid'),
+    'ALTER TABLE carrot_messagelog DROP INDEX carrot_messagelog_uuid', 'DO 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
 ALTER TABLE carrot_messagelog
     DROP COLUMN adopted_uuid,
     DROP COLUMN due_time,

@@ -1,4 +1,10 @@
-DROP INDEX carrot_scheduledtask_next_run ON carrot_scheduledtask;
+-- `migrate` has built the indexes beside its steps, if it came to that.
+SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
+        WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND index_name = 'carrot_scheduledtask_next_run'),
+    'ALTER TABLE carrot_scheduledtask DROP INDEX carrot_scheduledtask_next_run', 'DO 0');
+PREPARE step FROM @step;
+EXECUTE step;
+DEALLOCATE PREPARE step;
 ALTER TABLE carrot_scheduledtask
     DROP COLUMN is_planned;
 ALTER TABLE carrot_scheduledtask

@@ -149,3 +149,6 @@ where
     versions.sort();
     Ok(versions)
 }
+
+#[cfg(test)]
+mod tests;
