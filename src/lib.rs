@@ -310,6 +310,8 @@
 //! - No fork once there is a thread, but for commands and their guard; no signal to a pid that is not seen to
 //!   hold the lock.
 //! - No password in a log, an error or an output.
+//! - No step of a migration that others have to wait for: steps make tables and add columns, and indexes
+//!   are built beside that, from a list (`store/*/indexes.rs`). A test reads every step.
 
 mod actors;
 mod app;

@@ -290,8 +290,8 @@ fn how_far(engine: &mut MysqlServer, id: i64) -> QueryResult<String> {
     lines(
         engine,
         &format!(
-            "SELECT CONCAT(LOWER(COALESCE(state, '')) \
-                 /*M!100300 , IF(progress > 0, CONCAT(' ', ROUND(progress), ' %'), '') */) AS line \
+            "SELECT CONCAT(LOWER(COALESCE(state, '')), ' for ', time, ' s' \
+                 /*M!100300 , IF(progress > 0, CONCAT(', ', ROUND(progress), ' %'), '') */) AS line \
              FROM information_schema.processlist WHERE id = {id}"
         ),
     )
