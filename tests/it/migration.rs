@@ -8,7 +8,7 @@ mod waits;
 
 use std::fs::File;
 use std::ops::Deref;
-use std::process::{Child, Command};
+use std::process::Child;
 
 use crate::support::{Database, World, eventually, exit_code};
 
@@ -108,22 +108,20 @@ impl Apart {
 
     /// A migration that goes on in the background, and what it says.
     fn begin(&self) -> Begun<'_> {
-        let nth = fs_count(self);
+        let nth = std::fs::read_dir(self.directory()).unwrap().count();
         let name = format!("migration-{nth}.err");
-        let mut command: Command = self.command(&["migrate"]);
-        command.stderr(File::create(self.directory().join(&name)).unwrap());
-        command
-            .stdout(File::create(self.directory().join(format!("migration-{nth}.out"))).unwrap());
+        let file = |name: &str| File::create(self.directory().join(name)).unwrap();
+        let child = self
+            .command(&["migrate"])
+            .stderr(file(&name))
+            .stdout(file(&format!("migration-{nth}.out")))
+            .spawn();
         Begun {
-            child: command.spawn().unwrap(),
+            child: child.unwrap(),
             name,
             world: self,
         }
     }
-}
-
-fn fs_count(world: &World) -> usize {
-    std::fs::read_dir(world.directory()).unwrap().count()
 }
 
 impl Drop for Apart {

@@ -140,10 +140,10 @@ impl Migration<'_, '_> {
                 return Err(StoreError::Unavailable(error));
             }
             let holders = self.ask(table_holders)?;
-            // What an error says is in the server's language.
-            let is_held = error.contains("lock timeout")
-                || error.contains("deadlock")
-                || (began.elapsed() >= LOCK_WAIT && !holders.is_empty());
+            let is_held = match self.ask(speaks_english)? {
+                true => error.contains("lock timeout") || error.contains("deadlock"),
+                false => began.elapsed() >= LOCK_WAIT && !holders.is_empty(),
+            };
             if !is_held {
                 return Err(StoreError::Refused(error));
             }
@@ -298,6 +298,15 @@ fn lines(engine: &mut Postgres, sql: &str) -> QueryResult<String> {
     let lines: Vec<Line> = engine.load_once(sql)?;
     let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
     Ok(lines.join("; "))
+}
+
+/// Whether what an error says can be read here; only a superuser may choose the language.
+fn speaks_english(engine: &mut Postgres) -> QueryResult<bool> {
+    let language = lines(engine, "SELECT current_setting('lc_messages') AS line")?;
+    Ok(language.is_empty()
+        || ["en", "C", "POSIX"]
+            .iter()
+            .any(|own| language.starts_with(own)))
 }
 
 /// Who holds the migrations' lock.

@@ -44,20 +44,9 @@ fn a_migration_that_dies_at_any_step_is_run_again(database: Database) {
 impl Apart {
     /// With Django's tables alone.
     fn begin_anew(&self) {
-        self.execute(
-            &format!(
-                "DROP TABLE IF EXISTS {}, __diesel_schema_migrations",
-                TABLES.join(", ")
-            )
-            .replace(
-                ", ",
-                if self.database == Database::Sqlite {
-                    "; DROP TABLE IF EXISTS "
-                } else {
-                    ", "
-                },
-            ),
-        );
+        for table in TABLES.iter().chain(&["__diesel_schema_migrations"]) {
+            self.execute(&format!("DROP TABLE IF EXISTS {table}"));
+        }
         self.execute(&self.database.django_schema());
         self.fill_with(5);
     }
