@@ -90,6 +90,7 @@ impl Gathered {
             Request::Begin { .. } => (1, 0),
             Request::Finish { finish, .. } => (1, finish_bytes(finish)),
             Request::Release { keys } => (keys.len(), 0),
+            Request::Republish { republishes } => (republishes.len(), 0),
         };
         if !self.has_room(rows, bytes) {
             return Some(request);
@@ -109,6 +110,7 @@ impl Gathered {
             }
             Request::Drop { key } => self.dropped.push(key),
             Request::Release { keys } => self.batch.releases.extend(keys),
+            Request::Republish { republishes } => self.batch.republishes.extend(republishes),
         }
         None
     }

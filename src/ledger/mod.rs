@@ -20,7 +20,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use crate::broker::{Delivery, Receipt};
 use crate::outage::Client;
 use crate::stop::Life;
-use crate::store::{Begin, Claim, Finish, NewRow, Store, WorkerId};
+use crate::store::{Begin, Claim, Finish, NewRow, Republish, Store, WorkerId};
 
 /// A delivery that is to be claimed.
 #[derive(Debug)]
@@ -88,6 +88,9 @@ enum Request {
     },
     Release {
         keys: Vec<String>,
+    },
+    Republish {
+        republishes: Vec<Republish>,
     },
     /// Answer.
     Probe {
@@ -176,6 +179,13 @@ impl Ledger {
     /// Gives back messages that were claimed and not started.
     pub fn release(&self, keys: Vec<String>) {
         self.request(Request::Release { keys });
+    }
+
+    /// Leaves messages that were claimed and not started to the sweep, as the broker can't be relied on to
+    /// deliver them again. Deliveries of those that [may be dropped](crate::store::BrokerCopy::MayBeDropped) go back; of
+    /// others they are done with.
+    pub fn republish(&self, republishes: Vec<Republish>) {
+        self.request(Request::Republish { republishes });
     }
 
     /// Writes nothing more: what is not written by now is left for redelivery.

@@ -32,7 +32,11 @@ pub(super) fn write(
 }
 
 const fn size(batch: &Batch) -> usize {
-    batch.finishes.len() + batch.releases.len() + batch.begins.len() + batch.claims.len()
+    batch.finishes.len()
+        + batch.releases.len()
+        + batch.republishes.len()
+        + batch.begins.len()
+        + batch.claims.len()
 }
 
 /// The batch in two halves; one after the other, their results are the batch's.
@@ -51,6 +55,12 @@ fn split(batch: &Batch) -> (Batch, Batch) {
         &mut left,
         &mut first.releases,
         &mut second.releases,
+    );
+    share(
+        &batch.republishes,
+        &mut left,
+        &mut first.republishes,
+        &mut second.republishes,
     );
     share(
         &batch.begins,

@@ -13,7 +13,9 @@ use super::{Claimable, Claimed, LedgerSetup, Request, Settlement, Sink, salvage}
 use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
-use crate::store::{Batch, BatchResult, Claim, Finished, Session, StoreError};
+use crate::store::{
+    Batch, BatchResult, BrokerCopy, Claim, Finished, Republish, Session, StoreError,
+};
 
 /// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
 const PATIENCE: u32 = 5;
@@ -52,7 +54,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(gathered) = self.gather() {
             failpoint::hit("ledger.before-commit");
-            if !gathered.batch.releases.is_empty() {
+            if !(gathered.batch.releases.is_empty() && gathered.batch.republishes.is_empty()) {
                 failpoint::hit("ledger.before-release");
             }
             self.writing.store(true, Ordering::Release);
@@ -62,6 +64,9 @@ impl Writer {
                 return;
             };
             failpoint::hit("ledger.after-commit");
+            if !gathered.batch.republishes.is_empty() {
+                failpoint::hit("ledger.after-republish");
+            }
             self.tell(gathered, result, commit);
         }
     }
@@ -195,6 +200,16 @@ impl Writer {
             for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
                 let settlement = settlements.of(&holder.sink);
                 settlement.give_back.push(holder.receipt);
+                settlement.released += usize::from(nth == 0);
+            }
+        }
+        for Republish { key, copy } in &gathered.batch.republishes {
+            for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
+                let settlement = settlements.of(&holder.sink);
+                match copy {
+                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.receipt),
+                    BrokerCopy::Gone => settlement.accept.push(holder.receipt),
+                }
                 settlement.released += usize::from(nth == 0);
             }
         }

@@ -52,6 +52,25 @@ pub struct Begin {
     pub attempts: u32,
 }
 
+/// A message that is given back unrun, and that the broker can't be relied on to deliver again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Republish {
+    /// The message's key.
+    pub key: String,
+    /// What the broker has of it.
+    pub copy: BrokerCopy,
+}
+
+/// What the broker has of a message that is given back unrun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerCopy {
+    /// One that goes back to a queue that counts how often it does, and may drop it: the sweep publishes the
+    /// message again after [`REDELIVERY_GRACE`](super::REDELIVERY_GRACE), unless it is claimed before.
+    MayBeDropped,
+    /// None that counts: the sweep publishes the message at once.
+    Gone,
+}
+
 /// What the ledger writes in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -59,6 +78,8 @@ pub struct Batch {
     pub finishes: Vec<Finish>,
     /// Keys to give back, not started: `→ PUBLISHED`.
     pub releases: Vec<String>,
+    /// Messages to give back, not started: `→ PENDING`.
+    pub republishes: Vec<Republish>,
     /// Suspects that are about to run: their attempt is counted now.
     pub begins: Vec<Begin>,
     /// Messages to claim.
@@ -73,7 +94,10 @@ impl Batch {
     }
 
     const fn only_claims(&self) -> bool {
-        self.finishes.is_empty() && self.releases.is_empty() && self.begins.is_empty()
+        self.finishes.is_empty()
+            && self.releases.is_empty()
+            && self.republishes.is_empty()
+            && self.begins.is_empty()
     }
 
     /// Whether the batch only claims rows that are there: if the database crashes and forgets that, the messages are

@@ -19,7 +19,7 @@ mod sqlite;
 pub mod transaction;
 mod turns;
 
-pub use batch::{Batch, BatchResult, Begin, Claim, ClaimRequest, Finished};
+pub use batch::{Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, Republish};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use progress::{Progress, Tell};
@@ -46,6 +46,10 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(20);
 
 /// For this long a recorded message is its recorder's to publish; then it is the sweep's.
 pub const PUBLISH_LEASE: Duration = Duration::from_secs(5);
+
+/// For this long a message that was given back to a queue that may drop it is left to be delivered again;
+/// then the sweep publishes it.
+pub const REDELIVERY_GRACE: Duration = Duration::from_secs(30);
 
 /// A row of `carrot_worker`. Never used again after its worker's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

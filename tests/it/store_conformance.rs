@@ -5,6 +5,7 @@ mod contention;
 mod finishes;
 mod pruning;
 mod publishing;
+mod republishing;
 mod schedules;
 mod waiting;
 mod workers;
@@ -51,6 +52,8 @@ conforms! {
     super::claims::counts_begins as a_begun_suspect_is_counted_and_a_lost_one_is_not_begun,
     super::claims::begins_what_is_nobodys as a_suspect_whose_claim_a_crash_forgot_is_begun,
     super::claims::releases as what_is_released_is_published_again_and_anyones,
+    super::republishing::waits_for_the_broker as what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claimed,
+    super::republishing::goes_to_the_sweep as what_is_given_back_and_gone_from_the_broker_is_due_at_once,
     super::finishes::writes as the_end_of_a_run_is_written_with_all_it_says,
     super::finishes::writes_once as a_final_state_is_never_left,
     super::finishes::is_fenced as an_end_does_not_count_when_another_worker_has_the_message,

@@ -8,6 +8,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use super::engine::{ALWAYS, Engine, MessageRow, Update};
 use super::guards::{OWNER_IS_DEAD, allows, list};
 use super::publishing::{Inserted, insert};
+use super::republish::republish;
 use super::values::Values;
 use crate::state::{End, Event, Status};
 use crate::store::{
@@ -21,6 +22,7 @@ pub(super) fn write(
 ) -> QueryResult<BatchResult> {
     let finished = finish(engine, owner, &batch.finishes)?;
     release(engine, owner, &batch.releases)?;
+    republish(engine, owner, &batch.republishes)?;
     let begun = begin(engine, owner, &batch.begins)?;
     let claims = claim(engine, owner, &batch.claims)?;
     Ok(BatchResult {

@@ -11,6 +11,7 @@ mod overlap;
 mod patience;
 mod prune;
 mod publishing;
+mod republish;
 mod requeue;
 mod schedules;
 mod statement;

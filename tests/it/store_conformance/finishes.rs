@@ -166,6 +166,7 @@ pub fn mixes(database: Database) {
             finish(&keys[3], End::Completed),
         ],
         releases: vec![keys[1].clone()],
+        republishes: Vec::new(),
         begins: [&keys[3], &keys[2]].map(|key| begin(key)).to_vec(),
         claims: claims(&[
             keys[5].clone(),
