@@ -278,7 +278,8 @@
 //! 1. `publish`: *record* a PENDING row, *flush* it to the broker (persistent, mandatory,
 //!    confirmed), mark it PUBLISHED.
 //! 2. The subscription hands on whatever has arrived; the set *claims* no more than its consumers can
-//!    run while a claim is committed (`consumer_set::pace`), through the ledger.
+//!    run while a claim is committed (`consumer_set::pace`), through the ledger; at once what the broker may
+//!    have no copy of any more (`consumer_set::copies`).
 //! 3. The ledger answers for each message: ours to run, over, with a live worker, in hand already
 //!    (then it joins that run), or without a row: adopted, or looked for again for five seconds if
 //!    django-carrot published it.
@@ -286,6 +287,9 @@
 //!    committed before it starts, and after `max_attempts` it is FAILED.
 //! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's.
 //! 6. Only then is the delivery *settled*, on the channel that brought it.
+//!
+//! What goes back unrun is PUBLISHED again; where the broker has no copy of it, or may drop that for coming
+//! back too often, it is PENDING, for the sweep.
 //!
 //! What is recorded in a transaction of the caller's ([`transaction`]) is the sweep's to publish, which
 //! PostgreSQL tells of the commit.

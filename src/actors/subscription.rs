@@ -145,7 +145,7 @@ impl Subscription {
                     }
                 }
                 Event::Cancelled => *cancelled = true,
-                Event::Depth(_) => {}
+                Event::CountsReturns | Event::Depth(_) => {}
             }
             if *breached && proof.is_some_and(|(since, _)| since.elapsed() > GOOD_FOR_SOMETHING) {
                 *breached = false;

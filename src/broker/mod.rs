@@ -31,13 +31,21 @@ pub struct Receipt {
     pub tag: u64,
 }
 
+/// What tells messages without an id apart, unless they are the same in everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u128);
+
 /// A message as it came from the broker.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// What it is settled by.
     pub receipt: Receipt,
+    /// Whether it was delivered before, to whomever.
+    pub redelivered: bool,
     /// The `message_id` property, which need not be a text.
     pub message_id: Option<Vec<u8>>,
+    /// Where that says nothing: a digest of all that the message is.
+    pub fingerprint: Option<Fingerprint>,
     /// The `type` property.
     pub kind: Option<String>,
     /// The header that names the task, if it is a text.
@@ -65,6 +73,9 @@ pub enum Event {
     },
     /// Whatever had arrived.
     Delivered(Vec<Delivery>),
+    /// The queue counts how often a message comes back, which its arguments do not say: from now on no more
+    /// come than run, unless its prefetch is set.
+    CountsReturns,
     /// The answer to [`Command::Depth`].
     Depth(u32),
     /// The answer to [`Command::Cancel`]: nothing more will come.

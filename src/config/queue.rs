@@ -64,19 +64,33 @@ impl QueueConfig {
     /// are like: `concurrency × prefetch_factor`.
     #[must_use]
     pub fn prefetch(&self) -> u16 {
-        let factor = self.prefetch_factor.unwrap_or(READY_PER_CONSUMER);
+        self.prefetch_if(self.counts_returns())
+    }
+
+    /// The same, where more may be known than its arguments say: a queue that counts returns has no more
+    /// messages out than run, unless `prefetch_factor` is set.
+    #[must_use]
+    pub fn prefetch_if(&self, counts_returns: bool) -> u16 {
+        let ready = if counts_returns {
+            1
+        } else {
+            READY_PER_CONSUMER
+        };
+        let factor = self.prefetch_factor.unwrap_or(ready);
         u16::try_from(self.concurrency.saturating_mul(factor)).unwrap_or(u16::MAX)
     }
 
     /// Whether the queue counts how often a message comes back, and drops it in the end, as quorum queues
-    /// do: then none goes back without need.
+    /// do, by its arguments: then none goes back without need.
     #[must_use]
     pub fn counts_returns(&self) -> bool {
-        self.queue_arguments.contains_key("x-delivery-limit")
-            || self
-                .queue_arguments
-                .get("x-queue-type")
-                .is_some_and(|kind| *kind != ArgumentValue::String("classic".to_owned()))
+        let is_other_than_classic = |kind: &ArgumentValue| !matches!(kind, ArgumentValue::String(kind) if kind.eq_ignore_ascii_case("classic"));
+        let arguments = &self.queue_arguments;
+        self.host != BrokerHost::Embedded
+            && (arguments.contains_key("x-delivery-limit")
+                || arguments
+                    .get("x-queue-type")
+                    .is_some_and(is_other_than_classic))
     }
 
     /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set, and for
@@ -288,11 +302,18 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_counts_deliveries_has_no_burst() {
+    fn a_queue_that_counts_deliveries_has_out_what_runs() {
         for argument in ["x-queue-type = 'quorum'", "x-delivery-limit = 5"] {
             let text = format!("[[queues]]\nname = 'q'\nqueue_arguments = {{ {argument} }}");
-            assert_eq!(read(&text).unwrap()[0].burst(), 0, "{argument}");
+            let queue = &read(&text).unwrap()[0];
+            assert_eq!((queue.burst(), queue.prefetch()), (0, 1), "{argument}");
+            let queue = &read(&format!("{text}\nprefetch_factor = 3")).unwrap()[0];
+            assert_eq!((queue.burst(), queue.prefetch()), (0, 3), "{argument}");
+            let queue = &read(&format!("{text}\nhost = 'embedded'")).unwrap()[0];
+            assert_eq!((queue.burst(), queue.prefetch()), (1000, 2), "{argument}");
         }
+        let classic = "[[queues]]\nname = 'q'\nqueue_arguments = { x-queue-type = 'classic' }";
+        assert_eq!(read(classic).unwrap()[0].prefetch(), 2);
     }
 
     #[test]

@@ -331,7 +331,9 @@ fn job(message: &Message, attempts: u32) -> Job {
         key: message.key.clone(),
         delivery: Delivery {
             receipt: Receipt { epoch: 0, tag: 0 },
+            redelivered: false,
             message_id: Some(message.key.clone().into_bytes()),
+            fingerprint: None,
             kind: Some(names::MESSAGE_TYPE.to_owned()),
             task: Some(message.task.clone()),
             fault: None,

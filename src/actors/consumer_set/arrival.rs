@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::unnamed::Unnamed;
 use crate::broker::Delivery;
 use crate::execution::NO_ROW;
 use crate::ledger::Claimable;
@@ -34,7 +35,7 @@ enum Adopt {
 
 impl Arrival {
     /// A delivery as it came.
-    pub(super) fn new(delivery: Delivery) -> Self {
+    pub(super) fn new(delivery: Delivery, unnamed: &mut Unnamed) -> Self {
         // An empty id would make all that have one the same message.
         let id = delivery.message_id.as_deref().filter(|id| !id.is_empty());
         match id {
@@ -43,9 +44,9 @@ impl Arrival {
                 delivery,
                 adopt: Adopt::No,
             },
-            // No key: each delivery is a message of its own.
+            // No key: each delivery is a message of its own, unless it is known to come again.
             None => Self {
-                key: names::new_key(),
+                key: unnamed.key_of(&delivery),
                 delivery,
                 adopt: Adopt::ToRun,
             },
@@ -76,6 +77,11 @@ impl Arrival {
 
     pub(super) const fn delivery(&self) -> &Delivery {
         &self.delivery
+    }
+
+    /// The connection that it came by.
+    pub(super) const fn epoch(&self) -> u64 {
+        self.delivery.receipt.epoch
     }
 
     pub(super) fn key(&self) -> &str {

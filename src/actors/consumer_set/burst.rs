@@ -102,7 +102,7 @@ impl ConsumerSetActor {
     /// Takes more messages from the broker, or fewer, as the tasks are; what is too much then goes
     /// back.
     pub(super) fn adapt(&mut self) {
-        if self.stopping {
+        if self.stopping || self.copies.are_counted() {
             return;
         }
         let Some(more) = self.burst.change(self.pace.wanted(), Instant::now()) else {
@@ -122,7 +122,7 @@ impl ConsumerSetActor {
     /// Gives back what has arrived beyond the prefetch: others may have time for it. Not what a
     /// connection brought that is gone: the broker may not have it any more.
     pub(super) fn shed(&mut self) {
-        let Some(room) = self.burst.room() else {
+        let Some(room) = self.burst.room().filter(|_| !self.copies.are_counted()) else {
             return;
         };
         let mut receipts = Vec::new();

@@ -3,10 +3,12 @@
 
 mod arrival;
 mod burst;
+mod copies;
 mod pace;
 mod recorded;
 mod stall;
 mod stopping;
+mod unnamed;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,9 +19,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::arrival::Arrival;
 use self::burst::Burst;
+use self::copies::Copies;
 use self::pace::Pace;
 use self::recorded::SetSink;
 use self::stall::Stall;
+use self::unnamed::Unnamed;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
 use super::subscription::{self, Subscribed};
 use super::supervisor::{SetIdle, SupervisorActor};
@@ -69,7 +73,11 @@ pub(super) struct ConsumerSetActor {
     pace: Pace,
     burst: Burst,
     stall: Stall,
+    copies: Copies,
+    unnamed: Unnamed,
     stopping: bool,
+    /// Nothing more will come.
+    cancelled: bool,
     until_idle: bool,
     epoch: u64,
 }
@@ -82,6 +90,8 @@ impl ConsumerSetActor {
             name: queue.name.as_str().into(),
             pace: Pace::new(queue.concurrency),
             burst: Burst::new(queue.prefetch(), queue.burst()),
+            copies: Copies::of(queue),
+            unnamed: Unnamed::default(),
             source,
             supervisor,
             ledger: tree.ledger.clone(),
@@ -100,6 +110,7 @@ impl ConsumerSetActor {
             missing: HashMap::new(),
             stall: Stall::new(),
             stopping: false,
+            cancelled: false,
             until_idle: tree.until_idle,
             epoch: 0,
         }
@@ -119,14 +130,20 @@ impl ConsumerSetActor {
         self.consumers.insert(number, (consumer, Instant::now()));
     }
 
-    /// Claims as much of the backlog as the pace allows.
+    /// Claims as much of the backlog as the pace allows, and what may be nowhere but here.
     fn pump(&mut self) {
-        let Some(sink) = self.sink.clone().filter(|_| !self.stopping) else {
+        let Some(sink) = self.sink.clone() else {
             return;
         };
-        let limit = self.burst.limit(self.pace.wanted());
+        let limit = if self.stopping {
+            let unclaimed = self.unclaimed();
+            self.tell(Vec::new(), unclaimed);
+            0
+        } else {
+            self.burst.limit(self.pace.wanted())
+        };
         let room = limit.saturating_sub(self.claiming + self.in_hand);
-        let count = room.min(self.backlog.len());
+        let count = room.max(self.urgent()).min(self.backlog.len());
         if count > 0 {
             self.claiming += count;
             let arrivals = self.backlog.drain(..count);
@@ -155,7 +172,7 @@ impl ConsumerSetActor {
     fn hand_out(&mut self, job: Job) {
         self.stall.handed_out();
         if self.stopping {
-            self.ledger.release(vec![job.key]);
+            self.give_back(vec![job]);
         } else if self.jobs.send(job).is_err() {
             log::error!("queue {}: no consumer can be reached", self.name);
         }
@@ -171,25 +188,28 @@ impl ConsumerSetActor {
             self.backlog.push_front(arrival);
             return;
         }
+        self.waits_for_its_row(&arrival);
         context.run_later(wait, |set, _| set.look_again(arrival));
     }
 
     fn look_again(&mut self, arrival: Arrival) {
-        if self.stopping {
-            self.missing.remove(arrival.key());
-            self.tell(Vec::new(), vec![arrival.delivery().receipt]);
-            return self.close_if_done();
-        }
-        if arrival.delivery().receipt.epoch == self.epoch {
+        if self.has_waited_for_its_row(&arrival) {
             self.backlog.push_front(arrival);
-            self.pump();
-        } else {
-            // Its connection is gone: it will be delivered again.
-            self.missing.remove(arrival.key());
+            return self.pump();
         }
+        self.missing.remove(arrival.key());
+        // If its connection is gone, that says nothing, and it will be delivered again.
+        self.tell(Vec::new(), vec![arrival.delivery().receipt]);
+        self.close_if_done();
     }
 
-    fn tell(&self, accept: Vec<Receipt>, give_back: Vec<Receipt>) {
+    fn tell(&mut self, accept: Vec<Receipt>, give_back: Vec<Receipt>) {
+        for receipt in &accept {
+            self.unnamed.accepted(*receipt);
+        }
+        for receipt in &give_back {
+            self.unnamed.forget(*receipt);
+        }
         if !(accept.is_empty() && give_back.is_empty()) {
             self.command(Command::Settle { accept, give_back });
         }
@@ -231,22 +251,29 @@ impl ConsumerSetActor {
             Event::Opened { .. } => {
                 self.epoch += 1;
                 self.burst.reset();
+                self.unnamed.channel_opened();
                 self.check_idle();
             }
             Event::Delivered(deliveries) => {
                 let bytes = deliveries.iter().map(|delivery| delivery.body.len()).sum();
                 self.burst.arrived(deliveries.len(), bytes);
+                let unnamed = &mut self.unnamed;
+                let arrivals = deliveries.into_iter();
                 self.backlog
-                    .extend(deliveries.into_iter().map(Arrival::new));
+                    .extend(arrivals.map(|delivery| Arrival::new(delivery, unnamed)));
                 self.pump();
                 // What was under way when a burst ended.
                 self.shed();
             }
+            Event::CountsReturns => self.count_returns(),
             Event::Depth(0) if self.has_nothing_to_do() => self.idle(None),
             Event::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());
             }
-            Event::Cancelled => {}
+            Event::Cancelled => {
+                self.cancelled = true;
+                self.close_if_done();
+            }
         }
     }
 }
@@ -261,6 +288,7 @@ impl Actor for ConsumerSetActor {
         for number in 1..=self.source.queue.concurrency {
             self.start_consumer(number, context);
         }
+        self.say_what_is_counted();
         self.look_for_stalls(context);
         let started = subscription::start(self.source.clone(), receiver, context.address());
         if let Err(error) = started {
@@ -279,12 +307,8 @@ impl Handler<Subscribed> for ConsumerSetActor {
             Subscribed::Event(event) => self.handle_event(event, context),
             Subscribed::Lost { epoch, error } => {
                 self.epoch = epoch;
-                // What is in hand goes on. What was not claimed comes again, unless it is nowhere but
-                // here.
-                if !matches!(error, BrokerError::QueueGone(_)) {
-                    self.backlog.clear();
-                    self.missing.clear();
-                }
+                // What is in hand goes on.
+                self.lose(epoch, matches!(error, BrokerError::QueueGone(_)));
                 if self.until_idle {
                     self.idle(Some(error.to_string()));
                 }

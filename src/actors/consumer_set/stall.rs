@@ -69,13 +69,9 @@ impl Stall {
 
 impl ConsumerSetActor {
     pub(super) fn look_for_stalls(&self, context: &mut Context<Self>) {
-        // Such a queue drops in the end what comes back too often.
-        if self.source.queue.counts_returns() {
-            return;
-        }
         context.run_interval(LOOK, |set, _| {
-            // Without consumers nobody has a long task.
-            if set.stopping || set.consumers.is_empty() {
+            // Without consumers nobody has a long task; and what comes back too often may be dropped.
+            if set.stopping || set.consumers.is_empty() || set.copies.are_counted() {
                 return;
             }
             let waiting = set.waiting_jobs.len();
@@ -96,10 +92,7 @@ impl ConsumerSetActor {
         let count = back.len();
         self.stall.given_back(count + kept.len());
         kept.into_iter().for_each(|job| self.hand_out(job));
-        if count > 0 {
-            let keys = back.into_iter().map(|job| job.key);
-            self.ledger.release(keys.collect());
-        }
+        self.give_back(back);
         count
     }
 }

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use super::super::consumer::StopConsumer;
 use super::super::supervisor::SetStopped;
 use super::ConsumerSetActor;
-use crate::broker::{Command, Receipt};
+use crate::broker::Command;
 
 /// Take nothing more, finish what is running, give back the rest.
 #[derive(Message)]
@@ -25,11 +25,7 @@ impl Handler<StopSet> for ConsumerSetActor {
         for (consumer, _) in self.consumers.values() {
             consumer.do_send(StopConsumer);
         }
-        let unclaimed: Vec<Receipt> = self
-            .backlog
-            .drain(..)
-            .map(|arrival| arrival.delivery().receipt)
-            .collect();
+        let unclaimed = self.unclaimed();
         let unstarted = self.give_back_the_waiting(|_| true);
         log::info!(
             "queue {}: waiting for {} running tasks; {} messages go back",
@@ -38,6 +34,7 @@ impl Handler<StopSet> for ConsumerSetActor {
             unclaimed.len() + unstarted
         );
         self.tell(Vec::new(), unclaimed);
+        self.pump();
         self.close_if_done();
     }
 }
@@ -45,7 +42,10 @@ impl Handler<StopSet> for ConsumerSetActor {
 impl ConsumerSetActor {
     /// Closes the subscription once nothing is left that it would have to settle.
     pub(super) fn close_if_done(&mut self) {
-        if self.stopping && self.is_idle() && self.consumers.is_empty() {
+        let is_done = self.is_idle() && self.backlog.is_empty() && !self.copies.any_waits();
+        // What is still on its way is to have its row before it goes back.
+        let has_all = self.cancelled || !self.copies.are_counted();
+        if self.stopping && is_done && has_all && self.consumers.is_empty() {
             self.commands = None;
         }
     }

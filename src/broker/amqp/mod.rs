@@ -7,6 +7,7 @@
 mod connection;
 mod gate;
 mod publisher;
+mod returns;
 mod socket;
 mod subscription;
 mod topology;
@@ -14,12 +15,14 @@ mod unsettled;
 
 use crossbeam_channel::Receiver;
 
+use self::returns::Returns;
 use super::{Broker, BrokerError, Command, Event, Publisher};
 use crate::config::{BrokerUrl, QueueConfig};
 
 /// A virtual host of RabbitMQ.
 pub(super) struct RabbitMq {
     url: BrokerUrl,
+    returns: Returns,
 }
 
 impl RabbitMq {
@@ -27,7 +30,10 @@ impl RabbitMq {
         if url.secure && !cfg!(feature = "tls") {
             return Err(without_tls(url));
         }
-        Ok(Self { url: url.clone() })
+        Ok(Self {
+            url: url.clone(),
+            returns: Returns::default(),
+        })
     }
 }
 
@@ -45,7 +51,7 @@ impl Broker for RabbitMq {
         commands: &Receiver<Command>,
         sink: &mut dyn FnMut(Event),
     ) -> Result<(), BrokerError> {
-        subscription::consume(&self.url, queue, epoch, commands, sink)
+        subscription::consume(&self.url, &self.returns, queue, epoch, commands, sink)
     }
 
     fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError> {

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, select};
 use super::super::{BrokerError, Command, Delivery, Event, Receipt};
 use super::connection::Link;
 use super::gate::Oddity;
+use super::returns::{self, Returns};
 use super::topology;
 use super::unsettled::Unsettled;
 use crate::config::{BrokerUrl, QueueConfig};
@@ -18,6 +19,7 @@ const MOST_AT_ONCE: usize = 1000;
 
 pub(super) fn consume(
     url: &BrokerUrl,
+    returns: &Returns,
     queue: &QueueConfig,
     epoch: u64,
     commands: &Receiver<Command>,
@@ -26,7 +28,8 @@ pub(super) fn consume(
     let link = Link::open(url)?;
     let mut declared = false;
     let mut gone = false;
-    let served = declare_and_consume(&link, queue).and_then(|(consumer, waiting)| {
+    let counts = returns.are_counted(queue);
+    let served = declare_and_consume(&link, queue, counts).and_then(|(consumer, waiting)| {
         declared = true;
         sink(Event::Opened { waiting });
         let mut subscription = Subscription {
@@ -38,11 +41,13 @@ pub(super) fn consume(
             unsettled: Unsettled::new(),
             cancelled: false,
             gone: false,
+            counts,
+            returns,
             sink,
         };
         let served = subscription.serve(commands);
         gone = subscription.gone;
-        if gone {
+        if gone || (served.is_err() && subscription.counts) {
             subscription.hand_on_the_rest();
         }
         subscription.wind_up();
@@ -73,10 +78,11 @@ pub(super) fn consume(
 fn declare_and_consume<'a>(
     link: &'a Link,
     queue: &QueueConfig,
+    counts: bool,
 ) -> Result<(Consumer<'a>, u32), Error> {
     let waiting = topology::declare(&link.channel, queue)?;
     // A consumer without a prefetch would be sent the whole queue.
-    link.channel.qos(0, queue.prefetch(), false)?;
+    link.channel.qos(0, queue.prefetch_if(counts), false)?;
     let consumer = link
         .channel
         .basic_consume(queue.name.as_str(), ConsumerOptions::default())?;
@@ -94,26 +100,28 @@ struct Subscription<'a> {
     cancelled: bool,
     /// The queue was deleted, or its node went away.
     gone: bool,
+    /// The queue counts how often a message comes back.
+    counts: bool,
+    returns: &'a Returns,
     sink: &'a mut dyn FnMut(Event),
 }
 
 impl Subscription<'_> {
     fn serve(&mut self, commands: &Receiver<Command>) -> Result<(), Error> {
-        let deliveries = self.consumer.receiver().clone();
         let blocked = self.link.blocked.clone();
         loop {
             // A cancelled consumer's receiver is disconnected, which `select!` would find ready for
             // ever.
             let deliveries = if self.cancelled {
-                &crossbeam_channel::never()
+                crossbeam_channel::never()
             } else {
-                &deliveries
+                self.consumer.receiver().clone()
             };
             let more = self.burst.as_ref().map(|burst| burst.receiver().clone());
             let more = more.unwrap_or_else(crossbeam_channel::never);
             select! {
                 recv(deliveries) -> message => {
-                    self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, deliveries)?;
+                    self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, &deliveries)?;
                 }
                 recv(more) -> message => {
                     self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, &more)?;
@@ -138,6 +146,7 @@ impl Subscription<'_> {
     ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut ended = Ok(());
+        let counted = self.counts;
         for message in std::iter::once(first).chain(deliveries.try_iter()) {
             match self.receive(message) {
                 ControlFlow::Continue(delivery) => batch.push(delivery),
@@ -151,7 +160,38 @@ impl Subscription<'_> {
             }
         }
         (self.sink)(Event::Delivered(batch));
-        ended
+        ended?;
+        if self.counts && !counted {
+            self.hold_no_more_than_runs()?;
+        }
+        Ok(())
+    }
+
+    /// The queue was seen to count returns: takes no more than run, unless that is set.
+    fn hold_no_more_than_runs(&mut self) -> Result<(), Error> {
+        self.returns.have_been_counted(self.queue);
+        (self.sink)(Event::CountsReturns);
+        if self.cancelled || self.queue.prefetch_factor.is_some() {
+            return Ok(());
+        }
+        self.burst(0)?;
+        // A consumer's prefetch can't be changed. What it was sent is not given back for this.
+        self.consumer.cancel()?;
+        self.hand_on_to_the_end(&self.consumer.receiver().clone())?;
+        let channel = &self.link.channel;
+        channel.qos(0, self.queue.prefetch_if(true), false)?;
+        self.consumer =
+            channel.basic_consume(self.queue.name.as_str(), ConsumerOptions::default())?;
+        Ok(())
+    }
+
+    /// Hands on what a consumer was sent before it was cancelled.
+    fn hand_on_to_the_end(&mut self, rest: &Receiver<ConsumerMessage>) -> Result<(), Error> {
+        // One by one: after the last comes the word that it is cancelled, as it was told to be.
+        while let Ok(delivery @ ConsumerMessage::Delivery(_)) = rest.recv() {
+            self.hand_on(delivery, &crossbeam_channel::never())?;
+        }
+        Ok(())
     }
 
     /// Hands on all that has arrived: it is nowhere else.
@@ -169,6 +209,7 @@ impl Subscription<'_> {
     fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Delivery> {
         match message {
             ConsumerMessage::Delivery(mut delivery) => {
+                self.counts |= returns::is_counted(&delivery);
                 let oddity = self.link.oddity(delivery.delivery_tag());
                 let handed_on = hand_over(&mut delivery, oddity, self.queue, self.epoch);
                 self.unsettled.push(delivery.delivery_tag(), delivery);
@@ -202,7 +243,8 @@ impl Subscription<'_> {
                 // What was on its way at the answer is handed on before it: it is no longer ready,
                 // and not idle either. RabbitMQ's channel may answer before it sends what its queue
                 // had delivered to it, but not before it has answered a second time.
-                self.link.channel.qos(0, self.queue.prefetch(), false)?;
+                let prefetch = self.queue.prefetch_if(self.counts);
+                self.link.channel.qos(0, prefetch, false)?;
                 let arrived = self.consumer.receiver().clone();
                 let more = self.burst.as_ref().map(|burst| burst.receiver().clone());
                 for arrived in std::iter::once(arrived).chain(more) {
@@ -226,11 +268,7 @@ impl Subscription<'_> {
     fn burst(&mut self, more: u16) -> Result<(), Error> {
         if let Some(burst) = self.burst.take() {
             burst.cancel()?;
-            let rest = burst.receiver().clone();
-            // One by one: after the last comes the word that it is cancelled, as it was told to be.
-            while let Ok(delivery @ ConsumerMessage::Delivery(_)) = rest.recv() {
-                self.hand_on(delivery, &crossbeam_channel::never())?;
-            }
+            self.hand_on_to_the_end(&burst.receiver().clone())?;
         }
         if more > 0 && !self.cancelled {
             self.link.channel.qos(0, more, false)?;
@@ -281,20 +319,37 @@ impl Subscription<'_> {
         for consumer in burst.iter().chain([&self.consumer]) {
             consumer.cancel()?;
         }
+        let mut rest = Vec::new();
         for consumer in burst.iter().chain([&self.consumer]) {
             for message in consumer.receiver() {
                 if let ConsumerMessage::Delivery(delivery) = message {
-                    // It takes its place among the tags all the same.
-                    let tag = delivery.delivery_tag();
-                    self.link.oddity(tag);
-                    self.unsettled.push(tag, delivery);
-                    if let Some(delivery) = self.unsettled.take(tag) {
-                        delivery.nack(&self.link.channel, true)?;
-                    }
+                    rest.push(delivery);
                 }
             }
         }
+        for delivery in rest {
+            self.do_without(delivery)?;
+        }
         Ok(())
+    }
+
+    /// A delivery that came when nothing more was wanted goes back. Where that counts, its row is to say so
+    /// before.
+    fn do_without(&mut self, mut delivery: amiquip::Delivery) -> Result<(), Error> {
+        let oddity = self.link.oddity(delivery.delivery_tag());
+        if self.counts {
+            let handed_on = hand_over(&mut delivery, oddity, self.queue, self.epoch);
+            self.unsettled.push(delivery.delivery_tag(), delivery);
+            (self.sink)(Event::Delivered(vec![handed_on]));
+            return Ok(());
+        }
+        // It takes its place among the tags all the same.
+        let tag = delivery.delivery_tag();
+        self.unsettled.push(tag, delivery);
+        match self.unsettled.take(tag) {
+            Some(delivery) => delivery.nack(&self.link.channel, true),
+            None => Ok(()),
+        }
     }
 
     fn wind_up(mut self) {
@@ -321,6 +376,11 @@ fn hand_over(
             AmqpValue::LongString(task) => Some(task.clone()),
             _ => None,
         });
+    let text_id = || properties.message_id().clone().map(String::into_bytes);
+    let fault = oddity.fault();
+    let message_id = oddity.message_id.or_else(text_id);
+    let has_no_id = message_id.as_ref().is_none_or(Vec::is_empty);
+    let fingerprint = has_no_id.then(|| returns::fingerprint(delivery, &properties));
     let (exchange, routing_key) = if oddity.address_mended {
         (String::new(), queue.name.clone())
     } else {
@@ -329,14 +389,15 @@ fn hand_over(
             std::mem::take(&mut delivery.routing_key),
         )
     };
-    let text_id = || properties.message_id().clone().map(String::into_bytes);
     Delivery {
         receipt: Receipt {
             epoch,
             tag: delivery.delivery_tag(),
         },
-        fault: oddity.fault(),
-        message_id: oddity.message_id.or_else(text_id),
+        redelivered: delivery.redelivered,
+        fingerprint,
+        fault,
+        message_id,
         kind: properties.type_().clone(),
         task,
         priority: properties.priority().unwrap_or_default(),

@@ -1,0 +1,204 @@
+//! What the broker still has of the messages that are here. Mostly all of them, so that what is not begun
+//! may go back, or be dropped with its connection. Not after the queue was deleted, nor from a queue that
+//! drops what comes back too often: such messages are claimed at once and kept, and who gives one back
+//! leaves it to the sweep.
+
+use std::collections::BTreeMap;
+
+use super::ConsumerSetActor;
+use super::arrival::Arrival;
+use crate::broker::{Command, Receipt};
+use crate::config::QueueConfig;
+use crate::execution::Job;
+use crate::store::{BrokerCopy, Republish};
+
+#[derive(Debug)]
+pub(super) struct Copies {
+    /// What came by connections up to this one is gone from the broker: the queue was deleted.
+    gone: u64,
+    /// The queue counts how often a message comes back, and may drop it for that.
+    counted: bool,
+    /// How many arrivals wait for their rows, by connection.
+    waiting: BTreeMap<u64, usize>,
+}
+
+impl Copies {
+    pub(super) fn of(queue: &QueueConfig) -> Self {
+        Self {
+            gone: 0,
+            counted: queue.counts_returns(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the queue counts returns.
+    pub(super) const fn are_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// Whether the broker has none of what this connection brought.
+    pub(super) const fn are_gone(&self, epoch: u64) -> bool {
+        epoch <= self.gone
+    }
+
+    /// Whether what this connection brought may be nowhere but here once that has ended.
+    pub(super) const fn may_be_gone(&self, epoch: u64) -> bool {
+        self.counted || self.are_gone(epoch)
+    }
+
+    /// What the broker has of a message that is given back after it was claimed, where that is not simply a
+    /// copy.
+    fn copy(&self, job: &Job) -> Option<BrokerCopy> {
+        // Nobody would know the copy of one without an id: the row takes its place.
+        let is_known = job.delivery.fingerprint.is_none();
+        if self.are_gone(job.delivery.receipt.epoch) || !is_known {
+            Some(BrokerCopy::Gone)
+        } else {
+            self.counted.then_some(BrokerCopy::MayBeDropped)
+        }
+    }
+
+    fn waits(&mut self, epoch: u64) {
+        *self.waiting.entry(epoch).or_default() += 1;
+    }
+
+    fn waits_no_more(&mut self, epoch: u64) {
+        if let Some(count) = self.waiting.get_mut(&epoch) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(&epoch);
+            }
+        }
+    }
+
+    /// Whether a message waits for its row that the broker has not.
+    pub(super) fn any_waits(&self) -> bool {
+        let first = self.waiting.keys().next();
+        first.is_some_and(|epoch| self.are_gone(*epoch))
+    }
+}
+
+impl ConsumerSetActor {
+    /// The queue counts returns: none goes back without need, and what is here is claimed.
+    pub(super) fn count_returns(&mut self) {
+        if !self.copies.counted {
+            self.copies.counted = true;
+            self.burst.reset();
+            self.say_what_is_counted();
+            self.pump();
+        }
+    }
+
+    /// Warns of a prefetch that has more messages come back than ran.
+    pub(super) fn say_what_is_counted(&self) {
+        if self.copies.counted
+            && let Some(factor) = self.source.queue.prefetch_factor
+            && factor > 1
+        {
+            log::warn!(
+                "queue {}: it counts how often a message comes back, and may drop it for that; with \
+                 prefetch_factor = {factor} each stop and each lost connection counts for up to {} \
+                 messages that did not run. Leave prefetch_factor out to hold no more than run",
+                self.name,
+                self.source.queue.prefetch(),
+            );
+        }
+    }
+
+    /// How many of the backlog must be claimed, whatever the pace.
+    pub(super) fn urgent(&self) -> usize {
+        let is_urgent = |arrival: &&Arrival| self.copies.may_be_gone(arrival.epoch());
+        self.backlog.iter().take_while(is_urgent).count()
+    }
+
+    /// A connection has ended: what was not claimed comes again, unless it is nowhere but here.
+    pub(super) fn lose(&mut self, epoch: u64, with_its_queue: bool) {
+        if with_its_queue {
+            self.copies.gone = epoch;
+        }
+        self.unnamed.channel_ended(epoch, with_its_queue);
+        let arrivals = std::mem::take(&mut self.backlog);
+        let (kept, dropped): (Vec<_>, Vec<_>) = arrivals
+            .into_iter()
+            .partition(|arrival| self.copies.may_be_gone(arrival.epoch()));
+        self.backlog = kept.into();
+        for arrival in dropped {
+            self.missing.remove(arrival.key());
+            self.unnamed.forget(arrival.delivery().receipt);
+        }
+        if self.stopping {
+            // It may have ended before it was told.
+            self.command(Command::Cancel);
+        }
+        self.pump();
+    }
+
+    /// Takes out of the backlog what goes back when the set stops.
+    pub(super) fn unclaimed(&mut self) -> Vec<Receipt> {
+        let copies = &self.copies;
+        let backlog = std::mem::take(&mut self.backlog);
+        let (kept, back): (Vec<_>, Vec<_>) = backlog
+            .into_iter()
+            .partition(|arrival| copies.may_be_gone(arrival.epoch()));
+        self.backlog = kept.into();
+        back.iter()
+            .map(|arrival| arrival.delivery().receipt)
+            .collect()
+    }
+
+    /// Gives back what is claimed and not begun, rows first.
+    pub(super) fn give_back(&self, jobs: Vec<Job>) {
+        let mut releases = Vec::new();
+        let mut republishes = Vec::new();
+        for job in jobs {
+            match self.copies.copy(&job) {
+                Some(copy) => republishes.push(Republish { key: job.key, copy }),
+                None => releases.push(job.key),
+            }
+        }
+        if !releases.is_empty() {
+            self.ledger.release(releases);
+        }
+        if !republishes.is_empty() {
+            self.ledger.republish(republishes);
+        }
+    }
+
+    /// An arrival waits for its row.
+    pub(super) fn waits_for_its_row(&mut self, arrival: &Arrival) {
+        self.copies.waits(arrival.epoch());
+    }
+
+    /// It has waited; whether it is looked for again, and does not go back.
+    pub(super) fn has_waited_for_its_row(&mut self, arrival: &Arrival) -> bool {
+        let epoch = arrival.epoch();
+        self.copies.waits_no_more(epoch);
+        if self.stopping {
+            self.copies.are_gone(epoch)
+        } else {
+            epoch == self.epoch || self.copies.may_be_gone(epoch)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerHost;
+
+    #[test]
+    fn what_came_before_a_queue_was_deleted_is_gone_and_what_comes_after_is_not() {
+        let mut copies = Copies::of(&QueueConfig::new("q", BrokerHost::default()));
+        assert!(!copies.may_be_gone(1));
+        copies.waits(2);
+        copies.waits(2);
+        copies.waits(3);
+        assert!(!copies.any_waits());
+        copies.gone = 2;
+        assert!(copies.are_gone(1) && copies.may_be_gone(2) && !copies.may_be_gone(3));
+        copies.waits_no_more(2);
+        assert!(copies.any_waits());
+        copies.waits_no_more(2);
+        assert!(!copies.any_waits(), "the third is the broker's too");
+    }
+}
