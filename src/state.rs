@@ -47,6 +47,47 @@ pub enum Event {
     Republish,
 }
 
+/// Why a message's run is put off. Its reason begins with the cause's name, by which the next one is known to
+/// be of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// No task of that name is known here.
+    UnknownTask,
+    /// The machine lacks what a run takes: files, processes, memory.
+    Resources,
+    /// What is to be run is not there, or is being replaced.
+    Program,
+    /// The task itself has handed it back.
+    HandedBack,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [
+        Self::UnknownTask,
+        Self::Resources,
+        Self::Program,
+        Self::HandedBack,
+    ];
+
+    /// What the reason begins with, before a colon; plain letters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownTask => "unknown task",
+            Self::Resources => "out of resources",
+            Self::Program => "no program",
+            Self::HandedBack => "handed back",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The final states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::{Claimable, Request, Sink};
-use crate::store::{Batch, ClaimRequest, Finish};
+use crate::store::{Batch, ClaimRequest, Finish, NewRow, PutBack};
 
 /// At most so many rows a batch: a longer statement gains nothing and locks longer.
 const MOST_ROWS: usize = 1000;
@@ -27,6 +27,7 @@ pub(super) struct Gathered {
     pub(super) claims: Vec<(Claimable, Arc<dyn Sink>)>,
     pub(super) begins: Vec<Sender<bool>>,
     pub(super) ran: Vec<Duration>,
+    pub(super) put_offs: Vec<(Sender<PutBack>, Duration)>,
     pub(super) dropped: Vec<String>,
     /// Deliveries that joined a run, by set.
     pub(super) joined: Vec<Arc<dyn Sink>>,
@@ -43,6 +44,7 @@ impl Gathered {
             claims: Vec::new(),
             begins: Vec::new(),
             ran: Vec::new(),
+            put_offs: Vec::new(),
             dropped: Vec::new(),
             joined: Vec::new(),
         }
@@ -89,6 +91,7 @@ impl Gathered {
             Request::Claim { .. } | Request::Drop { .. } | Request::Probe { .. } => (0, 0),
             Request::Begin { .. } => (1, 0),
             Request::Finish { finish, .. } => (1, finish_bytes(finish)),
+            Request::PutOff { put_off, .. } => (1, put_off.reason.len() + row_bytes(&put_off.row)),
             Request::Release { keys } => (keys.len(), 0),
             Request::Republish { republishes } => (republishes.len(), 0),
         };
@@ -107,6 +110,14 @@ impl Gathered {
             Request::Finish { finish, ran } => {
                 self.batch.finishes.push(finish);
                 self.ran.push(ran);
+            }
+            Request::PutOff {
+                put_off,
+                ran,
+                reply,
+            } => {
+                self.batch.put_offs.push(*put_off);
+                self.put_offs.push((reply, ran));
             }
             Request::Drop { key } => self.dropped.push(key),
             Request::Release { keys } => self.batch.releases.extend(keys),
@@ -129,11 +140,12 @@ fn finish_bytes(finish: &Finish) -> usize {
 
 /// What a sender wrote, where the message gets its row from us.
 fn adopted_bytes(claimable: &Claimable) -> usize {
-    let row = claimable.adopt.as_ref();
-    row.map_or(0, |row| {
-        let texts = [&row.task_args, &row.content, &row.exception];
-        row.task.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
-    })
+    claimable.adopt.as_ref().map_or(0, row_bytes)
+}
+
+fn row_bytes(row: &NewRow) -> usize {
+    let texts = [&row.task_args, &row.content, &row.exception];
+    row.task.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use crate::broker::{Delivery, Receipt};
 use crate::outage::Client;
 use crate::stop::Life;
-use crate::store::{Begin, Claim, Finish, NewRow, Republish, Store, WorkerId};
+use crate::store::{Begin, Claim, Finish, NewRow, PutBack, PutOff, Republish, Store, WorkerId};
 
 /// A delivery that is to be claimed.
 #[derive(Debug)]
@@ -81,6 +81,11 @@ enum Request {
     Finish {
         finish: Finish,
         ran: Duration,
+    },
+    PutOff {
+        put_off: Box<PutOff>,
+        ran: Duration,
+        reply: Sender<PutBack>,
     },
     /// The run of a message that another worker has now.
     Drop {
@@ -169,6 +174,20 @@ impl Ledger {
     /// Records the end of a run that took `ran`.
     pub fn finish(&self, finish: Finish, ran: Duration) {
         self.request(Request::Finish { finish, ran });
+    }
+
+    /// Puts a run off that took `ran`. Unless the message is [ours still](PutBack::TooLong), or its row is
+    /// [refused](PutBack::Refused), its deliveries are done with. `None`: the service is stopping hard.
+    #[must_use]
+    pub fn put_off(&self, put_off: PutOff, ran: Duration) -> Option<PutBack> {
+        let (reply, answer) = bounded(1);
+        let put_off = Box::new(put_off);
+        self.request(Request::PutOff {
+            put_off,
+            ran,
+            reply,
+        });
+        answer.recv().ok()
     }
 
     /// Lets go of a message that another worker has now.

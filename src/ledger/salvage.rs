@@ -1,7 +1,7 @@
 //! A batch that the database refuses: the one bad row must not hold up the rest.
 
 use crate::state::End;
-use crate::store::{Batch, BatchResult, Session, StoreError, WorkerId};
+use crate::store::{Batch, BatchResult, PutBack, Session, StoreError, WorkerId};
 
 /// Writes the batch in halves until the bad row is alone, and that one in a form that says that it
 /// was refused.
@@ -18,6 +18,13 @@ pub(super) fn write(
         other => return other,
     };
     if size(batch) == 1 {
+        if !batch.put_offs.is_empty() {
+            log::debug!("the database does not take the row of a message: {refusal}");
+            return Ok(BatchResult {
+                put_back: vec![PutBack::Refused],
+                ..BatchResult::default()
+            });
+        }
         let reduced = reduced(batch, &refusal);
         log::error!("the database refuses the record of a message: {refusal}");
         return session.write(owner, &reduced);
@@ -26,6 +33,7 @@ pub(super) fn write(
     let mut result = write(session, owner, &first)?;
     let rest = write(session, owner, &second)?;
     result.finished.extend(rest.finished);
+    result.put_back.extend(rest.put_back);
     result.begun.extend(rest.begun);
     result.claims.extend(rest.claims);
     Ok(result)
@@ -33,6 +41,7 @@ pub(super) fn write(
 
 const fn size(batch: &Batch) -> usize {
     batch.finishes.len()
+        + batch.put_offs.len()
         + batch.releases.len()
         + batch.republishes.len()
         + batch.begins.len()
@@ -49,6 +58,12 @@ fn split(batch: &Batch) -> (Batch, Batch) {
         &mut left,
         &mut first.finishes,
         &mut second.finishes,
+    );
+    share(
+        &batch.put_offs,
+        &mut left,
+        &mut first.put_offs,
+        &mut second.put_offs,
     );
     share(
         &batch.releases,

@@ -14,7 +14,7 @@ use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, Finished, Republish, Session, StoreError,
+    Batch, BatchResult, BrokerCopy, Claim, Finished, PutBack, Republish, Session, StoreError,
 };
 
 /// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
@@ -57,6 +57,9 @@ impl Writer {
             if !(gathered.batch.releases.is_empty() && gathered.batch.republishes.is_empty()) {
                 failpoint::hit("ledger.before-release");
             }
+            if !gathered.batch.put_offs.is_empty() {
+                failpoint::hit("ledger.before-put-off");
+            }
             self.writing.store(true, Ordering::Release);
             let written = self.write(&gathered.batch);
             self.writing.store(false, Ordering::Release);
@@ -66,6 +69,9 @@ impl Writer {
             failpoint::hit("ledger.after-commit");
             if !gathered.batch.republishes.is_empty() {
                 failpoint::hit("ledger.after-republish");
+            }
+            if !gathered.batch.put_offs.is_empty() {
+                failpoint::hit("ledger.after-put-off");
             }
             self.tell(gathered, result, commit);
         }
@@ -193,6 +199,16 @@ impl Writer {
             report(&finish.key, *finished);
             self.settle(&finish.key, &mut settlements, *ran);
         }
+        for (put_off, (put_back, (_, ran))) in gathered
+            .batch
+            .put_offs
+            .iter()
+            .zip(result.put_back.iter().zip(&gathered.put_offs))
+        {
+            if !matches!(put_back, PutBack::TooLong | PutBack::Refused) {
+                self.settle(&put_off.row.key, &mut settlements, *ran);
+            }
+        }
         for key in &gathered.dropped {
             self.settle(key, &mut settlements, Duration::ZERO);
         }
@@ -215,6 +231,11 @@ impl Writer {
         }
         for (sink, settlement) in settlements.into_iter() {
             sink.settle(settlement, commit);
+        }
+        for ((reply, _), put_back) in gathered.put_offs.iter().zip(result.put_back) {
+            if reply.send(put_back).is_err() {
+                log::debug!("a consumer went away before its run was put off");
+            }
         }
         for (reply, begun) in gathered.begins.iter().zip(result.begun) {
             if reply.send(begun).is_err() {

@@ -1,7 +1,9 @@
 //! What the ledger writes in one transaction, and what becomes of it.
 
+use std::time::Duration;
+
 use super::{Finish, NewRow, WorkerId};
-use crate::state::Status;
+use crate::state::{Cause, Status};
 
 /// One message to claim.
 #[derive(Debug, Clone)]
@@ -71,11 +73,58 @@ pub enum BrokerCopy {
     Gone,
 }
 
+/// A run that could not begin, or was handed back: its message waits in its row, until the sweep publishes
+/// it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PutOff {
+    /// The message as it came, whatever its row had: that is what is published.
+    pub row: NewRow,
+    /// Runs that are known to have begun before: this one does not count.
+    pub attempts: u32,
+    /// It may be what made an earlier worker vanish.
+    pub suspect: bool,
+    /// Why. The times below count from the first of those that were put off for the same cause.
+    pub cause: Cause,
+    /// The same in words.
+    pub reason: String,
+    /// When it is published again.
+    pub due: PutOffDue,
+}
+
+/// When a message is published again whose run is put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOffDue {
+    /// At once: somebody else may take it.
+    Now,
+    /// In a second, doubling to half a minute; not again when it has been put off for longer than this, if
+    /// there is a limit.
+    Later(Option<Duration>),
+}
+
+/// What became of a run that was to be put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutBack {
+    /// The message waits.
+    Waits,
+    /// It has been put off for long enough, and is ours still.
+    TooLong,
+    /// It had ended already.
+    Already,
+    /// Another worker has the message now.
+    Taken,
+    /// The row was deleted on purpose meanwhile.
+    Gone,
+    /// The database does not take the row: nothing is written.
+    Refused,
+}
+
 /// What the ledger writes in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Ends of runs.
     pub finishes: Vec<Finish>,
+    /// Runs that are put off.
+    pub put_offs: Vec<PutOff>,
     /// Keys to give back, not started: `→ PUBLISHED`.
     pub releases: Vec<String>,
     /// Messages to give back, not started: `→ PENDING`.
@@ -95,6 +144,7 @@ impl Batch {
 
     const fn only_claims(&self) -> bool {
         self.finishes.is_empty()
+            && self.put_offs.is_empty()
             && self.releases.is_empty()
             && self.republishes.is_empty()
             && self.begins.is_empty()
@@ -113,6 +163,8 @@ impl Batch {
 pub struct BatchResult {
     /// Of [`Batch::finishes`].
     pub finished: Vec<Finished>,
+    /// Of [`Batch::put_offs`].
+    pub put_back: Vec<PutBack>,
     /// Of [`Batch::begins`]: whether the message is still ours to run.
     pub begun: Vec<bool>,
     /// Of [`Batch::claims`].

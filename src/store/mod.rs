@@ -19,7 +19,10 @@ mod sqlite;
 pub mod transaction;
 mod turns;
 
-pub use batch::{Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, Republish};
+pub use batch::{
+    Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, PutOff,
+    PutOffDue, Republish,
+};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use progress::{Progress, Tell};

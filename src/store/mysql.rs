@@ -173,6 +173,14 @@ impl Engine for MysqlServer {
         format!("utc_timestamp(6) + INTERVAL {seconds} SECOND")
     }
 
+    fn now_and_some(seconds: &str) -> String {
+        format!("utc_timestamp(6) + INTERVAL ROUND(({seconds}) * 1000000) MICROSECOND")
+    }
+
+    fn seconds_since(time: &str) -> String {
+        format!("TIMESTAMPDIFF(MICROSECOND, {time}, utc_timestamp(6)) / 1000000.0")
+    }
+
     fn time_text(time: &str) -> String {
         format!("DATE_FORMAT({time}, '%Y-%m-%d %H:%i:%s.%f')")
     }

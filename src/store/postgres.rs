@@ -189,6 +189,14 @@ impl Engine for Postgres {
         format!("now() + interval '{seconds} seconds'")
     }
 
+    fn now_and_some(seconds: &str) -> String {
+        format!("now() + ({seconds}) * interval '1 second'")
+    }
+
+    fn seconds_since(time: &str) -> String {
+        format!("CAST(EXTRACT(EPOCH FROM now() - {time}) AS double precision)")
+    }
+
     fn time_text(time: &str) -> String {
         format!("to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')")
     }

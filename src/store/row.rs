@@ -87,6 +87,32 @@ impl NewRow {
         }
     }
 
+    /// Whether this message, and no other, is read back from it.
+    #[must_use]
+    pub fn carries(&self, message: &Message) -> bool {
+        let columns = Columns {
+            key: self.key.clone(),
+            task: self.task.clone(),
+            task_args: self.task_args.clone(),
+            content: self.content.clone(),
+            queue: Some(self.queue.clone()),
+            exchange: Some(self.exchange.clone()),
+            routing_key: Some(self.routing_key.clone()),
+            priority: self.priority.into(),
+            occurrence: message.occurrence,
+        };
+        // The arguments are the same where they can be read, but for how a number is spelt. Names may have
+        // been cut.
+        columns.decode().is_ok_and(|read| {
+            read.arguments.args.len() == message.arguments.args.len()
+                && read.task == message.task
+                && read.queue == message.queue
+                && read.exchange == message.exchange
+                && read.routing_key == message.routing_key
+                && read.priority == message.priority
+        })
+    }
+
     /// Whether its arguments are in ASCII.
     pub(super) fn is_ascii(&self) -> bool {
         let is_ascii = |text: &Option<String>| text.as_deref().is_none_or(str::is_ascii);
@@ -284,6 +310,39 @@ mod tests {
         assert!(message.arguments.kwargs.is_empty());
         assert_eq!(message.queue, "default");
         assert_eq!(message.priority, 255);
+    }
+
+    #[test]
+    fn a_row_carries_what_is_read_back_from_it() {
+        let message = |body: &str| Message {
+            key: "k".into(),
+            ..Message::new("t", wire::decode(body.as_bytes()).unwrap(), "default")
+        };
+        let carries = |message: &Message| NewRow::pending(message).carries(message);
+        for body in [
+            "{}",
+            r#"{"args": [1, 1E5, -0, -0.0, 2.50, 1e400, 123456789012345678901234567890, "\u017e\n'", null, true]}"#,
+            r#"{"kwargs": {"a": {"b": [1e400, {}]}}}"#,
+            r#"{"args": [{"a": 1.0}, [[]]]}"#,
+        ] {
+            assert!(carries(&message(body)), "{body}");
+        }
+        assert!(carries(&message(
+            r#"{"args": ["a\u0000b"], "kwargs": {"\u0000": 1}}"#
+        )));
+        let long = "x".repeat(201);
+        for task in [long.clone(), "a\0b".to_owned()] {
+            let named = Message {
+                task,
+                ..message("{}")
+            };
+            assert!(!carries(&named));
+        }
+        let routed = Message {
+            routing_key: long,
+            ..message("{}")
+        };
+        assert!(!carries(&routed));
     }
 
     #[test]

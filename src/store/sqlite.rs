@@ -274,8 +274,18 @@ impl Engine for SqliteFile {
     const UNLESS_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
+    const LEAST: &'static str = "min";
+
     fn now_and(seconds: i64) -> String {
         format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')")
+    }
+
+    fn now_and_some(seconds: &str) -> String {
+        format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {seconds}))")
+    }
+
+    fn seconds_since(time: &str) -> String {
+        format!("(julianday('now') - julianday({time})) * 86400.0")
     }
 
     fn time_text(time: &str) -> String {

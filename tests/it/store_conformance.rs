@@ -5,6 +5,7 @@ mod contention;
 mod finishes;
 mod pruning;
 mod publishing;
+mod put_offs;
 mod republishing;
 mod schedules;
 mod waiting;
@@ -62,6 +63,15 @@ conforms! {
     super::finishes::is_all_or_none as a_batch_that_is_refused_changes_nothing,
     super::finishes::stores_what_is_storable as an_end_that_was_made_storable_is_stored_to_the_letter,
     super::finishes::mixes as a_batch_of_everything_answers_in_its_order,
+    super::put_offs::waits as a_run_that_is_put_off_is_pending_with_the_reason_and_due_in_a_second,
+    super::put_offs::outlasts_a_late_mark as a_mark_that_comes_late_does_not_undo_a_put_off,
+    super::put_offs::waits_longer as what_is_put_off_again_waits_twice_as_long_up_to_half_a_minute,
+    super::put_offs::ends as what_has_been_put_off_for_too_long_stays_with_its_worker,
+    super::put_offs::counts_anew as another_cause_or_a_run_that_has_begun_counts_from_the_start,
+    super::put_offs::is_fenced as a_put_off_does_not_count_when_another_has_the_message_or_it_is_over,
+    super::put_offs::rewrites as what_is_put_off_is_published_as_it_came_whatever_its_row_had,
+    super::put_offs::counts_attempts as a_run_that_is_put_off_does_not_count_and_those_before_it_do,
+    super::put_offs::mixes as a_batch_with_put_offs_answers_in_its_order,
     super::workers::recovers as only_messages_of_dead_workers_are_recovered,
     super::workers::beats as a_heartbeat_keeps_a_worker_alive_and_registers_it_again,
     super::workers::lists as workers_are_found_by_their_namespace,

@@ -115,8 +115,17 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// What makes an insert leave rows that were adopted before.
     const UNLESS_ADOPTED: &'static str;
 
+    /// The least of several values.
+    const LEAST: &'static str = "LEAST";
+
     /// So many seconds from now.
     fn now_and(seconds: i64) -> String;
+
+    /// So many seconds from now, as a statement reckons them.
+    fn now_and_some(seconds: &str) -> String;
+
+    /// How many seconds ago a time is, with their fractions.
+    fn seconds_since(time: &str) -> String;
 
     /// A time as a text.
     fn time_text(time: &str) -> String;

@@ -8,6 +8,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use super::engine::{ALWAYS, Engine, MessageRow, Update};
 use super::guards::{OWNER_IS_DEAD, allows, list};
 use super::publishing::{Inserted, insert};
+use super::put_off::put_off;
 use super::republish::republish;
 use super::values::Values;
 use crate::state::{End, Event, Status};
@@ -21,12 +22,14 @@ pub(super) fn write(
     batch: &Batch,
 ) -> QueryResult<BatchResult> {
     let finished = finish(engine, owner, &batch.finishes)?;
+    let put_back = put_off(engine, owner, &batch.put_offs)?;
     release(engine, owner, &batch.releases)?;
     republish(engine, owner, &batch.republishes)?;
     let begun = begin(engine, owner, &batch.begins)?;
     let claims = claim(engine, owner, &batch.claims)?;
     Ok(BatchResult {
         finished,
+        put_back,
         begun,
         claims,
     })
@@ -170,7 +173,7 @@ fn begin(engine: &mut impl Engine, owner: WorkerId, begins: &[Begin]) -> QueryRe
 }
 
 /// The condition that no other worker has the message, if it is not over.
-fn ours_or_nobodys(owner: WorkerId) -> String {
+pub(super) fn ours_or_nobodys(owner: WorkerId) -> String {
     format!("(m.status <> 'IN_PROGRESS' OR m.owner = {})", owner.0)
 }
 
@@ -200,7 +203,7 @@ fn claim(
         "m.status <> 'IN_PROGRESS' OR m.owner IS NULL OR m.owner = {}",
         owner.0
     );
-    let mut claimed = take(engine, owner, &wanted, &is_free)?;
+    let mut claimed = take(engine, owner, &wanted, &is_free, &[])?;
     wanted.retain(|key| !claimed.contains_key(*key));
     if !wanted.is_empty() {
         let locked = lock(engine, &wanted)?;
@@ -209,7 +212,9 @@ fn claim(
     }
     if !wanted.is_empty() {
         let takeable = format!("{is_free} OR {OWNER_IS_DEAD}");
-        claimed.extend(take(engine, owner, &wanted, &takeable)?);
+        // What died in a run had begun: from here on, it is put off for the first time.
+        let anew = [("put_off_since", "NULL"), ("put_off_reason", "NULL")];
+        claimed.extend(take(engine, owner, &wanted, &takeable, &anew)?);
         wanted.retain(|key| !claimed.contains_key(*key));
         note_lost_copies(engine, &wanted)?;
     }
@@ -243,21 +248,24 @@ impl MessageRow for Taken {
     }
 }
 
-/// Claims those of `wanted` for which `condition` holds.
+/// Claims those of `wanted` for which `condition` holds, and sets some more of them.
 fn take(
     engine: &mut impl Engine,
     owner: WorkerId,
     wanted: &[&str],
     condition: &str,
+    and_set: &[(&'static str, &str)],
 ) -> QueryResult<HashMap<String, Claim>> {
+    let owner = owner.0.to_string();
+    let taken = [
+        ("suspect", "m.suspect OR m.status = 'IN_PROGRESS'"),
+        ("status", "'IN_PROGRESS'"),
+        ("owner", owner.as_str()),
+        ("due_time", "NULL"),
+    ];
     let update = Update {
         values: Values::keys(wanted.iter().copied()),
-        set: &[
-            ("suspect", "m.suspect OR m.status = 'IN_PROGRESS'"),
-            ("status", "'IN_PROGRESS'"),
-            ("owner", &owner.0.to_string()),
-            ("due_time", "NULL"),
-        ],
+        set: &[&taken, and_set].concat(),
         given: &allows(Event::Claim),
         and: condition,
     };
@@ -312,10 +320,10 @@ struct StateRow {
 }
 
 /// Where a message stands, and with whom.
-type State = (Option<Status>, Option<i64>);
+pub(super) type State = (Option<Status>, Option<i64>);
 
 /// Where the messages stand that a guarded statement passed over; rarely any.
-fn states<'a>(
+pub(super) fn states<'a>(
     engine: &mut impl Engine,
     keys: impl IntoIterator<Item = &'a str>,
 ) -> QueryResult<HashMap<String, State>> {

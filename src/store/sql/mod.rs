@@ -11,6 +11,7 @@ mod overlap;
 mod patience;
 mod prune;
 mod publishing;
+mod put_off;
 mod republish;
 mod requeue;
 mod schedules;

@@ -131,7 +131,8 @@ pub(super) fn mark_published(engine: &mut impl Engine, keys: &[String]) -> Query
                 // One that was called dead and comes back would seem to have taken it.
                 ("owner", "NULL"),
             ],
-            given: &allows(Event::Confirm),
+            // Who has one was run meanwhile and put off, or its worker died: the broker's copy is gone.
+            given: &format!("{} AND m.owner IS NULL", allows(Event::Confirm)),
             and: ALWAYS,
         })
         .map(drop)
@@ -245,7 +246,7 @@ pub(super) fn take_due<E: Engine>(
     };
     if !rows.is_empty() {
         engine.batch(&format!(
-            "UPDATE carrot_messagelog SET due_time = {} WHERE id IN ({})",
+            "UPDATE carrot_messagelog SET due_time = {}, owner = NULL WHERE id IN ({})",
             lease::<E>(),
             joined(rows.iter().map(|row| row.id))
         ))?;
@@ -288,7 +289,8 @@ pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<us
         return Ok(0);
     }
     engine.batch(&format!(
-        "UPDATE carrot_messagelog SET status = 'PENDING', suspect = true, due_time = {} \
+        "UPDATE carrot_messagelog SET status = 'PENDING', suspect = true, due_time = {}, \
+             put_off_since = NULL, put_off_reason = NULL \
          WHERE id IN ({})",
         E::NOW,
         joined(still.iter().map(|row| row.id))

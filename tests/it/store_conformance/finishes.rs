@@ -175,6 +175,7 @@ pub fn mixes(database: Database) {
             keys[4].clone(),
         ])
         .claims,
+        ..Batch::default()
     };
     let result = write(session.as_mut(), worker, &batch);
     assert_eq!(result.finished, [Finished::Written, Finished::Taken]);
