@@ -253,7 +253,7 @@
 //! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently), RabbitMQ (amiquip) or the embedded broker, what a task is (and the one place that starts processes) |
 //! | [`config`], `logging`, `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `init` | process 1 of a container: a parent of the service that reaps orphans and passes signals on |
-//! | `privileges` | the user that a service becomes which root has started |
+//! | `privileges`, `limits` | the user that a service becomes which root has started; how many files it may open |
 //! | [`message`], `state`, `retry`, `timetable`, `names`, `suggest` | the pure ground: arguments and wire format, states and their transitions, backoff, when a schedule fires, shared names, what a misspelt one meant |
 //!
 //! ## The tree
@@ -285,7 +285,9 @@
 //!    django-carrot published it.
 //! 4. A consumer *runs* it. A message whose last worker vanished is a suspect: its attempt is
 //!    committed before it starts, and after `max_attempts` it is FAILED.
-//! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's.
+//!    A run that can't begin, or hands its message back, is *put off*: PENDING in its row, due later, or kept by
+//!    its consumer where no row carries it.
+//! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's. So does a put-off.
 //! 6. Only then is the delivery *settled*, on the channel that brought it.
 //!
 //! What goes back unrun is PUBLISHED again; where the broker has no copy of it, or may drop that for coming
@@ -330,6 +332,7 @@ mod failpoint;
 mod heartbeat;
 mod init;
 mod ledger;
+mod limits;
 #[doc(hidden)]
 pub mod logging;
 pub mod message;
@@ -371,7 +374,7 @@ pub use logging::LogLevel;
 pub use schedule::{Missed, Overlap, Schedule};
 #[doc(inline)]
 pub use store::{StoreError, transaction};
-pub use task::{Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
+pub use task::{Again, Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

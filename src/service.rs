@@ -16,8 +16,9 @@ use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
 use crate::client::{OfService, Shared};
 use crate::config::{BrokerHost, Config, QueueConfig};
-use crate::execution::{Executor, Runtime};
+use crate::execution::{Executor, Patience, Runtime};
 use crate::heartbeat::{Lease, Sent};
+use crate::limits;
 use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
@@ -112,6 +113,7 @@ impl Service {
     /// # Errors
     /// When it can't start for a reason that waiting does not cure.
     pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
+        limits::raise(&self.config);
         let store: Arc<dyn Store> = store::open_for(&self.config)?.into();
         self.vitals.has_scheduler(self.scheduler);
         let servers = Arc::clone(self.vitals.servers());
@@ -224,7 +226,9 @@ impl Service {
         if let Some(OfService(client)) = registry.states().get().as_deref() {
             client.joins(shared);
         }
-        let executor = Executor::new(registry, self.config.max_attempts, guard, reactor);
+        let patience = Patience::of(&self.config, self.until_idle);
+        let attempts = self.config.max_attempts;
+        let executor = Executor::new(registry, attempts, patience, guard, reactor);
         Ok((runtime, executor))
     }
 

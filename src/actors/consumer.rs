@@ -1,6 +1,7 @@
 //! A consumer: one thread that runs one task at a time.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +11,8 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use super::consumer_set::ConsumerSetActor;
-use crate::execution::{Executor, Job};
+use super::put_off::Held;
+use crate::execution::{Ended, Executor, Job};
 use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
@@ -114,7 +116,7 @@ impl Worker {
             while let Some(job) = self.next(stopped) {
                 *running.borrow_mut() = Some(job);
                 if let Some(job) = running.borrow().as_ref() {
-                    self.run(job);
+                    self.run(job, stopped);
                 }
                 *running.borrow_mut() = None;
             }
@@ -138,22 +140,38 @@ impl Worker {
         }
     }
 
-    fn run(&self, job: &Job) {
+    fn run(&self, job: &Job, stopped: &Receiver<()>) {
         if self.executor.is_exhausted(job) {
             let finish = self.executor.give_up(job);
             return self.ledger.finish(finish, std::time::Duration::ZERO);
         }
+        let mut held = Held::new();
+        while self.try_once(job, &mut held, stopped).is_continue() {}
+    }
+
+    /// Runs it, and records what became of that; to be called again if the message is kept here, as its
+    /// run could not begin.
+    fn try_once(&self, job: &Job, held: &mut Held, stopped: &Receiver<()>) -> ControlFlow<()> {
         let in_doubt = job.suspect || !self.lease.covers(job.asked);
         if in_doubt && !self.ledger.begin(job.begin()) {
             log::info!("message {} is no longer ours to run", job.key);
-            return self.ledger.let_go(job.key.clone());
+            self.ledger.let_go(job.key.clone());
+            return ControlFlow::Break(());
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
         let running = self.vitals.task();
-        let finish = self.executor.execute(job, &self.name);
+        let ended = self.executor.execute(job, &self.name);
         drop(running);
         failpoint::hit("consumer.ran");
-        self.ledger.finish(finish, started.elapsed());
+        match ended {
+            Ended::Finished(finish) => {
+                self.ledger.finish(finish, started.elapsed());
+                ControlFlow::Break(())
+            }
+            Ended::PutOff(postponed) => {
+                self.put_off(job, &postponed, started.elapsed(), held, stopped)
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod consumer;
 mod consumer_set;
 mod probe;
+mod put_off;
 mod scheduler;
 mod subscription;
 mod supervisor;

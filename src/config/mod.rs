@@ -22,6 +22,7 @@ mod reader;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod unknown_tasks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub use fault::{ConfigError, Fault};
 pub use history::History;
 pub use queue::QueueConfig;
 pub use secret::Secret;
+pub use unknown_tasks::UnknownTasks;
 
 use fault::Faults;
 use locate::Source;
@@ -70,6 +72,8 @@ pub struct Config {
     /// How many times a message is run again whose worker vanished; then it is FAILED: at least 1,
     /// 3 by default.
     pub max_attempts: u32,
+    /// What becomes of messages whose task no service here knows: they wait, by default.
+    pub unknown_tasks: UnknownTasks,
     /// How long running tasks may take once the service was told to stop, at
     /// most a year; `None`: as long as they take.
     pub shutdown_grace: Option<Duration>,
@@ -171,6 +175,10 @@ impl Config {
                 .or(database)
                 .unwrap_or_else(|| DatabaseUrl::default_in(base)),
             max_attempts: read_max_attempts(&mut root),
+            unknown_tasks: root
+                .get("unknown_tasks")
+                .and_then(|entry| UnknownTasks::read(&entry))
+                .unwrap_or_default(),
             shutdown_grace: root
                 .get("shutdown_grace")
                 .and_then(|entry| duration::read(&entry, Duration::ZERO..=LONGEST_GRACE, GRACE)),
@@ -202,6 +210,7 @@ impl Default for Config {
             default_broker: BrokerHost::default(),
             database_url: DatabaseUrl::default_in(Path::new("")),
             max_attempts: DEFAULT_MAX_ATTEMPTS,
+            unknown_tasks: UnknownTasks::default(),
             shutdown_grace: None,
             history: None,
             queues: QueueConfig::defaults(&BrokerHost::default()),

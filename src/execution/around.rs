@@ -20,36 +20,48 @@ fn guarded<T>(
     })
 }
 
-/// Runs a task inside of all these.
-pub(super) fn run(
-    around: &[Arc<dyn Middleware>],
-    context: &TaskContext,
-    arguments: Arguments,
-    task: impl FnOnce(Arguments) -> TaskResult,
-) -> TaskResult {
-    if around.is_empty() {
-        return guarded(context, || task(arguments));
-    }
-    let seen = arguments.clone();
-    let mut entered = 0;
-    let mut refused = None;
-    while let (Some(next), None) = (around.get(entered), &refused) {
-        match guarded(context, || next.before(context, &seen)) {
-            Ok(()) => entered += 1,
-            Err(error) => refused = Some(error),
+/// What is done around a task.
+pub(super) struct Around<'a> {
+    pub(super) middlewares: &'a [Arc<dyn Middleware>],
+    /// Whether the message is FAILED with an error.
+    pub(super) fails: &'a dyn Fn(&TaskError) -> bool,
+}
+
+impl Around<'_> {
+    /// Runs a task inside of all these.
+    pub(super) fn run(
+        &self,
+        context: &TaskContext,
+        arguments: Arguments,
+        task: impl FnOnce(Arguments) -> TaskResult,
+    ) -> TaskResult {
+        let around = self.middlewares;
+        if around.is_empty() {
+            return guarded(context, || task(arguments));
         }
+        let seen = arguments.clone();
+        let mut entered = 0;
+        let mut refused = None;
+        while let (Some(next), None) = (around.get(entered), &refused) {
+            match guarded(context, || next.before(context, &seen)) {
+                Ok(()) => entered += 1,
+                Err(error) => refused = Some(error),
+            }
+        }
+        let outcome = match refused {
+            None => guarded(context, || task(arguments)),
+            Some(error) => Err(error),
+        };
+        for left in around[..entered].iter().rev() {
+            hook(context, || left.after(context, &seen, &outcome));
+        }
+        if let Err(error) = &outcome
+            && (self.fails)(error)
+        {
+            tell_failure(around, context, &seen, error);
+        }
+        outcome
     }
-    let outcome = match refused {
-        None => guarded(context, || task(arguments)),
-        Some(error) => Err(error),
-    };
-    for left in around[..entered].iter().rev() {
-        hook(context, || left.after(context, &seen, &outcome));
-    }
-    if let Err(error) = &outcome {
-        tell_failure(around, context, &seen, error);
-    }
-    outcome
 }
 
 /// Lets all know that a message is FAILED.

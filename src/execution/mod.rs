@@ -5,7 +5,10 @@
 
 mod around;
 mod classify;
+mod lacks;
 mod panics;
+mod patience;
+mod postponed;
 mod runtime;
 
 use std::sync::Arc;
@@ -13,15 +16,21 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::around::Around;
+use self::lacks::Lacks;
+pub use self::patience::Patience;
+pub use self::postponed::Postponed;
 pub(crate) use self::runtime::apart;
 pub use self::runtime::{Reactor, Runtime};
 use crate::broker::Delivery;
 use crate::logging::TaskLog;
-use crate::message::{Arguments, Payload, wire};
-use crate::state::End;
-use crate::store::{Begin, Finish};
+use crate::message::{Arguments, Message, Payload, wire};
+use crate::state::{Cause, End};
+use crate::store::{Begin, Finish, NewRow, PutOff};
+use crate::suggest;
 use crate::task::{
-    CommandError, Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult, command,
+    Again, CommandError, Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult,
+    command,
 };
 
 /// A message that is ours to run.
@@ -60,6 +69,22 @@ impl Job {
         self.suspect && !self.uncounted
     }
 
+    /// Its run, to be put off; `None` if no row carries the message.
+    #[must_use]
+    pub fn put_off(&self, postponed: &Postponed) -> Option<PutOff> {
+        let arguments = wire::decode(&self.delivery.body).ok()?;
+        let message = message_of(&self.key, &self.delivery, &self.queue, arguments);
+        let row = NewRow::pending(&message);
+        row.carries(&message).then(|| PutOff {
+            row,
+            attempts: self.attempts,
+            suspect: self.suspect,
+            cause: postponed.cause,
+            reason: postponed.reason.clone(),
+            due: postponed.due,
+        })
+    }
+
     /// Its run, to be counted before it starts.
     #[must_use]
     pub fn begin(&self) -> Begin {
@@ -70,10 +95,34 @@ impl Job {
     }
 }
 
+/// The message that was delivered with these arguments.
+#[must_use]
+pub fn message_of(key: &str, delivery: &Delivery, queue: &str, arguments: Payload) -> Message {
+    let task = delivery.task.clone().unwrap_or_default();
+    Message {
+        key: key.to_owned(),
+        exchange: delivery.exchange.clone(),
+        routing_key: delivery.routing_key.clone(),
+        priority: delivery.priority,
+        ..Message::new(task, arguments, queue)
+    }
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub enum Ended {
+    /// It has an end, to be recorded.
+    Finished(Finish),
+    /// It could not begin, or was handed back.
+    PutOff(Postponed),
+}
+
 /// What runs jobs, shared by the consumers of a service.
 pub struct Executor {
     registry: Registry,
     max_attempts: u32,
+    patience: Patience,
+    lacks: Lacks,
     guard: Option<Guard>,
     reactor: Reactor,
     stopping: watch::Sender<bool>,
@@ -85,6 +134,7 @@ impl Executor {
     pub fn new(
         registry: Registry,
         max_attempts: u32,
+        patience: Patience,
         guard: Option<Guard>,
         reactor: Reactor,
     ) -> Self {
@@ -92,6 +142,8 @@ impl Executor {
         Self {
             registry,
             max_attempts,
+            patience,
+            lacks: Lacks::default(),
             guard,
             reactor,
             stopping: watch::Sender::new(false),
@@ -121,27 +173,77 @@ impl Executor {
         self.fail_unrun(job, &self.context(job, job.attempts, ""), reason)
     }
 
+    /// The end of a message that has been put off for as long as it may be.
+    #[must_use]
+    pub fn give_up_waiting(&self, job: &Job, postponed: &Postponed) -> Finish {
+        let _entered = self.reactor.enter();
+        let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
+        self.fail_unrun(job, &self.context(job, job.attempts, ""), reason)
+    }
+
+    /// Says what no run is put off for any more.
+    pub fn look_for_lacks(&self) {
+        self.lacks.look();
+    }
+
     /// Runs the job on this thread. `consumer` is the name in its log.
-    pub fn execute(&self, job: &Job, consumer: &str) -> Finish {
+    pub fn execute(&self, job: &Job, consumer: &str) -> Ended {
         self.perform(job, consumer).1
     }
 
     /// The same, and what the task returned, or why the message failed.
-    pub(crate) fn perform(&self, job: &Job, consumer: &str) -> (TaskResult, Finish) {
+    pub(crate) fn perform(&self, job: &Job, consumer: &str) -> (TaskResult, Ended) {
         let _entered = self.reactor.enter();
         let context = self.context(job, job.told_attempt(), consumer);
         let (handler, payload) = match self.prepare(job) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
-            Err(reason) => {
-                let failed = Err(TaskError::new(reason.as_str()));
-                return (failed, self.fail_unrun(job, &context, reason));
-            }
+            Err(error) => return self.not_run(job, &context, error),
         };
         classify::announce(&context);
         let outcome = self.run(handler, &context, payload);
+        if let Err(error) = &outcome
+            && let Some(postponed) = self.postponed(job, error)
+        {
+            return (outcome, Ended::PutOff(postponed));
+        }
+        let outcome = outcome.map_err(TaskError::for_good);
         let finish = classify::finish(&context, job.attempt(), &outcome);
-        (outcome, finish)
+        (outcome, Ended::Finished(finish))
+    }
+
+    /// What becomes of a message whose run could not begin.
+    fn not_run(&self, job: &Job, context: &TaskContext, error: TaskError) -> (TaskResult, Ended) {
+        let ended = match self.postponed(job, &error) {
+            Some(postponed) => Ended::PutOff(postponed),
+            None => {
+                let finish = self.fail_unrun(job, context, error.exception.clone());
+                return (Err(error.for_good()), Ended::Finished(finish));
+            }
+        };
+        (Err(error), ended)
+    }
+
+    /// Whether a message with this error is FAILED, and not put off.
+    fn fails(&self, error: &TaskError) -> bool {
+        error
+            .again
+            .as_ref()
+            .map(Again::cause)
+            .is_none_or(|cause| cause != Cause::HandedBack && self.patience.with(cause).is_none())
+    }
+
+    /// Why and until when a run with this error is put off, if it is.
+    fn postponed(&self, job: &Job, error: &TaskError) -> Option<Postponed> {
+        let again = error.again.as_ref()?;
+        let is_stopping = *self.stopping.borrow();
+        let limit = self.patience.with(again.cause());
+        let postponed = Postponed::new(again, error, limit, is_stopping)?;
+        match postponed.cause {
+            Cause::HandedBack => log::info!("message {}: {}", job.key, postponed.told),
+            _ => self.lacks.note(&postponed, &job.key),
+        }
+        Some(postponed)
     }
 
     fn context(&self, job: &Job, attempt: u32, consumer: &str) -> TaskContext {
@@ -166,41 +268,51 @@ impl Executor {
     }
 
     /// Decodes the message and looks its task up.
-    fn prepare(&self, job: &Job) -> Result<(&Handler, Payload), String> {
+    fn prepare(&self, job: &Job) -> Result<(&Handler, Payload), TaskError> {
         if let Some(fault) = &job.delivery.fault {
-            return Err(fault.clone());
+            return Err(TaskError::new(fault.as_str()));
         }
         let task = job.delivery.task.as_deref().ok_or(
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
-        let handler = self
-            .registry
-            .get(task)
-            .ok_or_else(|| format!("no task {task:?} is registered with this service"))?;
-        let payload = wire::decode(&job.delivery.body).map_err(|error| error.to_string())?;
+        let handler = self.registry.get(task).ok_or_else(|| self.unknown(task))?;
+        let unreadable = |error: &dyn std::fmt::Display| TaskError::new(error.to_string());
+        let payload = wire::decode(&job.delivery.body).map_err(|error| unreadable(&error))?;
         // A command gets the digits.
         if !matches!(handler, Handler::Command(_)) {
-            payload.check().map_err(|error| error.to_string())?;
+            payload.check().map_err(|error| unreadable(&error))?;
         }
         Ok((handler, payload))
     }
 
+    /// Another service may know it, or this one when it is replaced.
+    fn unknown(&self, task: &str) -> TaskError {
+        let mut reason = format!("no task {task:?} is registered with this service");
+        if let Some(near) = suggest::near(task, self.registry.names()).first() {
+            reason.push_str(&format!("; did you mean {near:?}?"));
+        }
+        TaskError::unable(Cause::UnknownTask, reason)
+    }
+
     /// Runs the task, with what is done around it.
     fn run(&self, handler: &Handler, context: &TaskContext, payload: Payload) -> TaskResult {
-        let around = self.registry.around();
+        let around = Around {
+            middlewares: self.registry.around(),
+            fails: &|error| self.fails(error),
+        };
         match handler {
-            Handler::Sync(task) => around::run(around, context, payload.into(), |arguments| {
+            Handler::Sync(task) => around.run(context, payload.into(), |arguments| {
                 task(context, arguments)
             }),
-            Handler::Async(task) => around::run(around, context, payload.into(), |arguments| {
+            Handler::Async(task) => around.run(context, payload.into(), |arguments| {
                 self.reactor.run(|| task(context.clone(), arguments))
             }),
             Handler::Command(config) => {
-                let seen = match around {
+                let seen = match around.middlewares {
                     [] => Arguments::default(),
                     _ => payload.clone().into(),
                 };
-                around::run(around, context, seen, |_| match &self.guard {
+                around.run(context, seen, |_| match &self.guard {
                     Some(guard) => command::run(config, guard, context, &payload)
                         .map_err(CommandError::into_task_error),
                     None => Err(TaskError::new("this service was started without commands")),

@@ -4,6 +4,7 @@
 //! running in the background is killed.
 
 mod conversation;
+mod lack;
 mod signals;
 
 use std::io;
@@ -18,10 +19,14 @@ use serde_json::Value;
 
 use self::conversation::converse;
 use super::guard::Guard;
-use super::{TaskContext, TaskError, TaskResult};
+use super::{Again, TaskContext, TaskError, TaskResult};
 use crate::config::CommandConfig;
+use crate::limits;
 use crate::message::{Literal, Object, Payload};
 use crate::names;
+
+/// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
+const HANDS_BACK: i32 = 75;
 
 /// Why a command has no output to show.
 #[derive(Debug)]
@@ -46,7 +51,10 @@ impl CommandError {
     /// As the message's failure.
     pub(crate) fn into_task_error(self) -> TaskError {
         match self {
-            Self::NotStarted(error) => error.into(),
+            Self::NotStarted(error) => match lack::cause_of(&error.source) {
+                Some(cause) => TaskError::unable(cause, TaskError::from(error).exception),
+                None => error.into(),
+            },
             Self::Failed(error) => error,
         }
     }
@@ -81,6 +89,10 @@ pub(crate) fn run(
     let (output, status) = talked
         .and_then(|output| Ok((output, reaped?)))
         .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
+    if status.code() == Some(HANDS_BACK) && context.is_cancelled() {
+        let reason = format!("the command exited with status {HANDS_BACK} while the service stops");
+        return Err(TaskError::from(Again::new(reason)).into());
+    }
     Ok(classify(output, status)?)
 }
 
@@ -116,12 +128,16 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
     // Between the fork and the guard's knowing of it, the kernel ends the command with us; and if we
     // ended before it was told to, the command does not start.
     let service = getpid();
+    let files = limits::original();
     #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
     // SAFETY: system calls alone, which are async-signal-safe.
     unsafe {
         process.pre_exec(move || {
             signals::reset()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
+            if let Some(files) = files {
+                limits::restore(files)?;
+            }
             if getppid() == Some(service) {
                 Ok(())
             } else {
@@ -172,5 +188,6 @@ fn classify(output: Vec<u8>, status: ExitStatus) -> TaskResult {
         exception,
         traceback: None,
         output: Some(output).filter(|output| !output.is_empty()),
+        again: None,
     })
 }

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+use super::Again;
+use crate::state::Cause;
+
 /// Why a task failed, as it is recorded.
 ///
 /// Made by `?` from whatever can be a `Box<dyn Error + Send + Sync>`, its causes included: errors of all
@@ -50,6 +53,8 @@ pub struct TaskError {
     pub traceback: Option<String>,
     /// What the task had to show all the same, for the row's `output`.
     pub output: Option<String>,
+    /// Set where it is no failure: the message is handed back, to be run [`Again`].
+    pub again: Option<Again>,
 }
 
 impl TaskError {
@@ -60,6 +65,23 @@ impl TaskError {
             exception: reason.into(),
             traceback: None,
             output: None,
+            again: None,
+        }
+    }
+
+    /// The same, of a message that is not run again.
+    pub(crate) fn for_good(self) -> Self {
+        Self {
+            again: None,
+            ..self
+        }
+    }
+
+    /// A run that could not begin.
+    pub(crate) fn unable(cause: Cause, reason: String) -> Self {
+        Self {
+            again: Some(Again::of(cause, reason.clone())),
+            ..Self::new(reason)
         }
     }
 }
@@ -69,11 +91,20 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskError {
         let error = error.into();
         let mut exception = error.to_string();
         let mut cause = error.source();
-        while let Some(error) = cause {
-            exception.push_str(": ");
-            exception.push_str(&error.to_string());
-            cause = error.source();
+        let mut again = None;
+        while let Some(error) = cause
+            && again.is_none()
+        {
+            again = Again::marked(error);
+            if again.is_none() {
+                exception.push_str(": ");
+                exception.push_str(&error.to_string());
+                cause = error.source();
+            }
         }
-        Self::new(exception)
+        Self {
+            again,
+            ..Self::new(exception)
+        }
     }
 }

@@ -37,14 +37,15 @@ pub trait Middleware: Send + Sync + 'static {
     /// Before the task is called.
     ///
     /// # Errors
-    /// When it is not to be called: the message is FAILED with that error. Those that were entered
-    /// before are left.
+    /// When it is not to be called: the message is FAILED with that error, or handed back if it is
+    /// [`Again`](crate::Again). Those that were entered before are left.
     fn before(&self, context: &TaskContext, arguments: &Arguments) -> Result<(), TaskError> {
         let _unused = (context, arguments);
         Ok(())
     }
 
-    /// After the task has ended, whether well or not, and before that is recorded. A task that is run
+    /// After the task has ended, whether well or not, and before that is recorded. Where the error says
+    /// [`again`](TaskError::again), it has handed its message back, or could not begin. A task that is run
     /// again, since its service died before that, is seen again.
     fn after(
         &self,

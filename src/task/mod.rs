@@ -1,5 +1,6 @@
 //! What a task is: a function registered by name, or a command from the configuration.
 
+mod again;
 pub(crate) mod command;
 mod context;
 mod error;
@@ -9,6 +10,7 @@ mod guard;
 mod middleware;
 mod states;
 
+pub use again::Again;
 pub(crate) use command::CommandError;
 pub(crate) use context::Stopping;
 pub use context::{TaskContext, TaskLogger};
@@ -192,6 +194,11 @@ impl Registry {
 
     pub(crate) fn get(&self, name: &str) -> Option<&Handler> {
         self.handlers.get(name)
+    }
+
+    /// The names of all tasks.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.handlers.keys().map(String::as_str)
     }
 
     /// Whether any task is a process of its own.

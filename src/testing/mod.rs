@@ -90,13 +90,16 @@ use serde_json::Value;
 use crate::broker::{Delivery, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{self, Executor, Job, Runtime};
+use crate::execution::{self, Ended, Executor, Job, Patience, Postponed, Runtime};
 use crate::logging;
 use crate::message::{Message, wire};
 use crate::names;
 use crate::presence;
 use crate::service::ServiceError;
-use crate::store::{self, Batch, Claim, ClaimRequest, Session, Store, StoreError, WorkerId};
+use crate::state::End;
+use crate::store::{
+    self, Batch, Claim, ClaimRequest, Finish, Session, Store, StoreError, WorkerId,
+};
 use crate::task::{Registry, TaskError};
 
 /// So many messages are taken from the database at once.
@@ -138,7 +141,8 @@ pub struct Outcome {
     /// Its task.
     pub task: String,
     /// What the task returned, or why the message is FAILED: what a panic said, and what was wrong with
-    /// its arguments, too.
+    /// its arguments, too. Where the error says [`again`](TaskError::again), the task has handed the message
+    /// back; it is not run again here.
     pub result: Result<Value, TaskError>,
     /// What the task logged, in the shape that the row has it. If the test has set a logger of its own,
     /// that gets it instead, and here are only the lines that say how the task began and ended.
@@ -197,7 +201,7 @@ impl TestApp {
         let mut session = store::session(store.as_ref())?;
         let worker = session.register(&presence::this_process()?)?;
         Ok(Self {
-            executor: Executor::new(registry, config.max_attempts, None, reactor),
+            executor: Executor::new(registry, config.max_attempts, Patience::NONE, None, reactor),
             _runtime: runtime,
             queued: VecDeque::new(),
             _directory: directory,
@@ -306,7 +310,11 @@ impl TestApp {
         let job = job(&message, *attempts);
         let consumer = names::consumer(&message.queue, 1);
         let executor = &self.executor;
-        let (result, finish) = execution::apart(|| executor.perform(&job, &consumer))?;
+        let (result, ended) = execution::apart(|| executor.perform(&job, &consumer))?;
+        let finish = match ended {
+            Ended::Finished(finish) => finish,
+            Ended::PutOff(postponed) => handed_back(&job, postponed),
+        };
         let log = finish.log.clone().unwrap_or_default();
         let finishes = Batch {
             finishes: vec![finish],
@@ -322,6 +330,19 @@ impl TestApp {
             log,
             published: self.queued.iter().skip(before).cloned().collect(),
         })
+    }
+}
+
+/// A test sees it, and it is not run again.
+fn handed_back(job: &Job, postponed: Postponed) -> Finish {
+    Finish {
+        key: job.key.clone(),
+        end: End::Cancelled,
+        attempts: job.attempts,
+        output: None,
+        exception: Some(postponed.reason),
+        traceback: None,
+        log: None,
     }
 }
 

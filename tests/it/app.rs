@@ -326,7 +326,7 @@ impl Middleware for Notes {
 #[test]
 fn middleware_is_entered_and_left_in_order_with_message_and_outcome() {
     start_logging();
-    let world = World::new("[[queues]]\nname = \"default\"\n");
+    let world = World::new("unknown_tasks = \"fail\"\n[[queues]]\nname = \"default\"\n");
     world.declare_queue("default");
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = |name| Notes {

@@ -35,6 +35,7 @@ mod numbers;
 mod outages;
 mod path;
 mod prune;
+mod put_off;
 mod quickstart;
 mod quorum;
 mod runtime;

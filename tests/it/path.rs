@@ -112,6 +112,7 @@ fn an_unreadable_message_of_django_carrot_is_failed_in_its_own_row(database: Dat
 
 fn a_message_that_names_no_known_task_is_failed_with_the_reason(database: Database) {
     let world = world(database);
+    world.configure(&format!("unknown_tasks = 'fail'\n{CAT}"));
     let header = |value: AmqpValue| {
         let headers: FieldTable = [("type".to_owned(), value)].into_iter().collect();
         headers

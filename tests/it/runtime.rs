@@ -20,7 +20,8 @@ use crate::quickstart::built;
 use crate::support::{Database, InProcess, PATIENCE, World, outcome, text};
 use crate::tasks::start_logging;
 
-const TWO_QUEUES: &str = "[[queues]]\nname = 'default'\n[[queues]]\nname = 'other'\n";
+const TWO_QUEUES: &str =
+    "unknown_tasks = 'fail'\n[[queues]]\nname = 'default'\n[[queues]]\nname = 'other'\n";
 
 fn world() -> World {
     World::embedded_on(Database::Sqlite, TWO_QUEUES)

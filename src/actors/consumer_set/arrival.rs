@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::unnamed::Unnamed;
 use crate::broker::Delivery;
-use crate::execution::NO_ROW;
+use crate::execution::{NO_ROW, message_of};
 use crate::ledger::Claimable;
-use crate::message::{Message, Payload, wire};
+use crate::message::{Payload, wire};
 use crate::names;
 use crate::state::End;
 use crate::store::NewRow;
@@ -115,13 +115,7 @@ fn row(key: &str, delivery: &Delivery, queue: &str) -> NewRow {
         Ok(arguments) => (arguments, None),
         Err(error) => (Payload::default(), Some(error.to_string())),
     };
-    let message = Message {
-        key: key.to_owned(),
-        exchange: delivery.exchange.clone(),
-        routing_key: delivery.routing_key.clone(),
-        priority: delivery.priority,
-        ..Message::new(delivery.task.clone().unwrap_or_default(), arguments, queue)
-    };
+    let message = message_of(key, delivery, queue, arguments);
     let row = NewRow::pending(&message).published();
     let Some(reason) = delivery.fault.as_ref().or(unreadable.as_ref()) else {
         return row;

@@ -43,6 +43,12 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 /// How long an idle queue is looked at again, by a set that runs until it is idle.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 
+/// When a subscription is started again that the system had no thread for.
+const THREADS_AGAIN: Duration = Duration::from_secs(2);
+
+/// How often it is looked what no run is put off for any more.
+const LOOK_FOR_LACKS: Duration = Duration::from_secs(5);
+
 /// The consumers of one queue.
 pub(super) struct ConsumerSetActor {
     source: Source,
@@ -128,6 +134,23 @@ impl ConsumerSetActor {
         };
         let consumer = ConsumerActor::new(context.address(), worker).start();
         self.consumers.insert(number, (consumer, Instant::now()));
+    }
+
+    /// Starts the subscription. A system that has no thread left may have one later.
+    fn subscribe(&mut self, context: &mut Context<Self>) {
+        let (commands, receiver) = unbounded();
+        self.commands = Some(commands);
+        let started = subscription::start(self.source.clone(), receiver, context.address());
+        let Err(error) = started else { return };
+        log::error!("queue {}: no thread to consume it: {error}", self.name);
+        if self.until_idle {
+            self.idle(Some(error.to_string()));
+            return context.notify(Subscribed::Closed);
+        }
+        context.run_later(THREADS_AGAIN, |set, context| match set.stopping {
+            true => context.notify(Subscribed::Closed),
+            false => set.subscribe(context),
+        });
     }
 
     /// Claims as much of the backlog as the pace allows, and what may be nowhere but here.
@@ -283,19 +306,13 @@ impl Actor for ConsumerSetActor {
 
     fn started(&mut self, context: &mut Context<Self>) {
         self.sink = Some(Arc::new(SetSink(context.address())));
-        let (commands, receiver) = unbounded();
-        self.commands = Some(commands);
         for number in 1..=self.source.queue.concurrency {
             self.start_consumer(number, context);
         }
         self.say_what_is_counted();
         self.look_for_stalls(context);
-        let started = subscription::start(self.source.clone(), receiver, context.address());
-        if let Err(error) = started {
-            log::error!("queue {}: no thread to consume it: {error}", self.name);
-            self.idle(Some(error.to_string()));
-            context.notify(Subscribed::Closed);
-        }
+        context.run_interval(LOOK_FOR_LACKS, |set, _| set.executor.look_for_lacks());
+        self.subscribe(context);
     }
 }
 

@@ -21,7 +21,7 @@ pub use filter::refuse;
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;
-pub use witness::witnessed;
+pub use witness::{witnessed, witnessed_task};
 pub use world::{Ground, InProcess, World};
 
 /// Far longer than anything takes: a test that waits so long has failed.

@@ -1,0 +1,95 @@
+//! A consumer whose run is put off: the message waits in its row, or here if no row carries it.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, select};
+
+use super::consumer::Worker;
+use crate::execution::{Job, Postponed};
+use crate::retry::Backoff;
+use crate::state::Cause;
+use crate::store::PutBack;
+
+/// Since when a message is kept here, and for which cause.
+pub(super) struct Held {
+    since: Option<(Cause, Instant)>,
+    backoff: Backoff,
+}
+
+impl Held {
+    pub(super) const fn new() -> Self {
+        Self {
+            since: None,
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+        }
+    }
+
+    /// When it is tried again; `None` if it has been kept for long enough.
+    fn next(&mut self, postponed: &Postponed) -> Option<Duration> {
+        if self.since.is_none_or(|(cause, _)| cause != postponed.cause) {
+            self.since = Some((postponed.cause, Instant::now()));
+            self.backoff.reset();
+        }
+        let waited = self
+            .since
+            .map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let wait = self.backoff.next_wait();
+        match postponed.limit() {
+            Some(limit) if waited >= limit => None,
+            Some(limit) => Some(wait.min(limit - waited)),
+            None => Some(wait),
+        }
+    }
+}
+
+impl Worker {
+    /// Puts the message off, whose run took `ran`; goes on if it was kept here, and is to be tried again.
+    pub(super) fn put_off(
+        &self,
+        job: &Job,
+        postponed: &Postponed,
+        ran: Duration,
+        held: &mut Held,
+        stopped: &Receiver<()>,
+    ) -> ControlFlow<()> {
+        let put_back = match job.put_off(postponed) {
+            Some(put_off) => self.ledger.put_off(put_off, ran),
+            None => Some(PutBack::Refused),
+        };
+        match put_back {
+            // Without an answer: the service is stopping hard.
+            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(()),
+            Some(PutBack::Taken | PutBack::Gone) => {
+                log::info!("message {} is no longer ours to put off", job.key);
+                ControlFlow::Break(())
+            }
+            Some(PutBack::TooLong) => self.give_up_waiting(job, postponed, ran),
+            Some(PutBack::Refused) => match held.next(postponed) {
+                Some(wait) => self.hold(job, wait, stopped),
+                None => self.give_up_waiting(job, postponed, ran),
+            },
+        }
+    }
+
+    fn give_up_waiting(&self, job: &Job, postponed: &Postponed, ran: Duration) -> ControlFlow<()> {
+        let finish = self.executor.give_up_waiting(job, postponed);
+        self.ledger.finish(finish, ran);
+        ControlFlow::Break(())
+    }
+
+    /// Keeps the message for so long, or gives it back when the service stops.
+    fn hold(&self, job: &Job, wait: Duration, stopped: &Receiver<()>) -> ControlFlow<()> {
+        log::debug!(
+            "message {} waits here for {wait:.1?}: no row carries it",
+            job.key
+        );
+        select! {
+            recv(stopped) -> _ => {
+                self.ledger.release(vec![job.key.clone()]);
+                ControlFlow::Break(())
+            }
+            default(wait) => ControlFlow::Continue(()),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A run that is put off.
+
+use std::time::Duration;
+
+use crate::config;
+use crate::names;
+use crate::state::Cause;
+use crate::store::PutOffDue;
+use crate::task::{Again, TaskError};
+
+/// Why a run is put off, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postponed {
+    /// The kind of reason.
+    pub cause: Cause,
+    /// The reason, as the row has it: it begins with the cause.
+    pub reason: String,
+    /// The same as people are told.
+    pub told: String,
+    /// When the message is published again.
+    pub due: PutOffDue,
+}
+
+impl Postponed {
+    /// Of a run with this error; `None` if it may not be put off.
+    pub(super) fn new(
+        again: &Again,
+        error: &TaskError,
+        limit: Option<Duration>,
+        is_stopping: bool,
+    ) -> Option<Self> {
+        let cause = again.cause();
+        let due = match (cause, limit) {
+            (Cause::HandedBack, _) if is_stopping => PutOffDue::Now,
+            (Cause::HandedBack, _) => PutOffDue::Later(None),
+            (_, Some(limit)) => PutOffDue::Later(Some(limit)),
+            (_, None) => return None,
+        };
+        Some(Self {
+            reason: names::storable(format!("{cause}: {}", error.exception)),
+            told: match cause {
+                Cause::HandedBack => format!("its task handed it back: {}", error.exception),
+                _ => error.exception.clone(),
+            },
+            cause,
+            due,
+        })
+    }
+
+    /// For how long it may be put off.
+    #[must_use]
+    pub const fn limit(&self) -> Option<Duration> {
+        match self.due {
+            PutOffDue::Now => None,
+            PutOffDue::Later(limit) => limit,
+        }
+    }
+
+    /// The same, to be added to what is told.
+    pub(super) fn limit_in_words(&self) -> String {
+        self.limit()
+            .map(|limit| format!(" (for at most {})", config::shown(limit)))
+            .unwrap_or_default()
+    }
+}
