@@ -296,6 +296,9 @@
 //! What is recorded in a transaction of the caller's ([`transaction`]) is the sweep's to publish, which
 //! PostgreSQL tells of the commit.
 //!
+//! A message that the broker was sent and has not confirmed stays with its publisher while that connection
+//! lives, which renews its lease; one that the broker refuses by 403 waits for the permission, with its queue.
+//!
 //! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
 //! worker is dead when its heartbeat is 20 s old by the database's clock and by that of who looks, or at once
 //! when it can be seen on this host that its process is gone.

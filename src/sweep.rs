@@ -218,6 +218,7 @@ impl Sweep {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
+        self.door.look_after_the_late(session)?;
         self.held.look();
         let (due, undecodable) = sorted(session.take_due_but(self.batch, &self.held.queues)?);
         self.batch = next_batch(&due);

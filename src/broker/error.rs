@@ -21,6 +21,9 @@ pub enum BrokerError {
     /// and more slowly. What it breaks is said.
     #[error("{0}")]
     Protocol(String),
+    /// It answers and does not permit what was asked for, which somebody may grant at any time.
+    #[error("{0}")]
+    Forbidden(String),
     /// This build can't speak to such a broker: nothing to retry.
     #[error("{0}")]
     Unsupported(String),

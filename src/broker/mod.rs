@@ -119,6 +119,18 @@ pub enum Confirmation {
     Blocked(String),
     /// AMQP can't carry it, for this reason.
     Unfit(String),
+    /// The broker was sent it and has not said a word of it yet, for this reason. Unless the connection has ended,
+    /// that is still to come.
+    Late(String),
+}
+
+/// What a broker has said of messages that it was late with.
+#[derive(Debug, Default)]
+pub struct LateWord {
+    /// Their keys, and what it said.
+    pub said: Vec<(String, Confirmation)>,
+    /// Whether the connection has ended: of the others it will say nothing any more.
+    pub ended: bool,
 }
 
 /// A virtual host of a broker.
@@ -161,18 +173,41 @@ pub trait Publisher: Send {
     fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError>;
 
     /// Waits until the broker has said of each of the messages, which were sent as `sent`, what became
-    /// of it.
+    /// of it, or says nothing for [`CONFIRM_TIMEOUT`]. What it has not said by then is to be asked for by
+    /// [`Publisher::late`].
     ///
     /// # Errors
-    /// When the connection ends, or the broker says nothing for [`CONFIRM_TIMEOUT`]; any of the
-    /// messages may have been published by then. A publisher that erred is of no more use.
-    ///
-    /// [`CONFIRM_TIMEOUT`]: crate::broker::CONFIRM_TIMEOUT
+    /// When the connection ends; any of the messages may have been published by then. A publisher
+    /// that erred is of no more use.
     fn confirmations(
         &mut self,
         sent: Sent,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError>;
+
+    /// Whether the broker had said nothing for [`CONFIRM_TIMEOUT`] when it was last waited for.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    /// After an error of [`Publisher::confirmations`], what had been said of each of the messages by then, if that is
+    /// known.
+    fn known(&mut self) -> Vec<Confirmation> {
+        Vec::new()
+    }
+
+    /// What the broker has said since of messages that it was late with; waits for nothing.
+    fn late(&mut self) -> LateWord {
+        LateWord::default()
+    }
+
+    /// Whether nothing that was sent waits for the broker's word.
+    fn is_idle(&self) -> bool {
+        true
+    }
+
+    /// Nobody will ask for what was sent and not asked for yet.
+    fn give_up(&mut self) {}
 
     /// Publishes messages: sends them and waits for the broker's word.
     ///

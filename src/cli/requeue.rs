@@ -7,53 +7,113 @@ use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::message::Message;
 use crate::publish::Door;
-use crate::store::{self, Requeue, Requeued};
+use crate::store::{self, Requeue, Requeued, Session, StoreError};
+
+/// A step that met another transaction is tried so often.
+const TRIES: usize = 5;
 
 /// What the claim does with a message without a row, which says that it had one.
 const IF_IT_COMES: &str = ": should the broker have it after all, it is not run but kept as CANCELLED, \
     unless another program than django-carrot or carrot-actors has published it";
 
 pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, Failure> {
-    let which = if args.failed {
-        Requeue::Failed
-    } else {
-        Requeue::Keys(args.uuids.clone())
-    };
     let store = store::open_for(&config)?;
     let mut session = store::session(store.as_ref())?;
-    let mut exit = Exit::Ok;
-    let mut messages: Vec<Message> = Vec::new();
-    for requeued in session.requeue(&which)? {
-        match requeued {
-            Requeued::As {
-                old,
-                was_published,
-                new,
-            } => {
-                say(&format!("{old} -> {}", new.key))?;
-                if was_published {
-                    warn(&format!("{old} was PUBLISHED{IF_IT_COMES}"));
-                }
-                messages.push(*new);
-            }
-            refused => {
-                warn(&why_not(refused));
-                exit = Exit::Partly;
+    let mut requeuing = Requeuing {
+        session: session.as_mut(),
+        door: Door::new(config),
+        exit: Exit::Ok,
+        waiting: None,
+    };
+    if args.failed {
+        requeuing.all_failed()?;
+    } else {
+        let requeued = requeuing
+            .session
+            .requeue(&Requeue::Keys(args.uuids.clone()))?;
+        requeuing.see_to(requeued)?;
+    }
+    if let Some(reason) = requeuing.waiting {
+        warn(&format!(
+            "not all are published yet: {reason}; a service publishes them as soon as it can"
+        ));
+    }
+    Ok(requeuing.exit)
+}
+
+/// What is requeued, some at a time.
+struct Requeuing<'a> {
+    session: &'a mut dyn Session,
+    door: Door,
+    exit: Exit,
+    /// Why some wait, if any do.
+    waiting: Option<String>,
+}
+
+impl Requeuing<'_> {
+    /// Each step is committed and published before the next: who is killed has requeued what was said, and runs
+    /// it again for the others. What fails meanwhile, of the new ones too, is beyond the last.
+    fn all_failed(&mut self) -> Result<(), Failure> {
+        let Some(last) = self.session.last_failed()? else {
+            return Ok(());
+        };
+        let mut after = Some(0);
+        while let Some(id) = after {
+            let requeued;
+            (requeued, after) = self.next_failed(id, last)?;
+            self.see_to(requeued)?;
+        }
+        Ok(())
+    }
+
+    fn next_failed(
+        &mut self,
+        after: i64,
+        last: i64,
+    ) -> Result<(Vec<Requeued>, Option<i64>), StoreError> {
+        let mut tries = 1..TRIES;
+        loop {
+            match self.session.requeue_failed(after, last) {
+                Err(StoreError::Conflict(_)) if tries.next().is_some() => {}
+                other => return other,
             }
         }
     }
-    let flushed = Door::new(config).flush(session.as_mut(), &messages)?;
-    for (key, reason) in flushed.failed {
-        warn(&format!("message {key} is FAILED: {reason}"));
-        exit = Exit::Partly;
+
+    /// Says what became of messages, and publishes the new ones.
+    fn see_to(&mut self, requeued: Vec<Requeued>) -> Result<(), Failure> {
+        let mut messages: Vec<Message> = Vec::new();
+        for requeued in requeued {
+            match requeued {
+                Requeued::As {
+                    old,
+                    was_published,
+                    new,
+                } => {
+                    say(&format!("{old} -> {}", new.key))?;
+                    if was_published {
+                        warn(&format!("{old} was PUBLISHED{IF_IT_COMES}"));
+                    }
+                    messages.push(*new);
+                }
+                refused => {
+                    warn(&why_not(refused));
+                    self.exit = Exit::Partly;
+                }
+            }
+        }
+        // A broker that took nothing is not waited for again.
+        if self.waiting.is_some() {
+            return Ok(());
+        }
+        let flushed = self.door.flush(self.session, &messages)?;
+        for (key, reason) in flushed.failed {
+            warn(&format!("message {key} is FAILED: {reason}"));
+            self.exit = Exit::Partly;
+        }
+        self.waiting = flushed.waiting;
+        Ok(())
     }
-    if let Some(error) = flushed.waiting {
-        warn(&format!(
-            "not all are published yet: {error}; a service publishes them as soon as the \
-             broker is back"
-        ));
-    }
-    Ok(exit)
 }
 
 fn why_not(requeued: Requeued) -> String {

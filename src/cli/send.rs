@@ -63,7 +63,7 @@ pub(super) fn publish(
     if let Some(error) = flushed.waiting {
         warn(&format!(
             "the message is recorded, and not published yet: {error}; a service \
-             publishes it as soon as the broker is back"
+             publishes it as soon as the broker takes it"
         ));
     }
     Ok(Exit::Ok)

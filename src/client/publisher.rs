@@ -11,7 +11,7 @@ use super::{Delivery, PublishError, Receipt, Shared};
 use crate::config::Config;
 use crate::message::Message;
 use crate::outage;
-use crate::publish::{Door, Flushed, NOTHING_WAITS};
+use crate::publish::{Door, Flushed, LATE_LOOK, NOTHING_WAITS, parts_of};
 use crate::stop::Thread;
 use crate::store::{self, NewRow, Session, Store, StoreError};
 
@@ -106,6 +106,9 @@ impl Publisher {
                 }
             }
             self.serve(gathered);
+            if self.door.has_late() {
+                self.look_after_the_late();
+            }
         }
         if let Some(watch) = self.watch.take() {
             watch.stop(Instant::now() + TICK);
@@ -119,18 +122,34 @@ impl Publisher {
             if self.watch.is_none() {
                 self.door.leave_the_away();
             }
-            if !self.door.has_away() {
+            let has_late = self.door.has_late();
+            if !has_late && !self.door.has_away() {
                 return requests.recv().ok();
             }
-            match requests.recv_timeout(NOTHING_WAITS) {
+            let patience = if has_late { LATE_LOOK } else { NOTHING_WAITS };
+            match requests.recv_timeout(patience) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if has_late => self.look_after_the_late(),
                 Err(RecvTimeoutError::Timeout) if self.watch.is_some() => {
                     self.door.look_after_brokers();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Sees what has become of messages that the broker was late with. Where the database is away, again later.
+    fn look_after_the_late(&mut self) {
+        let looked = self.connected().and_then(|mut session| {
+            self.door.look_after_the_late(session.as_mut())?;
+            self.session = Some((session, Instant::now()));
+            Ok(())
+        });
+        if let Err(error) = looked {
+            log::debug!("what the broker was late with is not written yet: {error}");
+        }
+        self.door.look_after_brokers();
     }
 
     /// Answers requests: one, or some of a message each.
@@ -207,7 +226,7 @@ impl Publisher {
         let mut record = |publisher: &mut Self| -> Result<(), StoreError> {
             let mut session = publisher.connected()?;
             let now = session.now()?;
-            for part in messages.chunks(GATHERED) {
+            for part in parts_of(messages, |ready| &ready.message) {
                 let rows: Vec<NewRow> = part.iter().map(|ready| ready.row(now)).collect();
                 session.record(&rows)?;
                 progress.recorded += part.len();

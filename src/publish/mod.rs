@@ -4,15 +4,20 @@
 //! dies in between leaves PENDING rows, which the sweep flushes. A message that is published twice for
 //! that finds its row owned or finished the second time.
 
+mod closed;
+mod fate;
+mod late;
 mod way;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use self::fate::Fate;
 pub(crate) use self::way::NOTHING_WAITS;
-use self::way::{Fate, Sending, Way};
+use self::way::{Sending, Way};
 use crate::config::{BrokerHost, Config};
 use crate::failpoint;
 use crate::message::Message;
@@ -29,6 +34,16 @@ const MOST_BYTES: usize = 4 << 20;
 /// So many times that is under way at once: RabbitMQ confirms persistent messages when it has written
 /// them to its disk, and we write to ours meanwhile.
 const AHEAD: usize = 4;
+
+/// Messages that the broker is late with are their publisher's for so long: longer than it is ever held up by
+/// servers that are away.
+const LATE_LEASE: Duration = Duration::from_secs(30);
+
+/// So often that is renewed.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// So often who has such is to ask what has become of them.
+pub(crate) const LATE_LOOK: Duration = Duration::from_millis(500);
 
 /// What became of messages that were flushed. Those it does not count wait, PENDING.
 #[derive(Debug, Default)]
@@ -48,21 +63,30 @@ pub struct Door {
     config: Arc<Config>,
     servers: Arc<Servers>,
     ways: HashMap<BrokerHost, Way>,
+    /// Whether somebody looks after what the broker is late with.
+    stays: bool,
+    /// When the leases of that were renewed.
+    renewed: Instant,
 }
 
 impl Door {
-    /// A door without connections.
+    /// A door without connections, of who does not stay: what the broker is late with is the sweep's.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        Self::of(config, Arc::default())
+        Self {
+            stays: false,
+            ..Self::of(config, Arc::default())
+        }
     }
 
-    /// A door of a service, which knows its servers.
+    /// A door of a service, which knows its servers, and is looked after.
     pub(crate) fn of(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
             config,
             servers,
             ways: HashMap::new(),
+            stays: true,
+            renewed: Instant::now(),
         }
     }
 
@@ -213,16 +237,64 @@ impl Door {
     ) -> Result<(), StoreError> {
         let config = Arc::clone(&self.config);
         let fates = self.way(host).settle(&config, &messages, sending);
-        if fates.iter().any(|fate| matches!(fate, Fate::Waiting(_))) {
+        let is_of_all = |fate: &Fate| {
+            matches!(
+                fate,
+                Fate::Waiting(_)
+                    | Fate::Late {
+                        queue_alone: false,
+                        ..
+                    }
+            )
+        };
+        if fates.iter().any(is_of_all) {
             let of_it = config.queues.iter().filter(|queue| queue.host == *host);
             flushed.held.extend(of_it.map(|queue| queue.name.clone()));
         }
         failpoint::hit("publish.published");
         database.inspect(|database| database.asks());
-        record_fates(session, &messages, fates, flushed)?;
+        record_fates(session, &messages, fates, self.stays, flushed)?;
         self.way(host).marked(&messages);
         database.inspect(|database| database.is_answered());
         Ok(())
+    }
+
+    /// Writes what has become of messages that the broker was late with, and keeps the others from the sweep. Those
+    /// whose connection has ended are due. To be called every [`LATE_LOOK`] while [`Door::has_late`].
+    ///
+    /// # Errors
+    /// When the database is away: it is to be called again.
+    pub(crate) fn look_after_the_late(
+        &mut self,
+        session: &mut dyn Session,
+    ) -> Result<(), StoreError> {
+        if !self.has_late() {
+            return Ok(());
+        }
+        let is_time = self.renewed.elapsed() >= RENEWAL;
+        for way in self.ways.values_mut().filter(|way| way.has_late()) {
+            let known = way.look_after_the_late();
+            if !known.published.is_empty() {
+                session.mark_published(&known.published)?;
+            }
+            if !known.lost.is_empty() {
+                session.renew_leases(&known.lost, Duration::ZERO)?;
+            }
+            way.late().is_written();
+            let late = way.late().keys();
+            if is_time && !late.is_empty() {
+                session.renew_leases(&late, LATE_LEASE)?;
+            }
+        }
+        if is_time {
+            self.renewed = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Whether the broker is late with messages.
+    pub(crate) fn has_late(&self) -> bool {
+        self.ways.values().any(Way::has_late)
     }
 
     /// Whether a broker was away when it was last asked.
@@ -235,7 +307,7 @@ impl Door {
     pub(crate) fn leave_the_away(&mut self) {
         let is_left = |away| away >= NOTHING_WAITS;
         self.ways
-            .retain(|_, way| !way.away_for().is_some_and(is_left));
+            .retain(|_, way| way.has_late() || !way.away_for().is_some_and(is_left));
     }
 
     /// To be called when nothing is due: sees whether brokers that were away are back.
@@ -246,11 +318,19 @@ impl Door {
 
 /// The messages in parts that are small enough.
 fn parts(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
-    let mut rest = messages;
+    parts_of(messages, |message| message)
+}
+
+/// What has messages in parts that are small enough to be recorded together.
+pub(crate) fn parts_of<T>(
+    items: &[T],
+    message: impl Fn(&T) -> &Message,
+) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = |message: &&Message| {
-            bytes += message.arguments.size();
+        let fits = |item: &&T| {
+            bytes += message(item).arguments.size();
             bytes <= MOST_BYTES
         };
         let count = rest.iter().take(MOST_MESSAGES).take_while(fits).count();
@@ -279,34 +359,53 @@ fn record_fates(
     session: &mut dyn Session,
     messages: &[&Message],
     fates: Vec<Fate>,
+    stays: bool,
     flushed: &mut Flushed,
 ) -> Result<(), StoreError> {
     let mut published = Vec::with_capacity(messages.len());
-    let mut failed = Vec::new();
+    let (mut failed, mut refused, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for (message, fate) in messages.iter().zip(fates) {
         match fate {
-            Fate::Published => published.push(message.key.clone()),
-            Fate::Failed(reason) => failed.push((message.key.clone(), names::storable(reason))),
-            Fate::Full => {
-                flushed
-                    .waiting
-                    .get_or_insert_with(|| way::full(&message.queue));
-                flushed.held.insert(message.queue.clone());
+            Fate::Published => {
+                published.push(message.key.clone());
+                continue;
             }
-            Fate::Waiting(reason) => {
+            Fate::Failed(reason) => {
+                failed.push((message.key.clone(), names::storable(reason)));
+                continue;
+            }
+            Fate::Held(reason) => {
+                flushed.waiting.get_or_insert(reason);
+            }
+            Fate::Refused(reason) => {
+                let waiting = &mut flushed.waiting;
+                waiting.get_or_insert_with(|| fate::refused(message, &reason));
+                refused.push((message.key.clone(), names::storable(reason)));
+            }
+            Fate::Late { reason, .. } => {
                 flushed.waiting = Some(reason);
-                flushed.held.insert(message.queue.clone());
+                late.push(message.key.clone());
             }
+            Fate::Waiting(reason) => flushed.waiting = Some(reason),
         }
+        flushed.held.insert(message.queue.clone());
     }
     // First, lest what the database refuses of the others has these published again.
     if !published.is_empty() {
         session.mark_published(&published)?;
         flushed.published += published.len();
     }
+    if stays && !late.is_empty() {
+        session.renew_leases(&late, LATE_LEASE)?;
+    }
     if !failed.is_empty() {
         session.fail_pending(&failed)?;
         flushed.failed.extend(failed);
+    }
+    if !refused.is_empty() {
+        let over: HashSet<String> = session.note_refused(&refused)?.into_iter().collect();
+        let over = refused.into_iter().filter(|(key, _)| over.contains(key));
+        flushed.failed.extend(over);
     }
     failpoint::hit("publish.marked");
     Ok(())

@@ -1,10 +1,18 @@
-//! The way to one broker: a connection that publishes, opened again as often as it takes.
+//! The way to one broker: connections that publish, opened again as often as it takes.
+//!
+//! One is the current one. Others are asked for what they are late with, and end with that.
 
-use std::collections::BTreeSet;
+mod log;
+mod refusals;
+
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::closed::Closed;
+use super::fate::{Fate, Trouble, Word, declarable, fate, silent};
+use super::late::{Known, Late};
 use crate::broker::{self, BrokerError, Confirmation, Publisher, Sent};
-use crate::config::{BrokerHost, Config, QueueConfig};
+use crate::config::{BrokerHost, Config};
 use crate::message::Message;
 use crate::outage::{Client, Servers};
 use crate::store::PUBLISH_LEASE;
@@ -13,44 +21,24 @@ use crate::store::PUBLISH_LEASE;
 /// whoever recorded that.
 pub(crate) const NOTHING_WAITS: Duration = PUBLISH_LEASE.saturating_mul(2);
 
-/// What became of one message at the broker.
-pub(super) enum Fate {
-    Published,
-    Failed(String),
-    /// Its queue takes no more for now.
-    Full,
-    /// The broker takes nothing for now, for this reason.
-    Waiting(String),
-}
+/// So many connections to a broker at most. Each but one waits for what it was late with.
+const MOST_CONNECTIONS: usize = 8;
 
-/// Whose fault it is that nothing was published.
-enum Trouble {
-    Broker(BrokerError),
-    Message(String),
-}
-
-/// On a connection that is open, a refusal is about what was sent on it.
-impl From<BrokerError> for Trouble {
-    fn from(error: BrokerError) -> Self {
-        match error {
-            BrokerError::Refused(reason) => Self::Message(reason),
-            other => Self::Broker(other),
-        }
-    }
-}
-
-/// Messages that were sent together, on which connection, or why they were not.
-pub(super) struct Sending(Result<(u64, Sent), Trouble>);
-
-fn waiting(messages: &[&Message], reason: &str) -> Vec<Fate> {
-    let waits = |_| Fate::Waiting(reason.to_owned());
-    messages.iter().map(waits).collect()
+/// Messages that were sent together, on which connection, or why they were not. Those of queues that take
+/// nothing now are held, and were not.
+pub(super) struct Sending {
+    attempt: Result<(u64, Sent), Trouble>,
+    /// Their places among the messages.
+    held: Vec<usize>,
 }
 
 /// The way to one broker.
 pub(super) struct Way {
     host: BrokerHost,
-    publisher: Option<Box<dyn Publisher>>,
+    /// By how many there were before.
+    publishers: BTreeMap<u64, Box<dyn Publisher>>,
+    /// The one to send on, if it is not known to have ended.
+    current: Option<u64>,
     /// How many connections there have been.
     connections: u64,
     health: Client,
@@ -58,35 +46,81 @@ pub(super) struct Way {
     away: Option<Instant>,
     /// It let this way not in: another, that was opened before, may go on.
     shut_out: bool,
+    closed: Closed,
+    late: Late,
 }
 
-/// The broker itself, among those of its parts that may take no messages; the others are queues, whose
-/// names hold no NUL.
-const ALL: &str = "\0";
+fn waiting(messages: &[&Message], reason: &str) -> Vec<Fate> {
+    let waits = |_| Fate::Waiting(reason.to_owned());
+    messages.iter().map(waits).collect()
+}
 
-/// New connections to it.
-const ENTRANCE: &str = "\0entrance";
+/// Those with these places, which are in order, and the others.
+fn split<'a>(messages: &[&'a Message], places: &[usize]) -> (Vec<&'a Message>, Vec<&'a Message>) {
+    let is_there = |nth: &usize| places.binary_search(nth).is_ok();
+    let (there, others): (Vec<usize>, Vec<usize>) = (0..messages.len()).partition(is_there);
+    let of = |places: Vec<usize>| places.into_iter().map(|nth| messages[nth]).collect();
+    (of(there), of(others))
+}
+
+/// Puts the fates of those with these places among the fates of the others.
+fn merged(places: &[usize], there: Vec<Fate>, others: Vec<Fate>) -> Vec<Fate> {
+    let count = there.len() + others.len();
+    let (mut there, mut others) = (there.into_iter(), others.into_iter());
+    (0..count)
+        .filter_map(|nth| match places.binary_search(&nth) {
+            Ok(_) => there.next(),
+            Err(_) => others.next(),
+        })
+        .collect()
+}
 
 impl Way {
     pub(super) fn new(host: BrokerHost, servers: &Servers) -> Self {
         Self {
-            publisher: None,
+            publishers: BTreeMap::new(),
+            current: None,
             connections: 0,
             health: servers.broker(&host.to_string()).client("publishing"),
             away: None,
             shut_out: false,
             host,
+            closed: Closed::default(),
+            late: Late::default(),
         }
     }
 
     /// Sends messages, and waits for nothing but a connection.
     pub(super) fn send(&mut self, messages: &[&Message]) -> Sending {
         self.health.asks();
-        let sent = self.open().map_err(Trouble::Broker).and_then(|publisher| {
-            let sent = publisher.send(messages)?;
-            Ok(sent)
-        });
-        Sending(sent.map(|sent| (self.connections, sent)))
+        let held = self.held(messages);
+        let attempt = match held.is_empty() {
+            true => self.try_send(messages),
+            false => self.try_send(&split(messages, &held).1),
+        };
+        Sending { attempt, held }
+    }
+
+    /// The places of those whose queues take nothing now.
+    fn held(&self, messages: &[&Message]) -> Vec<usize> {
+        if self.closed.is_empty() && self.late.is_empty() {
+            return Vec::new();
+        }
+        let silent = self.late.silent(self.current);
+        let is_held = |message: &Message| {
+            silent.contains(message.queue.as_str()) || self.closed.of(message).is_some()
+        };
+        let places = 0..messages.len();
+        places.filter(|nth| is_held(messages[*nth])).collect()
+    }
+
+    fn try_send(&mut self, messages: &[&Message]) -> Result<(u64, Sent), Trouble> {
+        let number = self.open().map_err(Trouble::Broker)?;
+        let sent = self
+            .publisher(number)
+            .map_err(Trouble::Broker)?
+            .send(messages);
+        Ok((number, sent?))
     }
 
     /// Waits for what the broker says of messages that were sent; a fate for each.
@@ -96,92 +130,198 @@ impl Way {
         messages: &[&Message],
         sending: Sending,
     ) -> Vec<Fate> {
-        let settled = match sending.0 {
-            Ok((connection, sent)) if connection == self.connections => {
-                self.try_settle(config, messages, sent)
+        let Sending { attempt, held } = sending;
+        if held.is_empty() {
+            return self.settle_sent(config, messages, attempt);
+        }
+        let (there, others) = split(messages, &held);
+        let others = self.settle_sent(config, &others, attempt);
+        let there = self.settle_held(config, &there);
+        merged(&held, there, others)
+    }
+
+    fn settle_sent(
+        &mut self,
+        config: &Config,
+        messages: &[&Message],
+        attempt: Result<(u64, Sent), Trouble>,
+    ) -> Vec<Fate> {
+        let (number, sent) = match attempt {
+            Ok(sent) => sent,
+            Err(trouble) => {
+                self.current = None;
+                return self.meet(config, messages, trouble);
             }
-            // Its connection ended with what was sent before.
-            Ok(_) if self.away.is_none() => {
-                let again = self.send(messages);
-                return self.settle(config, messages, again);
-            }
-            Ok(_) => return waiting(messages, "the broker has gone away"),
-            Err(trouble) => Err(trouble),
         };
-        match settled {
-            Ok(fates) => {
-                self.is_there();
-                self.say_who_waits(messages, &fates);
-                fates
-            }
-            Err(Trouble::Broker(error)) => {
+        let word = match self.publishers.get_mut(&number) {
+            Some(publisher) => Word::of(publisher.as_mut(), sent, messages),
+            // It was given up.
+            None => return self.again(config, messages),
+        };
+        let fates = self.read(config, messages, number, word);
+        self.leave_the_idle();
+        fates
+    }
+
+    /// What the broker's word is for messages that were sent on a connection.
+    fn read(
+        &mut self,
+        config: &Config,
+        messages: &[&Message],
+        number: u64,
+        word: Word,
+    ) -> Vec<Fate> {
+        let was_current = self.current == Some(number);
+        if was_current && (word.is_silent || word.ended.is_some()) {
+            self.current = None;
+        }
+        // What fits no queue is not declared on a connection that has ended.
+        let has_ended = word.ended.is_some();
+        let is_open = |said: &Confirmation| match said {
+            Confirmation::Late(_) => true,
+            Confirmation::Unroutable => has_ended,
+            _ => false,
+        };
+        let late: Vec<usize> = (0..messages.len())
+            .filter(|nth| is_open(&word.confirmations[*nth]))
+            .collect();
+        let has_spoken = late.len() < messages.len() || messages.is_empty();
+        if has_spoken && word.ended.is_none() {
+            self.is_there();
+        }
+        self.say_of(messages, &word.confirmations);
+        let Some(error) = word.ended else {
+            late.iter().for_each(|nth| {
+                let message = messages[*nth];
+                self.late.add(number, &message.key, &message.queue);
+            });
+            return self.settle_routed(config, messages, number, word);
+        };
+        let (unknown, known) = split(messages, &late);
+        let confirmations = word.confirmations.into_iter();
+        let said = confirmations.filter(|said| !is_open(said));
+        let known = known
+            .into_iter()
+            .zip(said)
+            .map(|(message, said)| fate(message, said, false));
+        let known = known.collect();
+        let unknown = match error.into() {
+            trouble if was_current => self.meet(config, &unknown, trouble),
+            // Its connection ended with what was sent before, and that has been seen to.
+            _ => self.again(config, &unknown),
+        };
+        merged(&late, unknown, known)
+    }
+
+    /// The fates of messages on a connection that lives. Queues that are missing are declared.
+    fn settle_routed(
+        &mut self,
+        config: &Config,
+        messages: &[&Message],
+        number: u64,
+        word: Word,
+    ) -> Vec<Fate> {
+        let is_lost = |nth: &usize| {
+            word.confirmations[*nth] == Confirmation::Unroutable
+                && declarable(config, messages[*nth]).is_some()
+        };
+        let lost: Vec<usize> = (0..messages.len()).filter(is_lost).collect();
+        let is_silent = word.is_silent;
+        let fates = messages.iter().zip(word.confirmations);
+        let fates = fates.map(|(message, said)| fate(message, said, is_silent));
+        if lost.is_empty() {
+            return fates.collect();
+        }
+        let found = (0..)
+            .zip(fates)
+            .filter(|(nth, _)| lost.binary_search(nth).is_err());
+        let found = found.map(|(_, fate)| fate).collect();
+        let there = self.declare_and_publish(config, &split(messages, &lost).0, number);
+        merged(&lost, there, found)
+    }
+
+    /// What became of messages is not known, and their connection is gone.
+    fn again(&mut self, config: &Config, messages: &[&Message]) -> Vec<Fate> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        if self.away.is_some() {
+            return waiting(messages, "the broker has gone away");
+        }
+        let sending = self.send(messages);
+        self.settle(config, messages, sending)
+    }
+
+    /// The trouble came of messages, on a connection that is no more.
+    fn meet(&mut self, config: &Config, messages: &[&Message], trouble: Trouble) -> Vec<Fate> {
+        match trouble {
+            Trouble::Broker(error) => {
                 self.fails(&error);
                 waiting(messages, &error.to_string())
             }
-            Err(Trouble::Message(reason)) => {
-                self.publisher = None;
-                // What else was sent on it is gone with it.
-                self.connections += 1;
+            Trouble::Message(refusal) => {
                 self.is_there();
-                match messages {
-                    [message] => vec![self.refused(config, message, reason)],
-                    // One of them made the broker close the channel: each by itself, to find out
-                    // which.
-                    _ => messages
-                        .iter()
-                        .flat_map(|message| {
-                            let alone = self.send(&[*message]);
-                            self.settle(config, &[*message], alone)
-                        })
-                        .collect(),
-                }
-            }
-        }
-    }
-
-    /// What becomes of a message for which the broker has closed the channel. The exchange of its queue may
-    /// be missing: it is not durable, and gone after a restart of the broker until somebody declares it.
-    fn refused(&mut self, config: &Config, message: &Message, reason: String) -> Fate {
-        let queue = declarable(config, message).filter(|_| !message.exchange.is_empty());
-        let Some(queue) = queue else {
-            return Fate::Failed(reason);
-        };
-        // Who is not let in now says nothing about the message.
-        let publisher = match self.open() {
-            Ok(publisher) => publisher,
-            Err(error) => {
-                self.fails(&error);
-                return Fate::Waiting(error.to_string());
-            }
-        };
-        let declared = publisher.declare(queue);
-        let again = declared.and_then(|()| publisher.publish(&[message]));
-        match again {
-            Ok(said) => said
-                .into_iter()
-                .next()
-                .map_or(Fate::Failed(reason), |said| fate(message, said)),
-            Err(BrokerError::Refused(_)) => {
-                self.publisher = None;
-                Fate::Failed(reason)
-            }
-            Err(error) => {
-                self.fails(&error);
-                Fate::Waiting(error.to_string())
+                self.find_the_refused(config, messages, &refusal)
             }
         }
     }
 
     /// The rows of messages that were published say so now.
     pub(super) fn marked(&mut self, messages: &[&Message]) {
-        if let Some(publisher) = &mut self.publisher {
+        if let Some(number) = self.current
+            && let Some(publisher) = self.publishers.get_mut(&number)
+        {
             publisher.marked(messages);
         }
     }
 
     /// Gives up what was sent and not settled.
     pub(super) fn forget(&mut self) {
-        self.publisher = None;
+        self.current = None;
+        self.publishers
+            .values_mut()
+            .for_each(|publisher| publisher.give_up());
+        self.leave_the_idle();
+    }
+
+    /// Asks what the broker has said of messages that it was late with. While there are some, it is seen whether it
+    /// takes others: else not their queues are silent, but it is.
+    pub(super) fn look_after_the_late(&mut self) -> &Known {
+        let queues = self.late.queues();
+        for (number, publisher) in &mut self.publishers {
+            let word = publisher.late();
+            if word.ended && self.current == Some(*number) {
+                self.current = None;
+            }
+            self.late.learn(*number, word);
+        }
+        self.leave_the_idle();
+        if self.current.is_none() && self.away.is_none() && !self.late.is_empty() {
+            match self.open() {
+                Ok(_) => self.is_there(),
+                Err(error) => self.fails(&error),
+            }
+        }
+        let silent_now = self.late.silent(self.current);
+        let is_silent = |queue: &&String| silent_now.contains(queue.as_str());
+        let (silent_now, open): (Vec<&String>, Vec<&String>) = queues.iter().partition(is_silent);
+        if self.away.is_none() {
+            silent_now
+                .into_iter()
+                .for_each(|queue| self.waits(queue, &silent(queue)));
+        }
+        open.into_iter().for_each(|queue| self.goes_on(queue));
+        self.late.known()
+    }
+
+    /// The messages that the broker is late with.
+    pub(super) const fn late(&mut self) -> &mut Late {
+        &mut self.late
+    }
+
+    /// Whether there are some.
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.is_empty()
     }
 
     /// Sees whether a broker that was away is back, though nothing waits for it any more: another
@@ -207,144 +347,59 @@ impl Way {
     }
 
     fn fails(&mut self, error: &BrokerError) {
-        self.publisher = None;
+        self.current = None;
+        self.leave_the_idle();
         if let BrokerError::Away(_) = error {
             self.away = Some(Instant::now());
             self.health.fails(error);
         } else {
             self.is_there();
             self.shut_out = true;
-            self.waits(ENTRANCE, &error.to_string());
+            self.says_that_it_is_shut_out(error);
         }
     }
 
-    fn say_who_waits(&mut self, messages: &[&Message], fates: &[Fate]) {
-        if std::mem::take(&mut self.shut_out) {
-            self.goes_on(ENTRANCE);
+    /// The connection to send on.
+    fn open(&mut self) -> Result<u64, BrokerError> {
+        if let Some(number) = self.current.take()
+            && self
+                .publishers
+                .get_mut(&number)
+                .is_some_and(|open| open.is_open())
+        {
+            self.current = Some(number);
+            return Ok(number);
         }
-        let waits = fates.iter().find_map(|fate| match fate {
-            Fate::Waiting(reason) => Some(reason.as_str()),
-            _ => None,
-        });
-        match waits {
-            Some(reason) => self.waits(ALL, reason),
-            None => self.goes_on(ALL),
+        self.leave_the_idle();
+        let number = self.connect()?;
+        self.current = Some(number);
+        Ok(number)
+    }
+
+    /// One more connection.
+    fn connect(&mut self) -> Result<u64, BrokerError> {
+        if self.publishers.len() >= MOST_CONNECTIONS {
+            return Err(BrokerError::Ended(format!(
+                "{MOST_CONNECTIONS} connections wait for the broker to confirm what it was sent"
+            )));
         }
-        let of = |wanted: fn(&Fate) -> bool| -> BTreeSet<&String> {
-            let fates = messages.iter().zip(fates);
-            fates
-                .filter(|(_, fate)| wanted(fate))
-                .map(|(message, _)| &message.queue)
-                .collect()
-        };
-        let full_now = of(|fate| matches!(fate, Fate::Full));
-        for queue in &full_now {
-            self.waits(queue, &full(queue));
-        }
-        for queue in of(|fate| matches!(fate, Fate::Published)).difference(&full_now) {
-            self.goes_on(queue);
+        let publisher = broker::publisher(&self.host)?;
+        self.connections += 1;
+        self.publishers.insert(self.connections, publisher);
+        Ok(self.connections)
+    }
+
+    fn publisher(&mut self, number: u64) -> Result<&mut dyn Publisher, BrokerError> {
+        match self.publishers.get_mut(&number) {
+            Some(publisher) => Ok(publisher.as_mut()),
+            None => Err(BrokerError::Away("the connection is gone".to_owned())),
         }
     }
 
-    /// Says once why messages wait, whoever of the service publishes them.
-    fn waits(&self, part: &str, reason: &str) {
-        let host = &self.host;
-        if self.health.is_news(part, reason) {
-            log::error!(
-                "publishing to {host} waits: {reason}; trying again until that has changed"
-            );
-        }
-    }
-
-    /// Says once that they don't any more.
-    fn goes_on(&self, part: &str) {
-        if let Some(time) = self.health.opens(part) {
-            let (host, time) = (&self.host, time.as_secs_f64());
-            log::warn!("publishing to {host} goes on after {time:.1} s");
-        }
-    }
-
-    fn try_settle(
-        &mut self,
-        config: &Config,
-        messages: &[&Message],
-        sent: Sent,
-    ) -> Result<Vec<Fate>, Trouble> {
-        let Some(publisher) = self.publisher.as_deref_mut() else {
-            let gone = BrokerError::Away("the connection is gone".to_owned());
-            return Err(Trouble::Broker(gone));
-        };
-        let mut confirmations = publisher.confirmations(sent, messages)?;
-        let lost: Vec<usize> = (0..messages.len())
-            .filter(|nth| confirmations[*nth] == Confirmation::Unroutable)
-            .filter(|nth| declarable(config, messages[*nth]).is_some())
-            .collect();
-        if !lost.is_empty() {
-            let again: Vec<&Message> = lost.iter().map(|nth| messages[*nth]).collect();
-            declare_queues(publisher, config, &again)?;
-            for (nth, confirmation) in lost.into_iter().zip(publisher.publish(&again)?) {
-                confirmations[nth] = confirmation;
-            }
-        }
-        let fates = messages.iter().zip(confirmations);
-        Ok(fates.map(|(message, said)| fate(message, said)).collect())
-    }
-
-    fn open(&mut self) -> Result<&mut dyn Publisher, BrokerError> {
-        let left = self.publisher.take();
-        let publisher = match left.and_then(|mut left| left.is_open().then_some(left)) {
-            Some(open) => open,
-            None => {
-                self.connections += 1;
-                broker::publisher(&self.host)?
-            }
-        };
-        Ok(self.publisher.insert(publisher).as_mut())
-    }
-}
-
-/// Why messages for that queue wait.
-pub(super) fn full(queue: &str) -> String {
-    format!("queue {queue:?} takes no more")
-}
-
-/// The queue that is to be declared when the message fits none: the one that it is meant for, if the
-/// configuration knows it.
-fn declarable<'a>(config: &'a Config, message: &Message) -> Option<&'a QueueConfig> {
-    let queue = config.queue(&message.queue)?;
-    let reaches_it = message.routing_key == queue.name
-        && (message.exchange.is_empty() || message.exchange == queue.name);
-    reaches_it.then_some(queue)
-}
-
-fn declare_queues(
-    publisher: &mut dyn Publisher,
-    config: &Config,
-    messages: &[&Message],
-) -> Result<(), BrokerError> {
-    let mut declared: Vec<&str> = Vec::new();
-    for queue in messages
-        .iter()
-        .filter_map(|message| declarable(config, message))
-    {
-        if !declared.contains(&queue.name.as_str()) {
-            publisher.declare(queue)?;
-            declared.push(&queue.name);
-        }
-    }
-    Ok(())
-}
-
-fn fate(message: &Message, confirmation: Confirmation) -> Fate {
-    match confirmation {
-        Confirmation::Confirmed => Fate::Published,
-        Confirmation::Busy => Fate::Full,
-        Confirmation::Blocked(reason) => Fate::Waiting(reason),
-        Confirmation::Unfit(reason) => Fate::Failed(reason),
-        Confirmation::Unroutable => Fate::Failed(format!(
-            "the broker has no queue for exchange {:?} and routing key {:?}: add [[queues]] with name \
-             = {:?} to the configuration, or publish to another queue",
-            message.exchange, message.routing_key, message.queue
-        )),
+    /// Closes connections that nothing is to be asked of any more.
+    fn leave_the_idle(&mut self) {
+        let current = self.current;
+        self.publishers
+            .retain(|number, publisher| current == Some(*number) || !publisher.is_idle());
     }
 }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::Setup;
 use crate::message::Message;
 use crate::outage::Client;
-use crate::publish::{Door, NOTHING_WAITS};
+use crate::publish::{Door, LATE_LOOK, NOTHING_WAITS};
 use crate::store::{PUBLISH_LEASE, Session, Store, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
@@ -46,10 +46,18 @@ impl Publisher {
         loop {
             // Others know better by now how the servers are: it asks for nothing.
             self.door.leave_the_away();
-            let first = match waiting.recv_timeout(NOTHING_WAITS) {
+            let patience = match self.door.has_late() {
+                true => LATE_LOOK,
+                false => NOTHING_WAITS,
+            };
+            let first = match waiting.recv_timeout(patience) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.database.is_served();
+                    if self.door.has_late() {
+                        self.publish(&[]);
+                    } else {
+                        self.database.is_served();
+                    }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -90,6 +98,7 @@ impl Publisher {
         let session = self.session.insert(session).as_mut();
         // The broker may take its time; that is not the database's.
         self.database.is_answered();
+        self.door.look_after_the_late(session)?;
         let flushed = self
             .door
             .flush_for(Some(&self.database), session, messages)?;

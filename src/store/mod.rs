@@ -87,8 +87,6 @@ pub struct Heartbeat {
 pub enum Requeue {
     /// Those with these keys: also what is PUBLISHED, since the broker may have lost it.
     Keys(Vec<String>),
-    /// All that FAILED.
-    Failed,
 }
 
 /// What became of a message that was to be requeued.

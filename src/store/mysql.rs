@@ -189,6 +189,10 @@ impl Engine for MysqlServer {
         format!("CAST({text} AS datetime(6))")
     }
 
+    fn most_bytes(&self) -> usize {
+        statement::most_bytes(&self.traits)
+    }
+
     fn last_character(&self) -> char {
         self.traits.last_character
     }

@@ -1,6 +1,7 @@
 //! What can be asked on a connection to the database.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -111,6 +112,20 @@ pub trait Session: Send {
     /// When the database is away.
     fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError>;
 
+    /// Has PENDING messages be the caller's to publish for so long from now; for no time, they are due. Those whose
+    /// run was put off meanwhile stay as they are.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn renew_leases(&mut self, keys: &[String], lease: Duration) -> Result<(), StoreError>;
+
+    /// Notes of PENDING messages why the broker refuses them, and since when. Those that it has refused for a day are
+    /// FAILED; returns their keys.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn note_refused(&mut self, refused: &[(String, String)]) -> Result<Vec<String>, StoreError>;
+
     /// Ends PENDING messages that can't be published, with the reason.
     ///
     /// # Errors
@@ -169,6 +184,23 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError>;
+
+    /// The highest id of a message that FAILED, if one has.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn last_failed(&mut self) -> Result<Option<i64>, StoreError>;
+
+    /// The same as [`Session::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
+    /// as many as a database takes together. Also says after which id the next ones come, if there may be some.
+    ///
+    /// # Errors
+    /// When the database is away, or refuses a row.
+    fn requeue_failed(
+        &mut self,
+        after: i64,
+        last: i64,
+    ) -> Result<(Vec<Requeued>, Option<i64>), StoreError>;
 
     /// Deletes what is over and too old in a stretch of the messages. What another transaction has
     /// locked is passed over.

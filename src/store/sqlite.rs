@@ -276,6 +276,10 @@ impl Engine for SqliteFile {
 
     const LEAST: &'static str = "min";
 
+    fn bytes_of(text: &str) -> String {
+        format!("LENGTH(CAST({text} AS blob))")
+    }
+
     fn now_and(seconds: i64) -> String {
         format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')")
     }

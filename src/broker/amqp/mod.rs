@@ -12,6 +12,7 @@ mod socket;
 mod subscription;
 mod topology;
 mod unsettled;
+mod window;
 
 use crossbeam_channel::Receiver;
 

@@ -1,22 +1,30 @@
 //! Confirmed, mandatory, persistent publishing.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use amiquip::{
-    AmqpProperties, AmqpValue, Confirm, ConfirmPayload, ConnectionBlockedNotification, FieldTable,
-    Publish, Return,
+    AmqpProperties, AmqpValue, Confirm, ConnectionBlockedNotification, Error, FieldTable, Publish,
+    Return,
 };
-use crossbeam_channel::{Receiver, TryRecvError, after, select};
+use crossbeam_channel::{Receiver, TryRecvError, at, select};
 
-use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, Publisher, Sent};
+use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, LateWord, Publisher, Sent};
 use super::connection::Link;
 use super::topology;
+use super::window::Window;
 use crate::config::{BrokerUrl, QueueConfig};
 use crate::message::{Message, wire};
 use crate::names;
 
 /// AMQP's `delivery_mode` for a message that survives the broker.
 const PERSISTENT: u8 = 2;
+
+/// What RabbitMQ says of a message to an exchange that is internal.
+const INTERNAL: &str = "internal exchange";
+
+/// Why a message is not known to be published.
+const UNCONFIRMED: &str = "the broker has not confirmed it yet";
 
 pub(super) struct AmqpPublisher {
     link: Link,
@@ -32,8 +40,18 @@ pub(super) struct AmqpPublisher {
     version: String,
     /// Why the broker does not read from us now, if it does not.
     blocked: Option<String>,
-    /// Something went wrong: the connection is of no more use.
-    broken: bool,
+    /// What was sent and is not under way any more, without a word of the broker: the keys by their tags.
+    late: BTreeMap<u64, String>,
+    /// What the broker has said of such since that was asked for.
+    said: Vec<(String, Confirmation)>,
+    /// When the broker confirmed something for the last time.
+    heard: Instant,
+    /// Whether it said nothing for [`CONFIRM_TIMEOUT`] when it was last waited for.
+    is_silent: bool,
+    /// What had been said by the end of messages that were waited for then.
+    known: Vec<Confirmation>,
+    /// Why the connection is of no more use.
+    ended: Option<BrokerError>,
 }
 
 impl AmqpPublisher {
@@ -54,7 +72,12 @@ impl AmqpPublisher {
                 times: 0,
                 returned: HashSet::new(),
                 blocked: None,
-                broken: false,
+                late: BTreeMap::new(),
+                said: Vec::new(),
+                heard: Instant::now(),
+                is_silent: false,
+                known: Vec::new(),
+                ended: None,
             }),
             Err(error) => Err(link.fail(error)),
         }
@@ -79,42 +102,93 @@ impl AmqpPublisher {
             self.link
                 .channel
                 .basic_publish(message.exchange.as_str(), publish)
-                .map_err(|error| self.link.sorted(&error))?;
+                .map_err(|error| {
+                    self.ended
+                        .get_or_insert(refusal(&self.link, &error))
+                        .clone()
+                })?;
             self.next_tag += 1;
             window.sent.push(index);
         }
         Ok(window)
     }
 
-    /// Waits until all of the window are confirmed, or the broker says that it does not read any more.
-    fn await_confirms(&mut self, window: &mut Window) -> Result<(), BrokerError> {
+    /// Waits until all of the window are confirmed, or the broker says that it does not read any more, or nothing
+    /// for [`CONFIRM_TIMEOUT`]. Returns whether that was it.
+    fn await_confirms(&mut self, window: &mut Window) -> Result<bool, BrokerError> {
         let blocked = self.link.blocked.clone();
-        let mut silence = after(CONFIRM_TIMEOUT);
-        while window.confirmed < window.sent.len() && self.blocked.is_none() {
+        while !window.is_complete() && self.blocked.is_none() {
+            let silent_since = self.heard.max(window.since);
             select! {
                 recv(self.confirms) -> confirm => {
                     let confirm = confirm.map_err(|_| self.end())?;
                     window.take(&confirm);
-                    self.under_way.values_mut().for_each(|other| other.take(&confirm));
-                    silence = after(CONFIRM_TIMEOUT);
+                    self.hear(&confirm);
                 }
-                recv(blocked) -> note => self.note(note.map_err(|_| self.end())?),
-                recv(silence) -> _ => {
-                    return Err(BrokerError::Away(
-                        "the broker has not confirmed what it was sent".to_owned(),
-                    ));
+                recv(blocked) -> note => {
+                    let note = note.map_err(|_| self.end())?;
+                    self.note(note);
+                }
+                recv(at(silent_since + CONFIRM_TIMEOUT)) -> _ => {
+                    // What has come is read all the same, however long nobody was here to read it.
+                    self.hear_all(Some(window));
+                    if Instant::now() >= self.heard.max(window.since) + CONFIRM_TIMEOUT {
+                        return Ok(!window.is_complete());
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Notes what a confirm says of all that is under way or late.
+    fn hear(&mut self, confirm: &Confirm) {
+        self.heard = Instant::now();
+        self.under_way
+            .values_mut()
+            .for_each(|window| window.take(confirm));
+        if self.late.is_empty() {
+            return;
+        }
+        let (payload, outcome) = match *confirm {
+            Confirm::Ack(payload) => (payload, Confirmation::Confirmed),
+            Confirm::Nack(payload) => (payload, Confirmation::Busy),
+        };
+        let said: Vec<String> = if payload.multiple {
+            let others = self.late.split_off(&(payload.delivery_tag + 1));
+            std::mem::replace(&mut self.late, others)
+                .into_values()
+                .collect()
+        } else {
+            self.late
+                .remove(&payload.delivery_tag)
+                .into_iter()
+                .collect()
+        };
+        self.said
+            .extend(said.into_iter().map(|key| (key, outcome.clone())));
+    }
+
+    /// The same of all that have arrived, also for a window that is waited for.
+    fn hear_all(&mut self, mut window: Option<&mut Window>) {
+        while let Ok(confirm) = self.confirms.try_recv() {
+            if let Some(window) = &mut window {
+                window.take(&confirm);
+            }
+            self.hear(&confirm);
+        }
+    }
+
+    /// Notes which messages came back: a return comes before the confirm of its message.
+    fn note_returns(&mut self) {
+        let returned = self.returns.try_iter();
+        self.returned
+            .extend(returned.filter_map(|returned| returned.properties.message_id().clone()));
     }
 
     /// What became of each message of a window whose confirms have been awaited.
     fn outcomes(&mut self, mut window: Window, messages: &[&Message]) -> Vec<Confirmation> {
-        // A return comes before the confirm of its message, so all are here.
-        let returned = self.returns.try_iter();
-        self.returned
-            .extend(returned.filter_map(|returned| returned.properties.message_id().clone()));
+        self.note_returns();
         if !self.returned.is_empty() {
             for index in &window.sent {
                 let outcome = &mut window.outcomes[*index];
@@ -122,9 +196,13 @@ impl AmqpPublisher {
                     *outcome = Some(Confirmation::Unroutable);
                 }
             }
-            // The rest is of messages that were given up when the broker stopped reading.
-            if self.under_way.is_empty() {
-                self.returned.clear();
+        }
+        let late: Vec<_> = window.unconfirmed().collect();
+        let reason = self.blocked.as_deref().unwrap_or(UNCONFIRMED);
+        for (tag, index) in late {
+            window.outcomes[index] = Some(Confirmation::Late(reason.to_owned()));
+            if self.ended.is_none() {
+                self.late.insert(tag, messages[index].key.clone());
             }
         }
         let reason = self.blocked.as_deref().unwrap_or_default();
@@ -134,12 +212,16 @@ impl AmqpPublisher {
             .collect()
     }
 
-    /// Why the confirms ended: a call on the channel is told, once.
-    fn end(&self) -> BrokerError {
-        match self.link.channel.qos(0, 0, false) {
-            Err(error) => self.link.sorted(&error),
-            Ok(()) => BrokerError::Away("the broker closed the channel".to_owned()),
+    /// Why the channel ended: a call on it is told, once.
+    fn end(&mut self) -> BrokerError {
+        if let Some(error) = &self.ended {
+            return error.clone();
         }
+        let error = match self.link.channel.qos(0, 0, false) {
+            Err(error) => refusal(&self.link, &error),
+            Ok(()) => BrokerError::Away("the broker closed the channel".to_owned()),
+        };
+        self.ended.insert(error).clone()
     }
 
     fn note(&mut self, note: ConnectionBlockedNotification) {
@@ -166,7 +248,7 @@ impl AmqpPublisher {
 /// Closing in order waits for the broker's word, which it does not give while it does not read.
 impl Drop for AmqpPublisher {
     fn drop(&mut self) {
-        if self.broken || self.blocked.is_some() {
+        if self.ended.is_some() || self.blocked.is_some() || !self.is_idle() {
             self.link.hang_up();
         }
     }
@@ -174,11 +256,10 @@ impl Drop for AmqpPublisher {
 
 impl Publisher for AmqpPublisher {
     fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError> {
-        let window = self.try_send(messages);
-        self.broken |= window.is_err();
+        let window = self.try_send(messages)?;
         let sent = self.times;
         self.times += 1;
-        self.under_way.insert(sent, window?);
+        self.under_way.insert(sent, window);
         Ok(Sent(sent))
     }
 
@@ -191,23 +272,73 @@ impl Publisher for AmqpPublisher {
             let reason = "the connection that this was sent on is gone";
             return Err(BrokerError::Away(reason.to_owned()));
         };
-        let confirmed = self.await_confirms(&mut window);
-        self.broken |= confirmed.is_err();
-        confirmed?;
-        Ok(self.outcomes(window, messages))
+        match self.await_confirms(&mut window) {
+            Ok(is_silent) => {
+                self.is_silent = is_silent;
+                Ok(self.outcomes(window, messages))
+            }
+            Err(error) => {
+                self.hear_all(Some(&mut window));
+                self.known = self.outcomes(window, messages);
+                Err(error)
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
+    fn known(&mut self) -> Vec<Confirmation> {
+        std::mem::take(&mut self.known)
+    }
+
+    fn late(&mut self) -> LateWord {
+        self.hear_all(None);
+        // Also notices the end of the connection.
+        let ended = self.ended.is_some() || self.learn_if_blocked().is_err();
+        if ended {
+            self.hear_all(None);
+            self.late.clear();
+        }
+        let mut said = std::mem::take(&mut self.said);
+        if !said.is_empty() {
+            self.note_returns();
+        }
+        for (key, confirmation) in &mut said {
+            if self.returned.remove(key) {
+                *confirmation = Confirmation::Unroutable;
+            }
+        }
+        if self.is_idle() {
+            self.returned.clear();
+        }
+        LateWord { said, ended }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.late.is_empty() && self.said.is_empty()
+    }
+
+    fn give_up(&mut self) {
+        self.under_way.clear();
     }
 
     fn declare(&mut self, queue: &QueueConfig) -> Result<(), BrokerError> {
-        topology::declare(&self.link.channel, queue)
-            .map(drop)
-            .map_err(|error| {
-                topology::refusal(queue, &error)
-                    .map_or_else(|| self.link.sorted(&error), BrokerError::Refused)
-            })
+        let declared = topology::declare(&self.link.channel, queue);
+        declared.map(drop).map_err(|error| {
+            let reason = topology::refusal(queue, &error);
+            let error = match (refusal(&self.link, &error), reason) {
+                (BrokerError::Forbidden(_), Some(reason)) => BrokerError::Forbidden(reason),
+                (_, Some(reason)) => BrokerError::Refused(reason),
+                (error, None) => error,
+            };
+            self.ended.get_or_insert(error).clone()
+        })
     }
 
     fn is_open(&mut self) -> bool {
-        !self.broken && self.learn_if_blocked().is_ok()
+        self.ended.is_none() && self.learn_if_blocked().is_ok()
     }
 
     fn version(&self) -> String {
@@ -215,62 +346,24 @@ impl Publisher for AmqpPublisher {
     }
 }
 
-/// Messages under way, and what is known of them.
-struct Window {
-    first_tag: u64,
-    /// Of each message that was sent, in the order of the tags, its place among the messages.
-    sent: Vec<usize>,
-    confirmed: usize,
-    outcomes: Vec<Option<Confirmation>>,
-    /// Tags below are confirmed; a multiple confirm covers all from here.
-    unconfirmed_from: u64,
-}
-
-impl Window {
-    fn new(first_tag: u64, messages: usize) -> Self {
-        Self {
-            first_tag,
-            sent: Vec::with_capacity(messages),
-            confirmed: 0,
-            outcomes: vec![None; messages],
-            unconfirmed_from: first_tag,
-        }
-    }
-
-    /// Notes what the confirm says of these messages, if anything.
-    fn take(&mut self, confirm: &Confirm) {
-        let (payload, outcome) = match *confirm {
-            Confirm::Ack(payload) => (payload, Confirmation::Confirmed),
-            Confirm::Nack(payload) => (payload, Confirmation::Busy),
-        };
-        let ConfirmPayload {
-            delivery_tag,
-            multiple,
-        } = payload;
-        let from = if multiple {
-            self.unconfirmed_from
-        } else {
-            delivery_tag
-        };
-        let end = self.first_tag + self.sent.len() as u64;
-        for tag in from..end.min(delivery_tag + 1) {
-            self.settle(tag, &outcome);
-        }
-        if multiple {
-            self.unconfirmed_from = self.unconfirmed_from.max(delivery_tag + 1);
-        }
-    }
-
-    fn settle(&mut self, tag: u64, outcome: &Confirmation) {
-        let place = tag
-            .checked_sub(self.first_tag)
-            .and_then(|nth| self.sent.get(usize::try_from(nth).ok()?));
-        if let Some(slot) = place.and_then(|index| self.outcomes.get_mut(*index))
-            && slot.is_none()
-        {
-            *slot = Some(outcome.clone());
-            self.confirmed += 1;
-        }
+/// Why the channel was closed, or else the connection ended. What is told as 403 somebody may grant, but for an
+/// exchange that takes no messages whoever sends them; 405 is about a queue that is another's for now.
+fn refusal(link: &Link, error: &Error) -> BrokerError {
+    match error {
+        Error::ServerClosedChannel {
+            code: 403 | 405,
+            message,
+            ..
+        } if !message.contains(INTERNAL) => match link.sorted(error) {
+            BrokerError::Refused(reason) => BrokerError::Forbidden(reason),
+            other => other,
+        },
+        // That is about whom the connection is of, and no message.
+        Error::ServerClosedConnection { .. } => match link.sorted(error) {
+            BrokerError::Refused(reason) => BrokerError::Ended(reason),
+            other => other,
+        },
+        other => link.sorted(other),
     }
 }
 
@@ -316,50 +409,4 @@ fn version(properties: &FieldTable) -> String {
         _ => "?",
     };
     format!("{} {}", text("product"), text("version"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ack(delivery_tag: u64, multiple: bool) -> Confirm {
-        Confirm::Ack(ConfirmPayload {
-            delivery_tag,
-            multiple,
-        })
-    }
-
-    #[test]
-    fn single_and_multiple_confirms_in_any_order_settle_each_message_once() {
-        let mut window = Window::new(11, 4);
-        window.sent.extend(0..4);
-        window.take(&ack(12, false));
-        window.take(&ack(13, true));
-        assert_eq!(window.confirmed, 3);
-        window.take(&Confirm::Nack(ConfirmPayload {
-            delivery_tag: 14,
-            multiple: true,
-        }));
-        assert_eq!(window.confirmed, 4);
-        assert_eq!(window.outcomes[2], Some(Confirmation::Confirmed));
-        assert_eq!(window.outcomes[3], Some(Confirmation::Busy));
-    }
-
-    #[test]
-    fn a_confirm_of_more_settles_of_each_window_what_is_its_own() {
-        let mut windows = [Window::new(1, 2), Window::new(3, 2), Window::new(5, 1)];
-        for window in &mut windows {
-            window.sent.extend(0..window.outcomes.len());
-        }
-        windows
-            .iter_mut()
-            .for_each(|window| window.take(&ack(3, true)));
-        let confirmed = windows.each_ref().map(|window| window.confirmed);
-        assert_eq!(confirmed, [2, 1, 0]);
-        windows
-            .iter_mut()
-            .for_each(|window| window.take(&ack(5, true)));
-        let confirmed = windows.each_ref().map(|window| window.confirmed);
-        assert_eq!(confirmed, [2, 2, 1]);
-    }
 }

@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 
 use super::MysqlServer;
 use super::traits::{self, Traits};
-use crate::store::sql::{Column, Statement, Target, Values};
+use crate::store::sql::{Column, MOST_BYTES, Statement, Target, Values};
 
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;
@@ -41,6 +41,11 @@ pub(super) fn statement<'a>(
     Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
 }
 
+/// How many bytes of values a statement to that server has at most.
+pub(super) fn most_bytes(traits: &Traits) -> usize {
+    MOST_BYTES.min(traits.most_bytes.saturating_sub(STATEMENT_BYTES))
+}
+
 /// What follows FROM to read `values` as `v`, where texts are of these types.
 pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a str) -> String {
     let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
@@ -60,6 +65,10 @@ pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a
 impl Target<MysqlServer> for MysqlConnection {
     fn last_character(&mut self) -> QueryResult<char> {
         Ok(Traits::of(self)?.last_character)
+    }
+
+    fn most_bytes(&mut self) -> QueryResult<usize> {
+        Ok(most_bytes(&Traits::of(self)?))
     }
 
     fn source(&self, values: &Values<'_>) -> String {

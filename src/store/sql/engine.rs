@@ -11,6 +11,7 @@ use diesel::sql_types::BigInt;
 use diesel::sqlite::Sqlite;
 use diesel_migrations::EmbeddedMigrations;
 
+use super::bounds::MOST_BYTES;
 use super::guards::joined;
 use super::indexes::Index;
 use super::values::Values;
@@ -132,6 +133,16 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 
     /// The time that such a text stands for.
     fn time_of(text: &str) -> String;
+
+    /// How many bytes a text has.
+    fn bytes_of(text: &str) -> String {
+        format!("OCTET_LENGTH({text})")
+    }
+
+    /// How many bytes of values a statement has at most.
+    fn most_bytes(&self) -> usize {
+        MOST_BYTES
+    }
 
     /// The last character up to which the messages' table surely has them all.
     fn last_character(&self) -> char {

@@ -131,7 +131,11 @@ fn release(engine: &mut impl Engine, owner: WorkerId, keys: &[String]) -> QueryR
                     "status",
                     "CASE WHEN m.due_time IS NULL THEN 'PUBLISHED' ELSE 'PENDING' END",
                 ),
-                ("owner", "NULL"),
+                // A mark that comes late must not find a PENDING one without: there is no copy.
+                (
+                    "owner",
+                    "CASE WHEN m.due_time IS NULL THEN NULL ELSE m.owner END",
+                ),
             ],
             given: &format!("{} AND m.owner = {}", allows(Event::Release), owner.0),
             and: ALWAYS,

@@ -1,9 +1,11 @@
 //! What all databases have in common: the statements, but for what their [`Engine`] says
 //! differently.
 
+mod bounds;
 mod engine;
 mod guards;
 mod indexes;
+mod leases;
 mod ledger;
 mod migration;
 mod occurrences;
@@ -21,6 +23,8 @@ mod values;
 mod waiting;
 mod workers;
 
+#[cfg(feature = "mysql")]
+pub(super) use bounds::MOST_BYTES;
 #[cfg(any(feature = "mysql", test))]
 pub(super) use engine::ALWAYS;
 pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
@@ -33,6 +37,7 @@ pub(super) use statement::Statement;
 pub(super) use values::{Column, Values};
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use diesel::migration::MigrationSource;
 use diesel::prelude::*;
@@ -183,12 +188,25 @@ where
     }
 
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
-        self.alone(|engine| publishing::record(engine, rows))
+        let record = |engine: &mut E| publishing::record(engine, rows);
+        match bounds::is_one_statement(rows) {
+            true => self.alone(record),
+            false => self.transaction(record),
+        }
     }
 
     fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError> {
         // Where a crash undoes it, the sweep publishes a second copy.
         self.run(|engine| engine.alone(false, |engine| publishing::mark_published(engine, keys)))
+    }
+
+    fn renew_leases(&mut self, keys: &[String], lease: Duration) -> Result<(), StoreError> {
+        // Where a crash undoes it, the sweep publishes a second copy.
+        self.run(|engine| engine.alone(false, |engine| leases::renew(engine, keys, lease)))
+    }
+
+    fn note_refused(&mut self, refused: &[(String, String)]) -> Result<Vec<String>, StoreError> {
+        self.transaction(|engine| leases::note_refused(engine, refused))
     }
 
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
@@ -222,6 +240,18 @@ where
 
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError> {
         self.transaction(|engine| requeue::requeue(engine, which))
+    }
+
+    fn last_failed(&mut self) -> Result<Option<i64>, StoreError> {
+        self.run(requeue::last_failed)
+    }
+
+    fn requeue_failed(
+        &mut self,
+        after: i64,
+        last: i64,
+    ) -> Result<(Vec<Requeued>, Option<i64>), StoreError> {
+        self.transaction(|engine| requeue::requeue_failed(engine, after, last))
     }
 
     fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
+use super::bounds::{MOST_BYTES, Sized, first_ids, first_rows, is_one_statement, size};
 use super::engine::{ALWAYS, Engine, Id, Update};
 use super::guards::{OWNER_IS_DEAD, allows, joined};
+use super::leases::{is_with_its_publisher, not_refused};
 use super::times;
 use super::values::Values;
 use crate::message::{Message, Occurrence};
@@ -32,6 +34,11 @@ pub(in crate::store) trait Target<E> {
     /// have others than ASCII.
     fn last_character(&mut self) -> QueryResult<char>;
 
+    /// How many bytes of values a statement has at most; asked for if there are many.
+    fn most_bytes(&mut self) -> QueryResult<usize> {
+        Ok(MOST_BYTES)
+    }
+
     /// What follows FROM to read `values` as `v`.
     fn source(&self, values: &Values<'_>) -> String;
 
@@ -44,6 +51,10 @@ impl<E: Engine> Target<E> for E {
         Ok(Engine::last_character(self))
     }
 
+    fn most_bytes(&mut self) -> QueryResult<usize> {
+        Ok(Engine::most_bytes(self))
+    }
+
     fn source(&self, values: &Values<'_>) -> String {
         Engine::source(self, values)
     }
@@ -53,7 +64,7 @@ impl<E: Engine> Target<E> for E {
     }
 }
 
-/// Inserts rows.
+/// Inserts rows, with as many statements as it takes.
 pub(in crate::store) fn insert<E: Engine>(
     target: &mut dyn Target<E>,
     rows: &[&NewRow],
@@ -64,6 +75,25 @@ pub(in crate::store) fn insert<E: Engine>(
         false => target.last_character()?,
     };
     let rows: Vec<_> = rows.iter().map(|row| row.within(last)).collect();
+    let mut rest: Vec<&NewRow> = rows.iter().map(AsRef::as_ref).collect();
+    if is_one_statement(rest.iter().copied()) {
+        return insert_at_once(target, &rest, inserted);
+    }
+    let most = target.most_bytes()?;
+    let mut count = 0;
+    while !rest.is_empty() {
+        let others = rest.split_off(first_rows(rest.iter().copied(), most));
+        count += insert_at_once(target, &rest, inserted)?;
+        rest = others;
+    }
+    Ok(count)
+}
+
+fn insert_at_once<E: Engine>(
+    target: &mut dyn Target<E>,
+    rows: &[&NewRow],
+    inserted: Inserted,
+) -> QueryResult<usize> {
     let due: Vec<_> = rows.iter().map(|row| row.due.map(times::text)).collect();
     let planned = |row: &NewRow| row.occurrence.and_then(|of| of.planned).map(times::text);
     let planned: Vec<_> = rows.iter().map(|row| planned(row)).collect();
@@ -130,9 +160,10 @@ pub(super) fn mark_published(engine: &mut impl Engine, keys: &[String]) -> Query
                 ("due_time", "NULL"),
                 // One that was called dead and comes back would seem to have taken it.
                 ("owner", "NULL"),
+                ("put_off_since", &not_refused("put_off_since")),
+                ("put_off_reason", &not_refused("put_off_reason")),
             ],
-            // Who has one was run meanwhile and put off, or its worker died: the broker's copy is gone.
-            given: &format!("{} AND m.owner IS NULL", allows(Event::Confirm)),
+            given: &is_with_its_publisher(),
             and: ALWAYS,
         })
         .map(drop)
@@ -232,25 +263,32 @@ pub(super) fn take_due<E: Engine>(
         ),
     };
     let sql = format!(
-        "SELECT {columns} FROM {pending} \
+        "SELECT CAST(m.id AS {bigint}) AS id, {size} FROM {pending} \
          WHERE m.status = 'PENDING' AND m.due_time <= {now} AND {wanted} \
          ORDER BY m.due_time LIMIT {limit} {lock}",
-        columns = MessageRow::columns::<E>(),
+        bigint = E::BIGINT,
+        size = size::<E>(),
         pending = E::PENDING,
         now = E::NOW,
         lock = E::LOCK_FREE,
     );
-    let rows: Vec<MessageRow> = match but.is_empty() {
+    let due: Vec<Sized> = match but.is_empty() {
         true => engine.load_once(&sql)?,
         false => engine.load(&sql, Some(&values))?,
     };
-    if !rows.is_empty() {
-        engine.batch(&format!(
-            "UPDATE carrot_messagelog SET due_time = {}, owner = NULL WHERE id IN ({})",
-            lease::<E>(),
-            joined(rows.iter().map(|row| row.id))
-        ))?;
+    if due.is_empty() {
+        return Ok(Vec::new());
     }
+    let ids = joined(first_ids(&due));
+    let rows: Vec<MessageRow> = engine.load_once(&format!(
+        "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({ids}) ORDER BY m.due_time",
+        MessageRow::columns::<E>()
+    ))?;
+    // No run has put it off since: see what a mark asks.
+    engine.batch(&format!(
+        "UPDATE carrot_messagelog SET due_time = {}, owner = NULL WHERE id IN ({ids})",
+        lease::<E>(),
+    ))?;
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
 

@@ -34,7 +34,8 @@ pub(super) fn republish<E: Engine>(
                 // One that is set says since when a copy is missing.
                 ("due_time", &format!("COALESCE(m.due_time, {due})")),
                 ("status", "'PENDING'"),
-                ("owner", "NULL"),
+                // A mark that comes late must not find it without one: it would be PUBLISHED, with no copy.
+                ("owner", &owner.0.to_string()),
             ],
             // Nobody's: a crash of the database may have forgotten the claim.
             given: &format!(

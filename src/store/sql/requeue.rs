@@ -5,14 +5,19 @@ use std::collections::HashSet;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::Engine;
-use super::guards::list;
+use super::bounds::{Sized, first_ids, size};
+use super::engine::{Engine, Id};
+use super::guards::{joined, list};
 use super::overlap::not_finished_after_all;
 use super::publishing::{MessageRow, record};
 use super::values::Values;
+use crate::failpoint;
 use crate::names;
 use crate::state::Status;
 use crate::store::{NewRow, REQUEUABLE, Requeue, Requeued};
+
+/// So many messages that FAILED are requeued in one transaction at most.
+const MOST_FAILED: usize = 1000;
 
 #[derive(QueryableByName)]
 struct OldRow {
@@ -27,6 +32,11 @@ struct OldRow {
 }
 
 impl OldRow {
+    /// The columns that make one.
+    fn columns<E: Engine>() -> String {
+        format!("{}, m.status, m.owner", MessageRow::columns::<E>())
+    }
+
     /// Whether nothing runs it any more: it is final, or was left IN_PROGRESS by a django-carrot
     /// that died, which nobody else ever takes up. Or the broker is to run it: only its user can know that
     /// it never will. Should it come after all, it has no row any more.
@@ -44,12 +54,61 @@ impl OldRow {
 }
 
 pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<Vec<Requeued>> {
+    let Requeue::Keys(keys) = which;
+    let rows = load_keys(engine, keys)?;
+    let found: HashSet<String> = rows.iter().map(|row| row.uuid.clone()).collect();
+    let mut results = replace(engine, rows)?;
+    let unknown = keys.iter().filter(|key| !found.contains(*key));
+    results.extend(unknown.cloned().map(Requeued::Unknown));
+    Ok(results)
+}
+
+/// The highest id of what FAILED.
+pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
+    let last: Vec<Id> = engine.load_once(&format!(
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE m.status IN ({}) \
+         ORDER BY m.id DESC LIMIT 1",
+        E::BIGINT,
+        list([Status::Failed])
+    ))?;
+    Ok(last.first().map(|row| row.id))
+}
+
+/// Requeues the next of what FAILED, as much as is read together; also says after which id there may be more.
+pub(super) fn requeue_failed<E: Engine>(
+    engine: &mut E,
+    after: i64,
+    last: i64,
+) -> QueryResult<(Vec<Requeued>, Option<i64>)> {
+    let failed = format!("m.status IN ({})", list([Status::Failed]));
+    let next: Vec<Sized> = engine.load_once(&format!(
+        "SELECT CAST(m.id AS {}) AS id, {} FROM carrot_messagelog m \
+         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MOST_FAILED}",
+        E::BIGINT,
+        size::<E>(),
+    ))?;
+    let ids = first_ids(&next);
+    let Some(&end) = ids.last() else {
+        return Ok((Vec::new(), None));
+    };
+    // Unless another has requeued them meanwhile.
+    let rows = engine.load_once(&format!(
+        "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) AND {failed} ORDER BY m.id {}",
+        OldRow::columns::<E>(),
+        joined(&ids),
+        E::LOCK
+    ))?;
+    let results = replace(engine, rows)?;
+    let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
+    Ok((results, (!is_all).then_some(end)))
+}
+
+/// Makes a new message of each row, which is locked, and deletes the old one.
+fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
-    let mut found = HashSet::new();
     let mut rows = Vec::new();
     let mut replaced = Vec::new();
-    for old in load(engine, which)? {
-        found.insert(old.uuid.clone());
+    for old in old {
         if !old.may_be_requeued() {
             results.push(Requeued::NotFinal {
                 key: old.uuid,
@@ -78,32 +137,19 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
         engine.delete(&replaced)?;
         record(engine, &rows)?;
         not_finished_after_all(engine, &rows)?;
-    }
-    if let Requeue::Keys(keys) = which {
-        let unknown = keys.iter().filter(|key| !found.contains(*key));
-        results.extend(unknown.cloned().map(Requeued::Unknown));
+        failpoint::hit("requeue.before-commit");
     }
     Ok(results)
 }
 
 /// The rows, locked, so that two requeues of one message make one new message.
-fn load<E: Engine>(engine: &mut E, which: &Requeue) -> QueryResult<Vec<OldRow>> {
-    let columns = format!("{}, m.status, m.owner", MessageRow::columns::<E>());
-    let lock = E::LOCK;
-    match which {
-        Requeue::Keys(keys) => {
-            let values = Values::keys(keys.iter().map(String::as_str));
-            let messages = engine.messages(&values);
-            let sql = format!("SELECT {columns} FROM {messages} ORDER BY m.id {lock}");
-            engine.load(&sql, Some(&values))
-        }
-        Requeue::Failed => {
-            let failed = list([Status::Failed]);
-            let sql = format!(
-                "SELECT {columns} FROM carrot_messagelog m WHERE m.status IN ({failed}) \
-                 ORDER BY m.id {lock}"
-            );
-            engine.load(&sql, None)
-        }
-    }
+fn load_keys<E: Engine>(engine: &mut E, keys: &[String]) -> QueryResult<Vec<OldRow>> {
+    let values = Values::keys(keys.iter().map(String::as_str));
+    let messages = engine.messages(&values);
+    let sql = format!(
+        "SELECT {} FROM {messages} ORDER BY m.id {}",
+        OldRow::columns::<E>(),
+        E::LOCK
+    );
+    engine.load(&sql, Some(&values))
 }

@@ -226,7 +226,9 @@ pub fn requeues_failed(database: Database) {
         worker,
         &finishes(&keys[3..], End::Completed),
     );
-    assert_eq!(session.requeue(&Requeue::Failed).unwrap().len(), 3);
-    assert!(session.requeue(&Requeue::Failed).unwrap().is_empty());
+    let last = session.last_failed().unwrap().unwrap();
+    let (requeued, next) = session.requeue_failed(0, last).unwrap();
+    assert_eq!((requeued.len(), next), (3, None));
+    assert_eq!(session.last_failed().unwrap(), None);
     assert_eq!((world.count("PENDING"), world.count("COMPLETED")), (3, 3));
 }

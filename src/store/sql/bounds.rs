@@ -1,0 +1,119 @@
+//! How much one statement writes, and one step reads: by bytes, and not by rows alone. A server takes no longer
+//! statements than it is set to, and what is read is in memory at once.
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::engine::Engine;
+use crate::store::NewRow;
+
+/// About so many bytes at most, unless one row alone has more.
+pub(in crate::store) const MOST_BYTES: usize = 4 << 20;
+
+/// Rows below this are one statement, however their texts are written: JSON makes a byte six at most.
+const SURELY_FITS: usize = MOST_BYTES / 8;
+
+/// What a row has beside its texts.
+const ROW_BYTES: usize = 100;
+
+/// How many bytes of arguments the message `m` has.
+pub(super) fn size<E: Engine>() -> String {
+    let bytes = |column| format!("COALESCE({}, 0)", E::bytes_of(column));
+    let sum = format!("{} + {}", bytes("m.task_args"), bytes("m.content"));
+    format!("CAST({sum} AS {}) AS bytes", E::BIGINT)
+}
+
+/// A message that is to be read, and how large it is.
+#[derive(QueryableByName)]
+pub(super) struct Sized {
+    #[diesel(sql_type = BigInt)]
+    pub(super) id: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+}
+
+/// The ids of the first ones, as many as can be read together.
+pub(super) fn first_ids(rows: &[Sized]) -> Vec<i64> {
+    let mut bytes = 0;
+    let fits = |row: &&Sized| {
+        bytes += usize::try_from(row.bytes).unwrap_or(0);
+        bytes <= MOST_BYTES
+    };
+    let count = rows.iter().take_while(fits).count().max(1);
+    rows.iter().take(count).map(|row| row.id).collect()
+}
+
+/// Whether the rows are surely inserted with one statement.
+pub(super) fn is_one_statement<'r>(rows: impl IntoIterator<Item = &'r NewRow>) -> bool {
+    rows.into_iter()
+        .flat_map(texts)
+        .map(str::len)
+        .sum::<usize>()
+        <= SURELY_FITS
+}
+
+/// How many of the first rows, one at least, are inserted with one statement of so many bytes.
+pub(super) fn first_rows<'r>(rows: impl IntoIterator<Item = &'r NewRow>, most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |row: &&NewRow| {
+        bytes += ROW_BYTES + texts(row).into_iter().map(written).sum::<usize>();
+        bytes <= most
+    };
+    rows.into_iter().take_while(fits).count().max(1)
+}
+
+fn texts(row: &NewRow) -> [&str; 8] {
+    [
+        &row.key,
+        &row.task,
+        row.task_args.as_deref().unwrap_or_default(),
+        row.content.as_deref().unwrap_or_default(),
+        &row.queue,
+        &row.exchange,
+        &row.routing_key,
+        row.exception.as_deref().unwrap_or_default(),
+    ]
+}
+
+/// How many bytes a text has in JSON.
+fn written(text: &str) -> usize {
+    let more = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+        ..b' ' => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(more).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Message, Payload};
+
+    fn row(content: String) -> NewRow {
+        NewRow {
+            content: Some(content),
+            ..NewRow::pending(&Message::new("t", Payload::default(), "q"))
+        }
+    }
+
+    #[test]
+    fn as_many_rows_as_fit_by_what_is_written_of_them_and_one_at_least() {
+        let rows = |text: &str| vec![row(text.repeat(1 << 20)); 17];
+        assert_eq!(first_rows(&rows("x"), MOST_BYTES), 3);
+        assert_eq!(first_rows(&rows("\""), MOST_BYTES), 1);
+        assert_eq!(first_rows(&rows("\u{1}"), MOST_BYTES), 1);
+        assert_eq!(first_rows(&rows("x"), 100), 1);
+        assert!(!is_one_statement(&rows("x")));
+        assert!(is_one_statement(&vec![row(String::new()); 1000]));
+    }
+
+    #[test]
+    fn as_many_messages_are_read_as_fit_and_one_at_least() {
+        let sized = |bytes: i64| (0..20).map(|id| Sized { id, bytes }).collect::<Vec<_>>();
+        assert_eq!(first_ids(&sized(1 << 20)), [0, 1, 2, 3]);
+        assert_eq!(first_ids(&sized(1 << 30)), [0]);
+        assert_eq!(first_ids(&sized(0)).len(), 20);
+        assert!(first_ids(&[]).is_empty());
+    }
+}
