@@ -143,7 +143,11 @@ fn beat(
                 backoff.next_wait()
             }
             Err(error) => {
-                health.fails(&error);
+                if error.is_of_values() {
+                    health.is_refused(&error);
+                } else {
+                    health.fails(&error);
+                }
                 session = None;
                 beating_since = Instant::now();
                 backoff.next_wait()

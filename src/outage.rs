@@ -211,6 +211,16 @@ impl Client {
         }
     }
 
+    /// The server is there, and this does not get on for what it says. That is said once for each reason.
+    pub fn is_refused(&self, error: &dyn fmt::Display) {
+        self.is_answered();
+        let Self { health, name, .. } = self;
+        let reason = error.to_string();
+        if self.is_news(name, &reason) {
+            log::error!("{name} does not get on with {}: {reason}", health.what);
+        }
+    }
+
     /// That part of the server is shut for this reason, for all of its clients; whether that, or the
     /// reason, is new.
     #[must_use]

@@ -185,7 +185,11 @@ impl Pruning {
                     backoff.next_wait()
                 }
                 // A right that is missing, or a table of the user's that refers to a message: no outage.
-                Err(StoreError::Refused(error) | StoreError::Unclear(error)) => {
+                Err(
+                    StoreError::Refused(error)
+                    | StoreError::Unclear(error)
+                    | StoreError::Unreadable(error),
+                ) => {
                     self.database.is_answered();
                     log::error!(
                         "old messages can't be deleted: {error}; the next try is the next walk"

@@ -197,7 +197,11 @@ impl Sweep {
             }
             Err(StoreError::Conflict(_)) => Step::Done,
             Err(error) => {
-                self.database.fails(&error);
+                if error.is_of_values() {
+                    self.database.is_refused(&error);
+                } else {
+                    self.database.fails(&error);
+                }
                 self.session = None;
                 self.listens = false;
                 Step::Away
@@ -224,8 +228,16 @@ impl Sweep {
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
-            log_failures(&undecodable);
-            session.fail_pending(&undecodable)?;
+            for row in &undecodable {
+                log::error!("message {} can't be published: {}", row.key, row.reason);
+            }
+            match session.fail_undecodable(&undecodable) {
+                // They come again when their lease is over; the others are published.
+                Err(error) if error.is_of_values() || matches!(error, StoreError::Unclear(_)) => {
+                    self.database.is_refused(&error);
+                }
+                other => other?,
+            }
         }
         // The broker may take its time; that is not the database's.
         self.database.is_answered();
@@ -255,13 +267,13 @@ fn next_batch(taken: &[Message]) -> usize {
     (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, BATCH)
 }
 
-fn sorted(taken: Vec<Result<Message, UndecodableRow>>) -> (Vec<Message>, Vec<(String, String)>) {
+fn sorted(taken: Vec<Result<Message, UndecodableRow>>) -> (Vec<Message>, Vec<UndecodableRow>) {
     let mut due = Vec::with_capacity(taken.len());
     let mut undecodable = Vec::new();
     for row in taken {
         match row {
             Ok(message) => due.push(message),
-            Err(row) => undecodable.push((row.key, row.reason)),
+            Err(row) => undecodable.push(row),
         }
     }
     (due, undecodable)

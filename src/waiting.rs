@@ -7,8 +7,7 @@ use crate::broker::{BrokerError, QueueSession, QueueStore};
 use crate::message::Message;
 use crate::presence;
 use crate::retry::Backoff;
-use crate::state::End;
-use crate::store::{Batch, Finish, Session, Store, StoreError, UndecodableRow, WorkerId};
+use crate::store::{Session, Store, StoreError, UndecodableRow, WorkerId};
 
 /// How often it is looked for workers of this host that are gone: RabbitMQ gives back at once what they had.
 const BURY: Duration = Duration::from_secs(1);
@@ -67,7 +66,9 @@ struct Waiting {
 fn sorted(error: StoreError) -> BrokerError {
     match error {
         StoreError::Unavailable(reason) | StoreError::Conflict(reason) => BrokerError::Away(reason),
-        StoreError::Refused(reason) | StoreError::Unclear(reason) => BrokerError::Refused(reason),
+        StoreError::Refused(reason)
+        | StoreError::Unclear(reason)
+        | StoreError::Unreadable(reason) => BrokerError::Refused(reason),
         StoreError::Unsupported(reason) => BrokerError::Unsupported(reason),
         StoreError::NotMigrated(_) => BrokerError::Unsupported(error.to_string()),
     }
@@ -94,25 +95,11 @@ impl Waiting {
 
     /// Ends messages that nobody can run.
     fn fail(&mut self, rows: &[UndecodableRow]) -> Result<(), BrokerError> {
-        let owner = self.owner;
-        let finish = |row: &UndecodableRow| {
+        for row in rows {
             log::error!("message {} can't be run: {}", row.key, row.reason);
-            let finish = Finish {
-                key: row.key.clone(),
-                end: End::Failed,
-                attempts: 0,
-                output: None,
-                exception: Some(row.reason.clone()),
-                traceback: None,
-                log: None,
-            };
-            finish.storable()
-        };
-        let batch = Batch {
-            finishes: rows.iter().map(finish).collect(),
-            ..Batch::default()
-        };
-        self.run(|session| session.write(owner, &batch)).map(drop)
+        }
+        let owner = self.owner;
+        self.run(|session| session.fail_waiting(owner, rows))
     }
 
     /// What a worker of this host had, whose process is gone, need not wait for its heartbeat to grow old.
@@ -144,7 +131,13 @@ impl QueueSession for Waiting {
             }
         }
         if !undecodable.is_empty() {
-            self.fail(&undecodable)?;
+            match self.fail(&undecodable) {
+                // They stay this worker's, and nobody takes them again; the others are run.
+                Err(BrokerError::Refused(reason)) => {
+                    log::error!("the database refuses to have that noted: {reason}");
+                }
+                other => other?,
+            }
         }
         Ok(messages)
     }

@@ -14,7 +14,11 @@ pub(super) fn write(
     batch: &Batch,
 ) -> Result<BatchResult, StoreError> {
     let refusal = match session.write(owner, batch) {
-        Err(StoreError::Refused(refusal) | StoreError::Unclear(refusal)) => refusal,
+        Err(
+            StoreError::Refused(refusal)
+            | StoreError::Unclear(refusal)
+            | StoreError::Unreadable(refusal),
+        ) => refusal,
         other => return other,
     };
     if size(batch) == 1 {

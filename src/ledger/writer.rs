@@ -158,7 +158,7 @@ impl Writer {
                     log::debug!("the ledger met another transaction: {reason}");
                 }
                 // Again before it is taken apart: a record must not suffer for what passes.
-                Err(StoreError::Refused(_)) if refusals == 0 => {
+                Err(StoreError::Refused(_) | StoreError::Unreadable(_)) if refusals == 0 => {
                     self.setup.health.is_answered();
                     refusals = PATIENCE;
                 }
@@ -168,7 +168,11 @@ impl Writer {
                     refusals += 1;
                 }
                 Err(error) => {
-                    self.setup.health.fails(&error);
+                    if error.is_of_values() {
+                        self.setup.health.is_refused(&error);
+                    } else {
+                        self.setup.health.fails(&error);
+                    }
                     self.session = None;
                 }
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use super::due::{Due, due};
-use super::policy::{Missed, Overlap, Terms};
+use super::policy::{Missed, Overlap, REMEDY, Terms};
 use super::watch::Watch;
 use crate::message::{Message, Occurrence};
 use crate::names;
@@ -29,6 +29,10 @@ pub(super) enum Note {
     HeldBack(String),
     /// The database refuses what its run would write, and that is noted.
     CannotRecord(String),
+    /// Its next occurrence is not written as we write it, and stands for this time.
+    Rewritten(DateTime<Utc>),
+    /// Its next occurrence could not be read, and is reckoned from now on.
+    Lost(String),
     /// It does run again.
     Accepted,
     /// Occurrences were missed.
@@ -55,6 +59,11 @@ impl fmt::Display for Note {
                 "is held back: this version of the service can't reckon its runs: {reason}"
             ),
             Self::CannotRecord(reason) => write!(f, "is held back: {reason}"),
+            Self::Rewritten(next) => write!(
+                f,
+                "has a next_run that is not written as a service writes it; it is read as {next}"
+            ),
+            Self::Lost(fault) => write!(f, "has its next run reckoned anew: {fault}"),
             Self::Accepted => f.write_str("runs again"),
             Self::Missed {
                 since,
@@ -96,8 +105,14 @@ pub(super) type Verdict = (Advance, Option<Note>);
 pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
     let Candidate { row, now, .. } = candidate;
     let anchor = row.spec.anchor.is_none().then_some(*now);
-    let timetable = row.spec.timetable(*now);
-    let first = timetable.and_then(|timetable| timetable.first_after(*now));
+    let first = match row.timetable_fault() {
+        Some(fault) => Err(fault),
+        None => {
+            let timetable = row.spec.timetable(*now);
+            let first = timetable.and_then(|timetable| timetable.first_after(*now));
+            first.map_err(|error| error.to_string())
+        }
+    };
     let terms = Terms::of(row);
     let came = match (&terms, row.next_run) {
         // What came while the schedule was not active has gone with its timetable.
@@ -108,13 +123,14 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
     };
     let (next, fault) = match first {
         Ok(first) => (within_calendar(first), terms.err()),
-        Err(error) => (None, Some(error.to_string())),
+        Err(fault) => (None, Some(fault)),
     };
     let of_row = note_of(row, fault.as_ref());
     let note = match fault {
         Some(_) => of_row.or(came.note),
         None => came.note.or(of_row),
     };
+    let note = note.or_else(|| row.next_run_fault().map(Note::Lost));
     let advance = Advance {
         next: came.rest.or(next),
         reckoned: came.rest.is_none(),
@@ -130,9 +146,13 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
 /// `room` is as for [`plan`].
 pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
     let Candidate { row, now, .. } = candidate;
-    let Some(first) = row.next_run else {
-        return (untouched(row), None);
+    // One that is written otherwise may have been compared wrongly.
+    let Some(first) = row.next_run.filter(|first| first <= now) else {
+        return mend(row);
     };
+    if let Some(fault) = row.timetable_fault() {
+        return refuse(row, None, fault);
+    }
     let timetable = match row.spec.timetable(*now) {
         Ok(timetable) => timetable,
         Err(error) => return hold_back(row, error.to_string()),
@@ -206,6 +226,15 @@ fn came(
         messages: messages(row, terms, &planned),
         rest,
         note,
+    }
+}
+
+/// Of one whose next occurrence is not written as we write it. What can't be read is not made up for: the
+/// schedule waits for its user, who may know what it has missed.
+pub(super) fn mend(row: &ScheduleRow) -> Verdict {
+    match row.next_run_fault() {
+        Some(fault) => refuse(row, None, format!("{fault}; {REMEDY}")),
+        None => (untouched(row), row.next_run.map(Note::Rewritten)),
     }
 }
 

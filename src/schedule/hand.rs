@@ -66,7 +66,9 @@ impl Hand {
 
     pub(super) fn decide(&mut self, candidate: &Candidate) -> Advance {
         let row = &candidate.row;
-        if self.is_full() {
+        let is_lost = row.next_run_fault().is_some();
+        // It would be gone from the row without a word.
+        if self.is_full() && !is_lost {
             self.left += 1;
             return decide::untouched(row);
         }
@@ -78,10 +80,11 @@ impl Hand {
             (Some(blame), _) => decide::cannot_record(row, blame.reason.clone()),
             (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &watch, room),
             (_, Ready::Due) => decide::take(candidate, &watch, room),
+            (_, Ready::Odd) => decide::mend(row),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
-            Ready::Due => decide::hold_back(row, "a defect".to_owned()),
+            Ready::Due | Ready::Odd => decide::hold_back(row, "a defect".to_owned()),
             _ => decide::give_up(row),
         });
         self.messages += advance.messages.len();

@@ -11,6 +11,10 @@ use crate::store::{ScheduleRow, ScheduleSpec};
 /// So begins what is noted in a row of which the database refuses what its run would write.
 pub(super) const DATABASE_REFUSES: &str = "the database refuses its record";
 
+/// What is said of a next occurrence that can't be read, beside that: nothing else in the row shows it once
+/// it is gone from there.
+pub(super) const REMEDY: &str = "`schedule edit` or `schedule enable` has it reckoned from then on";
+
 /// What becomes of the occurrences that nobody looked for, or that came while the schedule was not
 /// active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +104,10 @@ pub(super) struct Terms {
 impl Terms {
     /// What a row says, or what is wrong with it.
     pub(super) fn of(row: &ScheduleRow) -> Result<Self, String> {
-        Self::read(&row.spec, row.id)
+        match row.fault() {
+            Some(fault) => Err(fault),
+            None => Self::read(&row.spec, row.id),
+        }
     }
 
     fn read(spec: &ScheduleSpec, schedule: i64) -> Result<Self, String> {
@@ -138,7 +145,12 @@ pub fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
 /// the database alone can tell.
 #[must_use]
 pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
+    let is_lost = |reason: &String| row.next_run.is_none() && reason.ends_with(REMEDY);
     let noted = row.refusal.clone();
-    let by_database = noted.filter(|reason| reason.starts_with(DATABASE_REFUSES));
-    check(&row.spec, now).err().or(by_database)
+    let noted = noted.filter(|reason| reason.starts_with(DATABASE_REFUSES) || is_lost(reason));
+    let unreadable = row.fault().or_else(|| row.timetable_fault());
+    unreadable
+        .or_else(|| check(&row.spec, now).err())
+        .or_else(|| row.next_run_fault())
+        .or(noted)
 }

@@ -84,7 +84,11 @@ impl Publisher {
                 self.database.is_answered();
             }
             Err(error) => {
-                self.database.fails(&error);
+                if error.is_of_values() {
+                    self.database.is_refused(&error);
+                } else {
+                    self.database.fails(&error);
+                }
                 self.session = None;
             }
         }

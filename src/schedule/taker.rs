@@ -1,5 +1,7 @@
 //! The thread that takes occurrences.
 
+mod held;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
+use self::held::{HOLD, Held, forget_those_free, hold, say};
 use super::Setup;
 use super::clock::{self, Told};
 use super::decide::Note;
@@ -26,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What is due and in the hands of another service is looked at again after this.
 const ANOTHER_HAS_IT: Duration = Duration::from_millis(20);
 
+/// It is looked so often for next occurrences that no comparison finds.
+const MEND: Duration = Duration::from_secs(10);
+
 /// So many schedules are advanced together at most.
 const BATCH: usize = 500;
 
@@ -41,17 +47,6 @@ const ROOM: Duration = Duration::from_secs(1);
 
 /// After so many refusals in a row it is no schedule's fault, and there is no hurry.
 const MANY: u32 = 3;
-
-/// A schedule that can't be advanced is held back for so long.
-const HOLD: Duration = Duration::from_secs(60);
-
-/// A schedule that can't be advanced.
-struct Held {
-    until: Instant,
-    reason: String,
-    /// How it was when it was first held back, and for as long as it has been active since.
-    before: Option<Watch>,
-}
 
 /// When to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +69,8 @@ pub(super) struct Taker {
     clock: Option<Told>,
     /// Whether it is done what is done once.
     begun: bool,
+    /// When it has looked for those that no comparison finds.
+    mended: Option<Instant>,
     held: HashMap<i64, Held>,
     /// Those that will be, once it is noted in the row why.
     blamed: HashMap<i64, Blame>,
@@ -97,6 +94,7 @@ impl Taker {
             watch: None,
             clock: None,
             begun: false,
+            mended: None,
             held: HashMap::new(),
             blamed: HashMap::new(),
             said: HashMap::new(),
@@ -135,7 +133,11 @@ impl Taker {
                 Look::In(ANOTHER_HAS_IT)
             }
             Err(error) => {
-                self.database.fails(&error);
+                if error.is_of_values() {
+                    self.database.is_refused(&error);
+                } else {
+                    self.database.fails(&error);
+                }
                 self.session = None;
                 Look::Away
             }
@@ -170,10 +172,17 @@ impl Taker {
         let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
         watch.looks(&agenda);
         let watch = *watch;
-        if !agenda.unplanned && agenda.next.is_none_or(|next| next > agenda.now) {
+        if !agenda.unplanned && !agenda.is_odd && agenda.next.is_none_or(|next| next > agenda.now) {
             // Somebody else has seen to them, or they are not active.
             self.blamed.clear();
             forget_those_free(&mut self.held, began);
+        }
+        if agenda.is_odd || self.mended.is_none_or(|then| began - then >= MEND) {
+            self.mended = Some(began);
+            match self.advance(Ready::Odd, &held, watch)? {
+                Look::In(wait) if wait == ANOTHER_HAS_IT => {}
+                other => return Ok(other),
+            }
         }
         let mut look = LOOK;
         if agenda.unplanned {
@@ -184,7 +193,11 @@ impl Taker {
             }
         }
         let Some(next) = agenda.next else {
-            return Ok(Look::In(look));
+            // What stands first is no time: it hides when the others are due.
+            return match agenda.is_odd {
+                true => self.advance(Ready::Due, &held, watch),
+                false => Ok(Look::In(look)),
+            };
         };
         match (next - agenda.now).to_std() {
             Ok(wait) if !wait.is_zero() => Ok(Look::In(wait.min(look))),
@@ -198,20 +211,28 @@ impl Taker {
         let Some(session) = &mut self.session else {
             return Ok(Look::Away);
         };
-        failpoint::hit("schedule.before-take");
+        // That has no occurrence in hand.
+        let takes = ready != Ready::Odd;
+        if takes {
+            failpoint::hit("schedule.before-take");
+        }
         let mut hand = Hand::new(ready, watch, self.bytes, self.blamed.clone(), before);
         let decide = &mut |candidate: &Candidate| hand.decide(candidate);
         let advanced = session.advance_schedules(ready, limit, held, decide);
         let messages = match advanced {
             Ok((_, messages)) => messages,
-            Err(StoreError::Refused(reason) | StoreError::Unclear(reason))
-                if !hand.seen.is_empty() =>
-            {
+            Err(
+                StoreError::Refused(reason)
+                | StoreError::Unclear(reason)
+                | StoreError::Unreadable(reason),
+            ) if !hand.seen.is_empty() => {
                 return Ok(self.find_the_bad_one(&hand, &reason));
             }
             Err(error) => return Err(error),
         };
-        failpoint::hit("schedule.taken");
+        if takes {
+            failpoint::hit("schedule.taken");
+        }
         let taken = Instant::now();
         self.see(&hand);
         if hand.seen.is_empty() {
@@ -336,55 +357,6 @@ fn see_to(leap: TimeDelta, session: &mut dyn Session) -> Result<(), StoreError> 
          a planned time that has had its run has no second one"
     );
     session.reckon_anew(Anew::SetBack).map(drop)
-}
-
-/// Holds a schedule back for a while. That is said once.
-fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, now: Watch, line: &str) {
-    let was = held.remove(&id);
-    if was.as_ref().is_none_or(|was| was.reason != reason) {
-        log::error!("{line}");
-    }
-    let holding = Held {
-        until: Instant::now() + HOLD,
-        reason: reason.to_owned(),
-        before: was.and_then(|was| was.before).or(Some(now)),
-    };
-    held.insert(id, holding);
-}
-
-/// Of those that are not held back any more, and not due: what comes from now on is as any other's.
-fn forget_those_free(held: &mut HashMap<i64, Held>, now: Instant) {
-    for held in held.values_mut().filter(|held| held.until <= now) {
-        held.before = None;
-    }
-}
-
-/// Says what is to be said of a schedule: that it is held back for long, once for each message.
-fn say(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
-    match note {
-        Some(note @ (Note::Refused(_) | Note::HeldBack(_) | Note::CannotRecord(_))) => {
-            log::error!("schedule {title} {note}")
-        }
-        Some(note @ (Note::Missed { .. } | Note::Accepted)) => {
-            log::warn!("schedule {title} {note}")
-        }
-        Some(
-            note @ Note::Overlaps {
-                message, is_long, ..
-            },
-        ) => {
-            let is_said = said.get(&id) == Some(&message.key);
-            if !*is_long {
-                log::info!("schedule {title} {note}");
-            } else if !is_said {
-                log::warn!("schedule {title} {note}");
-                said.insert(id, message.key.clone());
-            }
-            return;
-        }
-        None => {}
-    }
-    said.remove(&id);
 }
 
 #[cfg(test)]

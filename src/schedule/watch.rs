@@ -52,7 +52,7 @@ impl Watch {
         // The clock may have been set back.
         self.since = self.since.min(now);
         self.clear = self.clear.map(|clear| clear.min(now));
-        if !agenda.unplanned {
+        if !agenda.unplanned && !agenda.is_odd {
             let clear = agenda.next.map_or(now, |next| next.min(now));
             self.clear = self.clear.max(Some(clear));
         }
@@ -98,6 +98,7 @@ mod tests {
             now: at(now),
             next: Some(at(next)),
             unplanned: false,
+            is_odd: false,
         }
     }
 

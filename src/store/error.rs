@@ -19,10 +19,20 @@ pub enum StoreError {
     /// full disk or a lock, as well as a value.
     #[error("{0}")]
     Unclear(String),
+    /// The connection is fine, and the database sent a value that this program can't read.
+    #[error("it holds a value that can't be read: {0}")]
+    Unreadable(String),
     /// This program can't use such a database: nothing to retry.
     #[error("{0}")]
     Unsupported(String),
     /// The tables are not as this program needs them.
     #[error("{0} is not up to date: run `{program} migrate`", program = names::program())]
     NotMigrated(String),
+}
+
+impl StoreError {
+    /// Whether the database is there, and it is a value that keeps a statement from its end.
+    pub(crate) const fn is_of_values(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Unreadable(_))
+    }
 }

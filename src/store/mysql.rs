@@ -163,6 +163,9 @@ impl Engine for MysqlServer {
     // By another index it would sort, and lock, all that are to be reckoned.
     const SCHEDULES: &'static str =
         "carrot_scheduledtask m FORCE INDEX (carrot_scheduledtask_next_run)";
+    // A server may take such dates: without a part, or of a day that its month has not.
+    const ODD_NEXT_RUN: &'static str = "(YEAR(m.next_run) = 0 OR LAST_DAY(m.next_run) IS NULL \
+        OR DAY(m.next_run) = 0)";
     // Not by their states, which all others' have too.
     const OCCURRENCES: &'static str =
         "carrot_messagelog l FORCE INDEX (carrot_messagelog_occurrence)";
@@ -290,9 +293,15 @@ impl Engine for MysqlServer {
         Ok(rows)
     }
 
-    fn update_schedules(&mut self, values: &Values<'_>, set: &[(&str, String)]) -> QueryResult<()> {
+    fn update_by_id(
+        &mut self,
+        table: &str,
+        values: &Values<'_>,
+        set: &[(&str, String)],
+        given: &str,
+    ) -> QueryResult<()> {
         let sql = format!(
-            "UPDATE {} STRAIGHT_JOIN carrot_scheduledtask m ON m.id = v.id SET {}",
+            "UPDATE {} STRAIGHT_JOIN {table} m ON m.id = v.id SET {} WHERE {given}",
             Engine::source(self, values),
             assignments("m.", set)
         );
@@ -359,6 +368,7 @@ impl Engine for MysqlServer {
             };
         match error {
             _ if is_away => StoreError::Unavailable(text),
+            Error::DeserializationError(_) => StoreError::Unreadable(text),
             Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
                 StoreError::Conflict(text)
             }

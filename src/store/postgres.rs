@@ -33,6 +33,8 @@ const NAMING_LOCK: i64 = 0x6361_7272 << 32;
 /// keep its locks; those who wait for them may be everybody.
 /// `synchronous_commit`: what is acknowledged must last, whatever the role's or the database's default;
 /// a server that wants more than its own disk to have it keeps its setting.
+/// `client_encoding`: diesel asks for UTF-8, which a database of bytes refuses to give where one of them is
+/// none, and with it all rows of a statement.
 /// `lc_messages` would be ours to set too, but only a superuser may.
 const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET TIME ZONE 'UTC'; \
@@ -42,7 +44,9 @@ const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET idle_in_transaction_session_timeout = '10s'; \
     SET enable_seqscan = off; SET jit = off; \
     SELECT set_config('synchronous_commit', 'on', false) \
-        WHERE current_setting('synchronous_commit') = 'off'; ";
+        WHERE current_setting('synchronous_commit') = 'off'; \
+    SELECT set_config('client_encoding', 'SQL_ASCII', false) \
+        WHERE current_setting('server_encoding') = 'SQL_ASCII'; ";
 
 /// Django's tables may be in another schema than the one that comes first, where new ones would be
 /// made: what is ours belongs beside them.
@@ -182,6 +186,8 @@ impl Engine for Postgres {
     const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS NOT DISTINCT \
         FROM (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
         || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
+    const ODD_NEXT_RUN: &'static str = "(m.next_run < CAST('0001-01-01 00:00:00+00' AS timestamptz) \
+        OR m.next_run >= CAST('10000-01-01 00:00:00+00' AS timestamptz))";
     const UNLESS_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
@@ -198,7 +204,13 @@ impl Engine for Postgres {
     }
 
     fn time_text(time: &str) -> String {
-        format!("to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')")
+        // Of what is before or after all years of four digits, or infinite, to_char says something else.
+        format!(
+            "CASE WHEN {time} >= CAST('0001-01-01 00:00:00+00' AS timestamptz) \
+                 AND {time} < CAST('10000-01-01 00:00:00+00' AS timestamptz) \
+             THEN to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') \
+             ELSE CAST({time} AS text) END"
+        )
     }
 
     fn time_of(text: &str) -> String {
@@ -322,6 +334,7 @@ impl Engine for Postgres {
             Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => {
                 StoreError::Conflict(text)
             }
+            Error::DeserializationError(_) => StoreError::Unreadable(text),
             _ if self.batch("SELECT 1").is_err() => StoreError::Unavailable(text),
             _ if says(&["deadlock", "canceling statement"]) => StoreError::Conflict(text),
             _ if says(&["No space left", "could not extend", "could not write"]) => {

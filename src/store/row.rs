@@ -91,6 +91,7 @@ impl NewRow {
     #[must_use]
     pub fn carries(&self, message: &Message) -> bool {
         let columns = Columns {
+            id: 0,
             key: self.key.clone(),
             task: self.task.clone(),
             task_args: self.task_args.clone(),
@@ -156,7 +157,9 @@ impl NewRow {
 /// A row that no message can be made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UndecodableRow {
-    /// Its key.
+    /// Its id, by which it is found whatever its key is like.
+    pub id: i64,
+    /// Its key, for people.
     pub key: String,
     /// Why not.
     pub reason: String,
@@ -214,6 +217,7 @@ impl Finish {
 
 /// The columns that a message is read from.
 pub(super) struct Columns {
+    pub(super) id: i64,
     pub(super) key: String,
     pub(super) task: String,
     pub(super) task_args: Option<String>,
@@ -241,6 +245,7 @@ impl Columns {
 
     fn decode_with(self, read: Read) -> Result<Message, UndecodableRow> {
         let undecodable = |reason: String| UndecodableRow {
+            id: self.id,
             key: self.key.clone(),
             reason,
         };
@@ -261,7 +266,7 @@ impl Columns {
             routing_key: routing_key.unwrap_or_else(|| queue.clone()),
             queue,
             exchange: self.exchange.unwrap_or_default(),
-            priority: u8::try_from(self.priority).unwrap_or(u8::MAX),
+            priority: u8::try_from(self.priority.clamp(0, u8::MAX.into())).unwrap_or(u8::MAX),
             occurrence: self.occurrence,
         })
     }
@@ -291,6 +296,7 @@ mod tests {
 
     fn columns(task_args: &str, content: &str) -> Columns {
         Columns {
+            id: 1,
             key: "k".into(),
             task: "t".into(),
             task_args: Some(task_args.into()),

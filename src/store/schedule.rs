@@ -73,6 +73,9 @@ impl ScheduleSpec {
     }
 }
 
+/// What is said of a column that can't be read, after its name.
+pub(crate) const UNREADABLE: &str = "can't be read";
+
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleRow {
@@ -89,9 +92,67 @@ pub struct ScheduleRow {
     /// The timetable that the next occurrence was reckoned from, as a text; see
     /// [`planned_by`](Self::planned_by).
     pub planned_for: Option<String>,
+    /// Which columns can't be read, and why: what stands for them here is but to be shown.
+    pub unreadable: Vec<(&'static str, String)>,
 }
 
+/// What a message needs of a schedule.
+const OF_MESSAGE: [&str; 9] = [
+    "task",
+    "task_args",
+    "content",
+    "queue",
+    "exchange",
+    "routing_key",
+    "priority",
+    "missed",
+    "overlap",
+];
+
+/// What its timetable needs.
+const OF_TIMETABLE: [&str; 4] = ["interval_type", "interval_count", "cron", "time_zone"];
+
 impl ScheduleRow {
+    /// What is wrong with one of the columns of what its user says, if that can't be read. Its name is
+    /// not needed.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.fault_in(&OF_TIMETABLE)
+            .or_else(|| self.fault_in(&OF_MESSAGE))
+    }
+
+    /// What is wrong with its timetable, if that can't be read. What the services note for themselves is
+    /// made anew when the schedule is edited or enabled.
+    #[must_use]
+    pub fn timetable_fault(&self) -> Option<String> {
+        let has_cron = self.spec.cron.as_ref().is_some_and(|cron| !cron.is_empty());
+        let anchor = if has_cron {
+            None
+        } else {
+            self.fault_in(&["anchor"])
+        };
+        self.fault_in(&OF_TIMETABLE).or(anchor)
+    }
+
+    /// What is wrong with its next occurrence, if that can't be read.
+    #[must_use]
+    pub fn next_run_fault(&self) -> Option<String> {
+        self.fault_in(&["next_run"])
+    }
+
+    /// Whether that column can't be read.
+    #[must_use]
+    pub fn is_unreadable(&self, column: &str) -> bool {
+        self.unreadable.iter().any(|(odd, _)| *odd == column)
+    }
+
+    fn fault_in(&self, columns: &[&str]) -> Option<String> {
+        let odd = self.unreadable.iter();
+        odd.filter(|(column, _)| columns.contains(column))
+            .map(|(column, reason)| format!("{column} {UNREADABLE}: {reason}"))
+            .next()
+    }
+
     /// What the next occurrence, which is `first`, was reckoned from: an interval from there. Where that
     /// is not known any more, it is the timetable as it stands; where that of another version can't be
     /// read, there is but the one occurrence.
@@ -136,6 +197,28 @@ impl ScheduleRow {
 }
 
 impl ScheduleSpec {
+    /// Whether it says the same as another in a column.
+    pub(super) fn is_alike(&self, other: &Self, column: &str) -> bool {
+        match column {
+            "task_name" => self.name == other.name,
+            "task" => self.task == other.task,
+            "task_args" => self.task_args == other.task_args,
+            "content" => self.content == other.content,
+            "queue" => self.queue == other.queue,
+            "exchange" => self.exchange == other.exchange,
+            "routing_key" => self.routing_key == other.routing_key,
+            "priority" => self.priority == other.priority,
+            "interval_type" => self.interval_type == other.interval_type,
+            "interval_count" => self.interval_count == other.interval_count,
+            "cron" => self.cron == other.cron,
+            "time_zone" => self.time_zone == other.time_zone,
+            "missed" => self.missed == other.missed,
+            "overlap" => self.overlap == other.overlap,
+            // Nobody says these of a schedule.
+            _ => false,
+        }
+    }
+
     /// Whether it has the timetable of another.
     pub(super) fn fires_as(&self, other: &Self) -> bool {
         let timetable = |spec: &Self| {
@@ -192,6 +275,7 @@ impl ScheduleSpec {
     /// Why there can't be one.
     pub fn message(&self, occurrence: Occurrence) -> Result<Message, String> {
         let columns = Columns {
+            id: 0,
             key: names::new_key(),
             task: self.task.clone(),
             task_args: self.task_args.clone(),
@@ -240,6 +324,8 @@ pub struct Agenda {
     /// Whether an active schedule's next occurrence is to be reckoned: it is new, or its timetable has
     /// been changed.
     pub unplanned: bool,
+    /// Whether what stands first of the next occurrences is no time, or is not written as we write it.
+    pub is_odd: bool,
 }
 
 /// Which schedules to advance.
@@ -251,6 +337,9 @@ pub enum Ready {
     Saved(i64),
     /// Those whose next occurrence is due.
     Due,
+    /// Those whose next occurrence is no time, or is not written as we write it: no statement that compares
+    /// times finds these when they are due.
+    Odd,
 }
 
 /// Which schedules' next occurrences are to be reckoned anew.

@@ -132,6 +132,18 @@ pub trait Session: Send {
     /// When the database is away.
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
 
+    /// The same for PENDING messages that can't be read.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError>;
+
+    /// The same for those that `owner` has taken of the embedded broker's.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError>;
+
     /// Whether somebody has recorded messages that are due since this was last asked; the first time it
     /// is not known. `None` where the database does not tell.
     ///

@@ -8,24 +8,23 @@ mod indexes;
 mod migrating;
 #[cfg(test)]
 mod plan;
+mod statement;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::expression::AsExpression;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::Text;
 use diesel::sqlite::{Sqlite, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
+use self::statement::{source, statement};
 use super::sql::{
-    Engine, Id, Index, Link, MessageRow, Row, Statement, Target, Update, Values, assignments,
-    in_transaction,
+    Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
 };
 use super::turns::Turns;
 use super::{StoreError, Tables, Tell};
@@ -193,42 +192,6 @@ fn is_locked(error: &Error) -> bool {
     error.to_string().contains("is locked")
 }
 
-/// `sql` with the values bound, as JSON: however many there are, it is the same statement.
-fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statement<'a, Sqlite> {
-    let statement = Statement::new(sql);
-    match values {
-        Some(values) => statement.bind(AsExpression::<Text>::as_expression(values.json())),
-        None => statement,
-    }
-}
-
-/// What follows FROM to read `values` as `v`.
-fn source(values: &Values<'_>) -> String {
-    let cells: Vec<_> = (0..)
-        .zip(values.columns())
-        .map(|(nth, (name, _))| format!("e.value ->> {nth} AS {name}"))
-        .collect();
-    format!(
-        "(SELECT e.key AS position, {} FROM json_each(?) e) AS v",
-        cells.join(", ")
-    )
-}
-
-/// A connection of the caller's.
-impl Target<SqliteFile> for SqliteConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(char::MAX)
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values)
-    }
-
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
-        statement(sql, Some(values)).execute(self)
-    }
-}
-
 /// `UPDATE … FROM`, as far as it goes without RETURNING. The state is hidden from the planner: one that
 /// has seen a partial index empty would go through all of that, however long it is by now, and through
 /// all keys for each of its rows.
@@ -271,6 +234,9 @@ impl Engine for SqliteFile {
     const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS \
         (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
         || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
+    const ODD_NEXT_RUN: &'static str = "(typeof(m.next_run) <> 'text' OR m.next_run NOT GLOB \
+        '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' \
+        OR datetime(substr(m.next_run, 1, 19)) IS NOT substr(m.next_run, 1, 19))";
     const UNLESS_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
@@ -278,6 +244,11 @@ impl Engine for SqliteFile {
 
     fn bytes_of(text: &str) -> String {
         format!("LENGTH(CAST({text} AS blob))")
+    }
+
+    /// What is none would be 0 in a cast.
+    fn integer(column: &str) -> String {
+        column.to_owned()
     }
 
     fn now_and(seconds: i64) -> String {
@@ -402,6 +373,7 @@ impl Engine for SqliteFile {
                 _,
             ) => StoreError::Refused(text),
             _ if text.contains("too big") => StoreError::Refused(text),
+            Error::DeserializationError(_) => StoreError::Unreadable(text),
             Error::DatabaseError(_, _) if !PASSES.iter().any(|words| text.contains(words)) => {
                 StoreError::Unclear(text)
             }

@@ -286,11 +286,11 @@ impl TestApp {
                         keys.push(message.key.clone());
                         self.queued.push_back(message);
                     }
-                    Err(row) => failed.push((row.key, row.reason)),
+                    Err(row) => failed.push(row),
                 }
             }
             self.session.mark_published(&keys)?;
-            self.session.fail_pending(&failed)?;
+            self.session.fail_undecodable(&failed)?;
         }
     }
 

@@ -52,4 +52,5 @@ mod testing;
 mod tls;
 mod transaction;
 mod tree;
+mod unreadable;
 mod without_id;

@@ -6,6 +6,7 @@ mod spec;
 mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -17,8 +18,9 @@ use self::view::View;
 use super::{Exit, Failure, say, send, warn};
 use crate::config::Config;
 use crate::names;
+use crate::retry::Backoff;
 use crate::schedule;
-use crate::store::{self, Edited, Session, WhichSchedules};
+use crate::store::{self, Edited, Session, StoreError, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
 const EDITS: usize = 10;
@@ -109,7 +111,7 @@ impl Desk {
             if change.message() {
                 spec::check_message(id, &to)?;
             }
-            match self.session.edit_schedule(id, &was, &to)? {
+            match self.apart(|session| session.edit_schedule(id, &was, &to))? {
                 Edited::Saved => {
                     schedule::plan(self.session.as_mut(), id, true);
                     return self.say_saved("saved", id, now);
@@ -132,9 +134,10 @@ impl Desk {
         let row = find::one(self.session.as_mut(), name)?;
         let now = self.session.now()?;
         if active {
+            spec::check_readable(&row)?;
             spec::check(&row.spec, now)?;
         }
-        if !self.session.activate_schedule(row.id, active)? {
+        if !self.apart(|session| session.activate_schedule(row.id, active))? {
             return Err(find::gone(row.id));
         }
         schedule::plan(self.session.as_mut(), row.id, row.spec.active);
@@ -145,7 +148,7 @@ impl Desk {
     fn remove(&mut self, name: &str) -> Result<Exit, Failure> {
         let row = find::one(self.session.as_mut(), name)?;
         let now = self.session.now()?;
-        if !self.session.remove_schedule(row.id)? {
+        if !self.apart(|session| session.remove_schedule(row.id))? {
             return Err(find::gone(row.id));
         }
         if self.json {
@@ -158,6 +161,7 @@ impl Desk {
 
     fn run(&mut self, name: &str) -> Result<Exit, Failure> {
         let row = find::one(self.session.as_mut(), name)?;
+        spec::check_readable(&row)?;
         let message = spec::check_message(row.id, &row.spec)?;
         let line = if self.json {
             json!({ "uuid": message.key }).to_string()
@@ -166,6 +170,21 @@ impl Desk {
         };
         let config = Arc::clone(&self.config);
         send::publish(&message, self.session.as_mut(), config, &line)
+    }
+
+    /// Does something once more if it has met another transaction, as a service's that advances schedules.
+    fn apart<T>(
+        &mut self,
+        mut work: impl FnMut(&mut dyn Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
+        for _ in 1..EDITS {
+            match work(self.session.as_mut()) {
+                Err(StoreError::Conflict(_)) => std::thread::sleep(backoff.next_wait()),
+                other => return other,
+            }
+        }
+        work(self.session.as_mut())
     }
 
     /// Says what stands in the row now, and what will keep it from running.

@@ -8,7 +8,7 @@ use crate::cli::{Exit, Failure, typed};
 use crate::config::Config;
 use crate::message::{Literal, Message, Object, Occurrence, python};
 use crate::schedule;
-use crate::store::ScheduleSpec;
+use crate::store::{ScheduleRow, ScheduleSpec};
 use crate::timetable::{self, Interval, TimetableError};
 
 /// What a cron line's row says to django-carrot, whose columns are not NULL.
@@ -194,6 +194,14 @@ pub(super) fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<(), Failu
     schedule::check(spec, now)
         .map(drop)
         .map_err(|reason| Failure::new(Exit::Data, reason))
+}
+
+/// Refuses a row of which something can't be read.
+pub(super) fn check_readable(row: &ScheduleRow) -> Result<(), Failure> {
+    row.fault().map_or(Ok(()), |fault| {
+        let problem = format!("{fault}; `schedule edit` puts another value there");
+        Err(Failure::new(Exit::Data, problem))
+    })
 }
 
 /// Refuses what no message can be made from.

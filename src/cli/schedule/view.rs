@@ -34,8 +34,17 @@ impl<'a> View<'a> {
             row,
             now,
             zone: spec::zone(&row.spec).unwrap_or(Tz::UTC),
-            timetable: row.spec.timetable(now).ok(),
-            arguments: message.map(|message| message.arguments),
+            timetable: match row.timetable_fault() {
+                Some(_) => None,
+                None => row.spec.timetable(now).ok(),
+            },
+            arguments: message
+                .filter(|_| {
+                    !["task_args", "content"]
+                        .iter()
+                        .any(|of| row.is_unreadable(of))
+                })
+                .map(|message| message.arguments),
             problem: schedule::problem(row, now),
         }
     }
@@ -141,6 +150,12 @@ impl<'a> View<'a> {
         .into_iter()
         .map(|(key, value)| format!("{key:<12}{value}"))
         .collect();
+        let unreadable = self.row.unreadable.iter();
+        lines.extend(
+            unreadable.map(|(column, reason)| {
+                printable(&format!("{:<12}{column}: {reason}", "unreadable"))
+            }),
+        );
         if let Some(problem) = self.problem() {
             lines.push(format!("{:<12}{}", "problem", printable(problem)));
             return lines;

@@ -26,6 +26,7 @@ pub(in crate::schedule) fn candidate(
             last_run: None,
             refusal: None,
             planned_for: Some("seconds 10  ".to_owned()),
+            unreadable: Vec::new(),
         },
         now: at(now),
         unfinished: None,

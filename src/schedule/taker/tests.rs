@@ -90,6 +90,7 @@ fn what_came_while_a_schedule_was_held_back_is_neither_lost_nor_missed() {
         now: at(54),
         next: None,
         unplanned: false,
+        is_odd: false,
     });
     let late = candidate(54, |spec| spec.missed = "skip".to_owned());
     let runs = |taker: &Taker| {

@@ -2,7 +2,7 @@
 
 use diesel::mysql::MysqlConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 /// Of what holds any text.
 pub(super) const TEXT: &str = "longtext CHARACTER SET utf8mb4";
@@ -38,10 +38,10 @@ struct Limit {
 
 #[derive(QueryableByName)]
 struct Collation {
-    #[diesel(sql_type = Text)]
-    charset: String,
-    #[diesel(sql_type = Text)]
-    collation: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    charset: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    collation: Option<String>,
 }
 
 impl Traits {
@@ -58,7 +58,12 @@ impl Traits {
         .optional()?;
         let (mut key, mut shown) = ("varchar(255)".to_owned(), TEXT.to_owned());
         let mut last_character = char::MAX;
-        if let Some(Collation { charset, collation }) = collation {
+        // A column of bytes has neither.
+        if let Some(Collation {
+            charset: Some(charset),
+            collation: Some(collation),
+        }) = collation
+        {
             key = format!("{key} CHARACTER SET {charset} COLLATE {collation}");
             shown = format!("longtext CHARACTER SET {charset}");
             last_character = match charset.as_str() {

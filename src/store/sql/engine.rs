@@ -111,6 +111,9 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     const IN_PROGRESS: &'static str = "carrot_messagelog m";
     /// What follows FROM to read the schedules `m` that are to be reckoned, or due.
     const SCHEDULES: &'static str = "carrot_scheduledtask m";
+    /// The condition that the next occurrence of the schedule `m`, which has one, is no time, or is not
+    /// written as we write it.
+    const ODD_NEXT_RUN: &'static str;
     /// What follows FROM to read messages `l` of a schedule by their planned times.
     const OCCURRENCES: &'static str = "carrot_messagelog l";
     /// What makes an insert leave rows that were adopted before.
@@ -118,6 +121,11 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 
     /// The least of several values.
     const LEAST: &'static str = "LEAST";
+
+    /// A column of integers as such, where it can be.
+    fn integer(column: &str) -> String {
+        format!("CAST({column} AS {})", Self::BIGINT)
+    }
 
     /// So many seconds from now.
     fn now_and(seconds: i64) -> String;
@@ -200,8 +208,19 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 
     /// Changes the schedules `m` that `values` have the `id` of.
     fn update_schedules(&mut self, values: &Values<'_>, set: &[(&str, String)]) -> QueryResult<()> {
+        self.update_by_id("carrot_scheduledtask", values, set, ALWAYS)
+    }
+
+    /// Changes the rows `m` of a table that `values` have the `id` of, and that are as `given` says.
+    fn update_by_id(
+        &mut self,
+        table: &str,
+        values: &Values<'_>,
+        set: &[(&str, String)],
+        given: &str,
+    ) -> QueryResult<()> {
         let sql = format!(
-            "UPDATE carrot_scheduledtask AS m SET {} FROM {} WHERE m.id = v.id",
+            "UPDATE {table} AS m SET {} FROM {} WHERE m.id = v.id AND {given}",
             assignments("", set),
             self.source(values)
         );

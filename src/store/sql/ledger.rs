@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
 use super::engine::{ALWAYS, Engine, MessageRow, Update};
 use super::guards::{OWNER_IS_DEAD, allows, list};
+use super::loose::LooseText;
 use super::publishing::{Inserted, insert};
 use super::put_off::put_off;
 use super::republish::republish;
@@ -317,8 +318,8 @@ fn note_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()>
 struct StateRow {
     #[diesel(sql_type = Text)]
     uuid: String,
-    #[diesel(sql_type = Text)]
-    status: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<LooseText>,
     #[diesel(sql_type = Nullable<BigInt>)]
     owner: Option<i64>,
 }
@@ -342,8 +343,9 @@ pub(super) fn states<'a>(
         list(Status::ALL.into_iter().filter(|status| status.is_final()))
     );
     let rows: Vec<StateRow> = engine.load(&sql, Some(&values))?;
+    let status = |status: Option<LooseText>| status?.shown().parse().ok();
     Ok(rows
         .into_iter()
-        .map(|row| (row.uuid, (row.status.parse().ok(), row.owner)))
+        .map(|row| (row.uuid, (status(row.status), row.owner)))
         .collect())
 }

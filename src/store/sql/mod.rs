@@ -7,6 +7,7 @@ mod guards;
 mod indexes;
 mod leases;
 mod ledger;
+mod loose;
 mod migration;
 mod occurrences;
 mod overlap;
@@ -16,6 +17,7 @@ mod publishing;
 mod put_off;
 mod republish;
 mod requeue;
+mod schedule_row;
 mod schedules;
 mod statement;
 mod times;
@@ -46,12 +48,15 @@ use diesel_migrations::EmbeddedMigrations;
 
 use chrono::{DateTime, Utc};
 
+use self::guards::allows;
+use self::loose::LooseText;
 use super::{
     Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, NewRow, Pruned, Ready,
     Requeue, Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
     Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
+use crate::state::Event;
 
 /// A database behind a link, and what of its tables is needed.
 pub(super) struct SqlStore<L>(pub(super) L, pub(super) Tables);
@@ -107,7 +112,7 @@ impl<E: Engine> SqlSession<E> {
 #[derive(QueryableByName)]
 struct Name {
     #[diesel(sql_type = Text)]
-    name: String,
+    name: LooseText,
 }
 
 #[derive(QueryableByName)]
@@ -122,7 +127,7 @@ where
 {
     fn version(&mut self) -> Result<String, StoreError> {
         let names: Vec<Name> = self.run(|engine| engine.load(E::VERSION, None))?;
-        Ok(names.into_iter().map(|row| row.name).collect())
+        Ok(names.into_iter().map(|row| row.name.shown()).collect())
     }
 
     fn is_migrated(&mut self) -> Result<bool, StoreError> {
@@ -211,6 +216,15 @@ where
 
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
         self.alone(|engine| publishing::fail_pending(engine, failures))
+    }
+
+    fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
+        let pending = allows(Event::Reject);
+        self.alone(|engine| publishing::fail_undecodable(engine, rows, &pending))
+    }
+
+    fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {
+        self.alone(|engine| waiting::fail(engine, owner, rows))
     }
 
     fn is_told(&mut self) -> Result<Option<bool>, StoreError> {

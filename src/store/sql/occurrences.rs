@@ -9,9 +9,11 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::{Engine, Id};
 use super::guards::joined;
+use super::loose::LooseText;
 use super::overlap::{Locked, see_unfinished};
 use super::publishing::record;
-use super::schedules::{Row, time_of};
+use super::schedule_row::Row;
+use super::schedules::time_of;
 use super::times;
 use super::values::Values;
 use crate::failpoint;
@@ -23,7 +25,7 @@ struct AgendaRow {
     #[diesel(sql_type = Text)]
     now: String,
     #[diesel(sql_type = Nullable<Text>)]
-    next: Option<String>,
+    next: Option<LooseText>,
     #[diesel(sql_type = BigInt)]
     unplanned: i64,
 }
@@ -60,10 +62,12 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
         engine.load_once(&sql)?
     };
     let row = rows.into_iter().next().ok_or(Error::NotFound)?;
+    let next = row.next.map(LooseText::shown);
     Ok(Agenda {
         now: time_of(&row.now)?,
-        next: row.next.as_deref().and_then(times::parse),
+        next: next.as_deref().and_then(times::parse),
         unplanned: row.unplanned != 0,
+        is_odd: next.is_some_and(|next| !times::is_ours(&next)),
     })
 }
 
@@ -167,6 +171,18 @@ fn without_those_there<E: Engine>(
     Ok(left.map(|(_, message)| message).collect())
 }
 
+/// The ids of schedules `m`, without a lock: those that have to be looked for among all others are not to
+/// lock these on the way.
+fn find<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
+    let sql = format!(
+        "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
+        E::BIGINT,
+        E::SCHEDULES
+    );
+    let found: Vec<Id> = engine.load_once(&sql)?;
+    Ok(found.into_iter().map(|row| row.id).collect())
+}
+
 fn lock<E: Engine>(
     engine: &mut E,
     ready: Ready,
@@ -185,6 +201,14 @@ fn lock<E: Engine>(
             E::PLANNED,
             E::NOW
         ),
+        Ready::Odd => {
+            let odd = format!("{} AND {}{but}", E::PLANNED, E::ODD_NEXT_RUN);
+            let ids = find(engine, &odd, limit)?;
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            format!("{odd} AND m.id IN ({})", joined(ids))
+        }
     };
     let sql = format!(
         "SELECT {columns} FROM {} WHERE {condition} LIMIT {limit} {lock}",
@@ -192,15 +216,32 @@ fn lock<E: Engine>(
     );
     let rows: Vec<Row> = engine.load_once(&sql)?;
     let mut locked = Vec::with_capacity(rows.len());
+    let mut odd = Vec::new();
     for row in rows {
+        let (unfinished_from, is_ours) = row.unfinished_from();
+        let candidate = Candidate {
+            now: time_of(&row.now)?,
+            row: row.into(),
+            unfinished: None,
+        };
+        if !is_ours {
+            odd.push((candidate.row.id, unfinished_from.map(times::text)));
+        }
         locked.push(Locked {
-            unfinished_from: row.unfinished_from(),
-            candidate: Candidate {
-                now: time_of(&row.now)?,
-                row: row.into(),
-                unfinished: None,
-            },
+            candidate,
+            unfinished_from,
         });
+    }
+    if !odd.is_empty() {
+        // The next statement compares it.
+        let values = Values::default()
+            .integers("id", odd.iter().map(|(id, _)| *id))
+            .nullable(
+                "unfinished_from",
+                odd.iter().map(|(_, from)| from.as_deref()),
+            );
+        let set = [("unfinished_from", E::time_of("v.unfinished_from"))];
+        engine.update_schedules(&values, &set)?;
     }
     see_unfinished(engine, &mut locked)?;
     Ok(locked)

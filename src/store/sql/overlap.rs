@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
 use super::guards::{joined, list};
-use super::schedules::time_of;
+use super::loose::LooseText;
 use super::times;
 use super::values::Values;
 use crate::state::Status;
@@ -42,14 +42,14 @@ struct UnfinishedRow {
     /// The schedule's.
     #[diesel(sql_type = BigInt)]
     id: i64,
-    #[diesel(sql_type = Text)]
-    uuid: String,
-    #[diesel(sql_type = Text)]
-    status: String,
-    #[diesel(sql_type = Text)]
-    since: String,
     #[diesel(sql_type = Nullable<Text>)]
-    planned: Option<String>,
+    uuid: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    since: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    planned: Option<LooseText>,
 }
 
 /// Sees which of those that must not overlap would, and with what: the first of their occurrences whose
@@ -72,14 +72,17 @@ pub(super) fn see_unfinished<E: Engine>(engine: &mut E, locked: &mut [Locked]) -
         let Some(asked) = asked.get_mut(&row.id) else {
             continue;
         };
-        if let Some(planned) = row.planned {
-            asked.unfinished_from = Some(time_of(&planned)?);
+        let text = |text: Option<LooseText>| text.map(LooseText::shown);
+        if let Some(planned) = text(row.planned) {
+            // Of one that can't be read, all are read again next time.
+            asked.unfinished_from = times::parse(&planned);
         }
-        if let Ok(status) = row.status.parse() {
+        if let Some(Ok(status)) = text(row.status).map(|status| status.parse()) {
+            let since = text(row.since).as_deref().and_then(times::parse);
             asked.candidate.unfinished = Some(Unfinished {
-                key: row.uuid,
+                key: text(row.uuid).unwrap_or_default(),
                 status,
-                since: time_of(&row.since)?,
+                since: since.unwrap_or(asked.candidate.now),
             });
         }
     }

@@ -120,7 +120,14 @@ fn too_old<E: Engine>(history: &History) -> String {
                 _ => "failure_time",
             };
             let before = ago::<E>(age);
-            format!("(m.status = '{status}' AND COALESCE(m.{end}, m.publish_time) < {before})")
+            // What is no time may count as before all others.
+            let first = E::time_of("'0001-01-01 00:00:00'");
+            let time = |column: &str| format!("CASE WHEN {column} >= {first} THEN {column} END");
+            format!(
+                "(m.status = '{status}' AND COALESCE({}, {}) < {before})",
+                time(&format!("m.{end}")),
+                time("m.publish_time")
+            )
         })
         .collect();
     conditions.join(" OR ")

@@ -9,9 +9,11 @@ use super::bounds::{MOST_BYTES, Sized, first_ids, first_rows, is_one_statement, 
 use super::engine::{ALWAYS, Engine, Id, Update};
 use super::guards::{OWNER_IS_DEAD, allows, joined};
 use super::leases::{is_with_its_publisher, not_refused};
+use super::loose::LooseText;
 use super::times;
 use super::values::Values;
 use crate::message::{Message, Occurrence};
+use crate::names;
 use crate::state::Event;
 use crate::store::row::Columns;
 use crate::store::{NewRow, PUBLISH_LEASE, UndecodableRow};
@@ -188,37 +190,34 @@ pub(super) fn fail_pending<E: Engine>(
         .map(drop)
 }
 
+/// The columns of a message. None keeps the row from being loaded, whatever stands there.
 #[derive(QueryableByName)]
 pub(super) struct MessageRow {
     #[diesel(sql_type = BigInt)]
     pub(super) id: i64,
-    #[diesel(sql_type = Text)]
-    uuid: String,
-    #[diesel(sql_type = Text)]
-    task: String,
     #[diesel(sql_type = Nullable<Text>)]
-    task_args: Option<String>,
+    uuid: Option<LooseText>,
     #[diesel(sql_type = Nullable<Text>)]
-    content: Option<String>,
+    task: Option<LooseText>,
     #[diesel(sql_type = Nullable<Text>)]
-    queue: Option<String>,
+    task_args: Option<LooseText>,
     #[diesel(sql_type = Nullable<Text>)]
-    exchange: Option<String>,
+    content: Option<LooseText>,
     #[diesel(sql_type = Nullable<Text>)]
-    routing_key: Option<String>,
-    #[diesel(sql_type = BigInt)]
-    priority: i64,
+    queue: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    exchange: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    routing_key: Option<LooseText>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    priority: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     schedule_id: Option<i64>,
     #[diesel(sql_type = Nullable<Text>)]
-    planned_time: Option<String>,
+    planned_time: Option<LooseText>,
 }
 
 impl MessageRow {
-    pub(super) fn key(&self) -> &str {
-        &self.uuid
-    }
-
     /// The columns that make one.
     pub(super) fn columns<E: Engine>() -> String {
         let bigint = E::BIGINT;
@@ -230,22 +229,78 @@ impl MessageRow {
         )
     }
 
+    /// The message, or what is wrong with its row.
     pub(super) fn decode(self) -> Result<Message, UndecodableRow> {
-        let planned = self.planned_time.as_deref().and_then(times::parse);
+        let id = self.id;
+        let key = match self.uuid.map(LooseText::read_key) {
+            Some(Ok(key)) => key,
+            odd => {
+                let fault = odd.and_then(Result::err);
+                let fault = fault.unwrap_or_else(|| "it is NULL".to_owned());
+                return Err(UndecodableRow {
+                    id,
+                    key: format!("of row {id}"),
+                    reason: format!("uuid can't be read: {fault}"),
+                });
+            }
+        };
+        let mut fault = None;
+        let mut read = |column: &str, value: Option<LooseText>| match value?.read() {
+            Ok(text) => Some(text),
+            Err(reason) => {
+                fault.get_or_insert_with(|| format!("{column} can't be read: {reason}"));
+                None
+            }
+        };
+        // It is run all the same, as one beside the timetable.
+        let planned = self.planned_time.map(LooseText::shown);
+        let planned = planned.as_deref().and_then(times::parse);
         let occurrence = |schedule| Occurrence { schedule, planned };
-        Columns {
+        let columns = Columns {
+            id,
+            key,
+            task: read("task", self.task).unwrap_or_default(),
+            task_args: read("task_args", self.task_args),
+            content: read("content", self.content),
+            queue: read("queue", self.queue),
+            exchange: read("exchange", self.exchange),
+            routing_key: read("routing_key", self.routing_key),
+            priority: self.priority.unwrap_or_default(),
             occurrence: self.schedule_id.map(occurrence),
-            key: self.uuid,
-            task: self.task,
-            task_args: self.task_args,
-            content: self.content,
-            queue: self.queue,
-            exchange: self.exchange,
-            routing_key: self.routing_key,
-            priority: self.priority,
+        };
+        match fault {
+            None => columns.decode(),
+            Some(reason) => Err(UndecodableRow {
+                id,
+                key: columns.key,
+                reason,
+            }),
         }
-        .decode()
     }
+}
+
+/// Ends messages that can't be read, by their ids: those that stand for `given`.
+pub(super) fn fail_undecodable<E: Engine>(
+    engine: &mut E,
+    rows: &[UndecodableRow],
+    given: &str,
+) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let reasons: Vec<String> = rows
+        .iter()
+        .map(|row| names::storable(row.reason.clone()))
+        .collect();
+    let values = Values::default()
+        .integers("id", rows.iter().map(|row| row.id))
+        .texts("reason", reasons.iter().map(String::as_str));
+    let set = [
+        ("status", "'FAILED'".to_owned()),
+        ("exception", "v.reason".to_owned()),
+        ("failure_time", E::NOW.to_owned()),
+    ];
+    engine.update_by_id("carrot_messagelog", &values, &set, given)
 }
 
 pub(super) fn take_due<E: Engine>(

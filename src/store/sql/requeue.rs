@@ -8,6 +8,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use super::bounds::{Sized, first_ids, size};
 use super::engine::{Engine, Id};
 use super::guards::{joined, list};
+use super::loose::LooseText;
 use super::overlap::not_finished_after_all;
 use super::publishing::{MessageRow, record};
 use super::values::Values;
@@ -19,16 +20,36 @@ use crate::store::{NewRow, REQUEUABLE, Requeue, Requeued};
 /// So many messages that FAILED are requeued in one transaction at most.
 const MOST_FAILED: usize = 1000;
 
+/// A row as it loads, whatever stands in it.
 #[derive(QueryableByName)]
-struct OldRow {
+struct LooseRow {
     #[diesel(embed)]
     message: MessageRow,
-    #[diesel(sql_type = Text)]
-    uuid: String,
-    #[diesel(sql_type = Text)]
-    status: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    uuid: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<LooseText>,
     #[diesel(sql_type = Nullable<BigInt>)]
     owner: Option<i64>,
+}
+
+struct OldRow {
+    message: MessageRow,
+    uuid: String,
+    status: String,
+    owner: Option<i64>,
+}
+
+impl From<LooseRow> for OldRow {
+    fn from(row: LooseRow) -> Self {
+        let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
+        Self {
+            message: row.message,
+            uuid: shown(row.uuid),
+            status: shown(row.status),
+            owner: row.owner,
+        }
+    }
 }
 
 impl OldRow {
@@ -92,12 +113,13 @@ pub(super) fn requeue_failed<E: Engine>(
         return Ok((Vec::new(), None));
     };
     // Unless another has requeued them meanwhile.
-    let rows = engine.load_once(&format!(
+    let rows: Vec<LooseRow> = engine.load_once(&format!(
         "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) AND {failed} ORDER BY m.id {}",
         OldRow::columns::<E>(),
         joined(&ids),
         E::LOCK
     ))?;
+    let rows = rows.into_iter().map(OldRow::from).collect();
     let results = replace(engine, rows)?;
     let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
     Ok((results, (!is_all).then_some(end)))
@@ -151,5 +173,6 @@ fn load_keys<E: Engine>(engine: &mut E, keys: &[String]) -> QueryResult<Vec<OldR
         OldRow::columns::<E>(),
         E::LOCK
     );
-    engine.load(&sql, Some(&values))
+    let rows: Vec<LooseRow> = engine.load(&sql, Some(&values))?;
+    Ok(rows.into_iter().map(OldRow::from).collect())
 }

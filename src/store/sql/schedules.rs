@@ -7,129 +7,14 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::Error;
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use diesel::sql_types::Text;
 
 use super::engine::Engine;
+use super::schedule_row::Row;
 use super::times;
 use super::values::Values;
 use crate::message::{python, wire};
 use crate::store::{Edited, ScheduleRow, ScheduleSpec, WhichSchedules};
-
-#[derive(QueryableByName)]
-pub(super) struct Row {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = Nullable<Text>)]
-    task_name: Option<String>,
-    #[diesel(sql_type = Text)]
-    task: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    task_args: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    content: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    queue: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    exchange: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    routing_key: Option<String>,
-    #[diesel(sql_type = BigInt)]
-    priority: i64,
-    #[diesel(sql_type = BigInt)]
-    active: i64,
-    #[diesel(sql_type = Text)]
-    interval_type: String,
-    #[diesel(sql_type = BigInt)]
-    interval_count: i64,
-    #[diesel(sql_type = Nullable<Text>)]
-    cron: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    time_zone: Option<String>,
-    #[diesel(sql_type = Text)]
-    missed: String,
-    #[diesel(sql_type = Text)]
-    overlap: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    anchor: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    next_run: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    last_run: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    refusal: Option<String>,
-    /// Not everywhere of the characters that the rest has.
-    #[diesel(sql_type = Nullable<Binary>)]
-    planned_for: Option<Vec<u8>>,
-    #[diesel(sql_type = Nullable<Text>)]
-    unfinished_from: Option<String>,
-    /// The database's time.
-    #[diesel(sql_type = Text)]
-    pub(super) now: String,
-}
-
-impl Row {
-    /// The columns that make one.
-    pub(super) fn columns<E: Engine>() -> String {
-        let bigint = E::BIGINT;
-        format!(
-            "CAST(m.id AS {bigint}) AS id, m.task_name, m.task, m.task_args, m.content, m.queue, \
-             m.exchange, m.routing_key, CAST(m.priority AS {bigint}) AS priority, \
-             CAST(CASE WHEN m.active THEN 1 ELSE 0 END AS {bigint}) AS active, m.interval_type, \
-             CAST(m.interval_count AS {bigint}) AS interval_count, m.cron, m.time_zone, m.missed, \
-             m.overlap, {anchor} AS anchor, {next_run} AS next_run, {last_run} AS last_run, \
-             m.refusal, m.planned_for, {unfinished_from} AS unfinished_from, {now} AS now",
-            unfinished_from = E::time_text("m.unfinished_from"),
-            anchor = E::time_text("m.anchor"),
-            next_run = E::time_text("m.next_run"),
-            last_run = E::time_text("m.last_run"),
-            now = E::time_text(E::NOW),
-        )
-    }
-}
-
-impl Row {
-    /// No message of an occurrence planned before then is unfinished, if that is known.
-    pub(super) fn unfinished_from(&self) -> Option<DateTime<Utc>> {
-        times::parse(self.unfinished_from.as_deref()?)
-    }
-}
-
-impl From<Row> for ScheduleRow {
-    fn from(row: Row) -> Self {
-        let time = |text: Option<String>| text.as_deref().and_then(times::parse);
-        Self {
-            id: row.id,
-            spec: ScheduleSpec {
-                name: row.task_name,
-                task: row.task,
-                task_args: row.task_args,
-                content: row.content,
-                queue: row.queue,
-                exchange: row.exchange,
-                routing_key: row.routing_key,
-                priority: row.priority,
-                active: row.active != 0,
-                interval_type: row.interval_type,
-                interval_count: row.interval_count,
-                cron: row.cron,
-                time_zone: row.time_zone,
-                missed: row.missed,
-                overlap: row.overlap,
-                anchor: time(row.anchor),
-            },
-            next_run: time(row.next_run),
-            last_run: time(row.last_run),
-            refusal: row.refusal,
-            planned_for: row.planned_for.map(text_of),
-        }
-    }
-}
-
-/// A timetable's text, which is ASCII if it can be met, in whatever characters the table has.
-fn text_of(mut bytes: Vec<u8>) -> String {
-    bytes.retain(|byte| *byte != 0);
-    String::from_utf8_lossy(&bytes).into_owned()
-}
 
 /// A time of the database's.
 pub(super) fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
@@ -308,7 +193,15 @@ pub(super) fn edit<E: Engine>(
     let anchor = to.anchor.map(times::text);
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
     let mut set = spec_set::<E>();
+    // What can't be read is not known here: it stays as it is, unless it is to be another.
+    set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_alike(was, column));
     set.push(("refusal", "NULL".to_owned()));
+    if is_lost(row) {
+        set.push(("planned_for", "NULL".to_owned()));
+        set.push(("next_run", "NULL".to_owned()));
+        engine.update_schedules(&values, &set)?;
+        return Ok(Edited::Saved);
+    }
     let is_moved = to.anchor != was.anchor && row.planned_for == Some(to.timetable_text());
     // A refusal is found again if it holds still.
     if is_moved || row.next_run.is_none() {
@@ -322,17 +215,29 @@ pub(super) fn edit<E: Engine>(
     Ok(Edited::Saved)
 }
 
-pub(super) fn activate(engine: &mut impl Engine, id: i64, active: bool) -> QueryResult<bool> {
-    // As an edit does: a refusal is found again if it holds still.
-    let anew = if active {
-        ", refusal = NULL, \
-         planned_for = CASE WHEN next_run IS NULL THEN NULL ELSE planned_for END"
-    } else {
-        ""
-    };
-    let sql = format!("UPDATE carrot_scheduledtask SET active = {active}{anew} WHERE id = {id}");
+/// Whether its next occurrence, or what that is counted from, can't be read: it is reckoned from now on.
+fn is_lost(row: &ScheduleRow) -> bool {
+    row.is_unreadable("next_run") || row.is_unreadable("anchor")
+}
+
+pub(super) fn activate<E: Engine>(engine: &mut E, id: i64, active: bool) -> QueryResult<bool> {
     // How many rows that changes is not how many there are, on MySQL.
     let rows = load(engine, &WhichSchedules::Id(id), "")?;
+    // As an edit does: a refusal is found again if it holds still.
+    let anew = match rows.first() {
+        _ if !active => String::new(),
+        Some(row) if is_lost(row) => {
+            let anchor = match row.is_unreadable("anchor") {
+                true => format!(", anchor = {}", E::NOW),
+                false => String::new(),
+            };
+            format!(", refusal = NULL, planned_for = NULL, next_run = NULL{anchor}")
+        }
+        _ => ", refusal = NULL, \
+              planned_for = CASE WHEN next_run IS NULL THEN NULL ELSE planned_for END"
+            .to_owned(),
+    };
+    let sql = format!("UPDATE carrot_scheduledtask SET active = {active}{anew} WHERE id = {id}");
     engine.batch(&sql)?;
     Ok(!rows.is_empty())
 }

@@ -1,14 +1,111 @@
 //! Times on their way into a statement and out of it: text, as Django writes it into SQLite, in UTC.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+
+/// Of [`text`].
+const FORMAT: &str = "%Y-%m-%d %H:%M:%S%.6f";
+
+/// What else stands for one time and no other, as others write it: ISO 8601, in UTC if it does not say.
+const OTHERS: [&str; 4] = [
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
+];
 
 /// `2026-11-24 01:02:03.000004`.
 pub(super) fn text(time: DateTime<Utc>) -> String {
-    time.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+    time.format(FORMAT).to_string()
 }
 
 /// The time that a text stands for.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
-    let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
-    Some(naive.and_utc())
+    let naive = |format| NaiveDateTime::parse_from_str(text, format).ok();
+    if let Some(naive) = OTHERS.into_iter().find_map(naive) {
+        return Some(naive.and_utc());
+    }
+    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Some(date.and_time(NaiveTime::MIN).and_utc());
+    }
+    with_offset(text)
+}
+
+/// One that names its distance from UTC, as `+02:00`, `+0200`, `+02` or `Z`.
+fn with_offset(text: &str) -> Option<DateTime<Utc>> {
+    let is_sign = |c: char| matches!(c, '+' | '-' | 'Z' | 'z');
+    // Beyond the date.
+    let at = text.char_indices().skip(10).find(|(_, c)| is_sign(*c))?.0;
+    let (time, offset) = text.split_at(at);
+    let offset = match offset {
+        "Z" | "z" => "+0000".to_owned(),
+        // PostgreSQL's way.
+        hours if hours.len() == 3 => format!("{hours}00"),
+        other => other.to_owned(),
+    };
+    let text = format!("{}{offset}", time.trim_end());
+    ["%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%dT%H:%M:%S%.f%z"]
+        .into_iter()
+        .find_map(|format| DateTime::parse_from_str(&text, format).ok())
+        .map(|time| time.to_utc())
+}
+
+/// Whether a text is as we write it: SQLite compares texts, which are in the order of their times if all
+/// are alike.
+pub(super) fn is_ours(read: &str) -> bool {
+    parse(read).is_some_and(|time| text(time) == read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_write_for_a_time_is_read_if_it_stands_for_no_other() {
+        for written in [
+            "2026-11-27 15:00:00",
+            "2026-11-27 15:00:00.000000",
+            "2026-11-27 15:00:00+00:00",
+            "2026-11-27 15:00:00+00",
+            "2026-11-27 15:00:00Z",
+            "2026-11-27T15:00:00Z",
+            "2026-11-27T15:00:00.000+00:00",
+            "2026-11-27 17:00:00+02:00",
+            "2026-11-27T17:00:00.000000+0200",
+            "2026-11-27 09:30:00-05:30",
+            "2026-11-27 15:00:00 +00:00",
+            "2026-11-27T15:00",
+            "2026-11-27 15:00",
+        ] {
+            let time = parse(written);
+            assert_eq!(
+                time.map(text).as_deref(),
+                Some("2026-11-27 15:00:00.000000"),
+                "{written}"
+            );
+            assert_eq!(is_ours(written), written.ends_with(".000000"), "{written}");
+        }
+        let date = parse("2026-11-27").map(text);
+        assert_eq!(date.as_deref(), Some("2026-11-27 00:00:00.000000"));
+    }
+
+    #[test]
+    fn what_may_stand_for_several_times_or_none_is_not_read() {
+        for written in [
+            "",
+            "now",
+            "infinity",
+            "-infinity",
+            "0000-00-00 00:00:00.000000",
+            "2026-02-31 00:00:00.000000",
+            "1764255600",
+            "2461372.125",
+            "27.11.2026 15:00",
+            "2026-11-27 15:00:00 CET",
+            "2026-11-27 15:00:00+99:00",
+            "2026-11-27 15:00:00.000000 tomorrow",
+            "ž026-11-27 15:00:00+00:00",
+        ] {
+            assert_eq!(parse(written), None, "{written}");
+        }
+    }
 }

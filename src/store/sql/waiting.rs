@@ -7,9 +7,9 @@
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::engine::{ALWAYS, Engine, Update};
+use super::engine::{Engine, Update};
 use super::guards::OWNER_IS_DEAD;
-use super::publishing::MessageRow;
+use super::publishing::{MessageRow, fail_undecodable};
 use super::values::Values;
 use crate::message::Message;
 use crate::state::Status;
@@ -91,14 +91,30 @@ pub(super) fn take<E: Engine>(
     );
     let rows: Vec<MessageRow> = engine.load(&sql, Some(&queue.values))?;
     if !rows.is_empty() {
-        own(
-            engine,
-            rows.iter().map(MessageRow::key),
-            &owner.0.to_string(),
-            ALWAYS,
+        // By their ids: not every key finds its row.
+        let values = Values::default().integers("id", rows.iter().map(|row| row.id));
+        engine.update_by_id(
+            "carrot_messagelog",
+            &values,
+            &[("owner", owner.0.to_string())],
+            &format!("m.status = '{}'", Status::Published),
         )?;
     }
     Ok(rows.into_iter().map(MessageRow::decode).collect())
+}
+
+/// Ends messages that a worker has taken and that can't be read.
+pub(super) fn fail(
+    engine: &mut impl Engine,
+    owner: WorkerId,
+    rows: &[UndecodableRow],
+) -> QueryResult<()> {
+    let taken = format!(
+        "m.status = '{}' AND m.owner = {}",
+        Status::Published,
+        owner.0
+    );
+    fail_undecodable(engine, rows, &taken)
 }
 
 /// What was claimed meanwhile, or taken by another, stays as it is.

@@ -1,10 +1,12 @@
 //! The statements of `carrot_worker`.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 
 use super::engine::Engine;
 use super::guards::joined;
+use super::loose::LooseText;
+use super::times;
 use super::values::Values;
 use crate::names;
 use crate::store::{DEAD_AFTER, Heartbeat, WorkerId, WorkerProcess};
@@ -58,10 +60,10 @@ pub(super) fn heartbeat<E: Engine>(
 struct WorkerRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
-    #[diesel(sql_type = Text)]
-    host: String,
-    #[diesel(sql_type = Text)]
-    namespace: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    host: Option<LooseText>,
+    #[diesel(sql_type = Nullable<Text>)]
+    namespace: Option<LooseText>,
     #[diesel(sql_type = Integer)]
     pid: i32,
     #[diesel(sql_type = BigInt)]
@@ -74,18 +76,19 @@ pub(super) fn workers_in<E: Engine>(
 ) -> QueryResult<Vec<(WorkerId, WorkerProcess)>> {
     let sql = "SELECT id, host, namespace, pid, process_start FROM carrot_worker";
     let rows: Vec<WorkerRow> = engine.load(sql, None)?;
-    Ok(rows
-        .into_iter()
-        .filter(|row| row.namespace == namespace)
-        .map(|row| {
-            let process = WorkerProcess {
-                host: row.host,
-                namespace: row.namespace,
-                pid: row.pid,
-                process_start: row.process_start,
-            };
-            (WorkerId(row.id), process)
-        })
+    let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
+    let worker = |row: WorkerRow| {
+        let process = WorkerProcess {
+            host: shown(row.host),
+            namespace: shown(row.namespace),
+            pid: row.pid,
+            process_start: row.process_start,
+        };
+        (WorkerId(row.id), process)
+    };
+    let workers = rows.into_iter().map(worker);
+    Ok(workers
+        .filter(|(_, process)| process.namespace == namespace)
         .collect())
 }
 
@@ -103,8 +106,8 @@ pub(super) fn deregister(engine: &mut impl Engine, ids: &[WorkerId]) -> QueryRes
 struct Beat {
     #[diesel(sql_type = BigInt)]
     id: i64,
-    #[diesel(sql_type = Text)]
-    time: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    time: Option<LooseText>,
     #[diesel(sql_type = BigInt)]
     is_old: i64,
 }
@@ -120,10 +123,14 @@ pub(super) fn heartbeats<E: Engine>(engine: &mut E) -> QueryResult<Vec<Heartbeat
         bigint = E::BIGINT,
     );
     let rows: Vec<Beat> = engine.load(&sql, None)?;
-    let beat = |row: Beat| Heartbeat {
-        worker: WorkerId(row.id),
-        time: row.time,
-        is_old: row.is_old != 0,
+    let beat = |row: Beat| {
+        let time = row.time.map(LooseText::shown).unwrap_or_default();
+        Heartbeat {
+            worker: WorkerId(row.id),
+            // No worker writes another time than ours, and what is none never grows old.
+            is_old: row.is_old != 0 || !times::is_ours(&time),
+            time,
+        }
     };
     Ok(rows.into_iter().map(beat).collect())
 }

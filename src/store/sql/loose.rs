@@ -1,0 +1,171 @@
+//! Columns that load whatever stands in them: one value that can't be read is the fault of its row, and
+//! not of all rows that a statement returns.
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::sql_types::{BigInt, Text};
+use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
+
+/// So many bytes of a value are shown at most.
+const SHOWN: usize = 80;
+
+/// A text, or what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
+pub(in crate::store) enum LooseText {
+    Text(String),
+    /// A text that is kept as bytes: SQLite compares it to no other text.
+    Blob(String),
+    /// Bytes that are not UTF-8, in a form that is.
+    Bytes(String),
+}
+
+/// What is wrong with a value.
+pub(in crate::store) type Fault = String;
+
+impl LooseText {
+    fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes(escaped(bytes)),
+        }
+    }
+
+    /// The text.
+    pub(in crate::store) fn read(self) -> Result<String, Fault> {
+        match self {
+            Self::Text(text) | Self::Blob(text) => Ok(text),
+            Self::Bytes(shown) => Err(not_utf8(&shown)),
+        }
+    }
+
+    /// The text if a statement that compares it finds its row.
+    pub(in crate::store) fn read_key(self) -> Result<String, Fault> {
+        match self {
+            Self::Text(text) if !text.contains('\0') => Ok(text),
+            Self::Text(text) => Err(format!("it has a NUL: {text:?}")),
+            Self::Blob(text) => Err(format!("it is a blob and no text: {text:?}")),
+            Self::Bytes(shown) => Err(not_utf8(&shown)),
+        }
+    }
+
+    /// A text to show: it is the value, if that can be read.
+    pub(in crate::store) fn shown(self) -> String {
+        match self {
+            Self::Text(text) | Self::Blob(text) | Self::Bytes(text) => text,
+        }
+    }
+}
+
+fn not_utf8(shown: &str) -> Fault {
+    let cut: String = shown.chars().take(SHOWN).collect();
+    let dots = if cut.len() < shown.len() { "…" } else { "" };
+    format!("it is not UTF-8: {cut}{dots}")
+}
+
+/// The bytes as text, with `\xff` for those that are none.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        let escaped = chunk.invalid().iter().copied();
+        text.extend(escaped.flat_map(std::ascii::escape_default).map(char::from));
+    }
+    text
+}
+
+impl FromSql<Text, Pg> for LooseText {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self::of(value.as_bytes()))
+    }
+}
+
+impl FromSql<Text, Sqlite> for LooseText {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let as_it_is = match value.value_type() {
+            Some(SqliteType::Binary) => Self::Blob,
+            _ => Self::Text,
+        };
+        let text = value.read_text().to_owned();
+        // Diesel puts this in the place of what is no text; it may also stand there by itself.
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            let bytes = value.read_blob();
+            if std::str::from_utf8(bytes).is_err() {
+                return Ok(Self::Bytes(escaped(bytes)));
+            }
+        }
+        Ok(as_it_is(text))
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl FromSql<Text, diesel::mysql::Mysql> for LooseText {
+    fn from_sql(value: diesel::mysql::MysqlValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self::of(value.as_bytes()))
+    }
+}
+
+/// An integer, or what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
+pub(in crate::store) struct LooseInteger(Result<i64, Fault>);
+
+impl LooseInteger {
+    /// The integer.
+    pub(in crate::store) fn read(self) -> Result<i64, Fault> {
+        self.0
+    }
+}
+
+impl FromSql<BigInt, Pg> for LooseInteger {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        <i64 as FromSql<BigInt, Pg>>::from_sql(value).map(|number| Self(Ok(number)))
+    }
+}
+
+impl FromSql<BigInt, Sqlite> for LooseInteger {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let is_integer = matches!(
+            value.value_type(),
+            Some(SqliteType::SmallInt | SqliteType::Integer | SqliteType::Long)
+        );
+        if is_integer {
+            return Ok(Self(Ok(value.read_long())));
+        }
+        let shown = <LooseText as FromSql<Text, Sqlite>>::from_sql(value)?.shown();
+        let shown: String = shown.chars().take(SHOWN).collect();
+        Ok(Self(Err(format!("it is no integer: {shown:?}"))))
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl FromSql<BigInt, diesel::mysql::Mysql> for LooseInteger {
+    fn from_sql(value: diesel::mysql::MysqlValue<'_>) -> deserialize::Result<Self> {
+        <i64 as FromSql<BigInt, diesel::mysql::Mysql>>::from_sql(value)
+            .map(|number| Self(Ok(number)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_from_text_and_shown() {
+        assert_eq!(LooseText::of("ž".as_bytes()).read().unwrap(), "ž");
+        let stray = LooseText::of(b"caf\xe9 \xff!");
+        assert_eq!(stray.clone().shown(), "caf\\xe9 \\xff!");
+        assert_eq!(
+            stray.read().unwrap_err(),
+            "it is not UTF-8: caf\\xe9 \\xff!"
+        );
+        let long = LooseText::of(&[0xff; 1000]).read().unwrap_err();
+        assert!(long.len() < 120 && long.ends_with('…'), "{long}");
+    }
+
+    #[test]
+    fn a_key_that_no_statement_finds_is_a_fault() {
+        assert_eq!(LooseText::of(b"key").read_key().unwrap(), "key");
+        assert!(LooseText::of(b"k\0y").read_key().is_err());
+        assert!(LooseText::of(b"k\xffy").read_key().is_err());
+        assert!(LooseText::Blob("key".to_owned()).read_key().is_err());
+    }
+}
