@@ -63,8 +63,9 @@ pub fn goes_to_the_sweep(database: Database) {
         worker,
         &republishes(&keys, BrokerCopy::Gone),
     );
+    // Its publisher marks it late.
+    session.mark_published(&keys[..1]).unwrap();
     world.is_in(&keys[0], Status::Pending);
-    assert!(world.find(&keys[0]).unwrap()["owner"].is_null());
     world.is_in(&keys[1], Status::Completed);
     world.is_in(&keys[2], Status::InProgress);
     let due = session.take_due(10).unwrap();
