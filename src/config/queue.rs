@@ -93,6 +93,13 @@ impl QueueConfig {
                     .is_some_and(is_other_than_classic))
     }
 
+    /// Whether RabbitMQ sends its messages to one consumer at a time, and to no other of the same connection.
+    #[must_use]
+    pub fn has_a_single_active_consumer(&self) -> bool {
+        let argument = self.queue_arguments.get("x-single-active-consumer");
+        argument == Some(&ArgumentValue::Bool(true))
+    }
+
     /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set, and for
     /// queues that [count what comes back](Self::counts_returns).
     #[must_use]

@@ -31,6 +31,8 @@ pub(super) struct Gathered {
     pub(super) dropped: Vec<String>,
     /// Deliveries that joined a run, by set.
     pub(super) joined: Vec<Arc<dyn Sink>>,
+    /// Whom to tell of which looks.
+    pub(super) looks: Vec<(Vec<String>, Arc<dyn Sink>)>,
 }
 
 impl Gathered {
@@ -47,6 +49,7 @@ impl Gathered {
             put_offs: Vec::new(),
             dropped: Vec::new(),
             joined: Vec::new(),
+            looks: Vec::new(),
         }
     }
 
@@ -92,7 +95,7 @@ impl Gathered {
             Request::Begin { .. } => (1, 0),
             Request::Finish { finish, .. } => (1, finish_bytes(finish)),
             Request::PutOff { put_off, .. } => (1, put_off.reason.len() + row_bytes(&put_off.row)),
-            Request::Release { keys } => (keys.len(), 0),
+            Request::Release { keys } | Request::Look { keys, .. } => (keys.len(), 0),
             Request::Republish { republishes } => (republishes.len(), 0),
         };
         if !self.has_room(rows, bytes) {
@@ -122,6 +125,10 @@ impl Gathered {
             Request::Drop { key } => self.dropped.push(key),
             Request::Release { keys } => self.batch.releases.extend(keys),
             Request::Republish { republishes } => self.batch.republishes.extend(republishes),
+            Request::Look { keys, sink } => {
+                self.batch.looks.extend(keys.iter().cloned());
+                self.looks.push((keys, sink));
+            }
         }
         None
     }

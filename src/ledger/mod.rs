@@ -9,6 +9,7 @@ mod in_hand;
 mod salvage;
 mod writer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -43,6 +44,9 @@ pub trait Sink: Send + Sync {
 
     /// Deliveries to be settled, `finished` of them by the end of a run of this set.
     fn settle(&self, settlement: Settlement, commit: Duration);
+
+    /// The messages that [`Ledger::look`] was asked for, and whether each has a row.
+    fn looked(&self, looked: HashMap<String, bool>);
 }
 
 /// What became of claims.
@@ -96,6 +100,10 @@ enum Request {
     },
     Republish {
         republishes: Vec<Republish>,
+    },
+    Look {
+        keys: Vec<String>,
+        sink: Arc<dyn Sink>,
     },
     /// Answer.
     Probe {
@@ -205,6 +213,11 @@ impl Ledger {
     /// others they are done with.
     pub fn republish(&self, republishes: Vec<Republish>) {
         self.request(Request::Republish { republishes });
+    }
+
+    /// Looks whether messages have rows, and claims none.
+    pub fn look(&self, keys: Vec<String>, sink: Arc<dyn Sink>) {
+        self.request(Request::Look { keys, sink });
     }
 
     /// Writes nothing more: what is not written by now is left for redelivery.

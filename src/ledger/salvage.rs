@@ -40,6 +40,7 @@ pub(super) fn write(
     result.put_back.extend(rest.put_back);
     result.begun.extend(rest.begun);
     result.claims.extend(rest.claims);
+    result.looked.extend(rest.looked);
     Ok(result)
 }
 
@@ -50,6 +51,7 @@ const fn size(batch: &Batch) -> usize {
         + batch.republishes.len()
         + batch.begins.len()
         + batch.claims.len()
+        + batch.looks.len()
 }
 
 /// The batch in two halves; one after the other, their results are the batch's.
@@ -93,6 +95,7 @@ fn split(batch: &Batch) -> (Batch, Batch) {
         &mut first.claims,
         &mut second.claims,
     );
+    share(&batch.looks, &mut left, &mut first.looks, &mut second.looks);
     (first, second)
 }
 

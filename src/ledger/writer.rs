@@ -1,6 +1,6 @@
 //! The ledger's thread: gather, write, tell.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -247,6 +247,7 @@ impl Writer {
             }
         }
         self.tell_claims(gathered.claims, result.claims, &gathered.joined, commit);
+        tell_looks(gathered.looks, &result.looked);
     }
 
     /// All deliveries of the message are done with; the first one's set has run it.
@@ -285,6 +286,20 @@ impl Writer {
         for (sink, claimed) in claimed.into_iter() {
             sink.claimed(claimed, commit);
         }
+    }
+}
+
+fn tell_looks(looks: Vec<(Vec<String>, Arc<dyn Sink>)>, found: &[String]) {
+    if looks.is_empty() {
+        return;
+    }
+    let found: HashSet<&str> = found.iter().map(String::as_str).collect();
+    for (keys, sink) in looks {
+        let looked = keys.into_iter().map(|key| {
+            let has_row = found.contains(key.as_str());
+            (key, has_row)
+        });
+        sink.looked(looked.collect());
     }
 }
 

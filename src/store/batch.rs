@@ -133,13 +133,15 @@ pub struct Batch {
     pub begins: Vec<Begin>,
     /// Messages to claim.
     pub claims: Vec<ClaimRequest>,
+    /// Keys of messages of which it is asked whether they have a row.
+    pub looks: Vec<String>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.only_claims() && self.claims.is_empty()
+        self.only_claims() && self.claims.is_empty() && self.looks.is_empty()
     }
 
     const fn only_claims(&self) -> bool {
@@ -158,7 +160,7 @@ impl Batch {
     }
 }
 
-/// What became of a [`Batch`], each list in the batch's order.
+/// What became of a [`Batch`]; the lists of verdicts are in its order.
 #[derive(Debug, Clone, Default)]
 pub struct BatchResult {
     /// Of [`Batch::finishes`].
@@ -169,4 +171,6 @@ pub struct BatchResult {
     pub begun: Vec<bool>,
     /// Of [`Batch::claims`].
     pub claims: Vec<Claim>,
+    /// Those of [`Batch::looks`] that have a row, in no order.
+    pub looked: Vec<String>,
 }

@@ -41,6 +41,7 @@ mod put_off;
 mod quickstart;
 mod quorum;
 mod refused;
+mod rowless;
 mod runtime;
 mod schedule;
 mod secrets;

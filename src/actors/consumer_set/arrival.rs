@@ -1,6 +1,6 @@
 //! A delivery before it is claimed: its key, and the row that it gets if it has none.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::unnamed::Unnamed;
 use crate::broker::Delivery;
@@ -11,16 +11,14 @@ use crate::names;
 use crate::state::End;
 use crate::store::NewRow;
 
-/// For so long django-carrot's row may come after its message: its transaction may not have
-/// committed.
-pub(super) const ROW_GRACE: Duration = Duration::from_secs(5);
-
 /// A delivery that waits to be claimed.
 #[derive(Debug)]
 pub(super) struct Arrival {
     key: String,
     delivery: Delivery,
     adopt: Adopt,
+    /// Its row was there at a look.
+    has_row: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,36 +41,54 @@ impl Arrival {
                 key: names::key_of(id),
                 delivery,
                 adopt: Adopt::No,
+                has_row: false,
             },
             // No key: each delivery is a message of its own, unless it is known to come again.
             None => Self {
                 key: unnamed.key_of(&delivery),
                 delivery,
                 adopt: Adopt::ToRun,
+                has_row: false,
             },
         }
     }
 
-    /// After a claim that found no row: what to do next, and after which wait.
-    pub(super) fn without_row(claimed: Claimable, first_missed: Instant) -> (Self, Duration) {
+    /// After a claim that found no row: the same delivery, which gets one at once if its publisher
+    /// writes none.
+    pub(super) fn without_row(claimed: Claimable) -> Self {
         let Claimable { key, delivery, .. } = claimed;
-        let from_django = delivery.kind.as_deref() == Some(names::MESSAGE_TYPE);
-        let missed_for = first_missed.elapsed();
-        let (adopt, wait) = if !from_django {
-            (Adopt::ToRun, Duration::ZERO)
-        } else if missed_for >= ROW_GRACE {
-            (Adopt::AsCancelled, Duration::ZERO)
+        let adopt = if expects_row(&delivery) {
+            Adopt::No
         } else {
-            let wait =
-                (missed_for / 2).clamp(Duration::from_millis(20), Duration::from_millis(500));
-            (Adopt::No, wait.min(ROW_GRACE - missed_for))
+            Adopt::ToRun
         };
-        let arrival = Self {
+        Self {
             key,
             delivery,
             adopt,
-        };
-        (arrival, wait)
+            has_row: false,
+        }
+    }
+
+    /// The same delivery, whose row was there at a look.
+    pub(super) fn with_row(self) -> Self {
+        Self {
+            has_row: true,
+            ..self
+        }
+    }
+
+    /// The same delivery, whose row has not come in time.
+    pub(super) fn given_up(self) -> Self {
+        Self {
+            adopt: Adopt::AsCancelled,
+            ..self
+        }
+    }
+
+    /// Whether its publisher writes its row, which nobody has seen yet.
+    pub(super) fn may_lack_its_row(&self) -> bool {
+        self.adopt == Adopt::No && !self.has_row && expects_row(&self.delivery)
     }
 
     pub(super) const fn delivery(&self) -> &Delivery {
@@ -106,6 +122,11 @@ impl Arrival {
             adopt,
         }
     }
+}
+
+/// Whether the publisher writes the message's row, as django-carrot does.
+fn expects_row(delivery: &Delivery) -> bool {
+    delivery.kind.as_deref() == Some(names::MESSAGE_TYPE)
 }
 
 /// The row of a message that has none. What can't be read is kept as it is, and is over: as text in a

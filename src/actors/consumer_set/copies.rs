@@ -3,8 +3,6 @@
 //! drops what comes back too often: such messages are claimed at once and kept, and who gives one back
 //! leaves it to the sweep.
 
-use std::collections::BTreeMap;
-
 use super::ConsumerSetActor;
 use super::arrival::Arrival;
 use crate::broker::{Command, Receipt};
@@ -18,8 +16,6 @@ pub(super) struct Copies {
     gone: u64,
     /// The queue counts how often a message comes back, and may drop it for that.
     counted: bool,
-    /// How many arrivals wait for their rows, by connection.
-    waiting: BTreeMap<u64, usize>,
 }
 
 impl Copies {
@@ -27,7 +23,6 @@ impl Copies {
         Self {
             gone: 0,
             counted: queue.counts_returns(),
-            waiting: BTreeMap::new(),
         }
     }
 
@@ -57,25 +52,6 @@ impl Copies {
             self.counted.then_some(BrokerCopy::MayBeDropped)
         }
     }
-
-    fn waits(&mut self, epoch: u64) {
-        *self.waiting.entry(epoch).or_default() += 1;
-    }
-
-    fn waits_no_more(&mut self, epoch: u64) {
-        if let Some(count) = self.waiting.get_mut(&epoch) {
-            *count -= 1;
-            if *count == 0 {
-                self.waiting.remove(&epoch);
-            }
-        }
-    }
-
-    /// Whether a message waits for its row that the broker has not.
-    pub(super) fn any_waits(&self) -> bool {
-        let first = self.waiting.keys().next();
-        first.is_some_and(|epoch| self.are_gone(*epoch))
-    }
 }
 
 impl ConsumerSetActor {
@@ -83,7 +59,8 @@ impl ConsumerSetActor {
     pub(super) fn count_returns(&mut self) {
         if !self.copies.counted {
             self.copies.counted = true;
-            self.burst.reset();
+            self.burst.count_returns(&self.source.queue);
+            self.rowless.mark();
             self.say_what_is_counted();
             self.pump();
         }
@@ -123,9 +100,10 @@ impl ConsumerSetActor {
             .partition(|arrival| self.copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         for arrival in dropped {
-            self.missing.remove(arrival.key());
             self.unnamed.forget(arrival.delivery().receipt);
         }
+        let copies = &self.copies;
+        (self.rowless).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
         if self.stopping {
             // It may have ended before it was told.
             self.command(Command::Cancel);
@@ -141,9 +119,9 @@ impl ConsumerSetActor {
             .into_iter()
             .partition(|arrival| copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
-        back.iter()
-            .map(|arrival| arrival.delivery().receipt)
-            .collect()
+        let back = back.iter().map(|arrival| arrival.delivery().receipt);
+        let rowless = (self.rowless).take_out(|receipt| !copies.are_gone(receipt.epoch));
+        back.chain(rowless).collect()
     }
 
     /// Gives back what is claimed and not begun, rows first.
@@ -163,22 +141,6 @@ impl ConsumerSetActor {
             self.ledger.republish(republishes);
         }
     }
-
-    /// An arrival waits for its row.
-    pub(super) fn waits_for_its_row(&mut self, arrival: &Arrival) {
-        self.copies.waits(arrival.epoch());
-    }
-
-    /// It has waited; whether it is looked for again, and does not go back.
-    pub(super) fn has_waited_for_its_row(&mut self, arrival: &Arrival) -> bool {
-        let epoch = arrival.epoch();
-        self.copies.waits_no_more(epoch);
-        if self.stopping {
-            self.copies.are_gone(epoch)
-        } else {
-            epoch == self.epoch || self.copies.may_be_gone(epoch)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -190,15 +152,7 @@ mod tests {
     fn what_came_before_a_queue_was_deleted_is_gone_and_what_comes_after_is_not() {
         let mut copies = Copies::of(&QueueConfig::new("q", BrokerHost::default()));
         assert!(!copies.may_be_gone(1));
-        copies.waits(2);
-        copies.waits(2);
-        copies.waits(3);
-        assert!(!copies.any_waits());
         copies.gone = 2;
         assert!(copies.are_gone(1) && copies.may_be_gone(2) && !copies.may_be_gone(3));
-        copies.waits_no_more(2);
-        assert!(copies.any_waits());
-        copies.waits_no_more(2);
-        assert!(!copies.any_waits(), "the third is the broker's too");
     }
 }

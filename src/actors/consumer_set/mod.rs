@@ -6,6 +6,7 @@ mod burst;
 mod copies;
 mod pace;
 mod recorded;
+mod rowless;
 mod stall;
 mod stopping;
 mod unnamed;
@@ -22,6 +23,7 @@ use self::burst::Burst;
 use self::copies::Copies;
 use self::pace::Pace;
 use self::recorded::SetSink;
+use self::rowless::Rowless;
 use self::stall::Stall;
 use self::unnamed::Unnamed;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
@@ -74,8 +76,7 @@ pub(super) struct ConsumerSetActor {
     /// Further deliveries of messages that are in hand here or in another set, which are settled with
     /// those. Below zero while a settlement is known and that they had joined is not.
     joined: isize,
-    /// Deliveries whose row was not there, by key, since when; they come back into the backlog.
-    missing: HashMap<String, Instant>,
+    rowless: Rowless,
     pace: Pace,
     burst: Burst,
     stall: Stall,
@@ -95,7 +96,7 @@ impl ConsumerSetActor {
         Self {
             name: queue.name.as_str().into(),
             pace: Pace::new(queue.concurrency),
-            burst: Burst::new(queue.prefetch(), queue.burst()),
+            burst: Burst::new(queue),
             copies: Copies::of(queue),
             unnamed: Unnamed::default(),
             source,
@@ -113,7 +114,7 @@ impl ConsumerSetActor {
             claiming: 0,
             in_hand: 0,
             joined: 0,
-            missing: HashMap::new(),
+            rowless: Rowless::default(),
             stall: Stall::new(),
             stopping: false,
             cancelled: false,
@@ -155,9 +156,6 @@ impl ConsumerSetActor {
 
     /// Claims as much of the backlog as the pace allows, and what may be nowhere but here.
     fn pump(&mut self) {
-        let Some(sink) = self.sink.clone() else {
-            return;
-        };
         let limit = if self.stopping {
             let unclaimed = self.unclaimed();
             self.tell(Vec::new(), unclaimed);
@@ -168,11 +166,17 @@ impl ConsumerSetActor {
         let room = limit.saturating_sub(self.claiming + self.in_hand);
         let count = room.max(self.urgent()).min(self.backlog.len());
         if count > 0 {
-            self.claiming += count;
             let arrivals = self.backlog.drain(..count);
             let claims = arrivals
                 .map(|arrival| arrival.into_claimable(&self.name))
                 .collect();
+            self.claim(claims);
+        }
+    }
+
+    fn claim(&mut self, claims: Vec<Claimable>) {
+        if let Some(sink) = self.sink.clone() {
+            self.claiming += claims.len();
             self.ledger.claim(claims, sink);
         }
     }
@@ -199,31 +203,6 @@ impl ConsumerSetActor {
         } else if self.jobs.send(job).is_err() {
             log::error!("queue {}: no consumer can be reached", self.name);
         }
-    }
-
-    /// The row of a message is not there.
-    fn await_row(&mut self, claimable: Claimable, context: &mut Context<Self>) {
-        let key = claimable.key.clone();
-        let first_missed = *self.missing.entry(key).or_insert_with(Instant::now);
-        let (arrival, wait) = Arrival::without_row(claimable, first_missed);
-        if wait.is_zero() {
-            self.missing.remove(arrival.key());
-            self.backlog.push_front(arrival);
-            return;
-        }
-        self.waits_for_its_row(&arrival);
-        context.run_later(wait, |set, _| set.look_again(arrival));
-    }
-
-    fn look_again(&mut self, arrival: Arrival) {
-        if self.has_waited_for_its_row(&arrival) {
-            self.backlog.push_front(arrival);
-            return self.pump();
-        }
-        self.missing.remove(arrival.key());
-        // If its connection is gone, that says nothing, and it will be delivered again.
-        self.tell(Vec::new(), vec![arrival.delivery().receipt]);
-        self.close_if_done();
     }
 
     fn tell(&mut self, accept: Vec<Receipt>, give_back: Vec<Receipt>) {
@@ -258,7 +237,7 @@ impl ConsumerSetActor {
     }
 
     fn has_nothing_to_do(&self) -> bool {
-        self.until_idle && self.is_idle() && self.backlog.is_empty() && self.missing.is_empty()
+        self.until_idle && self.is_idle() && self.backlog.is_empty() && self.rowless.is_empty()
     }
 
     fn idle(&mut self, error: Option<String>) {
@@ -275,16 +254,20 @@ impl ConsumerSetActor {
                 self.epoch += 1;
                 self.burst.reset();
                 self.unnamed.channel_opened();
+                self.rowless.reset();
                 self.check_idle();
             }
             Event::Delivered(deliveries) => {
                 let bytes = deliveries.iter().map(|delivery| delivery.body.len()).sum();
                 self.burst.arrived(deliveries.len(), bytes);
+                let tags = deliveries.iter().map(|delivery| delivery.receipt.tag);
+                self.rowless.came(tags.max().unwrap_or_default());
                 let unnamed = &mut self.unnamed;
                 let arrivals = deliveries.into_iter();
                 self.backlog
                     .extend(arrivals.map(|delivery| Arrival::new(delivery, unnamed)));
                 self.pump();
+                self.watch_for_rows(context);
                 // What was under way when a burst ended.
                 self.shed();
             }

@@ -1,5 +1,6 @@
 //! What the ledger answers a set.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -15,6 +16,7 @@ use crate::store::Claim;
 pub(super) enum Recorded {
     Claims(Claimed, Duration),
     Settlement(Settlement, Duration),
+    Looks(HashMap<String, bool>),
 }
 
 /// The ledger's way to the set.
@@ -28,6 +30,10 @@ impl Sink for SetSink {
     fn settle(&self, settlement: Settlement, commit: Duration) {
         self.0.do_send(Recorded::Settlement(settlement, commit));
     }
+
+    fn looked(&self, looked: HashMap<String, bool>) {
+        self.0.do_send(Recorded::Looks(looked));
+    }
 }
 
 impl Handler<Recorded> for ConsumerSetActor {
@@ -35,19 +41,21 @@ impl Handler<Recorded> for ConsumerSetActor {
 
     fn handle(&mut self, recorded: Recorded, context: &mut Context<Self>) {
         match recorded {
-            Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit, context),
+            Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit),
             Recorded::Settlement(settlement, commit) => self.take_settlement(settlement, commit),
+            Recorded::Looks(looked) => self.rows_looked_for(&looked),
         }
         self.source.vitals.in_hand(self.in_hand);
         self.adapt();
         self.pump();
+        self.watch_for_rows(context);
         self.check_idle();
         self.close_if_done();
     }
 }
 
 impl ConsumerSetActor {
-    fn take_claims(&mut self, claimed: Claimed, commit: Duration, context: &mut Context<Self>) {
+    fn take_claims(&mut self, claimed: Claimed, commit: Duration) {
         failpoint::hit("set.claimed");
         if !claimed.verdicts.is_empty() {
             self.pace.committed(commit);
@@ -56,9 +64,6 @@ impl ConsumerSetActor {
         self.joined += claimed.joined.cast_signed();
         let mut done = Vec::new();
         for (claimable, claim) in claimed.verdicts {
-            if !matches!(claim, Claim::NoRow) {
-                self.missing.remove(&claimable.key);
-            }
             match claim {
                 Claim::Ours { attempts, suspect } => self.dispatch(claimable, attempts, suspect),
                 Claim::Final(status) => {
@@ -69,7 +74,7 @@ impl ConsumerSetActor {
                     log::info!("message {} is with worker {}", claimable.key, worker.0);
                     done.push(claimable.delivery.receipt);
                 }
-                Claim::NoRow => self.await_row(claimable, context),
+                Claim::NoRow => self.await_row(claimable),
             }
         }
         self.tell(done, Vec::new());

@@ -42,7 +42,7 @@ impl Handler<StopSet> for ConsumerSetActor {
 impl ConsumerSetActor {
     /// Closes the subscription once nothing is left that it would have to settle.
     pub(super) fn close_if_done(&mut self) {
-        let is_done = self.is_idle() && self.backlog.is_empty() && !self.copies.any_waits();
+        let is_done = self.is_idle() && self.backlog.is_empty() && !self.waits_for_what_is_gone();
         // What is still on its way is to have its row before it goes back.
         let has_all = self.cancelled || !self.copies.are_counted();
         if self.stopping && is_done && has_all && self.consumers.is_empty() {

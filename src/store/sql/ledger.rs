@@ -28,12 +28,25 @@ pub(super) fn write(
     republish(engine, owner, &batch.republishes)?;
     let begun = begin(engine, owner, &batch.begins)?;
     let claims = claim(engine, owner, &batch.claims)?;
+    let looked = look(engine, &batch.looks)?;
     Ok(BatchResult {
         finished,
         put_back,
         begun,
         claims,
+        looked,
     })
+}
+
+/// Those of `keys` that have a row.
+fn look(engine: &mut impl Engine, keys: &[String]) -> QueryResult<Vec<String>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = Values::keys(keys.iter().map(String::as_str));
+    let sql = format!("SELECT m.uuid FROM {}", engine.messages(&values));
+    let rows: Vec<Key> = engine.load(&sql, Some(&values))?;
+    Ok(rows.into_iter().map(|row| row.uuid).collect())
 }
 
 #[derive(QueryableByName)]

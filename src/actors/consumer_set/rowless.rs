@@ -1,0 +1,355 @@
+//! Deliveries whose row is not there. django-carrot publishes a message before the transaction commits that
+//! writes its row, so that the row may come late, or never.
+//!
+//! They hold no consumer, and what they hold of the prefetch is [made up for](super::burst). One statement
+//! looks for the rows of all that it is time for.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::ConsumerSetActor;
+use super::arrival::Arrival;
+use crate::broker::Receipt;
+use crate::ledger::Claimable;
+
+/// For so long a row may come after its message.
+const ROW_GRACE: Duration = Duration::from_secs(5);
+
+/// The first wait for a row: most transactions end so soon.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// What waits for so long is not waiting for a transaction that is about to commit.
+const LONG: Duration = Duration::from_millis(200);
+
+/// What is due so soon is looked for together with what is due now.
+const TOGETHER: Duration = Duration::from_millis(10);
+
+/// At most so many messages of the backlog are looked for at once.
+const MOST_LOOKS: usize = 1000;
+
+struct Absent {
+    arrival: Arrival,
+    since: Instant,
+    look_at: Instant,
+}
+
+impl Absent {
+    fn new(arrival: Arrival, now: Instant) -> Self {
+        Self {
+            arrival,
+            since: now,
+            look_at: now + FIRST_WAIT,
+        }
+    }
+
+    const fn receipt(&self) -> Receipt {
+        self.arrival.delivery().receipt
+    }
+
+    /// There was none at a look.
+    fn missed(&mut self, now: Instant) {
+        let missed_for = now.saturating_duration_since(self.since);
+        let wait = (missed_for / 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        self.look_at = (now + wait).min(self.since + ROW_GRACE);
+    }
+}
+
+/// The deliveries of a set that wait for their rows.
+#[derive(Default)]
+pub(super) struct Rowless {
+    /// In the order in which they were missed.
+    waiting: VecDeque<Absent>,
+    /// Whether the ledger looks for some.
+    looking: bool,
+    /// When it is next looked.
+    alarm: Option<(Instant, SpawnHandle)>,
+    /// The tag of the newest delivery.
+    newest: u64,
+    /// The same when the second consumer began: what came before does not count against its prefetch.
+    mark: u64,
+}
+
+/// What waits for its row, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) count: usize,
+    /// How many of them hold the prefetch of the second consumer, or of the first.
+    pub(super) fresh: usize,
+    /// The bytes of their bodies.
+    pub(super) bytes: usize,
+    /// Whether they wait for longer than most transactions take.
+    pub(super) is_long: bool,
+}
+
+impl Rowless {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The newest delivery has this tag.
+    pub(super) fn came(&mut self, tag: u64) {
+        self.newest = self.newest.max(tag);
+    }
+
+    /// The second consumer begins anew.
+    pub(super) const fn mark(&mut self) {
+        self.mark = self.newest;
+    }
+
+    /// The connection is a new one.
+    pub(super) const fn reset(&mut self) {
+        (self.newest, self.mark) = (0, 0);
+    }
+
+    /// Takes out those for which `is_one` holds; their receipts.
+    pub(super) fn take_out(&mut self, is_one: impl Fn(Receipt) -> bool) -> Vec<Receipt> {
+        let mut out = Vec::new();
+        self.waiting.retain(|absent| {
+            let receipt = absent.receipt();
+            let goes = is_one(receipt);
+            if goes {
+                out.push(receipt);
+            }
+            !goes
+        });
+        out
+    }
+
+    pub(super) fn waiting(&self, now: Instant) -> Waiting {
+        let mut waiting = Waiting::default();
+        for absent in &self.waiting {
+            waiting.count += 1;
+            waiting.fresh += usize::from(absent.receipt().tag > self.mark);
+            waiting.bytes += absent.arrival.delivery().body.len();
+        }
+        let oldest = self.waiting.front();
+        waiting.is_long =
+            oldest.is_some_and(|oldest| now.saturating_duration_since(oldest.since) >= LONG);
+        waiting
+    }
+
+    /// The keys of those that it is time to look for.
+    fn due(&self, now: Instant) -> Vec<String> {
+        let due = |absent: &&Absent| absent.look_at <= now + TOGETHER;
+        let keys = self.waiting.iter().filter(due);
+        keys.map(|absent| absent.arrival.key().to_owned()).collect()
+    }
+
+    /// Takes out those whose rows were there, and those whose rows have not come in time.
+    fn looked(
+        &mut self,
+        looked: &HashMap<String, bool>,
+        now: Instant,
+    ) -> (Vec<Arrival>, Vec<Arrival>) {
+        let (mut found, mut given_up) = (Vec::new(), Vec::new());
+        for mut absent in std::mem::take(&mut self.waiting) {
+            match looked.get(absent.arrival.key()) {
+                Some(true) => found.push(absent.arrival.with_row()),
+                Some(false) if now.saturating_duration_since(absent.since) >= ROW_GRACE => {
+                    given_up.push(absent.arrival.given_up());
+                }
+                was_absent => {
+                    if was_absent.is_some() {
+                        absent.missed(now);
+                    }
+                    self.waiting.push_back(absent);
+                }
+            }
+        }
+        (found, given_up)
+    }
+}
+
+impl ConsumerSetActor {
+    /// The row of a message is not there.
+    pub(super) fn await_row(&mut self, claimable: Claimable) {
+        let arrival = Arrival::without_row(claimable);
+        if !arrival.may_lack_its_row() {
+            self.backlog.push_front(arrival);
+        } else if self.stopping && !self.copies.are_gone(arrival.epoch()) {
+            self.tell(Vec::new(), vec![arrival.delivery().receipt]);
+        } else {
+            let absent = Absent::new(arrival, Instant::now());
+            self.rowless.waiting.push_back(absent);
+        }
+    }
+
+    /// Has rows looked for as soon as it is time for one, or as what has arrived behind such may lack its own.
+    pub(super) fn watch_for_rows(&mut self, context: &mut Context<Self>) {
+        if self.rowless.looking {
+            return;
+        }
+        if self.is_to_look_ahead() {
+            return self.look_for_rows(context);
+        }
+        let next = self.rowless.waiting.iter().map(|absent| absent.look_at);
+        let Some(next) = next.min() else { return };
+        if let Some((at, alarm)) = self.rowless.alarm {
+            if at <= next {
+                return;
+            }
+            context.cancel_future(alarm);
+        }
+        let wait = next.saturating_duration_since(Instant::now());
+        let alarm = context.run_later(wait, |set, context| {
+            set.rowless.alarm = None;
+            if !set.rowless.looking {
+                set.look_for_rows(context);
+            }
+        });
+        self.rowless.alarm = Some((next, alarm));
+    }
+
+    /// Whether what waits to be claimed may be more of the kind: it is not claimed while the consumers are at
+    /// work, or only one by one. With short tasks a claim takes hundreds.
+    fn is_to_look_ahead(&self) -> bool {
+        !self.stopping
+            && self.burst.makes_up()
+            && !self.burst.is_on()
+            && self.backlog.iter().any(Arrival::may_lack_its_row)
+    }
+
+    /// Drops those whose connection is gone, which the broker delivers again.
+    pub(super) fn drop_rowless(&mut self) {
+        let (epoch, copies) = (self.epoch, &self.copies);
+        let comes_again =
+            |receipt: Receipt| receipt.epoch != epoch && !copies.may_be_gone(receipt.epoch);
+        self.rowless.take_out(comes_again);
+    }
+
+    /// Whether some wait that the broker has not.
+    pub(super) fn waits_for_what_is_gone(&self) -> bool {
+        let mut waiting = self.rowless.waiting.iter();
+        waiting.any(|absent| self.copies.are_gone(absent.arrival.epoch()))
+    }
+
+    fn look_for_rows(&mut self, context: &mut Context<Self>) {
+        self.drop_rowless();
+        let mut keys = self.rowless.due(Instant::now());
+        if self.is_to_look_ahead() {
+            let unseen = self.backlog.iter().filter(|one| one.may_lack_its_row());
+            keys.extend(unseen.take(MOST_LOOKS).map(|one| one.key().to_owned()));
+        }
+        if keys.is_empty() {
+            return self.watch_for_rows(context);
+        }
+        if let Some(sink) = self.sink.clone() {
+            self.rowless.looking = true;
+            self.ledger.look(keys, sink);
+        }
+    }
+
+    /// The ledger has looked.
+    pub(super) fn rows_looked_for(&mut self, looked: &HashMap<String, bool>) {
+        self.rowless.looking = false;
+        let now = Instant::now();
+        let (found, given_up) = self.rowless.looked(looked, now);
+        for arrival in std::mem::take(&mut self.backlog) {
+            let is_asked = arrival.may_lack_its_row();
+            match looked.get(arrival.key()).filter(|_| is_asked) {
+                Some(true) => self.backlog.push_back(arrival.with_row()),
+                Some(false) => self.rowless.waiting.push_back(Absent::new(arrival, now)),
+                None => self.backlog.push_back(arrival),
+            }
+        }
+        for arrival in found.into_iter().rev() {
+            self.backlog.push_front(arrival);
+        }
+        if !given_up.is_empty() {
+            // However many others are claimed: these need no consumer.
+            let claims = given_up.into_iter();
+            let claims = claims.map(|arrival| arrival.into_claimable(&self.name));
+            self.claim(claims.collect());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::unnamed::Unnamed;
+    use super::*;
+    use crate::broker::Delivery;
+    use crate::names;
+
+    fn absent(tag: u64, since: Instant) -> Absent {
+        let delivery = Delivery {
+            receipt: Receipt { epoch: 1, tag },
+            redelivered: false,
+            fingerprint: None,
+            fault: None,
+            message_id: Some(format!("m-{tag}").into_bytes()),
+            kind: Some(names::MESSAGE_TYPE.to_owned()),
+            task: None,
+            priority: 0,
+            exchange: String::new(),
+            routing_key: String::new(),
+            body: vec![0; 10],
+        };
+        Absent::new(Arrival::new(delivery, &mut Unnamed::default()), since)
+    }
+
+    #[test]
+    fn rows_are_looked_for_at_growing_waits_and_given_up_after_the_grace_time() {
+        let start = Instant::now();
+        let mut rowless = Rowless::default();
+        rowless.waiting.push_back(absent(1, start));
+        let missing = HashMap::from([("m-1".to_owned(), false)]);
+        let mut now = start;
+        let mut looks = 0;
+        let given_up = loop {
+            now = now.max(rowless.waiting[0].look_at);
+            let (found, given_up) = rowless.looked(&missing, now);
+            assert!(found.is_empty());
+            looks += 1;
+            if !given_up.is_empty() {
+                break given_up;
+            }
+        };
+        assert_eq!(now, start + ROW_GRACE);
+        assert_eq!(given_up.len(), 1);
+        assert!((12..25).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn those_that_are_due_together_are_looked_for_together() {
+        let start = Instant::now();
+        let mut rowless = Rowless::default();
+        for tag in 1..=3 {
+            let since = start + Duration::from_millis(tag * 4);
+            rowless.waiting.push_back(absent(tag, since));
+        }
+        assert!(rowless.due(start).is_empty());
+        assert_eq!(rowless.due(start + FIRST_WAIT).len(), 2);
+        let looked = HashMap::from([("m-1".to_owned(), true), ("m-2".to_owned(), false)]);
+        let (found, given_up) = rowless.looked(&looked, start + FIRST_WAIT);
+        assert_eq!((found[0].key(), given_up.len()), ("m-1", 0));
+        // The third was not asked for.
+        assert_eq!(rowless.due(start + 2 * FIRST_WAIT).len(), 2);
+    }
+
+    #[test]
+    fn what_came_before_the_second_consumer_does_not_hold_its_prefetch() {
+        let start = Instant::now();
+        let mut rowless = Rowless::default();
+        for tag in 1..=3 {
+            rowless.came(tag);
+            rowless.waiting.push_back(absent(tag, start));
+        }
+        let numbers = |fresh, is_long| Waiting {
+            count: 3,
+            fresh,
+            bytes: 30,
+            is_long,
+        };
+        assert_eq!(rowless.waiting(start), numbers(3, false));
+        rowless.mark();
+        assert_eq!(rowless.waiting(start + LONG), numbers(0, true));
+        assert_eq!(rowless.take_out(|receipt| receipt.tag > 1).len(), 2);
+        assert_eq!(rowless.take_out(|_| true).len(), 1);
+        assert_eq!(rowless.waiting(start + LONG), Waiting::default());
+    }
+}
