@@ -1,12 +1,12 @@
 //! Requeue: a new message in place of an old one, which is deleted, as django-carrot does it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::bounds::{Sized, first_ids, size};
-use super::engine::{Engine, Id};
+use super::engine::{ALWAYS, Engine, Id};
 use super::guards::{joined, list};
 use super::loose::LooseText;
 use super::overlap::not_finished_after_all;
@@ -31,6 +31,8 @@ struct LooseRow {
     status: Option<LooseText>,
     #[diesel(sql_type = Nullable<BigInt>)]
     owner: Option<i64>,
+    #[diesel(sql_type = Bool)]
+    is_adopted: bool,
 }
 
 struct OldRow {
@@ -38,6 +40,7 @@ struct OldRow {
     uuid: String,
     status: String,
     owner: Option<i64>,
+    is_adopted: bool,
 }
 
 impl From<LooseRow> for OldRow {
@@ -48,6 +51,7 @@ impl From<LooseRow> for OldRow {
             uuid: shown(row.uuid),
             status: shown(row.status),
             owner: row.owner,
+            is_adopted: row.is_adopted,
         }
     }
 }
@@ -55,7 +59,10 @@ impl From<LooseRow> for OldRow {
 impl OldRow {
     /// The columns that make one.
     fn columns<E: Engine>() -> String {
-        format!("{}, m.status, m.owner", MessageRow::columns::<E>())
+        format!(
+            "{}, m.status, m.owner, m.adopted_uuid IS NOT NULL AS is_adopted",
+            MessageRow::columns::<E>()
+        )
     }
 
     /// Whether nothing runs it any more: it is final, or was left IN_PROGRESS by a django-carrot
@@ -74,9 +81,71 @@ impl OldRow {
     }
 }
 
+/// The rows of one message. Django's table may hold a key twice, and one that comes late stands beside ours
+/// that says that there is none.
+struct OldMessage {
+    /// The row that counts.
+    row: OldRow,
+    /// The ids of all.
+    ids: Vec<i64>,
+    /// The status of one that may not be requeued.
+    refused: Option<String>,
+    was_published: bool,
+}
+
+impl OldMessage {
+    fn new(row: OldRow) -> Self {
+        let mut message = Self {
+            ids: Vec::new(),
+            refused: None,
+            was_published: false,
+            row,
+        };
+        message.count();
+        message
+    }
+
+    /// Takes the row that counts into account.
+    fn count(&mut self) {
+        self.ids.push(self.row.message.id);
+        self.was_published |= self.row.is_published();
+        if !self.row.may_be_requeued() {
+            self.refused = Some(self.row.status.clone());
+        }
+    }
+
+    /// Another of its rows.
+    fn add(&mut self, row: OldRow) {
+        let before = std::mem::replace(&mut self.row, row);
+        self.count();
+        // Its publisher's rather than ours, and one that is to be run rather than one that is over.
+        let rank = |row: &OldRow| (!row.is_adopted, row.is_published());
+        if rank(&before) >= rank(&self.row) {
+            self.row = before;
+        }
+    }
+}
+
+/// The messages of these rows, in their order.
+fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
+    let mut messages: Vec<OldMessage> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for row in rows {
+        match known.get(&row.uuid) {
+            Some(nth) => messages[*nth].add(row),
+            None => {
+                known.insert(row.uuid.clone(), messages.len());
+                messages.push(OldMessage::new(row));
+            }
+        }
+    }
+    messages
+}
+
 pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<Vec<Requeued>> {
     let Requeue::Keys(keys) = which;
-    let rows = load_keys(engine, keys)?;
+    let values = Values::keys(keys.iter().map(String::as_str));
+    let rows = load(engine, &values, ALWAYS)?;
     let found: HashSet<String> = rows.iter().map(|row| row.uuid.clone()).collect();
     let mut results = replace(engine, rows)?;
     let unknown = keys.iter().filter(|key| !found.contains(*key));
@@ -119,35 +188,39 @@ pub(super) fn requeue_failed<E: Engine>(
         joined(&ids),
         E::LOCK
     ))?;
-    let rows = rows.into_iter().map(OldRow::from).collect();
+    let mut rows: Vec<OldRow> = rows.into_iter().map(OldRow::from).collect();
+    // With the other rows of these messages.
+    let keys: Vec<String> = rows.iter().map(|row| row.uuid.clone()).collect();
+    let all = |id: i64| std::iter::repeat_n(id, keys.len());
+    let values = Values::keys(keys.iter().map(String::as_str))
+        .integers("beyond", all(after))
+        .integers("until", all(end));
+    let is_here = format!("m.id > v.beyond AND m.id <= v.until AND {failed}");
+    rows.extend(load(engine, &values, &format!("NOT ({is_here})"))?);
     let results = replace(engine, rows)?;
     let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
     Ok((results, (!is_all).then_some(end)))
 }
 
-/// Makes a new message of each row, which is locked, and deletes the old one.
+/// Makes a new message of all rows of each, which are locked, and deletes the old ones.
 fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
     let mut rows = Vec::new();
     let mut replaced = Vec::new();
-    for old in old {
-        if !old.may_be_requeued() {
-            results.push(Requeued::NotFinal {
-                key: old.uuid,
-                status: old.status,
-            });
+    for old in messages(old) {
+        let key = old.row.uuid;
+        if let Some(status) = old.refused {
+            results.push(Requeued::NotFinal { key, status });
             continue;
         }
-        let id = old.message.id;
-        let was_published = old.is_published();
-        match old.message.decode() {
+        match old.row.message.decode() {
             Ok(mut new) => {
-                replaced.push(id);
+                replaced.extend(old.ids);
                 new.key = names::new_key();
                 rows.push(NewRow::pending(&new));
                 results.push(Requeued::As {
-                    old: old.uuid,
-                    was_published,
+                    old: key,
+                    was_published: old.was_published,
                     new: Box::new(new),
                 });
             }
@@ -165,14 +238,17 @@ fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeu
 }
 
 /// The rows, locked, so that two requeues of one message make one new message.
-fn load_keys<E: Engine>(engine: &mut E, keys: &[String]) -> QueryResult<Vec<OldRow>> {
-    let values = Values::keys(keys.iter().map(String::as_str));
-    let messages = engine.messages(&values);
+fn load<E: Engine>(
+    engine: &mut E,
+    values: &Values<'_>,
+    condition: &str,
+) -> QueryResult<Vec<OldRow>> {
     let sql = format!(
-        "SELECT {} FROM {messages} ORDER BY m.id {}",
+        "SELECT {} FROM {} WHERE {condition} ORDER BY m.id {}",
         OldRow::columns::<E>(),
+        engine.messages(values),
         E::LOCK
     );
-    let rows: Vec<LooseRow> = engine.load(&sql, Some(&values))?;
+    let rows: Vec<LooseRow> = engine.load(&sql, Some(values))?;
     Ok(rows.into_iter().map(OldRow::from).collect())
 }
