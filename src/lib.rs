@@ -245,6 +245,7 @@
 //! | [`client`] | publishing from a program: one thread, which records together what has gathered |
 //! | `publish` | the one door to the broker for messages: record, then flush |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
+//! | `late_rows` | the messages that were cancelled for want of a row: the ledger notes them, the sweep looks for their rows |
 //! | `execution` | one message's run: decode, look up, run, classify; and the runtime of all async ones |
 //! | `systemd` | tells the service manager how the service is, and that it works |
 //! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
@@ -282,7 +283,8 @@
 //!    have no copy of any more (`consumer_set::copies`).
 //! 3. The ledger answers for each message: ours to run, over, with a live worker, in hand already
 //!    (then it joins that run), or without a row: adopted, or looked for again for five seconds if
-//!    django-carrot published it.
+//!    django-carrot published it (the second consumer takes as many more as wait), and then CANCELLED; should its
+//!    row come within an hour, the sweep publishes it.
 //! 4. A consumer *runs* it. A message whose last worker vanished is a suspect: its attempt is
 //!    committed before it starts, and after `max_attempts` it is FAILED.
 //!    A run that can't begin, or hands its message back, is *put off*: PENDING in its row, due later, or kept by
@@ -334,6 +336,7 @@ mod execution;
 mod failpoint;
 mod heartbeat;
 mod init;
+mod late_rows;
 mod ledger;
 mod limits;
 #[doc(hidden)]

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::failpoint;
+use crate::late_rows::Cancelled;
 use crate::message::Message;
 use crate::outage::{Client, Servers};
 use crate::publish::Door;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Session, Store, StoreError, UndecodableRow};
+use crate::store::{LateRow, Session, Store, StoreError, UndecodableRow};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -43,8 +44,12 @@ pub fn start(
     store: Arc<dyn Store>,
     config: Arc<Config>,
     servers: &Arc<Servers>,
+    cancelled: Arc<Cancelled>,
 ) -> std::io::Result<Thread> {
-    let mut sweep = Sweep::new(store, config, servers);
+    let mut sweep = Sweep {
+        cancelled,
+        ..Sweep::new(store, config, servers)
+    };
     Thread::start("sweep", move |stop| sweep.run(stop))
 }
 
@@ -59,6 +64,8 @@ pub struct Sweep {
     /// Whether the database tells when there is something to do.
     listens: bool,
     held: Held,
+    /// What this service has cancelled because it had no row.
+    cancelled: Arc<Cancelled>,
 }
 
 /// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
@@ -124,6 +131,7 @@ impl Sweep {
             batch: FIRST_BATCH,
             listens: false,
             held: Held::none(),
+            cancelled: Arc::default(),
         }
     }
 
@@ -223,6 +231,7 @@ impl Sweep {
         }
         failpoint::hit("sweep.recovered");
         self.door.look_after_the_late(session)?;
+        publish_late(session, &self.cancelled)?;
         self.held.look();
         let (due, undecodable) = sorted(session.take_due_but(self.batch, &self.held.queues)?);
         self.batch = next_batch(&due);
@@ -256,6 +265,36 @@ impl Sweep {
         self.held.hold(flushed.held);
         Ok(Step::More)
     }
+}
+
+/// Has messages published whose rows have come after all.
+fn publish_late(session: &mut dyn Session, cancelled: &Cancelled) -> Result<(), StoreError> {
+    let keys = cancelled.due();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let verdicts = match session.publish_late(&keys) {
+        Err(StoreError::Refused(reason) | StoreError::Unclear(reason)) => {
+            // That is no reason to publish nothing else.
+            log::warn!("rows that may come late can't be looked for: {reason}");
+            keys.into_iter()
+                .map(|key| (key, LateRow::StillMissing))
+                .collect()
+        }
+        verdicts => verdicts?,
+    };
+    for (key, late) in verdicts {
+        match late {
+            LateRow::StillMissing => cancelled.is_still_missing(&key),
+            LateRow::Republished => {
+                log::warn!("message {key}: its row has come late; it is published again");
+                cancelled.forget(&key);
+            }
+            LateRow::Settled => cancelled.forget(&key),
+        }
+    }
+    failpoint::hit("sweep.late");
+    Ok(())
 }
 
 /// How many messages like these are about [`BATCH_BYTES`].

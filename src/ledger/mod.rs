@@ -19,6 +19,7 @@ use std::{io, thread};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::broker::{Delivery, Receipt};
+use crate::late_rows::Cancelled;
 use crate::outage::Client;
 use crate::stop::Life;
 use crate::store::{Begin, Claim, Finish, NewRow, PutBack, PutOff, Republish, Store, WorkerId};
@@ -135,6 +136,8 @@ pub struct LedgerSetup {
     pub namespace: String,
     /// The ledger's view of the database.
     pub health: Client,
+    /// Who remembers what it cancels because it has no row.
+    pub cancelled: Arc<Cancelled>,
 }
 
 /// Starts the ledger. It ends when all its handles are dropped and all is written.

@@ -13,6 +13,7 @@ use super::{Claimable, Claimed, LedgerSetup, Request, Settlement, Sink, salvage}
 use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
+use crate::state::Status;
 use crate::store::{
     Batch, BatchResult, BrokerCopy, Claim, Finished, PutBack, Republish, Session, StoreError,
 };
@@ -281,12 +282,21 @@ impl Writer {
                 };
                 self.in_hand.take_up(claimable.key.clone(), holder);
             }
+            if is_to_be_cancelled(&claimable) {
+                self.setup.cancelled.note(&claimable.key);
+            }
             claimed.of(&sink).verdicts.push((claimable, verdict));
         }
         for (sink, claimed) in claimed.into_iter() {
             sink.claimed(claimed, commit);
         }
     }
+}
+
+/// Whether it was claimed as one whose row has not come: it may have come at that very moment.
+fn is_to_be_cancelled(claimable: &Claimable) -> bool {
+    let row = claimable.adopt.as_ref();
+    row.is_some_and(|row| row.status == Status::Cancelled)
 }
 
 fn tell_looks(looks: Vec<(Vec<String>, Arc<dyn Sink>)>, found: &[String]) {

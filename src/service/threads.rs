@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::WIND_UP;
 use crate::config::Config;
 use crate::heartbeat::Lease;
+use crate::late_rows::Cancelled;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::Servers;
 use crate::stop::{Life, Thread};
@@ -33,11 +34,13 @@ impl Threads {
         lease: Lease,
     ) -> io::Result<Self> {
         let health = servers.database(&store.describe());
+        let cancelled = Arc::<Cancelled>::default();
         let (ledger, ledger_thread) = ledger::start(LedgerSetup {
             store: Arc::clone(store),
             owner: worker,
             namespace: process.namespace.clone(),
             health: health.client("the ledger"),
+            cancelled: Arc::clone(&cancelled),
         })?;
         let beat = health.client("the heartbeat");
         let history = config.history.clone();
@@ -47,7 +50,7 @@ impl Threads {
             ledger,
             ledger_thread,
             heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat, lease)?,
-            sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers)?,
+            sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers, cancelled)?,
             pruning: pruning.transpose()?,
         })
     }

@@ -114,6 +114,17 @@ pub enum Requeued {
     Unknown(String),
 }
 
+/// What has become of a message that was CANCELLED because it had no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateRow {
+    /// Its row has not come.
+    StillMissing,
+    /// Its row has come. It is PENDING and due, and the row that said that there was none is gone.
+    Republished,
+    /// There is nothing to do: it was requeued, or its row has come and somebody has run it.
+    Settled,
+}
+
 /// A database that holds messages.
 pub trait Store: Send + Sync {
     /// Opens a connection.

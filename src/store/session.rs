@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, NewRow, Pruned, Ready,
-    Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch, UndecodableRow,
-    WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
+    Pruned, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch,
+    UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -184,6 +184,13 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError>;
+
+    /// Looks for the rows of messages that were CANCELLED because they had none, and has those published whose
+    /// rows have come.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError>;
 
     /// Writes a batch for `owner`, all or none.
     ///

@@ -31,6 +31,7 @@ mod held;
 mod init;
 mod kills;
 mod late;
+mod late_rows;
 mod many;
 mod migration;
 mod numbers;

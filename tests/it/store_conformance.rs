@@ -49,6 +49,8 @@ conforms! {
     super::claims::finds_no_row as a_message_without_a_row_has_none,
     super::claims::adopts as a_message_without_a_row_is_adopted_once,
     super::claims::adopts_the_final as a_row_that_is_adopted_as_final_stays_so,
+    super::claims::adopts_the_missing as a_message_whose_row_has_come_is_not_cancelled,
+    super::claims::looks as a_look_finds_rows_and_claims_none,
     super::claims::leaves_to_the_sweep as what_another_acknowledged_is_given_back_to_the_sweep,
     super::claims::counts_begins as a_begun_suspect_is_counted_and_a_lost_one_is_not_begun,
     super::claims::begins_what_is_nobodys as a_suspect_whose_claim_a_crash_forgot_is_begun,

@@ -207,6 +207,7 @@ fn claim(
         .iter()
         .filter_map(|request| request.adopt.as_ref())
         .collect();
+    keep_missing(engine, &mut adopted)?;
     if !adopted.is_empty() {
         adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         insert(engine, &adopted, Inserted::Adopted)?;
@@ -248,6 +249,16 @@ fn claim(
         }
     };
     Ok(requests.iter().map(verdict).collect())
+}
+
+/// A message that is to be CANCELLED because it has no row gets none if its own has come.
+fn keep_missing(engine: &mut impl Engine, adopted: &mut Vec<&NewRow>) -> QueryResult<()> {
+    let is_to_be_cancelled = |row: &NewRow| row.status == Status::Cancelled;
+    let cancelled = adopted.iter().filter(|row| is_to_be_cancelled(row));
+    let cancelled: Vec<String> = cancelled.map(|row| row.key.clone()).collect();
+    let there: HashSet<String> = look(engine, &cancelled)?.into_iter().collect();
+    adopted.retain(|row| !is_to_be_cancelled(row) || !there.contains(&row.key));
+    Ok(())
 }
 
 #[derive(QueryableByName)]

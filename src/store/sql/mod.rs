@@ -5,6 +5,7 @@ mod bounds;
 mod engine;
 mod guards;
 mod indexes;
+mod late_rows;
 mod leases;
 mod ledger;
 mod loose;
@@ -51,9 +52,9 @@ use chrono::{DateTime, Utc};
 use self::guards::allows;
 use self::loose::LooseText;
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, NewRow, Pruned, Ready,
-    Requeue, Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError, Stretch, Tables,
-    Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
+    Pruned, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError,
+    Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 use crate::state::Event;
@@ -245,6 +246,18 @@ where
 
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
         self.transaction(|engine| publishing::recover(engine, limit))
+    }
+
+    fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError> {
+        let looked = self.run(|engine| late_rows::look(engine, keys))?;
+        let come = looked.iter().filter(|(_, _, has_come)| *has_come);
+        let come: Vec<String> = come.map(|(key, ..)| key.clone()).collect();
+        let others = looked.into_iter().filter(|(_, _, has_come)| !has_come);
+        let mut verdicts: Vec<_> = others.map(|(key, late, _)| (key, late)).collect();
+        if !come.is_empty() {
+            verdicts.extend(self.transaction(|engine| late_rows::mend(engine, &come))?);
+        }
+        Ok(verdicts)
     }
 
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {

@@ -4,8 +4,8 @@ use carrot_actors::state::{End, Status};
 use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Requeue, Requeued, Session};
 
 use super::{
-    FRESH, SUSPECT, begin, bury_the_silent, claim, finishes, messages, process, published, trial,
-    write,
+    FRESH, SUSPECT, begin, bury_the_silent, claim, claims, finishes, messages, process, published,
+    trial, write,
 };
 use crate::support::Database;
 
@@ -153,6 +153,41 @@ pub fn adopts_the_final(database: Database) {
     let claimed = write(session.as_mut(), worker, &adopting(row.clone())).claims;
     assert_eq!(claimed, [Claim::Final(Status::Cancelled)]);
     assert_eq!(world.find(&row.key).unwrap()["exception"], "rolled back");
+}
+
+/// A row that is to say that there is none is not written beside one.
+pub fn adopts_the_missing(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let keys = published(session.as_mut(), 1);
+    let row = NewRow {
+        key: keys[0].clone(),
+        ..NewRow::pending(&messages(1)[0]).ended(End::Cancelled, "no row".to_owned())
+    };
+    let claimed = write(session.as_mut(), worker, &adopting(row)).claims;
+    assert_eq!(claimed, [FRESH]);
+    world.is_in(&keys[0], Status::InProgress);
+}
+
+pub fn looks(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let keys = published(session.as_mut(), 3);
+    let mut looks = keys.clone();
+    looks.insert(1, "unknown".to_owned());
+    looks.push(keys[0].to_uppercase());
+    let batch = Batch {
+        claims: claims(&keys[..1]).claims,
+        looks,
+        ..Batch::default()
+    };
+    let result = write(session.as_mut(), worker, &batch);
+    assert_eq!(result.claims, [FRESH]);
+    let (mut found, mut there) = (result.looked, keys.clone());
+    found.sort();
+    there.sort();
+    assert_eq!(found, there);
+    // None but the one is claimed.
+    world.is_in(&keys[1], Status::Published);
+    world.is_in(&keys[2], Status::Published);
 }
 
 pub fn counts_begins(database: Database) {
