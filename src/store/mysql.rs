@@ -218,6 +218,17 @@ impl Engine for MysqlServer {
         )
     }
 
+    fn messages_to_lock(&self, values: &Values<'_>) -> String {
+        // An index leads to rows that are not committed yet, and who locks what it leads to waits for them:
+        // for as long as a transaction takes in which Django has published the message. What is read in
+        // brackets is not locked, and is as it was committed.
+        format!(
+            "(SELECT v.uuid, m.id FROM {} LIMIT 18446744073709551615) AS v \
+             STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (PRIMARY) ON m.id = v.id",
+            self.messages(values)
+        )
+    }
+
     fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
         self.statement(sql, values)?.execute(&mut self.connection)
     }
@@ -271,10 +282,13 @@ impl Engine for MysqlServer {
                 },
             )
             .collect();
+        let messages = match update.values.columns().len() {
+            1 => self.messages_to_lock(&update.values),
+            _ => self.messages(&update.values),
+        };
         let sql = format!(
-            "SELECT {} FROM {} WHERE {} AND ({}) {}",
+            "SELECT {} FROM {messages} WHERE {} AND ({}) {}",
             columns.join(", "),
-            self.messages(&update.values),
             update.given,
             update.and,
             Self::LOCK

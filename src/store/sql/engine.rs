@@ -168,6 +168,12 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// What follows FROM to read `values` as `v`, each with its messages as `m`.
     fn messages(&self, values: &Values<'_>) -> String;
 
+    /// The same of keys whose messages are to be locked, without waiting for rows of theirs that are not
+    /// committed yet.
+    fn messages_to_lock(&self, values: &Values<'_>) -> String {
+        self.messages(values)
+    }
+
     /// Runs a statement that is prepared once a connection. `sql` has one `source` or `messages` if there are
     /// `values`.
     fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize>;

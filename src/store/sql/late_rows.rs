@@ -8,6 +8,7 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::engine::Engine;
 use super::guards::{allows, joined};
+use super::loose::LooseText;
 use super::values::Values;
 use crate::failpoint;
 use crate::state::{Event, Status};
@@ -19,8 +20,8 @@ pub(super) struct Copy {
     id: i64,
     #[diesel(sql_type = Text)]
     uuid: String,
-    #[diesel(sql_type = Text)]
-    status: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<LooseText>,
     #[diesel(sql_type = Nullable<BigInt>)]
     owner: Option<i64>,
     #[diesel(sql_type = Bool)]
@@ -28,20 +29,20 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    fn is(&self, status: Status) -> bool {
-        self.status == status.as_str()
+    /// Whether its status is one of ours for which that holds.
+    fn is(&self, is_one: impl Fn(Status) -> bool) -> bool {
+        let status = self.status.clone().map(LooseText::shown);
+        status.is_some_and(|status| status.parse().is_ok_and(is_one))
     }
 
     /// Whether it is the row of ours that says that there is none.
     fn is_twin(&self) -> bool {
-        self.is_adopted && self.is(Status::Cancelled)
+        self.is_adopted && self.is(|status| status == Status::Cancelled)
     }
 
     /// Whether the broker is to have its message still, for all that it says.
     fn waits_for_its_message(&self) -> bool {
-        self.owner.is_none()
-            && (self.status.parse::<Status>())
-                .is_ok_and(|status| status.on(Event::Republish).is_some())
+        self.owner.is_none() && self.is(|status| status.on(Event::Republish).is_some())
     }
 }
 
@@ -135,7 +136,7 @@ mod tests {
         Copy {
             id,
             uuid: "k".to_owned(),
-            status: status.to_owned(),
+            status: Some(LooseText::Text(status.to_owned())),
             owner,
             is_adopted,
         }

@@ -223,11 +223,13 @@ fn claim(
         owner.0
     );
     let mut claimed = take(engine, owner, &wanted, &is_free, &[])?;
+    let mut in_progress = HashMap::new();
     wanted.retain(|key| !claimed.contains_key(*key));
     if !wanted.is_empty() {
         let locked = lock(engine, &wanted)?;
         // A row that comes from here on is looked for again: nothing guards it.
-        wanted.retain(|key| locked.contains(*key));
+        wanted.retain(|key| locked.contains_key(*key));
+        in_progress = locked;
     }
     if !wanted.is_empty() {
         let takeable = format!("{is_free} OR {OWNER_IS_DEAD}");
@@ -235,7 +237,9 @@ fn claim(
         let anew = [("put_off_since", "NULL"), ("put_off_reason", "NULL")];
         claimed.extend(take(engine, owner, &wanted, &takeable, &anew)?);
         wanted.retain(|key| !claimed.contains_key(*key));
-        note_lost_copies(engine, &wanted)?;
+        let is_in_progress = |key: &&str| in_progress.get(*key).is_some_and(|is| *is);
+        let held: Vec<&str> = wanted.iter().copied().filter(is_in_progress).collect();
+        note_lost_copies(engine, &held)?;
     }
     let states = states(engine, wanted)?;
     let verdict = |request: &ClaimRequest| {
@@ -309,18 +313,31 @@ fn take(
     Ok(rows.into_iter().map(ours).collect())
 }
 
-/// Locks the messages, and returns which there are. Whether their owner is dead is asked by the statement
-/// after this one: a statement that has waited for a row still sees the workers as they were before, and
-/// would take one that came meanwhile for dead.
-fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashSet<String>> {
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Text)]
+    uuid: String,
+    #[diesel(sql_type = Bool)]
+    is_in_progress: bool,
+}
+
+/// Locks the messages, and returns which there are, and whether each is in progress. Whether their owner
+/// is dead is asked by the statement after this one: a statement that has waited for a row still sees the
+/// workers as they were before, and would take one that came meanwhile for dead.
+fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashMap<String, bool>> {
     let values = Values::keys(keys.iter().copied());
     let sql = format!(
-        "SELECT m.uuid FROM {} ORDER BY m.uuid {}",
-        engine.messages(&values),
+        "SELECT m.uuid, COALESCE(m.status = 'IN_PROGRESS', false) AS is_in_progress FROM {} \
+         ORDER BY m.uuid {}",
+        engine.messages_to_lock(&values),
         E::LOCK
     );
-    let rows: Vec<Key> = engine.load(&sql, Some(&values))?;
-    Ok(rows.into_iter().map(|row| row.uuid).collect())
+    let rows: Vec<Locked> = engine.load(&sql, Some(&values))?;
+    let mut locked = HashMap::new();
+    for row in rows {
+        *locked.entry(row.uuid).or_default() |= row.is_in_progress;
+    }
+    Ok(locked)
 }
 
 /// Notes that the delivery of messages that others have is about to be acknowledged: the broker has
@@ -328,6 +345,9 @@ fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashSet<String>
 /// gone once this is committed, so that it must not be forgotten.
 fn note_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()> {
     engine.must_last()?;
+    if keys.is_empty() {
+        return Ok(());
+    }
     engine
         .update(&Update {
             values: Values::keys(keys.iter().copied()),
