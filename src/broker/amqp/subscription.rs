@@ -171,10 +171,13 @@ impl Subscription<'_> {
     fn hold_no_more_than_runs(&mut self) -> Result<(), Error> {
         self.returns.have_been_counted(self.queue);
         (self.sink)(Event::CountsReturns);
-        if self.cancelled || self.queue.prefetch_factor.is_some() {
+        if self.cancelled {
             return Ok(());
         }
         self.burst(0)?;
+        if self.queue.prefetch_factor.is_some() {
+            return Ok(());
+        }
         // A consumer's prefetch can't be changed. What it was sent is not given back for this.
         self.consumer.cancel()?;
         self.hand_on_to_the_end(&self.consumer.receiver().clone())?;
