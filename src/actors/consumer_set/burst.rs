@@ -53,7 +53,7 @@ pub(super) struct Backlog {
 /// What is taken in place of messages that wait for their rows.
 #[derive(Debug)]
 struct MakingUp {
-    /// At most so many at once.
+    /// At most so many at once, or as many as the prefetch, if that is more; 0 for none.
     step: usize,
     /// How many, and since when.
     now: Option<(u16, Instant)>,
@@ -83,7 +83,8 @@ impl MakingUp {
         let is_hungry = backlog.all < base.div_ceil(2);
         let before = (waiting.count - waiting.fresh).min(base);
         let free = (base + more).saturating_sub(before + waiting.fresh);
-        if !waiting.is_long || !is_hungry || free >= base.div_ceil(2) {
+        let is_wanted = waiting.is_long && is_hungry && free < base.div_ceil(2);
+        if self.step == 0 || !is_wanted {
             return None;
         }
         let body = (waiting.bytes / waiting.count).max(1);
