@@ -281,7 +281,7 @@ pub fn rewrites(database: Database) {
         "UPDATE carrot_messagelog SET task = 'another', task_args = '(open(', content = 'x', \
          queue = '', exchange = 'amq.topic', routing_key = 'nowhere', priority = 7",
     );
-    let body = r#"{"args": [1, 2.50, "ž\ud83e\udd55'\n"], "kwargs": {"k": [null, 1e+400]}}"#;
+    let body = r#"{"args": [1, 2.5, "ž\ud83e\udd55'\n"], "kwargs": {"k": [null, 1e+400]}}"#;
     let message = Message {
         key: key.clone(),
         exchange: "amq.direct".to_owned(),
