@@ -28,6 +28,7 @@ pub(super) struct ConsumerActor {
 
 /// What the thread needs.
 pub(super) struct Worker {
+    pub(super) set: Addr<ConsumerSetActor>,
     pub(super) name: String,
     /// From 1.
     pub(super) number: usize,
@@ -51,6 +52,11 @@ pub(super) struct ConsumerDown {
     /// `Some` if it died, with what it was running.
     pub(super) death: Option<Death>,
 }
+
+/// A message that was not run goes back: the service stops.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct GiveBack(pub(super) Job);
 
 pub(super) struct Death {
     pub(super) job: Option<Job>,

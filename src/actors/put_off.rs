@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 
-use super::consumer::Worker;
+use super::consumer::{GiveBack, Worker};
 use crate::execution::{Job, Postponed};
 use crate::retry::Backoff;
 use crate::state::Cause;
@@ -86,7 +86,7 @@ impl Worker {
         );
         select! {
             recv(stopped) -> _ => {
-                self.ledger.release(vec![job.key.clone()]);
+                self.set.do_send(GiveBack(job.clone()));
                 ControlFlow::Break(())
             }
             default(wait) => ControlFlow::Continue(()),

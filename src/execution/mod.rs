@@ -34,7 +34,7 @@ use crate::task::{
 };
 
 /// A message that is ours to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// Its key.
     pub key: String,

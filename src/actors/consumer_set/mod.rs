@@ -125,6 +125,7 @@ impl ConsumerSetActor {
 
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
         let worker = Worker {
+            set: context.address(),
             name: names::consumer(&self.name, number),
             number,
             jobs: self.waiting_jobs.clone(),

@@ -3,7 +3,7 @@
 
 use actix::prelude::*;
 
-use super::super::consumer::StopConsumer;
+use super::super::consumer::{GiveBack, StopConsumer};
 use super::super::supervisor::SetStopped;
 use super::ConsumerSetActor;
 use crate::broker::Command;
@@ -36,6 +36,14 @@ impl Handler<StopSet> for ConsumerSetActor {
         self.tell(Vec::new(), unclaimed);
         self.pump();
         self.close_if_done();
+    }
+}
+
+impl Handler<GiveBack> for ConsumerSetActor {
+    type Result = ();
+
+    fn handle(&mut self, GiveBack(job): GiveBack, _: &mut Context<Self>) {
+        self.give_back(vec![job]);
     }
 }
 

@@ -38,6 +38,8 @@ struct LooseRow {
 struct OldRow {
     message: MessageRow,
     uuid: String,
+    /// Whether that says which message it is: not if it can't be read, or is empty.
+    has_key: bool,
     status: String,
     owner: Option<i64>,
     is_adopted: bool,
@@ -46,8 +48,10 @@ struct OldRow {
 impl From<LooseRow> for OldRow {
     fn from(row: LooseRow) -> Self {
         let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
+        let key = row.uuid.clone().and_then(|uuid| uuid.read_key().ok());
         Self {
             message: row.message,
+            has_key: key.is_some_and(|key| !key.is_empty()),
             uuid: shown(row.uuid),
             status: shown(row.status),
             owner: row.owner,
@@ -131,10 +135,12 @@ fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
     let mut messages: Vec<OldMessage> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for row in rows {
-        match known.get(&row.uuid) {
+        match known.get(&row.uuid).filter(|_| row.has_key) {
             Some(nth) => messages[*nth].add(row),
             None => {
-                known.insert(row.uuid.clone(), messages.len());
+                if row.has_key {
+                    known.insert(row.uuid.clone(), messages.len());
+                }
                 messages.push(OldMessage::new(row));
             }
         }
@@ -190,13 +196,16 @@ pub(super) fn requeue_failed<E: Engine>(
     ))?;
     let mut rows: Vec<OldRow> = rows.into_iter().map(OldRow::from).collect();
     // With the other rows of these messages.
-    let keys: Vec<String> = rows.iter().map(|row| row.uuid.clone()).collect();
+    let with_key = rows.iter().filter(|row| row.has_key);
+    let keys: Vec<String> = with_key.map(|row| row.uuid.clone()).collect();
     let all = |id: i64| std::iter::repeat_n(id, keys.len());
     let values = Values::keys(keys.iter().map(String::as_str))
         .integers("beyond", all(after))
         .integers("until", all(end));
     let is_here = format!("m.id > v.beyond AND m.id <= v.until AND {failed}");
-    rows.extend(load(engine, &values, &format!("NOT ({is_here})"))?);
+    if !keys.is_empty() {
+        rows.extend(load(engine, &values, &format!("NOT ({is_here})"))?);
+    }
     let results = replace(engine, rows)?;
     let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
     Ok((results, (!is_all).then_some(end)))
