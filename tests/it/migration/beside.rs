@@ -21,6 +21,11 @@ fn rows() -> usize {
 /// The longest that any of these statements took, one after another, until it is over.
 fn longest(world: &Apart, over: &AtomicBool, statement: impl Fn(usize) -> String) -> Duration {
     let mut client = world.client();
+    if world.database == Database::Postgresql {
+        // What waits for a lock for so long fails, and with it the test. The time by the clock also tells how
+        // busy the machine is.
+        client.execute("SET lock_timeout = '1s'");
+    }
     let mut longest = Duration::ZERO;
     for nth in 0.. {
         let statement = statement(nth);
@@ -44,7 +49,8 @@ fn nobody_waits_long_for_a_migration(database: Database) {
     let over = AtomicBool::new(false);
     let began = Instant::now();
     let (longest_waits, said) = std::thread::scope(|scope| {
-        let nth = |nth: usize| nth * 7919 % rows + 1;
+        // Any but the first, which the transaction that stays has locked.
+        let nth = |nth: usize| nth * 7919 % (rows - 1) + 2;
         let (world, over) = (&world, &over);
         let read = move |n| format!("SELECT uuid FROM carrot_messagelog WHERE id = {}", nth(n));
         let update = move |n| {
@@ -79,7 +85,7 @@ fn nobody_waits_long_for_a_migration(database: Database) {
         "{database:?}, {rows} rows: migrated in {took:.1?}; the longest read took {read:.0?}, update \
          {update:.0?}, insert {insert:.0?}\n{said}"
     );
-    if database == Database::Postgresql {
+    if database == Database::Postgresql && std::env::var_os("CARROT_TEST_ROWS").is_some() {
         let longest = longest_waits.into_iter().max().unwrap();
         assert!(longest < Duration::from_secs(1), "{longest:?}\n{said}");
     }
