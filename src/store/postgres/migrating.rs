@@ -20,8 +20,11 @@ use crate::store::sql::{
 };
 use crate::store::{Progress, StoreError, Tables, Tell};
 
-/// The advisory lock that migrations hold: "carrot" in ASCII.
-const LOCK: i64 = 0x6361_7272_6f74;
+/// The advisory lock that migrations of a schema hold: "carm" in ASCII, and the schema's identity. Those of
+/// other schemas in the database wait for nothing of ours.
+const LOCK_KIND: i64 = 0x6361_726d;
+const SCHEMA: &str = "CAST(coalesce((SELECT oid FROM pg_namespace \
+    WHERE nspname = current_schema()), 0) AS bigint)";
 
 /// So long a step waits for a table, and with it those who want that after it.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
@@ -90,7 +93,10 @@ impl Migration<'_, '_> {
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
         let mut patience = Patience::new();
-        let try_lock = format!("SELECT pg_try_advisory_lock({LOCK})::int::bigint AS id");
+        let try_lock = format!(
+            "SELECT pg_try_advisory_lock({} + {SCHEMA})::int::bigint AS id",
+            LOCK_KIND << 32
+        );
         loop {
             let locked = self.ask(|engine| Id::only(&engine.load::<Id>(&try_lock, None)?))?;
             if locked == 1 {
@@ -316,10 +322,8 @@ fn lock_holders(engine: &mut Postgres) -> QueryResult<String> {
         &format!(
             "SELECT {WHO} AS line FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
-                 AND l.classid = {} AND l.objid = {} \
-                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-            LOCK >> 32,
-            LOCK & 0xffff_ffff
+                 AND l.classid = {LOCK_KIND} AND l.objid = {SCHEMA} \
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         ),
     )
 }

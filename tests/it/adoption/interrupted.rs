@@ -152,6 +152,25 @@ fn a_migration_that_was_killed_is_run_again(database: Database) {
     assert_eq!(world.catalogue(&TABLES), whole(database));
 }
 
+/// A schema is a project's own; MySQL's are databases.
+#[test]
+fn a_migration_waits_for_none_of_another_schema() {
+    let world = world_of_all_steps(Database::Postgresql);
+    let mut reader = Django::on(&world);
+    reader.client.execute("BEGIN");
+    reader.filter(MESSAGE_LOG, "1 = 1");
+    let mut migration = world.command(&["migrate"]).spawn().unwrap();
+    eventually("the migration waits", || waits(&world).then_some(()));
+
+    let other = World::without_tables_on(Database::Postgresql, TASKS);
+    let mut others = other.command(&["migrate"]).spawn().unwrap();
+    let code = eventually("the other migration ends", || others.try_wait().unwrap());
+    assert_eq!(exit_code(code), 0);
+
+    reader.client.execute("COMMIT");
+    assert_eq!(exit_code(migration.wait().unwrap()), 0);
+}
+
 /// Whether somebody waits for Django's table.
 fn waits(world: &World) -> bool {
     let waiting = world.rows(&match world.database {
