@@ -1,9 +1,12 @@
 //! RabbitMQ as another client sees it.
 
+use std::collections::BTreeMap;
+
 use amiquip::{
     AmqpProperties, AmqpValue, Auth, Confirm, Connection, ConnectionOptions, ConnectionTuning,
     FieldTable, Publish, QueueDeclareOptions, QueueDeleteOptions,
 };
+use carrot_actors::config::ArgumentValue;
 
 /// The body of messages whose task takes no note of it.
 const BODY: &[u8] = br#"{"args": [1, "two"]}"#;
@@ -53,6 +56,14 @@ impl Rabbit {
         let inside =
             priorities.map_or_else(String::new, |most| format!("\"x-max-priority\" = {most}"));
         format!("queue_arguments = {{ {inside} }}\n")
+    }
+
+    /// The same for the crate's own types.
+    pub fn priority_argument(&self) -> BTreeMap<String, ArgumentValue> {
+        let most = self.priorities.map(i64::from).map(ArgumentValue::Integer);
+        most.map(|most| ("x-max-priority".to_owned(), most))
+            .into_iter()
+            .collect()
     }
 
     /// A new queue, `work`, and it is gone.

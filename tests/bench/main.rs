@@ -14,6 +14,7 @@
 
 mod broker;
 mod commands;
+mod consuming;
 mod database;
 mod expectations;
 mod idle;
@@ -71,6 +72,9 @@ fn main() -> ExitCode {
         println!("round {round}");
         if bench.options.wants(What::Priorities) {
             raw::with_priorities(&mut bench);
+        }
+        if bench.options.wants(What::Consuming) {
+            consuming::round(&mut bench);
         }
         for database in &databases {
             measure(&mut bench, database, round == 1);

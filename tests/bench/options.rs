@@ -54,6 +54,8 @@ pub struct Options {
 pub enum What {
     /// What priorities of the queue cost RabbitMQ itself
     Priorities,
+    /// What the service's side of the broker consumes and acknowledges, without claiming or running it
+    Consuming,
     /// No-op functions, from the queue to their COMPLETED rows
     Tracked,
     /// Messages with rows and confirms, singly and in batches

@@ -1,0 +1,76 @@
+//! What the broker's seam consumes and acknowledges, beside what its client does raw: everything between the
+//! socket and the set of consumers.
+
+use std::time::Instant;
+
+use carrot_actors::broker::{self, Command, Event};
+use carrot_actors::config::{BrokerUrl, QueueConfig};
+use crossbeam_channel::unbounded;
+
+use crate::Bench;
+use crate::raw;
+use crate::report::{Key, per_second};
+
+const QUEUE: &str = "carrot-bench-consuming";
+
+/// Unacknowledged at most.
+const PREFETCH: usize = 1_000;
+
+/// One round: a reading beside one of the limit.
+pub fn round(bench: &mut Bench) {
+    let raw = raw::run(bench);
+    let consumed = run(bench);
+    bench.report.add(Key::new("raw", "messages/s"), raw);
+    bench
+        .report
+        .add(Key::new("consumed", "messages/s"), consumed);
+    bench
+        .report
+        .add(Key::new("consumed of raw", "%"), 100.0 * consumed / raw);
+}
+
+fn run(bench: &Bench) -> f64 {
+    let keys = bench.keys();
+    bench.rabbit.with_queue(QUEUE, || {
+        bench.rabbit.fill(QUEUE, "noop", &keys);
+        consume(bench, keys.len())
+    })
+}
+
+/// Messages a second, from the queue's declaration to the last acknowledgement's way out.
+fn consume(bench: &Bench, messages: usize) -> f64 {
+    let url: BrokerUrl = bench.rabbit.url.parse().expect("a URL");
+    let broker = broker::open(&url).expect("a broker");
+    let mut queue = QueueConfig::new(QUEUE, url);
+    queue.prefetch_factor = Some(PREFETCH);
+    queue.queue_arguments = bench.rabbit.priority_argument();
+    let (commands, orders) = unbounded();
+    let mut commands = Some(commands);
+    let mut seen = 0;
+    let mut started = Instant::now();
+    let mut sink = |event| match event {
+        Event::Opened { .. } => started = Instant::now(),
+        Event::Delivered(deliveries) => {
+            seen += deliveries.len();
+            let accept = deliveries
+                .into_iter()
+                .map(|delivery| delivery.receipt)
+                .collect();
+            let settle = Command::Settle {
+                accept,
+                give_back: Vec::new(),
+            };
+            if let Some(commands) = &commands {
+                commands.send(settle).expect("a subscription");
+            }
+            if seen == messages {
+                commands = None;
+            }
+        }
+        _ => {}
+    };
+    broker
+        .consume(&queue, 1, &orders, &mut sink)
+        .expect("a queue");
+    per_second(messages, started.elapsed())
+}
