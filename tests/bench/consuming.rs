@@ -1,11 +1,12 @@
 //! What the broker's seam consumes and acknowledges, beside what its client does raw: everything between the
 //! socket and the set of consumers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use carrot_actors::broker::{self, Command, Event};
 use carrot_actors::config::{BrokerUrl, QueueConfig};
 use crossbeam_channel::unbounded;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::Bench;
 use crate::raw;
@@ -19,26 +20,28 @@ const PREFETCH: usize = 1_000;
 /// One round: a reading beside one of the limit.
 pub fn round(bench: &mut Bench) {
     let raw = raw::run(bench);
-    let consumed = run(bench);
-    bench.report.add(Key::new("raw", "messages/s"), raw);
-    bench
-        .report
-        .add(Key::new("consumed", "messages/s"), consumed);
-    bench
-        .report
-        .add(Key::new("consumed of raw", "%"), 100.0 * consumed / raw);
-}
-
-fn run(bench: &Bench) -> f64 {
     let keys = bench.keys();
-    bench.rabbit.with_queue(QUEUE, || {
+    let (consumed, cpu) = bench.rabbit.with_queue(QUEUE, || {
         bench.rabbit.fill(QUEUE, "noop", &keys);
         consume(bench, keys.len())
-    })
+    });
+    let report = &mut bench.report;
+    report.add(Key::new("raw", "messages/s"), raw);
+    report.add(Key::new("consumed", "messages/s"), consumed);
+    report.add(Key::new("consumed of raw", "%"), 100.0 * consumed / raw);
+    // The broker takes most of the time, and not always the same.
+    report.add(Key::new("consuming's CPU per message", "µs"), cpu);
 }
 
-/// Messages a second, from the queue's declaration to the last acknowledgement's way out.
-fn consume(bench: &Bench, messages: usize) -> f64 {
+/// This process's time on a core.
+fn on_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("a time")
+}
+
+/// Messages a second, from the queue's declaration to the last acknowledgement's way out, and the CPU that
+/// each took, in µs.
+fn consume(bench: &Bench, messages: usize) -> (f64, f64) {
     let url: BrokerUrl = bench.rabbit.url.parse().expect("a URL");
     let broker = broker::open(&url).expect("a broker");
     let mut queue = QueueConfig::new(QUEUE, url);
@@ -47,6 +50,7 @@ fn consume(bench: &Bench, messages: usize) -> f64 {
     let (commands, orders) = unbounded();
     let mut commands = Some(commands);
     let mut seen = 0;
+    let cpu = on_cpu();
     let mut started = Instant::now();
     let mut sink = |event| match event {
         Event::Opened { .. } => started = Instant::now(),
@@ -72,5 +76,6 @@ fn consume(bench: &Bench, messages: usize) -> f64 {
     broker
         .consume(&queue, 1, &orders, &mut sink)
         .expect("a queue");
-    per_second(messages, started.elapsed())
+    let cpu = (on_cpu() - cpu).as_secs_f64() * 1e6 / messages as f64;
+    (per_second(messages, started.elapsed()), cpu)
 }
