@@ -141,6 +141,8 @@ impl Engine for MysqlServer {
         FROM information_schema.statistics WHERE table_schema = DATABASE() \
             AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask') \
         GROUP BY table_name, index_name";
+    // What an update of joined rows sets goes through a temporary table, which with a text is one on the disk.
+    const SETS_TEXTS_SLOWLY: bool = true;
     // MariaDB before 10.8 takes DESC for a comment.
     const TELLS_DESCENDING: bool = false;
     const VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \

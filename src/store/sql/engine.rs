@@ -119,6 +119,9 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// What makes an insert leave rows that were adopted before.
     const UNLESS_ADOPTED: &'static str;
 
+    /// Whether an update that may set a text costs more than one that sets none, if few of its rows need it.
+    const SETS_TEXTS_SLOWLY: bool = false;
+
     /// The least of several values.
     const LEAST: &'static str = "LEAST";
 
