@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
@@ -60,6 +60,15 @@ pub(super) struct GiveBack(pub(super) Job);
 
 pub(super) struct Death {
     pub(super) job: Option<Job>,
+}
+
+/// What is left to do with a message that its consumer is through with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing: the ledger knows what became of it.
+    Nothing,
+    /// It goes back unrun.
+    ToGiveBack,
 }
 
 impl ConsumerActor {
@@ -121,10 +130,11 @@ impl Worker {
         let lived = catch_unwind(AssertUnwindSafe(|| {
             while let Some(job) = self.next(stopped) {
                 *running.borrow_mut() = Some(job);
-                if let Some(job) = running.borrow().as_ref() {
-                    self.run(job, stopped);
+                let left = running.borrow().as_ref().map(|job| self.run(job, stopped));
+                let job = running.take();
+                if let (Some(Left::ToGiveBack), Some(job)) = (left, job) {
+                    self.set.do_send(GiveBack(job));
                 }
-                *running.borrow_mut() = None;
             }
         }));
         lived.err().map(|payload| {
@@ -146,23 +156,28 @@ impl Worker {
         }
     }
 
-    fn run(&self, job: &Job, stopped: &Receiver<()>) {
+    fn run(&self, job: &Job, stopped: &Receiver<()>) -> Left {
         if self.executor.is_exhausted(job) {
             let finish = self.executor.give_up(job);
-            return self.ledger.finish(finish, std::time::Duration::ZERO);
+            self.ledger.finish(finish, Duration::ZERO);
+            return Left::Nothing;
         }
         let mut held = Held::new();
-        while self.try_once(job, &mut held, stopped).is_continue() {}
+        loop {
+            if let ControlFlow::Break(left) = self.try_once(job, &mut held, stopped) {
+                return left;
+            }
+        }
     }
 
     /// Runs it, and records what became of that; to be called again if the message is kept here, as its
     /// run could not begin.
-    fn try_once(&self, job: &Job, held: &mut Held, stopped: &Receiver<()>) -> ControlFlow<()> {
+    fn try_once(&self, job: &Job, held: &mut Held, stopped: &Receiver<()>) -> ControlFlow<Left> {
         let in_doubt = job.suspect || !self.lease.covers(job.asked);
         if in_doubt && !self.ledger.begin(job.begin()) {
-            log::info!("message {} is no longer ours to run", job.key);
-            self.ledger.let_go(job.key.clone());
-            return ControlFlow::Break(());
+            log::info!("message {} is no longer ours to run", job.envelope.key);
+            self.ledger.let_go(job.envelope.key.clone());
+            return ControlFlow::Break(Left::Nothing);
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
@@ -173,7 +188,7 @@ impl Worker {
         match ended {
             Ended::Finished(finish) => {
                 self.ledger.finish(finish, started.elapsed());
-                ControlFlow::Break(())
+                ControlFlow::Break(Left::Nothing)
             }
             Ended::PutOff(postponed) => {
                 self.put_off(job, &postponed, started.elapsed(), held, stopped)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 
-use super::consumer::{GiveBack, Worker};
+use super::consumer::{Left, Worker};
 use crate::execution::{Job, Postponed};
 use crate::retry::Backoff;
 use crate::state::Cause;
@@ -52,44 +52,46 @@ impl Worker {
         ran: Duration,
         held: &mut Held,
         stopped: &Receiver<()>,
-    ) -> ControlFlow<()> {
+    ) -> ControlFlow<Left> {
         let put_back = match job.put_off(postponed) {
             Some(put_off) => self.ledger.put_off(put_off, ran),
             None => Some(PutBack::Refused),
         };
         match put_back {
             // Without an answer: the service is stopping hard.
-            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(()),
+            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(Left::Nothing),
             Some(PutBack::Taken | PutBack::Gone) => {
-                log::info!("message {} is no longer ours to put off", job.key);
-                ControlFlow::Break(())
+                log::info!("message {} is no longer ours to put off", job.envelope.key);
+                ControlFlow::Break(Left::Nothing)
             }
             Some(PutBack::TooLong) => self.give_up_waiting(job, postponed, ran),
             Some(PutBack::Refused) => match held.next(postponed) {
-                Some(wait) => self.hold(job, wait, stopped),
+                Some(wait) => hold(job, wait, stopped),
                 None => self.give_up_waiting(job, postponed, ran),
             },
         }
     }
 
-    fn give_up_waiting(&self, job: &Job, postponed: &Postponed, ran: Duration) -> ControlFlow<()> {
+    fn give_up_waiting(
+        &self,
+        job: &Job,
+        postponed: &Postponed,
+        ran: Duration,
+    ) -> ControlFlow<Left> {
         let finish = self.executor.give_up_waiting(job, postponed);
         self.ledger.finish(finish, ran);
-        ControlFlow::Break(())
+        ControlFlow::Break(Left::Nothing)
     }
+}
 
-    /// Keeps the message for so long, or gives it back when the service stops.
-    fn hold(&self, job: &Job, wait: Duration, stopped: &Receiver<()>) -> ControlFlow<()> {
-        log::debug!(
-            "message {} waits here for {wait:.1?}: no row carries it",
-            job.key
-        );
-        select! {
-            recv(stopped) -> _ => {
-                self.set.do_send(GiveBack(job.clone()));
-                ControlFlow::Break(())
-            }
-            default(wait) => ControlFlow::Continue(()),
-        }
+/// Keeps the message for so long, or until the service stops.
+fn hold(job: &Job, wait: Duration, stopped: &Receiver<()>) -> ControlFlow<Left> {
+    log::debug!(
+        "message {} waits here for {wait:.1?}: no row carries it",
+        job.envelope.key
+    );
+    select! {
+        recv(stopped) -> _ => ControlFlow::Break(Left::ToGiveBack),
+        default(wait) => ControlFlow::Continue(()),
     }
 }

@@ -9,9 +9,11 @@
 
 mod amqp;
 mod embedded;
+mod envelope;
 mod error;
 
 pub use embedded::{QueueSession, QueueStore};
+pub use envelope::{Body, Envelope, Fingerprint, Receipt, Unreadable};
 pub use error::BrokerError;
 
 use std::sync::Arc;
@@ -22,47 +24,6 @@ use self::embedded::{Embedded, EmbeddedPublisher};
 use crate::config::{BrokerHost, BrokerUrl, QueueConfig};
 use crate::message::Message;
 
-/// What a delivery is settled by. Only good on the channel that delivered it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Receipt {
-    /// The subscription's how-manieth connection.
-    pub epoch: u64,
-    /// The delivery on that connection.
-    pub tag: u64,
-}
-
-/// What tells messages without an id apart, unless they are the same in everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub u128);
-
-/// A message as it came from the broker.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// What it is settled by.
-    pub receipt: Receipt,
-    /// Whether it was delivered before, to whomever.
-    pub redelivered: bool,
-    /// The `message_id` property, which need not be a text.
-    pub message_id: Option<Vec<u8>>,
-    /// Where that says nothing: a digest of all that the message is.
-    pub fingerprint: Option<Fingerprint>,
-    /// The `type` property.
-    pub kind: Option<String>,
-    /// The header that names the task, if it is a text.
-    pub task: Option<String>,
-    /// Why the message's headers can't be read: it must not be run.
-    pub fault: Option<String>,
-    /// The `priority` property, or 0.
-    pub priority: u8,
-    /// The exchange that it was published to. With the routing key it leads to the queue again: where
-    /// these are no texts, they are the default exchange and the queue's name.
-    pub exchange: String,
-    /// The routing key that it was published with.
-    pub routing_key: String,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
 /// What a subscription tells its owner.
 #[derive(Debug)]
 pub enum Event {
@@ -72,7 +33,7 @@ pub enum Event {
         waiting: u32,
     },
     /// Whatever had arrived.
-    Delivered(Vec<Delivery>),
+    Delivered(Vec<Envelope>),
     /// The queue counts how often a message comes back, which its arguments do not say: from now on no more
     /// come than run, unless its prefetch is set.
     CountsReturns,

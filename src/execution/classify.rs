@@ -68,9 +68,10 @@ fn failed(context: &TaskContext, attempts: u32, error: TaskError) -> Finish {
 
 /// The end of a message that could not be run.
 pub(super) fn failed_unrun(job: &Job, attempts: u32, reason: String) -> Finish {
-    log::error!("message {} from queue {}: {reason}", job.key, job.queue);
+    let key = &job.envelope.key;
+    log::error!("message {key} from queue {}: {reason}", job.queue);
     Finish {
-        key: job.key.clone(),
+        key: key.clone(),
         end: End::Failed,
         attempts,
         output: None,

@@ -22,9 +22,9 @@ pub use self::patience::Patience;
 pub use self::postponed::Postponed;
 pub(crate) use self::runtime::apart;
 pub use self::runtime::{Reactor, Runtime};
-use crate::broker::Delivery;
+use crate::broker::Envelope;
 use crate::logging::TaskLog;
-use crate::message::{Arguments, Message, Payload, wire};
+use crate::message::{Arguments, Payload};
 use crate::state::{Cause, End};
 use crate::store::{Begin, Finish, NewRow, PutOff};
 use crate::suggest;
@@ -34,12 +34,10 @@ use crate::task::{
 };
 
 /// A message that is ours to run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Job {
-    /// Its key.
-    pub key: String,
     /// As it came.
-    pub delivery: Delivery,
+    pub envelope: Envelope,
     /// The queue that it came by.
     pub queue: Arc<str>,
     /// When it was asked for, before it became ours.
@@ -72,10 +70,10 @@ impl Job {
     /// Its run, to be put off; `None` if no row carries the message.
     #[must_use]
     pub fn put_off(&self, postponed: &Postponed) -> Option<PutOff> {
-        let arguments = wire::decode(&self.delivery.body).ok()?;
-        let message = message_of(&self.key, &self.delivery, &self.queue, arguments);
-        let row = NewRow::pending(&message);
-        row.carries(&message).then(|| PutOff {
+        let arguments = self.envelope.body.arguments().ok()?;
+        let message = self.envelope.parts(&self.queue, arguments);
+        let row = NewRow::pending(message);
+        row.carries(message).then(|| PutOff {
             row,
             attempts: self.attempts,
             suspect: self.suspect,
@@ -89,22 +87,9 @@ impl Job {
     #[must_use]
     pub fn begin(&self) -> Begin {
         Begin {
-            key: self.key.clone(),
+            key: self.envelope.key.clone(),
             attempts: self.attempt(),
         }
-    }
-}
-
-/// The message that was delivered with these arguments.
-#[must_use]
-pub fn message_of(key: &str, delivery: &Delivery, queue: &str, arguments: Payload) -> Message {
-    let task = delivery.task.clone().unwrap_or_default();
-    Message {
-        key: key.to_owned(),
-        exchange: delivery.exchange.clone(),
-        routing_key: delivery.routing_key.clone(),
-        priority: delivery.priority,
-        ..Message::new(task, arguments, queue)
     }
 }
 
@@ -240,16 +225,16 @@ impl Executor {
         let limit = self.patience.with(again.cause());
         let postponed = Postponed::new(again, error, limit, is_stopping)?;
         match postponed.cause {
-            Cause::HandedBack => log::info!("message {}: {}", job.key, postponed.told),
-            _ => self.lacks.note(&postponed, &job.key),
+            Cause::HandedBack => log::info!("message {}: {}", job.envelope.key, postponed.told),
+            _ => self.lacks.note(&postponed, &job.envelope.key),
         }
         Some(postponed)
     }
 
     fn context(&self, job: &Job, attempt: u32, consumer: &str) -> TaskContext {
         TaskContext {
-            uuid: job.key.clone(),
-            task: job.delivery.task.clone().unwrap_or_default(),
+            uuid: job.envelope.key.clone(),
+            task: job.envelope.task.clone().unwrap_or_default(),
             queue: job.queue.to_string(),
             attempt,
             log: TaskLog::new(consumer),
@@ -260,7 +245,7 @@ impl Executor {
 
     /// The end of a message that could not be run.
     fn fail_unrun(&self, job: &Job, context: &TaskContext, reason: String) -> Finish {
-        let arguments = wire::decode(&job.delivery.body).map(Arguments::from);
+        let arguments = job.envelope.body.arguments().map(Arguments::from);
         let arguments = arguments.unwrap_or_default();
         let error = TaskError::new(reason.as_str());
         around::tell_failure(self.registry.around(), context, &arguments, &error);
@@ -268,19 +253,21 @@ impl Executor {
     }
 
     /// Decodes the message and looks its task up.
-    fn prepare(&self, job: &Job) -> Result<(&Handler, Payload), TaskError> {
-        if let Some(fault) = &job.delivery.fault {
+    fn prepare<'a>(&'a self, job: &'a Job) -> Result<(&'a Handler, &'a Payload), TaskError> {
+        if let Some(fault) = &job.envelope.fault {
             return Err(TaskError::new(fault.as_str()));
         }
-        let task = job.delivery.task.as_deref().ok_or(
+        let task = job.envelope.task.as_deref().ok_or(
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
         let handler = self.registry.get(task).ok_or_else(|| self.unknown(task))?;
-        let unreadable = |error: &dyn std::fmt::Display| TaskError::new(error.to_string());
-        let payload = wire::decode(&job.delivery.body).map_err(|error| unreadable(&error))?;
+        let payload = (job.envelope.body.arguments())
+            .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
         // A command gets the digits.
         if !matches!(handler, Handler::Command(_)) {
-            payload.check().map_err(|error| unreadable(&error))?;
+            payload
+                .check()
+                .map_err(|error| TaskError::new(error.to_string()))?;
         }
         Ok((handler, payload))
     }
@@ -295,7 +282,7 @@ impl Executor {
     }
 
     /// Runs the task, with what is done around it.
-    fn run(&self, handler: &Handler, context: &TaskContext, payload: Payload) -> TaskResult {
+    fn run(&self, handler: &Handler, context: &TaskContext, payload: &Payload) -> TaskResult {
         let around = Around {
             middlewares: self.registry.around(),
             fails: &|error| self.fails(error),
@@ -310,10 +297,10 @@ impl Executor {
             Handler::Command(config) => {
                 let seen = match around.middlewares {
                     [] => Arguments::default(),
-                    _ => payload.clone().into(),
+                    _ => payload.into(),
                 };
                 around.run(context, seen, |_| match &self.guard {
-                    Some(guard) => command::run(config, guard, context, &payload)
+                    Some(guard) => command::run(config, guard, context, payload)
                         .map_err(CommandError::into_task_error),
                     None => Err(TaskError::new("this service was started without commands")),
                 })

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::{Claimable, Request, Sink};
+use super::in_hand::Holder;
+use super::{Request, Sink};
+use crate::broker::Envelope;
 use crate::store::{Batch, ClaimRequest, Finish, NewRow, PutBack};
 
 /// At most so many rows a batch: a longer statement gains nothing and locks longer.
@@ -16,6 +18,24 @@ const MOST_ROWS: usize = 1000;
 /// longest statement (MariaDB's `max_allowed_packet` is 16 MiB), and it takes the escaped text.
 const MOST_BYTES: usize = 4 << 20;
 
+/// A message that is asked for.
+pub(super) struct Asked {
+    pub(super) envelope: Envelope,
+    /// Since when.
+    pub(super) since: Instant,
+    pub(super) sink: Arc<dyn Sink>,
+}
+
+impl Asked {
+    /// Who settles its delivery.
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            sink: Arc::clone(&self.sink),
+            receipt: self.envelope.receipt,
+        }
+    }
+}
+
 /// A batch, and beside each of its rows whom to tell.
 pub(super) struct Gathered {
     pub(super) batch: Batch,
@@ -24,7 +44,7 @@ pub(super) struct Gathered {
     /// A request did not fit: it and all after it are the next batch's.
     pub(super) full: bool,
     keys: HashSet<String>,
-    pub(super) claims: Vec<(Claimable, Arc<dyn Sink>)>,
+    pub(super) claims: Vec<Asked>,
     pub(super) begins: Vec<Sender<bool>>,
     pub(super) ran: Vec<Duration>,
     pub(super) put_offs: Vec<(Sender<PutBack>, Duration)>,
@@ -64,34 +84,28 @@ impl Gathered {
         !self.full
     }
 
-    pub(super) fn has_room_for(&mut self, claimable: &Claimable) -> bool {
-        self.has_room(1, adopted_bytes(claimable))
+    pub(super) fn has_room_for(&mut self, claim: &ClaimRequest) -> bool {
+        self.has_room(1, adopted_bytes(claim))
     }
 
-    /// Adds a claim. Gives it back if the batch claims its message already: what becomes of the second
-    /// copy depends on the first.
-    pub(super) fn claim(
-        &mut self,
-        claimable: Claimable,
-        sink: &Arc<dyn Sink>,
-    ) -> Option<Claimable> {
-        if !self.keys.insert(claimable.key.clone()) {
-            return Some(claimable);
-        }
+    /// Whether the batch claims the message already: what becomes of a second copy depends on the first.
+    pub(super) fn claims(&self, key: &str) -> bool {
+        self.keys.contains(key)
+    }
+
+    /// Adds a claim.
+    pub(super) fn claim(&mut self, claim: ClaimRequest, asked: Asked) {
         self.rows += 1;
-        self.bytes += adopted_bytes(&claimable);
-        self.batch.claims.push(ClaimRequest {
-            key: claimable.key.clone(),
-            adopt: claimable.adopt.clone(),
-        });
-        self.claims.push((claimable, Arc::clone(sink)));
-        None
+        self.bytes += adopted_bytes(&claim);
+        self.keys.insert(claim.key.clone());
+        self.batch.claims.push(claim);
+        self.claims.push(asked);
     }
 
     /// Adds what is no claim. Gives it back if it does not fit.
     pub(super) fn take(&mut self, request: Request) -> Option<Request> {
         let (rows, bytes) = match &request {
-            Request::Claim { .. } | Request::Drop { .. } | Request::Probe { .. } => (0, 0),
+            Request::Claim(_) | Request::Drop { .. } | Request::Probe { .. } => (0, 0),
             Request::Begin { .. } => (1, 0),
             Request::Finish { finish, .. } => (1, finish_bytes(finish)),
             Request::PutOff { put_off, .. } => (1, put_off.reason.len() + row_bytes(&put_off.row)),
@@ -105,7 +119,7 @@ impl Gathered {
         self.bytes += bytes;
         match request {
             // For the writer itself.
-            Request::Claim { .. } | Request::Probe { .. } => return Some(request),
+            Request::Claim(_) | Request::Probe { .. } => return Some(request),
             Request::Begin { begin, reply } => {
                 self.batch.begins.push(begin);
                 self.begins.push(reply);
@@ -146,8 +160,8 @@ fn finish_bytes(finish: &Finish) -> usize {
 }
 
 /// What a sender wrote, where the message gets its row from us.
-fn adopted_bytes(claimable: &Claimable) -> usize {
-    claimable.adopt.as_ref().map_or(0, row_bytes)
+fn adopted_bytes(claim: &ClaimRequest) -> usize {
+    claim.adopt.as_ref().map_or(0, row_bytes)
 }
 
 fn row_bytes(row: &NewRow) -> usize {

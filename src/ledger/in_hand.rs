@@ -23,12 +23,12 @@ impl InHand {
     }
 
     /// Joins the run in hand, if there is one.
-    pub(super) fn join(&mut self, key: &str, holder: Holder) -> bool {
+    pub(super) fn join(&mut self, key: &str, holder: impl FnOnce() -> Holder) -> bool {
         let Some(holders) = self.0.get_mut(key) else {
             return false;
         };
         log::info!("message {key} was delivered again while it is in hand");
-        holders.push(holder);
+        holders.push(holder());
         true
     }
 

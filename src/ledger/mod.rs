@@ -9,7 +9,7 @@ mod in_hand;
 mod salvage;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -18,24 +18,13 @@ use std::{io, thread};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use crate::broker::{Delivery, Receipt};
+use crate::broker::{Envelope, Receipt};
 use crate::late_rows::Cancelled;
 use crate::outage::Client;
 use crate::stop::Life;
-use crate::store::{Begin, Claim, Finish, NewRow, PutBack, PutOff, Republish, Store, WorkerId};
-
-/// A delivery that is to be claimed.
-#[derive(Debug)]
-pub struct Claimable {
-    /// The message's key.
-    pub key: String,
-    /// As it came.
-    pub delivery: Delivery,
-    /// When it was asked for.
-    pub asked: Instant,
-    /// A row to insert if there is none.
-    pub adopt: Option<NewRow>,
-}
+use crate::store::{
+    Begin, Claim, ClaimRequest, Finish, PutBack, PutOff, Republish, Store, WorkerId,
+};
 
 /// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of,
 /// which took `commit`.
@@ -54,9 +43,20 @@ pub trait Sink: Send + Sync {
 #[derive(Debug, Default)]
 pub struct Claimed {
     /// Of those that the database was asked for.
-    pub verdicts: Vec<(Claimable, Claim)>,
+    pub answers: Vec<Answer>,
     /// How many others joined a run in hand: they are settled when the run is.
     pub joined: usize,
+}
+
+/// What became of one claim.
+#[derive(Debug)]
+pub struct Answer {
+    /// The message as it came.
+    pub envelope: Envelope,
+    /// When it was asked for.
+    pub asked: Instant,
+    /// The answer.
+    pub claim: Claim,
 }
 
 /// Deliveries to be settled.
@@ -74,11 +74,15 @@ pub struct Settlement {
     pub ran: Duration,
 }
 
+/// Claims that a set has asked for together.
+struct Claims {
+    claims: VecDeque<(Envelope, ClaimRequest)>,
+    asked: Instant,
+    sink: Arc<dyn Sink>,
+}
+
 enum Request {
-    Claim {
-        claims: Vec<Claimable>,
-        sink: Arc<dyn Sink>,
-    },
+    Claim(Claims),
     Begin {
         begin: Begin,
         reply: Sender<bool>,
@@ -169,8 +173,12 @@ pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
 
 impl Ledger {
     /// Claims messages for `sink`.
-    pub fn claim(&self, claims: Vec<Claimable>, sink: Arc<dyn Sink>) {
-        self.request(Request::Claim { claims, sink });
+    pub fn claim(&self, claims: Vec<(Envelope, ClaimRequest)>, sink: Arc<dyn Sink>) {
+        self.request(Request::Claim(Claims {
+            claims: claims.into(),
+            asked: Instant::now(),
+            sink,
+        }));
     }
 
     /// Counts a run before it starts; whether the message is still ours to run.

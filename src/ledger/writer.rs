@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::gathered::Gathered;
-use super::in_hand::{BySink, Holder, InHand};
-use super::{Claimable, Claimed, LedgerSetup, Request, Settlement, Sink, salvage};
+use super::gathered::{Asked, Gathered};
+use super::in_hand::{BySink, InHand};
+use super::{Answer, Claimed, Claims, LedgerSetup, Request, Settlement, Sink, salvage};
 use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
 use crate::state::Status;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, Finished, PutBack, Republish, Session, StoreError,
+    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, Session,
+    StoreError,
 };
 
 /// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
@@ -98,7 +99,7 @@ impl Writer {
 
     fn add(&mut self, gathered: &mut Gathered, request: Request) {
         match request {
-            Request::Claim { claims, sink } => self.add_claims(gathered, claims, sink),
+            Request::Claim(claims) => self.add_claims(gathered, claims),
             // Who does not wait any more needs no answer.
             Request::Probe { reply } => reply.send(()).unwrap_or_default(),
             other => self.put_off.extend(gathered.take(other)),
@@ -106,33 +107,35 @@ impl Writer {
     }
 
     /// Adds as many as fit.
-    fn add_claims(&mut self, gathered: &mut Gathered, claims: Vec<Claimable>, sink: Arc<dyn Sink>) {
-        let mut left = VecDeque::from(claims);
-        while let Some(claimable) = left.pop_front() {
-            if !gathered.has_room_for(&claimable) {
-                left.push_front(claimable);
+    fn add_claims(&mut self, gathered: &mut Gathered, mut claims: Claims) {
+        while let Some((envelope, claim)) = claims.claims.pop_front() {
+            if !gathered.has_room_for(&claim) {
+                claims.claims.push_front((envelope, claim));
                 break;
             }
-            self.add_claim(gathered, claimable, &sink);
+            let asked = Asked {
+                envelope,
+                since: claims.asked,
+                sink: Arc::clone(&claims.sink),
+            };
+            self.add_claim(gathered, claim, asked);
         }
-        if !left.is_empty() {
-            let claims = left.into();
-            self.put_off.push_back(Request::Claim { claims, sink });
+        if !claims.claims.is_empty() {
+            self.put_off.push_back(Request::Claim(claims));
         }
     }
 
-    fn add_claim(&mut self, gathered: &mut Gathered, claimable: Claimable, sink: &Arc<dyn Sink>) {
-        let holder = Holder {
-            sink: Arc::clone(sink),
-            receipt: claimable.delivery.receipt,
-        };
-        if self.in_hand.join(&claimable.key, holder) {
-            gathered.joined.push(Arc::clone(sink));
-        } else if let Some(second_copy) = gathered.claim(claimable, sink) {
-            self.put_off.push_back(Request::Claim {
-                claims: vec![second_copy],
-                sink: Arc::clone(sink),
-            });
+    fn add_claim(&mut self, gathered: &mut Gathered, claim: ClaimRequest, asked: Asked) {
+        if self.in_hand.join(&claim.key, || asked.holder()) {
+            gathered.joined.push(asked.sink);
+        } else if gathered.claims(&claim.key) {
+            self.put_off.push_back(Request::Claim(Claims {
+                claims: [(asked.envelope, claim)].into(),
+                asked: asked.since,
+                sink: asked.sink,
+            }));
+        } else {
+            gathered.claim(claim, asked);
         }
     }
 
@@ -197,7 +200,7 @@ impl Writer {
         Ok(result)
     }
 
-    fn tell(&mut self, gathered: Gathered, result: BatchResult, commit: Duration) {
+    fn tell(&mut self, mut gathered: Gathered, result: BatchResult, commit: Duration) {
         let mut settlements = BySink::default();
         let finishes = gathered.batch.finishes.iter().zip(&result.finished);
         for ((finish, finished), ran) in finishes.zip(&gathered.ran) {
@@ -247,8 +250,9 @@ impl Writer {
                 log::debug!("a consumer went away before its run was counted");
             }
         }
-        self.tell_claims(gathered.claims, result.claims, &gathered.joined, commit);
-        tell_looks(gathered.looks, &result.looked);
+        let looks = std::mem::take(&mut gathered.looks);
+        self.tell_claims(gathered, result.claims, commit);
+        tell_looks(looks, &result.looked);
     }
 
     /// All deliveries of the message are done with; the first one's set has run it.
@@ -263,29 +267,24 @@ impl Writer {
         }
     }
 
-    fn tell_claims(
-        &mut self,
-        claims: Vec<(Claimable, Arc<dyn Sink>)>,
-        verdicts: Vec<Claim>,
-        joined: &[Arc<dyn Sink>],
-        commit: Duration,
-    ) {
+    fn tell_claims(&mut self, gathered: Gathered, claims: Vec<Claim>, commit: Duration) {
         let mut claimed = BySink::<Claimed>::default();
-        for sink in joined {
+        for sink in &gathered.joined {
             claimed.of(sink).joined += 1;
         }
-        for ((claimable, sink), verdict) in claims.into_iter().zip(verdicts) {
-            if matches!(verdict, Claim::Ours { .. }) {
-                let holder = Holder {
-                    sink: Arc::clone(&sink),
-                    receipt: claimable.delivery.receipt,
-                };
-                self.in_hand.take_up(claimable.key.clone(), holder);
+        let requests = gathered.batch.claims.into_iter().zip(gathered.claims);
+        for ((request, asked), claim) in requests.zip(claims) {
+            if is_to_be_cancelled(&request) {
+                self.setup.cancelled.note(&request.key);
             }
-            if is_to_be_cancelled(&claimable) {
-                self.setup.cancelled.note(&claimable.key);
+            if matches!(claim, Claim::Ours { .. }) {
+                self.in_hand.take_up(request.key, asked.holder());
             }
-            claimed.of(&sink).verdicts.push((claimable, verdict));
+            claimed.of(&asked.sink).answers.push(Answer {
+                envelope: asked.envelope,
+                asked: asked.since,
+                claim,
+            });
         }
         for (sink, claimed) in claimed.into_iter() {
             sink.claimed(claimed, commit);
@@ -294,8 +293,8 @@ impl Writer {
 }
 
 /// Whether it was claimed as one whose row has not come: it may have come at that very moment.
-fn is_to_be_cancelled(claimable: &Claimable) -> bool {
-    let row = claimable.adopt.as_ref();
+fn is_to_be_cancelled(claim: &ClaimRequest) -> bool {
+    let row = claim.adopt.as_ref();
     row.is_some_and(|row| row.status == Status::Cancelled)
 }
 

@@ -250,24 +250,33 @@ impl From<serde_json::Map<String, Value>> for Object {
 }
 
 /// Its numbers become the i64, u64 or f64 that they are, or are next to; one beyond all f64 becomes null.
-impl From<Literal> for Value {
-    fn from(literal: Literal) -> Self {
+impl From<&Literal> for Value {
+    fn from(literal: &Literal) -> Self {
         match literal {
             Literal::Null => Self::Null,
-            Literal::Bool(boolean) => Self::Bool(boolean),
+            Literal::Bool(boolean) => Self::Bool(*boolean),
             Literal::Number(number) => number.plain().map_or(Self::Null, Self::Number),
-            Literal::Text(text) => Self::String(text),
-            Literal::List(items) => items.into_iter().map(Self::from).collect(),
+            Literal::Text(text) => Self::String(text.clone()),
+            Literal::List(items) => items.iter().map(Self::from).collect(),
             Literal::Object(pairs) => Self::Object(pairs.into()),
         }
     }
 }
 
+/// The same.
+impl From<Literal> for Value {
+    fn from(literal: Literal) -> Self {
+        Self::from(&literal)
+    }
+}
+
 /// As a [`Value`] from a [`Literal`].
-impl From<Object> for serde_json::Map<String, Value> {
-    fn from(pairs: Object) -> Self {
-        let pairs = pairs.into_iter();
-        pairs.map(|(name, value)| (name, value.into())).collect()
+impl From<&Object> for serde_json::Map<String, Value> {
+    fn from(pairs: &Object) -> Self {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect()
     }
 }
 

@@ -35,6 +35,43 @@ pub struct Message {
     pub occurrence: Option<Occurrence>,
 }
 
+/// What a message is made of, wherever that is kept.
+#[derive(Debug, Clone, Copy)]
+#[doc(hidden)]
+pub struct Parts<'a> {
+    /// See [`Message::key`].
+    pub key: &'a str,
+    /// See [`Message::task`].
+    pub task: &'a str,
+    /// See [`Message::arguments`].
+    pub arguments: &'a Payload,
+    /// See [`Message::queue`].
+    pub queue: &'a str,
+    /// See [`Message::exchange`].
+    pub exchange: &'a str,
+    /// See [`Message::routing_key`].
+    pub routing_key: &'a str,
+    /// See [`Message::priority`].
+    pub priority: u8,
+    /// See [`Message::occurrence`].
+    pub occurrence: Option<Occurrence>,
+}
+
+impl<'a> From<&'a Message> for Parts<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            key: &message.key,
+            task: &message.task,
+            arguments: &message.arguments,
+            queue: &message.queue,
+            exchange: &message.exchange,
+            routing_key: &message.routing_key,
+            priority: message.priority,
+            occurrence: message.occurrence,
+        }
+    }
+}
+
 /// What a schedule's message is published for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {

@@ -96,12 +96,19 @@ impl From<Arguments> for Payload {
 }
 
 /// A number beyond all f64 becomes null.
+impl From<&Payload> for Arguments {
+    fn from(payload: &Payload) -> Self {
+        Self {
+            args: payload.args.iter().map(Value::from).collect(),
+            kwargs: (&payload.kwargs).into(),
+        }
+    }
+}
+
+/// The same.
 impl From<Payload> for Arguments {
     fn from(payload: Payload) -> Self {
-        Self {
-            args: payload.args.into_iter().map(Value::from).collect(),
-            kwargs: payload.kwargs.into(),
-        }
+        Self::from(&payload)
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 
 use crate::message::python::LiteralError;
-use crate::message::{Literal, Message, Object, Occurrence, Payload, json, python, wire};
+use crate::message::{Literal, Message, Object, Occurrence, Parts, Payload, json, python, wire};
 use crate::names;
 use crate::state::{End, Status};
 
@@ -42,16 +42,17 @@ pub struct NewRow {
 impl NewRow {
     /// The row of a message that is about to be published.
     #[must_use]
-    pub fn pending(message: &Message) -> Self {
+    pub fn pending<'a>(message: impl Into<Parts<'a>>) -> Self {
+        let message = message.into();
         Self {
-            key: message.key.clone(),
+            key: message.key.to_owned(),
             status: Status::Pending,
-            task: names::storable_name(&message.task),
+            task: names::storable_name(message.task),
             task_args: Some(names::storable(python::repr_tuple(&message.arguments.args))),
             content: Some(message.arguments.kwargs.to_string()),
-            queue: names::storable_name(&message.queue),
-            exchange: names::storable_name(&message.exchange),
-            routing_key: names::storable_name(&message.routing_key),
+            queue: names::storable_name(message.queue),
+            exchange: names::storable_name(message.exchange),
+            routing_key: names::storable_name(message.routing_key),
             priority: message.priority,
             exception: None,
             due: None,
@@ -89,7 +90,8 @@ impl NewRow {
 
     /// Whether this message, and no other, is read back from it.
     #[must_use]
-    pub fn carries(&self, message: &Message) -> bool {
+    pub fn carries<'a>(&self, message: impl Into<Parts<'a>>) -> bool {
+        let message = message.into();
         let columns = Columns {
             id: 0,
             key: self.key.clone(),

@@ -87,12 +87,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::broker::{Delivery, Receipt};
+use crate::broker::{Envelope, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
 use crate::execution::{self, Ended, Executor, Job, Patience, Postponed, Runtime};
 use crate::logging;
-use crate::message::{Message, wire};
+use crate::message::Message;
 use crate::names;
 use crate::presence;
 use crate::service::ServiceError;
@@ -307,8 +307,8 @@ impl TestApp {
         let Some(Claim::Ours { attempts, .. }) = claimed.claims.first() else {
             return Err(TestError::NotThere(message.key));
         };
-        let job = job(&message, *attempts);
         let consumer = names::consumer(&message.queue, 1);
+        let job = job(message, *attempts);
         let executor = &self.executor;
         let (result, ended) = execution::apart(|| executor.perform(&job, &consumer))?;
         let finish = match ended {
@@ -324,8 +324,8 @@ impl TestApp {
         let published = self.take()?;
         let before = self.queued.len() - published;
         Ok(Outcome {
-            uuid: message.key,
-            task: message.task,
+            uuid: job.envelope.key,
+            task: job.envelope.task.unwrap_or_default(),
             result,
             log,
             published: self.queued.iter().skip(before).cloned().collect(),
@@ -336,7 +336,7 @@ impl TestApp {
 /// A test sees it, and it is not run again.
 fn handed_back(job: &Job, postponed: Postponed) -> Finish {
     Finish {
-        key: job.key.clone(),
+        key: job.envelope.key.clone(),
         end: End::Cancelled,
         attempts: job.attempts,
         output: None,
@@ -346,24 +346,11 @@ fn handed_back(job: &Job, postponed: Postponed) -> Finish {
     }
 }
 
-/// The message as a broker would deliver it.
-fn job(message: &Message, attempts: u32) -> Job {
+/// The message as a broker would deliver it, claimed.
+fn job(message: Message, attempts: u32) -> Job {
     Job {
-        key: message.key.clone(),
-        delivery: Delivery {
-            receipt: Receipt { epoch: 0, tag: 0 },
-            redelivered: false,
-            message_id: Some(message.key.clone().into_bytes()),
-            fingerprint: None,
-            kind: Some(names::MESSAGE_TYPE.to_owned()),
-            task: Some(message.task.clone()),
-            fault: None,
-            priority: message.priority,
-            exchange: message.exchange.clone(),
-            routing_key: message.routing_key.clone(),
-            body: wire::encode(&message.arguments),
-        },
         queue: message.queue.as_str().into(),
+        envelope: Envelope::of(message, Receipt { epoch: 0, tag: 0 }),
         asked: Instant::now(),
         attempts,
         suspect: false,

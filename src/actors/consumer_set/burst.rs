@@ -269,9 +269,9 @@ impl ConsumerSetActor {
         let mut receipts = Vec::new();
         while self.backlog.len() > room
             && let Some(last) = self.backlog.back()
-            && last.delivery().receipt.epoch == self.epoch
+            && last.envelope().receipt.epoch == self.epoch
         {
-            receipts.push(last.delivery().receipt);
+            receipts.push(last.envelope().receipt);
             self.backlog.pop_back();
         }
         self.tell(Vec::new(), receipts);

@@ -45,8 +45,8 @@ impl Copies {
     /// copy.
     fn copy(&self, job: &Job) -> Option<BrokerCopy> {
         // Nobody would know the copy of one without an id: the row takes its place.
-        let is_known = job.delivery.fingerprint.is_none();
-        if self.are_gone(job.delivery.receipt.epoch) || !is_known {
+        let is_known = job.envelope.fingerprint.is_none();
+        if self.are_gone(job.envelope.receipt.epoch) || !is_known {
             Some(BrokerCopy::Gone)
         } else {
             self.counted.then_some(BrokerCopy::MayBeDropped)
@@ -100,7 +100,7 @@ impl ConsumerSetActor {
             .partition(|arrival| self.copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         for arrival in dropped {
-            self.unnamed.forget(arrival.delivery().receipt);
+            self.unnamed.forget(arrival.envelope().receipt);
         }
         let copies = &self.copies;
         (self.rowless).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
@@ -119,7 +119,7 @@ impl ConsumerSetActor {
             .into_iter()
             .partition(|arrival| copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
-        let back = back.iter().map(|arrival| arrival.delivery().receipt);
+        let back = back.iter().map(|arrival| arrival.envelope().receipt);
         let rowless = (self.rowless).take_out(|receipt| !copies.are_gone(receipt.epoch));
         back.chain(rowless).collect()
     }
@@ -130,8 +130,11 @@ impl ConsumerSetActor {
         let mut republishes = Vec::new();
         for job in jobs {
             match self.copies.copy(&job) {
-                Some(copy) => republishes.push(Republish { key: job.key, copy }),
-                None => releases.push(job.key),
+                Some(copy) => republishes.push(Republish {
+                    key: job.envelope.key,
+                    copy,
+                }),
+                None => releases.push(job.envelope.key),
             }
         }
         if !releases.is_empty() {

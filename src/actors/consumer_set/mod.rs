@@ -33,7 +33,7 @@ use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Executor, Job};
 use crate::heartbeat::Lease;
-use crate::ledger::{Claimable, Ledger, Sink};
+use crate::ledger::{Answer, Ledger, Sink};
 use crate::names;
 use crate::retry::Backoff;
 
@@ -167,28 +167,26 @@ impl ConsumerSetActor {
         let room = limit.saturating_sub(self.claiming + self.in_hand);
         let count = room.max(self.urgent()).min(self.backlog.len());
         if count > 0 {
-            let arrivals = self.backlog.drain(..count);
-            let claims = arrivals
-                .map(|arrival| arrival.into_claimable(&self.name))
-                .collect();
-            self.claim(claims);
+            let arrivals = self.backlog.drain(..count).collect();
+            self.claim(arrivals);
         }
     }
 
-    fn claim(&mut self, claims: Vec<Claimable>) {
+    fn claim(&mut self, arrivals: Vec<Arrival>) {
         if let Some(sink) = self.sink.clone() {
-            self.claiming += claims.len();
-            self.ledger.claim(claims, sink);
+            self.claiming += arrivals.len();
+            let claims = arrivals.into_iter();
+            let claims = claims.map(|arrival| arrival.into_claim(&self.name));
+            self.ledger.claim(claims.collect(), sink);
         }
     }
 
     /// Hands a claimed message to the consumers; counted in the same breath.
-    fn dispatch(&mut self, claimable: Claimable, attempts: u32, suspect: bool) {
+    fn dispatch(&mut self, answer: Answer, attempts: u32, suspect: bool) {
         let job = Job {
-            key: claimable.key,
-            delivery: claimable.delivery,
+            envelope: answer.envelope,
             queue: Arc::clone(&self.name),
-            asked: claimable.asked,
+            asked: answer.asked,
             attempts,
             suspect,
             uncounted: suspect,
@@ -258,15 +256,15 @@ impl ConsumerSetActor {
                 self.rowless.reset();
                 self.check_idle();
             }
-            Event::Delivered(deliveries) => {
-                let bytes = deliveries.iter().map(|delivery| delivery.body.len()).sum();
-                self.burst.arrived(deliveries.len(), bytes);
-                let tags = deliveries.iter().map(|delivery| delivery.receipt.tag);
+            Event::Delivered(envelopes) => {
+                let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
+                self.burst.arrived(envelopes.len(), bytes);
+                let tags = envelopes.iter().map(|envelope| envelope.receipt.tag);
                 self.rowless.came(tags.max().unwrap_or_default());
                 let unnamed = &mut self.unnamed;
-                let arrivals = deliveries.into_iter();
+                let arrivals = envelopes.into_iter();
                 self.backlog
-                    .extend(arrivals.map(|delivery| Arrival::new(delivery, unnamed)));
+                    .extend(arrivals.map(|envelope| Arrival::new(envelope, unnamed)));
                 self.pump();
                 self.watch_for_rows(context);
                 // What was under way when a burst ended.
@@ -336,7 +334,10 @@ impl Handler<ConsumerDown> for ConsumerSetActor {
                 self.backoff.reset();
             }
             if let Some(job) = death.job {
-                log::error!("consumer {name} died while it ran message {}", job.key);
+                log::error!(
+                    "consumer {name} died while it ran message {}",
+                    job.envelope.key
+                );
                 // The run that it died in counts, or a message that kills each consumer would never
                 // be given up.
                 self.hand_out(Job {

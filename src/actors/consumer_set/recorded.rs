@@ -57,24 +57,25 @@ impl Handler<Recorded> for ConsumerSetActor {
 impl ConsumerSetActor {
     fn take_claims(&mut self, claimed: Claimed, commit: Duration) {
         failpoint::hit("set.claimed");
-        if !claimed.verdicts.is_empty() {
+        if !claimed.answers.is_empty() {
             self.pace.committed(commit);
         }
-        self.claiming -= claimed.joined + claimed.verdicts.len();
+        self.claiming -= claimed.joined + claimed.answers.len();
         self.joined += claimed.joined.cast_signed();
         let mut done = Vec::new();
-        for (claimable, claim) in claimed.verdicts {
-            match claim {
-                Claim::Ours { attempts, suspect } => self.dispatch(claimable, attempts, suspect),
+        for answer in claimed.answers {
+            let envelope = &answer.envelope;
+            match answer.claim {
+                Claim::Ours { attempts, suspect } => self.dispatch(answer, attempts, suspect),
                 Claim::Final(status) => {
-                    log::info!("message {} is {status} already", claimable.key);
-                    done.push(claimable.delivery.receipt);
+                    log::info!("message {} is {status} already", envelope.key);
+                    done.push(envelope.receipt);
                 }
                 Claim::Owned(worker) => {
-                    log::info!("message {} is with worker {}", claimable.key, worker.0);
-                    done.push(claimable.delivery.receipt);
+                    log::info!("message {} is with worker {}", envelope.key, worker.0);
+                    done.push(envelope.receipt);
                 }
-                Claim::NoRow => self.await_row(claimable),
+                Claim::NoRow => self.await_row(answer.envelope),
             }
         }
         self.tell(done, Vec::new());

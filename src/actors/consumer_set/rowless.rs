@@ -11,8 +11,7 @@ use actix::prelude::*;
 
 use super::ConsumerSetActor;
 use super::arrival::Arrival;
-use crate::broker::Receipt;
-use crate::ledger::Claimable;
+use crate::broker::{Envelope, Receipt};
 
 /// For so long a row may come after its message.
 const ROW_GRACE: Duration = Duration::from_secs(5);
@@ -47,7 +46,7 @@ impl Absent {
     }
 
     const fn receipt(&self) -> Receipt {
-        self.arrival.delivery().receipt
+        self.arrival.envelope().receipt
     }
 
     /// There was none at a look.
@@ -124,7 +123,7 @@ impl Rowless {
         for absent in &self.waiting {
             waiting.count += 1;
             waiting.fresh += usize::from(absent.receipt().tag > self.mark);
-            waiting.bytes += absent.arrival.delivery().body.len();
+            waiting.bytes += absent.arrival.envelope().body.size();
         }
         let oldest = self.waiting.front();
         waiting.is_long =
@@ -166,12 +165,12 @@ impl Rowless {
 
 impl ConsumerSetActor {
     /// The row of a message is not there.
-    pub(super) fn await_row(&mut self, claimable: Claimable) {
-        let arrival = Arrival::without_row(claimable);
+    pub(super) fn await_row(&mut self, envelope: Envelope) {
+        let arrival = Arrival::without_row(envelope);
         if !arrival.may_lack_its_row() {
             self.backlog.push_front(arrival);
         } else if self.stopping && !self.copies.are_gone(arrival.epoch()) {
-            self.tell(Vec::new(), vec![arrival.delivery().receipt]);
+            self.tell(Vec::new(), vec![arrival.envelope().receipt]);
         } else {
             let absent = Absent::new(arrival, Instant::now());
             self.rowless.waiting.push_back(absent);
@@ -261,9 +260,7 @@ impl ConsumerSetActor {
         }
         if !given_up.is_empty() {
             // However many others are claimed: these need no consumer.
-            let claims = given_up.into_iter();
-            let claims = claims.map(|arrival| arrival.into_claimable(&self.name));
-            self.claim(claims.collect());
+            self.claim(given_up);
         }
     }
 }
@@ -272,24 +269,22 @@ impl ConsumerSetActor {
 mod tests {
     use super::super::unnamed::Unnamed;
     use super::*;
-    use crate::broker::Delivery;
-    use crate::names;
 
     fn absent(tag: u64, since: Instant) -> Absent {
-        let delivery = Delivery {
+        let envelope = Envelope {
             receipt: Receipt { epoch: 1, tag },
             redelivered: false,
+            key: format!("m-{tag}"),
             fingerprint: None,
-            fault: None,
-            message_id: Some(format!("m-{tag}").into_bytes()),
-            kind: Some(names::MESSAGE_TYPE.to_owned()),
+            has_recorder: true,
             task: None,
+            fault: None,
             priority: 0,
             exchange: String::new(),
             routing_key: String::new(),
-            body: vec![0; 10],
+            body: vec![0; 10].into(),
         };
-        Absent::new(Arrival::new(delivery, &mut Unnamed::default()), since)
+        Absent::new(Arrival::new(envelope, &mut Unnamed::default()), since)
     }
 
     #[test]

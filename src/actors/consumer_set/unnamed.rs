@@ -8,8 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::broker::{Delivery, Fingerprint, Receipt};
-use crate::names;
+use crate::broker::{Envelope, Fingerprint, Receipt};
 
 /// So many messages are remembered at most whose run is over and whose copy is to come.
 const MOST_OVER: usize = 10_000;
@@ -51,18 +50,15 @@ impl Known {
 }
 
 impl Unnamed {
-    /// The key of a message that has come without an id.
-    pub(super) fn key_of(&mut self, delivery: &Delivery) -> String {
-        let Some(fingerprint) = delivery.fingerprint else {
-            return names::new_key();
-        };
-        let receipt = delivery.receipt;
+    /// Gives a message that has come without an id the key that it had before, if it is known to come again.
+    pub(super) fn recognize(&mut self, envelope: &mut Envelope, fingerprint: Fingerprint) {
+        let receipt = envelope.receipt;
         self.receipts.insert(receipt, fingerprint);
         let alike = self.alike.entry(fingerprint).or_default();
         alike.retain(|known| known.over.is_none_or(|at| at.elapsed() < COPY_COMES_WITHIN));
         let returned = alike
             .iter_mut()
-            .filter(|known| delivery.redelivered && known.may_come_by(receipt))
+            .filter(|known| envelope.redelivered && known.may_come_by(receipt))
             // What is over frees its place at once.
             .max_by_key(|known| known.over.is_some());
         if let Some(known) = returned {
@@ -72,17 +68,16 @@ impl Unnamed {
             );
             known.last = receipt;
             known.returned = false;
-            return known.key.clone();
+            envelope.key.clone_from(&known.key);
+            return;
         }
-        let key = names::new_key();
         alike.push(Known {
-            key: key.clone(),
+            key: envelope.key.clone(),
             first: receipt,
             last: receipt,
             returned: false,
             over: None,
         });
-        key
     }
 
     /// A delivery is done with: its message is over.
@@ -156,20 +151,32 @@ impl Unnamed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names;
 
-    fn delivery(looks: u128, epoch: u64, tag: u64, redelivered: bool) -> Delivery {
-        Delivery {
+    /// One without an id, as a broker delivers it.
+    fn delivery(looks: u128, epoch: u64, tag: u64, redelivered: bool) -> Envelope {
+        Envelope {
             receipt: Receipt { epoch, tag },
             redelivered,
-            message_id: None,
-            fault: None,
+            key: names::new_key(),
             fingerprint: Some(Fingerprint(looks)),
-            kind: None,
+            has_recorder: false,
             task: None,
+            fault: None,
             priority: 0,
             exchange: String::new(),
             routing_key: String::new(),
-            body: Vec::new(),
+            body: Vec::new().into(),
+        }
+    }
+
+    impl Unnamed {
+        /// The key that it has then.
+        fn key_of(&mut self, mut envelope: Envelope) -> String {
+            if let Some(fingerprint) = envelope.fingerprint {
+                self.recognize(&mut envelope, fingerprint);
+            }
+            envelope.key
         }
     }
 
@@ -180,44 +187,44 @@ mod tests {
     #[test]
     fn those_that_look_the_same_are_each_known_again_once_a_channel() {
         let mut unnamed = Unnamed::default();
-        let mut keys = [1, 2, 3].map(|tag| unnamed.key_of(&delivery(7, 1, tag, false)));
-        let other = unnamed.key_of(&delivery(8, 1, 4, false));
+        let mut keys = [1, 2, 3].map(|tag| unnamed.key_of(delivery(7, 1, tag, false)));
+        let other = unnamed.key_of(delivery(8, 1, 4, false));
         unnamed.channel_ended(1, false);
-        let mut again = [1, 2, 3].map(|tag| unnamed.key_of(&delivery(7, 2, tag, true)));
+        let mut again = [1, 2, 3].map(|tag| unnamed.key_of(delivery(7, 2, tag, true)));
         keys.sort();
         again.sort();
         assert_eq!(keys, again);
         // A fourth is not one of them, nor is one that has never been delivered.
-        let fourth = unnamed.key_of(&delivery(7, 2, 4, true));
+        let fourth = unnamed.key_of(delivery(7, 2, 4, true));
         assert!(!keys.contains(&fourth) && fourth != other);
-        assert_ne!(unnamed.key_of(&delivery(8, 2, 5, false)), other);
-        assert_eq!(unnamed.key_of(&delivery(8, 2, 6, true)), other);
+        assert_ne!(unnamed.key_of(delivery(8, 2, 5, false)), other);
+        assert_eq!(unnamed.key_of(delivery(8, 2, 6, true)), other);
     }
 
     #[test]
     fn what_was_acknowledged_is_forgotten() {
         let mut unnamed = Unnamed::default();
-        let key = unnamed.key_of(&delivery(7, 1, 1, false));
+        let key = unnamed.key_of(delivery(7, 1, 1, false));
         unnamed.accepted(Receipt { epoch: 1, tag: 1 });
         assert!(is_empty(&unnamed));
         unnamed.channel_ended(1, false);
-        assert_ne!(unnamed.key_of(&delivery(7, 2, 1, true)), key);
+        assert_ne!(unnamed.key_of(delivery(7, 2, 1, true)), key);
     }
 
     #[test]
     fn what_ends_after_its_channel_is_known_by_one_copy() {
         let mut unnamed = Unnamed::default();
-        let key = unnamed.key_of(&delivery(7, 1, 1, false));
+        let key = unnamed.key_of(delivery(7, 1, 1, false));
         unnamed.channel_ended(1, false);
         unnamed.accepted(Receipt { epoch: 1, tag: 1 });
         unnamed.channel_opened();
-        assert_eq!(unnamed.key_of(&delivery(7, 2, 1, true)), key);
-        assert_ne!(unnamed.key_of(&delivery(7, 2, 2, true)), key);
+        assert_eq!(unnamed.key_of(delivery(7, 2, 1, true)), key);
+        assert_ne!(unnamed.key_of(delivery(7, 2, 2, true)), key);
         // The acknowledgment fails once more, and then it does not.
         unnamed.channel_ended(2, false);
         unnamed.accepted(Receipt { epoch: 2, tag: 1 });
         unnamed.forget(Receipt { epoch: 2, tag: 2 });
-        assert_eq!(unnamed.key_of(&delivery(7, 3, 1, true)), key);
+        assert_eq!(unnamed.key_of(delivery(7, 3, 1, true)), key);
         unnamed.accepted(Receipt { epoch: 3, tag: 1 });
         assert!(is_empty(&unnamed));
     }
@@ -225,9 +232,9 @@ mod tests {
     #[test]
     fn a_joined_run_is_over_with_its_last_delivery() {
         let mut unnamed = Unnamed::default();
-        let key = unnamed.key_of(&delivery(7, 1, 1, false));
+        let key = unnamed.key_of(delivery(7, 1, 1, false));
         unnamed.channel_ended(1, false);
-        assert_eq!(unnamed.key_of(&delivery(7, 2, 9, true)), key);
+        assert_eq!(unnamed.key_of(delivery(7, 2, 9, true)), key);
         unnamed.accepted(Receipt { epoch: 1, tag: 1 });
         assert_eq!(unnamed.alike.len(), 1);
         unnamed.accepted(Receipt { epoch: 2, tag: 9 });
@@ -237,17 +244,17 @@ mod tests {
     #[test]
     fn a_copy_that_goes_back_unclaimed_is_known_when_it_comes_again() {
         let mut unnamed = Unnamed::default();
-        let key = unnamed.key_of(&delivery(7, 1, 1, false));
+        let key = unnamed.key_of(delivery(7, 1, 1, false));
         unnamed.channel_ended(1, false);
-        assert_eq!(unnamed.key_of(&delivery(7, 2, 1, true)), key);
+        assert_eq!(unnamed.key_of(delivery(7, 2, 1, true)), key);
         // By the same channel, and by another.
         unnamed.forget(Receipt { epoch: 2, tag: 1 });
-        assert_eq!(unnamed.key_of(&delivery(7, 2, 2, true)), key);
+        assert_eq!(unnamed.key_of(delivery(7, 2, 2, true)), key);
         unnamed.channel_ended(2, false);
         unnamed.forget(Receipt { epoch: 2, tag: 2 });
         // The run ends meanwhile.
         unnamed.accepted(Receipt { epoch: 1, tag: 1 });
-        assert_eq!(unnamed.key_of(&delivery(7, 3, 1, true)), key);
+        assert_eq!(unnamed.key_of(delivery(7, 3, 1, true)), key);
         unnamed.accepted(Receipt { epoch: 3, tag: 1 });
         assert!(is_empty(&unnamed));
     }
@@ -257,13 +264,13 @@ mod tests {
         let mut unnamed = Unnamed::default();
         let tags = || 1..=MOST_OVER as u64 + 10;
         for tag in tags() {
-            unnamed.key_of(&delivery(u128::from(tag), 1, tag, false));
+            unnamed.key_of(delivery(u128::from(tag), 1, tag, false));
         }
         unnamed.channel_ended(1, false);
         tags().for_each(|tag| unnamed.accepted(Receipt { epoch: 1, tag }));
         assert_eq!(unnamed.alike.len(), MOST_OVER);
         assert!(unnamed.receipts.is_empty());
-        unnamed.key_of(&delivery(u128::MAX, 2, 1, false));
+        unnamed.key_of(delivery(u128::MAX, 2, 1, false));
         unnamed.channel_ended(2, true);
         assert!(is_empty(&unnamed) && unnamed.over.is_empty());
     }

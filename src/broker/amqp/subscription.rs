@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use amiquip::{AmqpValue, Channel, Consumer, ConsumerMessage, ConsumerOptions, Error};
 use crossbeam_channel::{Receiver, select};
 
-use super::super::{BrokerError, Command, Delivery, Event, Receipt};
+use super::super::{BrokerError, Command, Envelope, Event, Receipt};
 use super::connection::Link;
 use super::gate::Oddity;
 use super::returns::{self, Returns};
@@ -209,7 +209,7 @@ impl Subscription<'_> {
         }
     }
 
-    fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Delivery> {
+    fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Envelope> {
         match message {
             ConsumerMessage::Delivery(mut delivery) => {
                 self.counts |= returns::is_counted(&delivery);
@@ -368,7 +368,7 @@ fn hand_over(
     oddity: Option<Oddity>,
     queue: &QueueConfig,
     epoch: u64,
-) -> Delivery {
+) -> Envelope {
     let oddity = oddity.unwrap_or_default();
     let properties = std::mem::take(&mut delivery.properties);
     let task = properties
@@ -381,9 +381,15 @@ fn hand_over(
         });
     let text_id = || properties.message_id().clone().map(String::into_bytes);
     let fault = oddity.fault();
-    let message_id = oddity.message_id.or_else(text_id);
-    let has_no_id = message_id.as_ref().is_none_or(Vec::is_empty);
-    let fingerprint = has_no_id.then(|| returns::fingerprint(delivery, &properties));
+    let id = oddity.message_id.or_else(text_id);
+    // An empty id would make all that have one the same message.
+    let (key, fingerprint) = match id.filter(|id| !id.is_empty()) {
+        Some(id) => (names::key_of(&id), None),
+        None => {
+            let fingerprint = returns::fingerprint(delivery, &properties);
+            (names::new_key(), Some(fingerprint))
+        }
+    };
     let (exchange, routing_key) = if oddity.address_mended {
         (String::new(), queue.name.clone())
     } else {
@@ -392,20 +398,20 @@ fn hand_over(
             std::mem::take(&mut delivery.routing_key),
         )
     };
-    Delivery {
+    Envelope {
         receipt: Receipt {
             epoch,
             tag: delivery.delivery_tag(),
         },
         redelivered: delivery.redelivered,
+        key,
         fingerprint,
-        fault,
-        message_id,
-        kind: properties.type_().clone(),
+        has_recorder: properties.type_().as_deref() == Some(names::MESSAGE_TYPE),
         task,
+        fault,
         priority: properties.priority().unwrap_or_default(),
         exchange,
         routing_key,
-        body: std::mem::take(&mut delivery.body),
+        body: std::mem::take(&mut delivery.body).into(),
     }
 }

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, at, never, select};
 
-use super::super::{BrokerError, Command, Delivery, Event, Receipt};
+use super::super::{BrokerError, Command, Envelope, Event, Receipt};
 use super::{QueueSession, wake};
 use crate::config::QueueConfig;
-use crate::message::{Message, wire};
-use crate::names;
+use crate::message::Message;
 
 /// How often it is looked for messages of other processes, when there have been none for a while.
 const LOOK: Duration = Duration::from_millis(100);
@@ -143,32 +142,21 @@ impl Subscription<'_> {
             Looks::Now
         };
         if !messages.is_empty() {
-            let deliveries = messages.into_iter().map(|message| self.hold(message));
-            let deliveries = deliveries.collect();
-            (self.sink)(Event::Delivered(deliveries));
+            let envelopes = messages.into_iter().map(|message| self.hold(message));
+            let envelopes = envelopes.collect();
+            (self.sink)(Event::Delivered(envelopes));
         }
         Ok(())
     }
 
-    fn hold(&mut self, message: Message) -> Delivery {
+    fn hold(&mut self, message: Message) -> Envelope {
         self.taken += 1;
         self.held.insert(self.taken, message.key.clone());
-        Delivery {
-            receipt: Receipt {
-                epoch: self.epoch,
-                tag: self.taken,
-            },
-            body: wire::encode(&message.arguments),
-            redelivered: false,
-            message_id: Some(message.key.into_bytes()),
-            fingerprint: None,
-            kind: Some(names::MESSAGE_TYPE.to_owned()),
-            task: Some(message.task),
-            fault: None,
-            priority: message.priority,
-            exchange: message.exchange,
-            routing_key: message.routing_key,
-        }
+        let receipt = Receipt {
+            epoch: self.epoch,
+            tag: self.taken,
+        };
+        Envelope::of(message, receipt)
     }
 
     fn obey(&mut self, command: Command) -> Result<(), BrokerError> {
@@ -301,10 +289,7 @@ mod tests {
         let Event::Delivered(deliveries) = next() else {
             panic!("it is not delivered");
         };
-        assert_eq!(
-            deliveries[0].message_id.as_deref(),
-            Some(message.key.as_bytes())
-        );
+        assert_eq!(deliveries[0].key, message.key);
         drop(commands);
         consumer.join().unwrap().unwrap();
         // What was not settled goes back.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use carrot_actors::broker::{Broker, BrokerError, Command, Delivery, Event, Receipt};
+use carrot_actors::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
 use carrot_actors::config::{BrokerUrl, QueueConfig};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -101,7 +101,7 @@ struct Halting {
     commands: Sender<Command>,
     stands: Receiver<()>,
     let_go: Sender<()>,
-    delivered: Receiver<Vec<Delivery>>,
+    delivered: Receiver<Vec<Envelope>>,
     thread: JoinHandle<Result<(), BrokerError>>,
 }
 

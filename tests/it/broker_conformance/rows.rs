@@ -71,7 +71,7 @@ impl Publisher for RecordingPublisher {
         for part in messages.chunks(PART) {
             let rows: Vec<NewRow> = part
                 .iter()
-                .map(|message| NewRow::pending(message))
+                .map(|message| NewRow::pending(*message))
                 .collect();
             self.session.record(&rows).unwrap();
         }

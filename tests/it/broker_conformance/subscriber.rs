@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use carrot_actors::broker::{Broker, BrokerError, Command, Delivery, Event, Receipt};
+use carrot_actors::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
 use carrot_actors::config::QueueConfig;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -51,7 +51,7 @@ impl Subscriber {
 
     /// The next so many deliveries, and no more in their last batch.
     #[track_caller]
-    pub fn receive(&self, count: usize) -> Vec<Delivery> {
+    pub fn receive(&self, count: usize) -> Vec<Envelope> {
         let mut received = Vec::new();
         while received.len() < count {
             match self.next() {
@@ -105,7 +105,7 @@ impl Subscriber {
     }
 }
 
-pub fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
+pub fn receipts(deliveries: &[Envelope]) -> Vec<Receipt> {
     deliveries.iter().map(|delivery| delivery.receipt).collect()
 }
 
