@@ -159,7 +159,7 @@ impl Worker {
     fn run(&self, job: &Job, stopped: &Receiver<()>) -> Left {
         if self.executor.is_exhausted(job) {
             let finish = self.executor.give_up(job);
-            self.ledger.finish(finish, Duration::ZERO);
+            self.ledger.finish(job.run, finish, Duration::ZERO);
             return Left::Nothing;
         }
         let mut held = Held::new();
@@ -174,9 +174,9 @@ impl Worker {
     /// run could not begin.
     fn try_once(&self, job: &Job, held: &mut Held, stopped: &Receiver<()>) -> ControlFlow<Left> {
         let in_doubt = job.suspect || !self.lease.covers(job.asked);
-        if in_doubt && !self.ledger.begin(job.begin()) {
+        if in_doubt && !self.ledger.begin(job.run, job.begin()) {
             log::info!("message {} is no longer ours to run", job.envelope.key);
-            self.ledger.let_go(job.envelope.key.clone());
+            self.ledger.let_go(job.run, job.envelope.key.clone());
             return ControlFlow::Break(Left::Nothing);
         }
         failpoint::hit("consumer.before-run");
@@ -187,7 +187,7 @@ impl Worker {
         failpoint::hit("consumer.ran");
         match ended {
             Ended::Finished(finish) => {
-                self.ledger.finish(finish, started.elapsed());
+                self.ledger.finish(job.run, finish, started.elapsed());
                 ControlFlow::Break(Left::Nothing)
             }
             Ended::PutOff(postponed) => {

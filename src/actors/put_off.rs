@@ -54,7 +54,7 @@ impl Worker {
         stopped: &Receiver<()>,
     ) -> ControlFlow<Left> {
         let put_back = match job.put_off(postponed) {
-            Some(put_off) => self.ledger.put_off(put_off, ran),
+            Some(put_off) => self.ledger.put_off(job.run, put_off, ran),
             None => Some(PutBack::Refused),
         };
         match put_back {
@@ -79,7 +79,7 @@ impl Worker {
         ran: Duration,
     ) -> ControlFlow<Left> {
         let finish = self.executor.give_up_waiting(job, postponed);
-        self.ledger.finish(finish, ran);
+        self.ledger.finish(job.run, finish, ran);
         ControlFlow::Break(Left::Nothing)
     }
 }

@@ -33,11 +33,17 @@ use crate::task::{
     command,
 };
 
+/// A claim of a message, of which no other run is in hand in this process then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunId(pub u64);
+
 /// A message that is ours to run.
 #[derive(Debug)]
 pub struct Job {
     /// As it came.
     pub envelope: Envelope,
+    /// The claim by which it is ours.
+    pub run: RunId,
     /// The queue that it came by.
     pub queue: Arc<str>,
     /// When it was asked for, before it became ours.

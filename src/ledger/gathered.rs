@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use super::in_hand::Holder;
 use super::{Request, Sink};
 use crate::broker::Envelope;
+use crate::execution::RunId;
 use crate::store::{Batch, ClaimRequest, Finish, NewRow, PutBack};
 
 /// At most so many rows a batch: a longer statement gains nothing and locks longer.
@@ -21,6 +22,8 @@ const MOST_BYTES: usize = 4 << 20;
 /// A message that is asked for.
 pub(super) struct Asked {
     pub(super) envelope: Envelope,
+    /// The queue that it came by.
+    pub(super) queue: Arc<str>,
     /// Since when.
     pub(super) since: Instant,
     pub(super) sink: Arc<dyn Sink>,
@@ -46,11 +49,11 @@ pub(super) struct Gathered {
     keys: HashSet<String>,
     pub(super) claims: Vec<Asked>,
     pub(super) begins: Vec<Sender<bool>>,
-    pub(super) ran: Vec<Duration>,
-    pub(super) put_offs: Vec<(Sender<PutBack>, Duration)>,
-    pub(super) dropped: Vec<String>,
-    /// Deliveries that joined a run, by set.
-    pub(super) joined: Vec<Arc<dyn Sink>>,
+    pub(super) finishes: Vec<(RunId, Duration)>,
+    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutBack>)>,
+    pub(super) releases: Vec<RunId>,
+    pub(super) republishes: Vec<RunId>,
+    pub(super) dropped: Vec<(RunId, String)>,
     /// Whom to tell of which looks.
     pub(super) looks: Vec<(Vec<String>, Arc<dyn Sink>)>,
 }
@@ -65,16 +68,17 @@ impl Gathered {
             keys: HashSet::new(),
             claims: Vec::new(),
             begins: Vec::new(),
-            ran: Vec::new(),
+            finishes: Vec::new(),
             put_offs: Vec::new(),
+            releases: Vec::new(),
+            republishes: Vec::new(),
             dropped: Vec::new(),
-            joined: Vec::new(),
             looks: Vec::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows == 0 && self.dropped.is_empty() && self.joined.is_empty()
+        self.rows == 0 && self.dropped.is_empty()
     }
 
     /// Whether so much more fits. What does not fit an empty batch fits none.
@@ -109,8 +113,9 @@ impl Gathered {
             Request::Begin { .. } => (1, 0),
             Request::Finish { finish, .. } => (1, finish_bytes(finish)),
             Request::PutOff { put_off, .. } => (1, put_off.reason.len() + row_bytes(&put_off.row)),
-            Request::Release { keys } | Request::Look { keys, .. } => (keys.len(), 0),
+            Request::Release { releases } => (releases.len(), 0),
             Request::Republish { republishes } => (republishes.len(), 0),
+            Request::Look { keys, .. } => (keys.len(), 0),
         };
         if !self.has_room(rows, bytes) {
             return Some(request);
@@ -120,25 +125,34 @@ impl Gathered {
         match request {
             // For the writer itself.
             Request::Claim(_) | Request::Probe { .. } => return Some(request),
-            Request::Begin { begin, reply } => {
+            Request::Begin { begin, reply, .. } => {
                 self.batch.begins.push(begin);
                 self.begins.push(reply);
             }
-            Request::Finish { finish, ran } => {
+            Request::Finish { run, finish, ran } => {
                 self.batch.finishes.push(finish);
-                self.ran.push(ran);
+                self.finishes.push((run, ran));
             }
             Request::PutOff {
+                run,
                 put_off,
                 ran,
                 reply,
             } => {
                 self.batch.put_offs.push(*put_off);
-                self.put_offs.push((reply, ran));
+                self.put_offs.push((run, ran, reply));
             }
-            Request::Drop { key } => self.dropped.push(key),
-            Request::Release { keys } => self.batch.releases.extend(keys),
-            Request::Republish { republishes } => self.batch.republishes.extend(republishes),
+            Request::Drop { run, key } => self.dropped.push((run, key)),
+            Request::Release { releases } => {
+                let (runs, keys): (Vec<_>, Vec<_>) = releases.into_iter().unzip();
+                self.releases.extend(runs);
+                self.batch.releases.extend(keys);
+            }
+            Request::Republish { republishes } => {
+                let (runs, republishes): (Vec<_>, Vec<_>) = republishes.into_iter().unzip();
+                self.republishes.extend(runs);
+                self.batch.republishes.extend(republishes);
+            }
             Request::Look { keys, sink } => {
                 self.batch.looks.extend(keys.iter().cloned());
                 self.looks.push((keys, sink));
@@ -185,8 +199,11 @@ mod tests {
             traceback: None,
             log: None,
         };
-        let ran = Duration::ZERO;
-        Request::Finish { finish, ran }
+        Request::Finish {
+            run: RunId(1),
+            finish,
+            ran: Duration::ZERO,
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Sink;
 use crate::broker::Receipt;
+use crate::execution::RunId;
 
 /// A delivery and who settles it.
 pub(super) struct Holder {
@@ -13,27 +14,54 @@ pub(super) struct Holder {
     pub(super) receipt: Receipt,
 }
 
-/// By key; the first holder's set runs the message, the others have joined.
+/// By key, and by run: of a run that was given up nothing is in hand any more, whatever it still does, though
+/// another of its message may be.
 #[derive(Default)]
-pub(super) struct InHand(HashMap<String, Vec<Holder>>);
+pub(super) struct InHand {
+    runs: HashMap<String, Run>,
+    /// How many runs there have been.
+    count: u64,
+}
+
+struct Run {
+    id: RunId,
+    /// The first one's set runs the message, the others have joined.
+    holders: Vec<Holder>,
+}
 
 impl InHand {
-    pub(super) fn take_up(&mut self, key: String, holder: Holder) {
-        self.0.insert(key, vec![holder]);
+    /// A run of a message that is ours from now on.
+    pub(super) fn take_up(&mut self, key: String, holder: Holder) -> RunId {
+        self.count += 1;
+        let id = RunId(self.count);
+        let holders = vec![holder];
+        self.runs.insert(key, Run { id, holders });
+        id
     }
 
     /// Joins the run in hand, if there is one.
     pub(super) fn join(&mut self, key: &str, holder: impl FnOnce() -> Holder) -> bool {
-        let Some(holders) = self.0.get_mut(key) else {
+        let Some(run) = self.runs.get_mut(key) else {
             return false;
         };
         log::info!("message {key} was delivered again while it is in hand");
-        holders.push(holder());
+        run.holders.push(holder());
         true
     }
 
-    pub(super) fn remove(&mut self, key: &str) -> Vec<Holder> {
-        self.0.remove(key).unwrap_or_default()
+    /// Whether another run of the message is in hand: this one was given up. What neither is in hand is
+    /// fenced by its row alone.
+    pub(super) fn is_replaced(&self, key: &str, id: RunId) -> bool {
+        self.runs.get(key).is_some_and(|run| run.id != id)
+    }
+
+    /// The run is over; the deliveries that wait for it.
+    pub(super) fn remove(&mut self, key: &str, id: RunId) -> Vec<Holder> {
+        if self.is_replaced(key, id) {
+            return Vec::new();
+        }
+        let run = self.runs.remove(key);
+        run.map(|run| run.holders).unwrap_or_default()
     }
 }
 

@@ -1,12 +1,16 @@
 //! The ledger: the one thread of a service that writes claims and ends of runs.
 //!
 //! It writes in batches of whatever has gathered while the last commit was under way: no timer, so a
-//! lone message waits for nothing, and a flood is written in hundreds. It knows which messages this
-//! process has in hand, so a second copy of one joins its run, whatever queue it came by.
+//! lone message waits for nothing, and a flood is written in hundreds. It knows which runs this
+//! process has in hand, so a second copy of a message joins its run, whatever queue it came by; and a run
+//! that was given up, and returns when another of its message is under way, changes nothing.
 
 mod gathered;
 mod in_hand;
+mod late;
 mod salvage;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -19,18 +23,22 @@ use std::{io, thread};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::broker::{Envelope, Receipt};
+use crate::execution::{Job, RunId};
 use crate::late_rows::Cancelled;
 use crate::outage::Client;
+use crate::state::Status;
 use crate::stop::Life;
-use crate::store::{
-    Begin, Claim, ClaimRequest, Finish, PutBack, PutOff, Republish, Store, WorkerId,
-};
+use crate::store::{Begin, ClaimRequest, Finish, PutBack, PutOff, Republish, Store, WorkerId};
 
 /// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of,
 /// which took `commit`.
 pub trait Sink: Send + Sync {
+    /// Of so many claims the message is in hand already: they have joined its run, and are settled with that,
+    /// which is told later than this.
+    fn joined(&self, count: usize);
+
     /// What became of claims.
-    fn claimed(&self, claimed: Claimed, commit: Duration);
+    fn claimed(&self, answers: Vec<Answer>, commit: Duration);
 
     /// Deliveries to be settled, `finished` of them by the end of a run of this set.
     fn settle(&self, settlement: Settlement, commit: Duration);
@@ -39,24 +47,17 @@ pub trait Sink: Send + Sync {
     fn looked(&self, looked: HashMap<String, bool>);
 }
 
-/// What became of claims.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// Of those that the database was asked for.
-    pub answers: Vec<Answer>,
-    /// How many others joined a run in hand: they are settled when the run is.
-    pub joined: usize,
-}
-
-/// What became of one claim.
+/// What became of a message that was claimed.
 #[derive(Debug)]
-pub struct Answer {
-    /// The message as it came.
-    pub envelope: Envelope,
-    /// When it was asked for.
-    pub asked: Instant,
-    /// The answer.
-    pub claim: Claim,
+pub enum Answer {
+    /// It is ours to run.
+    Ours(Job),
+    /// It is over.
+    Final(Envelope, Status),
+    /// A live worker has it.
+    Owned(Envelope, WorkerId),
+    /// It has no row.
+    NoRow(Envelope),
 }
 
 /// Deliveries to be settled.
@@ -77,6 +78,7 @@ pub struct Settlement {
 /// Claims that a set has asked for together.
 struct Claims {
     claims: VecDeque<(Envelope, ClaimRequest)>,
+    queue: Arc<str>,
     asked: Instant,
     sink: Arc<dyn Sink>,
 }
@@ -84,27 +86,31 @@ struct Claims {
 enum Request {
     Claim(Claims),
     Begin {
+        run: RunId,
         begin: Begin,
         reply: Sender<bool>,
     },
     Finish {
+        run: RunId,
         finish: Finish,
         ran: Duration,
     },
     PutOff {
+        run: RunId,
         put_off: Box<PutOff>,
         ran: Duration,
         reply: Sender<PutBack>,
     },
     /// The run of a message that another worker has now.
     Drop {
+        run: RunId,
         key: String,
     },
     Release {
-        keys: Vec<String>,
+        releases: Vec<(RunId, String)>,
     },
     Republish {
-        republishes: Vec<Republish>,
+        republishes: Vec<(RunId, Republish)>,
     },
     Look {
         keys: Vec<String>,
@@ -172,10 +178,16 @@ pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
 }
 
 impl Ledger {
-    /// Claims messages for `sink`.
-    pub fn claim(&self, claims: Vec<(Envelope, ClaimRequest)>, sink: Arc<dyn Sink>) {
+    /// Claims messages that came by `queue` for `sink`.
+    pub fn claim(
+        &self,
+        queue: &Arc<str>,
+        claims: Vec<(Envelope, ClaimRequest)>,
+        sink: Arc<dyn Sink>,
+    ) {
         self.request(Request::Claim(Claims {
             claims: claims.into(),
+            queue: Arc::clone(queue),
             asked: Instant::now(),
             sink,
         }));
@@ -183,25 +195,26 @@ impl Ledger {
 
     /// Counts a run before it starts; whether the message is still ours to run.
     #[must_use]
-    pub fn begin(&self, begin: Begin) -> bool {
+    pub fn begin(&self, run: RunId, begin: Begin) -> bool {
         let (reply, answer) = bounded(1);
-        self.request(Request::Begin { begin, reply });
+        self.request(Request::Begin { run, begin, reply });
         // No answer: the service is stopping hard.
         answer.recv().unwrap_or(false)
     }
 
     /// Records the end of a run that took `ran`.
-    pub fn finish(&self, finish: Finish, ran: Duration) {
-        self.request(Request::Finish { finish, ran });
+    pub fn finish(&self, run: RunId, finish: Finish, ran: Duration) {
+        self.request(Request::Finish { run, finish, ran });
     }
 
     /// Puts a run off that took `ran`. Unless the message is [ours still](PutBack::TooLong), or its row is
     /// [refused](PutBack::Refused), its deliveries are done with. `None`: the service is stopping hard.
     #[must_use]
-    pub fn put_off(&self, put_off: PutOff, ran: Duration) -> Option<PutBack> {
+    pub fn put_off(&self, run: RunId, put_off: PutOff, ran: Duration) -> Option<PutBack> {
         let (reply, answer) = bounded(1);
         let put_off = Box::new(put_off);
         self.request(Request::PutOff {
+            run,
             put_off,
             ran,
             reply,
@@ -210,19 +223,19 @@ impl Ledger {
     }
 
     /// Lets go of a message that another worker has now.
-    pub fn let_go(&self, key: String) {
-        self.request(Request::Drop { key });
+    pub fn let_go(&self, run: RunId, key: String) {
+        self.request(Request::Drop { run, key });
     }
 
     /// Gives back messages that were claimed and not started.
-    pub fn release(&self, keys: Vec<String>) {
-        self.request(Request::Release { keys });
+    pub fn release(&self, releases: Vec<(RunId, String)>) {
+        self.request(Request::Release { releases });
     }
 
     /// Leaves messages that were claimed and not started to the sweep, as the broker can't be relied on to
     /// deliver them again. Deliveries of those that [may be dropped](crate::store::BrokerCopy::MayBeDropped) go back; of
     /// others they are done with.
-    pub fn republish(&self, republishes: Vec<Republish>) {
+    pub fn republish(&self, republishes: Vec<(RunId, Republish)>) {
         self.request(Request::Republish { republishes });
     }
 

@@ -9,7 +9,8 @@ use crossbeam_channel::Receiver;
 
 use super::gathered::{Asked, Gathered};
 use super::in_hand::{BySink, InHand};
-use super::{Answer, Claimed, Claims, LedgerSetup, Request, Settlement, Sink, salvage};
+use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, late, salvage};
+use crate::execution::{Job, RunId};
 use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
@@ -102,7 +103,11 @@ impl Writer {
             Request::Claim(claims) => self.add_claims(gathered, claims),
             // Who does not wait any more needs no answer.
             Request::Probe { reply } => reply.send(()).unwrap_or_default(),
-            other => self.put_off.extend(gathered.take(other)),
+            other => {
+                let request = late::fenced(&self.in_hand, other);
+                let left = request.and_then(|request| gathered.take(request));
+                self.put_off.extend(left);
+            }
         }
     }
 
@@ -115,6 +120,7 @@ impl Writer {
             }
             let asked = Asked {
                 envelope,
+                queue: Arc::clone(&claims.queue),
                 since: claims.asked,
                 sink: Arc::clone(&claims.sink),
             };
@@ -127,10 +133,11 @@ impl Writer {
 
     fn add_claim(&mut self, gathered: &mut Gathered, claim: ClaimRequest, asked: Asked) {
         if self.in_hand.join(&claim.key, || asked.holder()) {
-            gathered.joined.push(asked.sink);
+            asked.sink.joined(1);
         } else if gathered.claims(&claim.key) {
             self.put_off.push_back(Request::Claim(Claims {
                 claims: [(asked.envelope, claim)].into(),
+                queue: asked.queue,
                 asked: asked.since,
                 sink: asked.sink,
             }));
@@ -202,45 +209,12 @@ impl Writer {
 
     fn tell(&mut self, mut gathered: Gathered, result: BatchResult, commit: Duration) {
         let mut settlements = BySink::default();
-        let finishes = gathered.batch.finishes.iter().zip(&result.finished);
-        for ((finish, finished), ran) in finishes.zip(&gathered.ran) {
-            report(&finish.key, *finished);
-            self.settle(&finish.key, &mut settlements, *ran);
-        }
-        for (put_off, (put_back, (_, ran))) in gathered
-            .batch
-            .put_offs
-            .iter()
-            .zip(result.put_back.iter().zip(&gathered.put_offs))
-        {
-            if !matches!(put_back, PutBack::TooLong | PutBack::Refused) {
-                self.settle(&put_off.row.key, &mut settlements, *ran);
-            }
-        }
-        for key in &gathered.dropped {
-            self.settle(key, &mut settlements, Duration::ZERO);
-        }
-        for key in &gathered.batch.releases {
-            for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
-                let settlement = settlements.of(&holder.sink);
-                settlement.give_back.push(holder.receipt);
-                settlement.released += usize::from(nth == 0);
-            }
-        }
-        for Republish { key, copy } in &gathered.batch.republishes {
-            for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
-                let settlement = settlements.of(&holder.sink);
-                match copy {
-                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.receipt),
-                    BrokerCopy::Gone => settlement.accept.push(holder.receipt),
-                }
-                settlement.released += usize::from(nth == 0);
-            }
-        }
+        self.settle_ends(&gathered, &result, &mut settlements);
+        self.settle_returns(&gathered, &mut settlements);
         for (sink, settlement) in settlements.into_iter() {
             sink.settle(settlement, commit);
         }
-        for ((reply, _), put_back) in gathered.put_offs.iter().zip(result.put_back) {
+        for ((_, _, reply), put_back) in gathered.put_offs.iter().zip(result.put_back) {
             if reply.send(put_back).is_err() {
                 log::debug!("a consumer went away before its run was put off");
             }
@@ -255,9 +229,61 @@ impl Writer {
         tell_looks(looks, &result.looked);
     }
 
+    /// Runs that are over here.
+    fn settle_ends(
+        &mut self,
+        gathered: &Gathered,
+        result: &BatchResult,
+        settlements: &mut BySink<Settlement>,
+    ) {
+        let batch = &gathered.batch;
+        let finishes = batch.finishes.iter().zip(&gathered.finishes);
+        for ((finish, (run, ran)), finished) in finishes.zip(&result.finished) {
+            report(&finish.key, *finished);
+            self.settle(&finish.key, *run, settlements, *ran);
+        }
+        let put_offs = batch.put_offs.iter().zip(&gathered.put_offs);
+        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_back) {
+            if !matches!(put_back, PutBack::TooLong | PutBack::Refused) {
+                self.settle(&put_off.row.key, *run, settlements, *ran);
+            }
+        }
+        for (run, key) in &gathered.dropped {
+            self.settle(key, *run, settlements, Duration::ZERO);
+        }
+    }
+
+    /// Runs that were given back before they began.
+    fn settle_returns(&mut self, gathered: &Gathered, settlements: &mut BySink<Settlement>) {
+        for (key, run) in gathered.batch.releases.iter().zip(&gathered.releases) {
+            for (nth, holder) in self.in_hand.remove(key, *run).into_iter().enumerate() {
+                let settlement = settlements.of(&holder.sink);
+                settlement.give_back.push(holder.receipt);
+                settlement.released += usize::from(nth == 0);
+            }
+        }
+        let republishes = gathered.batch.republishes.iter().zip(&gathered.republishes);
+        for (Republish { key, copy }, run) in republishes {
+            for (nth, holder) in self.in_hand.remove(key, *run).into_iter().enumerate() {
+                let settlement = settlements.of(&holder.sink);
+                match copy {
+                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.receipt),
+                    BrokerCopy::Gone => settlement.accept.push(holder.receipt),
+                }
+                settlement.released += usize::from(nth == 0);
+            }
+        }
+    }
+
     /// All deliveries of the message are done with; the first one's set has run it.
-    fn settle(&mut self, key: &str, settlements: &mut BySink<Settlement>, ran: Duration) {
-        for (nth, holder) in self.in_hand.remove(key).into_iter().enumerate() {
+    fn settle(
+        &mut self,
+        key: &str,
+        run: RunId,
+        settlements: &mut BySink<Settlement>,
+        ran: Duration,
+    ) {
+        for (nth, holder) in self.in_hand.remove(key, run).into_iter().enumerate() {
             let settlement = settlements.of(&holder.sink);
             settlement.accept.push(holder.receipt);
             if nth == 0 {
@@ -268,26 +294,35 @@ impl Writer {
     }
 
     fn tell_claims(&mut self, gathered: Gathered, claims: Vec<Claim>, commit: Duration) {
-        let mut claimed = BySink::<Claimed>::default();
-        for sink in &gathered.joined {
-            claimed.of(sink).joined += 1;
-        }
+        let mut answers = BySink::<Vec<Answer>>::default();
         let requests = gathered.batch.claims.into_iter().zip(gathered.claims);
         for ((request, asked), claim) in requests.zip(claims) {
             if is_to_be_cancelled(&request) {
                 self.setup.cancelled.note(&request.key);
             }
-            if matches!(claim, Claim::Ours { .. }) {
-                self.in_hand.take_up(request.key, asked.holder());
-            }
-            claimed.of(&asked.sink).answers.push(Answer {
-                envelope: asked.envelope,
-                asked: asked.since,
-                claim,
-            });
+            let sink = Arc::clone(&asked.sink);
+            let answer = self.answer(request.key, asked, claim);
+            answers.of(&sink).push(answer);
         }
-        for (sink, claimed) in claimed.into_iter() {
-            sink.claimed(claimed, commit);
+        for (sink, answers) in answers.into_iter() {
+            sink.claimed(answers, commit);
+        }
+    }
+
+    fn answer(&mut self, key: String, asked: Asked, claim: Claim) -> Answer {
+        match claim {
+            Claim::Ours { attempts, suspect } => Answer::Ours(Job {
+                run: self.in_hand.take_up(key, asked.holder()),
+                envelope: asked.envelope,
+                queue: asked.queue,
+                asked: asked.since,
+                attempts,
+                suspect,
+                uncounted: suspect,
+            }),
+            Claim::Final(status) => Answer::Final(asked.envelope, status),
+            Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),
+            Claim::NoRow => Answer::NoRow(asked.envelope),
         }
     }
 }

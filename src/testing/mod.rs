@@ -90,7 +90,7 @@ use serde_json::Value;
 use crate::broker::{Envelope, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{self, Ended, Executor, Job, Patience, Postponed, Runtime};
+use crate::execution::{self, Ended, Executor, Job, Patience, Postponed, RunId, Runtime};
 use crate::logging;
 use crate::message::Message;
 use crate::names;
@@ -351,6 +351,7 @@ fn job(message: Message, attempts: u32) -> Job {
     Job {
         queue: message.queue.as_str().into(),
         envelope: Envelope::of(message, Receipt { epoch: 0, tag: 0 }),
+        run: RunId(1),
         asked: Instant::now(),
         attempts,
         suspect: false,

@@ -130,11 +130,11 @@ impl ConsumerSetActor {
         let mut republishes = Vec::new();
         for job in jobs {
             match self.copies.copy(&job) {
-                Some(copy) => republishes.push(Republish {
-                    key: job.envelope.key,
-                    copy,
-                }),
-                None => releases.push(job.envelope.key),
+                Some(copy) => {
+                    let key = job.envelope.key;
+                    republishes.push((job.run, Republish { key, copy }));
+                }
+                None => releases.push((job.run, job.envelope.key)),
             }
         }
         if !releases.is_empty() {

@@ -4,6 +4,7 @@
 mod arrival;
 mod burst;
 mod copies;
+mod in_flight;
 mod pace;
 mod recorded;
 mod rowless;
@@ -21,6 +22,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use self::arrival::Arrival;
 use self::burst::Burst;
 use self::copies::Copies;
+use self::in_flight::InFlight;
 use self::pace::Pace;
 use self::recorded::SetSink;
 use self::rowless::Rowless;
@@ -33,7 +35,7 @@ use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Executor, Job};
 use crate::heartbeat::Lease;
-use crate::ledger::{Answer, Ledger, Sink};
+use crate::ledger::{Ledger, Sink};
 use crate::names;
 use crate::retry::Backoff;
 
@@ -69,13 +71,7 @@ pub(super) struct ConsumerSetActor {
     backoff: Backoff,
     /// Arrived and not claimed.
     backlog: VecDeque<Arrival>,
-    /// Asked of the ledger and not answered.
-    claiming: usize,
-    /// Ours, and not recorded as finished or given back.
-    in_hand: usize,
-    /// Further deliveries of messages that are in hand here or in another set, which are settled with
-    /// those. Below zero while a settlement is known and that they had joined is not.
-    joined: isize,
+    in_flight: InFlight,
     rowless: Rowless,
     pace: Pace,
     burst: Burst,
@@ -111,9 +107,7 @@ impl ConsumerSetActor {
             consumers: HashMap::new(),
             backoff: Backoff::for_children(),
             backlog: VecDeque::new(),
-            claiming: 0,
-            in_hand: 0,
-            joined: 0,
+            in_flight: InFlight::default(),
             rowless: Rowless::default(),
             stall: Stall::new(),
             stopping: false,
@@ -164,7 +158,7 @@ impl ConsumerSetActor {
         } else {
             self.burst.limit(self.pace.wanted())
         };
-        let room = limit.saturating_sub(self.claiming + self.in_hand);
+        let room = limit.saturating_sub(self.in_flight.claimed());
         let count = room.max(self.urgent()).min(self.backlog.len());
         if count > 0 {
             let arrivals = self.backlog.drain(..count).collect();
@@ -174,27 +168,14 @@ impl ConsumerSetActor {
 
     fn claim(&mut self, arrivals: Vec<Arrival>) {
         if let Some(sink) = self.sink.clone() {
-            self.claiming += arrivals.len();
+            self.in_flight.asked(arrivals.len());
             let claims = arrivals.into_iter();
             let claims = claims.map(|arrival| arrival.into_claim(&self.name));
-            self.ledger.claim(claims.collect(), sink);
+            self.ledger.claim(&self.name, claims.collect(), sink);
         }
     }
 
-    /// Hands a claimed message to the consumers; counted in the same breath.
-    fn dispatch(&mut self, answer: Answer, attempts: u32, suspect: bool) {
-        let job = Job {
-            envelope: answer.envelope,
-            queue: Arc::clone(&self.name),
-            asked: answer.asked,
-            attempts,
-            suspect,
-            uncounted: suspect,
-        };
-        self.in_hand += 1;
-        self.hand_out(job);
-    }
-
+    /// Hands a claimed message to the consumers.
     fn hand_out(&mut self, job: Job) {
         self.stall.handed_out();
         if self.stopping {
@@ -224,10 +205,6 @@ impl ConsumerSetActor {
         }
     }
 
-    const fn is_idle(&self) -> bool {
-        self.claiming == 0 && self.in_hand == 0 && self.joined == 0
-    }
-
     /// A set that runs until it is idle asks the queue whether it is.
     fn check_idle(&mut self) {
         if self.has_nothing_to_do() {
@@ -236,7 +213,10 @@ impl ConsumerSetActor {
     }
 
     fn has_nothing_to_do(&self) -> bool {
-        self.until_idle && self.is_idle() && self.backlog.is_empty() && self.rowless.is_empty()
+        self.until_idle
+            && self.in_flight.is_empty()
+            && self.backlog.is_empty()
+            && self.rowless.is_empty()
     }
 
     fn idle(&mut self, error: Option<String>) {

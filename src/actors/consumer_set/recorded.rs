@@ -7,14 +7,14 @@ use actix::prelude::*;
 
 use super::ConsumerSetActor;
 use crate::failpoint;
-use crate::ledger::{Claimed, Settlement, Sink};
-use crate::store::Claim;
+use crate::ledger::{Answer, Settlement, Sink};
 
 /// What the ledger answers.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum Recorded {
-    Claims(Claimed, Duration),
+    Joined(usize),
+    Answers(Vec<Answer>, Duration),
     Settlement(Settlement, Duration),
     Looks(HashMap<String, bool>),
 }
@@ -23,8 +23,12 @@ pub(super) enum Recorded {
 pub(super) struct SetSink(pub(super) Addr<ConsumerSetActor>);
 
 impl Sink for SetSink {
-    fn claimed(&self, claimed: Claimed, commit: Duration) {
-        self.0.do_send(Recorded::Claims(claimed, commit));
+    fn joined(&self, count: usize) {
+        self.0.do_send(Recorded::Joined(count));
+    }
+
+    fn claimed(&self, answers: Vec<Answer>, commit: Duration) {
+        self.0.do_send(Recorded::Answers(answers, commit));
     }
 
     fn settle(&self, settlement: Settlement, commit: Duration) {
@@ -41,11 +45,12 @@ impl Handler<Recorded> for ConsumerSetActor {
 
     fn handle(&mut self, recorded: Recorded, context: &mut Context<Self>) {
         match recorded {
-            Recorded::Claims(claimed, commit) => self.take_claims(claimed, commit),
+            Recorded::Joined(count) => self.in_flight.joined(count),
+            Recorded::Answers(answers, commit) => self.take_answers(answers, commit),
             Recorded::Settlement(settlement, commit) => self.take_settlement(settlement, commit),
             Recorded::Looks(looked) => self.rows_looked_for(&looked),
         }
-        self.source.vitals.in_hand(self.in_hand);
+        self.source.vitals.in_hand(self.in_flight.in_hand());
         self.adapt();
         self.pump();
         self.watch_for_rows(context);
@@ -55,37 +60,32 @@ impl Handler<Recorded> for ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    fn take_claims(&mut self, claimed: Claimed, commit: Duration) {
+    fn take_answers(&mut self, answers: Vec<Answer>, commit: Duration) {
         failpoint::hit("set.claimed");
-        if !claimed.answers.is_empty() {
-            self.pace.committed(commit);
-        }
-        self.claiming -= claimed.joined + claimed.answers.len();
-        self.joined += claimed.joined.cast_signed();
+        self.pace.committed(commit);
+        let is_ours = |answer: &&Answer| matches!(answer, Answer::Ours(_));
+        let ours = answers.iter().filter(is_ours).count();
+        self.in_flight.answered(answers.len(), ours);
         let mut done = Vec::new();
-        for answer in claimed.answers {
-            let envelope = &answer.envelope;
-            match answer.claim {
-                Claim::Ours { attempts, suspect } => self.dispatch(answer, attempts, suspect),
-                Claim::Final(status) => {
+        for answer in answers {
+            match answer {
+                Answer::Ours(job) => self.hand_out(job),
+                Answer::Final(envelope, status) => {
                     log::info!("message {} is {status} already", envelope.key);
                     done.push(envelope.receipt);
                 }
-                Claim::Owned(worker) => {
+                Answer::Owned(envelope, worker) => {
                     log::info!("message {} is with worker {}", envelope.key, worker.0);
                     done.push(envelope.receipt);
                 }
-                Claim::NoRow => self.await_row(answer.envelope),
+                Answer::NoRow(envelope) => self.await_row(envelope),
             }
         }
         self.tell(done, Vec::new());
     }
 
     fn take_settlement(&mut self, settlement: Settlement, commit: Duration) {
-        let runs = settlement.finished + settlement.released;
-        self.in_hand -= runs;
-        let settled = settlement.accept.len() + settlement.give_back.len();
-        self.joined -= (settled - runs).cast_signed();
+        self.in_flight.settled(&settlement);
         if settlement.finished > 0 {
             self.pace.committed(commit);
         }

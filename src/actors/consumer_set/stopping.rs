@@ -30,7 +30,7 @@ impl Handler<StopSet> for ConsumerSetActor {
         log::info!(
             "queue {}: waiting for {} running tasks; {} messages go back",
             self.name,
-            self.in_hand - unstarted,
+            self.in_flight.in_hand() - unstarted,
             unclaimed.len() + unstarted
         );
         self.tell(Vec::new(), unclaimed);
@@ -50,7 +50,8 @@ impl Handler<GiveBack> for ConsumerSetActor {
 impl ConsumerSetActor {
     /// Closes the subscription once nothing is left that it would have to settle.
     pub(super) fn close_if_done(&mut self) {
-        let is_done = self.is_idle() && self.backlog.is_empty() && !self.waits_for_what_is_gone();
+        let is_done =
+            self.in_flight.is_empty() && self.backlog.is_empty() && !self.waits_for_what_is_gone();
         // What is still on its way is to have its row before it goes back.
         let has_all = self.cancelled || !self.copies.are_counted();
         if self.stopping && is_done && has_all && self.consumers.is_empty() {
