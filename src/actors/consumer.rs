@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use super::consumer_set::ConsumerSetActor;
 use super::put_off::Held;
-use crate::execution::{Ended, Executor, Job};
+use crate::execution::{Attempt, Ended, Executor};
 use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
@@ -32,7 +32,7 @@ pub(super) struct Worker {
     pub(super) name: String,
     /// From 1.
     pub(super) number: usize,
-    pub(super) jobs: Receiver<Job>,
+    pub(super) attempts: Receiver<Attempt>,
     pub(super) executor: Arc<Executor>,
     pub(super) ledger: Ledger,
     pub(super) lease: Lease,
@@ -56,10 +56,10 @@ pub(super) struct ConsumerDown {
 /// A message that was not run goes back: the service stops.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct GiveBack(pub(super) Job);
+pub(super) struct GiveBack(pub(super) Attempt);
 
 pub(super) struct Death {
-    pub(super) job: Option<Job>,
+    pub(super) attempt: Option<Attempt>,
 }
 
 /// What is left to do with a message that its consumer is through with.
@@ -100,7 +100,7 @@ impl Actor for ConsumerActor {
             });
         if let Err(error) = spawned {
             log::error!("no thread for a consumer: {error}");
-            let death = Some(Death { job: None });
+            let death = Some(Death { attempt: None });
             context.notify(ConsumerDown { number, death });
         }
     }
@@ -128,12 +128,15 @@ impl Worker {
     fn live(&self, stopped: &Receiver<()>) -> Option<Death> {
         let running = RefCell::new(None);
         let lived = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(job) = self.next(stopped) {
-                *running.borrow_mut() = Some(job);
-                let left = running.borrow().as_ref().map(|job| self.run(job, stopped));
-                let job = running.take();
-                if let (Some(Left::ToGiveBack), Some(job)) = (left, job) {
-                    self.set.do_send(GiveBack(job));
+            while let Some(attempt) = self.next(stopped) {
+                *running.borrow_mut() = Some(attempt);
+                let left = running
+                    .borrow()
+                    .as_ref()
+                    .map(|attempt| self.run(attempt, stopped));
+                let attempt = running.take();
+                if let (Some(Left::ToGiveBack), Some(attempt)) = (left, attempt) {
+                    self.set.do_send(GiveBack(attempt));
                 }
             }
         }));
@@ -141,30 +144,30 @@ impl Worker {
             // Its drop may be what panicked.
             std::mem::forget(payload);
             Death {
-                job: running.take(),
+                attempt: running.take(),
             }
         })
     }
 
-    fn next(&self, stopped: &Receiver<()>) -> Option<Job> {
+    fn next(&self, stopped: &Receiver<()>) -> Option<Attempt> {
         if stopped.try_recv() == Err(TryRecvError::Disconnected) {
             return None;
         }
         select! {
-            recv(self.jobs) -> job => job.ok(),
+            recv(self.attempts) -> attempt => attempt.ok(),
             recv(stopped) -> _ => None,
         }
     }
 
-    fn run(&self, job: &Job, stopped: &Receiver<()>) -> Left {
-        if self.executor.is_exhausted(job) {
-            let finish = self.executor.give_up(job);
-            self.ledger.finish(job.run, finish, Duration::ZERO);
+    fn run(&self, attempt: &Attempt, stopped: &Receiver<()>) -> Left {
+        if self.executor.is_exhausted(attempt) {
+            let finish = self.executor.give_up(attempt);
+            self.ledger.finish(attempt.run, finish, Duration::ZERO);
             return Left::Nothing;
         }
         let mut held = Held::new();
         loop {
-            if let ControlFlow::Break(left) = self.try_once(job, &mut held, stopped) {
+            if let ControlFlow::Break(left) = self.try_once(attempt, &mut held, stopped) {
                 return left;
             }
         }
@@ -172,26 +175,31 @@ impl Worker {
 
     /// Runs it, and records what became of that; to be called again if the message is kept here, as its
     /// run could not begin.
-    fn try_once(&self, job: &Job, held: &mut Held, stopped: &Receiver<()>) -> ControlFlow<Left> {
-        let in_doubt = job.suspect || !self.lease.covers(job.asked);
-        if in_doubt && !self.ledger.begin(job.run, job.begin()) {
-            log::info!("message {} is no longer ours to run", job.envelope.key);
-            self.ledger.let_go(job.run, job.envelope.key.clone());
+    fn try_once(
+        &self,
+        attempt: &Attempt,
+        held: &mut Held,
+        stopped: &Receiver<()>,
+    ) -> ControlFlow<Left> {
+        let in_doubt = attempt.earlier.is_suspect() || !self.lease.covers(attempt.asked);
+        if in_doubt && !self.ledger.begin(attempt.run, attempt.begin()) {
+            log::info!("message {} is no longer ours to run", attempt.key());
+            self.ledger.let_go(attempt.run, attempt.key().to_owned());
             return ControlFlow::Break(Left::Nothing);
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
         let running = self.vitals.task();
-        let ended = self.executor.execute(job, &self.name);
+        let ended = self.executor.execute(attempt, &self.name);
         drop(running);
         failpoint::hit("consumer.ran");
         match ended {
             Ended::Finished(finish) => {
-                self.ledger.finish(job.run, finish, started.elapsed());
+                self.ledger.finish(attempt.run, finish, started.elapsed());
                 ControlFlow::Break(Left::Nothing)
             }
             Ended::PutOff(postponed) => {
-                self.put_off(job, &postponed, started.elapsed(), held, stopped)
+                self.put_off(attempt, &postponed, started.elapsed(), held, stopped)
             }
         }
     }

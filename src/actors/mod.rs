@@ -52,7 +52,7 @@ pub struct Tree {
     pub ledger: Ledger,
     /// Whether what was claimed is still ours.
     pub lease: Lease,
-    /// What runs jobs.
+    /// What runs messages.
     pub executor: Arc<Executor>,
     /// Says a start-up line to the user.
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,

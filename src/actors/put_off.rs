@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select};
 
 use super::consumer::{Left, Worker};
-use crate::execution::{Job, Postponed};
+use crate::execution::{Attempt, Postponed};
 use crate::retry::Backoff;
 use crate::state::Cause;
 use crate::store::PutBack;
@@ -47,48 +47,48 @@ impl Worker {
     /// Puts the message off, whose run took `ran`; goes on if it was kept here, and is to be tried again.
     pub(super) fn put_off(
         &self,
-        job: &Job,
+        attempt: &Attempt,
         postponed: &Postponed,
         ran: Duration,
         held: &mut Held,
         stopped: &Receiver<()>,
     ) -> ControlFlow<Left> {
-        let put_back = match job.put_off(postponed) {
-            Some(put_off) => self.ledger.put_off(job.run, put_off, ran),
+        let put_back = match attempt.put_off(postponed) {
+            Some(put_off) => self.ledger.put_off(attempt.run, put_off, ran),
             None => Some(PutBack::Refused),
         };
         match put_back {
             // Without an answer: the service is stopping hard.
             Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(Left::Nothing),
             Some(PutBack::Taken | PutBack::Gone) => {
-                log::info!("message {} is no longer ours to put off", job.envelope.key);
+                log::info!("message {} is no longer ours to put off", attempt.key());
                 ControlFlow::Break(Left::Nothing)
             }
-            Some(PutBack::TooLong) => self.give_up_waiting(job, postponed, ran),
+            Some(PutBack::TooLong) => self.give_up_waiting(attempt, postponed, ran),
             Some(PutBack::Refused) => match held.next(postponed) {
-                Some(wait) => hold(job, wait, stopped),
-                None => self.give_up_waiting(job, postponed, ran),
+                Some(wait) => hold(attempt, wait, stopped),
+                None => self.give_up_waiting(attempt, postponed, ran),
             },
         }
     }
 
     fn give_up_waiting(
         &self,
-        job: &Job,
+        attempt: &Attempt,
         postponed: &Postponed,
         ran: Duration,
     ) -> ControlFlow<Left> {
-        let finish = self.executor.give_up_waiting(job, postponed);
-        self.ledger.finish(job.run, finish, ran);
+        let finish = self.executor.give_up_waiting(attempt, postponed);
+        self.ledger.finish(attempt.run, finish, ran);
         ControlFlow::Break(Left::Nothing)
     }
 }
 
 /// Keeps the message for so long, or until the service stops.
-fn hold(job: &Job, wait: Duration, stopped: &Receiver<()>) -> ControlFlow<Left> {
+fn hold(attempt: &Attempt, wait: Duration, stopped: &Receiver<()>) -> ControlFlow<Left> {
     log::debug!(
         "message {} waits here for {wait:.1?}: no row carries it",
-        job.envelope.key
+        attempt.key()
     );
     select! {
         recv(stopped) -> _ => ControlFlow::Break(Left::ToGiveBack),

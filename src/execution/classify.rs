@@ -6,7 +6,7 @@ use log::Level;
 use serde_json::Value;
 
 use super::panics::Panic;
-use super::{Job, TaskContext, TaskError, TaskResult};
+use super::{Attempt, TaskContext, TaskError, TaskResult};
 use crate::message::{Literal, python};
 use crate::state::End;
 use crate::store::Finish;
@@ -67,11 +67,11 @@ fn failed(context: &TaskContext, attempts: u32, error: TaskError) -> Finish {
 }
 
 /// The end of a message that could not be run.
-pub(super) fn failed_unrun(job: &Job, attempts: u32, reason: String) -> Finish {
-    let key = &job.envelope.key;
-    log::error!("message {key} from queue {}: {reason}", job.queue);
+pub(super) fn failed_unrun(attempt: &Attempt, attempts: u32, reason: String) -> Finish {
+    let key = attempt.key();
+    log::error!("message {key} from queue {}: {reason}", attempt.queue);
     Finish {
-        key: key.clone(),
+        key: key.to_owned(),
         end: End::Failed,
         attempts,
         output: None,

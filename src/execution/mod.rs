@@ -4,6 +4,7 @@
 //! be recorded.
 
 mod around;
+mod attempt;
 mod classify;
 mod lacks;
 mod panics;
@@ -12,92 +13,25 @@ mod postponed;
 mod runtime;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::watch;
 
 use self::around::Around;
+pub use self::attempt::{Attempt, Earlier, RunId};
 use self::lacks::Lacks;
 pub use self::patience::Patience;
 pub use self::postponed::Postponed;
 pub(crate) use self::runtime::apart;
 pub use self::runtime::{Reactor, Runtime};
-use crate::broker::Envelope;
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload};
 use crate::state::{Cause, End};
-use crate::store::{Begin, Finish, NewRow, PutOff};
+use crate::store::Finish;
 use crate::suggest;
 use crate::task::{
     Again, CommandError, Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult,
     command,
 };
-
-/// A claim of a message, of which no other run is in hand in this process then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunId(pub u64);
-
-/// A message that is ours to run.
-#[derive(Debug)]
-pub struct Job {
-    /// As it came.
-    pub envelope: Envelope,
-    /// The claim by which it is ours.
-    pub run: RunId,
-    /// The queue that it came by.
-    pub queue: Arc<str>,
-    /// When it was asked for, before it became ours.
-    pub asked: Instant,
-    /// Runs that are known to have begun before.
-    pub attempts: u32,
-    /// It may be what made its last worker vanish: its run is counted before it starts.
-    pub suspect: bool,
-    /// A run that nobody has counted may have begun before, as a fresh message's is counted at its end.
-    pub uncounted: bool,
-}
-
-impl Job {
-    /// Which run of the message this is, of those that are counted, from 1.
-    const fn attempt(&self) -> u32 {
-        self.attempts.saturating_add(1)
-    }
-
-    /// The same with the one that may have gone uncounted.
-    const fn told_attempt(&self) -> u32 {
-        self.attempt().saturating_add(self.uncounted as u32)
-    }
-
-    /// Whether a run of it, in which a consumer of this process died, is counted nowhere but here.
-    #[must_use]
-    pub const fn is_counted_here_alone(&self) -> bool {
-        self.suspect && !self.uncounted
-    }
-
-    /// Its run, to be put off; `None` if no row carries the message.
-    #[must_use]
-    pub fn put_off(&self, postponed: &Postponed) -> Option<PutOff> {
-        let arguments = self.envelope.body.arguments().ok()?;
-        let message = self.envelope.parts(&self.queue, arguments);
-        let row = NewRow::pending(message);
-        row.carries(message).then(|| PutOff {
-            row,
-            attempts: self.attempts,
-            suspect: self.suspect,
-            cause: postponed.cause,
-            reason: postponed.reason.clone(),
-            due: postponed.due,
-        })
-    }
-
-    /// Its run, to be counted before it starts.
-    #[must_use]
-    pub fn begin(&self) -> Begin {
-        Begin {
-            key: self.envelope.key.clone(),
-            attempts: self.attempt(),
-        }
-    }
-}
 
 /// What became of a run.
 #[derive(Debug)]
@@ -108,7 +42,7 @@ pub enum Ended {
     PutOff(Postponed),
 }
 
-/// What runs jobs, shared by the consumers of a service.
+/// What runs messages, shared by the consumers of a service.
 pub struct Executor {
     registry: Registry,
     max_attempts: u32,
@@ -148,28 +82,31 @@ impl Executor {
 
     /// Whether the message has been begun too often, by workers that all vanished.
     #[must_use]
-    pub const fn is_exhausted(&self, job: &Job) -> bool {
-        job.suspect && job.attempts >= self.max_attempts
+    pub const fn is_exhausted(&self, attempt: &Attempt) -> bool {
+        attempt.earlier.is_suspect() && attempt.earlier.known() >= self.max_attempts
     }
 
     /// The end of a message that is not begun again.
     #[must_use]
-    pub fn give_up(&self, job: &Job) -> Finish {
+    pub fn give_up(&self, attempt: &Attempt) -> Finish {
         let _entered = self.reactor.enter();
         let reason = format!(
             "its worker vanished, and again in each of {} more runs: it is not begun again \
              (max_attempts = {})",
-            job.attempts, self.max_attempts
+            attempt.earlier.known(),
+            self.max_attempts
         );
-        self.fail_unrun(job, &self.context(job, job.attempts, ""), reason)
+        let context = self.context(attempt, attempt.earlier.known(), "");
+        self.fail_unrun(attempt, &context, reason)
     }
 
     /// The end of a message that has been put off for as long as it may be.
     #[must_use]
-    pub fn give_up_waiting(&self, job: &Job, postponed: &Postponed) -> Finish {
+    pub fn give_up_waiting(&self, attempt: &Attempt, postponed: &Postponed) -> Finish {
         let _entered = self.reactor.enter();
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
-        self.fail_unrun(job, &self.context(job, job.attempts, ""), reason)
+        let context = self.context(attempt, attempt.earlier.known(), "");
+        self.fail_unrun(attempt, &context, reason)
     }
 
     /// Says what no run is put off for any more.
@@ -177,38 +114,43 @@ impl Executor {
         self.lacks.look();
     }
 
-    /// Runs the job on this thread. `consumer` is the name in its log.
-    pub fn execute(&self, job: &Job, consumer: &str) -> Ended {
-        self.perform(job, consumer).1
+    /// Runs the message on this thread. `consumer` is the name in its log.
+    pub fn execute(&self, attempt: &Attempt, consumer: &str) -> Ended {
+        self.perform(attempt, consumer).1
     }
 
     /// The same, and what the task returned, or why the message failed.
-    pub(crate) fn perform(&self, job: &Job, consumer: &str) -> (TaskResult, Ended) {
+    pub(crate) fn perform(&self, attempt: &Attempt, consumer: &str) -> (TaskResult, Ended) {
         let _entered = self.reactor.enter();
-        let context = self.context(job, job.told_attempt(), consumer);
-        let (handler, payload) = match self.prepare(job) {
+        let context = self.context(attempt, attempt.number(), consumer);
+        let (handler, payload) = match self.prepare(attempt) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
-            Err(error) => return self.not_run(job, &context, error),
+            Err(error) => return self.not_run(attempt, &context, error),
         };
         classify::announce(&context);
         let outcome = self.run(handler, &context, payload);
         if let Err(error) = &outcome
-            && let Some(postponed) = self.postponed(job, error)
+            && let Some(postponed) = self.postponed(attempt, error)
         {
             return (outcome, Ended::PutOff(postponed));
         }
         let outcome = outcome.map_err(TaskError::for_good);
-        let finish = classify::finish(&context, job.attempt(), &outcome);
+        let finish = classify::finish(&context, attempt.begun(), &outcome);
         (outcome, Ended::Finished(finish))
     }
 
     /// What becomes of a message whose run could not begin.
-    fn not_run(&self, job: &Job, context: &TaskContext, error: TaskError) -> (TaskResult, Ended) {
-        let ended = match self.postponed(job, &error) {
+    fn not_run(
+        &self,
+        attempt: &Attempt,
+        context: &TaskContext,
+        error: TaskError,
+    ) -> (TaskResult, Ended) {
+        let ended = match self.postponed(attempt, &error) {
             Some(postponed) => Ended::PutOff(postponed),
             None => {
-                let finish = self.fail_unrun(job, context, error.exception.clone());
+                let finish = self.fail_unrun(attempt, context, error.exception.clone());
                 return (Err(error.for_good()), Ended::Finished(finish));
             }
         };
@@ -225,24 +167,24 @@ impl Executor {
     }
 
     /// Why and until when a run with this error is put off, if it is.
-    fn postponed(&self, job: &Job, error: &TaskError) -> Option<Postponed> {
+    fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponed> {
         let again = error.again.as_ref()?;
         let is_stopping = *self.stopping.borrow();
         let limit = self.patience.with(again.cause());
         let postponed = Postponed::new(again, error, limit, is_stopping)?;
         match postponed.cause {
-            Cause::HandedBack => log::info!("message {}: {}", job.envelope.key, postponed.told),
-            _ => self.lacks.note(&postponed, &job.envelope.key),
+            Cause::HandedBack => log::info!("message {}: {}", attempt.key(), postponed.told),
+            _ => self.lacks.note(&postponed, attempt.key()),
         }
         Some(postponed)
     }
 
-    fn context(&self, job: &Job, attempt: u32, consumer: &str) -> TaskContext {
+    fn context(&self, attempt: &Attempt, number: u32, consumer: &str) -> TaskContext {
         TaskContext {
-            uuid: job.envelope.key.clone(),
-            task: job.envelope.task.clone().unwrap_or_default(),
-            queue: job.queue.to_string(),
-            attempt,
+            uuid: attempt.key().to_owned(),
+            task: attempt.envelope.task.clone().unwrap_or_default(),
+            queue: attempt.queue.to_string(),
+            attempt: number,
             log: TaskLog::new(consumer),
             states: Arc::clone(self.registry.states()),
             stopping: Stopping(self.stopping.subscribe()),
@@ -250,24 +192,27 @@ impl Executor {
     }
 
     /// The end of a message that could not be run.
-    fn fail_unrun(&self, job: &Job, context: &TaskContext, reason: String) -> Finish {
-        let arguments = job.envelope.body.arguments().map(Arguments::from);
+    fn fail_unrun(&self, attempt: &Attempt, context: &TaskContext, reason: String) -> Finish {
+        let arguments = attempt.envelope.body.arguments().map(Arguments::from);
         let arguments = arguments.unwrap_or_default();
         let error = TaskError::new(reason.as_str());
         around::tell_failure(self.registry.around(), context, &arguments, &error);
-        classify::failed_unrun(job, job.attempts, reason)
+        classify::failed_unrun(attempt, attempt.earlier.known(), reason)
     }
 
     /// Decodes the message and looks its task up.
-    fn prepare<'a>(&'a self, job: &'a Job) -> Result<(&'a Handler, &'a Payload), TaskError> {
-        if let Some(fault) = &job.envelope.fault {
+    fn prepare<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+    ) -> Result<(&'a Handler, &'a Payload), TaskError> {
+        if let Some(fault) = &attempt.envelope.fault {
             return Err(TaskError::new(fault.as_str()));
         }
-        let task = job.envelope.task.as_deref().ok_or(
+        let task = attempt.envelope.task.as_deref().ok_or(
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
         let handler = self.registry.get(task).ok_or_else(|| self.unknown(task))?;
-        let payload = (job.envelope.body.arguments())
+        let payload = (attempt.envelope.body.arguments())
             .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
         // A command gets the digits.
         if !matches!(handler, Handler::Command(_)) {

@@ -200,7 +200,7 @@ mod tests {
             log: None,
         };
         Request::Finish {
-            run: RunId(1),
+            run: RunId::next(),
             finish,
             ran: Duration::ZERO,
         }

@@ -17,11 +17,7 @@ pub(super) struct Holder {
 /// By key, and by run: of a run that was given up nothing is in hand any more, whatever it still does, though
 /// another of its message may be.
 #[derive(Default)]
-pub(super) struct InHand {
-    runs: HashMap<String, Run>,
-    /// How many runs there have been.
-    count: u64,
-}
+pub(super) struct InHand(HashMap<String, Run>);
 
 struct Run {
     id: RunId,
@@ -32,16 +28,15 @@ struct Run {
 impl InHand {
     /// A run of a message that is ours from now on.
     pub(super) fn take_up(&mut self, key: String, holder: Holder) -> RunId {
-        self.count += 1;
-        let id = RunId(self.count);
+        let id = RunId::next();
         let holders = vec![holder];
-        self.runs.insert(key, Run { id, holders });
+        self.0.insert(key, Run { id, holders });
         id
     }
 
     /// Joins the run in hand, if there is one.
     pub(super) fn join(&mut self, key: &str, holder: impl FnOnce() -> Holder) -> bool {
-        let Some(run) = self.runs.get_mut(key) else {
+        let Some(run) = self.0.get_mut(key) else {
             return false;
         };
         log::info!("message {key} was delivered again while it is in hand");
@@ -52,7 +47,7 @@ impl InHand {
     /// Whether another run of the message is in hand: this one was given up. What neither is in hand is
     /// fenced by its row alone.
     pub(super) fn is_replaced(&self, key: &str, id: RunId) -> bool {
-        self.runs.get(key).is_some_and(|run| run.id != id)
+        self.0.get(key).is_some_and(|run| run.id != id)
     }
 
     /// The run is over; the deliveries that wait for it.
@@ -60,7 +55,7 @@ impl InHand {
         if self.is_replaced(key, id) {
             return Vec::new();
         }
-        let run = self.runs.remove(key);
+        let run = self.0.remove(key);
         run.map(|run| run.holders).unwrap_or_default()
     }
 }

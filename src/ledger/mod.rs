@@ -23,7 +23,7 @@ use std::{io, thread};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::broker::{Envelope, Receipt};
-use crate::execution::{Job, RunId};
+use crate::execution::{Attempt, RunId};
 use crate::late_rows::Cancelled;
 use crate::outage::Client;
 use crate::state::Status;
@@ -51,7 +51,7 @@ pub trait Sink: Send + Sync {
 #[derive(Debug)]
 pub enum Answer {
     /// It is ours to run.
-    Ours(Job),
+    Ours(Attempt),
     /// It is over.
     Final(Envelope, Status),
     /// A live worker has it.
@@ -69,7 +69,7 @@ pub struct Settlement {
     pub give_back: Vec<Receipt>,
     /// How many runs of the set are over.
     pub finished: usize,
-    /// How many of its jobs were given back.
+    /// How many of its runs were given back before they began.
     pub released: usize,
     /// How long the runs took, together.
     pub ran: Duration,

@@ -110,7 +110,7 @@ impl Ground {
     fn claim(&self, tag: u64) -> RunId {
         self.ask(tag);
         match self.answer() {
-            Answer::Ours(job) => job.run,
+            Answer::Ours(attempt) => attempt.run,
             other => panic!("{other:?}"),
         }
     }

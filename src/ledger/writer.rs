@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use super::gathered::{Asked, Gathered};
 use super::in_hand::{BySink, InHand};
 use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, late, salvage};
-use crate::execution::{Job, RunId};
+use crate::execution::{Attempt, Earlier, RunId};
 use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
@@ -311,14 +311,12 @@ impl Writer {
 
     fn answer(&mut self, key: String, asked: Asked, claim: Claim) -> Answer {
         match claim {
-            Claim::Ours { attempts, suspect } => Answer::Ours(Job {
+            Claim::Ours { attempts, suspect } => Answer::Ours(Attempt {
                 run: self.in_hand.take_up(key, asked.holder()),
                 envelope: asked.envelope,
                 queue: asked.queue,
                 asked: asked.since,
-                attempts,
-                suspect,
-                uncounted: suspect,
+                earlier: Earlier::in_row(attempts, suspect),
             }),
             Claim::Final(status) => Answer::Final(asked.envelope, status),
             Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),

@@ -90,7 +90,9 @@ use serde_json::Value;
 use crate::broker::{Envelope, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{self, Ended, Executor, Job, Patience, Postponed, RunId, Runtime};
+use crate::execution::{
+    self, Attempt, Earlier, Ended, Executor, Patience, Postponed, RunId, Runtime,
+};
 use crate::logging;
 use crate::message::Message;
 use crate::names;
@@ -308,12 +310,12 @@ impl TestApp {
             return Err(TestError::NotThere(message.key));
         };
         let consumer = names::consumer(&message.queue, 1);
-        let job = job(message, *attempts);
+        let attempt = attempt(message, *attempts);
         let executor = &self.executor;
-        let (result, ended) = execution::apart(|| executor.perform(&job, &consumer))?;
+        let (result, ended) = execution::apart(|| executor.perform(&attempt, &consumer))?;
         let finish = match ended {
             Ended::Finished(finish) => finish,
-            Ended::PutOff(postponed) => handed_back(&job, postponed),
+            Ended::PutOff(postponed) => handed_back(&attempt, postponed),
         };
         let log = finish.log.clone().unwrap_or_default();
         let finishes = Batch {
@@ -324,8 +326,8 @@ impl TestApp {
         let published = self.take()?;
         let before = self.queued.len() - published;
         Ok(Outcome {
-            uuid: job.envelope.key,
-            task: job.envelope.task.unwrap_or_default(),
+            uuid: attempt.envelope.key,
+            task: attempt.envelope.task.unwrap_or_default(),
             result,
             log,
             published: self.queued.iter().skip(before).cloned().collect(),
@@ -334,11 +336,11 @@ impl TestApp {
 }
 
 /// A test sees it, and it is not run again.
-fn handed_back(job: &Job, postponed: Postponed) -> Finish {
+fn handed_back(attempt: &Attempt, postponed: Postponed) -> Finish {
     Finish {
-        key: job.envelope.key.clone(),
+        key: attempt.key().to_owned(),
         end: End::Cancelled,
-        attempts: job.attempts,
+        attempts: attempt.earlier.known(),
         output: None,
         exception: Some(postponed.reason),
         traceback: None,
@@ -347,15 +349,13 @@ fn handed_back(job: &Job, postponed: Postponed) -> Finish {
 }
 
 /// The message as a broker would deliver it, claimed.
-fn job(message: Message, attempts: u32) -> Job {
-    Job {
+fn attempt(message: Message, attempts: u32) -> Attempt {
+    Attempt {
         queue: message.queue.as_str().into(),
         envelope: Envelope::of(message, Receipt { epoch: 0, tag: 0 }),
-        run: RunId(1),
+        run: RunId::next(),
         asked: Instant::now(),
-        attempts,
-        suspect: false,
-        uncounted: false,
+        earlier: Earlier::in_row(attempts, false),
     }
 }
 

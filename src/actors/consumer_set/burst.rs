@@ -233,7 +233,7 @@ impl ConsumerSetActor {
         let now = Instant::now();
         let waiting = self.rowless.waiting(now);
         let with_rows = || self.backlog.iter().filter(|one| !one.may_lack_its_row());
-        let not_begun = self.waiting_jobs.len();
+        let not_begun = self.waiting_attempts.len();
         let backlog = Backlog {
             all: self.backlog.len() + not_begun,
             with_rows: if self.burst.makes_up() {

@@ -7,7 +7,7 @@ use super::ConsumerSetActor;
 use super::arrival::Arrival;
 use crate::broker::{Command, Receipt};
 use crate::config::QueueConfig;
-use crate::execution::Job;
+use crate::execution::Attempt;
 use crate::store::{BrokerCopy, Republish};
 
 #[derive(Debug)]
@@ -43,10 +43,10 @@ impl Copies {
 
     /// What the broker has of a message that is given back after it was claimed, where that is not simply a
     /// copy.
-    fn copy(&self, job: &Job) -> Option<BrokerCopy> {
+    fn copy(&self, attempt: &Attempt) -> Option<BrokerCopy> {
         // Nobody would know the copy of one without an id: the row takes its place.
-        let is_known = job.envelope.fingerprint.is_none();
-        if self.are_gone(job.envelope.receipt.epoch) || !is_known {
+        let is_known = attempt.envelope.fingerprint.is_none();
+        if self.are_gone(attempt.envelope.receipt.epoch) || !is_known {
             Some(BrokerCopy::Gone)
         } else {
             self.counted.then_some(BrokerCopy::MayBeDropped)
@@ -125,16 +125,16 @@ impl ConsumerSetActor {
     }
 
     /// Gives back what is claimed and not begun, rows first.
-    pub(super) fn give_back(&self, jobs: Vec<Job>) {
+    pub(super) fn give_back(&self, attempts: Vec<Attempt>) {
         let mut releases = Vec::new();
         let mut republishes = Vec::new();
-        for job in jobs {
-            match self.copies.copy(&job) {
+        for attempt in attempts {
+            match self.copies.copy(&attempt) {
                 Some(copy) => {
-                    let key = job.envelope.key;
-                    republishes.push((job.run, Republish { key, copy }));
+                    let key = attempt.envelope.key;
+                    republishes.push((attempt.run, Republish { key, copy }));
                 }
-                None => releases.push((job.run, job.envelope.key)),
+                None => releases.push((attempt.run, attempt.envelope.key)),
             }
         }
         if !releases.is_empty() {

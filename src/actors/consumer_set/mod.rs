@@ -33,7 +33,7 @@ use super::subscription::{self, Subscribed};
 use super::supervisor::{SetIdle, SupervisorActor};
 use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
-use crate::execution::{Executor, Job};
+use crate::execution::{Attempt, Executor};
 use crate::heartbeat::Lease;
 use crate::ledger::{Ledger, Sink};
 use crate::names;
@@ -65,8 +65,8 @@ pub(super) struct ConsumerSetActor {
     /// To the subscription; dropped to close it.
     commands: Option<Sender<Command>>,
     /// To the consumers, whoever is idle.
-    jobs: Sender<Job>,
-    waiting_jobs: Receiver<Job>,
+    attempts: Sender<Attempt>,
+    waiting_attempts: Receiver<Attempt>,
     consumers: HashMap<usize, (Addr<ConsumerActor>, Instant)>,
     backoff: Backoff,
     /// Arrived and not claimed.
@@ -88,7 +88,7 @@ pub(super) struct ConsumerSetActor {
 impl ConsumerSetActor {
     pub(super) fn new(tree: &Tree, source: Source, supervisor: Addr<SupervisorActor>) -> Self {
         let queue = &source.queue;
-        let (jobs, waiting_jobs) = unbounded();
+        let (attempts, waiting_attempts) = unbounded();
         Self {
             name: queue.name.as_str().into(),
             pace: Pace::new(queue.concurrency),
@@ -102,8 +102,8 @@ impl ConsumerSetActor {
             executor: Arc::clone(&tree.executor),
             sink: None,
             commands: None,
-            jobs,
-            waiting_jobs,
+            attempts,
+            waiting_attempts,
             consumers: HashMap::new(),
             backoff: Backoff::for_children(),
             backlog: VecDeque::new(),
@@ -122,7 +122,7 @@ impl ConsumerSetActor {
             set: context.address(),
             name: names::consumer(&self.name, number),
             number,
-            jobs: self.waiting_jobs.clone(),
+            attempts: self.waiting_attempts.clone(),
             executor: Arc::clone(&self.executor),
             ledger: self.ledger.clone(),
             lease: self.lease.clone(),
@@ -176,11 +176,11 @@ impl ConsumerSetActor {
     }
 
     /// Hands a claimed message to the consumers.
-    fn hand_out(&mut self, job: Job) {
+    fn hand_out(&mut self, attempt: Attempt) {
         self.stall.handed_out();
         if self.stopping {
-            self.give_back(vec![job]);
-        } else if self.jobs.send(job).is_err() {
+            self.give_back(vec![attempt]);
+        } else if self.attempts.send(attempt).is_err() {
             log::error!("queue {}: no consumer can be reached", self.name);
         }
     }
@@ -313,18 +313,14 @@ impl Handler<ConsumerDown> for ConsumerSetActor {
             if lived > WELL_AFTER {
                 self.backoff.reset();
             }
-            if let Some(job) = death.job {
+            if let Some(attempt) = death.attempt {
                 log::error!(
                     "consumer {name} died while it ran message {}",
-                    job.envelope.key
+                    attempt.key()
                 );
                 // The run that it died in counts, or a message that kills each consumer would never
                 // be given up.
-                self.hand_out(Job {
-                    suspect: true,
-                    attempts: job.attempts.saturating_add(1),
-                    ..job
-                });
+                self.hand_out(attempt.after_death());
             }
             if !self.stopping {
                 let wait = self.backoff.next_wait();

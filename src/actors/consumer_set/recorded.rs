@@ -69,7 +69,7 @@ impl ConsumerSetActor {
         let mut done = Vec::new();
         for answer in answers {
             match answer {
-                Answer::Ours(job) => self.hand_out(job),
+                Answer::Ours(attempt) => self.hand_out(attempt),
                 Answer::Final(envelope, status) => {
                     log::info!("message {} is {status} already", envelope.key);
                     done.push(envelope.receipt);

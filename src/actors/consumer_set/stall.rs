@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::ConsumerSetActor;
-use crate::execution::Job;
+use crate::execution::Attempt;
 
 /// How often it is looked; a stall is seen at the second look. To give messages back costs two writes and a
 /// delivery each, which a shorter wait is not worth.
@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Whether the consumers take what they are handed.
 #[derive(Debug)]
 pub(super) struct Stall {
-    /// How many jobs they were handed, and have not given back.
+    /// How many messages they were handed, and have not given back.
     handed_out: usize,
     /// How many of those they had taken at the last look.
     taken: usize,
@@ -74,10 +74,11 @@ impl ConsumerSetActor {
             if set.stopping || set.consumers.is_empty() || set.copies.are_counted() {
                 return;
             }
-            let waiting = set.waiting_jobs.len();
+            let waiting = set.waiting_attempts.len();
             if let Some(time) = set.stall.look(waiting, Instant::now()) {
                 set.pace.runs_for(time);
-                let count = set.give_back_the_waiting(|job| !job.is_counted_here_alone());
+                let count =
+                    set.give_back_the_waiting(|attempt| !attempt.earlier.is_known_here_alone());
                 log::debug!("queue {}: {count} messages go back unrun", set.name);
                 set.adapt();
             }
@@ -86,12 +87,12 @@ impl ConsumerSetActor {
 
     /// Gives back what is claimed and not begun, rows first: a django-carrot consumer throws away what is
     /// not PUBLISHED. How many, of those that `may` go.
-    pub(super) fn give_back_the_waiting(&mut self, may: impl Fn(&Job) -> bool) -> usize {
-        let waiting: Vec<Job> = self.waiting_jobs.try_iter().collect();
-        let (back, kept): (Vec<Job>, Vec<Job>) = waiting.into_iter().partition(may);
+    pub(super) fn give_back_the_waiting(&mut self, may: impl Fn(&Attempt) -> bool) -> usize {
+        let waiting: Vec<Attempt> = self.waiting_attempts.try_iter().collect();
+        let (back, kept): (Vec<Attempt>, Vec<Attempt>) = waiting.into_iter().partition(may);
         let count = back.len();
         self.stall.given_back(count + kept.len());
-        kept.into_iter().for_each(|job| self.hand_out(job));
+        kept.into_iter().for_each(|attempt| self.hand_out(attempt));
         self.give_back(back);
         count
     }

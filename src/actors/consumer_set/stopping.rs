@@ -42,8 +42,8 @@ impl Handler<StopSet> for ConsumerSetActor {
 impl Handler<GiveBack> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, GiveBack(job): GiveBack, _: &mut Context<Self>) {
-        self.give_back(vec![job]);
+    fn handle(&mut self, GiveBack(attempt): GiveBack, _: &mut Context<Self>) {
+        self.give_back(vec![attempt]);
     }
 }
 
