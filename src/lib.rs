@@ -286,7 +286,7 @@
 //!    django-carrot published it (the second consumer takes as many more as wait), and then CANCELLED; should its
 //!    row come within an hour, the sweep publishes it.
 //! 4. A consumer *runs* it. A message whose last worker vanished is a suspect: its attempt is
-//!    committed before it starts, and after `max_attempts` it is FAILED.
+//!    committed before it starts, and after `max_crashes` it is FAILED.
 //!    A run that can't begin, or hands its message back, is *put off*: PENDING in its row, due later, or kept by
 //!    its consumer where no row carries it.
 //! 5. The ledger *records* the end, fenced: it counts if the message is still ours, or nobody's. So does a put-off.

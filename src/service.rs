@@ -227,8 +227,8 @@ impl Service {
             client.joins(shared);
         }
         let patience = Patience::of(&self.config, self.until_idle);
-        let attempts = self.config.max_attempts;
-        let executor = Executor::new(registry, attempts, patience, guard, reactor);
+        let crashes = self.config.max_crashes;
+        let executor = Executor::new(registry, crashes, patience, guard, reactor);
         Ok((runtime, executor))
     }
 

@@ -181,7 +181,7 @@ impl Worker {
         held: &mut Held,
         stopped: &Receiver<()>,
     ) -> ControlFlow<Left> {
-        let in_doubt = attempt.earlier.is_suspect() || !self.lease.covers(attempt.asked);
+        let in_doubt = attempt.is_counted_first() || !self.lease.covers(attempt.asked);
         if in_doubt && !self.ledger.begin(attempt.run, attempt.begin()) {
             log::info!("message {} is no longer ours to run", attempt.key());
             self.ledger.let_go(attempt.run, attempt.key().to_owned());

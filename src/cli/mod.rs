@@ -138,11 +138,13 @@ fn dispatch(args: Args, program: Program) -> Result<Exit, Failure> {
         let wrong = format!("{option} is for the service and for `daemon`, and says nothing here");
         return usage(&wrong);
     }
-    let config = || load(file.as_deref(), &program.defaults);
+    let config = || load_and_warn(file.as_deref(), &program.defaults);
     match command {
         None => {
             service.fault().map_or(Ok(()), usage)?;
-            run::run(&service, config()?, program)
+            // Its log has the warnings.
+            let config = load(file.as_deref(), &program.defaults)?;
+            run::run(&service, config, program)
         }
         Some(Command::Daemon(args)) => daemon::daemon(args, service, file.as_deref(), program),
         Some(Command::Check) => Ok(check::check(config())),
@@ -157,6 +159,15 @@ fn dispatch(args: Args, program: Program) -> Result<Exit, Failure> {
 /// The command line is wrong.
 fn usage<T>(wrong: &str) -> Result<T, Failure> {
     Err(Failure::new(Exit::Usage, wrong.to_owned()))
+}
+
+/// The configuration. What is good for now, and not for long, is said.
+fn load_and_warn(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure> {
+    let config = load(file, defaults)?;
+    for warning in &config.warnings {
+        warn(&warning.to_string());
+    }
+    Ok(config)
 }
 
 fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure> {

@@ -136,6 +136,9 @@ fn serve(
     vitals: Arc<Vitals>,
     signals: &Receiver<Signal>,
 ) -> Result<Exit, Failure> {
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
     // Who sees the log sees it there.
     let is_seen = std::io::stdout().is_terminal()
         && std::io::stderr().is_terminal()

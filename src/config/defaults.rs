@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::Table;
 
 use super::locate::Source;
-use super::{Config, ConfigError, Environment};
+use super::{Config, ConfigError, Environment, max_crashes};
 
 /// What holds where the configuration file says nothing: text of the same keys.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +44,7 @@ impl Defaults {
     /// A file's keys, and these where it has none of that name.
     pub(super) fn below(&self, mut file: Table) -> Table {
         for (key, value) in &self.0 {
-            if !file.contains_key(key) {
+            if !max_crashes::has(&file, key) {
                 file.insert(key.clone(), value.clone());
             }
         }
@@ -94,13 +94,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_the_file_counts_under_its_old_name_too() {
+        let defaults = Defaults::read("max_crashes = 7").unwrap();
+        let file: Table = "max_attempts = 5".parse().unwrap();
+        assert_eq!(defaults.below(file.clone()), file);
+        assert_eq!(defaults.below(Table::new()), defaults.0);
+    }
+
+    #[test]
     fn what_is_wrong_with_them_is_said_of_them() {
         let told = |text| Defaults::read(text).unwrap_err().to_string();
         assert_eq!(
-            told("max_atempts = 3\nmax_attempts = 0"),
+            told("max_crashs = 3\nmax_crashes = 0"),
             "the app's own defaults are wrong:\n  \
-             max_attempts: must be a whole number from 1 to 2147483647, not 0\n  \
-             max_atempts: is not a known key; did you mean max_attempts?"
+             max_crashes: must be a whole number from 1 to 2147483647, not 0\n  \
+             max_crashs: is not a known key; did you mean max_crashes?"
         );
         let broken = told("a = 'hunter2");
         assert!(

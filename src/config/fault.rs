@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn faults_are_listed_one_a_line_under_the_file() {
         let faults = Faults::default();
-        faults.report("max_attempts", "must be at least 1");
+        faults.report("max_crashes", "must be at least 1");
         faults.report("CARROT_DATABASE_URL", "must be a URL");
         let error = faults
             .into_result((), Some("/etc/c.toml".into()))
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "configuration file /etc/c.toml has faults:\n  \
-             max_attempts: must be at least 1\n  \
+             max_crashes: must be at least 1\n  \
              CARROT_DATABASE_URL: must be a URL"
         );
     }

@@ -16,6 +16,7 @@ mod exchange;
 mod fault;
 mod history;
 mod locate;
+mod max_crashes;
 mod percent;
 mod queue;
 mod reader;
@@ -49,7 +50,6 @@ use fault::Faults;
 use locate::Source;
 use reader::{Entry, Section};
 
-const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 /// The columns of django-carrot's tables that hold names of queues and tasks
 /// are `varchar(200)`.
 const MOST_NAME_BYTES: usize = 200;
@@ -69,9 +69,9 @@ pub struct Config {
     /// The database; `carrot.db` beside the file, or in the current directory, if neither file nor
     /// environment names one.
     pub database_url: DatabaseUrl,
-    /// How many times a message is run again whose worker vanished; then it is FAILED: at least 1,
-    /// 3 by default.
-    pub max_attempts: u32,
+    /// After so many runs in which its worker vanished a message is FAILED: at least 1, 3 by default. With 1
+    /// no run follows one that crashed; for that each run is recorded before it starts.
+    pub max_crashes: u32,
     /// What becomes of messages whose task no service here knows: they wait, by default.
     pub unknown_tasks: UnknownTasks,
     /// How long running tasks may take once the service was told to stop, at
@@ -83,6 +83,8 @@ pub struct Config {
     pub queues: Vec<QueueConfig>,
     /// External commands by their task's name.
     pub tasks: BTreeMap<String, CommandConfig>,
+    /// Keys that are good for now, and why not for long.
+    pub warnings: Vec<Fault>,
 }
 
 impl Config {
@@ -158,7 +160,7 @@ impl Config {
             None => (Table::new(), cwd),
         };
         let table = defaults.below(table);
-        let faults = Faults::default();
+        let (faults, mut warnings) = (Faults::default(), Vec::new());
         let mut root = Section::root(&table, &faults);
         let broker = root.get("default_broker").and_then(BrokerHost::read);
         let database = root
@@ -174,7 +176,7 @@ impl Config {
                 .database_url(&faults, cwd)
                 .or(database)
                 .unwrap_or_else(|| DatabaseUrl::default_in(base)),
-            max_attempts: read_max_attempts(&mut root),
+            max_crashes: max_crashes::read(&mut root, &mut warnings),
             unknown_tasks: root
                 .get("unknown_tasks")
                 .and_then(|entry| UnknownTasks::read(&entry))
@@ -188,6 +190,7 @@ impl Config {
                 .unwrap_or_default(),
             tasks: read_tasks(&mut root, base),
             default_broker,
+            warnings,
         };
         root.finish();
         let file = source.map(|source| source.path);
@@ -209,21 +212,15 @@ impl Default for Config {
             file: None,
             default_broker: BrokerHost::default(),
             database_url: DatabaseUrl::default_in(Path::new("")),
-            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            max_crashes: max_crashes::DEFAULT,
             unknown_tasks: UnknownTasks::default(),
             shutdown_grace: None,
             history: None,
             queues: QueueConfig::defaults(&BrokerHost::default()),
             tasks: BTreeMap::new(),
+            warnings: Vec::new(),
         }
     }
-}
-
-fn read_max_attempts(root: &mut Section<'_>) -> u32 {
-    let entry = root.get("max_attempts");
-    // The upper bound is that of an integer column.
-    let attempts = entry.and_then(|entry| entry.whole(1..=i64::from(i32::MAX)));
-    attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS)
 }
 
 fn read_tasks(root: &mut Section<'_>, base: &Path) -> BTreeMap<String, CommandConfig> {

@@ -21,6 +21,8 @@ pub(super) struct Section<'a> {
     path: String,
     table: &'a Table,
     asked: Vec<&'static str>,
+    /// Names that are read and that nobody is to be told of.
+    outdated: Vec<&'static str>,
     confidential: bool,
     faults: &'a Faults,
 }
@@ -32,6 +34,7 @@ impl<'a> Section<'a> {
             path: String::new(),
             table,
             asked: Vec::new(),
+            outdated: Vec::new(),
             confidential: false,
             faults,
         }
@@ -40,6 +43,16 @@ impl<'a> Section<'a> {
     /// The value of `key`, which is thereby known.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.asked.push(key);
+        self.entry(key)
+    }
+
+    /// The value of a key by a name that it had.
+    pub(super) fn outdated(&mut self, key: &'static str) -> Option<Entry<'a>> {
+        self.outdated.push(key);
+        self.entry(key)
+    }
+
+    fn entry(&self, key: &str) -> Option<Entry<'a>> {
         self.table.get(key).map(|value| Entry {
             path: join(&self.path, key),
             value,
@@ -63,7 +76,8 @@ impl<'a> Section<'a> {
     /// Reports every key that was never asked for.
     pub(super) fn finish(self) {
         for key in self.table.keys() {
-            if !self.asked.contains(&key.as_str()) {
+            let mut known = self.asked.iter().chain(&self.outdated);
+            if !known.any(|known| known == key) {
                 self.faults.report(join(&self.path, key), self.unknown(key));
             }
         }
@@ -152,6 +166,7 @@ impl<'a> Entry<'a> {
             path: self.path.clone(),
             table,
             asked: Vec::new(),
+            outdated: Vec::new(),
             confidential: self.confidential,
             faults: self.faults,
         })

@@ -43,7 +43,7 @@ fn without_a_file_the_defaults_hold() {
     );
     assert_eq!(
         (
-            config.max_attempts,
+            config.max_crashes,
             config.shutdown_grace,
             config.queue("other")
         ),
@@ -70,7 +70,7 @@ fn every_key_is_read() {
     let text = r#"
             default_broker = "amqp://user:secret@host:5672/vhost"
             database_url = "sqlite://carrot.db"
-            max_attempts = 5
+            max_crashes = 5
             shutdown_grace = "5m"
             history = { completed = "7d" }
             [[queues]]
@@ -95,7 +95,7 @@ fn every_key_is_read() {
     assert_eq!(config.history.as_ref().unwrap().completed, Some(week));
     assert_eq!(
         (
-            config.max_attempts,
+            config.max_crashes,
             config.tasks["reports.build"].command.len()
         ),
         (5, 3)
@@ -125,9 +125,9 @@ fn every_fault_is_reported_at_once() {
     let text = r#"
             default_broker = "embeded"
             database_url = 5
-            max_attempts = 0
+            max_crashes = 0
             shutdown_grace = "soon"
-            max_atempts = 3
+            max_crashs = 3
             [[queues]]
             name = "a"
             concurrency = "four"
@@ -156,16 +156,16 @@ fn every_fault_is_reported_at_once() {
             "queues[1].name",
             "queues[1].consumer_class",
             "DATABASE_URL",
-            "max_attempts",
+            "max_crashes",
             "shutdown_grace",
             "tasks.t.command",
-            "max_atempts",
+            "max_crashs",
         ]
     );
     assert!(told.contains(
         "\n  queues[0].concurrency: must be a whole number from 1 to 1000, not \"four\""
     ));
-    assert!(told.contains("\n  max_atempts: is not a known key; did you mean max_attempts?"));
+    assert!(told.contains("\n  max_crashs: is not a known key; did you mean max_crashes?"));
 }
 
 #[test]

@@ -36,11 +36,17 @@ pub struct Attempt {
 }
 
 /// The runs of a message that have begun before.
+///
+/// A fresh message's run is counted at its end, which spares it a commit: of a message that is suspect of having
+/// made its worker vanish the row counts all runs but the first. Where that is one too many, each run is
+/// counted before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Earlier {
-    /// So many are known: from the row, and those in which a consumer of this process died.
-    known: u32,
+    /// So many are counted, in the row or for it.
+    counted: u32,
     crashed: Crashed,
+    /// The first one is counted before it starts too.
+    counts_first: bool,
 }
 
 /// Whether runs ended because who ran them vanished.
@@ -48,45 +54,55 @@ pub struct Earlier {
 enum Crashed {
     /// None did that anybody knows of.
     Never,
-    /// A consumer of this process died: all such runs are known, but to nobody else.
+    /// Consumers of this process died, of which its row says nothing yet.
     Here,
-    /// A worker vanished. Its run may be one more than are known: that of a fresh message is counted at its
-    /// end.
+    /// A worker vanished. It may not have begun the run.
     Elsewhere,
 }
 
 impl Earlier {
     /// Those of a message whose row counts so many, and may be `suspect` of having made a worker vanish.
     #[must_use]
-    pub const fn in_row(attempts: u32, suspect: bool) -> Self {
+    pub const fn in_row(attempts: u32, suspect: bool, counts_first: bool) -> Self {
         let crashed = if suspect {
             Crashed::Elsewhere
         } else {
             Crashed::Never
         };
         Self {
-            known: attempts,
+            counted: attempts,
             crashed,
+            counts_first,
         }
     }
 
-    /// How many are known.
+    /// How many are known to have begun.
     #[must_use]
     pub const fn known(self) -> u32 {
-        self.known
+        match self.crashed {
+            Crashed::Here => self.possible(),
+            Crashed::Never | Crashed::Elsewhere => self.counted,
+        }
     }
 
-    /// How many there may have been.
+    /// How many may have begun.
     const fn possible(self) -> u32 {
-        match self.crashed {
-            Crashed::Never | Crashed::Here => self.known,
-            Crashed::Elsewhere => self.known.saturating_add(1),
+        let is_one_uncounted = self.is_suspect() && !self.counts_first;
+        self.counted.saturating_add(is_one_uncounted as u32)
+    }
+
+    /// In how many who ran them vanished, or may have.
+    #[must_use]
+    pub const fn crashes(self) -> u32 {
+        if self.is_suspect() {
+            self.possible()
+        } else {
+            0
         }
     }
 
     /// Whether the message may be what made who ran it vanish.
-    #[must_use]
-    pub const fn is_suspect(self) -> bool {
+    const fn is_suspect(self) -> bool {
         !matches!(self.crashed, Crashed::Never)
     }
 
@@ -96,6 +112,12 @@ impl Earlier {
         matches!(self.crashed, Crashed::Here)
     }
 
+    /// What is counted when the next one has begun.
+    const fn counted_then(self) -> u32 {
+        let counts = self.is_suspect() || self.counts_first;
+        self.counted.saturating_add(counts as u32)
+    }
+
     /// These, and one more in which a consumer of this process died.
     const fn and_a_death(self) -> Self {
         let crashed = match self.crashed {
@@ -103,8 +125,9 @@ impl Earlier {
             Crashed::Elsewhere => Crashed::Elsewhere,
         };
         Self {
-            known: self.known.saturating_add(1),
+            counted: self.counted_then(),
             crashed,
+            ..self
         }
     }
 }
@@ -125,7 +148,13 @@ impl Attempt {
     /// The runs that are known to have begun when this one has.
     #[must_use]
     pub const fn begun(&self) -> u32 {
-        self.earlier.known.saturating_add(1)
+        self.earlier.known().saturating_add(1)
+    }
+
+    /// Whether this run is counted before it starts.
+    #[must_use]
+    pub const fn is_counted_first(&self) -> bool {
+        self.earlier.is_suspect() || self.earlier.counts_first
     }
 
     /// The next run under the same claim: the consumer died in this one.
@@ -137,12 +166,12 @@ impl Attempt {
         }
     }
 
-    /// This run, to be counted before it starts.
+    /// This run, to be counted before it starts, if it is: else it is only seen whether it may begin.
     #[must_use]
     pub fn begin(&self) -> Begin {
         Begin {
             key: self.envelope.key.clone(),
-            attempts: self.begun(),
+            attempts: self.earlier.counted_then(),
         }
     }
 
@@ -154,11 +183,50 @@ impl Attempt {
         let row = NewRow::pending(message);
         row.carries(message).then(|| PutOff {
             row,
-            attempts: self.earlier.known,
+            attempts: self.earlier.counted,
             suspect: self.earlier.is_suspect(),
             cause: postponed.cause,
             reason: postponed.reason.clone(),
             due: postponed.due,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many crashes there may have been, what a task is told, and what the row counts once it runs and once
+    /// it has ended.
+    fn readings(earlier: Earlier) -> (u32, u32, u32, u32) {
+        let known = earlier.known() + 1;
+        let told = earlier.possible() + 1;
+        (earlier.crashes(), told, earlier.counted_then(), known)
+    }
+
+    #[test]
+    fn each_crash_is_one_whoever_saw_it() {
+        let fresh = Earlier::in_row(0, false, false);
+        assert_eq!(readings(fresh), (0, 1, 0, 1));
+        // Its worker vanishes, and the next one.
+        assert_eq!(readings(Earlier::in_row(0, true, false)), (1, 2, 1, 1));
+        assert_eq!(readings(Earlier::in_row(1, true, false)), (2, 3, 2, 2));
+        // Its consumer dies, and the next one, and then the worker vanishes.
+        let died = fresh.and_a_death();
+        assert_eq!(readings(died), (1, 2, 1, 2));
+        let died = died.and_a_death();
+        assert_eq!(readings(died), (2, 3, 2, 3));
+        let row = Earlier::in_row(died.counted_then(), true, false);
+        assert_eq!(row.crashes(), 3);
+        assert_eq!(readings(row.and_a_death()), (4, 5, 4, 4));
+    }
+
+    #[test]
+    fn what_is_counted_first_is_no_crash_before_it_has_begun() {
+        let fresh = Earlier::in_row(0, false, true);
+        assert_eq!(readings(fresh), (0, 1, 1, 1));
+        assert_eq!(readings(Earlier::in_row(0, true, true)), (0, 1, 1, 1));
+        assert_eq!(Earlier::in_row(1, true, true).crashes(), 1);
+        assert_eq!(fresh.and_a_death().crashes(), 1);
     }
 }

@@ -45,7 +45,7 @@ pub enum Ended {
 /// What runs messages, shared by the consumers of a service.
 pub struct Executor {
     registry: Registry,
-    max_attempts: u32,
+    max_crashes: u32,
     patience: Patience,
     lacks: Lacks,
     guard: Option<Guard>,
@@ -58,7 +58,7 @@ impl Executor {
     #[must_use]
     pub fn new(
         registry: Registry,
-        max_attempts: u32,
+        max_crashes: u32,
         patience: Patience,
         guard: Option<Guard>,
         reactor: Reactor,
@@ -66,7 +66,7 @@ impl Executor {
         panics::install();
         Self {
             registry,
-            max_attempts,
+            max_crashes,
             patience,
             lacks: Lacks::default(),
             guard,
@@ -80,24 +80,27 @@ impl Executor {
         self.stopping.send_replace(true);
     }
 
-    /// Whether the message has been begun too often, by workers that all vanished.
+    /// Whether the message has made as many workers vanish as it may.
     #[must_use]
     pub const fn is_exhausted(&self, attempt: &Attempt) -> bool {
-        attempt.earlier.is_suspect() && attempt.earlier.known() >= self.max_attempts
+        attempt.earlier.crashes() >= self.max_crashes
     }
 
     /// The end of a message that is not begun again.
     #[must_use]
     pub fn give_up(&self, attempt: &Attempt) -> Finish {
         let _entered = self.reactor.enter();
+        let crashes = attempt.earlier.crashes();
+        let times = match crashes {
+            1 => "once".to_owned(),
+            _ => format!("{crashes} times"),
+        };
         let reason = format!(
-            "its worker vanished, and again in each of {} more runs: it is not begun again \
-             (max_attempts = {})",
-            attempt.earlier.known(),
-            self.max_attempts
+            "its worker has vanished {times}: it is not run again (max_crashes = {})",
+            self.max_crashes
         );
-        let context = self.context(attempt, attempt.earlier.known(), "");
-        self.fail_unrun(attempt, &context, reason)
+        let context = self.context(attempt, crashes, "");
+        self.fail_unrun(attempt, &context, crashes, reason)
     }
 
     /// The end of a message that has been put off for as long as it may be.
@@ -106,7 +109,7 @@ impl Executor {
         let _entered = self.reactor.enter();
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
         let context = self.context(attempt, attempt.earlier.known(), "");
-        self.fail_unrun(attempt, &context, reason)
+        self.fail_unrun(attempt, &context, attempt.earlier.known(), reason)
     }
 
     /// Says what no run is put off for any more.
@@ -150,7 +153,9 @@ impl Executor {
         let ended = match self.postponed(attempt, &error) {
             Some(postponed) => Ended::PutOff(postponed),
             None => {
-                let finish = self.fail_unrun(attempt, context, error.exception.clone());
+                let known = attempt.earlier.known();
+                let reason = error.exception.clone();
+                let finish = self.fail_unrun(attempt, context, known, reason);
                 return (Err(error.for_good()), Ended::Finished(finish));
             }
         };
@@ -192,12 +197,18 @@ impl Executor {
     }
 
     /// The end of a message that could not be run.
-    fn fail_unrun(&self, attempt: &Attempt, context: &TaskContext, reason: String) -> Finish {
+    fn fail_unrun(
+        &self,
+        attempt: &Attempt,
+        context: &TaskContext,
+        attempts: u32,
+        reason: String,
+    ) -> Finish {
         let arguments = attempt.envelope.body.arguments().map(Arguments::from);
         let arguments = arguments.unwrap_or_default();
         let error = TaskError::new(reason.as_str());
         around::tell_failure(self.registry.around(), context, &arguments, &error);
-        classify::failed_unrun(attempt, attempt.earlier.known(), reason)
+        classify::failed_unrun(attempt, attempts, reason)
     }
 
     /// Decodes the message and looks its task up.

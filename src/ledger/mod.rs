@@ -142,6 +142,8 @@ pub struct LedgerSetup {
     pub store: Arc<dyn Store>,
     /// Who claims.
     pub owner: WorkerId,
+    /// Whether each run is counted before it starts, a fresh message's too.
+    pub counts_first: bool,
     /// Where this process's pid means something.
     pub namespace: String,
     /// The ledger's view of the database.

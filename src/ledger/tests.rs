@@ -67,6 +67,7 @@ impl Ground {
         session.record(&[NewRow::pending(&message)]).unwrap();
         let setup = LedgerSetup {
             owner: register(session.as_mut()),
+            counts_first: false,
             health: Servers::default().database("it").client("the ledger"),
             store,
             namespace: "here".to_owned(),

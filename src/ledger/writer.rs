@@ -316,7 +316,7 @@ impl Writer {
                 envelope: asked.envelope,
                 queue: asked.queue,
                 asked: asked.since,
-                earlier: Earlier::in_row(attempts, suspect),
+                earlier: Earlier::in_row(attempts, suspect, self.setup.counts_first),
             }),
             Claim::Final(status) => Answer::Final(asked.envelope, status),
             Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),

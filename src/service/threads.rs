@@ -38,6 +38,7 @@ impl Threads {
         let (ledger, ledger_thread) = ledger::start(LedgerSetup {
             store: Arc::clone(store),
             owner: worker,
+            counts_first: config.max_crashes == 1,
             namespace: process.namespace.clone(),
             health: health.client("the ledger"),
             cancelled: Arc::clone(&cancelled),

@@ -45,12 +45,12 @@ pub enum Finished {
     Gone,
 }
 
-/// A run that is counted before it starts.
+/// A run whose message must be seen to be ours before it starts, and that is counted by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {
     /// The message's key.
     pub key: String,
-    /// Runs that have begun, this one included: a number, so that writing it twice counts once.
+    /// What its row counts then: a number, so that writing it twice counts once.
     pub attempts: u32,
 }
 

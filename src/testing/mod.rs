@@ -203,7 +203,7 @@ impl TestApp {
         let mut session = store::session(store.as_ref())?;
         let worker = session.register(&presence::this_process()?)?;
         Ok(Self {
-            executor: Executor::new(registry, config.max_attempts, Patience::NONE, None, reactor),
+            executor: Executor::new(registry, config.max_crashes, Patience::NONE, None, reactor),
             _runtime: runtime,
             queued: VecDeque::new(),
             _directory: directory,
@@ -355,7 +355,7 @@ fn attempt(message: Message, attempts: u32) -> Attempt {
         envelope: Envelope::of(message, Receipt { epoch: 0, tag: 0 }),
         run: RunId::next(),
         asked: Instant::now(),
-        earlier: Earlier::in_row(attempts, false),
+        earlier: Earlier::in_row(attempts, false, false),
     }
 }
 

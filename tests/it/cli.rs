@@ -68,7 +68,7 @@ fn a_faulty_configuration_exits_78_with_all_its_faults_and_no_password() {
         r#"
         default_broker = "amqp://user:s3cr3t@host:70000/"
         database_url = "oracle://user:s3cr3t@host/db"
-        max_atempts = 3
+        max_crashs = 3
         shutdown_grace = "soon"
         [[queues]]
         name = "default"
@@ -89,7 +89,7 @@ fn a_faulty_configuration_exits_78_with_all_its_faults_and_no_password() {
         for key in [
             "default_broker",
             "database_url",
-            "max_atempts",
+            "max_crashs",
             "shutdown_grace",
             "concurrency",
             "host",
@@ -99,6 +99,18 @@ fn a_faulty_configuration_exits_78_with_all_its_faults_and_no_password() {
         }
         assert!(!said.contains("s3cr3t"), "{said}");
     }
+}
+
+#[test]
+fn the_old_name_of_a_key_is_read_and_warned_of_where_the_user_looks() {
+    let world = World::new(&format!("max_attempts = 5\n{TWO}"));
+    let told = "max_attempts: is called max_crashes from now on";
+    let (code, _, err) = world.run(&["migrate"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains(told), "{err}");
+    let mut service = world.start(&[]);
+    service.await_log(told);
+    assert_eq!(service.terminate(), 0);
 }
 
 #[test]

@@ -18,6 +18,8 @@ on_every_database_and_broker! {
     a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again,
     a_suspect_has_its_attempt_counted_before_it_runs,
     a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes,
+    a_message_that_may_crash_once_is_not_run_again_and_its_neighbour_is_run,
+    a_message_that_may_crash_once_is_run_if_its_service_died_before_that,
     the_command_of_a_killed_service_dies_with_all_that_it_has_started,
     a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them,
     messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next,
@@ -102,7 +104,7 @@ fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again(groun
 }
 
 fn a_suspect_has_its_attempt_counted_before_it_runs(ground: Ground) {
-    let world = world(ground);
+    let world = ground.world(&witnessed("max_crashes = 4", 1));
     let uuid = world.send(&["hold"]);
     let attempts = || world.find(&uuid).unwrap()["attempts"].clone();
     let mut first = world.start(&[]);
@@ -126,7 +128,17 @@ fn a_suspect_has_its_attempt_counted_before_it_runs(ground: Ground) {
 }
 
 fn a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes(ground: Ground) {
-    let world = ground.world(&witnessed("max_attempts = 2", 1));
+    crashes(ground, 3);
+}
+
+fn a_message_that_may_crash_once_is_not_run_again_and_its_neighbour_is_run(ground: Ground) {
+    crashes(ground, 1);
+}
+
+/// A message kills its service as often as it may.
+#[track_caller]
+fn crashes(ground: Ground, most: usize) {
+    let world = ground.world(&witnessed(&format!("max_crashes = {most}"), 1));
     let killer = world.send(&["killer"]);
     let neighbour = world.send(&["note"]);
     let is_failed = || world.find(&killer).unwrap()["status"] == "FAILED";
@@ -145,13 +157,25 @@ fn a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_complete
         }
     });
     let row = world.find(&killer).unwrap();
-    assert_eq!(row["attempts"], 2, "{row}");
+    assert_eq!(row["attempts"], most, "{row}");
     let reason = row["exception"].as_str().unwrap();
-    assert!(reason.contains("max_attempts = 2"), "{reason}");
-    // The first run was a fresh message's, which nothing had made suspect yet.
-    assert_eq!(world.runs(&killer).len(), 3);
+    let told = format!("max_crashes = {most}");
+    assert!(reason.contains(&told), "{reason}");
+    assert_eq!(world.runs(&killer).len(), most);
     world.assert_all_well(vec![survivor], std::slice::from_ref(&neighbour));
     assert_eq!(world.runs(&neighbour).len(), 1);
+}
+
+fn a_message_that_may_crash_once_is_run_if_its_service_died_before_that(ground: Ground) {
+    let world = ground.world(&witnessed("max_crashes = 1", 1));
+    let uuid = world.send(&["note"]);
+    let mut first = world.launch(&[], "ledger.after-commit=kill");
+    assert_eq!(first.wait(), -9);
+    assert_eq!(world.find(&uuid).unwrap()["status"], "IN_PROGRESS");
+    let second = world.start(&[]);
+    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+    assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
 
 /// The pids that the task `family` has left.

@@ -45,7 +45,7 @@ fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
 fn messages_survive_services_that_are_killed_at_random(ground: Ground) {
     let mut random = random();
     // No message kills its service here; that one is hit four times is luck.
-    let world = ground.world(&witnessed("max_attempts = 1000", 3));
+    let world = ground.world(&witnessed("max_crashes = 1000", 3));
     world.declare_queue("default");
     let mut uuids = Vec::new();
     let mut services: Vec<Running> = (0..3).map(|_| world.start(&[])).collect();

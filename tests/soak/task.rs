@@ -156,7 +156,7 @@ pub fn configuration() -> String {
     let [default, replicated] = QUEUES;
     [
         format!(
-            "max_attempts = 1000\nunknown_tasks = 'fail'\n\
+            "max_crashes = 1000\nunknown_tasks = 'fail'\n\
              [[queues]]\nname = '{default}'\nconcurrency = 4\n\
              [[queues]]\nname = '{replicated}'\nconcurrency = 2\nprefetch_factor = 50\n\
              queue_arguments = {{ x-queue-type = 'quorum' }}\n"

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, Program, load, run, say, usage, warn};
+use super::{Exit, Failure, Program, load_and_warn, run, say, usage, warn};
 use crate::config::Config;
 use crate::daemon::{
     Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
@@ -57,7 +57,7 @@ pub(super) fn daemon(
     match controller.args.verb {
         Verb::Start => {
             set_umask();
-            let config = load(config, &program.defaults)?;
+            let config = load_and_warn(config, &program.defaults)?;
             controller.start(config, program)
         }
         Verb::Stop => controller.stop(),
@@ -155,7 +155,7 @@ impl Controller {
         // Nothing that runs is stopped for a service that can't be started.
         is_alone().map_err(not_detached)?;
         logging::take().map_err(|error| Failure::new(Exit::Config, error))?;
-        let config = load(config, &program.defaults)?;
+        let config = load_and_warn(config, &program.defaults)?;
         let log = run::logfile(&self.args.service);
         let identity = run::identity(&self.args.service)?;
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;

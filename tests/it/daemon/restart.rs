@@ -51,10 +51,10 @@ fn what_runs_is_not_stopped_for_what_can_not_start() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     let config = daemon.read("carrot.toml");
-    daemon.configure("max_atempts = 3");
+    daemon.configure("max_crashs = 3");
     let (code, out, err) = daemon.daemon(&["restart"]);
     assert_eq!((code, out.as_str()), (78, ""));
-    assert!(err.contains("did you mean max_attempts?"), "{err}");
+    assert!(err.contains("did you mean max_crashes?"), "{err}");
     daemon.configure(&config);
     let mut command = daemon.command(&["daemon", "restart", "-p", "daemon.pid", "-l", "/"]);
     let (code, _, err) = crate::support::outcome(&mut command);

@@ -116,8 +116,8 @@ fn fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
 #[test]
 fn a_faulty_configuration_is_told_by_the_controller() {
     let daemon = Daemon::lonely();
-    daemon.configure("max_atempts = 3");
-    fails(&daemon, &["start"], 78, "did you mean max_attempts?");
+    daemon.configure("max_crashs = 3");
+    fails(&daemon, &["start"], 78, "did you mean max_crashes?");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::support::{Database, Running, World, eventually, milliseconds, text, w
 
 /// A world whose tasks note their runs, of which no number of deaths is too many.
 fn world(database: Database) -> World {
-    World::on(database, &witnessed("max_attempts = 1000", 4))
+    World::on(database, &witnessed("max_crashes = 1000", 4))
 }
 
 /// A schedule as Django inserts it, with these columns of its own or of ours beside that.

@@ -48,13 +48,13 @@ fn a_consumer_that_dies_in_the_midst_of_others_is_made_again() {
 
 #[test]
 fn a_message_that_kills_each_consumer_is_given_up() {
-    let world = World::new(&format!("max_attempts = 2\n{ONE}"));
+    let world = World::new(&format!("max_crashes = 2\n{ONE}"));
     let uuids = world.enqueue("default", "noop", 2);
     let mut service = world.launch(&[], "consumer.before-run=panic; consumer.ran=panic");
     let row = world.ended(&uuids[0]);
     assert_eq!(row["status"], "FAILED", "{row}");
     assert_eq!(row["attempts"], 2);
-    assert!(text(&row, "exception").contains("max_attempts = 2"));
+    assert!(text(&row, "exception").contains("max_crashes = 2"));
     assert_eq!(world.ended(&uuids[1])["status"], "COMPLETED");
     assert_eq!(service.terminate(), 0);
     assert_eq!(world.ready("default"), 0);

@@ -18,7 +18,7 @@ on_every_database! {
 
 /// No message kills its service here; that one is in hand at four hard stops is luck.
 const QUEUES: &str = r#"
-max_attempts = 1000
+max_crashes = 1000
 [[queues]]
 name = "one"
 concurrency = 3
