@@ -301,6 +301,18 @@
 //! A message that the broker was sent and has not confirmed stays with its publisher while that connection
 //! lives, which renews its lease; one that the broker refuses by 403 waits for the permission, with its queue.
 //!
+//! On its way a message takes these forms, each of which knows something that the one before did not:
+//!
+//! ```text
+//! delivery     Envelope → Arrival → ClaimRequest → Attempt → TaskContext → Finish → Settlement
+//! publishing   Draft → Ready → Message → NewRow → Confirmation → Fate → Receipt
+//! occurrence   Candidate → Due → Message → NewRow → Batch → Confirmation → Fate
+//! ```
+//!
+//! The body of an envelope is decoded once, on the thread of whoever needs the arguments first; the embedded broker
+//! and a test hand it on as it was recorded. A message that has no row gets a NewRow with its claim; a run that is
+//! put off ends as a PutOff.
+//!
 //! The sweep publishes PENDING messages that are due and makes those of dead workers PENDING. A
 //! worker is dead when its heartbeat is 20 s old by the database's clock and by that of who looks, or at once
 //! when it can be seen on this host that its process is gone.
