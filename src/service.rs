@@ -24,7 +24,7 @@ use crate::presence;
 use crate::retry::Backoff;
 use crate::schedule::{Schedule, ScheduleError};
 use crate::store::{self, Store, StoreError, WorkerId, WorkerProcess};
-use crate::task::{DuplicateTask, Guard, Registry, StateError};
+use crate::task::{DuplicateTask, Registry, StateError};
 use crate::vitals::Vitals;
 use crate::waiting::Queues;
 use crate::{actors, schedule, sweep};
@@ -216,7 +216,7 @@ impl Service {
         let mut registry = self.all_tasks()?;
         registry.check()?;
         // Forked before there is a socket to inherit.
-        let guard = registry.has_commands().then(Guard::start).transpose()?;
+        registry.start_runners()?;
         let runtime = Runtime::start()?;
         let reactor = runtime.reactor().clone();
         {
@@ -228,7 +228,7 @@ impl Service {
         }
         let patience = Patience::of(&self.config, self.until_idle);
         let crashes = self.config.max_crashes;
-        let executor = Executor::new(registry, crashes, patience, guard, reactor);
+        let executor = Executor::new(registry, crashes, patience, reactor);
         Ok((runtime, executor))
     }
 

@@ -161,7 +161,7 @@ impl SupervisorActor {
         self.tree.vitals.stopping();
         // In this order: an outcome that the kill brings about must not be written.
         self.tree.ledger.halt();
-        self.tree.executor.kill_commands();
+        self.tree.executor.cancel_all();
         self.end(Outcome::Halted);
     }
 }

@@ -32,33 +32,29 @@ impl Around<'_> {
     pub(super) fn run(
         &self,
         context: &TaskContext,
-        arguments: Arguments,
-        task: impl FnOnce(Arguments) -> TaskResult,
+        seen: &Arguments,
+        task: impl FnOnce() -> TaskResult,
     ) -> TaskResult {
         let around = self.middlewares;
-        if around.is_empty() {
-            return guarded(context, || task(arguments));
-        }
-        let seen = arguments.clone();
         let mut entered = 0;
         let mut refused = None;
         while let (Some(next), None) = (around.get(entered), &refused) {
-            match guarded(context, || next.before(context, &seen)) {
+            match guarded(context, || next.before(context, seen)) {
                 Ok(()) => entered += 1,
                 Err(error) => refused = Some(error),
             }
         }
         let outcome = match refused {
-            None => guarded(context, || task(arguments)),
+            None => guarded(context, task),
             Some(error) => Err(error),
         };
         for left in around[..entered].iter().rev() {
-            hook(context, || left.after(context, &seen, &outcome));
+            hook(context, || left.after(context, seen, &outcome));
         }
         if let Err(error) = &outcome
             && (self.fails)(error)
         {
-            tell_failure(around, context, &seen, error);
+            tell_failure(around, context, seen, error);
         }
         outcome
     }

@@ -1,24 +1,12 @@
 //! One run of a message: which it is, and what went before.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Postponed;
 use crate::broker::Envelope;
 use crate::store::{Begin, NewRow, PutOff};
-
-/// Tells the runs of this process apart, also those of the same message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RunId(u64);
-
-impl RunId {
-    /// One that no other run of this process has.
-    pub(crate) fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
-    }
-}
+use crate::task::RunId;
 
 /// A run of a message that is ours: about to begin, or under way.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod lacks;
 mod panics;
 mod patience;
 mod postponed;
+mod running;
 mod runtime;
 
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use self::around::Around;
-pub use self::attempt::{Attempt, Earlier, RunId};
+pub use self::attempt::{Attempt, Earlier};
 use self::lacks::Lacks;
 pub use self::patience::Patience;
 pub use self::postponed::Postponed;
+use self::running::Running;
 pub(crate) use self::runtime::apart;
 pub use self::runtime::{Reactor, Runtime};
 use crate::logging::TaskLog;
@@ -28,10 +30,7 @@ use crate::message::{Arguments, Payload};
 use crate::state::{Cause, End};
 use crate::store::Finish;
 use crate::suggest;
-use crate::task::{
-    Again, CommandError, Guard, Handler, Registry, Stopping, TaskContext, TaskError, TaskResult,
-    command,
-};
+use crate::task::{Again, Registry, Runner, Stopping, TaskContext, TaskError, TaskResult};
 
 /// What became of a run.
 #[derive(Debug)]
@@ -48,28 +47,22 @@ pub struct Executor {
     max_crashes: u32,
     patience: Patience,
     lacks: Lacks,
-    guard: Option<Guard>,
+    running: Running,
     reactor: Reactor,
     stopping: watch::Sender<bool>,
 }
 
 impl Executor {
-    /// An executor of these tasks. `guard` is there if any of them is a command.
+    /// An executor of these tasks.
     #[must_use]
-    pub fn new(
-        registry: Registry,
-        max_crashes: u32,
-        patience: Patience,
-        guard: Option<Guard>,
-        reactor: Reactor,
-    ) -> Self {
+    pub fn new(registry: Registry, max_crashes: u32, patience: Patience, reactor: Reactor) -> Self {
         panics::install();
         Self {
             registry,
             max_crashes,
             patience,
             lacks: Lacks::default(),
-            guard,
+            running: Running::default(),
             reactor,
             stopping: watch::Sender::new(false),
         }
@@ -126,13 +119,13 @@ impl Executor {
     pub(crate) fn perform(&self, attempt: &Attempt, consumer: &str) -> (TaskResult, Ended) {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
-        let (handler, payload) = match self.prepare(attempt) {
+        let (runner, payload) = match self.prepare(attempt) {
             Ok(prepared) => prepared,
             // Not a run: it does not count as an attempt.
             Err(error) => return self.not_run(attempt, &context, error),
         };
         classify::announce(&context);
-        let outcome = self.run(handler, &context, payload);
+        let outcome = self.run(runner, &context, payload);
         if let Err(error) = &outcome
             && let Some(postponed) = self.postponed(attempt, error)
         {
@@ -190,6 +183,7 @@ impl Executor {
             task: attempt.envelope.task.clone().unwrap_or_default(),
             queue: attempt.queue.to_string(),
             attempt: number,
+            run: attempt.run,
             log: TaskLog::new(consumer),
             states: Arc::clone(self.registry.states()),
             stopping: Stopping(self.stopping.subscribe()),
@@ -215,23 +209,19 @@ impl Executor {
     fn prepare<'a>(
         &'a self,
         attempt: &'a Attempt,
-    ) -> Result<(&'a Handler, &'a Payload), TaskError> {
+    ) -> Result<(&'a Arc<dyn Runner>, &'a Payload), TaskError> {
         if let Some(fault) = &attempt.envelope.fault {
             return Err(TaskError::new(fault.as_str()));
         }
         let task = attempt.envelope.task.as_deref().ok_or(
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
-        let handler = self.registry.get(task).ok_or_else(|| self.unknown(task))?;
+        let runner = self.registry.runner(task);
+        let runner = runner.ok_or_else(|| self.unknown(task))?;
         let payload = (attempt.envelope.body.arguments())
             .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
-        // A command gets the digits.
-        if !matches!(handler, Handler::Command(_)) {
-            payload
-                .check()
-                .map_err(|error| TaskError::new(error.to_string()))?;
-        }
-        Ok((handler, payload))
+        runner.accepts(payload)?;
+        Ok((runner, payload))
     }
 
     /// Another service may know it, or this one when it is replaced.
@@ -244,37 +234,27 @@ impl Executor {
     }
 
     /// Runs the task, with what is done around it.
-    fn run(&self, handler: &Handler, context: &TaskContext, payload: &Payload) -> TaskResult {
+    fn run(
+        &self,
+        runner: &Arc<dyn Runner>,
+        context: &TaskContext,
+        payload: &Payload,
+    ) -> TaskResult {
         let around = Around {
             middlewares: self.registry.around(),
             fails: &|error| self.fails(error),
         };
-        match handler {
-            Handler::Sync(task) => around.run(context, payload.into(), |arguments| {
-                task(context, arguments)
-            }),
-            Handler::Async(task) => around.run(context, payload.into(), |arguments| {
-                self.reactor.run(|| task(context.clone(), arguments))
-            }),
-            Handler::Command(config) => {
-                let seen = match around.middlewares {
-                    [] => Arguments::default(),
-                    _ => payload.into(),
-                };
-                around.run(context, seen, |_| match &self.guard {
-                    Some(guard) => command::run(config, guard, context, payload)
-                        .map_err(CommandError::into_task_error),
-                    None => Err(TaskError::new("this service was started without commands")),
-                })
-            }
-        }
+        let seen = match around.middlewares {
+            [] => Arguments::default(),
+            _ => payload.into(),
+        };
+        let _listed = self.running.list(context.run, runner);
+        around.run(context, &seen, || runner.run(context, payload))
     }
 
-    /// Kills the commands that are running.
-    pub fn kill_commands(&self) {
-        if let Some(guard) = &self.guard {
-            guard.kill_all();
-        }
+    /// Ends the runs that are under way, where that can be done: functions go on.
+    pub fn cancel_all(&self) {
+        self.running.cancel_all();
     }
 }
 
@@ -282,6 +262,7 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         let _entered = self.reactor.enter();
+        self.registry.shut_down();
         self.registry = Registry::new();
     }
 }

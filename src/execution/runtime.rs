@@ -1,16 +1,14 @@
-//! What drives the futures of a service.
+//! What the futures of a service lean on.
 //!
-//! A consumer runs its task's future on its own thread, so that it need not be `Send`. What that leans on
+//! A consumer drives its task's future on its own thread, so that it need not be `Send`. What that leans on
 //! belongs to one runtime that never stands still: a connection that one task has opened answers the next
 //! one too, whichever thread runs that.
 
-use std::future::Future;
 use std::panic::resume_unwind;
 use std::time::Duration;
 use std::{io, mem, thread};
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
-use tokio::task::LocalSet;
 
 /// Its threads, at least and at most. They run what tasks spawn; the tasks have threads of their own.
 const THREADS: (usize, usize) = (2, 4);
@@ -25,7 +23,7 @@ pub struct Runtime {
     reactor: Reactor,
 }
 
-/// Runs futures on the thread that asks for it, as part of a [`Runtime`].
+/// Makes a [`Runtime`] that of the thread that asks for it.
 #[derive(Clone)]
 pub struct Reactor(Handle);
 
@@ -48,7 +46,7 @@ impl Runtime {
         })
     }
 
-    /// What runs futures in it.
+    /// What makes it a thread's own.
     #[must_use]
     pub const fn reactor(&self) -> &Reactor {
         &self.reactor
@@ -75,17 +73,6 @@ impl Reactor {
     /// Makes the runtime this thread's, so that what is called can spawn in it, or ask for its handle.
     pub fn enter(&self) -> EnterGuard<'_> {
         self.0.enter()
-    }
-
-    /// Runs the future that `call` makes, on this thread. What either spawns on this thread alone ends
-    /// with it.
-    pub(super) fn run<F: Future>(&self, call: impl FnOnce() -> F) -> F::Output {
-        let local = LocalSet::new();
-        let future = {
-            let _entered = local.enter();
-            call()
-        };
-        self.0.block_on(local.run_until(future))
     }
 }
 
@@ -121,7 +108,8 @@ mod tests {
             let name = thread::current().name().map(str::to_owned);
             let done = apart(|| {
                 assert_eq!(thread::current().name().map(str::to_owned), name);
-                reactor.run(|| async { 7 })
+                let _entered = reactor.enter();
+                Handle::current().block_on(async { 7 })
             });
             drop(inner);
             done.unwrap()

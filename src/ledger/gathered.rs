@@ -9,8 +9,8 @@ use crossbeam_channel::Sender;
 use super::in_hand::Holder;
 use super::{Request, Sink};
 use crate::broker::Envelope;
-use crate::execution::RunId;
 use crate::store::{Batch, ClaimRequest, Finish, NewRow, PutBack};
+use crate::task::RunId;
 
 /// At most so many rows a batch: a longer statement gains nothing and locks longer.
 const MOST_ROWS: usize = 1000;

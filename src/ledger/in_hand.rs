@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Sink;
 use crate::broker::Receipt;
-use crate::execution::RunId;
+use crate::task::RunId;
 
 /// A delivery and who settles it.
 pub(super) struct Holder {

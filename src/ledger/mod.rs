@@ -23,12 +23,13 @@ use std::{io, thread};
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::broker::{Envelope, Receipt};
-use crate::execution::{Attempt, RunId};
+use crate::execution::Attempt;
 use crate::late_rows::Cancelled;
 use crate::outage::Client;
 use crate::state::Status;
 use crate::stop::Life;
 use crate::store::{Begin, ClaimRequest, Finish, PutBack, PutOff, Republish, Store, WorkerId};
+use crate::task::RunId;
 
 /// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of,
 /// which took `commit`.

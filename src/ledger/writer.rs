@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use super::gathered::{Asked, Gathered};
 use super::in_hand::{BySink, InHand};
 use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, late, salvage};
-use crate::execution::{Attempt, Earlier, RunId};
+use crate::execution::{Attempt, Earlier};
 use crate::failpoint;
 use crate::presence;
 use crate::retry::Backoff;
@@ -19,6 +19,7 @@ use crate::store::{
     Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, Session,
     StoreError,
 };
+use crate::task::RunId;
 
 /// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
 const PATIENCE: u32 = 5;

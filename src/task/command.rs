@@ -10,7 +10,8 @@ mod signals;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
@@ -19,7 +20,7 @@ use serde_json::Value;
 
 use self::conversation::converse;
 use super::guard::Guard;
-use super::{Again, TaskContext, TaskError, TaskResult};
+use super::{Again, RunId, Runner, TaskContext, TaskError, TaskResult};
 use crate::config::CommandConfig;
 use crate::limits;
 use crate::message::{Literal, Object, Payload};
@@ -28,72 +29,76 @@ use crate::names;
 /// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
 const HANDS_BACK: i32 = 75;
 
-/// Why a command has no output to show.
-#[derive(Debug)]
-pub(crate) enum CommandError {
-    /// Nothing of its program has run.
-    NotStarted(StartError),
-    /// It ran and failed, or its message can't be given to a command.
-    Failed(TaskError),
+/// Runs messages by starting a process for each.
+pub(super) struct Command {
+    config: CommandConfig,
+    guard: Arc<Guard>,
 }
 
 /// The system did not start a command: it has no program of that name, or no process, pipe or memory left.
 #[derive(Debug, thiserror::Error)]
 #[error("{program:?} can't be started")]
-pub(crate) struct StartError {
+struct StartError {
     /// The program alone: an argument may be a secret.
-    pub(crate) program: String,
+    program: String,
     /// What the system said.
-    pub(crate) source: io::Error,
+    source: io::Error,
 }
 
-impl CommandError {
-    /// As the message's failure.
-    pub(crate) fn into_task_error(self) -> TaskError {
-        match self {
-            Self::NotStarted(error) => match lack::cause_of(&error.source) {
-                Some(cause) => TaskError::unable(cause, TaskError::from(error).exception),
-                None => error.into(),
-            },
-            Self::Failed(error) => error,
+impl StartError {
+    /// As the outcome of the run, which could not begin.
+    fn into_task_error(self) -> TaskError {
+        match lack::cause_of(&self.source) {
+            Some(cause) => TaskError::unable(cause, TaskError::from(self).exception),
+            None => self.into(),
         }
     }
 }
 
-impl From<TaskError> for CommandError {
-    fn from(error: TaskError) -> Self {
-        Self::Failed(error)
+impl Command {
+    /// That command, whose processes die with us by that guard.
+    pub(super) const fn new(config: CommandConfig, guard: Arc<Guard>) -> Self {
+        Self { config, guard }
     }
 }
 
-/// Runs the command for one message.
-///
-/// All that can fail because the system lacks something is done before the program starts; from then on
-/// there is no thread and no pipe to obtain.
-pub(crate) fn run(
-    command: &CommandConfig,
-    guard: &Guard,
-    context: &TaskContext,
-    payload: &Payload,
-) -> Result<Value, CommandError> {
-    let message = message(context, payload).map_err(TaskError::from)?;
-    let mut child = start(command).map_err(CommandError::NotStarted)?;
-    let group = Pid::from_child(&child);
-    // Without the guard there is still the kernel's signal to the command itself.
-    report("guarded", guard.add(group));
-    let talked = converse(&mut child, &message, &context.log);
-    // Before it is reaped, and while its number is nobody else's: `kill_all` and the guard kill what is
-    // on the list. `converse` has ended the group.
-    report("let go", guard.remove(group));
-    let reaped = child.wait();
-    let (output, status) = talked
-        .and_then(|output| Ok((output, reaped?)))
-        .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
-    if status.code() == Some(HANDS_BACK) && context.is_cancelled() {
-        let reason = format!("the command exited with status {HANDS_BACK} while the service stops");
-        return Err(TaskError::from(Again::new(reason)).into());
+impl Runner for Command {
+    /// A command is given all numbers, with their digits.
+    fn accepts(&self, _: &Payload) -> Result<(), TaskError> {
+        Ok(())
     }
-    Ok(classify(output, status)?)
+
+    /// All that can fail because the system lacks something is done before the program starts; from then on
+    /// there is no thread and no pipe to obtain.
+    fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult {
+        let message = message(context, payload)?;
+        let mut child = start(&self.config).map_err(StartError::into_task_error)?;
+        let group = Pid::from_child(&child);
+        // Without the guard there is still the kernel's signal to the command itself.
+        report("guarded", self.guard.add(context.run, group));
+        let talked = converse(&mut child, &message, &context.log);
+        // Before it is reaped, and while its number is nobody else's: whoever ends a run and the guard kill what
+        // is on the list. `converse` has ended the group.
+        report("let go", self.guard.remove(context.run, group));
+        let reaped = child.wait();
+        let (output, status) = talked
+            .and_then(|output| Ok((output, reaped?)))
+            .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
+        if status.code() == Some(HANDS_BACK) && context.is_cancelled() {
+            let reason =
+                format!("the command exited with status {HANDS_BACK} while the service stops");
+            return Err(Again::new(reason).into());
+        }
+        classify(output, status)
+    }
+
+    fn cancel(&self, run: RunId) {
+        self.guard.kill(run);
+    }
+
+    fn shut_down(&self) {
+        self.guard.kill_all();
+    }
 }
 
 fn start(command: &CommandConfig) -> Result<Child, StartError> {
@@ -114,7 +119,7 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
         .command
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is empty"))?;
-    let mut process = Command::new(program);
+    let mut process = process::Command::new(program);
     process
         .args(arguments)
         .current_dir(&command.directory)
@@ -190,4 +195,57 @@ fn classify(output: Vec<u8>, status: ExitStatus) -> TaskResult {
         output: Some(output).filter(|output| !output.is_empty()),
         again: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::logging::TaskLog;
+    use crate::task::Stopping;
+
+    fn context() -> TaskContext {
+        TaskContext {
+            uuid: "uuid".to_owned(),
+            task: "sleep".to_owned(),
+            queue: "default".to_owned(),
+            attempt: 1,
+            run: RunId::next(),
+            log: TaskLog::new("default-consumer-1"),
+            states: Arc::default(),
+            stopping: Stopping(watch::channel(false).1),
+        }
+    }
+
+    #[test]
+    fn a_cancel_ends_one_run_and_a_shutdown_the_others() {
+        let config = CommandConfig {
+            command: ["sh", "-c", "echo begun >&2; exec sleep 60"]
+                .map(str::to_owned)
+                .to_vec(),
+            directory: "/".into(),
+        };
+        let command = &Command::new(config, Arc::new(Guard::start().unwrap()));
+        let contexts = [context(), context()];
+        let killed = "the command was ended by signal 9";
+        thread::scope(|scope| {
+            let [one, other] = contexts
+                .each_ref()
+                .map(|context| scope.spawn(move || command.run(context, &Payload::default())));
+            for context in &contexts {
+                while !context.log.text().contains("begun") {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            command.cancel(contexts[0].run);
+            assert_eq!(one.join().unwrap().unwrap_err().exception, killed);
+            assert!(!other.is_finished());
+            command.shut_down();
+            assert_eq!(other.join().unwrap().unwrap_err().exception, killed);
+        });
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use log::{Log, Metadata, Record};
 use tokio::sync::watch;
 
+use super::RunId;
 use super::states::States;
 use crate::logging::TaskLog;
 
@@ -22,6 +23,8 @@ pub struct TaskContext {
     /// Which run of the message this is, from 1. More than 1 means that one may have begun before: its worker
     /// has vanished, and where it had the message and not begun it yet, that counts too.
     pub attempt: u32,
+    /// What its runner knows this run by.
+    pub(crate) run: RunId,
     /// The message's log.
     pub(crate) log: TaskLog,
     /// What the tasks share.

@@ -5,10 +5,48 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::task::LocalSet;
 
 use super::states::Need;
-use super::{FromMessage, Handler, TaskContext, TaskError, TaskResult};
-use crate::message::{Arguments, Literal};
+use super::{FromMessage, Runner, TaskContext, TaskError, TaskResult};
+use crate::message::{Arguments, Literal, Payload};
+
+/// Runs messages by calling a function, on the thread of their run.
+pub(super) struct Function<F>(F);
+
+impl<F> Function<F>
+where
+    F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static,
+{
+    pub(super) fn runner(call: F) -> Arc<dyn Runner> {
+        Arc::new(Self(call))
+    }
+}
+
+impl<F> Runner for Function<F>
+where
+    F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync,
+{
+    fn accepts(&self, payload: &Payload) -> Result<(), TaskError> {
+        payload.check().map_err(TaskError::from)
+    }
+
+    fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult {
+        (self.0)(context, payload.into())
+    }
+}
+
+/// Runs the future that `call` makes, on this thread, which has entered the runtime of the tasks: so the future
+/// need not be `Send`. What it spawns on this thread alone ends with it.
+pub(super) fn drive<F: Future>(call: impl FnOnce() -> F) -> F::Output {
+    let local = LocalSet::new();
+    let future = {
+        let _entered = local.enter();
+        call()
+    };
+    Handle::current().block_on(local.run_until(future))
+}
 
 /// A function that can be a task: of up to eight arguments, each of which is taken
 /// [from the message](FromMessage), that returns `Result<impl Serialize, impl Into<TaskError>>` or a
@@ -31,14 +69,16 @@ pub trait Task<Kind>: Send + Sync + 'static {
 /// A function as it is run, and what it needs.
 #[doc(hidden)]
 pub struct TaskFunction {
-    pub(super) handler: Handler,
+    pub(super) runner: Arc<dyn Runner>,
     pub(super) needs: Vec<Need>,
 }
 
 impl TaskFunction {
-    const fn of(handler: Handler) -> Self {
-        let needs = Vec::new();
-        Self { handler, needs }
+    fn of(call: impl Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static) -> Self {
+        Self {
+            runner: Function::runner(call),
+            needs: Vec::new(),
+        }
     }
 }
 
@@ -70,9 +110,7 @@ pub enum Later {}
 
 impl<T: Serialize, E: Into<TaskError>> Returned<Now> for Result<T, E> {
     fn function(call: impl Call<Self>) -> TaskFunction {
-        TaskFunction::of(Handler::Sync(Arc::new(move |context, arguments| {
-            output(call(context, &arguments)?)
-        })))
+        TaskFunction::of(move |context, arguments| output(call(context, &arguments)?))
     }
 }
 
@@ -83,10 +121,12 @@ where
     E: Into<TaskError>,
 {
     fn function(call: impl Call<Self>) -> TaskFunction {
-        TaskFunction::of(Handler::Async(Arc::new(move |context, arguments| {
-            let called = call(&context, &arguments);
-            Box::pin(async move { output(called?.await) })
-        })))
+        TaskFunction::of(move |context, arguments| {
+            drive(|| {
+                let called = call(context, &arguments);
+                async move { output(called?.await) }
+            })
+        })
     }
 }
 

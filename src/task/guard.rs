@@ -11,15 +11,16 @@
 
 mod closing;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, setsid};
 
 use self::closing::close_all_but;
+use super::RunId;
 
 /// How many groups the guard can list: more than a host is likely to run at once. What is beyond that
 /// has the kernel's parent-death signal alone.
@@ -27,8 +28,8 @@ const MOST_GROUPS: usize = 4096;
 
 /// The process groups of the commands that are running, and the guard that kills them should we die.
 #[derive(Debug)]
-pub struct Guard {
-    groups: Mutex<HashSet<i32>>,
+pub(super) struct Guard {
+    groups: Mutex<HashMap<RunId, Pid>>,
     pipe: Mutex<File>,
 }
 
@@ -37,7 +38,7 @@ impl Guard {
     ///
     /// # Errors
     /// When the system has no pipe or no process left.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         // SAFETY: the child runs `watch` alone, which allocates nothing, takes no lock and never
         // returns, so that threads that vanished in it can't have left anything half-done.
@@ -56,42 +57,33 @@ impl Guard {
         }
     }
 
-    /// From now on the group dies with us.
-    pub(super) fn add(&self, group: Pid) -> io::Result<()> {
-        self.groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(group.as_raw_nonzero().get());
+    /// From now on the group of this run dies with us.
+    pub(super) fn add(&self, run: RunId, group: Pid) -> io::Result<()> {
+        self.groups().insert(run, group);
         self.tell(group.as_raw_nonzero().get())
     }
 
     /// The group is over; its number may be used again.
-    pub(super) fn remove(&self, group: Pid) -> io::Result<()> {
-        self.groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&group.as_raw_nonzero().get());
+    pub(super) fn remove(&self, run: RunId, group: Pid) -> io::Result<()> {
+        self.groups().remove(&run);
         self.tell(-group.as_raw_nonzero().get())
     }
 
-    /// Kills every group that is running.
-    pub fn kill_all(&self) {
-        for group in self
-            .groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
-            let Some(group) = Pid::from_raw(*group) else {
-                continue;
-            };
-            // The command may have left its group. It is not reaped, so that its number is its own.
-            let killed = [
-                kill_process_group(group, Signal::KILL),
-                kill_process(group, Signal::KILL),
-            ];
-            log::debug!("process group {group:?}: {killed:?}");
+    /// Kills the group of this run, if that is not over.
+    pub(super) fn kill(&self, run: RunId) {
+        if let Some(group) = self.groups().get(&run) {
+            kill_group(*group);
         }
+    }
+
+    /// Kills every group that is running.
+    pub(super) fn kill_all(&self) {
+        self.groups().values().copied().for_each(kill_group);
+    }
+
+    /// Whoever kills a group holds them meanwhile: one that is on the list is not reaped.
+    fn groups(&self) -> MutexGuard<'_, HashMap<RunId, Pid>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, change: i32) -> io::Result<()> {
@@ -100,6 +92,16 @@ impl Guard {
             .unwrap_or_else(PoisonError::into_inner)
             .write_all(&change.to_ne_bytes())
     }
+}
+
+/// Kills a group whose command is not reaped, so that the number is its own.
+fn kill_group(group: Pid) {
+    // The command may have left its group.
+    let killed = [
+        kill_process_group(group, Signal::KILL),
+        kill_process(group, Signal::KILL),
+    ];
+    log::debug!("process group {group:?}: {killed:?}");
 }
 
 /// The guard's whole life.

@@ -1,26 +1,25 @@
-//! What a task is: a function registered by name, or a command from the configuration.
+//! What a task is: a function registered by name, or a command from the configuration; and what runs each.
 
 mod again;
-pub(crate) mod command;
+mod command;
 mod context;
 mod error;
 mod extract;
 mod function;
 mod guard;
 mod middleware;
+mod runner;
 mod states;
 
 pub use again::Again;
-pub(crate) use command::CommandError;
 pub(crate) use context::Stopping;
 pub use context::{TaskContext, TaskLogger};
 pub use error::TaskError;
 pub use extract::{Args, FromMessage, Kwargs, State};
 pub use function::{Task, TaskFunction};
-#[doc(hidden)]
-pub use guard::Guard;
 pub use middleware::Middleware;
 pub(crate) use middleware::OnFailure;
+pub(crate) use runner::{RunId, Runner};
 pub use states::Need;
 #[doc(hidden)]
 pub use states::StateError;
@@ -29,11 +28,14 @@ pub(crate) use states::States;
 use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::command::Command;
+use self::function::{Function, drive};
+use self::guard::Guard;
 use self::states::Makers;
 use crate::config::{CommandConfig, Config};
 use crate::message::Arguments;
@@ -42,26 +44,13 @@ use crate::message::Arguments;
 #[doc(hidden)]
 pub type TaskResult = Result<Value, TaskError>;
 
-type SyncFn = dyn Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync;
-type TaskFuture = Pin<Box<dyn Future<Output = TaskResult>>>;
-type AsyncFn = dyn Fn(TaskContext, Arguments) -> TaskFuture + Send + Sync;
-
-/// How a task is run.
-#[derive(Clone)]
-pub(crate) enum Handler {
-    /// A function, on the consumer's thread.
-    Sync(Arc<SyncFn>),
-    /// A function that returns a future, which the consumer's thread drives.
-    Async(Arc<AsyncFn>),
-    /// A process.
-    Command(Arc<CommandConfig>),
-}
-
 /// The tasks of a service, by name.
 #[doc(hidden)]
 #[derive(Clone, Default)]
 pub struct Registry {
-    handlers: HashMap<String, Handler>,
+    runners: HashMap<String, Arc<dyn Runner>>,
+    /// Those that have no runner before [`start_runners`](Self::start_runners).
+    commands: HashMap<String, CommandConfig>,
     /// What tasks need, by their names.
     needs: Vec<(String, Need)>,
     around: Vec<Arc<dyn Middleware>>,
@@ -92,8 +81,8 @@ impl Registry {
         task: impl Task<Kind>,
     ) -> Result<(), DuplicateTask> {
         let name = name.into();
-        let TaskFunction { handler, needs } = task.into_function();
-        self.add(name.clone(), handler)?;
+        let TaskFunction { runner, needs } = task.into_function();
+        self.add(name.clone(), runner)?;
         let needs = needs.into_iter().map(|need| (name.clone(), need));
         self.needs.extend(needs);
         Ok(())
@@ -108,7 +97,7 @@ impl Registry {
         name: impl Into<String>,
         task: impl Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static,
     ) -> Result<(), DuplicateTask> {
-        self.add(name.into(), Handler::Sync(Arc::new(task)))
+        self.add(name.into(), Function::runner(task))
     }
 
     /// Registers an async function. Its future runs on the consumer's thread and need not be `Send`.
@@ -123,8 +112,9 @@ impl Registry {
     where
         F: Future<Output = TaskResult> + 'static,
     {
-        let boxed = move |context, arguments| Box::pin(task(context, arguments)) as TaskFuture;
-        self.add(name.into(), Handler::Async(Arc::new(boxed)))
+        let call =
+            move |context: &TaskContext, arguments| drive(|| task(context.clone(), arguments));
+        self.add(name.into(), Function::runner(call))
     }
 
     /// Registers an external command.
@@ -136,7 +126,33 @@ impl Registry {
         name: impl Into<String>,
         command: CommandConfig,
     ) -> Result<(), DuplicateTask> {
-        self.add(name.into(), Handler::Command(Arc::new(command)))
+        let name = self.unused(name.into())?;
+        self.commands.insert(name, command);
+        Ok(())
+    }
+
+    /// Starts what runs the commands: to be called once, before any message is run. It forks, so that there
+    /// must be neither a thread nor a socket that the fork could inherit.
+    ///
+    /// # Errors
+    /// When the system has no pipe or no process left.
+    pub fn start_runners(&mut self) -> io::Result<()> {
+        if self.commands.is_empty() {
+            return Ok(());
+        }
+        let guard = Arc::new(Guard::start()?);
+        for (name, config) in self.commands.drain() {
+            let runner = Command::new(config, Arc::clone(&guard));
+            self.runners.insert(name, Arc::new(runner));
+        }
+        Ok(())
+    }
+
+    /// Ends what the runners still have under way: nothing is run any more.
+    pub(crate) fn shut_down(&self) {
+        for runner in self.runners.values() {
+            runner.shut_down();
+        }
     }
 
     /// Has something done around all tasks, inside of what is done around them already.
@@ -184,27 +200,27 @@ impl Registry {
         &self.states
     }
 
-    fn add(&mut self, name: String, handler: Handler) -> Result<(), DuplicateTask> {
-        if self.handlers.contains_key(&name) {
-            return Err(DuplicateTask(name));
-        }
-        self.handlers.insert(name, handler);
+    fn add(&mut self, name: String, runner: Arc<dyn Runner>) -> Result<(), DuplicateTask> {
+        let name = self.unused(name)?;
+        self.runners.insert(name, runner);
         Ok(())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Handler> {
-        self.handlers.get(name)
+    /// The name, if no task has it.
+    fn unused(&self, name: String) -> Result<String, DuplicateTask> {
+        if self.runners.contains_key(&name) || self.commands.contains_key(&name) {
+            return Err(DuplicateTask(name));
+        }
+        Ok(name)
     }
 
-    /// The names of all tasks.
+    /// What runs the task of that name.
+    pub(crate) fn runner(&self, name: &str) -> Option<&Arc<dyn Runner>> {
+        self.runners.get(name)
+    }
+
+    /// The names of all tasks that have a runner.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.handlers.keys().map(String::as_str)
-    }
-
-    /// Whether any task is a process of its own.
-    pub(crate) fn has_commands(&self) -> bool {
-        self.handlers
-            .values()
-            .any(|handler| matches!(handler, Handler::Command(_)))
+        self.runners.keys().map(String::as_str)
     }
 }

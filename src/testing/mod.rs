@@ -90,9 +90,7 @@ use serde_json::Value;
 use crate::broker::{Envelope, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{
-    self, Attempt, Earlier, Ended, Executor, Patience, Postponed, RunId, Runtime,
-};
+use crate::execution::{self, Attempt, Earlier, Ended, Executor, Patience, Postponed, Runtime};
 use crate::logging;
 use crate::message::Message;
 use crate::names;
@@ -102,7 +100,7 @@ use crate::state::End;
 use crate::store::{
     self, Batch, Claim, ClaimRequest, Finish, Session, Store, StoreError, WorkerId,
 };
-use crate::task::{Registry, TaskError};
+use crate::task::{Registry, RunId, TaskError};
 
 /// So many messages are taken from the database at once.
 const AT_ONCE: usize = 500;
@@ -203,7 +201,7 @@ impl TestApp {
         let mut session = store::session(store.as_ref())?;
         let worker = session.register(&presence::this_process()?)?;
         Ok(Self {
-            executor: Executor::new(registry, config.max_crashes, Patience::NONE, None, reactor),
+            executor: Executor::new(registry, config.max_crashes, Patience::NONE, reactor),
             _runtime: runtime,
             queued: VecDeque::new(),
             _directory: directory,
