@@ -246,7 +246,7 @@
 //! | `publish` | the one door to the broker for messages: record, then flush |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
 //! | `late_rows` | the messages that were cancelled for want of a row: the ledger notes them, the sweep looks for their rows |
-//! | `execution` | one message's run: decode, look up, run, classify; which runs are under way; the runtime of all async ones |
+//! | `execution` | one message's run: decode, look up, run, judge (a `Verdict`), record (what that changes in the row); which runs are under way; the runtime of all async ones |
 //! | `systemd` | tells the service manager how the service is, and that it works |
 //! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `waiting` | what the embedded broker needs of the store |

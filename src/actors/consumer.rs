@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
 use super::consumer_set::ConsumerSetActor;
 use super::put_off::Held;
-use crate::execution::{Attempt, Ended, Executor};
+use crate::execution::{Attempt, Executor, RowChange};
 use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
@@ -190,15 +190,15 @@ impl Worker {
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
         let running = self.vitals.task();
-        let ended = self.executor.execute(attempt, &self.name);
+        let change = self.executor.execute(attempt, &self.name);
         drop(running);
         failpoint::hit("consumer.ran");
-        match ended {
-            Ended::Finished(finish) => {
+        match change {
+            RowChange::Finish(finish) => {
                 self.ledger.finish(attempt.run, finish, started.elapsed());
                 ControlFlow::Break(Left::Nothing)
             }
-            Ended::PutOff(postponed) => {
+            RowChange::PutOff(postponed) => {
                 self.put_off(attempt, &postponed, started.elapsed(), held, stopped)
             }
         }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{classify, panics};
+use super::panics;
 use crate::message::Arguments;
 use crate::task::{Middleware, TaskContext, TaskError, TaskResult};
 
@@ -15,49 +15,34 @@ fn guarded<T>(
     let (ran, panic) =
         panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
     ran.unwrap_or_else(|payload| {
-        classify::forget(payload);
-        Err(classify::panicked(panic))
+        panics::forget(payload);
+        Err(panics::error(panic))
     })
 }
 
-/// What is done around a task.
-pub(super) struct Around<'a> {
-    pub(super) middlewares: &'a [Arc<dyn Middleware>],
-    /// Whether the message is FAILED with an error.
-    pub(super) fails: &'a dyn Fn(&TaskError) -> bool,
-}
-
-impl Around<'_> {
-    /// Runs a task inside of all these.
-    pub(super) fn run(
-        &self,
-        context: &TaskContext,
-        seen: &Arguments,
-        task: impl FnOnce() -> TaskResult,
-    ) -> TaskResult {
-        let around = self.middlewares;
-        let mut entered = 0;
-        let mut refused = None;
-        while let (Some(next), None) = (around.get(entered), &refused) {
-            match guarded(context, || next.before(context, seen)) {
-                Ok(()) => entered += 1,
-                Err(error) => refused = Some(error),
-            }
+/// Runs a task with all these around it.
+pub(super) fn run(
+    around: &[Arc<dyn Middleware>],
+    context: &TaskContext,
+    seen: &Arguments,
+    task: impl FnOnce() -> TaskResult,
+) -> TaskResult {
+    let mut entered = 0;
+    let mut refused = None;
+    while let (Some(next), None) = (around.get(entered), &refused) {
+        match guarded(context, || next.before(context, seen)) {
+            Ok(()) => entered += 1,
+            Err(error) => refused = Some(error),
         }
-        let outcome = match refused {
-            None => guarded(context, task),
-            Some(error) => Err(error),
-        };
-        for left in around[..entered].iter().rev() {
-            hook(context, || left.after(context, seen, &outcome));
-        }
-        if let Err(error) = &outcome
-            && (self.fails)(error)
-        {
-            tell_failure(around, context, seen, error);
-        }
-        outcome
     }
+    let outcome = match refused {
+        None => guarded(context, task),
+        Some(error) => Err(error),
+    };
+    for left in around[..entered].iter().rev() {
+        hook(context, || left.after(context, seen, &outcome));
+    }
+    outcome
 }
 
 /// Lets all know that a message is FAILED.

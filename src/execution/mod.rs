@@ -1,45 +1,38 @@
-//! One message's run, as named steps: decode, look up, run, classify.
+//! One message's run, as named steps: decode, look up, run, judge, record.
 //!
-//! Nothing here touches the broker or the database: in goes a claimed message, out comes the end to
-//! be recorded.
+//! Nothing here touches the broker or the database: in goes a claimed message, out comes what that changes in its
+//! row.
 
 mod around;
 mod attempt;
-mod classify;
 mod lacks;
 mod panics;
 mod patience;
 mod postponed;
+mod record;
 mod running;
 mod runtime;
+mod verdict;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use self::around::Around;
 pub use self::attempt::{Attempt, Earlier};
 use self::lacks::Lacks;
 pub use self::patience::Patience;
 pub use self::postponed::Postponed;
+pub use self::record::RowChange;
 use self::running::Running;
 pub(crate) use self::runtime::apart;
 pub use self::runtime::{Reactor, Runtime};
+use self::verdict::{Failure, FailureKind, Verdict};
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload};
-use crate::state::{Cause, End};
+use crate::state::Cause;
 use crate::store::Finish;
 use crate::suggest;
-use crate::task::{Again, Registry, Runner, Stopping, TaskContext, TaskError, TaskResult};
-
-/// What became of a run.
-#[derive(Debug)]
-pub enum Ended {
-    /// It has an end, to be recorded.
-    Finished(Finish),
-    /// It could not begin, or was handed back.
-    PutOff(Postponed),
-}
+use crate::task::{Registry, Runner, Stopping, TaskContext, TaskError, TaskResult};
 
 /// What runs messages, shared by the consumers of a service.
 pub struct Executor {
@@ -73,7 +66,7 @@ impl Executor {
         self.stopping.send_replace(true);
     }
 
-    /// Whether the message has made as many workers vanish as it may.
+    /// Whether the message has been begun too often, by workers that all vanished.
     #[must_use]
     pub const fn is_exhausted(&self, attempt: &Attempt) -> bool {
         attempt.earlier.crashes() >= self.max_crashes
@@ -82,7 +75,6 @@ impl Executor {
     /// The end of a message that is not begun again.
     #[must_use]
     pub fn give_up(&self, attempt: &Attempt) -> Finish {
-        let _entered = self.reactor.enter();
         let crashes = attempt.earlier.crashes();
         let times = match crashes {
             1 => "once".to_owned(),
@@ -92,17 +84,29 @@ impl Executor {
             "its worker has vanished {times}: it is not run again (max_crashes = {})",
             self.max_crashes
         );
-        let context = self.context(attempt, crashes, "");
-        self.fail_unrun(attempt, &context, crashes, reason)
+        self.give_up_as(attempt, crashes, FailureKind::Crash, reason)
     }
 
     /// The end of a message that has been put off for as long as it may be.
     #[must_use]
     pub fn give_up_waiting(&self, attempt: &Attempt, postponed: &Postponed) -> Finish {
-        let _entered = self.reactor.enter();
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
-        let context = self.context(attempt, attempt.earlier.known(), "");
-        self.fail_unrun(attempt, &context, attempt.earlier.known(), reason)
+        let known = attempt.earlier.known();
+        self.give_up_as(attempt, known, FailureKind::Unrunnable, reason)
+    }
+
+    fn give_up_as(
+        &self,
+        attempt: &Attempt,
+        number: u32,
+        kind: FailureKind,
+        reason: String,
+    ) -> Finish {
+        let _entered = self.reactor.enter();
+        let context = self.context(attempt, number, "");
+        let failure = Failure::new(kind, TaskError::new(reason));
+        self.tell(&context, &arguments_of(attempt), &failure);
+        record::failed(attempt, &context, failure)
     }
 
     /// Says what no run is put off for any more.
@@ -111,57 +115,53 @@ impl Executor {
     }
 
     /// Runs the message on this thread. `consumer` is the name in its log.
-    pub fn execute(&self, attempt: &Attempt, consumer: &str) -> Ended {
-        self.perform(attempt, consumer).1
+    pub fn execute(&self, attempt: &Attempt, consumer: &str) -> RowChange {
+        let _entered = self.reactor.enter();
+        let context = self.context(attempt, attempt.number(), consumer);
+        let verdict = self.verdict(attempt, &context);
+        record::change(attempt, &context, verdict)
     }
 
     /// The same, and what the task returned, or why the message failed.
-    pub(crate) fn perform(&self, attempt: &Attempt, consumer: &str) -> (TaskResult, Ended) {
+    pub(crate) fn perform(&self, attempt: &Attempt, consumer: &str) -> (TaskResult, RowChange) {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
-        let (runner, payload) = match self.prepare(attempt) {
-            Ok(prepared) => prepared,
-            // Not a run: it does not count as an attempt.
-            Err(error) => return self.not_run(attempt, &context, error),
-        };
-        classify::announce(&context);
-        let outcome = self.run(runner, &context, payload);
-        if let Err(error) = &outcome
-            && let Some(postponed) = self.postponed(attempt, error)
-        {
-            return (outcome, Ended::PutOff(postponed));
-        }
-        let outcome = outcome.map_err(TaskError::for_good);
-        let finish = classify::finish(&context, attempt.begun(), &outcome);
-        (outcome, Ended::Finished(finish))
+        let verdict = self.verdict(attempt, &context);
+        (verdict.result(), record::change(attempt, &context, verdict))
     }
 
-    /// What becomes of a message whose run could not begin.
-    fn not_run(
-        &self,
-        attempt: &Attempt,
-        context: &TaskContext,
-        error: TaskError,
-    ) -> (TaskResult, Ended) {
-        let ended = match self.postponed(attempt, &error) {
-            Some(postponed) => Ended::PutOff(postponed),
-            None => {
-                let known = attempt.earlier.known();
-                let reason = error.exception.clone();
-                let finish = self.fail_unrun(attempt, context, known, reason);
-                return (Err(error.for_good()), Ended::Finished(finish));
+    /// Runs the message, if that can be done, and lets all around the tasks know if it fails.
+    fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> Verdict {
+        let (verdict, seen) = match self.prepare(attempt) {
+            Ok((runner, payload)) => {
+                record::announce(context);
+                let seen = self.seen(payload);
+                let result = self.run(runner, context, &seen, payload);
+                let verdict = self.judge(attempt, FailureKind::Error, result);
+                (verdict, Some(seen))
+            }
+            Err(error) => {
+                let verdict = self.judge(attempt, FailureKind::Unrunnable, Err(error));
+                (verdict, None)
             }
         };
-        (Err(error), ended)
+        if let Verdict::Failed(failure) = &verdict {
+            let seen = seen.unwrap_or_else(|| arguments_of(attempt));
+            self.tell(context, &seen, failure);
+        }
+        verdict
     }
 
-    /// Whether a message with this error is FAILED, and not put off.
-    fn fails(&self, error: &TaskError) -> bool {
-        error
-            .again
-            .as_ref()
-            .map(Again::cause)
-            .is_none_or(|cause| cause != Cause::HandedBack && self.patience.with(cause).is_none())
+    /// The verdict on an attempt with this result; if it has failed, it is a failure of that kind.
+    fn judge(&self, attempt: &Attempt, kind: FailureKind, result: TaskResult) -> Verdict {
+        let error = match result {
+            Ok(output) => return Verdict::Completed(output),
+            Err(error) => error,
+        };
+        match self.postponed(attempt, &error) {
+            Some(postponed) => Verdict::Again { error, postponed },
+            None => Verdict::Failed(Failure::new(kind, error.for_good())),
+        }
     }
 
     /// Why and until when a run with this error is put off, if it is.
@@ -190,19 +190,9 @@ impl Executor {
         }
     }
 
-    /// The end of a message that could not be run.
-    fn fail_unrun(
-        &self,
-        attempt: &Attempt,
-        context: &TaskContext,
-        attempts: u32,
-        reason: String,
-    ) -> Finish {
-        let arguments = attempt.envelope.body.arguments().map(Arguments::from);
-        let arguments = arguments.unwrap_or_default();
-        let error = TaskError::new(reason.as_str());
-        around::tell_failure(self.registry.around(), context, &arguments, &error);
-        classify::failed_unrun(attempt, attempts, reason)
+    /// Lets all that is around the tasks know that the message is FAILED.
+    fn tell(&self, context: &TaskContext, arguments: &Arguments, failure: &Failure) {
+        around::tell_failure(self.registry.around(), context, arguments, &failure.error);
     }
 
     /// Decodes the message and looks its task up.
@@ -233,23 +223,25 @@ impl Executor {
         TaskError::unable(Cause::UnknownTask, reason)
     }
 
+    /// The arguments as what is around the task sees them; nobody looks if there is nothing around it.
+    fn seen(&self, payload: &Payload) -> Arguments {
+        match self.registry.around() {
+            [] => Arguments::default(),
+            _ => payload.into(),
+        }
+    }
+
     /// Runs the task, with what is done around it.
     fn run(
         &self,
         runner: &Arc<dyn Runner>,
         context: &TaskContext,
+        seen: &Arguments,
         payload: &Payload,
     ) -> TaskResult {
-        let around = Around {
-            middlewares: self.registry.around(),
-            fails: &|error| self.fails(error),
-        };
-        let seen = match around.middlewares {
-            [] => Arguments::default(),
-            _ => payload.into(),
-        };
         let _listed = self.running.list(context.run, runner);
-        around.run(context, &seen, || runner.run(context, payload))
+        let task = || runner.run(context, payload);
+        around::run(self.registry.around(), context, seen, task)
     }
 
     /// Ends the runs that are under way, where that can be done: functions go on.
@@ -265,6 +257,12 @@ impl Drop for Executor {
         self.registry.shut_down();
         self.registry = Registry::new();
     }
+}
+
+/// The arguments of a message that is not run, as far as they can be read.
+fn arguments_of(attempt: &Attempt) -> Arguments {
+    let arguments = attempt.envelope.body.arguments().map(Arguments::from);
+    arguments.unwrap_or_default()
 }
 
 /// The end of a message whose row was rolled back, requeued or purged.

@@ -1,14 +1,17 @@
 //! A task's panic is an outcome: its message and backtrace are kept, not printed.
 
+use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
+use crate::task::TaskError;
+
 /// What is known of a panic.
 pub(super) struct Panic {
-    pub(super) message: String,
-    pub(super) backtrace: String,
+    message: String,
+    backtrace: String,
 }
 
 thread_local! {
@@ -52,4 +55,24 @@ pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
     WATCHED.set(Some(None));
     let result = work();
     (result, WATCHED.take().flatten())
+}
+
+/// A panic as the error of whoever has panicked.
+pub(super) fn error(panic: Option<Panic>) -> TaskError {
+    match panic {
+        Some(panic) => TaskError {
+            traceback: Some(format!("{}\n{}", panic.message, panic.backtrace)),
+            ..TaskError::new(panic.message)
+        },
+        None => TaskError::new("panicked"),
+    }
+}
+
+/// A payload's own drop may panic, which would end the consumer: it is leaked where it could.
+pub(super) fn forget(payload: Box<dyn Any + Send>) {
+    if payload.is::<String>() || payload.is::<&'static str>() {
+        drop(payload);
+    } else {
+        std::mem::forget(payload);
+    }
 }

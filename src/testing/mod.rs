@@ -90,16 +90,13 @@ use serde_json::Value;
 use crate::broker::{Envelope, Receipt};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{self, Attempt, Earlier, Ended, Executor, Patience, Postponed, Runtime};
+use crate::execution::{self, Attempt, Earlier, Executor, Patience, Runtime};
 use crate::logging;
 use crate::message::Message;
 use crate::names;
 use crate::presence;
 use crate::service::ServiceError;
-use crate::state::End;
-use crate::store::{
-    self, Batch, Claim, ClaimRequest, Finish, Session, Store, StoreError, WorkerId,
-};
+use crate::store::{self, Batch, Claim, ClaimRequest, Session, Store, StoreError, WorkerId};
 use crate::task::{Registry, RunId, TaskError};
 
 /// So many messages are taken from the database at once.
@@ -310,11 +307,8 @@ impl TestApp {
         let consumer = names::consumer(&message.queue, 1);
         let attempt = attempt(message, *attempts);
         let executor = &self.executor;
-        let (result, ended) = execution::apart(|| executor.perform(&attempt, &consumer))?;
-        let finish = match ended {
-            Ended::Finished(finish) => finish,
-            Ended::PutOff(postponed) => handed_back(&attempt, postponed),
-        };
+        let (result, change) = execution::apart(|| executor.perform(&attempt, &consumer))?;
+        let finish = change.into_end(&attempt);
         let log = finish.log.clone().unwrap_or_default();
         let finishes = Batch {
             finishes: vec![finish],
@@ -330,19 +324,6 @@ impl TestApp {
             log,
             published: self.queued.iter().skip(before).cloned().collect(),
         })
-    }
-}
-
-/// A test sees it, and it is not run again.
-fn handed_back(attempt: &Attempt, postponed: Postponed) -> Finish {
-    Finish {
-        key: attempt.key().to_owned(),
-        end: End::Cancelled,
-        attempts: attempt.earlier.known(),
-        output: None,
-        exception: Some(postponed.reason),
-        traceback: None,
-        log: None,
     }
 }
 

@@ -1,0 +1,135 @@
+//! From the verdict on an attempt to what changes in the message's row, with django-carrot's first and last
+//! log line.
+
+use log::Level;
+use serde_json::Value;
+
+use super::verdict::{Failure, FailureKind, Verdict};
+use super::{Attempt, Postponed, TaskContext, TaskError};
+use crate::message::{Literal, python};
+use crate::state::End;
+use crate::store::Finish;
+
+/// What an attempt changes in its message's row.
+#[derive(Debug)]
+pub enum RowChange {
+    /// The message is over.
+    Finish(Finish),
+    /// It waits to be run again.
+    PutOff(Postponed),
+}
+
+/// The first line of a message's log.
+pub(super) fn announce(context: &TaskContext) {
+    let line = format_args!("Starting task {}", context.task);
+    context.log.append(Level::Info, &line);
+    log::info!("{line} ({})", context.uuid);
+}
+
+/// What this verdict changes.
+pub(super) fn change(attempt: &Attempt, context: &TaskContext, verdict: Verdict) -> RowChange {
+    match verdict {
+        Verdict::Completed(output) => RowChange::Finish(completed(attempt, context, &output)),
+        Verdict::Failed(failure) => RowChange::Finish(failed(attempt, context, failure)),
+        Verdict::Again { postponed, .. } => RowChange::PutOff(postponed),
+    }
+}
+
+/// The end of a message that is FAILED.
+pub(super) fn failed(attempt: &Attempt, context: &TaskContext, failure: Failure) -> Finish {
+    let Failure { kind, error } = failure;
+    match kind {
+        FailureKind::Error => failed_run(attempt, context, error),
+        FailureKind::Crash => failed_unrun(attempt, attempt.earlier.crashes(), error.exception),
+        FailureKind::Unrunnable => failed_unrun(attempt, attempt.earlier.known(), error.exception),
+    }
+}
+
+impl RowChange {
+    /// The end of a message where nothing is run again, as in a test: one that would wait is CANCELLED.
+    pub(crate) fn into_end(self, attempt: &Attempt) -> Finish {
+        match self {
+            Self::Finish(finish) => finish,
+            Self::PutOff(postponed) => Finish {
+                exception: Some(postponed.reason),
+                ..ended(attempt, End::Cancelled, attempt.earlier.known())
+            },
+        }
+    }
+}
+
+fn completed(attempt: &Attempt, context: &TaskContext, output: &Value) -> Finish {
+    let output = text(output);
+    let shown = output.as_deref().unwrap_or("None");
+    let line = format!(
+        "Task {} completed successfully with response {shown}",
+        context.task
+    );
+    context
+        .log
+        .append_last(Level::Info, &format_args!("{line}"));
+    log::info!("{} ({})", one_line(&line), context.uuid);
+    Finish {
+        output,
+        log: Some(context.log.text()),
+        ..ended(attempt, End::Completed, attempt.begun())
+    }
+    .storable()
+}
+
+/// A run that had begun counts as one.
+fn failed_run(attempt: &Attempt, context: &TaskContext, error: TaskError) -> Finish {
+    let line = format!("Task {} failed: {}", context.task, error.exception);
+    context
+        .log
+        .append_last(Level::Error, &format_args!("{line}"));
+    log::error!("{} ({})", one_line(&line), context.uuid);
+    Finish {
+        output: error.output,
+        exception: Some(error.exception),
+        traceback: error.traceback,
+        log: Some(context.log.text()),
+        ..ended(attempt, End::Failed, attempt.begun())
+    }
+    .storable()
+}
+
+fn failed_unrun(attempt: &Attempt, attempts: u32, reason: String) -> Finish {
+    let key = attempt.key();
+    log::error!("message {key} from queue {}: {reason}", attempt.queue);
+    Finish {
+        exception: Some(reason),
+        ..ended(attempt, End::Failed, attempts)
+    }
+    .storable()
+}
+
+/// A message's end, with nothing to show yet; `attempts` are the runs that have begun.
+fn ended(attempt: &Attempt, end: End, attempts: u32) -> Finish {
+    Finish {
+        key: attempt.key().to_owned(),
+        end,
+        attempts,
+        output: None,
+        exception: None,
+        traceback: None,
+        log: None,
+    }
+}
+
+/// What stands in `output`: JSON for an object, and for anything else what Python's `str` makes of
+/// it; nothing for null.
+fn text(output: &Value) -> Option<String> {
+    match output {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Object(_) => Some(output.to_string()),
+        other => Some(python::repr(&Literal::from(other.clone()))),
+    }
+}
+
+/// The start of a text's first line, for the service's own log.
+fn one_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    &line[..line.floor_char_boundary(500)]
+}
