@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use carrot_actors::message::Arguments;
 use carrot_actors::{
-    App, Args, Client, FromMessage, Kwargs, LogLevel, Middleware, PublishError, State, TaskContext,
-    TaskError,
+    App, Args, Client, FromMessage, Kwargs, LogLevel, Middleware, Next, PublishError, State,
+    TaskContext, TaskError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,18 +91,19 @@ async fn watch(context: TaskContext) -> Result<String, TaskError> {
 struct Audit;
 
 impl Middleware for Audit {
-    fn before(&self, context: &TaskContext, arguments: &Arguments) -> Result<(), TaskError> {
+    fn around(
+        &self,
+        context: &TaskContext,
+        arguments: &Arguments,
+        next: Next<'_>,
+    ) -> Result<Value, TaskError> {
         if arguments.args.len() > 100 {
             return Err(TaskError::new("at most 100 arguments, please"));
         }
         log::info!("{} by way of {}", context.task, context.queue);
-        Ok(())
-    }
-
-    fn after(&self, context: &TaskContext, _: &Arguments, outcome: &Result<Value, TaskError>) {
-        if let Ok(output) = outcome {
-            log::info!("{} made {output}", context.task);
-        }
+        let output = next.run()?;
+        log::info!("{} made {output}", context.task);
+        Ok(output)
     }
 }
 

@@ -180,9 +180,9 @@
 //!
 //! # Around tasks
 //!
-//! [`App::middleware`] puts something before and after all tasks, with their messages and outcomes (see
-//! [`Middleware`]), and [`App::on_failure`] a function that hears of each message that
-//! fails in a service's hands.
+//! [`App::middleware`] wraps all tasks in something of your own, which sees their messages and outcomes, and may
+//! hold a span or a guard meanwhile (see [`Middleware`]). [`App::on_failure`] is a function that hears of each
+//! message that fails in a service's hands.
 //!
 //! ```
 //! use carrot_actors::App;
@@ -392,7 +392,7 @@ pub use logging::LogLevel;
 pub use schedule::{Missed, Overlap, Schedule};
 #[doc(inline)]
 pub use store::{StoreError, transaction};
-pub use task::{Again, Args, FromMessage, Kwargs, Middleware, State, TaskContext, TaskError};
+pub use task::{Again, Args, FromMessage, Kwargs, Middleware, Next, State, TaskContext, TaskError};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -105,7 +105,7 @@ impl App {
         self
     }
 
-    /// With something that is done around every task, inside of those that the app was given before.
+    /// With something that wraps every task, inside of those that the app was given before.
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
         self.program.registry.surround(middleware);
         self

@@ -1,48 +1,62 @@
 //! A task's run with what is done around it. Whatever panics, the others go on.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::panics;
 use crate::message::Arguments;
-use crate::task::{Middleware, TaskContext, TaskError, TaskResult};
+use crate::task::{Middleware, Next, TaskContext, TaskError, TaskResult};
 
 /// Runs `work` for a message: what it logs is kept, and a panic is an error.
-fn guarded<T>(
-    context: &TaskContext,
-    work: impl FnOnce() -> Result<T, TaskError>,
-) -> Result<T, TaskError> {
+fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, TaskError> {
     let (ran, panic) =
         panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
-    ran.unwrap_or_else(|payload| {
+    ran.map_err(|payload| {
         panics::forget(payload);
-        Err(panics::error(panic))
+        panics::error(panic)
     })
 }
 
-/// Runs a task with all these around it.
+/// Runs a task with all these around it, the first outermost.
 pub(super) fn run(
     around: &[Arc<dyn Middleware>],
     context: &TaskContext,
     seen: &Arguments,
     task: impl FnOnce() -> TaskResult,
 ) -> TaskResult {
-    let mut entered = 0;
-    let mut refused = None;
-    while let (Some(next), None) = (around.get(entered), &refused) {
-        match guarded(context, || next.before(context, seen)) {
-            Ok(()) => entered += 1,
-            Err(error) => refused = Some(error),
-        }
+    match around.split_first() {
+        None => guarded(context, task).flatten(),
+        Some((outermost, inner)) => wrap(outermost.as_ref(), context, seen, || {
+            run(inner, context, seen, task)
+        }),
     }
-    let outcome = match refused {
-        None => guarded(context, task),
-        Some(error) => Err(error),
-    };
-    for left in around[..entered].iter().rev() {
-        hook(context, || left.after(context, seen, &outcome));
+}
+
+/// Runs what is inside of one middleware, with that around it.
+fn wrap(
+    middleware: &dyn Middleware,
+    context: &TaskContext,
+    seen: &Arguments,
+    inside: impl FnOnce() -> TaskResult,
+) -> TaskResult {
+    // What is inside has ended so, whatever the middleware does then.
+    let ended = Cell::new(None);
+    let next = Next::new(|| {
+        let outcome = inside();
+        ended.set(Some(outcome.clone()));
+        outcome
+    });
+    match guarded(context, || middleware.around(context, seen, next)) {
+        Ok(outcome) => outcome,
+        Err(panic) => match ended.take() {
+            None => Err(panic),
+            Some(outcome) => {
+                log_panic(context, &panic);
+                outcome
+            }
+        },
     }
-    outcome
 }
 
 /// Lets all know that a message is FAILED.
@@ -53,22 +67,21 @@ pub(super) fn tell_failure(
     error: &TaskError,
 ) {
     for told in around {
-        hook(context, || told.on_failure(context, arguments, error));
+        let told = guarded(context, || told.on_failure(context, arguments, error));
+        if let Err(panic) = told {
+            log_panic(context, &panic);
+        }
     }
 }
 
-/// What comes after a task changes nothing of its outcome.
-fn hook(context: &TaskContext, work: impl FnOnce()) {
-    let done = guarded(context, || {
-        work();
-        Ok(())
-    });
-    if let Err(panic) = done {
+/// A middleware has panicked, and that changes nothing of the outcome.
+fn log_panic(context: &TaskContext, panic: &TaskError) {
+    context.log.capture(|| {
         log::error!(
             "after task {} ({}), a middleware {}",
             context.task,
             context.uuid,
             panic.exception
         );
-    }
+    });
 }

@@ -29,7 +29,7 @@ pub use self::runtime::{Reactor, Runtime};
 use self::verdict::{Failure, FailureKind, Verdict};
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload};
-use crate::state::Cause;
+use crate::state::{Cause, End};
 use crate::store::Finish;
 use crate::suggest;
 use crate::task::{Registry, Runner, Stopping, TaskContext, TaskError, TaskResult};
@@ -240,7 +240,11 @@ impl Executor {
         payload: &Payload,
     ) -> TaskResult {
         let _listed = self.running.list(context.run, runner);
-        let task = || runner.run(context, payload);
+        let task = || {
+            // What is around it may have entered a runtime of its own.
+            let _entered = self.reactor.enter();
+            runner.run(context, payload)
+        };
         around::run(self.registry.around(), context, seen, task)
     }
 

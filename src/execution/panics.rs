@@ -50,11 +50,11 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
     })
 }
 
-/// Runs `work` and returns beside its result what is known of the panic in it.
+/// Runs `work` and returns beside its result what is known of the panic in it. `work` may do the same inside.
 pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
-    WATCHED.set(Some(None));
+    let outside = WATCHED.replace(Some(None));
     let result = work();
-    (result, WATCHED.take().flatten())
+    (result, WATCHED.replace(outside).flatten())
 }
 
 /// A panic as the error of whoever has panicked.

@@ -17,8 +17,8 @@ pub use context::{TaskContext, TaskLogger};
 pub use error::TaskError;
 pub use extract::{Args, FromMessage, Kwargs, State};
 pub use function::{Task, TaskFunction};
-pub use middleware::Middleware;
 pub(crate) use middleware::OnFailure;
+pub use middleware::{Middleware, Next};
 pub(crate) use runner::{RunId, Runner};
 pub use states::Need;
 #[doc(hidden)]

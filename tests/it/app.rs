@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use carrot_actors::message::Arguments;
 use carrot_actors::service::{Ended, ServiceError};
 use carrot_actors::{
-    App, Args, Client, Kwargs, Middleware, PublishError, State, TaskContext, TaskError,
+    App, Args, Client, Kwargs, Middleware, Next, PublishError, State, TaskContext, TaskError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -293,28 +293,27 @@ impl Notes {
 }
 
 impl Middleware for Notes {
-    fn before(&self, context: &TaskContext, arguments: &Arguments) -> Result<(), TaskError> {
-        log::info!("{} before", self.name);
-        self.note("before", context, arguments, "");
-        match (self.name, context.task.as_str()) {
-            ("inner", "refused") => Err(TaskError::new("not today")),
-            ("inner", "refused with a panic") => panic!("no way"),
-            _ => Ok(()),
-        }
-    }
-
-    fn after(
+    fn around(
         &self,
         context: &TaskContext,
         arguments: &Arguments,
-        outcome: &Result<Value, TaskError>,
-    ) {
-        let how = match outcome {
+        next: Next<'_>,
+    ) -> Result<Value, TaskError> {
+        log::info!("{} before", self.name);
+        self.note("before", context, arguments, "");
+        match (self.name, context.task.as_str()) {
+            ("inner", "refused") => return Err(TaskError::new("not today")),
+            ("inner", "refused with a panic") => panic!("no way"),
+            _ => {}
+        }
+        let outcome = next.run();
+        let how = match &outcome {
             Ok(output) => format!(" {output}"),
             Err(error) => format!(" {}", error.exception),
         };
         self.note("after", context, arguments, &how);
         assert!(context.task != "panics after", "in {}", self.name);
+        outcome
     }
 
     fn on_failure(&self, context: &TaskContext, arguments: &Arguments, error: &TaskError) {

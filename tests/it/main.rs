@@ -33,6 +33,7 @@ mod kills;
 mod late;
 mod late_rows;
 mod many;
+mod middleware;
 mod migration;
 mod numbers;
 mod outages;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use carrot_actors::message::Arguments;
 use carrot_actors::testing::TestApp;
-use carrot_actors::{App, Args, Kwargs, Middleware, TaskContext, TaskError};
+use carrot_actors::{App, Args, Kwargs, Middleware, Next, TaskContext, TaskError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -54,9 +54,14 @@ fn a_command_gets_every_digit_that_was_typed_and_a_row_keeps_them() {
 struct Onlooker(Arc<Mutex<Vec<Value>>>);
 
 impl Middleware for Onlooker {
-    fn before(&self, _: &TaskContext, arguments: &Arguments) -> Result<(), TaskError> {
+    fn around(
+        &self,
+        _: &TaskContext,
+        arguments: &Arguments,
+        next: Next<'_>,
+    ) -> Result<Value, TaskError> {
         self.0.lock().unwrap().push(json!(arguments.args));
-        Ok(())
+        next.run()
     }
 }
 

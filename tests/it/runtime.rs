@@ -8,7 +8,7 @@ use std::time::Duration;
 use carrot_actors::message::Arguments;
 use carrot_actors::service::Ended;
 use carrot_actors::testing::TestError;
-use carrot_actors::{App, Args, FromMessage, Middleware, State, TaskContext, TaskError};
+use carrot_actors::{App, Args, FromMessage, Middleware, Next, State, TaskContext, TaskError};
 use crossbeam_channel::{Sender, bounded};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -211,13 +211,16 @@ impl FromMessage for Extracted {
 struct Around;
 
 impl Middleware for Around {
-    fn before(&self, context: &TaskContext, _: &Arguments) -> Result<(), TaskError> {
+    fn around(
+        &self,
+        context: &TaskContext,
+        _: &Arguments,
+        next: Next<'_>,
+    ) -> Result<Value, TaskError> {
         Pool::of(context).count(100);
-        Ok(())
-    }
-
-    fn after(&self, context: &TaskContext, _: &Arguments, _: &Result<Value, TaskError>) {
+        let outcome = next.run();
         Pool::of(context).count(1_000);
+        outcome
     }
 
     fn on_failure(&self, context: &TaskContext, _: &Arguments, _: &TaskError) {

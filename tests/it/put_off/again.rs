@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carrot_actors::message::Arguments;
 use carrot_actors::service::Ended;
-use carrot_actors::{Again, App, Middleware, TaskContext, TaskError};
+use carrot_actors::{Again, App, Middleware, Next, TaskContext, TaskError};
 use serde_json::{Value, json};
 
 use crate::support::{Ground, eventually, on_every_database_and_broker, witnessed_task};
@@ -23,12 +23,14 @@ const ONE: &str = "[[queues]]\nname = 'default'\nconcurrency = 2\n";
 struct Notes(Arc<Mutex<Vec<String>>>);
 
 impl Middleware for Notes {
-    fn after(&self, _: &TaskContext, _: &Arguments, outcome: &Result<Value, TaskError>) {
+    fn around(&self, _: &TaskContext, _: &Arguments, next: Next<'_>) -> Result<Value, TaskError> {
+        let outcome = next.run();
         let again = outcome.as_ref().is_err_and(|error| error.again.is_some());
         self.0
             .lock()
             .unwrap()
             .push(format!("after, again: {again}"));
+        outcome
     }
 
     fn on_failure(&self, _: &TaskContext, _: &Arguments, error: &TaskError) {
