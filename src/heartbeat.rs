@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::outage::Client;
 use crate::presence::{self, Watch};
-use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{DEAD_AFTER, Session, Store, StoreError, WorkerId, WorkerProcess};
+use crate::store::{DEAD_AFTER, Database, Session, StoreError, WorkerId, WorkerProcess};
 
 /// Four heartbeats may be missed before a worker counts as dead.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -92,65 +90,45 @@ impl Lease {
 /// # Errors
 /// When the system has no thread left.
 pub fn start(
-    store: Arc<dyn Store>,
+    mut database: Database,
     id: WorkerId,
     process: WorkerProcess,
-    health: Client,
     lease: Lease,
 ) -> std::io::Result<Thread> {
     Thread::start("heartbeat", move |stop| {
-        beat(store.as_ref(), id, &process, &health, &lease, stop);
+        beat(&mut database, id, &process, &lease, stop);
     })
 }
 
 fn beat(
-    store: &dyn Store,
+    database: &mut Database,
     id: WorkerId,
     process: &WorkerProcess,
-    health: &Client,
     lease: &Lease,
     stop: &StopFlag,
 ) {
-    let mut session = None;
     let mut watch = Watch::default();
     let mut beating_since = Instant::now();
     let mut last_beat = Instant::now();
-    let mut backoff = Backoff::for_connections();
     loop {
         let is_steady =
             || last_beat.elapsed() < OTHERS_ARE_BACK && beating_since.elapsed() > OTHERS_ARE_BACK;
-        health.asks();
-        let wait = match beat_once(
-            store,
-            &mut session,
-            &mut watch,
-            (id, process),
-            lease,
-            is_steady,
-        ) {
+        let beaten = database
+            .ask(|session, _| beat_once(session, &mut watch, (id, process), lease, is_steady));
+        let wait = match beaten {
             Ok(()) => {
                 if last_beat.elapsed() > OTHERS_ARE_BACK {
                     // The database, or this process, stood still.
                     beating_since = Instant::now();
                 }
                 last_beat = Instant::now();
-                health.is_served();
-                backoff.reset();
                 INTERVAL
             }
-            Err(StoreError::Conflict(reason)) => {
-                log::debug!("the heartbeat met another transaction: {reason}");
-                backoff.next_wait()
-            }
             Err(error) => {
-                if error.is_of_values() {
-                    health.is_refused(&error);
-                } else {
-                    health.fails(&error);
+                if !matches!(error, StoreError::Conflict(_)) {
+                    beating_since = Instant::now();
                 }
-                session = None;
-                beating_since = Instant::now();
-                backoff.next_wait()
+                database.retry_in()
             }
         };
         if stop.wait(wait) {
@@ -160,18 +138,12 @@ fn beat(
 }
 
 fn beat_once(
-    store: &dyn Store,
-    session: &mut Option<Box<dyn Session>>,
+    session: &mut dyn Session,
     watch: &mut Watch,
     (id, process): (WorkerId, &WorkerProcess),
     lease: &Lease,
     is_steady: impl Fn() -> bool,
 ) -> Result<(), StoreError> {
-    let open = match session.take() {
-        Some(open) => open,
-        None => store.connect()?,
-    };
-    let session = session.insert(open).as_mut();
     let sent = Sent::now();
     session.heartbeat(id, process)?;
     lease.renew(sent);

@@ -181,6 +181,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// What the log calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// It waits for an answer from now on, or still does: one whose transactions only ever meet others
     /// has none.
     pub fn asks(&self) {

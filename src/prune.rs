@@ -4,16 +4,14 @@
 //! each. Any number of services may do so at once; they pass over what another one is deleting.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, History};
-use crate::outage::Client;
 use crate::retry::Backoff;
 use crate::state::Status;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Pruned, Session, Store, StoreError, Stretch};
+use crate::store::{Database, Pruned, Session, StoreError, Stretch};
 
 /// So many messages a transaction: a few milliseconds.
 const BATCH: usize = 1000;
@@ -33,14 +31,19 @@ const FULL_WALK: u32 = 24;
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn start(store: Arc<dyn Store>, history: History, database: Client) -> std::io::Result<Thread> {
+pub fn start(database: Database, history: History) -> std::io::Result<Thread> {
     let ages: Vec<String> = history
         .ages()
         .map(|(status, age)| format!("{status} after {}", config::shown(age)))
         .collect();
     log::info!("messages are deleted when they are {}", ages.join(", "));
     Thread::start("pruning", move |stop| {
-        Pruning::new(store, history, database).run(stop);
+        let mut pruning = Pruning {
+            database,
+            history,
+            settled: 0,
+        };
+        pruning.run(stop);
     })
 }
 
@@ -113,25 +116,13 @@ impl Counts {
 
 /// A service's part in it.
 struct Pruning {
-    store: Arc<dyn Store>,
+    database: Database,
     history: History,
-    session: Option<Box<dyn Session>>,
-    database: Client,
     /// No message up to this id will ever be too old.
     settled: i64,
 }
 
 impl Pruning {
-    fn new(store: Arc<dyn Store>, history: History, database: Client) -> Self {
-        Self {
-            store,
-            history,
-            session: None,
-            database,
-            settled: 0,
-        }
-    }
-
     fn run(&mut self, stop: &StopFlag) {
         let mut walks = 0_u32;
         // Not at once: a message whose end was recorded as its service died comes again, and is known
@@ -147,7 +138,7 @@ impl Pruning {
             if stopped {
                 return;
             }
-            self.session = None;
+            self.database.rest();
         }
     }
 
@@ -159,15 +150,11 @@ impl Pruning {
 
     /// Walks to where messages are too young; whether it was told to stop on the way.
     fn walk(&mut self, stop: &StopFlag, counts: &mut Counts) -> bool {
-        let mut backoff = Backoff::for_connections();
         let mut after = self.settled;
         loop {
             let began = Instant::now();
-            self.database.asks();
             let wait = match self.step(after) {
                 Ok(pruned) => {
-                    self.database.is_served();
-                    backoff.reset();
                     counts.add(&pruned);
                     match pruned.next {
                         Some(next) if !pruned.recent => {
@@ -180,27 +167,18 @@ impl Pruning {
                     }
                     began.elapsed() * PAUSE
                 }
-                Err(StoreError::Conflict(_)) => {
-                    self.database.is_answered();
-                    backoff.next_wait()
-                }
                 // A right that is missing, or a table of the user's that refers to a message: no outage.
                 Err(
                     StoreError::Refused(error)
                     | StoreError::Unclear(error)
                     | StoreError::Unreadable(error),
                 ) => {
-                    self.database.is_answered();
                     log::error!(
                         "old messages can't be deleted: {error}; the next try is the next walk"
                     );
                     return false;
                 }
-                Err(error) => {
-                    self.database.fails(&error);
-                    self.session = None;
-                    backoff.next_wait()
-                }
+                Err(_) => self.database.retry_in(),
             };
             if stop.wait(wait) {
                 return true;
@@ -209,15 +187,15 @@ impl Pruning {
     }
 
     fn step(&mut self, after: i64) -> Result<Pruned, StoreError> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.store.connect()?,
-        };
-        self.session.insert(session).prune(&Stretch {
+        let stretch = Stretch {
             after,
             limit: BATCH,
             history: &self.history,
             delete: true,
-        })
+        };
+        let is_answer =
+            |error: &StoreError| error.is_refusal() || matches!(error, StoreError::Conflict(_));
+        self.database
+            .ask_expecting(is_answer, |session, _| session.prune(&stretch))
     }
 }

@@ -23,7 +23,7 @@ use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
 use crate::schedule::{Schedule, ScheduleError};
-use crate::store::{self, Store, StoreError, WorkerId, WorkerProcess};
+use crate::store::{self, Database, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Registry, StateError};
 use crate::vitals::Vitals;
 use crate::waiting::Queues;
@@ -132,7 +132,8 @@ impl Service {
         rows.are_for(worker);
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
-            sweep::Sweep::new(Arc::clone(&store), Arc::clone(&self.config), &servers).run_once();
+            let database = Database::of(Arc::clone(&store), &servers, "the sweep");
+            sweep::once(database, Arc::clone(&self.config), Arc::clone(&servers));
         }
         let threads = Threads::start(
             &store,

@@ -15,7 +15,7 @@ use crate::outage::{Client, Servers};
 use crate::publish::Door;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{LateRow, Session, Store, StoreError, UndecodableRow};
+use crate::store::{Database, LateRow, Session, StoreError, UndecodableRow};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -41,24 +41,27 @@ const BATCH_BYTES: usize = 4 << 20;
 /// # Errors
 /// When the system has no thread left.
 pub fn start(
-    store: Arc<dyn Store>,
+    mut database: Database,
     config: Arc<Config>,
-    servers: &Arc<Servers>,
+    servers: Arc<Servers>,
     cancelled: Arc<Cancelled>,
 ) -> std::io::Result<Thread> {
     let mut sweep = Sweep {
         cancelled,
-        ..Sweep::new(store, config, servers)
+        ..Sweep::new(config, servers)
     };
-    Thread::start("sweep", move |stop| sweep.run(stop))
+    Thread::start("sweep", move |stop| sweep.run(&mut database, stop))
 }
 
-/// One sweep over everything that is due.
-pub struct Sweep {
-    store: Arc<dyn Store>,
-    session: Option<Box<dyn Session>>,
+/// Sweeps until nothing is due, or a server is away.
+pub fn once(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
+    let mut sweep = Sweep::new(config, servers);
+    while sweep.step(&mut database) == Step::More {}
+}
+
+/// The sweep over everything that is due.
+struct Sweep {
     door: Door,
-    database: Client,
     /// How many messages the next step takes.
     batch: usize,
     /// Whether the database tells when there is something to do.
@@ -120,14 +123,9 @@ enum Step {
 }
 
 impl Sweep {
-    /// A sweep that is not connected yet.
-    #[must_use]
-    pub fn new(store: Arc<dyn Store>, config: Arc<Config>, servers: &Arc<Servers>) -> Self {
+    fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            database: servers.database(&store.describe()).client("the sweep"),
-            door: Door::of(config, Arc::clone(servers)),
-            store,
-            session: None,
+            door: Door::of(config, servers),
             batch: FIRST_BATCH,
             listens: false,
             held: Held::none(),
@@ -135,17 +133,13 @@ impl Sweep {
         }
     }
 
-    fn run(&mut self, stop: &StopFlag) {
-        let mut backoff = Backoff::for_connections();
+    fn run(&mut self, database: &mut Database, stop: &StopFlag) {
         loop {
             let began = Instant::now();
-            let is_over = match self.step() {
+            let is_over = match self.step(database) {
                 Step::More => stop.wait(Duration::ZERO),
-                Step::Done => {
-                    backoff.reset();
-                    self.rest(began.elapsed(), stop) || self.wait(stop)
-                }
-                Step::Away => stop.wait(backoff.next_wait()),
+                Step::Done => self.rest(began.elapsed(), stop) || self.wait(database, stop),
+                Step::Away => stop.wait(database.retry_in()),
             };
             if is_over {
                 return;
@@ -161,7 +155,7 @@ impl Sweep {
 
     /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
     /// stop.
-    fn wait(&mut self, stop: &StopFlag) -> bool {
+    fn wait(&mut self, database: &mut Database, stop: &StopFlag) -> bool {
         let end = Instant::now() + INTERVAL;
         let end = self.held.until.map_or(end, |until| until.min(end));
         loop {
@@ -172,15 +166,14 @@ impl Sweep {
             if stop.wait(left.min(LISTENING)) {
                 return true;
             }
-            if left <= LISTENING || self.is_told() {
+            if left <= LISTENING || self.is_told(database) {
                 return false;
             }
         }
     }
 
-    fn is_told(&mut self) -> bool {
-        let told = self.session.as_mut().map(|session| session.is_told());
-        match told {
+    fn is_told(&mut self, database: &mut Database) -> bool {
+        match database.session().map(|session| session.is_told()) {
             Some(Ok(Some(is_told))) => is_told,
             // What is wrong is said of the next step.
             Some(Err(_)) | None => {
@@ -191,40 +184,24 @@ impl Sweep {
         }
     }
 
-    /// Sweeps until nothing is due, or a server is away.
-    pub fn run_once(&mut self) {
-        while self.step() == Step::More {}
-    }
-
-    fn step(&mut self) -> Step {
-        self.database.asks();
-        match self.try_step() {
-            Ok(step) => {
-                self.database.is_served();
-                step
-            }
+    fn step(&mut self, database: &mut Database) -> Step {
+        match database.ask(|session, health| self.try_step(session, health)) {
+            Ok(step) => step,
             Err(StoreError::Conflict(_)) => Step::Done,
-            Err(error) => {
-                if error.is_of_values() {
-                    self.database.is_refused(&error);
-                } else {
-                    self.database.fails(&error);
-                }
-                self.session = None;
+            Err(_) => {
                 self.listens = false;
                 Step::Away
             }
         }
     }
 
-    fn try_step(&mut self) -> Result<Step, StoreError> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.store.connect()?,
-        };
+    fn try_step(
+        &mut self,
+        session: &mut dyn Session,
+        database: &Client,
+    ) -> Result<Step, StoreError> {
         // Asked before it looks: who comes later is told of then.
         self.listens = session.is_told()?.is_some();
-        let session = self.session.insert(session).as_mut();
         let recovered = session.recover(BATCH)?;
         if recovered > 0 {
             log::warn!("{recovered} messages of workers that vanished are published again");
@@ -242,14 +219,14 @@ impl Sweep {
             }
             match session.fail_undecodable(&undecodable) {
                 // They come again when their lease is over; the others are published.
-                Err(error) if error.is_of_values() || matches!(error, StoreError::Unclear(_)) => {
-                    self.database.is_refused(&error);
+                Err(error) if error.is_refusal() => {
+                    database.is_refused(&error);
                 }
                 other => other?,
             }
         }
         // The broker may take its time; that is not the database's.
-        self.database.is_answered();
+        database.is_answered();
         if due.is_empty() {
             self.held.settle();
             self.door.look_after_brokers();
@@ -259,7 +236,7 @@ impl Sweep {
                 Step::Done
             });
         }
-        let flushed = self.door.flush_for(Some(&self.database), session, &due)?;
+        let flushed = self.door.flush_for(Some(database), session, &due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
         self.held.hold(flushed.held);

@@ -25,10 +25,9 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use crate::broker::{Envelope, Receipt};
 use crate::execution::Attempt;
 use crate::late_rows::Cancelled;
-use crate::outage::Client;
 use crate::state::Status;
 use crate::stop::Life;
-use crate::store::{Begin, ClaimRequest, Finish, PutBack, PutOff, Republish, Store, WorkerId};
+use crate::store::{Begin, ClaimRequest, Database, Finish, PutBack, PutOff, Republish, WorkerId};
 use crate::task::RunId;
 
 /// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of,
@@ -140,15 +139,13 @@ pub struct LedgerThread {
 /// What the ledger needs to know of its service.
 pub struct LedgerSetup {
     /// The database.
-    pub store: Arc<dyn Store>,
+    pub(crate) database: Database,
     /// Who claims.
     pub owner: WorkerId,
     /// Whether each run is counted before it starts, a fresh message's too.
     pub counts_first: bool,
     /// Where this process's pid means something.
     pub namespace: String,
-    /// The ledger's view of the database.
-    pub health: Client,
     /// Who remembers what it cancels because it has no row.
     pub cancelled: Arc<Cancelled>,
 }

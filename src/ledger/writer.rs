@@ -13,16 +13,40 @@ use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, late, salvag
 use crate::execution::{Attempt, Earlier};
 use crate::failpoint;
 use crate::presence;
-use crate::retry::Backoff;
 use crate::state::Status;
 use crate::store::{
     Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, Session,
-    StoreError,
+    StoreError, WorkerId,
 };
 use crate::task::RunId;
 
 /// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
 const PATIENCE: u32 = 5;
+
+/// How often the database has refused a batch.
+#[derive(Default)]
+struct Refusals(u32);
+
+impl Refusals {
+    /// Whether the bad row is to be looked for.
+    const fn are_enough(&self) -> bool {
+        self.0 >= PATIENCE
+    }
+
+    /// Counts the error, if it is one for which the batch is tried again on the same session.
+    fn count(&mut self, error: &StoreError) -> bool {
+        match error {
+            // Again before it is taken apart: a record must not suffer for what passes.
+            StoreError::Refused(_) | StoreError::Unreadable(_) if self.0 == 0 => self.0 = PATIENCE,
+            StoreError::Unclear(reason) if self.0 < PATIENCE => {
+                log::debug!("the database refuses a batch: {reason}");
+                self.0 += 1;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
 
 pub(super) struct Writer {
     setup: LedgerSetup,
@@ -30,7 +54,6 @@ pub(super) struct Writer {
     halted: Arc<AtomicBool>,
     /// Whether it is with the database.
     writing: Arc<AtomicBool>,
-    session: Option<Box<dyn Session>>,
     in_hand: InHand,
     /// For the next batch, in order: what did not fit the last one, and second copies of what that
     /// claimed.
@@ -49,7 +72,6 @@ impl Writer {
             requests,
             halted,
             writing,
-            session: None,
             in_hand: InHand::default(),
             put_off: VecDeque::new(),
         }
@@ -153,59 +175,27 @@ impl Writer {
         if batch.is_empty() {
             return Some((BatchResult::default(), Duration::ZERO));
         }
-        let mut backoff = Backoff::for_connections();
-        let mut refusals = 0;
-        loop {
-            if self.halted.load(Ordering::Acquire) {
-                return None;
-            }
+        let Self { setup, halted, .. } = self;
+        let LedgerSetup {
+            database,
+            owner,
+            namespace,
+            ..
+        } = setup;
+        let mut refusals = Refusals::default();
+        while !halted.load(Ordering::Acquire) {
             let started = Instant::now();
-            self.setup.health.asks();
-            match self.try_write(batch, refusals >= PATIENCE) {
-                Ok(result) => {
-                    self.setup.health.is_served();
-                    return Some((result, started.elapsed()));
-                }
-                Err(StoreError::Conflict(reason)) => {
-                    log::debug!("the ledger met another transaction: {reason}");
-                }
-                // Again before it is taken apart: a record must not suffer for what passes.
-                Err(StoreError::Refused(_) | StoreError::Unreadable(_)) if refusals == 0 => {
-                    self.setup.health.is_answered();
-                    refusals = PATIENCE;
-                }
-                Err(StoreError::Unclear(reason)) if refusals < PATIENCE => {
-                    log::debug!("the database refuses a batch: {reason}");
-                    self.setup.health.is_answered();
-                    refusals += 1;
-                }
-                Err(error) => {
-                    if error.is_of_values() {
-                        self.setup.health.is_refused(&error);
-                    } else {
-                        self.setup.health.fails(&error);
-                    }
-                    self.session = None;
-                }
+            let piecewise = refusals.are_enough();
+            let written = database.ask_expecting(
+                |error| refusals.count(error),
+                |session, _| try_write(session, *owner, namespace, batch, piecewise),
+            );
+            if let Ok(result) = written {
+                return Some((result, started.elapsed()));
             }
-            std::thread::sleep(backoff.next_wait());
+            std::thread::sleep(database.retry_in());
         }
-    }
-
-    fn try_write(&mut self, batch: &Batch, piecewise: bool) -> Result<BatchResult, StoreError> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.setup.store.connect()?,
-        };
-        let session = self.session.insert(session);
-        let owner = self.setup.owner;
-        let mut result = if piecewise {
-            salvage::write(session.as_mut(), owner, batch)?
-        } else {
-            session.write(owner, batch)?
-        };
-        claim_from_the_dead(session.as_mut(), &self.setup, batch, &mut result)?;
-        Ok(result)
+        None
     }
 
     fn tell(&mut self, mut gathered: Gathered, result: BatchResult, commit: Duration) {
@@ -346,18 +336,35 @@ fn tell_looks(looks: Vec<(Vec<String>, Arc<dyn Sink>)>, found: &[String]) {
     }
 }
 
+fn try_write(
+    session: &mut dyn Session,
+    owner: WorkerId,
+    namespace: &str,
+    batch: &Batch,
+    piecewise: bool,
+) -> Result<BatchResult, StoreError> {
+    let mut result = if piecewise {
+        salvage::write(session, owner, batch)?
+    } else {
+        session.write(owner, batch)?
+    };
+    claim_from_the_dead(session, owner, namespace, batch, &mut result)?;
+    Ok(result)
+}
+
 /// A message that a worker of this host had when it vanished is ours at once: it need not wait for
 /// the heartbeat to grow old.
 fn claim_from_the_dead(
     session: &mut dyn Session,
-    setup: &LedgerSetup,
+    owner: WorkerId,
+    namespace: &str,
     batch: &Batch,
     result: &mut BatchResult,
 ) -> Result<(), StoreError> {
     let owned: Vec<usize> = (0..result.claims.len())
         .filter(|index| matches!(result.claims[*index], Claim::Owned(_)))
         .collect();
-    if owned.is_empty() || presence::bury_the_dead(session, &setup.namespace)? == 0 {
+    if owned.is_empty() || presence::bury_the_dead(session, namespace)? == 0 {
         return Ok(());
     }
     let again = Batch {
@@ -367,7 +374,7 @@ fn claim_from_the_dead(
             .collect(),
         ..Batch::default()
     };
-    let verdicts = session.write(setup.owner, &again)?.claims;
+    let verdicts = session.write(owner, &again)?.claims;
     for (index, verdict) in owned.into_iter().zip(verdicts) {
         result.claims[index] = verdict;
     }

@@ -35,7 +35,7 @@ use self::watch::Watch;
 use crate::config::Config;
 use crate::outage::Servers;
 use crate::stop::Stopper;
-use crate::store::{Candidate, Ready, Session, Store};
+use crate::store::{Candidate, Database, Ready, Session, Store};
 
 pub use self::catch_up::MOST_MISSED;
 pub(crate) use self::declared::add_missing;
@@ -101,7 +101,9 @@ pub(crate) fn start(
                         return false;
                     }
                 };
-                Taker::new(&setup, batches).run(&stop);
+                let store = Arc::clone(&setup.store);
+                let mut database = Database::of(store, &setup.servers, "the scheduler");
+                Taker::new(batches).run(&mut database, &stop);
                 publishing.join().is_ok()
             }));
             ended(!lived.unwrap_or(false));

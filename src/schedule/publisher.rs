@@ -7,9 +7,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Setup;
 use crate::message::Message;
-use crate::outage::Client;
 use crate::publish::{Door, LATE_LOOK, NOTHING_WAITS};
-use crate::store::{PUBLISH_LEASE, Session, Store, StoreError};
+use crate::store::{Database, PUBLISH_LEASE, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
 const FRESH: Duration = PUBLISH_LEASE.saturating_sub(Duration::from_millis(2500));
@@ -24,20 +23,16 @@ pub(super) struct Batch {
 }
 
 pub(super) struct Publisher {
-    store: Arc<dyn Store>,
-    session: Option<Box<dyn Session>>,
+    database: Database,
     door: Door,
-    database: Client,
 }
 
 impl Publisher {
     pub(super) fn new(setup: &Setup) -> Self {
-        let health = setup.servers.database(&setup.store.describe());
+        let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
-            store: Arc::clone(&setup.store),
-            session: None,
-            door: Door::of(Arc::clone(&setup.config), Arc::clone(&setup.servers)),
-            database: health.client("the scheduler's publishing"),
+            database: Database::of(store, &servers, "the scheduler's publishing"),
+            door: Door::of(Arc::clone(&setup.config), servers),
         }
     }
 
@@ -56,7 +51,7 @@ impl Publisher {
                     if self.door.has_late() {
                         self.publish(&[]);
                     } else {
-                        self.database.is_served();
+                        self.database.health().is_served();
                     }
                     continue;
                 }
@@ -76,40 +71,18 @@ impl Publisher {
 
     /// What this can't publish is recorded, and the sweep's.
     fn publish(&mut self, messages: &[Message]) {
-        self.database.asks();
-        match self.try_publish(messages) {
-            Ok(()) => self.database.is_served(),
-            Err(StoreError::Conflict(reason)) => {
-                log::debug!("the scheduler's publishing met another transaction: {reason}");
-                self.database.is_answered();
-            }
-            Err(error) => {
-                if error.is_of_values() {
-                    self.database.is_refused(&error);
-                } else {
-                    self.database.fails(&error);
-                }
-                self.session = None;
-            }
-        }
-    }
-
-    fn try_publish(&mut self, messages: &[Message]) -> Result<(), StoreError> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.store.connect()?,
-        };
-        let session = self.session.insert(session).as_mut();
-        // The broker may take its time; that is not the database's.
-        self.database.is_answered();
-        self.door.look_after_the_late(session)?;
-        let flushed = self
-            .door
-            .flush_for(Some(&self.database), session, messages)?;
-        for (key, reason) in &flushed.failed {
+        // It does not ask again.
+        let is_answer = |error: &StoreError| matches!(error, StoreError::Conflict(_));
+        let door = &mut self.door;
+        let flushed = self.database.ask_expecting(is_answer, |session, health| {
+            // The broker may take its time; that is not the database's.
+            health.is_answered();
+            door.look_after_the_late(session)?;
+            door.flush_for(Some(health), session, messages)
+        });
+        for (key, reason) in flushed.iter().flat_map(|flushed| &flushed.failed) {
             log::error!("message {key} of a schedule can't be published: {reason}");
         }
-        Ok(())
     }
 }
 

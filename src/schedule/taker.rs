@@ -3,14 +3,12 @@
 mod held;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
 use self::held::{HOLD, Held, forget_those_free, hold, say};
-use super::Setup;
 use super::clock::{self, Told};
 use super::decide::Note;
 use super::hand::{BYTES, Blame, Hand};
@@ -19,9 +17,8 @@ use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
 use crate::outage::Client;
-use crate::retry::Backoff;
 use crate::stop::StopFlag;
-use crate::store::{Anew, Candidate, Ready, Session, Store, StoreError};
+use crate::store::{Anew, Candidate, Database, Ready, Session, StoreError};
 
 /// It is looked at least so often whether a schedule is new or changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -61,9 +58,6 @@ enum Look {
 const AT_ONCE: Look = Look::In(Duration::ZERO);
 
 pub(super) struct Taker {
-    store: Arc<dyn Store>,
-    session: Option<Box<dyn Session>>,
-    database: Client,
     batches: Sender<Batch>,
     watch: Option<Watch>,
     clock: Option<Told>,
@@ -84,12 +78,8 @@ pub(super) struct Taker {
 }
 
 impl Taker {
-    pub(super) fn new(setup: &Setup, batches: Sender<Batch>) -> Self {
-        let health = setup.servers.database(&setup.store.describe());
+    pub(super) fn new(batches: Sender<Batch>) -> Self {
         Self {
-            store: Arc::clone(&setup.store),
-            session: None,
-            database: health.client("the scheduler"),
             batches,
             watch: None,
             clock: None,
@@ -104,15 +94,11 @@ impl Taker {
         }
     }
 
-    pub(super) fn run(&mut self, stop: &StopFlag) {
-        let mut backoff = Backoff::for_connections();
+    pub(super) fn run(&mut self, database: &mut Database, stop: &StopFlag) {
         loop {
-            let wait = match self.look() {
-                Look::In(wait) => {
-                    backoff.reset();
-                    wait
-                }
-                Look::Away => backoff.next_wait(),
+            let wait = match self.look(database) {
+                Look::In(wait) => wait,
+                Look::Away => database.retry_in(),
                 Look::Never => return,
             };
             if stop.wait(wait) {
@@ -121,37 +107,21 @@ impl Taker {
         }
     }
 
-    fn look(&mut self) -> Look {
-        self.database.asks();
-        match self.try_look() {
-            Ok(look) => {
-                self.database.is_served();
-                look
-            }
-            Err(StoreError::Conflict(reason)) => {
-                log::debug!("the scheduler met another transaction: {reason}");
-                Look::In(ANOTHER_HAS_IT)
-            }
-            Err(error) => {
-                if error.is_of_values() {
-                    self.database.is_refused(&error);
-                } else {
-                    self.database.fails(&error);
-                }
-                self.session = None;
-                Look::Away
-            }
+    fn look(&mut self, database: &mut Database) -> Look {
+        match database.ask(|session, health| self.try_look(session, health)) {
+            Ok(look) => look,
+            Err(StoreError::Conflict(_)) => Look::In(ANOTHER_HAS_IT),
+            Err(_) => Look::Away,
         }
     }
 
-    fn try_look(&mut self) -> Result<Look, StoreError> {
+    fn try_look(
+        &mut self,
+        session: &mut dyn Session,
+        database: &Client,
+    ) -> Result<Look, StoreError> {
         let began = Instant::now();
         let held = self.held_at(began);
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.store.connect()?,
-        };
-        let session = self.session.insert(session);
         if !self.begun {
             // An older version may have refused what this one knows.
             session.reckon_anew(Anew::AtStart)?;
@@ -164,11 +134,7 @@ impl Taker {
             told: Instant::now(),
             now: agenda.now,
         };
-        let leap = self.clock.and_then(|before| clock::leap(before, told));
-        if let Some(leap) = leap {
-            see_to(leap, session.as_mut())?;
-        }
-        self.clock = Some(told);
+        self.compare_clocks(told, session)?;
         let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
         watch.looks(&agenda);
         let watch = *watch;
@@ -177,16 +143,18 @@ impl Taker {
             self.blamed.clear();
             forget_those_free(&mut self.held, began);
         }
+        let mut advance =
+            |taker: &mut Self, ready| taker.advance((&mut *session, database), ready, &held, watch);
         if agenda.is_odd || self.mended.is_none_or(|then| began - then >= MEND) {
             self.mended = Some(began);
-            match self.advance(Ready::Odd, &held, watch)? {
+            match advance(self, Ready::Odd)? {
                 Look::In(wait) if wait == ANOTHER_HAS_IT => {}
                 other => return Ok(other),
             }
         }
         let mut look = LOOK;
         if agenda.unplanned {
-            match self.advance(Ready::Unplanned, &held, watch)? {
+            match advance(self, Ready::Unplanned)? {
                 // There may be more.
                 Look::In(wait) => look = wait,
                 other => return Ok(other),
@@ -195,22 +163,34 @@ impl Taker {
         let Some(next) = agenda.next else {
             // What stands first is no time: it hides when the others are due.
             return match agenda.is_odd {
-                true => self.advance(Ready::Due, &held, watch),
+                true => advance(self, Ready::Due),
                 false => Ok(Look::In(look)),
             };
         };
         match (next - agenda.now).to_std() {
             Ok(wait) if !wait.is_zero() => Ok(Look::In(wait.min(look))),
-            _ => self.advance(Ready::Due, &held, watch),
+            _ => advance(self, Ready::Due),
         }
     }
 
-    fn advance(&mut self, ready: Ready, held: &[i64], watch: Watch) -> Result<Look, StoreError> {
+    fn compare_clocks(&mut self, told: Told, session: &mut dyn Session) -> Result<(), StoreError> {
+        let leap = self.clock.and_then(|before| clock::leap(before, told));
+        if let Some(leap) = leap {
+            see_to(leap, session)?;
+        }
+        self.clock = Some(told);
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        (session, database): (&mut dyn Session, &Client),
+        ready: Ready,
+        held: &[i64],
+        watch: Watch,
+    ) -> Result<Look, StoreError> {
         let limit = self.limit(ready);
         let before = self.held_before();
-        let Some(session) = &mut self.session else {
-            return Ok(Look::Away);
-        };
         // That has no occurrence in hand.
         let takes = ready != Ready::Odd;
         if takes {
@@ -242,7 +222,7 @@ impl Taker {
             return Ok(AT_ONCE);
         }
         log::debug!("the scheduler took {} occurrences", messages.len());
-        self.database.is_answered();
+        database.is_answered();
         let batch = Batch { messages, taken };
         match self.batches.send_timeout(batch, ROOM) {
             // The sweep has what there is no room for.

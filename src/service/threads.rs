@@ -11,7 +11,7 @@ use crate::late_rows::Cancelled;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::Servers;
 use crate::stop::{Life, Thread};
-use crate::store::{Store, WorkerId, WorkerProcess};
+use crate::store::{Database, Store, WorkerId, WorkerProcess};
 use crate::{heartbeat, prune, sweep};
 
 /// The threads beside the tree.
@@ -33,25 +33,28 @@ impl Threads {
         process: WorkerProcess,
         lease: Lease,
     ) -> io::Result<Self> {
-        let health = servers.database(&store.describe());
+        let database = |name| Database::of(Arc::clone(store), servers, name);
         let cancelled = Arc::<Cancelled>::default();
         let (ledger, ledger_thread) = ledger::start(LedgerSetup {
-            store: Arc::clone(store),
+            database: database("the ledger"),
             owner: worker,
             counts_first: config.max_crashes == 1,
             namespace: process.namespace.clone(),
-            health: health.client("the ledger"),
             cancelled: Arc::clone(&cancelled),
         })?;
-        let beat = health.client("the heartbeat");
         let history = config.history.clone();
-        let pruning = history
-            .map(|history| prune::start(Arc::clone(store), history, health.client("pruning")));
+        let pruning = history.map(|history| prune::start(database("pruning"), history));
+        let sweep = sweep::start(
+            database("the sweep"),
+            Arc::clone(config),
+            Arc::clone(servers),
+            cancelled,
+        );
         Ok(Self {
             ledger,
             ledger_thread,
-            heartbeat: heartbeat::start(Arc::clone(store), worker, process, beat, lease)?,
-            sweep: sweep::start(Arc::clone(store), Arc::clone(config), servers, cancelled)?,
+            heartbeat: heartbeat::start(database("the heartbeat"), worker, process, lease)?,
+            sweep: sweep?,
             pruning: pruning.transpose()?,
         })
     }

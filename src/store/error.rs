@@ -35,4 +35,9 @@ impl StoreError {
     pub(crate) const fn is_of_values(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Unreadable(_))
     }
+
+    /// Whether the database is there and does not do as it is told, be it for a value or not.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        self.is_of_values() || matches!(self, Self::Unclear(_))
+    }
 }

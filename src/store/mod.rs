@@ -5,6 +5,7 @@
 //! keep out of each other's way.
 
 mod batch;
+mod database;
 mod error;
 mod history;
 #[cfg(feature = "mysql")]
@@ -23,6 +24,7 @@ pub use batch::{
     Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, PutOff,
     PutOffDue, Republish,
 };
+pub(crate) use database::Database;
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use progress::{Progress, Tell};

@@ -1,21 +1,11 @@
 use crossbeam_channel::unbounded;
 
 use super::*;
-use crate::config::Config;
-use crate::outage::Servers;
 use crate::schedule::decide::tests::{at, candidate};
-use crate::store::{self, Agenda};
+use crate::store::Agenda;
 
-/// One whose database is not asked.
 fn taker() -> Taker {
-    let config = Config::default();
-    let setup = Setup {
-        store: store::open_for(&config).unwrap().into(),
-        config: Arc::new(config),
-        servers: Arc::new(Servers::default()),
-        alive: unbounded().0,
-    };
-    Taker::new(&setup, unbounded().0)
+    Taker::new(unbounded().0)
 }
 
 impl Taker {
