@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::presence::{self, Watch};
 use crate::stop::{StopFlag, Thread};
-use crate::store::{DEAD_AFTER, Database, Session, StoreError, WorkerId, WorkerProcess};
+use crate::store::{DEAD_AFTER, Database, StoreError, WorkerId, WorkerProcess, Workers};
 
 /// Four heartbeats may be missed before a worker counts as dead.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ fn beat(
 }
 
 fn beat_once(
-    session: &mut dyn Session,
+    session: &mut dyn Workers,
     watch: &mut Watch,
     (id, process): (WorkerId, &WorkerProcess),
     lease: &Lease,

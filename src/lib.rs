@@ -251,7 +251,7 @@
 //! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `waiting` | what the embedded broker needs of the store |
 //! | `presence` | which workers are gone: of this host at once, of others when they have been silent for long |
-//! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently; a thread of the service asks it by way of `Database`), RabbitMQ (amiquip) or the embedded broker, what a task is and what runs it (a `Runner`: nobody else knows functions from commands, and no other place starts processes) |
+//! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently; who uses it names its role, and a thread of the service asks it by way of `Database`), RabbitMQ (amiquip) or the embedded broker, what a task is and what runs it (a `Runner`: nobody else knows functions from commands, and no other place starts processes) |
 //! | [`config`], `logging`, `outage`, `pulse`, `stop` | settings; where log lines go; how each server is, said once by whoever meets an outage first; whether what is vital still works; threads that can be stopped |
 //! | `init` | process 1 of a container: a parent of the service that reaps orphans and passes signals on |
 //! | `privileges`, `limits` | the user that a service becomes which root has started; how many files it may open |

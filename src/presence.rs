@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
-use crate::store::{DEAD_AFTER, Heartbeat, Session, StoreError, WorkerId, WorkerProcess};
+use crate::store::{DEAD_AFTER, Heartbeat, StoreError, WorkerId, WorkerProcess, Workers};
 
 /// What this process says of itself.
 ///
@@ -86,7 +86,7 @@ fn is_gone(process: &WorkerProcess) -> bool {
 ///
 /// # Errors
 /// When the database is away.
-pub fn bury_the_dead(session: &mut dyn Session, namespace: &str) -> Result<usize, StoreError> {
+pub fn bury_the_dead(session: &mut dyn Workers, namespace: &str) -> Result<usize, StoreError> {
     let dead: Vec<(WorkerId, WorkerProcess)> = session
         .workers_in(namespace)?
         .into_iter()
@@ -140,7 +140,7 @@ impl Watch {
 /// # Errors
 /// When the database is away.
 pub fn bury_the_silent(
-    session: &mut dyn Session,
+    session: &mut dyn Workers,
     watch: &mut Watch,
     may: impl FnOnce() -> bool,
 ) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use crate::config::{self, History};
 use crate::retry::Backoff;
 use crate::state::Status;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Database, Pruned, Session, StoreError, Stretch};
+use crate::store::{Database, Pruned, Retention, StoreError, Stretch};
 
 /// So many messages a transaction: a few milliseconds.
 const BATCH: usize = 1000;
@@ -53,7 +53,7 @@ pub fn start(database: Database, history: History) -> std::io::Result<Thread> {
 /// # Errors
 /// When the database is away.
 pub fn whole(
-    session: &mut dyn Session,
+    session: &mut dyn Retention,
     history: &History,
     delete: bool,
     counts: &mut Counts,

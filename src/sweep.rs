@@ -15,7 +15,7 @@ use crate::outage::{Client, Servers};
 use crate::publish::Door;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Database, LateRow, Session, StoreError, UndecodableRow};
+use crate::store::{Database, LateRow, Recovery, StoreError, UndecodableRow};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -197,7 +197,7 @@ impl Sweep {
 
     fn try_step(
         &mut self,
-        session: &mut dyn Session,
+        session: &mut dyn Recovery,
         database: &Client,
     ) -> Result<Step, StoreError> {
         // Asked before it looks: who comes later is told of then.
@@ -245,7 +245,7 @@ impl Sweep {
 }
 
 /// Has messages published whose rows have come after all.
-fn publish_late(session: &mut dyn Session, cancelled: &Cancelled) -> Result<(), StoreError> {
+fn publish_late(session: &mut dyn Recovery, cancelled: &Cancelled) -> Result<(), StoreError> {
     let keys = cancelled.due();
     if keys.is_empty() {
         return Ok(());

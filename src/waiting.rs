@@ -7,7 +7,7 @@ use crate::broker::{BrokerError, QueueSession, QueueStore};
 use crate::message::Message;
 use crate::presence;
 use crate::retry::Backoff;
-use crate::store::{Session, Store, StoreError, UndecodableRow, WorkerId};
+use crate::store::{EmbeddedQueues, Store, StoreError, UndecodableRow, WorkerId};
 
 /// How often it is looked for workers of this host that are gone: RabbitMQ gives back at once what they had.
 const BURY: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ impl QueueStore for Queues {
 }
 
 struct Waiting {
-    session: Box<dyn Session>,
+    session: Box<dyn EmbeddedQueues>,
     owner: WorkerId,
     namespace: String,
     buried: Instant,
@@ -78,7 +78,7 @@ impl Waiting {
     /// Runs `work`, again if it meets another transaction.
     fn run<T>(
         &mut self,
-        mut work: impl FnMut(&mut dyn Session) -> Result<T, StoreError>,
+        mut work: impl FnMut(&mut dyn EmbeddedQueues) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
         let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
         for _ in 1..TRIES {

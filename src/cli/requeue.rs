@@ -7,7 +7,7 @@ use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::message::Message;
 use crate::publish::Door;
-use crate::store::{self, Requeue, Requeued, Session, StoreError};
+use crate::store::{self, Requeue, Requeued, StoreError};
 
 /// A step that met another transaction is tried so often.
 const TRIES: usize = 5;
@@ -43,7 +43,7 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
 
 /// What is requeued, some at a time.
 struct Requeuing<'a> {
-    session: &'a mut dyn Session,
+    session: &'a mut dyn store::Requeuing,
     door: Door,
     exit: Exit,
     /// Why some wait, if any do.

@@ -10,7 +10,7 @@ use super::{Exit, Failure, say, typed, warn};
 use crate::config::Config;
 use crate::message::{Message, Payload};
 use crate::publish::Door;
-use crate::store::{self, Session};
+use crate::store::{self, Outbox};
 use crate::timetable;
 
 /// The longest delay: what every database's calendar can go on, and then some.
@@ -38,7 +38,7 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
 /// Records a message, prints `line` as soon as that is done, and publishes it.
 pub(super) fn publish(
     message: &Message,
-    session: &mut dyn Session,
+    session: &mut dyn Outbox,
     config: Arc<Config>,
     line: &str,
 ) -> Result<Exit, Failure> {

@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::outage;
 use crate::publish::{Door, Flushed, LATE_LOOK, NOTHING_WAITS, parts_of};
 use crate::stop::Thread;
-use crate::store::{self, NewRow, Session, Store, StoreError};
+use crate::store::{self, NewRow, Outbox, Store, StoreError};
 
 /// At most so many messages of as many threads are published together.
 const GATHERED: usize = 1000;
@@ -43,7 +43,7 @@ type Answer = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>
 /// What publishes.
 pub(super) struct Publisher {
     store: Arc<dyn Store>,
-    session: Option<(Box<dyn Session>, Instant)>,
+    session: Option<(Box<dyn Outbox>, Instant)>,
     door: Door,
     records_only: bool,
     /// When the broker took nothing, and why.
@@ -261,13 +261,13 @@ impl Publisher {
     }
 
     /// A connection that was alive a moment ago.
-    fn connected(&mut self) -> Result<Box<dyn Session>, StoreError> {
+    fn connected(&mut self) -> Result<Box<dyn Outbox>, StoreError> {
         if let Some((mut session, used)) = self.session.take()
             && (used.elapsed() < MAY_HAVE_ENDED || session.version().is_ok())
         {
             return Ok(session);
         }
-        store::session(self.store.as_ref())
+        Ok(store::session(self.store.as_ref())?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A batch that the database refuses: the one bad row must not hold up the rest.
 
 use crate::state::End;
-use crate::store::{Batch, BatchResult, PutBack, Session, StoreError, WorkerId};
+use crate::store::{Batch, BatchResult, PutBack, Runs, StoreError, WorkerId};
 
 /// Writes the batch in halves until the bad row is alone, and that one in a form that says that it
 /// was refused.
@@ -9,7 +9,7 @@ use crate::store::{Batch, BatchResult, PutBack, Session, StoreError, WorkerId};
 /// # Errors
 /// When the database is away; or refuses even that form, so that it is not the row's fault.
 pub(super) fn write(
-    session: &mut dyn Session,
+    session: &mut dyn Runs,
     owner: WorkerId,
     batch: &Batch,
 ) -> Result<BatchResult, StoreError> {

@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::presence;
 use crate::state::Status;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, Session,
+    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, Runs,
     StoreError, WorkerId,
 };
 use crate::task::RunId;
@@ -337,7 +337,7 @@ fn tell_looks(looks: Vec<(Vec<String>, Arc<dyn Sink>)>, found: &[String]) {
 }
 
 fn try_write(
-    session: &mut dyn Session,
+    session: &mut dyn Runs,
     owner: WorkerId,
     namespace: &str,
     batch: &Batch,
@@ -355,7 +355,7 @@ fn try_write(
 /// A message that a worker of this host had when it vanished is ours at once: it need not wait for
 /// the heartbeat to grow old.
 fn claim_from_the_dead(
-    session: &mut dyn Session,
+    session: &mut dyn Runs,
     owner: WorkerId,
     namespace: &str,
     batch: &Batch,

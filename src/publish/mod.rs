@@ -23,7 +23,7 @@ use crate::failpoint;
 use crate::message::Message;
 use crate::names;
 use crate::outage::{Client, Servers};
-use crate::store::{NewRow, Session, StoreError};
+use crate::store::{NewRow, Outbox, StoreError};
 
 /// At most so many messages are recorded and sent at once.
 const MOST_MESSAGES: usize = 1000;
@@ -95,7 +95,7 @@ impl Door {
     ///
     /// # Errors
     /// When the database is away: nothing is recorded then.
-    pub fn record(session: &mut dyn Session, messages: &[Message]) -> Result<(), StoreError> {
+    pub fn record(session: &mut dyn Outbox, messages: &[Message]) -> Result<(), StoreError> {
         failpoint::hit("publish.before-record");
         let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
         session.record(&rows)?;
@@ -109,7 +109,7 @@ impl Door {
     /// # Errors
     /// When the database is away: nothing is recorded then.
     pub fn record_due(
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         messages: &[Message],
         due: DateTime<Utc>,
     ) -> Result<(), StoreError> {
@@ -124,7 +124,7 @@ impl Door {
     /// When the database is away. The first so many messages are recorded then, and will be published.
     pub fn publish(
         &mut self,
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         messages: &[Message],
     ) -> Result<Flushed, (usize, StoreError)> {
         let mut recorded = 0;
@@ -141,7 +141,7 @@ impl Door {
     /// # Errors
     /// When the database is away. The first so many messages are recorded then.
     pub fn record_in_parts(
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         messages: &[Message],
     ) -> Result<(), (usize, StoreError)> {
         let mut recorded = 0;
@@ -158,7 +158,7 @@ impl Door {
     /// When the database is away.
     pub fn flush(
         &mut self,
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         messages: &[Message],
     ) -> Result<Flushed, StoreError> {
         self.flush_for(None, session, messages)
@@ -168,7 +168,7 @@ impl Door {
     pub(crate) fn flush_for(
         &mut self,
         database: Option<&Client>,
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         messages: &[Message],
     ) -> Result<Flushed, StoreError> {
         self.in_parts(database, session, messages, |_, _| Ok(()))
@@ -178,9 +178,9 @@ impl Door {
     fn in_parts(
         &mut self,
         database: Option<&Client>,
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         messages: &[Message],
-        mut prepare: impl FnMut(&mut dyn Session, &[Message]) -> Result<(), StoreError>,
+        mut prepare: impl FnMut(&mut dyn Outbox, &[Message]) -> Result<(), StoreError>,
     ) -> Result<Flushed, StoreError> {
         let config = Arc::clone(&self.config);
         let mut flushed = Flushed::default();
@@ -231,7 +231,7 @@ impl Door {
     fn settle(
         &mut self,
         database: Option<&Client>,
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
         (host, messages, sending): (&BrokerHost, Vec<&Message>, Sending),
         flushed: &mut Flushed,
     ) -> Result<(), StoreError> {
@@ -266,7 +266,7 @@ impl Door {
     /// When the database is away: it is to be called again.
     pub(crate) fn look_after_the_late(
         &mut self,
-        session: &mut dyn Session,
+        session: &mut dyn Outbox,
     ) -> Result<(), StoreError> {
         if !self.has_late() {
             return Ok(());
@@ -356,7 +356,7 @@ fn by_broker<'a>(
 }
 
 fn record_fates(
-    session: &mut dyn Session,
+    session: &mut dyn Outbox,
     messages: &[&Message],
     fates: Vec<Fate>,
     stays: bool,

@@ -7,7 +7,7 @@ use super::{Missed, Overlap};
 use crate::config::Config;
 use crate::message::{Literal, Object, python};
 use crate::names;
-use crate::store::{ScheduleSpec, Session, StoreError, WhichSchedules};
+use crate::store::{ScheduleSpec, Schedules, StoreError, WhichSchedules};
 use crate::timetable::Interval;
 
 /// A schedule that an app brings along; see [`App::schedule`](crate::App::schedule).
@@ -213,7 +213,7 @@ impl Schedule {
 /// When the database is away, or refuses one.
 pub(crate) fn add_missing(
     specs: &[ScheduleSpec],
-    session: &mut dyn Session,
+    session: &mut dyn Schedules,
 ) -> Result<(), StoreError> {
     for spec in specs {
         let name = spec.name.as_deref().unwrap_or_default();

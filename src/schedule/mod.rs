@@ -35,7 +35,7 @@ use self::watch::Watch;
 use crate::config::Config;
 use crate::outage::Servers;
 use crate::stop::Stopper;
-use crate::store::{Candidate, Database, Ready, Session, Store};
+use crate::store::{Candidate, Database, Occurrences, Ready, Store};
 
 pub use self::catch_up::MOST_MISSED;
 pub(crate) use self::declared::add_missing;
@@ -61,7 +61,7 @@ pub struct Setup {
 
 /// Reckons the next occurrence of a schedule that has just been saved: it begins now, and not when a
 /// service sees it. If it is not done here, a service does it.
-pub(crate) fn plan(session: &mut dyn Session, id: i64, was_active: bool) {
+pub(crate) fn plan(session: &mut dyn Occurrences, id: i64, was_active: bool) {
     let watch = if was_active {
         Watch::begun
     } else {

@@ -18,7 +18,7 @@ use super::watch::Watch;
 use crate::failpoint;
 use crate::outage::Client;
 use crate::stop::StopFlag;
-use crate::store::{Anew, Candidate, Database, Ready, Session, StoreError};
+use crate::store::{Anew, Candidate, Database, Occurrences, Ready, StoreError};
 
 /// It is looked at least so often whether a schedule is new or changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -117,7 +117,7 @@ impl Taker {
 
     fn try_look(
         &mut self,
-        session: &mut dyn Session,
+        session: &mut dyn Occurrences,
         database: &Client,
     ) -> Result<Look, StoreError> {
         let began = Instant::now();
@@ -173,7 +173,11 @@ impl Taker {
         }
     }
 
-    fn compare_clocks(&mut self, told: Told, session: &mut dyn Session) -> Result<(), StoreError> {
+    fn compare_clocks(
+        &mut self,
+        told: Told,
+        session: &mut dyn Occurrences,
+    ) -> Result<(), StoreError> {
         let leap = self.clock.and_then(|before| clock::leap(before, told));
         if let Some(leap) = leap {
             see_to(leap, session)?;
@@ -184,7 +188,7 @@ impl Taker {
 
     fn advance(
         &mut self,
-        (session, database): (&mut dyn Session, &Client),
+        (session, database): (&mut dyn Occurrences, &Client),
         ready: Ready,
         held: &[i64],
         watch: Watch,
@@ -323,7 +327,7 @@ impl Taker {
 
 /// The database's clock was set. Ahead: what lies in between follows the policies, as if nobody had looked.
 /// Back: what was reckoned before would come too late.
-fn see_to(leap: TimeDelta, session: &mut dyn Session) -> Result<(), StoreError> {
+fn see_to(leap: TimeDelta, session: &mut dyn Occurrences) -> Result<(), StoreError> {
     let seconds = leap.num_seconds().abs();
     if leap > TimeDelta::zero() {
         log::warn!(

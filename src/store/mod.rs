@@ -1,6 +1,7 @@
 //! The seam to the database: what the rest of the crate may ask of it. Only this room names diesel.
 //!
-//! A [`Store`] makes [`Session`]s, each a connection of one thread. All times are the database's
+//! A [`Store`] makes [`Session`]s, each a connection of one thread, which is used by its roles ([`Outbox`],
+//! [`Runs`], [`Recovery`] and so on). All times are the database's
 //! clock. Everything is guarded inside its statement, so that any number of services on one database
 //! keep out of each other's way.
 
@@ -34,7 +35,10 @@ pub use schedule::{
     WhichSchedules,
 };
 
-pub use session::Session;
+pub use session::{
+    EmbeddedQueues, Facts, Occurrences, Outbox, Recovery, Requeuing, Retention, Runs, Schedules,
+    Session, TestSession, Workers,
+};
 
 use sql::SqlStore;
 
@@ -211,11 +215,30 @@ pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, StoreError> {
     Ok(session)
 }
 
+/// A session of a test's on the database that a configuration names.
+///
+/// # Errors
+/// When it is away, or not built in.
+pub fn connect_for_tests(config: &Config) -> Result<Box<dyn TestSession>, StoreError> {
+    named(&config.database_url, Tables::of(config))?.connect_for_tests()
+}
+
 /// The store that `url` names.
 ///
 /// # Errors
 /// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
 pub fn open(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn Store>, StoreError> {
+    let store = named(url, tables)?;
+    Ok(store)
+}
+
+/// A store as tests see it.
+trait StoreOfTests: Store {
+    /// Opens a connection.
+    fn connect_for_tests(&self) -> Result<Box<dyn TestSession>, StoreError>;
+}
+
+fn named(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn StoreOfTests>, StoreError> {
     match url.kind() {
         DatabaseKind::Postgresql => Ok(Box::new(SqlStore(postgres::Server::new(url)?, tables))),
         DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::File::new(url), tables))),

@@ -1,4 +1,5 @@
-//! What can be asked on a connection to the database.
+//! What can be asked on a connection to the database, by the role of who asks. A user names the role that it has,
+//! and no other.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,31 +13,59 @@ use super::{
 };
 use crate::message::Message;
 
-/// A connection to the database, for one thread.
-pub trait Session: Send {
+/// A connection to the database, for one thread, in all its roles.
+pub trait Session:
+    Schedules + Occurrences + Recovery + Runs + Requeuing + Retention + EmbeddedQueues
+{
+    /// Whether the tables are as this program needs them.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn is_migrated(&mut self) -> Result<bool, StoreError>;
+}
+
+/// What tests ask beside that, and nobody else.
+pub trait TestSession: Session {
+    /// Makes all PENDING messages due: a test waits for nothing.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn make_due(&mut self) -> Result<(), StoreError>;
+
+    /// [`Recovery::take_due_but`] for all queues.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn take_due(
+        &mut self,
+        limit: usize,
+    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
+        self.take_due_but(limit, &BTreeSet::new())
+    }
+}
+
+/// What the database says of itself.
+pub trait Facts: Send {
     /// The database's version, in its own words.
     ///
     /// # Errors
     /// When the database is away.
     fn version(&mut self) -> Result<String, StoreError>;
 
-    /// Whether the tables are as this program needs them.
-    ///
-    /// # Errors
-    /// When the database is away.
-    fn is_migrated(&mut self) -> Result<bool, StoreError>;
-
-    /// How many schedules are active.
-    ///
-    /// # Errors
-    /// When the database is away.
-    fn active_schedules(&mut self) -> Result<i64, StoreError>;
-
     /// Its time.
     ///
     /// # Errors
     /// When the database is away.
     fn now(&mut self) -> Result<DateTime<Utc>, StoreError>;
+}
+
+/// The schedules, for those who make and change them.
+pub trait Schedules: Facts {
+    /// How many schedules are active.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn active_schedules(&mut self) -> Result<i64, StoreError>;
 
     /// Schedules as they stand.
     ///
@@ -72,7 +101,10 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn remove_schedule(&mut self, id: i64) -> Result<bool, StoreError>;
+}
 
+/// The occurrences of schedules, for the scheduler.
+pub trait Occurrences: Send {
     /// What there is to do for schedules, but for those that are held back.
     ///
     /// # Errors
@@ -98,7 +130,10 @@ pub trait Session: Send {
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
     ) -> Result<(usize, Vec<Message>), StoreError>;
+}
 
+/// Messages on their way to the broker, for those who publish.
+pub trait Outbox: Facts {
     /// Inserts PENDING messages, all or none; unless their rows say when they are due, their
     /// publishing is the caller's for [`PUBLISH_LEASE`](super::PUBLISH_LEASE).
     ///
@@ -131,19 +166,10 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
+}
 
-    /// The same for PENDING messages that can't be read.
-    ///
-    /// # Errors
-    /// When the database is away.
-    fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError>;
-
-    /// The same for those that `owner` has taken of the embedded broker's.
-    ///
-    /// # Errors
-    /// When the database is away.
-    fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError>;
-
+/// What others have left to be published, for the sweep.
+pub trait Recovery: Outbox {
     /// Whether somebody has recorded messages that are due since this was last asked; the first time it
     /// is not known. `None` where the database does not tell.
     ///
@@ -151,19 +177,8 @@ pub trait Session: Send {
     /// When the database is away.
     fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
 
-    /// Takes up to `limit` PENDING messages that are due, on a lease of [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is
-    /// not marked by then is due again.
-    ///
-    /// # Errors
-    /// When the database is away.
-    fn take_due(
-        &mut self,
-        limit: usize,
-    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
-        self.take_due_but(limit, &BTreeSet::new())
-    }
-
-    /// The same without messages for those queues.
+    /// Takes up to `limit` PENDING messages that are due, but for those of `queues`, on a lease of
+    /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is not marked by then is due again.
     ///
     /// # Errors
     /// When the database is away.
@@ -173,11 +188,11 @@ pub trait Session: Send {
         queues: &BTreeSet<String>,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
 
-    /// Makes all PENDING messages due, for tests that wait for nothing.
+    /// Ends PENDING messages that can't be read.
     ///
     /// # Errors
     /// When the database is away.
-    fn make_due(&mut self) -> Result<(), StoreError>;
+    fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError>;
 
     /// Makes up to `limit` messages of dead workers PENDING and due. Returns how many.
     ///
@@ -191,13 +206,19 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError>;
+}
 
+/// Claims, runs and their ends, for the ledger.
+pub trait Runs: Workers {
     /// Writes a batch for `owner`, all or none.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the database does not take a value in it.
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError>;
+}
 
+/// Messages that are over and run once more.
+pub trait Requeuing: Outbox {
     /// Makes new messages of old ones and deletes these.
     ///
     /// # Errors
@@ -210,7 +231,7 @@ pub trait Session: Send {
     /// When the database is away.
     fn last_failed(&mut self) -> Result<Option<i64>, StoreError>;
 
-    /// The same as [`Session::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
+    /// The same as [`Requeuing::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
     /// as many as a database takes together. Also says after which id the next ones come, if there may be some.
     ///
     /// # Errors
@@ -220,14 +241,20 @@ pub trait Session: Send {
         after: i64,
         last: i64,
     ) -> Result<(Vec<Requeued>, Option<i64>), StoreError>;
+}
 
+/// What is over, for those who delete it.
+pub trait Retention: Send {
     /// Deletes what is over and too old in a stretch of the messages. What another transaction has
     /// locked is passed over.
     ///
     /// # Errors
     /// When the database is away.
     fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError>;
+}
 
+/// The queues of the embedded broker.
+pub trait EmbeddedQueues: Workers {
     /// Whether any message waits in a queue of the embedded broker: PUBLISHED, with that routing key,
     /// and not taken by a live worker.
     ///
@@ -253,6 +280,12 @@ pub trait Session: Send {
         limit: usize,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
 
+    /// Ends messages that `owner` has taken and that can't be read.
+    ///
+    /// # Errors
+    /// When the database is away.
+    fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError>;
+
     /// Has messages wait again that `owner` had taken and nobody has claimed.
     ///
     /// # Errors
@@ -264,7 +297,10 @@ pub trait Session: Send {
     /// # Errors
     /// When the database is away.
     fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError>;
+}
 
+/// The workers, and whether they live.
+pub trait Workers: Send {
     /// Registers a worker.
     ///
     /// # Errors

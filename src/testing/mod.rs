@@ -96,7 +96,7 @@ use crate::message::Message;
 use crate::names;
 use crate::presence;
 use crate::service::ServiceError;
-use crate::store::{self, Batch, Claim, ClaimRequest, Session, Store, StoreError, WorkerId};
+use crate::store::{self, Batch, Claim, ClaimRequest, StoreError, TestSession, WorkerId};
 use crate::task::{Registry, RunId, TaskError};
 
 /// So many messages are taken from the database at once.
@@ -156,7 +156,7 @@ pub struct TestApp {
     executor: Executor,
     /// Ends after what the tasks share.
     _runtime: Runtime,
-    session: Box<dyn Session>,
+    session: Box<dyn TestSession>,
     worker: WorkerId,
     queued: VecDeque<Message>,
     /// Removed in the end; last, after all that has it open.
@@ -194,8 +194,9 @@ impl TestApp {
             registry.make_states(&config)
         });
         made?.map_err(ServiceError::from)?;
-        let store: Arc<dyn Store> = store::open_for(&config)?.into();
-        let mut session = store::session(store.as_ref())?;
+        // Makes the tables.
+        store::session(store::open_for(&config)?.as_ref())?;
+        let mut session = store::connect_for_tests(&config)?;
         let worker = session.register(&presence::this_process()?)?;
         Ok(Self {
             executor: Executor::new(registry, config.max_crashes, Patience::NONE, reactor),

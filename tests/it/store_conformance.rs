@@ -14,8 +14,8 @@ mod workers;
 use carrot_actors::message::{Arguments, Message};
 use carrot_actors::state::{End, Status};
 use carrot_actors::store::{
-    self, Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, NewRow, Session, Store, WorkerId,
-    WorkerProcess,
+    self, Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, NewRow, Session, Store,
+    TestSession, WorkerId, WorkerProcess,
 };
 use serde_json::json;
 
@@ -115,9 +115,9 @@ fn open(world: &World) -> Box<dyn Store> {
 }
 
 /// A world with a session of the store on trial, and a worker registered on it.
-fn trial(ground: impl Into<Ground>) -> (World, Box<dyn Session>, WorkerId) {
+fn trial(ground: impl Into<Ground>) -> (World, Box<dyn TestSession>, WorkerId) {
     let world = ground.into().world("");
-    let mut session = open(&world).connect().unwrap();
+    let mut session = store::connect_for_tests(&world.config()).unwrap();
     let worker = session.register(&process(1)).unwrap();
     (world, session, worker)
 }

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::names;
 use crate::retry::Backoff;
 use crate::schedule;
-use crate::store::{self, Edited, Session, StoreError, WhichSchedules};
+use crate::store::{self, Edited, Schedules, Session, StoreError, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
 const EDITS: usize = 10;
@@ -175,7 +175,7 @@ impl Desk {
     /// Does something once more if it has met another transaction, as a service's that advances schedules.
     fn apart<T>(
         &mut self,
-        mut work: impl FnMut(&mut dyn Session) -> Result<T, StoreError>,
+        mut work: impl FnMut(&mut dyn Schedules) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
         for _ in 1..EDITS {

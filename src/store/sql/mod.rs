@@ -51,9 +51,13 @@ use chrono::{DateTime, Utc};
 
 use self::guards::allows;
 use self::loose::LooseText;
+use super::session::{
+    EmbeddedQueues, Facts, Occurrences, Outbox, Recovery, Requeuing, Retention, Runs, Schedules,
+    Session, TestSession, Workers,
+};
 use super::{
     Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, Session, Store, StoreError,
+    Pruned, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError, StoreOfTests,
     Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
@@ -84,6 +88,15 @@ where
 
     fn describe(&self) -> String {
         self.0.describe()
+    }
+}
+
+impl<L: Link> StoreOfTests for SqlStore<L>
+where
+    EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
+{
+    fn connect_for_tests(&self) -> Result<Box<dyn TestSession>, StoreError> {
+        Ok(Box::new(SqlSession(self.0.open()?, self.1)))
     }
 }
 
@@ -126,24 +139,37 @@ impl<E: Engine> Session for SqlSession<E>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
+    fn is_migrated(&mut self) -> Result<bool, StoreError> {
+        let tables = self.1;
+        self.run(|engine| migration::is_done(engine, tables))
+    }
+}
+
+impl<E: Engine> TestSession for SqlSession<E>
+where
+    EmbeddedMigrations: MigrationSource<E::Backend>,
+{
+    fn make_due(&mut self) -> Result<(), StoreError> {
+        self.alone(publishing::make_due)
+    }
+}
+
+impl<E: Engine> Facts for SqlSession<E> {
     fn version(&mut self) -> Result<String, StoreError> {
         let names: Vec<Name> = self.run(|engine| engine.load(E::VERSION, None))?;
         Ok(names.into_iter().map(|row| row.name.shown()).collect())
     }
 
-    fn is_migrated(&mut self) -> Result<bool, StoreError> {
-        let tables = self.1;
-        self.run(|engine| migration::is_done(engine, tables))
+    fn now(&mut self) -> Result<DateTime<Utc>, StoreError> {
+        self.run(schedules::now)
     }
+}
 
+impl<E: Engine> Schedules for SqlSession<E> {
     fn active_schedules(&mut self) -> Result<i64, StoreError> {
         let sql = "SELECT count(*) AS n FROM carrot_scheduledtask WHERE active";
         let counts: Vec<Count> = self.run(|engine| engine.load(sql, None))?;
         Ok(counts.iter().map(|row| row.n).sum())
-    }
-
-    fn now(&mut self) -> Result<DateTime<Utc>, StoreError> {
-        self.run(schedules::now)
     }
 
     fn schedules(&mut self, which: &WhichSchedules<'_>) -> Result<Vec<ScheduleRow>, StoreError> {
@@ -174,7 +200,9 @@ where
     fn remove_schedule(&mut self, id: i64) -> Result<bool, StoreError> {
         self.transaction(|engine| schedules::remove(engine, id))
     }
+}
 
+impl<E: Engine> Occurrences for SqlSession<E> {
     fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError> {
         self.run(|engine| occurrences::agenda(engine, held))
     }
@@ -192,7 +220,9 @@ where
     ) -> Result<(usize, Vec<Message>), StoreError> {
         self.transaction(|engine| occurrences::advance(engine, ready, limit, held, decide))
     }
+}
 
+impl<E: Engine> Outbox for SqlSession<E> {
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
         let record = |engine: &mut E| publishing::record(engine, rows);
         match bounds::is_one_statement(rows) {
@@ -218,16 +248,9 @@ where
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
         self.alone(|engine| publishing::fail_pending(engine, failures))
     }
+}
 
-    fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        let pending = allows(Event::Reject);
-        self.alone(|engine| publishing::fail_undecodable(engine, rows, &pending))
-    }
-
-    fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        self.alone(|engine| waiting::fail(engine, owner, rows))
-    }
-
+impl<E: Engine> Recovery for SqlSession<E> {
     fn is_told(&mut self) -> Result<Option<bool>, StoreError> {
         self.run(E::is_told)
     }
@@ -240,8 +263,9 @@ where
         self.transaction(|engine| publishing::take_due(engine, limit, queues))
     }
 
-    fn make_due(&mut self) -> Result<(), StoreError> {
-        self.alone(publishing::make_due)
+    fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
+        let pending = allows(Event::Reject);
+        self.alone(|engine| publishing::fail_undecodable(engine, rows, &pending))
     }
 
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
@@ -259,12 +283,16 @@ where
         }
         Ok(verdicts)
     }
+}
 
+impl<E: Engine> Runs for SqlSession<E> {
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
         let lasts = !batch.may_be_forgotten();
         self.run(|engine| engine.transaction(lasts, |engine| ledger::write(engine, owner, batch)))
     }
+}
 
+impl<E: Engine> Requeuing for SqlSession<E> {
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError> {
         self.transaction(|engine| requeue::requeue(engine, which))
     }
@@ -280,11 +308,15 @@ where
     ) -> Result<(Vec<Requeued>, Option<i64>), StoreError> {
         self.transaction(|engine| requeue::requeue_failed(engine, after, last))
     }
+}
 
+impl<E: Engine> Retention for SqlSession<E> {
     fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {
         self.transaction(|engine| prune::prune(engine, stretch))
     }
+}
 
+impl<E: Engine> EmbeddedQueues for SqlSession<E> {
     fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError> {
         self.run(|engine| waiting::is_any(engine, queue))
     }
@@ -305,6 +337,10 @@ where
         })
     }
 
+    fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {
+        self.alone(|engine| waiting::fail(engine, owner, rows))
+    }
+
     fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError> {
         self.run(|engine| engine.alone(false, |engine| waiting::put_back(engine, owner, keys)))
     }
@@ -312,7 +348,9 @@ where
     fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError> {
         self.run(|engine| engine.alone(false, |engine| waiting::put_back_all(engine, owner, queue)))
     }
+}
 
+impl<E: Engine> Workers for SqlSession<E> {
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {
         self.alone(|engine| workers::register(engine, process))
     }
