@@ -243,7 +243,7 @@
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
 //! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages; the schedules that an app brings along |
 //! | [`client`] | publishing from a program: one thread, which records together what has gathered |
-//! | `publish` | the one door to the broker for messages: record, then flush |
+//! | `publish` | the one door to the broker for messages: record, then flush; `Tended` is the door of who stays, and looks after brokers that are late or away |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
 //! | `late_rows` | the messages that were cancelled for want of a row: the ledger notes them, the sweep looks for their rows |
 //! | `execution` | one message's run: decode, look up, run, judge (a `Verdict`), record (what that changes in the row); which runs are under way; the runtime of all async ones |
@@ -329,6 +329,7 @@
 //!   what its parser can't take.
 //! - No ack before the commit that it stands for; no timer before a claim or a commit.
 //! - No statement that changes a state without the guard that `state::Status::on` gives it.
+//! - No message to a broker that the store does not say is `Recorded`: committed, PENDING, and leased to who sends it.
 //! - No second way to publish, to start a task's process, or to end this one.
 //! - No fork once there is a thread, but for commands and their guard; no signal to a pid that is not seen to
 //!   hold the lock.

@@ -12,10 +12,10 @@ use crate::failpoint;
 use crate::late_rows::Cancelled;
 use crate::message::Message;
 use crate::outage::{Client, Servers};
-use crate::publish::Door;
+use crate::publish::Tended;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Database, LateRow, Recovery, StoreError, UndecodableRow};
+use crate::store::{Database, LateRow, Recovery, StoreError};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ pub fn once(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) 
 
 /// The sweep over everything that is due.
 struct Sweep {
-    door: Door,
+    door: Tended,
     /// How many messages the next step takes.
     batch: usize,
     /// Whether the database tells when there is something to do.
@@ -125,7 +125,7 @@ enum Step {
 impl Sweep {
     fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            door: Door::of(config, servers),
+            door: Tended::alone(config, servers),
             batch: FIRST_BATCH,
             listens: false,
             held: Held::none(),
@@ -210,7 +210,7 @@ impl Sweep {
         self.door.look_after_the_late(session)?;
         publish_late(session, &self.cancelled)?;
         self.held.look();
-        let (due, undecodable) = sorted(session.take_due_but(self.batch, &self.held.queues)?);
+        let (due, undecodable) = session.take_due_but(self.batch, &self.held.queues)?;
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
@@ -236,7 +236,7 @@ impl Sweep {
                 Step::Done
             });
         }
-        let flushed = self.door.flush_for(Some(database), session, &due)?;
+        let flushed = self.door.flush(database, session, due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
         self.held.hold(flushed.held);
@@ -281,18 +281,6 @@ fn next_batch(taken: &[Message]) -> usize {
     }
     let bytes: usize = taken.iter().map(|message| message.arguments.size()).sum();
     (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, BATCH)
-}
-
-fn sorted(taken: Vec<Result<Message, UndecodableRow>>) -> (Vec<Message>, Vec<UndecodableRow>) {
-    let mut due = Vec::with_capacity(taken.len());
-    let mut undecodable = Vec::new();
-    for row in taken {
-        match row {
-            Ok(message) => due.push(message),
-            Err(row) => undecodable.push(row),
-        }
-    }
-    (due, undecodable)
 }
 
 fn log_failures(failures: &[(String, String)]) {

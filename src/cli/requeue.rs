@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::args::RequeueArgs;
 use super::{Exit, Failure, say, warn};
 use crate::config::Config;
-use crate::message::Message;
 use crate::publish::Door;
-use crate::store::{self, Requeue, Requeued, StoreError};
+use crate::store::{self, Recorded, Requeue, Requeued, StoreError};
 
 /// A step that met another transaction is tried so often.
 const TRIES: usize = 5;
@@ -82,7 +81,7 @@ impl Requeuing<'_> {
 
     /// Says what became of messages, and publishes the new ones.
     fn see_to(&mut self, requeued: Vec<Requeued>) -> Result<(), Failure> {
-        let mut messages: Vec<Message> = Vec::new();
+        let recorded = Recorded::of_requeued(&requeued);
         for requeued in requeued {
             match requeued {
                 Requeued::As {
@@ -94,7 +93,6 @@ impl Requeuing<'_> {
                     if was_published {
                         warn(&format!("{old} was PUBLISHED{IF_IT_COMES}"));
                     }
-                    messages.push(*new);
                 }
                 refused => {
                     warn(&why_not(refused));
@@ -106,7 +104,7 @@ impl Requeuing<'_> {
         if self.waiting.is_some() {
             return Ok(());
         }
-        let flushed = self.door.flush(self.session, &messages)?;
+        let flushed = self.door.flush(self.session, recorded)?;
         for (key, reason) in flushed.failed {
             warn(&format!("message {key} is FAILED: {reason}"));
             self.exit = Exit::Partly;

@@ -30,7 +30,7 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
             .ok_or_else(|| Failure::new(Exit::Data, "--delay goes beyond the calendar"))?,
         When::At(due) => due,
     };
-    Door::record_due(session.as_mut(), std::slice::from_ref(&message), due)?;
+    Door::record_due(session.as_mut(), &[(&message, due)]).map_err(|(_, error)| error)?;
     say(&message.key)?;
     Ok(Exit::Ok)
 }
@@ -42,11 +42,10 @@ pub(super) fn publish(
     config: Arc<Config>,
     line: &str,
 ) -> Result<Exit, Failure> {
-    let messages = std::slice::from_ref(message);
-    Door::record(session, messages)?;
+    let recorded = Door::record(session, std::slice::from_ref(message))?;
     // Said as soon as it is true: who is told nothing sends it again.
     say(line)?;
-    let flushed = match Door::new(config).flush(session, messages) {
+    let flushed = match Door::new(config).flush(session, recorded) {
         Ok(flushed) => flushed,
         Err(error) => {
             warn(&format!(

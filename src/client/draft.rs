@@ -163,9 +163,9 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Its row, for the sweep to publish: `now`, if without a delay.
-    pub(super) fn row(&self, now: DateTime<Utc>) -> NewRow {
-        NewRow::delayed(&self.message, now + self.delay.unwrap_or_default())
+    /// When it is to be published: `now`, if without a delay.
+    pub(super) fn due(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + self.delay.unwrap_or_default()
     }
 }
 
@@ -177,7 +177,8 @@ pub(super) fn record(
     let is_delayed = messages.iter().any(|ready| ready.delay.is_some());
     let rows: Vec<NewRow> = if is_delayed {
         let now = connection.now()?;
-        messages.iter().map(|ready| ready.row(now)).collect()
+        let delayed = |ready: &Ready| NewRow::delayed(&ready.message, ready.due(now));
+        messages.iter().map(delayed).collect()
     } else {
         let pending = |ready: &Ready| NewRow::pending(&ready.message);
         messages.iter().map(pending).collect()

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use chrono::{DateTime, Utc};
+use crossbeam_channel::Receiver;
 
 use super::draft::Ready;
 use super::{Delivery, PublishError, Receipt, Shared};
 use crate::config::Config;
 use crate::message::Message;
 use crate::outage;
-use crate::publish::{Door, Flushed, LATE_LOOK, NOTHING_WAITS, parts_of};
+use crate::publish::{Door, Flushed, Next, Tended};
 use crate::stop::Thread;
-use crate::store::{self, NewRow, Outbox, Store, StoreError};
+use crate::store::{self, Outbox, Store, StoreError};
 
 /// At most so many messages of as many threads are published together.
 const GATHERED: usize = 1000;
@@ -44,7 +45,7 @@ type Answer = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>
 pub(super) struct Publisher {
     store: Arc<dyn Store>,
     session: Option<(Box<dyn Outbox>, Instant)>,
-    door: Door,
+    door: Tended,
     records_only: bool,
     /// When the broker took nothing, and why.
     refused: Option<(Instant, String)>,
@@ -71,19 +72,21 @@ impl Publisher {
         service: Option<Shared>,
         records_only: bool,
     ) -> Result<Self, PublishError> {
-        let (shared, watch) = match service {
-            Some(shared) => (shared, None),
+        let (store, door, watch) = match service {
+            Some(Shared { store, servers }) => {
+                (store, Tended::beside_a_sweep(config, servers), None)
+            }
             None => {
                 let servers = Arc::default();
                 let watch = outage::watch(Arc::clone(&servers)).map_err(PublishError::System)?;
                 let store = store::open_for(&config)?.into();
-                (Shared { store, servers }, Some(watch))
+                (store, Tended::alone(config, servers), Some(watch))
             }
         };
         Ok(Self {
-            store: shared.store,
+            store,
             session: None,
-            door: Door::of(config, shared.servers),
+            door,
             records_only,
             refused: None,
             watch,
@@ -115,26 +118,14 @@ impl Publisher {
         }
     }
 
-    /// Waits for a request. While a broker is away it is seen meanwhile whether it is back: by the service,
-    /// which has the messages by now, or else by us.
+    /// Waits for a request.
     fn next(&mut self, requests: &Receiver<Request>) -> Option<Request> {
         loop {
-            if self.watch.is_none() {
-                self.door.leave_the_away();
-            }
-            let has_late = self.door.has_late();
-            if !has_late && !self.door.has_away() {
-                return requests.recv().ok();
-            }
-            let patience = if has_late { LATE_LOOK } else { NOTHING_WAITS };
-            match requests.recv_timeout(patience) {
-                Ok(request) => return Some(request),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if has_late => self.look_after_the_late(),
-                Err(RecvTimeoutError::Timeout) if self.watch.is_some() => {
-                    self.door.look_after_brokers();
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            match self.door.next(requests) {
+                Next::Came(request) => return Some(request),
+                Next::Late => self.look_after_the_late(),
+                Next::Idle => {}
+                Next::Over => return None,
             }
         }
     }
@@ -149,7 +140,6 @@ impl Publisher {
         if let Err(error) = looked {
             log::debug!("what the broker was late with is not written yet: {error}");
         }
-        self.door.look_after_brokers();
     }
 
     /// Answers requests: one, or some of a message each.
@@ -223,19 +213,27 @@ impl Publisher {
                 .then(|| "it is recorded with messages that are not due yet".to_owned()),
             ..Progress::default()
         };
-        let mut record = |publisher: &mut Self| -> Result<(), StoreError> {
-            let mut session = publisher.connected()?;
-            let now = session.now()?;
-            for part in parts_of(messages, |ready| &ready.message) {
-                let rows: Vec<NewRow> = part.iter().map(|ready| ready.row(now)).collect();
-                session.record(&rows)?;
-                progress.recorded += part.len();
+        match self.try_record(messages) {
+            Ok(()) => progress.recorded = messages.len(),
+            Err((recorded, error)) => {
+                progress.recorded = recorded;
+                progress.error = Some(error);
             }
-            publisher.session = Some((session, Instant::now()));
-            Ok(())
-        };
-        progress.error = record(self).err();
+        }
         progress
+    }
+
+    fn try_record(&mut self, messages: &[&Ready]) -> Result<(), (usize, StoreError)> {
+        let none = |error| (0, error);
+        let mut session = self.connected().map_err(none)?;
+        let now = session.now().map_err(none)?;
+        let due = messages
+            .iter()
+            .map(|ready| (&ready.message, ready.due(now)));
+        let due: Vec<(&Message, DateTime<Utc>)> = due.collect();
+        Door::record_due(session.as_mut(), &due)?;
+        self.session = Some((session, Instant::now()));
+        Ok(())
     }
 
     fn try_publish(&mut self, messages: &[Message]) -> Result<Flushed, (usize, StoreError)> {

@@ -7,23 +7,24 @@
 mod closed;
 mod fate;
 mod late;
+mod tended;
 mod way;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use self::fate::Fate;
-pub(crate) use self::way::NOTHING_WAITS;
+pub(crate) use self::tended::{Next, Tended};
 use self::way::{Sending, Way};
 use crate::config::{BrokerHost, Config};
 use crate::failpoint;
 use crate::message::Message;
 use crate::names;
 use crate::outage::{Client, Servers};
-use crate::store::{NewRow, Outbox, StoreError};
+use crate::store::{NewRow, Outbox, Recorded, StoreError};
 
 /// At most so many messages are recorded and sent at once.
 const MOST_MESSAGES: usize = 1000;
@@ -38,12 +39,6 @@ const AHEAD: usize = 4;
 /// Messages that the broker is late with are their publisher's for so long: longer than it is ever held up by
 /// servers that are away.
 const LATE_LEASE: Duration = Duration::from_secs(30);
-
-/// So often that is renewed.
-const RENEWAL: Duration = Duration::from_secs(10);
-
-/// So often who has such is to ask what has become of them.
-pub(crate) const LATE_LOOK: Duration = Duration::from_millis(500);
 
 /// What became of messages that were flushed. Those it does not count wait, PENDING.
 #[derive(Debug, Default)]
@@ -63,30 +58,23 @@ pub struct Door {
     config: Arc<Config>,
     servers: Arc<Servers>,
     ways: HashMap<BrokerHost, Way>,
-    /// Whether somebody looks after what the broker is late with.
+    /// Whether it is [`Tended`], and keeps what the broker is late with.
     stays: bool,
-    /// When the leases of that were renewed.
-    renewed: Instant,
 }
 
 impl Door {
     /// A door without connections, of who does not stay: what the broker is late with is the sweep's.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        Self {
-            stays: false,
-            ..Self::of(config, Arc::default())
-        }
+        Self::of(config, Arc::default(), false)
     }
 
-    /// A door of a service, which knows its servers, and is looked after.
-    pub(crate) fn of(config: Arc<Config>, servers: Arc<Servers>) -> Self {
+    fn of(config: Arc<Config>, servers: Arc<Servers>, stays: bool) -> Self {
         Self {
             config,
             servers,
             ways: HashMap::new(),
-            stays: true,
-            renewed: Instant::now(),
+            stays,
         }
     }
 
@@ -95,26 +83,35 @@ impl Door {
     ///
     /// # Errors
     /// When the database is away: nothing is recorded then.
-    pub fn record(session: &mut dyn Outbox, messages: &[Message]) -> Result<(), StoreError> {
+    pub fn record<'a>(
+        session: &mut dyn Outbox,
+        messages: &'a [Message],
+    ) -> Result<Recorded<'a>, StoreError> {
         failpoint::hit("publish.before-record");
-        let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
-        session.record(&rows)?;
+        let recorded = Recorded::by(session, messages)?;
         failpoint::hit("publish.recorded");
-        Ok(())
+        Ok(recorded)
     }
 
-    /// Records messages, all or none, that the sweep publishes once `due` has come, by the database's
-    /// clock. Nobody waits with them.
+    /// Records messages, some at a time, that the sweep publishes, each once its time has come by the
+    /// database's clock. Nobody waits with them.
     ///
     /// # Errors
-    /// When the database is away: nothing is recorded then.
+    /// When the database is away. The first so many messages are recorded then.
     pub fn record_due(
         session: &mut dyn Outbox,
-        messages: &[Message],
-        due: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let row = |message| NewRow::delayed(message, due);
-        session.record(&messages.iter().map(row).collect::<Vec<_>>())
+        messages: &[(&Message, DateTime<Utc>)],
+    ) -> Result<(), (usize, StoreError)> {
+        let mut recorded = 0;
+        for part in parts_of(messages, |(message, _)| message) {
+            let rows = part
+                .iter()
+                .map(|(message, due)| NewRow::delayed(message, *due));
+            let rows: Vec<NewRow> = rows.collect();
+            session.record(&rows).map_err(|error| (recorded, error))?;
+            recorded += part.len();
+        }
+        Ok(())
     }
 
     /// Records messages and flushes them, some at a time, so that the database has the next while the
@@ -129,7 +126,7 @@ impl Door {
     ) -> Result<Flushed, (usize, StoreError)> {
         let mut recorded = 0;
         let flushed = self.in_parts(None, session, messages, |session, part| {
-            Self::record(session, part)?;
+            Self::record(session, part).map(drop)?;
             recorded += part.len();
             Ok(())
         });
@@ -146,32 +143,23 @@ impl Door {
     ) -> Result<(), (usize, StoreError)> {
         let mut recorded = 0;
         for part in parts(messages) {
-            Self::record(session, part).map_err(|error| (recorded, error))?;
+            let part_recorded = Self::record(session, part).map(drop);
+            part_recorded.map_err(|error| (recorded, error))?;
             recorded += part.len();
         }
         Ok(())
     }
 
-    /// Publishes recorded messages and marks them.
+    /// Publishes what is recorded, and marks it.
     ///
     /// # Errors
     /// When the database is away.
     pub fn flush(
         &mut self,
         session: &mut dyn Outbox,
-        messages: &[Message],
+        recorded: Recorded<'_>,
     ) -> Result<Flushed, StoreError> {
-        self.flush_for(None, session, messages)
-    }
-
-    /// The same for one who tells when the database is asked.
-    pub(crate) fn flush_for(
-        &mut self,
-        database: Option<&Client>,
-        session: &mut dyn Outbox,
-        messages: &[Message],
-    ) -> Result<Flushed, StoreError> {
-        self.in_parts(database, session, messages, |_, _| Ok(()))
+        self.in_parts(None, session, &recorded, |_, _| Ok(()))
     }
 
     /// Publishes parts of messages, each after `prepare`, and marks each when it is confirmed.
@@ -258,62 +246,6 @@ impl Door {
         database.inspect(|database| database.is_answered());
         Ok(())
     }
-
-    /// Writes what has become of messages that the broker was late with, and keeps the others from the sweep. Those
-    /// whose connection has ended are due. To be called every [`LATE_LOOK`] while [`Door::has_late`].
-    ///
-    /// # Errors
-    /// When the database is away: it is to be called again.
-    pub(crate) fn look_after_the_late(
-        &mut self,
-        session: &mut dyn Outbox,
-    ) -> Result<(), StoreError> {
-        if !self.has_late() {
-            return Ok(());
-        }
-        let is_time = self.renewed.elapsed() >= RENEWAL;
-        for way in self.ways.values_mut().filter(|way| way.has_late()) {
-            let known = way.look_after_the_late();
-            if !known.published.is_empty() {
-                session.mark_published(&known.published)?;
-            }
-            if !known.lost.is_empty() {
-                session.renew_leases(&known.lost, Duration::ZERO)?;
-            }
-            way.late().is_written();
-            let late = way.late().keys();
-            if is_time && !late.is_empty() {
-                session.renew_leases(&late, LATE_LEASE)?;
-            }
-        }
-        if is_time {
-            self.renewed = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// Whether the broker is late with messages.
-    pub(crate) fn has_late(&self) -> bool {
-        self.ways.values().any(Way::has_late)
-    }
-
-    /// Whether a broker was away when it was last asked.
-    pub(crate) fn has_away(&self) -> bool {
-        self.ways.values().any(|way| way.away_for().is_some())
-    }
-
-    /// To be called by one who publishes beside a sweep: that knows better how brokers are that were away
-    /// for [`NOTHING_WAITS`], as it has what waits for them.
-    pub(crate) fn leave_the_away(&mut self) {
-        let is_left = |away| away >= NOTHING_WAITS;
-        self.ways
-            .retain(|_, way| way.has_late() || !way.away_for().is_some_and(is_left));
-    }
-
-    /// To be called when nothing is due: sees whether brokers that were away are back.
-    pub(crate) fn look_after_brokers(&mut self) {
-        self.ways.values_mut().for_each(Way::look_after);
-    }
 }
 
 /// The messages in parts that are small enough.
@@ -322,10 +254,7 @@ fn parts(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
 }
 
 /// What has messages in parts that are small enough to be recorded together.
-pub(crate) fn parts_of<T>(
-    items: &[T],
-    message: impl Fn(&T) -> &Message,
-) -> impl Iterator<Item = &[T]> {
+fn parts_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;

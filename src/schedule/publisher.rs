@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 
 use super::Setup;
-use crate::message::Message;
-use crate::publish::{Door, LATE_LOOK, NOTHING_WAITS};
-use crate::store::{Database, PUBLISH_LEASE, StoreError};
+use crate::publish::{Next, Tended};
+use crate::store::{Database, PUBLISH_LEASE, Recorded, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
 const FRESH: Duration = PUBLISH_LEASE.saturating_sub(Duration::from_millis(2500));
@@ -18,13 +17,13 @@ const TOGETHER: usize = 1000;
 
 /// Messages that were taken in one transaction.
 pub(super) struct Batch {
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Recorded<'static>,
     pub(super) taken: Instant,
 }
 
 pub(super) struct Publisher {
     database: Database,
-    door: Door,
+    door: Tended,
 }
 
 impl Publisher {
@@ -32,53 +31,47 @@ impl Publisher {
         let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
             database: Database::of(store, &servers, "the scheduler's publishing"),
-            door: Door::of(Arc::clone(&setup.config), servers),
+            door: Tended::beside_a_sweep(Arc::clone(&setup.config), servers),
         }
     }
 
     /// Until nobody takes any more, and nothing waits.
     pub(super) fn run(&mut self, waiting: &Receiver<Batch>) {
         loop {
-            // Others know better by now how the servers are: it asks for nothing.
-            self.door.leave_the_away();
-            let patience = match self.door.has_late() {
-                true => LATE_LOOK,
-                false => NOTHING_WAITS,
-            };
-            let first = match waiting.recv_timeout(patience) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.door.has_late() {
-                        self.publish(&[]);
-                    } else {
-                        self.database.health().is_served();
-                    }
+            let first = match self.door.next(waiting) {
+                Next::Came(first) => first,
+                Next::Late => {
+                    self.publish(Recorded::default());
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                // Others know better by now how the database is: it asks for nothing.
+                Next::Idle => {
+                    self.database.health().is_served();
+                    continue;
+                }
+                Next::Over => return,
             };
             let mut messages = fresh(first);
             while messages.len() < TOGETHER
                 && let Ok(batch) = waiting.try_recv()
             {
-                messages.extend(fresh(batch));
+                messages = messages.and(fresh(batch));
             }
             if !messages.is_empty() {
-                self.publish(&messages);
+                self.publish(messages);
             }
         }
     }
 
     /// What this can't publish is recorded, and the sweep's.
-    fn publish(&mut self, messages: &[Message]) {
+    fn publish(&mut self, messages: Recorded<'_>) {
         // It does not ask again.
         let is_answer = |error: &StoreError| matches!(error, StoreError::Conflict(_));
-        let door = &mut self.door;
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
             // The broker may take its time; that is not the database's.
             health.is_answered();
-            door.look_after_the_late(session)?;
-            door.flush_for(Some(health), session, messages)
+            self.door.look_after_the_late(session)?;
+            self.door.flush(health, session, messages)
         });
         for (key, reason) in flushed.iter().flat_map(|flushed| &flushed.failed) {
             log::error!("message {key} of a schedule can't be published: {reason}");
@@ -86,10 +79,10 @@ impl Publisher {
     }
 }
 
-fn fresh(batch: Batch) -> Vec<Message> {
+fn fresh(batch: Batch) -> Recorded<'static> {
     if batch.taken.elapsed() < FRESH {
         batch.messages
     } else {
-        Vec::new()
+        Recorded::default()
     }
 }

@@ -13,6 +13,7 @@ mod history;
 mod mysql;
 mod postgres;
 mod progress;
+mod recorded;
 mod row;
 mod schedule;
 mod session;
@@ -29,6 +30,7 @@ pub(crate) use database::Database;
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use progress::{Progress, Tell};
+pub use recorded::Recorded;
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
     Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,

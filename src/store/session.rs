@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch,
+    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch,
     UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
@@ -40,7 +40,9 @@ pub trait TestSession: Session {
         &mut self,
         limit: usize,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
-        self.take_due_but(limit, &BTreeSet::new())
+        let (due, undecodable) = self.take_due_but(limit, &BTreeSet::new())?;
+        let due = due.into_messages().into_iter().map(Ok);
+        Ok(due.chain(undecodable.into_iter().map(Err)).collect())
     }
 }
 
@@ -118,8 +120,8 @@ pub trait Occurrences: Send {
     fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError>;
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
-    /// and that are not held back, and writes that and their messages, all or none, but for messages of occurrences that have one. Their
-    /// publishing is the caller's for [`PUBLISH_LEASE`](super::PUBLISH_LEASE). Returns how many there were, and the messages.
+    /// and that are not held back, and writes that and their messages, all or none, but for messages of
+    /// occurrences that have one. Returns how many there were, and the messages.
     ///
     /// # Errors
     /// When the database is away or refuses a value.
@@ -129,7 +131,7 @@ pub trait Occurrences: Send {
         limit: usize,
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
-    ) -> Result<(usize, Vec<Message>), StoreError>;
+    ) -> Result<(usize, Recorded<'static>), StoreError>;
 }
 
 /// Messages on their way to the broker, for those who publish.
@@ -178,7 +180,8 @@ pub trait Recovery: Outbox {
     fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
 
     /// Takes up to `limit` PENDING messages that are due, but for those of `queues`, on a lease of
-    /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is not marked by then is due again.
+    /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is not marked by then is due again. Those that can't be read
+    /// are apart.
     ///
     /// # Errors
     /// When the database is away.
@@ -186,7 +189,7 @@ pub trait Recovery: Outbox {
         &mut self,
         limit: usize,
         queues: &BTreeSet<String>,
-    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
+    ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError>;
 
     /// Ends PENDING messages that can't be read.
     ///

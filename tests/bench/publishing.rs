@@ -6,7 +6,7 @@ use std::time::Instant;
 use carrot_actors::config::{BrokerHost, Config, QueueConfig};
 use carrot_actors::message::{Arguments, Message};
 use carrot_actors::publish::Door;
-use carrot_actors::store::{Session, StoreError};
+use carrot_actors::store::{Outbox, StoreError};
 use serde_json::json;
 
 use crate::Bench;
@@ -81,9 +81,9 @@ pub fn message(task: &str, queue: &str) -> Message {
 
 /// Record, then flush. Whether nothing got in the way of the rows' mark: where a consumer did, the
 /// messages are published all the same.
-pub fn publish(door: &mut Door, session: &mut dyn Session, messages: &[Message]) -> bool {
-    Door::record(session, messages).expect("a record");
-    match door.flush(session, messages) {
+pub fn publish(door: &mut Door, session: &mut dyn Outbox, messages: &[Message]) -> bool {
+    let recorded = Door::record(session, messages).expect("a record");
+    match door.flush(session, recorded) {
         Ok(flushed) => {
             assert_eq!(flushed.published, messages.len(), "{:?}", flushed.waiting);
             true

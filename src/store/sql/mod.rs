@@ -57,8 +57,8 @@ use super::session::{
 };
 use super::{
     Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError, StoreOfTests,
-    Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError,
+    StoreOfTests, Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 use crate::state::Event;
@@ -217,8 +217,10 @@ impl<E: Engine> Occurrences for SqlSession<E> {
         limit: usize,
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
-    ) -> Result<(usize, Vec<Message>), StoreError> {
-        self.transaction(|engine| occurrences::advance(engine, ready, limit, held, decide))
+    ) -> Result<(usize, Recorded<'static>), StoreError> {
+        let advance = |engine: &mut E| occurrences::advance(engine, ready, limit, held, decide);
+        let (count, messages) = self.transaction(advance)?;
+        Ok((count, Recorded::of(messages)))
     }
 }
 
@@ -259,8 +261,16 @@ impl<E: Engine> Recovery for SqlSession<E> {
         &mut self,
         limit: usize,
         queues: &BTreeSet<String>,
-    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
-        self.transaction(|engine| publishing::take_due(engine, limit, queues))
+    ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError> {
+        let taken = self.transaction(|engine| publishing::take_due(engine, limit, queues))?;
+        let (mut due, mut undecodable) = (Vec::with_capacity(taken.len()), Vec::new());
+        for row in taken {
+            match row {
+                Ok(message) => due.push(message),
+                Err(row) => undecodable.push(row),
+            }
+        }
+        Ok((Recorded::of(due), undecodable))
     }
 
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {

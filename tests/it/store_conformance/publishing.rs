@@ -1,7 +1,6 @@
 //! Recording, marking, taking what is due, and requeueing.
 
-use std::collections::BTreeSet;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Barrier};
 
 use carrot_actors::message::Message;
@@ -160,11 +159,12 @@ pub fn hands_out_once(database: Database) {
         let mut taken = Vec::new();
         barrier.wait();
         loop {
-            let step = session.take_due_but(30, &BTreeSet::new()).unwrap();
+            let (step, undecodable) = session.take_due_but(30, &BTreeSet::new()).unwrap();
+            assert_eq!(undecodable, []);
             if step.is_empty() {
                 return taken;
             }
-            taken.extend(step.into_iter().map(|message| message.unwrap().key));
+            taken.extend(step.iter().map(|message| message.key.clone()));
         }
     };
     let taken: Vec<String> = std::thread::scope(|scope| {

@@ -61,9 +61,9 @@ fn advance(
     ready: Ready,
     mut decide: impl FnMut(&Candidate) -> Advance,
 ) -> (usize, Vec<Message>) {
-    session
-        .advance_schedules(ready, 1000, &[], &mut decide)
-        .unwrap()
+    let advanced = session.advance_schedules(ready, 1000, &[], &mut decide);
+    let (count, messages) = advanced.unwrap();
+    (count, messages.into_messages())
 }
 
 /// A schedule that is due.
@@ -184,7 +184,7 @@ pub fn takes_once(database: Database) {
         loop {
             match session.advance_schedules(Ready::Due, 7, &[], &mut one_message) {
                 Ok((0, _)) => return taken,
-                Ok((_, messages)) => taken.extend(messages),
+                Ok((_, messages)) => taken.extend(messages.into_messages()),
                 Err(StoreError::Conflict(_)) => {}
                 Err(error) => panic!("{error}"),
             }
