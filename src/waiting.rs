@@ -121,15 +121,8 @@ impl QueueSession for Waiting {
             self.bury_the_dead()?;
             return Ok(Vec::new());
         }
-        let taken = self.run(|session| session.take_waiting(owner, queue, limit))?;
-        let mut messages = Vec::with_capacity(taken.len());
-        let mut undecodable = Vec::new();
-        for row in taken {
-            match row {
-                Ok(message) => messages.push(message),
-                Err(row) => undecodable.push(row),
-            }
-        }
+        let (messages, undecodable) =
+            self.run(|session| session.take_waiting(owner, queue, limit))?;
         if !undecodable.is_empty() {
             match self.fail(&undecodable) {
                 // They stay this worker's, and nobody takes them again; the others are run.

@@ -167,6 +167,20 @@ pub struct UndecodableRow {
     pub reason: String,
 }
 
+impl UndecodableRow {
+    /// The messages, and apart from them the rows that none can be made from.
+    pub(super) fn apart(rows: Vec<Result<Message, Self>>) -> (Vec<Message>, Vec<Self>) {
+        let (mut messages, mut undecodable) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match row {
+                Ok(message) => messages.push(message),
+                Err(row) => undecodable.push(row),
+            }
+        }
+        (messages, undecodable)
+    }
+}
+
 /// The end of a run, to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finish {

@@ -272,7 +272,8 @@ pub trait EmbeddedQueues: Workers {
     fn count_waiting(&mut self, queue: &str) -> Result<i64, StoreError>;
 
     /// Takes up to `limit` of them for `owner`, the highest priority and then the oldest first; they
-    /// are still to be claimed. What another transaction has locked is passed over.
+    /// are still to be claimed. What another transaction has locked is passed over. Those that can't be read are
+    /// apart.
     ///
     /// # Errors
     /// When the database is away.
@@ -281,7 +282,7 @@ pub trait EmbeddedQueues: Workers {
         owner: WorkerId,
         queue: &str,
         limit: usize,
-    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError>;
+    ) -> Result<(Vec<Message>, Vec<UndecodableRow>), StoreError>;
 
     /// Ends messages that `owner` has taken and that can't be read.
     ///

@@ -263,13 +263,7 @@ impl<E: Engine> Recovery for SqlSession<E> {
         queues: &BTreeSet<String>,
     ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError> {
         let taken = self.transaction(|engine| publishing::take_due(engine, limit, queues))?;
-        let (mut due, mut undecodable) = (Vec::with_capacity(taken.len()), Vec::new());
-        for row in taken {
-            match row {
-                Ok(message) => due.push(message),
-                Err(row) => undecodable.push(row),
-            }
-        }
+        let (due, undecodable) = UndecodableRow::apart(taken);
         Ok((Recorded::of(due), undecodable))
     }
 
@@ -340,11 +334,11 @@ impl<E: Engine> EmbeddedQueues for SqlSession<E> {
         owner: WorkerId,
         queue: &str,
         limit: usize,
-    ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
+    ) -> Result<(Vec<Message>, Vec<UndecodableRow>), StoreError> {
         // Where a crash undoes it, they are delivered twice.
-        self.run(|engine| {
-            engine.transaction(false, |engine| waiting::take(engine, owner, queue, limit))
-        })
+        let take = |engine: &mut E| waiting::take(engine, owner, queue, limit);
+        let taken = self.run(|engine| engine.transaction(false, take))?;
+        Ok(UndecodableRow::apart(taken))
     }
 
     fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {

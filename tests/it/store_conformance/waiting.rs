@@ -32,13 +32,14 @@ fn record(session: &mut dyn Session, row: NewRow) -> String {
 /// Takes up to so many, as the embedded broker does: again if it met another transaction.
 #[track_caller]
 fn take(session: &mut dyn Session, worker: WorkerId, queue: &str, limit: usize) -> Vec<String> {
-    let taken = eventually("a transaction of its own", || {
+    let (taken, undecodable) = eventually("a transaction of its own", || {
         match session.take_waiting(worker, queue, limit) {
             Err(StoreError::Conflict(_)) => None,
             other => Some(other.unwrap()),
         }
     });
-    taken.into_iter().map(|row| row.unwrap().key).collect()
+    assert_eq!(undecodable, []);
+    taken.into_iter().map(|message| message.key).collect()
 }
 
 /// What is passed over since another statement has it locked in that moment, comes with the next try.
