@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::broker::{BrokerError, QueueSession, QueueStore};
 use crate::message::Message;
 use crate::presence;
-use crate::retry::Backoff;
-use crate::store::{EmbeddedQueues, Store, StoreError, UndecodableRow, WorkerId};
+use crate::store::{self, EmbeddedQueues, Store, StoreError, UndecodableRow, WorkerId};
 
 /// How often it is looked for workers of this host that are gone: RabbitMQ gives back at once what they had.
 const BURY: Duration = Duration::from_secs(1);
@@ -80,17 +79,8 @@ impl Waiting {
         &mut self,
         mut work: impl FnMut(&mut dyn EmbeddedQueues) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
-        let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
-        for _ in 1..TRIES {
-            match work(self.session.as_mut()) {
-                Err(StoreError::Conflict(reason)) => {
-                    log::debug!("the embedded broker met another transaction: {reason}");
-                }
-                other => return other.map_err(sorted),
-            }
-            std::thread::sleep(backoff.next_wait());
-        }
-        work(self.session.as_mut()).map_err(sorted)
+        let session = self.session.as_mut();
+        store::apart_from_others(TRIES, || work(session)).map_err(sorted)
     }
 
     /// Ends messages that nobody can run.

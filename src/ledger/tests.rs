@@ -9,7 +9,7 @@ use crate::message::{Arguments, Message};
 use crate::names;
 use crate::outage::Servers;
 use crate::state::End;
-use crate::store::{self, NewRow, Session, Tables, WorkerProcess};
+use crate::store::{self, Database, NewRow, Session, Store, Tables, WorkerProcess};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,8 +68,7 @@ impl Ground {
         let setup = LedgerSetup {
             owner: register(session.as_mut()),
             counts_first: false,
-            health: Servers::default().database("it").client("the ledger"),
-            store,
+            database: Database::of(store, &Servers::default(), "the ledger"),
             namespace: "here".to_owned(),
             cancelled: Arc::default(),
         };

@@ -112,6 +112,27 @@ impl Database {
     }
 }
 
+/// Does something up to `tries` times, until it meets no other transaction.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn apart_from_others<T>(
+    tries: u32,
+    mut work: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
+    for _ in 1..tries {
+        match work() {
+            Err(StoreError::Conflict(reason)) => {
+                log::debug!("a statement met another transaction and is tried again: {reason}");
+            }
+            other => return other,
+        }
+        std::thread::sleep(backoff.next_wait());
+    }
+    work()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

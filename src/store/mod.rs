@@ -26,7 +26,7 @@ pub use batch::{
     Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, PutOff,
     PutOffDue, Republish,
 };
-pub(crate) use database::Database;
+pub(crate) use database::{Database, apart_from_others};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
 pub use progress::{Progress, Tell};

@@ -6,7 +6,6 @@ mod spec;
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -18,12 +17,11 @@ use self::view::View;
 use super::{Exit, Failure, say, send, warn};
 use crate::config::Config;
 use crate::names;
-use crate::retry::Backoff;
 use crate::schedule;
 use crate::store::{self, Edited, Schedules, Session, StoreError, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
-const EDITS: usize = 10;
+const EDITS: u32 = 10;
 
 pub(super) fn schedule(args: &ScheduleArgs, config: Arc<Config>) -> Result<Exit, Failure> {
     let store = store::open_for(&config)?;
@@ -177,14 +175,8 @@ impl Desk {
         &mut self,
         mut work: impl FnMut(&mut dyn Schedules) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
-        for _ in 1..EDITS {
-            match work(self.session.as_mut()) {
-                Err(StoreError::Conflict(_)) => std::thread::sleep(backoff.next_wait()),
-                other => return other,
-            }
-        }
-        work(self.session.as_mut())
+        let session = self.session.as_mut();
+        store::apart_from_others(EDITS, || work(session))
     }
 
     /// Says what stands in the row now, and what will keep it from running.
