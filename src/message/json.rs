@@ -3,6 +3,7 @@
 //! `serde_json` reads the scalars, and says what is wrong with a text; it has no numbers of our kind
 //! unless by a feature that changes how all of a program's numbers are read.
 
+use serde::Serialize;
 use serde::de::{Deserialize, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Error, Value};
@@ -22,6 +23,16 @@ pub fn parse(json: &str) -> Result<Literal, Error> {
         Fault::Depth => Error::custom("recursion limit exceeded"),
         Fault::Grammar(error) => at_its_place(json).unwrap_or(error),
     })
+}
+
+impl Literal {
+    /// What serde makes of a value.
+    ///
+    /// # Errors
+    /// When it is nothing that JSON can hold.
+    pub fn of(value: impl Serialize) -> Result<Self, Error> {
+        parse(&serde_json::to_string(&value)?)
+    }
 }
 
 /// What is wrong with the whole text.

@@ -35,14 +35,6 @@ pub struct Number(Box<str>);
 pub struct Object(Vec<(String, Literal)>);
 
 impl Literal {
-    /// What serde makes of a value.
-    ///
-    /// # Errors
-    /// When it is nothing that JSON can hold.
-    pub fn of(value: impl Serialize) -> Result<Self, serde_json::Error> {
-        super::json::parse(&serde_json::to_string(&value)?)
-    }
-
     /// What it is, in words.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

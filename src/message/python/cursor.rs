@@ -70,3 +70,8 @@ impl<'a> Cursor<'a> {
         }
     }
 }
+
+/// Whether a Python name may begin with it.
+pub(super) fn is_name_start(character: char) -> bool {
+    character == '_' || character.is_alphabetic()
+}

@@ -1,8 +1,7 @@
 //! Reads Python's numbers.
 
 use super::LiteralError;
-use super::cursor::Cursor;
-use super::parse::is_name_start;
+use super::cursor::{Cursor, is_name_start};
 use crate::message::Number;
 
 /// How much of a whole number one step of a conversion takes: nine digits.

@@ -1,6 +1,6 @@
 //! Reads Python's literals into JSON values.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, is_name_start};
 use super::repr::float_text;
 use super::{LiteralError, MOST_DEPTH, number, string};
 use crate::message::{Literal, Object};
@@ -145,10 +145,6 @@ fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Literal, LiteralError>
         _ if is_name_start(first) => named(cursor),
         _ => Err(cursor.error("expected a value")),
     }
-}
-
-pub(super) fn is_name_start(character: char) -> bool {
-    character == '_' || character.is_alphabetic()
 }
 
 fn is_name_part(character: char) -> bool {
