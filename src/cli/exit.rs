@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{AppError, Failure};
 use crate::broker::BrokerError;
-use crate::daemon::PidfileError;
+use crate::daemon::{PidfileError, SocketError};
 use crate::privileges::IdentityError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
@@ -135,6 +135,12 @@ impl From<IdentityError> for Failure {
 
 impl From<PidfileError> for Failure {
     fn from(error: PidfileError) -> Self {
+        Self::new(Exit::Pidfile, error)
+    }
+}
+
+impl From<SocketError> for Failure {
+    fn from(error: SocketError) -> Self {
         Self::new(Exit::Pidfile, error)
     }
 }

@@ -17,7 +17,6 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, umask};
 
-use super::pidfile::PidfileError;
 use crate::failpoint;
 use crate::privileges::Identity;
 use crate::vitals::{Report, Vitals};
@@ -30,6 +29,11 @@ const ANSWER: Duration = Duration::from_secs(3);
 
 /// More than any service says.
 const MOST_BYTES: u64 = 16 << 20;
+
+/// Why a control socket can't be made, or can't be made another user's.
+#[derive(Debug, thiserror::Error)]
+#[error("the control socket {0} can't be made: {1}")]
+pub struct SocketError(PathBuf, io::Error);
 
 /// Why the service did not say how it is.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +93,7 @@ impl Socket {
     ///
     /// # Errors
     /// When it can't be made, or its place is taken by something else.
-    pub fn bind(pidfile: &Path) -> Result<Self, PidfileError> {
+    pub fn bind(pidfile: &Path) -> Result<Self, SocketError> {
         failpoint::hit("daemon.forked");
         let path = path_of(pidfile);
         remove(pidfile);
@@ -109,7 +113,7 @@ impl Socket {
                     made: Place::found(pidfile),
                 },
             }),
-            Err(error) => Err(PidfileError::Socket(path, error)),
+            Err(error) => Err(SocketError(path, error)),
         }
     }
 
@@ -117,7 +121,7 @@ impl Socket {
     ///
     /// # Errors
     /// When that is refused, or something else is in its place by now.
-    pub fn give_to(&self, identity: &Identity) -> Result<(), PidfileError> {
+    pub fn give_to(&self, identity: &Identity) -> Result<(), SocketError> {
         let path = path_of(&self.place.pidfile);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let given = rustix::fs::open(&path, flags, Mode::empty())
@@ -130,7 +134,7 @@ impl Socket {
                     Err(Errno::NOTSOCK.into())
                 }
             });
-        given.map_err(|error| PidfileError::Socket(path, error))
+        given.map_err(|error| SocketError(path, error))
     }
 
     /// Answers from now on.

@@ -10,7 +10,7 @@ mod detach;
 mod holder;
 mod pidfile;
 
-pub use self::control::{Socket, ask};
+pub use self::control::{Socket, SocketError, ask};
 pub use self::detach::{DetachError, Launch, Side, StartReport, detach, is_alone, set_umask};
 pub use self::holder::Holder;
 pub use self::pidfile::{Claim, Found, Held, PidfileError, Turn, claim, clear, has_room, look};

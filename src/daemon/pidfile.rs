@@ -56,9 +56,6 @@ pub enum PidfileError {
         "the pidfile {0} is locked by a process that it does not name, or that can't be seen from here"
     )]
     Nameless(PathBuf),
-    /// The control socket that goes with it.
-    #[error("the control socket {0} can't be made: {1}")]
-    Socket(PathBuf, io::Error),
 }
 
 /// What a pidfile says.
