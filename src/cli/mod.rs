@@ -5,6 +5,7 @@ mod check;
 mod daemon;
 mod exit;
 mod prune;
+mod publish;
 mod requeue;
 mod run;
 mod schedule;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::args::SendArgs;
-use super::{Exit, Failure, say, typed, warn};
+use super::publish::publish;
+use super::{Exit, Failure, say, typed};
 use crate::config::Config;
 use crate::message::{Message, Payload};
 use crate::publish::Door;
-use crate::store::{self, Outbox};
+use crate::store;
 use crate::timetable;
 
 /// The longest delay: what every database's calendar can go on, and then some.
@@ -32,39 +33,6 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
     };
     Door::record_due(session.as_mut(), &[(&message, due)]).map_err(|(_, error)| error)?;
     say(&message.key)?;
-    Ok(Exit::Ok)
-}
-
-/// Records a message, prints `line` as soon as that is done, and publishes it.
-pub(super) fn publish(
-    message: &Message,
-    session: &mut dyn Outbox,
-    config: Arc<Config>,
-    line: &str,
-) -> Result<Exit, Failure> {
-    let recorded = Door::record(session, std::slice::from_ref(message))?;
-    // Said as soon as it is true: who is told nothing sends it again.
-    say(line)?;
-    let flushed = match Door::new(config).flush(session, recorded) {
-        Ok(flushed) => flushed,
-        Err(error) => {
-            warn(&format!(
-                "the message is recorded, and a service publishes it unless that has \
-                 happened already: {error}"
-            ));
-            return Ok(Exit::Ok);
-        }
-    };
-    if let Some((_, reason)) = flushed.failed.first() {
-        let reason = format!("message {} is FAILED: {reason}", message.key);
-        return Err(Failure::new(Exit::Data, reason));
-    }
-    if let Some(error) = flushed.waiting {
-        warn(&format!(
-            "the message is recorded, and not published yet: {error}; a service \
-             publishes it as soon as the broker takes it"
-        ));
-    }
     Ok(Exit::Ok)
 }
 

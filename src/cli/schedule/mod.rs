@@ -14,7 +14,8 @@ use serde_json::json;
 pub(super) use self::args::ScheduleArgs;
 use self::args::{AddArgs, EditArgs, ScheduleCommand};
 use self::view::View;
-use super::{Exit, Failure, say, send, warn};
+use super::publish::publish;
+use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::names;
 use crate::schedule;
@@ -167,7 +168,7 @@ impl Desk {
             message.key.clone()
         };
         let config = Arc::clone(&self.config);
-        send::publish(&message, self.session.as_mut(), config, &line)
+        publish(&message, self.session.as_mut(), config, &line)
     }
 
     /// Does something once more if it has met another transaction, as a service's that advances schedules.
