@@ -23,14 +23,12 @@ use crate::outage::{self, Servers};
 use crate::presence;
 use crate::retry::Backoff;
 use crate::schedule::{Schedule, ScheduleError};
+use crate::stop::WIND_UP;
 use crate::store::{self, Database, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Registry, StateError};
 use crate::vitals::Vitals;
 use crate::waiting::Queues;
 use crate::{actors, schedule, sweep};
-
-/// So long a service that has ended waits for what it can do without.
-const WIND_UP: Duration = Duration::from_secs(2);
 
 /// What a service is started with.
 #[derive(Clone)]

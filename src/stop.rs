@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+/// How long to wait for what was told to stop, where no work depends on it: a server may hold it up.
+pub const WIND_UP: Duration = Duration::from_secs(2);
+
 /// How a thread learns that it is to stop.
 pub struct StopFlag(Receiver<()>);
 

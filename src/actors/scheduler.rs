@@ -1,18 +1,12 @@
 //! The scheduler's place in the tree: its threads are started, started again should they die, and
 //! stopped.
 
-use std::time::Duration;
-
 use actix::prelude::*;
 
 use super::supervisor::SupervisorActor;
 use crate::retry::Backoff;
 use crate::schedule::{self, Setup};
-use crate::stop::Stopper;
-
-/// A scheduler that is told to stop is waited for so long: a server may hold it up. What it has recorded
-/// by then is published by the sweep.
-const WIND_UP: Duration = Duration::from_secs(2);
+use crate::stop::{Stopper, WIND_UP};
 
 /// Watches over the threads that publish the occurrences of `carrot_scheduledtask`.
 pub(super) struct SchedulerActor {
@@ -86,6 +80,7 @@ impl Handler<StopScheduler> for SchedulerActor {
         if self.threads.take().is_none() {
             return self.end(context);
         }
+        // A server may hold it up. What it has recorded by then is published by the sweep.
         context.run_later(WIND_UP, |scheduler, context| {
             log::warn!("the scheduler is held up; the consumers are stopped meanwhile");
             scheduler.end(context);

@@ -8,7 +8,7 @@ mod error;
 mod publisher;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::oneshot;
@@ -20,13 +20,10 @@ use self::publisher::{Publisher, Request};
 use crate::config::Config;
 use crate::message::Arguments;
 use crate::outage::Servers;
-use crate::stop::Thread;
+use crate::stop::{Thread, WIND_UP};
 use crate::store::Store;
 use crate::store::transaction::{Connection, RecordError};
 use crate::task::{FromMessage, Need, TaskContext, TaskError};
-
-/// So long the last client waits for its thread to close its connections.
-const WIND_UP: Duration = Duration::from_secs(2);
 
 /// A message that is recorded: from now on it will be published, whatever becomes of the publisher.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,16 +5,14 @@
 //! one too, whichever thread runs that.
 
 use std::panic::resume_unwind;
-use std::time::Duration;
 use std::{io, mem, thread};
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
 
+use crate::stop::WIND_UP;
+
 /// Its threads, at least and at most. They run what tasks spawn; the tasks have threads of their own.
 const THREADS: (usize, usize) = (2, 4);
-
-/// So long a runtime that is stopped waits for what blocks its threads.
-const WIND_UP: Duration = Duration::from_secs(2);
 
 /// The runtime of a service's tasks, which ends when it is dropped. It has threads: no fork may come
 /// after it.

@@ -4,13 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::WIND_UP;
 use crate::config::Config;
 use crate::heartbeat::Lease;
 use crate::late_rows::Cancelled;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::Servers;
-use crate::stop::{Life, Thread};
+use crate::stop::{Life, Thread, WIND_UP};
 use crate::store::{Database, Store, WorkerId, WorkerProcess};
 use crate::{heartbeat, prune, sweep};
 
