@@ -1,7 +1,6 @@
 //! `carrot-actors send`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
@@ -11,11 +10,8 @@ use super::{Exit, Failure, say, typed};
 use crate::config::Config;
 use crate::message::{Message, Payload};
 use crate::publish::Door;
-use crate::store;
+use crate::store::{self, MOST_DELAY};
 use crate::timetable;
-
-/// The longest delay: what every database's calendar can go on, and then some.
-const MOST_DELAY: Duration = Duration::from_hours(100 * 366 * 24);
 
 pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure> {
     let message = message(args, &config)?;

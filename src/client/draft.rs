@@ -8,11 +8,8 @@ use serde::Serialize;
 use super::{Client, Delivery, PublishError, Receipt};
 use crate::message::{Literal, Message, Object, Payload};
 use crate::names;
-use crate::store::NewRow;
 use crate::store::transaction::{Connection, RecordError};
-
-/// The databases' calendars end in the year 9999.
-const MOST_DELAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+use crate::store::{MOST_DELAY, NewRow};
 
 /// So many rows are inserted with a statement.
 const AT_ONCE: usize = 500;
@@ -141,7 +138,7 @@ impl Draft {
                 format!("the name of {what} must have 1 to {most} characters, not {name:?}")
             });
         let too_late = self.delay.filter(|delay| *delay > MOST_DELAY);
-        let too_late = too_late.map(|_| "a delay must be below a hundred years".to_owned());
+        let too_late = too_late.map(|_| "a delay must be at most a hundred years".to_owned());
         if let Some(reason) = self.fault.or(misnamed).or(too_late) {
             return Err((self.task, reason));
         }

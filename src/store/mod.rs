@@ -58,6 +58,9 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(20);
 /// For this long a recorded message is its recorder's to publish; then it is the sweep's.
 pub const PUBLISH_LEASE: Duration = Duration::from_secs(5);
 
+/// The longest delay of a message: a hundred years of 365.25 days. The databases' calendars end in the year 9999.
+pub const MOST_DELAY: Duration = Duration::from_hours(36_525 * 24);
+
 /// For this long a message that was given back to a queue that may drop it is left to be delivered again;
 /// then the sweep publishes it.
 pub const REDELIVERY_GRACE: Duration = Duration::from_secs(30);
