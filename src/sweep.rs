@@ -15,7 +15,7 @@ use crate::outage::{Client, Servers};
 use crate::publish::Tended;
 use crate::retry::Backoff;
 use crate::stop::{StopFlag, Thread};
-use crate::store::{Database, LateRow, Recovery, StoreError};
+use crate::store::{BATCH_BYTES, Database, LateRow, Recovery, StoreError};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -27,14 +27,11 @@ const LISTENING: Duration = Duration::from_millis(10);
 /// However long a look took, it is repeated after so long.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// So many messages a step at most: few enough for the lease of the store.
+/// So many messages a step at most, and about [`BATCH_BYTES`]: few enough for the lease of the store.
 const BATCH: usize = 500;
 
 /// The first step of many, which tells how large their messages are.
 const FIRST_BATCH: usize = 20;
-
-/// A step's messages are about so large together.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// Starts the sweep's thread.
 ///

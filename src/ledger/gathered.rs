@@ -9,15 +9,11 @@ use crossbeam_channel::Sender;
 use super::in_hand::Holder;
 use super::{Request, Sink};
 use crate::broker::Envelope;
-use crate::store::{Batch, ClaimRequest, Finish, NewRow, PutBack};
+use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutBack};
 use crate::task::RunId;
 
-/// At most so many rows a batch: a longer statement gains nothing and locks longer.
+/// At most so many rows a batch, and [`BATCH_BYTES`]: a longer statement gains nothing and locks longer.
 const MOST_ROWS: usize = 1000;
-
-/// And so many bytes of what senders and tasks wrote, unless one row alone has more: a database has a
-/// longest statement (MariaDB's `max_allowed_packet` is 16 MiB), and it takes the escaped text.
-const MOST_BYTES: usize = 4 << 20;
 
 /// A message that is asked for.
 pub(super) struct Asked {
@@ -83,7 +79,7 @@ impl Gathered {
 
     /// Whether so much more fits. What does not fit an empty batch fits none.
     fn has_room(&mut self, rows: usize, bytes: usize) -> bool {
-        let fits = self.rows + rows <= MOST_ROWS && self.bytes + bytes <= MOST_BYTES;
+        let fits = self.rows + rows <= MOST_ROWS && self.bytes + bytes <= BATCH_BYTES;
         self.full |= !fits && self.rows > 0;
         !self.full
     }
@@ -209,8 +205,8 @@ mod tests {
     #[test]
     fn a_batch_is_full_by_bytes_and_keeps_the_order() {
         let mut gathered = Gathered::new();
-        assert!(gathered.take(finish(MOST_BYTES / 2)).is_none());
-        assert!(gathered.take(finish(MOST_BYTES / 2)).is_none());
+        assert!(gathered.take(finish(BATCH_BYTES / 2)).is_none());
+        assert!(gathered.take(finish(BATCH_BYTES / 2)).is_none());
         assert!(gathered.take(finish(1)).is_some());
         // It would fit, and must not overtake the one that did not.
         assert!(gathered.take(finish(0)).is_some());
@@ -220,7 +216,7 @@ mod tests {
     #[test]
     fn a_row_that_is_too_large_for_any_batch_has_one_to_itself() {
         let mut gathered = Gathered::new();
-        assert!(gathered.take(finish(2 * MOST_BYTES)).is_none());
+        assert!(gathered.take(finish(2 * BATCH_BYTES)).is_none());
         assert!(gathered.take(finish(0)).is_some());
     }
 

@@ -24,13 +24,10 @@ use crate::failpoint;
 use crate::message::Message;
 use crate::names;
 use crate::outage::{Client, Servers};
-use crate::store::{NewRow, Outbox, Recorded, StoreError};
+use crate::store::{BATCH_BYTES, NewRow, Outbox, Recorded, StoreError};
 
-/// At most so many messages are recorded and sent at once.
+/// At most so many messages are recorded and sent at once, and [`BATCH_BYTES`].
 const MOST_MESSAGES: usize = 1000;
-
-/// And so many bytes, unless one message alone has more: as the ledger has it for the database's sake.
-const MOST_BYTES: usize = 4 << 20;
 
 /// So many times that is under way at once: RabbitMQ confirms persistent messages when it has written
 /// them to its disk, and we write to ours meanwhile.
@@ -260,7 +257,7 @@ fn parts_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<I
         let mut bytes = 0;
         let fits = |item: &&T| {
             bytes += message(item).arguments.size();
-            bytes <= MOST_BYTES
+            bytes <= BATCH_BYTES
         };
         let count = rest.iter().take(MOST_MESSAGES).take_while(fits).count();
         let (part, others) = rest.split_at(count.max(1).min(rest.len()));

@@ -9,10 +9,8 @@ use super::watch::Watch;
 use crate::message::Message;
 use crate::store::{Advance, Candidate, Ready};
 
-/// So many bytes of messages are made together: a server may take no more at once.
-pub(super) const BYTES: usize = 4 << 20;
-
-/// So many messages are made together, and so long it takes: the others are due still.
+/// So many messages are made together, of [`BATCH_BYTES`](crate::store::BATCH_BYTES), and so long it takes:
+/// the others are due still.
 const MESSAGES: usize = 2000;
 const TIME: Duration = Duration::from_secs(1);
 

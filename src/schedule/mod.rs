@@ -28,14 +28,13 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 
-use self::hand::BYTES;
 use self::publisher::Publisher;
 use self::taker::Taker;
 use self::watch::Watch;
 use crate::config::Config;
 use crate::outage::Servers;
 use crate::stop::Stopper;
-use crate::store::{Candidate, Database, Occurrences, Ready, Store};
+use crate::store::{BATCH_BYTES, Candidate, Database, Occurrences, Ready, Store};
 
 pub use self::catch_up::MOST_MISSED;
 pub(crate) use self::declared::add_missing;
@@ -68,7 +67,7 @@ pub(crate) fn plan(session: &mut dyn Occurrences, id: i64, was_active: bool) {
         Watch::of_idle
     };
     let plan = &mut |candidate: &Candidate| {
-        let (advance, _) = decide::plan(candidate, &watch(candidate.now), BYTES);
+        let (advance, _) = decide::plan(candidate, &watch(candidate.now), BATCH_BYTES);
         advance
     };
     if let Err(error) = session.advance_schedules(Ready::Saved(id), 1, &[], plan) {

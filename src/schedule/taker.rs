@@ -11,14 +11,14 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 use self::held::{HOLD, Held, forget_those_free, hold, say};
 use super::clock::{self, Told};
 use super::decide::Note;
-use super::hand::{BYTES, Blame, Hand};
+use super::hand::{Blame, Hand};
 use super::policy::DATABASE_REFUSES;
 use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
 use crate::outage::Client;
 use crate::stop::StopFlag;
-use crate::store::{Anew, Candidate, Database, Occurrences, Ready, StoreError};
+use crate::store::{Anew, BATCH_BYTES, Candidate, Database, Occurrences, Ready, StoreError};
 
 /// It is looked at least so often whether a schedule is new or changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Taker {
             blamed: HashMap::new(),
             said: HashMap::new(),
             batch: BATCH,
-            bytes: BYTES,
+            bytes: BATCH_BYTES,
             refused: 0,
         }
     }
@@ -249,7 +249,7 @@ impl Taker {
         if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
             self.refused = 0;
             self.batch = (self.batch * 2).min(BATCH);
-            self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BYTES);
+            self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BATCH_BYTES);
         }
         for (id, title, note) in &hand.seen {
             if let Some(note @ (Note::HeldBack(reason) | Note::CannotRecord(reason))) = note {

@@ -61,6 +61,11 @@ pub const PUBLISH_LEASE: Duration = Duration::from_secs(5);
 /// The longest delay of a message: a hundred years of 365.25 days. The databases' calendars end in the year 9999.
 pub const MOST_DELAY: Duration = Duration::from_hours(36_525 * 24);
 
+/// About so many bytes of what senders and tasks wrote go to the database at once, or come from it, unless one
+/// row alone has more. A server has a longest statement (MariaDB's `max_allowed_packet` is 16 MiB), which the
+/// escaped text has to fit, and what is read is in memory at once.
+pub const BATCH_BYTES: usize = 4 << 20;
+
 /// For this long a message that was given back to a queue that may drop it is left to be delivered again;
 /// then the sweep publishes it.
 pub const REDELIVERY_GRACE: Duration = Duration::from_secs(30);

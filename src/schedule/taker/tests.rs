@@ -12,7 +12,7 @@ impl Taker {
     /// A transaction with a schedule.
     fn hand(&self, ready: Ready, id: i64) -> Hand {
         let (blamed, held) = (self.blamed.clone(), self.held_before());
-        let mut hand = Hand::new(ready, Watch::begun(at(0)), BYTES, blamed, held);
+        let mut hand = Hand::new(ready, Watch::begun(at(0)), BATCH_BYTES, blamed, held);
         let mut candidate = candidate(14, |_| ());
         candidate.row.id = id;
         hand.decide(&candidate);
@@ -85,7 +85,13 @@ fn what_came_while_a_schedule_was_held_back_is_neither_lost_nor_missed() {
     let late = candidate(54, |spec| spec.missed = "skip".to_owned());
     let runs = |taker: &Taker| {
         [Ready::Due, Ready::Unplanned].map(|ready| {
-            let mut hand = Hand::new(ready, watch, BYTES, HashMap::new(), taker.held_before());
+            let mut hand = Hand::new(
+                ready,
+                watch,
+                BATCH_BYTES,
+                HashMap::new(),
+                taker.held_before(),
+            );
             hand.decide(&late).messages.len()
         })
     };

@@ -8,7 +8,8 @@ use diesel::sql_types::Text;
 
 use super::MysqlServer;
 use super::traits::{self, Traits};
-use crate::store::sql::{Column, MOST_BYTES, Statement, Target, Values};
+use crate::store::BATCH_BYTES;
+use crate::store::sql::{Column, Statement, Target, Values};
 
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;
@@ -43,7 +44,7 @@ pub(super) fn statement<'a>(
 
 /// How many bytes of values a statement to that server has at most.
 pub(super) fn most_bytes(traits: &Traits) -> usize {
-    MOST_BYTES.min(traits.most_bytes.saturating_sub(STATEMENT_BYTES))
+    BATCH_BYTES.min(traits.most_bytes.saturating_sub(STATEMENT_BYTES))
 }
 
 /// What follows FROM to read `values` as `v`, where texts are of these types.

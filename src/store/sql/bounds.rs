@@ -5,13 +5,10 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::engine::Engine;
-use crate::store::NewRow;
-
-/// About so many bytes at most, unless one row alone has more.
-pub(in crate::store) const MOST_BYTES: usize = 4 << 20;
+use crate::store::{BATCH_BYTES, NewRow};
 
 /// Rows below this are one statement, however their texts are written: JSON makes a byte six at most.
-const SURELY_FITS: usize = MOST_BYTES / 8;
+const SURELY_FITS: usize = BATCH_BYTES / 8;
 
 /// What a row has beside its texts.
 const ROW_BYTES: usize = 100;
@@ -37,7 +34,7 @@ pub(super) fn first_ids(rows: &[Sized]) -> Vec<i64> {
     let mut bytes = 0;
     let fits = |row: &&Sized| {
         bytes += usize::try_from(row.bytes).unwrap_or(0);
-        bytes <= MOST_BYTES
+        bytes <= BATCH_BYTES
     };
     let count = rows.iter().take_while(fits).count().max(1);
     rows.iter().take(count).map(|row| row.id).collect()
@@ -100,9 +97,9 @@ mod tests {
     #[test]
     fn as_many_rows_as_fit_by_what_is_written_of_them_and_one_at_least() {
         let rows = |text: &str| vec![row(text.repeat(1 << 20)); 17];
-        assert_eq!(first_rows(&rows("x"), MOST_BYTES), 3);
-        assert_eq!(first_rows(&rows("\""), MOST_BYTES), 1);
-        assert_eq!(first_rows(&rows("\u{1}"), MOST_BYTES), 1);
+        assert_eq!(first_rows(&rows("x"), BATCH_BYTES), 3);
+        assert_eq!(first_rows(&rows("\""), BATCH_BYTES), 1);
+        assert_eq!(first_rows(&rows("\u{1}"), BATCH_BYTES), 1);
         assert_eq!(first_rows(&rows("x"), 100), 1);
         assert!(!is_one_statement(&rows("x")));
         assert!(is_one_statement(&vec![row(String::new()); 1000]));

@@ -11,11 +11,10 @@ use diesel::sql_types::BigInt;
 use diesel::sqlite::Sqlite;
 use diesel_migrations::EmbeddedMigrations;
 
-use super::bounds::MOST_BYTES;
 use super::guards::joined;
 use super::indexes::Index;
 use super::values::Values;
-use crate::store::{StoreError, Tables, Tell};
+use crate::store::{BATCH_BYTES, StoreError, Tables, Tell};
 
 /// A row that every database can be asked for, by the names of its columns.
 #[cfg(feature = "mysql")]
@@ -152,7 +151,7 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 
     /// How many bytes of values a statement has at most.
     fn most_bytes(&self) -> usize {
-        MOST_BYTES
+        BATCH_BYTES
     }
 
     /// The last character up to which the messages' table surely has them all.

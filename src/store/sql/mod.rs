@@ -26,8 +26,6 @@ mod values;
 mod waiting;
 mod workers;
 
-#[cfg(feature = "mysql")]
-pub(super) use bounds::MOST_BYTES;
 #[cfg(any(feature = "mysql", test))]
 pub(super) use engine::ALWAYS;
 pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};

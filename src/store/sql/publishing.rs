@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::bounds::{MOST_BYTES, Sized, first_ids, first_rows, is_one_statement, size};
+use super::bounds::{Sized, first_ids, first_rows, is_one_statement, size};
 use super::engine::{ALWAYS, Engine, Id, Update};
 use super::guards::{OWNER_IS_DEAD, allows, joined};
 use super::leases::{is_with_its_publisher, not_refused};
@@ -16,7 +16,7 @@ use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Event;
 use crate::store::row::Columns;
-use crate::store::{NewRow, PUBLISH_LEASE, UndecodableRow};
+use crate::store::{BATCH_BYTES, NewRow, PUBLISH_LEASE, UndecodableRow};
 
 /// What rows are inserted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(in crate::store) trait Target<E> {
 
     /// How many bytes of values a statement has at most; asked for if there are many.
     fn most_bytes(&mut self) -> QueryResult<usize> {
-        Ok(MOST_BYTES)
+        Ok(BATCH_BYTES)
     }
 
     /// What follows FROM to read `values` as `v`.
