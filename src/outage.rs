@@ -111,7 +111,7 @@ pub struct Health {
     /// While there is an outage, what was said of it.
     trouble: Mutex<Option<String>>,
     /// What of it is shut, though it is there.
-    shut: Mutex<HashMap<String, Shut>>,
+    shut: Mutex<HashMap<Part, Shut>>,
     pulse: Arc<Pulse>,
 }
 
@@ -221,7 +221,7 @@ impl Client {
         self.is_answered();
         let Self { health, name, .. } = self;
         let reason = error.to_string();
-        if self.is_news(name, &reason) {
+        if self.is_news(&Part::Client(name.clone()), &reason) {
             log::error!("{name} does not get on with {}: {reason}", health.what);
         }
     }
@@ -229,14 +229,14 @@ impl Client {
     /// That part of the server is shut for this reason, for all of its clients; whether that, or the
     /// reason, is new.
     #[must_use]
-    pub fn is_news(&self, part: &str, reason: &str) -> bool {
+    pub fn is_news(&self, part: &Part, reason: &str) -> bool {
         let mut shut = lock(&self.health.shut);
-        shut.entry(part.to_owned()).or_default().is_news(reason)
+        shut.entry(part.clone()).or_default().is_news(reason)
     }
 
     /// That part of the server is open; for how long it had been shut, if it had.
     #[must_use]
-    pub fn opens(&self, part: &str) -> Option<Duration> {
+    pub fn opens(&self, part: &Part) -> Option<Duration> {
         lock(&self.health.shut).remove(part)?.opens()
     }
 
@@ -262,6 +262,26 @@ impl Drop for Client {
 /// Nobody panics under these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What of a server may be shut though it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All of it, for one client, by the name that the log has for it.
+    Client(String),
+    /// A broker's whole intake of messages.
+    Intake,
+    /// New connections to a broker.
+    Entrance,
+    /// A queue's intake.
+    Queue(String),
+    /// The path of messages for a queue: permissions are on exchanges.
+    Path {
+        /// The queue that they are meant for.
+        queue: String,
+        /// The exchange by which they go there.
+        exchange: String,
+    },
 }
 
 /// What is shut, said once until it is open again.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::message::Message;
+use crate::outage::Part;
 
 /// So long after a refusal the next message is tried, at the earliest.
 const RESPITE: Duration = Duration::from_secs(1);
@@ -63,7 +64,8 @@ fn path(message: &Message) -> Path {
     (message.queue.clone(), message.exchange.clone())
 }
 
-/// What the path of a message is called among the parts of its broker.
-pub(super) fn part(message: &Message) -> String {
-    format!("{}\0{}", message.queue, message.exchange)
+/// The path of a message, among the parts of its broker.
+pub(super) fn part(message: &Message) -> Part {
+    let (queue, exchange) = path(message);
+    Part::Path { queue, exchange }
 }

@@ -14,7 +14,7 @@ use super::late::{Known, Late};
 use crate::broker::{self, BrokerError, Confirmation, Publisher, Sent};
 use crate::config::{BrokerHost, Config};
 use crate::message::Message;
-use crate::outage::{Client, Servers};
+use crate::outage::{Client, Part, Servers};
 use crate::store::PUBLISH_LEASE;
 
 /// A broker that was away is due to be tried again by now, if anything still waits for it: by the sweep,
@@ -308,9 +308,10 @@ impl Way {
         if self.away.is_none() {
             silent_now
                 .into_iter()
-                .for_each(|queue| self.waits(queue, &silent(queue)));
+                .for_each(|queue| self.waits(&Part::Queue(queue.clone()), &silent(queue)));
         }
-        open.into_iter().for_each(|queue| self.goes_on(queue));
+        open.into_iter()
+            .for_each(|queue| self.goes_on(&Part::Queue(queue.clone())));
         self.late.known()
     }
 

@@ -5,15 +5,9 @@ use std::collections::BTreeSet;
 use super::Way;
 use crate::broker::{BrokerError, Confirmation};
 use crate::message::Message;
+use crate::outage::Part;
 use crate::publish::closed;
 use crate::publish::fate::full;
-
-/// The broker itself, among those of its parts that may take no messages; the others are queues, whose
-/// names hold no NUL, and what is refused of queues, which is not at the beginning of that.
-const ALL: &str = "\0";
-
-/// New connections to it.
-const ENTRANCE: &str = "\0entrance";
 
 impl Way {
     /// Says who waits and who goes on by what the broker has said of messages.
@@ -25,15 +19,15 @@ impl Way {
             return;
         }
         if std::mem::take(&mut self.shut_out) {
-            self.goes_on(ENTRANCE);
+            self.goes_on(&Part::Entrance);
         }
         let blocked = said.iter().find_map(|said| match said {
             Confirmation::Blocked(reason) => Some(reason.as_str()),
             _ => None,
         });
         match blocked {
-            Some(reason) => self.waits(ALL, reason),
-            None => self.goes_on(ALL),
+            Some(reason) => self.waits(&Part::Intake, reason),
+            None => self.goes_on(&Part::Intake),
         }
         let of = |wanted: Confirmation| {
             let said = messages.iter().zip(said);
@@ -44,7 +38,7 @@ impl Way {
             .map(|message| &message.queue)
             .collect();
         for queue in &full_now {
-            self.waits(queue, &full(queue));
+            self.waits(&Part::Queue((*queue).clone()), &full(queue));
         }
         let mut paths = BTreeSet::new();
         for message in of(Confirmation::Confirmed) {
@@ -56,17 +50,17 @@ impl Way {
         let silent = self.late.silent(self.current);
         for queue in queues.difference(&full_now) {
             if !silent.contains(queue.as_str()) {
-                self.goes_on(queue);
+                self.goes_on(&Part::Queue((*queue).clone()));
             }
         }
     }
 
     pub(super) fn says_that_it_is_shut_out(&self, error: &BrokerError) {
-        self.waits(ENTRANCE, &error.to_string());
+        self.waits(&Part::Entrance, &error.to_string());
     }
 
     /// Says once why messages wait, whoever of the service publishes them.
-    pub(super) fn waits(&self, part: &str, reason: &str) {
+    pub(super) fn waits(&self, part: &Part, reason: &str) {
         let host = &self.host;
         if self.health.is_news(part, reason) {
             log::error!(
@@ -76,7 +70,7 @@ impl Way {
     }
 
     /// Says once that they don't any more.
-    pub(super) fn goes_on(&self, part: &str) {
+    pub(super) fn goes_on(&self, part: &Part) {
         if let Some(time) = self.health.opens(part) {
             let (host, time) = (&self.host, time.as_secs_f64());
             log::warn!("publishing to {host} goes on after {time:.1} s");
