@@ -5,12 +5,12 @@ use std::fmt;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use super::due::{Due, due};
-use super::policy::{Missed, Overlap, REMEDY, Terms};
+use super::policy::{Missed, Overlap, Terms};
 use super::watch::Watch;
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
-use crate::store::{Advance, Candidate, ScheduleRow, Unfinished};
+use crate::store::{Advance, Candidate, ScheduleRefusal, ScheduleRow, Unfinished};
 use crate::timetable::Timetable;
 
 /// A message that has waited in its queue for so long, and for so many runs, may never come.
@@ -125,8 +125,9 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
         Ok(first) => (within_calendar(first), terms.err()),
         Err(fault) => (None, Some(fault)),
     };
-    let of_row = note_of(row, fault.as_ref());
-    let note = match fault {
+    let refusal = fault.map(ScheduleRefusal::Faulty);
+    let of_row = note_of(row, refusal.as_ref());
+    let note = match refusal {
         Some(_) => of_row.or(came.note),
         None => came.note.or(of_row),
     };
@@ -135,7 +136,7 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
         next: came.rest.or(next),
         reckoned: came.rest.is_none(),
         anchor,
-        refusal: fault,
+        refusal,
         messages: came.messages,
     };
     (advance, note)
@@ -151,7 +152,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
         return mend(row);
     };
     if let Some(fault) = row.timetable_fault() {
-        return refuse(row, None, fault);
+        return refuse(row, None, ScheduleRefusal::Faulty(fault));
     }
     let timetable = match row.spec.timetable(*now) {
         Ok(timetable) => timetable,
@@ -162,7 +163,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
         .and_then(within_calendar);
     let terms = match Terms::of(row) {
         Ok(terms) => terms,
-        Err(reason) => return refuse(row, next, reason),
+        Err(fault) => return refuse(row, next, ScheduleRefusal::Faulty(fault)),
     };
     let came = came(candidate, &timetable, first, &terms, watch, room);
     let note = came.note.or_else(|| note_of(row, None));
@@ -233,7 +234,7 @@ fn came(
 /// schedule waits for its user, who may know what it has missed.
 pub(super) fn mend(row: &ScheduleRow) -> Verdict {
     match row.next_run_fault() {
-        Some(fault) => refuse(row, None, format!("{fault}; {REMEDY}")),
+        Some(fault) => refuse(row, None, ScheduleRefusal::NextRunLost(fault)),
         None => (untouched(row), row.next_run.map(Note::Rewritten)),
     }
 }
@@ -252,7 +253,7 @@ pub(super) fn untouched(row: &ScheduleRow) -> Advance {
 /// Of one that nothing can be made of when it is planned.
 pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
     let reason = "its next run could not be reckoned; a service tries it again when it starts";
-    refuse(row, None, reason.to_owned())
+    refuse(row, None, ScheduleRefusal::Faulty(reason.to_owned()))
 }
 
 /// Of one that nothing can be made of when it is due, as of a newer version's: it stays as it is, for
@@ -262,12 +263,12 @@ pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Verdict {
 }
 
 /// Of one of which the database refuses what its run would write: that is noted, and nothing else.
-pub(super) fn cannot_record(row: &ScheduleRow, reason: String) -> Verdict {
+pub(super) fn cannot_record(row: &ScheduleRow, refusal: &ScheduleRefusal) -> Verdict {
     let advance = Advance {
-        refusal: Some(reason.clone()),
+        refusal: Some(refusal.clone()),
         ..untouched(row)
     };
-    (advance, Some(Note::CannotRecord(reason)))
+    (advance, Some(Note::CannotRecord(refusal.to_string())))
 }
 
 /// Whether a message waits in a queue since several runs ago, and for some time.
@@ -291,22 +292,22 @@ fn messages(row: &ScheduleRow, terms: &Terms, planned: &[DateTime<Utc>]) -> Vec<
     planned.iter().map(message).collect()
 }
 
-fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, reason: String) -> Verdict {
-    let note = note_of(row, Some(&reason));
+fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefusal) -> Verdict {
+    let note = note_of(row, Some(&refusal));
     let advance = Advance {
         next,
         reckoned: true,
         anchor: None,
-        refusal: Some(reason),
+        refusal: Some(refusal),
         messages: Vec::new(),
     };
     (advance, note)
 }
 
 /// A refusal is said once: the row has it.
-fn note_of(row: &ScheduleRow, fault: Option<&String>) -> Option<Note> {
-    match (fault, &row.refusal) {
-        (Some(fault), old) if old.as_ref() != Some(fault) => Some(Note::Refused(fault.clone())),
+fn note_of(row: &ScheduleRow, refusal: Option<&ScheduleRefusal>) -> Option<Note> {
+    match (refusal, &row.refusal) {
+        (Some(new), old) if old.as_ref() != Some(new) => Some(Note::Refused(new.to_string())),
         (None, Some(_)) => Some(Note::Accepted),
         _ => None,
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::decide::{self, Note, Verdict};
 use super::watch::Watch;
 use crate::message::Message;
-use crate::store::{Advance, Candidate, Ready};
+use crate::store::{Advance, Candidate, Ready, ScheduleRefusal};
 
 /// So many messages are made together, of [`BATCH_BYTES`](crate::store::BATCH_BYTES), and so long it takes:
 /// the others are due still.
@@ -18,7 +18,7 @@ const TIME: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Blame {
     pub(super) ready: Ready,
-    pub(super) reason: String,
+    pub(super) refusal: ScheduleRefusal,
 }
 
 /// The schedules of one transaction.
@@ -75,7 +75,7 @@ impl Hand {
         let held = self.held.get(&row.id);
         let watch = held.map_or(self.watch, |before| self.watch.of_held(before));
         let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
-            (Some(blame), _) => decide::cannot_record(row, blame.reason.clone()),
+            (Some(blame), _) => decide::cannot_record(row, &blame.refusal),
             (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &watch, room),
             (_, Ready::Due) => decide::take(candidate, &watch, room),
             (_, Ready::Odd) => decide::mend(row),

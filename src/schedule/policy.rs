@@ -6,14 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 use crate::message::{Message, Occurrence};
-use crate::store::{ScheduleRow, ScheduleSpec};
-
-/// So begins what is noted in a row of which the database refuses what its run would write.
-pub(super) const DATABASE_REFUSES: &str = "the database refuses its record";
-
-/// What is said of a next occurrence that can't be read, beside that: nothing else in the row shows it once
-/// it is gone from there.
-pub(super) const REMEDY: &str = "`schedule edit` or `schedule enable` has it reckoned from then on";
+use crate::store::{ScheduleRefusal, ScheduleRow, ScheduleSpec};
 
 /// What becomes of the occurrences that nobody looked for, or that came while the schedule was not
 /// active.
@@ -145,12 +138,14 @@ pub fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
 /// the database alone can tell.
 #[must_use]
 pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
-    let is_lost = |reason: &String| row.next_run.is_none() && reason.ends_with(REMEDY);
-    let noted = row.refusal.clone();
-    let noted = noted.filter(|reason| reason.starts_with(DATABASE_REFUSES) || is_lost(reason));
+    let noted = row.refusal.as_ref().filter(|refusal| match refusal {
+        ScheduleRefusal::NotRecorded(_) => true,
+        ScheduleRefusal::NextRunLost(_) => row.next_run.is_none(),
+        ScheduleRefusal::Faulty(_) => false,
+    });
     let unreadable = row.fault().or_else(|| row.timetable_fault());
     unreadable
         .or_else(|| check(&row.spec, now).err())
         .or_else(|| row.next_run_fault())
-        .or(noted)
+        .or_else(|| noted.map(ScheduleRefusal::to_string))
 }

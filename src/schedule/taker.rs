@@ -12,13 +12,14 @@ use self::held::{HOLD, Held, forget_those_free, hold, say};
 use super::clock::{self, Told};
 use super::decide::Note;
 use super::hand::{Blame, Hand};
-use super::policy::DATABASE_REFUSES;
 use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
 use crate::outage::Client;
 use crate::stop::StopFlag;
-use crate::store::{Anew, BATCH_BYTES, Candidate, Database, Occurrences, Ready, StoreError};
+use crate::store::{
+    Anew, BATCH_BYTES, Candidate, Database, Occurrences, Ready, ScheduleRefusal, StoreError,
+};
 
 /// It is looked at least so often whether a schedule is new or changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -288,12 +289,13 @@ impl Taker {
                 None => {
                     let blame = Blame {
                         ready: hand.ready,
-                        reason: format!("{DATABASE_REFUSES}: {reason}"),
+                        refusal: ScheduleRefusal::NotRecorded(reason.to_owned()),
                     };
                     self.blamed.insert(*id, blame);
                 }
                 // Nor does it take the note.
-                Some(Blame { reason, .. }) => {
+                Some(Blame { refusal, .. }) => {
+                    let reason = refusal.to_string();
                     let line = format!("schedule {title} is held back: {reason}");
                     hold(&mut self.held, *id, &reason, hand.watch, &line);
                 }

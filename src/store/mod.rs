@@ -11,9 +11,11 @@ mod error;
 mod history;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod planned_for;
 mod postgres;
 mod progress;
 mod recorded;
+mod refusal;
 mod row;
 mod schedule;
 mod session;
@@ -29,8 +31,10 @@ pub use batch::{
 pub(crate) use database::{Database, apart_from_others};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
+pub use planned_for::PlannedFor;
 pub use progress::{Progress, Tell};
 pub use recorded::Recorded;
+pub use refusal::ScheduleRefusal;
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
     Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,

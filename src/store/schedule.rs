@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::row::Columns;
+use super::{PlannedFor, ScheduleRefusal};
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
@@ -88,10 +89,9 @@ pub struct ScheduleRow {
     /// The last occurrence that was published.
     pub last_run: Option<DateTime<Utc>>,
     /// Why it does not run, as the services have found.
-    pub refusal: Option<String>,
-    /// The timetable that the next occurrence was reckoned from, as a text; see
-    /// [`planned_by`](Self::planned_by).
-    pub planned_for: Option<String>,
+    pub refusal: Option<ScheduleRefusal>,
+    /// The timetable that the next occurrence was reckoned from; see [`planned_by`](Self::planned_by).
+    pub planned_for: Option<PlannedFor>,
     /// Which columns can't be read, and why: what stands for them here is but to be shown.
     pub unreadable: Vec<(&'static str, String)>,
 }
@@ -158,23 +158,16 @@ impl ScheduleRow {
     /// read, there is but the one occurrence.
     #[must_use]
     pub fn planned_by(&self, first: DateTime<Utc>) -> Timetable {
-        let mut spec = ScheduleSpec {
+        let spec = ScheduleSpec {
             anchor: Some(first),
             ..self.spec.clone()
         };
-        let once = || Timetable::once(first);
-        if let Some(text) = &self.planned_for {
-            let mut parts = text.splitn(4, ' ');
-            let mut part = || parts.next().unwrap_or_default().to_owned();
-            spec.interval_type = part();
-            let Ok(count) = part().parse() else {
-                return once();
-            };
-            spec.interval_count = count;
-            spec.time_zone = Some(part());
-            spec.cron = Some(part());
-        }
-        spec.timetable(first).unwrap_or_else(|_| once())
+        let spec = match &self.planned_for {
+            Some(noted) => noted.put_into(spec),
+            None => Some(spec),
+        };
+        spec.and_then(|spec| spec.timetable(first).ok())
+            .unwrap_or_else(|| Timetable::once(first))
     }
 
     /// Its message for an occurrence, or for one beside the timetable, under a new key.
@@ -227,17 +220,6 @@ impl ScheduleSpec {
             (spec.interval_type.clone(), spec.interval_count, cron, zone)
         };
         timetable(self) == timetable(other) && self.anchor == other.anchor
-    }
-
-    /// Its timetable, but for where it is counted from, as a row notes it.
-    pub(super) fn timetable_text(&self) -> String {
-        format!(
-            "{} {} {} {}",
-            self.interval_type,
-            self.interval_count,
-            self.time_zone.as_deref().unwrap_or_default(),
-            self.cron.as_deref().unwrap_or_default()
-        )
     }
 
     /// Whether it is the same as another, but for whether it is active and since when.
@@ -393,7 +375,7 @@ pub struct Advance {
     /// Where its interval is counted from, if that was not known.
     pub anchor: Option<DateTime<Utc>>,
     /// Why it does not run.
-    pub refusal: Option<String>,
+    pub refusal: Option<ScheduleRefusal>,
     /// The messages of the occurrences that are due.
     pub messages: Vec<Message>,
 }

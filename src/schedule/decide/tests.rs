@@ -25,7 +25,7 @@ pub(in crate::schedule) fn candidate(
             next_run: Some(at(10)),
             last_run: None,
             refusal: None,
-            planned_for: Some("seconds 10  ".to_owned()),
+            planned_for: Some("seconds 10  ".to_owned().into()),
             unreadable: Vec::new(),
         },
         now: at(now),
@@ -176,7 +176,7 @@ fn a_bad_row_is_reported_once_and_goes_on_when_it_is_good() {
         panic!("it is not refused");
     };
     assert!(reason.contains("task_args"), "{reason}");
-    bad.row.refusal = Some(reason);
+    bad.row.refusal = Some(reason.into());
     assert_eq!(publishes(&bad, &[], 20), None);
     bad.row.spec.task_args = None;
     assert_eq!(publishes(&bad, &[10], 20), Some(Note::Accepted));
@@ -269,14 +269,14 @@ fn what_came_before_its_timetable_was_changed_follows_the_policies() {
 fn what_came_by_a_timetable_that_is_not_known_is_the_one_that_was_due() {
     let mut newer = changed("run_all");
     for text in ["fortnights 1  ", "a b c d e", ""] {
-        newer.row.planned_for = Some(text.to_owned());
+        newer.row.planned_for = Some(text.to_owned().into());
         came_before(&newer, &Watch::begun(at(58)), &[10]);
     }
     // Only where it is counted from was changed.
     newer.row.planned_for = None;
     newer.row.spec.interval_count = 20;
     came_before(&newer, &Watch::begun(at(58)), &[10, 30, 50]);
-    newer.row.planned_for = Some("days 1 Europe/Berlin */15 * * * * *".to_owned());
+    newer.row.planned_for = Some("days 1 Europe/Berlin */15 * * * * *".to_owned().into());
     // The clock shows 22:13:20 at 0.
     came_before(&newer, &Watch::begun(at(58)), &[10, 25, 40, 55]);
 }

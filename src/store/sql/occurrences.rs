@@ -18,7 +18,7 @@ use super::times;
 use super::values::Values;
 use crate::failpoint;
 use crate::message::Message;
-use crate::store::{Advance, Agenda, Anew, Candidate, NewRow, Ready};
+use crate::store::{Advance, Agenda, Anew, Candidate, NewRow, Ready, ScheduleRefusal};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -267,7 +267,10 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
         .zip(advances)
         .map(|(locked, advance)| locked.unfinished_after(advance).map(times::text))
         .collect();
-    let refusals = advances.iter().map(|advance| advance.refusal.as_deref());
+    let refusals: Vec<_> = advances
+        .iter()
+        .map(|advance| advance.refusal.as_ref().map(ScheduleRefusal::to_string))
+        .collect();
     let values = Values::default()
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
@@ -281,7 +284,7 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
             "unfinished_from",
             unfinished_from.iter().map(Option::as_deref),
         )
-        .nullable("refusal", refusals);
+        .nullable("refusal", refusals.iter().map(Option::as_deref));
     let set = [
         ("next_run", E::time_of("v.next_run")),
         (

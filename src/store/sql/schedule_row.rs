@@ -168,8 +168,8 @@ impl From<Row> for ScheduleRow {
             spec,
             next_run: read.time("next_run", row.next_run),
             last_run: read.time("last_run", row.last_run),
-            refusal: row.refusal.map(LooseText::shown),
-            planned_for: row.planned_for.map(text_of),
+            refusal: row.refusal.map(|text| text.shown().into()),
+            planned_for: row.planned_for.map(|text| text_of(text).into()),
             unreadable: read.0,
         }
     }

@@ -92,14 +92,14 @@ pub fn plans(database: Database) {
     assert!(session.agenda(&[]).unwrap().unplanned);
     let (count, _) = advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
         anchor: Some(anchor),
-        refusal: Some("no".to_owned()),
+        refusal: Some("no".to_owned().into()),
         ..next_in(60)(candidate)
     });
     assert_eq!(count, 2, "what is not active is not reckoned");
     let row = find(session.as_mut(), ids[0]);
     assert_eq!(
-        (row.spec.anchor, row.refusal.as_deref()),
-        (Some(anchor), Some("no"))
+        (row.spec.anchor, row.refusal),
+        (Some(anchor), Some("no".to_owned().into()))
     );
     let agenda = session.agenda(&[]).unwrap();
     assert!(!agenda.unplanned);

@@ -105,7 +105,7 @@ pub fn edits(database: Database) {
     let refused = add(session.as_mut(), "refused");
     advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
         next: None,
-        refusal: Some("no".to_owned()),
+        refusal: Some("no".to_owned().into()),
         ..next_in(0)(candidate)
     });
     assert!(!session.agenda(&[]).unwrap().unplanned);
