@@ -47,8 +47,7 @@ pub enum Event {
     Republish,
 }
 
-/// Why a message's run is put off. Its reason begins with the cause's name, by which the next one is known to
-/// be of the same kind.
+/// Why a message's run is put off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// No task of that name is known here.
@@ -70,7 +69,19 @@ impl Cause {
         Self::HandedBack,
     ];
 
-    /// What the reason begins with, before a colon; plain letters.
+    /// A reason as the row has it: with its cause, by which the next one is known to be of the same kind.
+    #[must_use]
+    pub fn noted(self, reason: &str) -> String {
+        format!("{self}: {reason}")
+    }
+
+    /// What every [`noted`](Self::noted) reason of this cause is `LIKE` in SQL.
+    #[must_use]
+    pub fn pattern(self) -> String {
+        format!("{self}: %")
+    }
+
+    /// What it is called in a row; plain letters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

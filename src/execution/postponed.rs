@@ -13,7 +13,7 @@ use crate::task::{Again, TaskError};
 pub struct Postponed {
     /// The kind of reason.
     pub cause: Cause,
-    /// The reason, as the row has it: it begins with the cause.
+    /// The reason as the row has it, with its cause.
     pub reason: String,
     /// The same as people are told.
     pub told: String,
@@ -37,7 +37,7 @@ impl Postponed {
             (_, None) => return None,
         };
         Some(Self {
-            reason: names::storable(format!("{cause}: {}", error.exception)),
+            reason: names::storable(cause.noted(&error.exception)),
             told: match cause {
                 Cause::HandedBack => format!("its task handed it back: {}", error.exception),
                 _ => error.exception.clone(),

@@ -85,7 +85,7 @@ pub struct PutOff {
     pub suspect: bool,
     /// Why. The times below count from the first of those that were put off for the same cause.
     pub cause: Cause,
-    /// The same in words.
+    /// The reason, as [`Cause::noted`] has it.
     pub reason: String,
     /// When it is published again.
     pub due: PutOffDue,

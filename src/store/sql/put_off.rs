@@ -176,11 +176,17 @@ impl Times {
     }
 }
 
-/// The number of the cause that a reason begins with.
+/// The number of the cause of a reason that is noted in a row.
 fn cause_of(reason: &str) -> String {
     let arms: Vec<String> = Cause::ALL
         .into_iter()
-        .map(|cause| format!("WHEN {reason} LIKE '{cause}: %' THEN {}", number(cause)))
+        .map(|cause| {
+            format!(
+                "WHEN {reason} LIKE '{}' THEN {}",
+                cause.pattern(),
+                number(cause)
+            )
+        })
         .collect();
     format!("CASE {} END", arms.join(" "))
 }

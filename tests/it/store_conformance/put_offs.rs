@@ -24,7 +24,7 @@ fn of(key: &str, cause: Cause, due: PutOffDue) -> PutOff {
         attempts: 0,
         suspect: false,
         cause,
-        reason: format!("{cause}: none is left"),
+        reason: cause.noted("none is left"),
         due,
     }
 }
