@@ -5,13 +5,13 @@ use std::fmt;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use super::due::{Due, due};
-use super::policy::{Missed, Overlap, Terms};
+use super::policy::Terms;
 use super::watch::Watch;
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
 use crate::store::{Advance, Candidate, ScheduleRefusal, ScheduleRow, Unfinished};
-use crate::timetable::Timetable;
+use crate::timetable::{Missed, Overlap, Timetable};
 
 /// A message that has waited in its queue for so long, and for so many runs, may never come.
 const LONG: TimeDelta = TimeDelta::minutes(1);

@@ -3,12 +3,11 @@
 use chrono::DateTime;
 use serde::Serialize;
 
-use super::{Missed, Overlap};
 use crate::config::Config;
 use crate::message::{Literal, Object, python};
 use crate::names;
 use crate::store::{ScheduleSpec, Schedules, StoreError, WhichSchedules};
-use crate::timetable::Interval;
+use crate::timetable::{Interval, Missed, Overlap};
 
 /// A schedule that an app brings along; see [`App::schedule`](crate::App::schedule).
 ///

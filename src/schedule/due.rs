@@ -4,9 +4,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::catch_up::{self, MOST_MISSED, after};
-use super::policy::{Missed, Overlap, Terms};
+use super::policy::Terms;
 use super::watch::{ON_TIME, Watch};
-use crate::timetable::Timetable;
+use crate::timetable::{Missed, Overlap, Timetable};
 
 /// So many late ones of a schedule are published at once.
 const MOST_LATE: usize = 100;

@@ -8,7 +8,7 @@ use super::{PlannedFor, ScheduleRefusal};
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
-use crate::timetable::{Timetable, TimetableError, zone};
+use crate::timetable::{Missed, Overlap, Timetable, TimetableError, zone};
 
 /// What its user says of a schedule. Texts are as they stand in the row, good or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +67,8 @@ impl ScheduleSpec {
             interval_count: 1,
             cron: None,
             time_zone: None,
-            missed: "run_once".to_owned(),
-            overlap: "allow".to_owned(),
+            missed: Missed::RunOnce.to_string(),
+            overlap: Overlap::Allow.to_string(),
             anchor: None,
         }
     }

@@ -44,6 +44,7 @@ mod clock;
 mod cron;
 mod error;
 mod interval;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod zone;
@@ -54,6 +55,7 @@ use chrono_tz::Tz;
 use self::cron::Cron;
 pub use self::error::TimetableError;
 pub use self::interval::{Interval, Unit};
+pub use self::policy::{Missed, Overlap};
 pub use self::zone::zone;
 
 /// The moment when the clocks of `zone` show `wall`: the first, if they do so twice, and when they are

@@ -2,6 +2,8 @@
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
+use crate::schedule;
+
 const TIMETABLES: &str = "\
 Timetables:
   --every 5m                 30s, 5m, 1h30m, 7d, 2w: from when it is saved on, in elapsed time
@@ -147,12 +149,12 @@ pub(super) enum Missed {
 }
 
 impl Missed {
-    /// What stands in the row.
-    pub(super) const fn as_str(self) -> &'static str {
+    /// What was chosen.
+    pub(super) const fn policy(self) -> schedule::Missed {
         match self {
-            Self::RunOnce => "run_once",
-            Self::RunAll => "run_all",
-            Self::Skip => "skip",
+            Self::RunOnce => schedule::Missed::RunOnce,
+            Self::RunAll => schedule::Missed::RunAll,
+            Self::Skip => schedule::Missed::Skip,
         }
     }
 }
@@ -167,11 +169,11 @@ pub(super) enum Overlap {
 }
 
 impl Overlap {
-    /// What stands in the row.
-    pub(super) const fn as_str(self) -> &'static str {
+    /// What was chosen.
+    pub(super) const fn policy(self) -> schedule::Overlap {
         match self {
-            Self::Allow => "allow",
-            Self::Skip => "skip",
+            Self::Allow => schedule::Overlap::Allow,
+            Self::Skip => schedule::Overlap::Skip,
         }
     }
 }

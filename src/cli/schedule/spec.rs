@@ -80,8 +80,8 @@ impl Change {
                 .transpose()?,
             queue: fields.queue.clone(),
             priority: fields.priority,
-            missed: fields.missed.map(|missed| missed.as_str()),
-            overlap: fields.overlap.map(|overlap| overlap.as_str()),
+            missed: fields.missed.map(|missed| missed.policy().as_str()),
+            overlap: fields.overlap.map(|overlap| overlap.policy().as_str()),
             ..Self::default()
         })
     }

@@ -13,6 +13,7 @@ use super::times;
 use super::values::Values;
 use crate::state::Status;
 use crate::store::{Advance, Candidate, NewRow, Unfinished};
+use crate::timetable::Overlap;
 
 /// A schedule that is locked.
 pub(super) struct Locked {
@@ -24,7 +25,7 @@ pub(super) struct Locked {
 
 impl Locked {
     fn may_overlap(&self) -> bool {
-        self.candidate.row.spec.overlap != "skip"
+        self.candidate.row.spec.overlap != Overlap::Skip.as_str()
     }
 
     /// The same once it is advanced.
