@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::ptr;
 
-use libc::sigset_t;
+use nix::libc::{self, sigset_t};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpgrp, getpid, setpgid, wait};

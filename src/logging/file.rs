@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::libc;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::privileges::Identity;

@@ -17,6 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::libc;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, setsid};
 
 use self::closing::close_all_but;

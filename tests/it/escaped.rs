@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use nix::libc;
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 

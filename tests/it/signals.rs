@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::libc;
 use rustix::process::Signal;
 
 use crate::support::{Database, Running, World, outcome, text};

@@ -4,6 +4,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 
+use nix::libc;
+
 /// The highest number of a signal.
 const LAST: i32 = 64;
 

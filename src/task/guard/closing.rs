@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 
+use nix::libc;
 use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::process::{Resource, getrlimit};
 

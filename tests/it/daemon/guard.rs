@@ -1,6 +1,8 @@
 //! What ends with a daemon that is killed, where the system refuses `close_range` as filters do that are
 //! older than it.
 
+use nix::libc;
+
 use super::{Daemon, await_end, kill};
 use crate::support::{outcome, refuse};
 

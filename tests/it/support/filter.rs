@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use libc::{c_long, c_ulong, sock_filter, sock_fprog};
+use nix::libc::{self, c_long, c_ulong, sock_filter, sock_fprog};
 
 /// Has the command start under a filter that refuses this system call with this error.
 pub fn refuse(command: &mut Command, call: c_long, error: i32) -> &mut Command {
