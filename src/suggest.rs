@@ -1,5 +1,8 @@
 //! "Did you mean …?" for misspelt keys and names.
 
+// Insertions, deletions, substitutions, and swaps of neighbours: optimal string alignment.
+use strsim::osa_distance as distance;
+
 /// The one of `known` that `typed` most likely meant, if one is close enough.
 pub(crate) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     near(typed, known.iter().copied()).into_iter().next()
@@ -21,29 +24,6 @@ pub(crate) fn near<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Vec
 /// Without what fingers care least about.
 fn plain(name: &str) -> String {
     name.to_lowercase().replace(['-', ' '], "_")
-}
-
-/// How many insertions, deletions, substitutions and swaps of neighbours lead
-/// from `from` to `to` (optimal string alignment).
-fn distance(from: &str, to: &str) -> usize {
-    let from: Vec<char> = from.chars().collect();
-    let to: Vec<char> = to.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=to.len()).collect();
-    for (i, &a) in from.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, &b) in to.iter().enumerate() {
-            let mut cost = (above[j] + usize::from(a != b))
-                .min(above[j + 1] + 1)
-                .min(row[j] + 1);
-            if i > 0 && j > 0 && a == to[j - 1] && from[i - 1] == b {
-                cost = cost.min(before[j - 1] + 1);
-            }
-            row.push(cost);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[to.len()]
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
 //! Taking turns, first come, first served: what a mutex does not promise.
+//!
+//! `parking_lot::FairMutex` promises it of those who stand in its queue. Who comes first spins before it does so,
+//! and can be passed by a later one; and nobody can see that it waits, as a test must.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
