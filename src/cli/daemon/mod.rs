@@ -213,7 +213,7 @@ impl Controller {
                 tell("The time is over: killing it");
                 self.signal(holder, Signal::KILL)?;
             } else if let Some(what) = self.waited_for().filter(|what| *what != told) {
-                tell(&what);
+                tell(&format!("Waiting {what}"));
                 told = what;
             }
         }
@@ -253,7 +253,7 @@ impl Controller {
         ask(&self.pidfile).is_ok_and(|report| report.state == State::Stopping)
     }
 
-    /// What a service that stops still waits for, if it says so.
+    /// What a service that stops still waits for, if it says so: to be read after "waiting".
     fn waited_for(&self) -> Option<String> {
         let report = ask(&self.pidfile).ok()?;
         if report.state != State::Stopping {
@@ -265,11 +265,11 @@ impl Controller {
                 .map(|queue| format!("{}: {}", queue.name, queue.running_tasks))
                 .collect();
             let (count, each) = (report.running_tasks, each.join(", "));
-            return Some(format!("Waiting for running tasks: {count} ({each})"));
+            return Some(format!("for running tasks: {count} ({each})"));
         }
         if report.in_hand > 0 && !report.waiting_for.is_empty() {
             let (count, away) = (report.in_hand, report.waiting_for.join("; "));
-            return Some(format!("Waiting to record messages: {count} ({away})"));
+            return Some(format!("to record messages: {count} ({away})"));
         }
         None
     }
@@ -281,9 +281,8 @@ impl Controller {
 
     fn still_running(&self, holder: &Holder) -> Failure {
         let pid = holder.pid();
-        let what = self.waited_for().map_or_else(String::new, |what| {
-            format!(" ({})", what.trim_start_matches("Waiting "))
-        });
+        let what = self.waited_for();
+        let what = what.map_or_else(String::new, |what| format!(" ({what})"));
         let running = format!(
             "the service, pid {pid}, is still stopping after --timeout{what}; it goes on, or is killed with --hard"
         );
