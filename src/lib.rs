@@ -229,8 +229,8 @@
 //!
 //! ## The rooms, from the top
 //!
-//! A room uses only rooms below its own. Those without a link are no part of the public interface, though
-//! the tests and the benchmark reach them.
+//! A room uses only rooms below its own. Those without a link are no part of the public interface; what the
+//! tests and the benchmark need of them they reach by one door, `internals`.
 //!
 //! | room | what it is |
 //! |---|---|
@@ -339,8 +339,7 @@
 
 mod actors;
 mod app;
-#[doc(hidden)]
-pub mod broker;
+mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -349,42 +348,34 @@ mod execution;
 mod failpoint;
 mod heartbeat;
 mod init;
+#[doc(hidden)]
+pub mod internals;
 mod late_rows;
 mod ledger;
 mod limits;
-#[doc(hidden)]
-pub mod logging;
+mod logging;
 pub mod message;
-#[doc(hidden)]
-pub mod names;
+mod names;
 mod outage;
 mod presence;
 mod privileges;
 mod prune;
-#[doc(hidden)]
-pub mod publish;
+mod publish;
 mod pulse;
 mod retry;
-#[doc(hidden)]
-pub mod schedule;
-#[doc(hidden)]
-pub mod service;
-#[doc(hidden)]
-pub mod state;
+mod schedule;
+mod service;
+mod state;
 mod stop;
-#[doc(hidden)]
-pub mod store;
+mod store;
 mod suggest;
 mod sweep;
 mod systemd;
 pub mod task;
 pub mod testing;
-#[doc(hidden)]
-pub mod timetable;
-#[doc(hidden)]
-pub mod vitals;
-#[doc(hidden)]
-pub mod waiting;
+mod timetable;
+mod vitals;
+mod waiting;
 
 pub use app::App;
 pub use client::{Client, PublishError};

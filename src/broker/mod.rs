@@ -13,7 +13,7 @@ mod envelope;
 mod error;
 
 pub use embedded::{QueueSession, QueueStore};
-pub use envelope::{Body, Envelope, Fingerprint, Receipt, Unreadable};
+pub use envelope::{Envelope, Fingerprint, Receipt};
 pub use error::BrokerError;
 
 use std::sync::Arc;

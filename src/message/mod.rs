@@ -1,13 +1,10 @@
 //! What a message is: its task, its arguments, and how both stand on the wire and in the row.
 
-#[doc(hidden)]
-pub mod json;
+pub(crate) mod json;
 mod literal;
 mod payload;
-#[doc(hidden)]
-pub mod python;
-#[doc(hidden)]
-pub mod wire;
+pub(crate) mod python;
+pub(crate) mod wire;
 
 use chrono::{DateTime, Utc};
 

@@ -36,11 +36,9 @@ use crate::outage::Servers;
 use crate::stop::Stopper;
 use crate::store::{BATCH_BYTES, Candidate, Database, Occurrences, Ready, Store};
 
-pub use self::catch_up::MOST_MISSED;
 pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
 pub use self::policy::{check, problem};
-pub use self::watch::ON_TIME;
 pub use crate::timetable::{Missed, Overlap};
 
 /// So many batches may wait for the publisher; the sweep has what is beyond that.

@@ -54,7 +54,7 @@ use chrono_tz::Tz;
 
 use self::cron::Cron;
 pub use self::error::TimetableError;
-pub use self::interval::{Interval, Unit};
+pub use self::interval::Interval;
 pub use self::policy::{Missed, Overlap};
 pub use self::zone::zone;
 
@@ -92,13 +92,13 @@ impl Timetable {
     /// `interval_type` is django-carrot's: `seconds`, `minutes`, `hours` or `days`.
     ///
     /// ```
-    /// # use carrot_actors::timetable::Timetable;
+    /// # use carrot_actors::internals::timetable::Timetable;
     /// # use chrono::DateTime;
     /// let anchor = DateTime::from_timestamp(1_000_000_000, 0).unwrap();
     /// let every = Timetable::every("minutes", 5, anchor)?;
     /// let next = every.next_after(anchor + chrono::TimeDelta::seconds(301)).unwrap();
     /// assert_eq!(next, anchor + chrono::TimeDelta::seconds(600));
-    /// # Ok::<(), carrot_actors::timetable::TimetableError>(())
+    /// # Ok::<(), carrot_actors::internals::timetable::TimetableError>(())
     /// ```
     ///
     /// # Errors
@@ -116,13 +116,13 @@ impl Timetable {
     /// be, and what happens when the clocks change.
     ///
     /// ```
-    /// # use carrot_actors::timetable::{Timetable, zone};
+    /// # use carrot_actors::internals::timetable::{Timetable, zone};
     /// # use chrono::{DateTime, NaiveDateTime, Utc};
     /// let weekdays = Timetable::cron("0 3 * * 1-5", zone("Europe/Berlin")?)?;
     /// let friday: DateTime<Utc> = "2026-11-27T02:00:00Z".parse().unwrap();
     /// let monday: DateTime<Utc> = "2026-11-30T02:00:00Z".parse().unwrap();
     /// assert_eq!(weekdays.next_after(friday), Some(monday));
-    /// # Ok::<(), carrot_actors::timetable::TimetableError>(())
+    /// # Ok::<(), carrot_actors::internals::timetable::TimetableError>(())
     /// ```
     ///
     /// # Errors

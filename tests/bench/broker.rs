@@ -28,7 +28,8 @@ impl Rabbit {
     pub fn find(priorities: Option<i32>) -> Self {
         let url = std::env::var("CARROT_TEST_AMQP").expect("run it with scripts/bench");
         let parsed = url.parse().expect("a URL");
-        let publisher = carrot_actors::broker::open(&parsed).and_then(|broker| broker.publisher());
+        let publisher =
+            carrot_actors::internals::broker::open(&parsed).and_then(|broker| broker.publisher());
         let version = publisher.expect("the broker").version();
         Self {
             url,

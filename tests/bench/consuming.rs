@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use carrot_actors::broker::{self, Command, Event};
 use carrot_actors::config::{BrokerUrl, QueueConfig};
+use carrot_actors::internals::broker::{self, Command, Event};
 use crossbeam_channel::unbounded;
 use rustix::time::{ClockId, clock_gettime};
 

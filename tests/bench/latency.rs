@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use amiquip::Publish;
 use carrot_actors::config::BrokerHost;
-use carrot_actors::publish::Door;
+use carrot_actors::internals::publish::Door;
 use serde_json::json;
 
 use crate::Bench;
@@ -181,7 +181,7 @@ fn publish_in_turn(
 
 fn by_django(bench: &Bench, database: &Database, messages: usize) -> Published {
     let keys: Vec<String> = (0..messages)
-        .map(|_| carrot_actors::names::new_key())
+        .map(|_| carrot_actors::internals::names::new_key())
         .collect();
     database.insert_published(&keys, "stamped", QUEUE);
     let mut connection = bench.rabbit.connect();

@@ -31,7 +31,8 @@ mod tracked;
 
 use std::process::ExitCode;
 
-use carrot_actors::logging::{self, LogLevel};
+use carrot_actors::LogLevel;
+use carrot_actors::internals::logging;
 use clap::Parser;
 use serde_json::json;
 
@@ -51,7 +52,7 @@ impl Bench {
     /// New keys for the messages of a run.
     fn keys(&self) -> Vec<String> {
         (0..self.options.messages())
-            .map(|_| carrot_actors::names::new_key())
+            .map(|_| carrot_actors::internals::names::new_key())
             .collect()
     }
 }

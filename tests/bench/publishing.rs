@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use carrot_actors::StoreError;
 use carrot_actors::config::{BrokerHost, Config, QueueConfig};
+use carrot_actors::internals::publish::Door;
+use carrot_actors::internals::store::Outbox;
 use carrot_actors::message::{Arguments, Message};
-use carrot_actors::publish::Door;
-use carrot_actors::store::{Outbox, StoreError};
 use serde_json::json;
 
 use crate::Bench;

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use carrot_actors::internals::service::{Ended, ServiceError};
 use carrot_actors::message::Arguments;
-use carrot_actors::service::{Ended, ServiceError};
 use carrot_actors::{
     App, Args, Client, Kwargs, Middleware, Next, PublishError, State, TaskContext, TaskError,
 };

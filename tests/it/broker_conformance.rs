@@ -9,8 +9,8 @@ mod subscriber;
 
 use std::collections::BTreeMap;
 
-use carrot_actors::broker::{self, Broker};
 use carrot_actors::config::{ArgumentValue, BrokerHost, QueueConfig};
+use carrot_actors::internals::broker::{self, Broker};
 use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
@@ -149,7 +149,7 @@ fn messages(count: usize) -> Vec<Message> {
 /// Declares the queue and publishes into it; all must be confirmed.
 #[track_caller]
 fn fill(broker: &dyn Broker, queue: &QueueConfig, messages: &[Message]) {
-    use carrot_actors::broker::Confirmation::Confirmed;
+    use carrot_actors::internals::broker::Confirmation::Confirmed;
     let mut publisher = broker.publisher().unwrap();
     publisher.declare(queue).unwrap();
     let references: Vec<&Message> = messages.iter().collect();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use carrot_actors::service::{Ended, Service};
+use carrot_actors::internals::service::{Ended, Service};
 use carrot_actors::task::Registry;
 use carrot_actors::{App, Args, Schedule, TaskError};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carrot_actors::client::{Client, Delivery};
 use carrot_actors::config::Config;
-use carrot_actors::service::Ended;
+use carrot_actors::internals::service::Ended;
 use carrot_actors::{App, Args, Kwargs, PublishError, TaskError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 
-use carrot_actors::service::{Service, ServiceError};
+use carrot_actors::internals::service::{Service, ServiceError};
 use carrot_actors::task::Registry;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use serde_json::{Value, json};
@@ -329,7 +329,7 @@ fn a_task_that_is_registered_twice_is_refused_by_its_name() {
         until_idle: false,
         announce: std::sync::Arc::new(|_| {}),
         logs: String::new(),
-        vitals: carrot_actors::vitals::Vitals::new(),
+        vitals: carrot_actors::internals::vitals::Vitals::new(),
     };
     let (_signals, receiver) = crossbeam_channel::unbounded();
     let error = service.run(&receiver).unwrap_err();

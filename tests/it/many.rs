@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use carrot_actors::service::Ended;
+use carrot_actors::internals::service::Ended;
 use carrot_actors::{App, Client, Config, TaskContext, TaskError};
 
 use crate::support::{Database, World, exit_code, on_every_database};

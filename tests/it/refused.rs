@@ -81,7 +81,8 @@ fn world(database: Database) -> World {
 impl World {
     fn declare_far(&self) {
         let config = self.config();
-        let broker = carrot_actors::broker::open(&self.broker_url.parse().unwrap()).unwrap();
+        let broker =
+            carrot_actors::internals::broker::open(&self.broker_url.parse().unwrap()).unwrap();
         let mut publisher = broker.publisher().unwrap();
         for queue in &config.queues {
             publisher.declare(queue).unwrap();

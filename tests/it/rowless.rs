@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use carrot_actors::state::Status;
+use carrot_actors::internals::state::Status;
 use serde_json::json;
 
 use crate::support::{Database, Raw, Running, World, eventually, on_every_database};

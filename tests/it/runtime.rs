@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use carrot_actors::internals::service::Ended;
 use carrot_actors::message::Arguments;
-use carrot_actors::service::Ended;
 use carrot_actors::testing::TestError;
 use carrot_actors::{App, Args, FromMessage, Middleware, Next, State, TaskContext, TaskError};
 use crossbeam_channel::{Sender, bounded};

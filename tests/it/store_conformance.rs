@@ -11,12 +11,12 @@ mod schedules;
 mod waiting;
 mod workers;
 
-use carrot_actors::message::{Arguments, Message};
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{
     self, Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, NewRow, Session, Store,
     TestSession, WorkerId, WorkerProcess,
 };
+use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
 use crate::support::{Database, Ground, World};

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Once;
 
-use carrot_actors::logging::{self, LogLevel};
-use carrot_actors::service::Ended;
+use carrot_actors::LogLevel;
+use carrot_actors::internals::logging;
+use carrot_actors::internals::service::Ended;
 use carrot_actors::task::{Registry, TaskError};
 use log::LevelFilter;
 use serde::Deserialize;

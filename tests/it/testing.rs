@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use carrot_actors::config::Config;
-use carrot_actors::store::transaction::RecordError;
 use carrot_actors::testing::{TestApp, TestError};
+use carrot_actors::transaction::RecordError;
 use carrot_actors::{App, Args, Client, PublishError, State, TaskContext, TaskError};
 use diesel::Connection as _;
 use diesel::result::Error;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use carrot_actors::service::Ended;
-use carrot_actors::store::transaction::{Connection as Recording, RecordError};
-use carrot_actors::store::{self, Session};
+use carrot_actors::internals::service::Ended;
+use carrot_actors::internals::store::{self, Session};
+use carrot_actors::transaction::{Connection as Recording, RecordError};
 use carrot_actors::{App, Args, Client, Config, TaskError};
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection;

@@ -1,7 +1,7 @@
 //! A connection of the benchmark's own.
 
 use carrot_actors::client::Draft;
-use carrot_actors::store::transaction::RecordError;
+use carrot_actors::transaction::RecordError;
 use diesel::connection::SimpleConnection;
 #[cfg(feature = "mysql")]
 use diesel::mysql::MysqlConnection;

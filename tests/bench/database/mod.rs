@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use carrot_actors::config::DatabaseUrl;
-use carrot_actors::store::{self, Session, Store, Tables};
+use carrot_actors::internals::store::{self, Session, Store, Tables};
 use clap::ValueEnum;
 
 pub use self::link::Link;
@@ -157,7 +157,7 @@ impl Database {
 
     fn insert_finished(&self) {
         let keys: Vec<String> = (0..self.history)
-            .map(|_| carrot_actors::names::new_key())
+            .map(|_| carrot_actors::internals::names::new_key())
             .collect();
         let log = "x".repeat(200);
         self.insert(&keys, |key| {

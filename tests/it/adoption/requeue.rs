@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use amiquip::{AmqpValue, Delivery};
-use carrot_actors::message::{Literal, json};
+use carrot_actors::internals::json;
+use carrot_actors::message::Literal;
 use carrot_actors::task::{Registry, TaskError};
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use carrot_actors::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
 use carrot_actors::config::{BrokerUrl, QueueConfig};
+use carrot_actors::internals::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::subscriber::{Subscriber, await_left};
@@ -52,7 +52,7 @@ fn a_connection_that_is_cut_ends_publishing_and_a_new_one_publishes() {
 fn a_broker_that_is_not_there_is_away() {
     let world = World::without_tables("");
     let url: BrokerUrl = "amqp://guest:secret@127.0.0.1:1/x".parse().unwrap();
-    let broker = carrot_actors::broker::open(&url).unwrap();
+    let broker = carrot_actors::internals::broker::open(&url).unwrap();
     let (_commands, orders) = unbounded();
     let consumed = broker.consume(&queue(&world, 1), 1, &orders, &mut |event| {
         panic!("{event:?}")
@@ -75,7 +75,7 @@ fn a_wrong_password_and_a_missing_vhost_are_refused() {
     let wrong = world.broker_url.replace("guest:guest", "guest:secret");
     let missing = format!("{}-missing", world.broker_url);
     for url in [wrong, missing] {
-        let broker = carrot_actors::broker::open(&url.parse().unwrap()).unwrap();
+        let broker = carrot_actors::internals::broker::open(&url.parse().unwrap()).unwrap();
         let Err(BrokerError::Refused(reason)) = broker.publisher().map(drop) else {
             panic!("{url} is not refused");
         };

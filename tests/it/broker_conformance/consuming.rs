@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use carrot_actors::broker::{Broker, Command, Event};
-use carrot_actors::message::{Message, wire};
+use carrot_actors::internals::broker::{Broker, Command, Event};
+use carrot_actors::internals::wire;
+use carrot_actors::message::Message;
 use serde_json::json;
 
 use super::subscriber::{Subscriber, await_left, receipts};

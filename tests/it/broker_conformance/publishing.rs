@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use carrot_actors::broker::{Broker, BrokerError, Confirmation};
 use carrot_actors::config::{ArgumentValue, QueueConfig};
+use carrot_actors::internals::broker::{Broker, BrokerError, Confirmation};
 use carrot_actors::message::Message;
 use crossbeam_channel::unbounded;
 

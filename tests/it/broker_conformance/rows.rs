@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use carrot_actors::broker::{
+use carrot_actors::config::QueueConfig;
+use carrot_actors::internals::broker::{
     self, Broker, BrokerError, Command, Confirmation, Event, Publisher, Sent,
 };
-use carrot_actors::config::QueueConfig;
+use carrot_actors::internals::store::{self, NewRow, Session, Store, WorkerProcess};
+use carrot_actors::internals::waiting::Queues;
 use carrot_actors::message::Message;
-use carrot_actors::store::{self, NewRow, Session, Store, WorkerProcess};
-use carrot_actors::waiting::Queues;
 use crossbeam_channel::Receiver;
 
 use crate::support::World;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use carrot_actors::broker::{Broker, Command, Envelope, Event, Receipt};
+use carrot_actors::internals::broker::{Broker, Command, Envelope, Event, Receipt};
 
 use super::subscriber::{Subscriber, await_left, receipts};
 use super::{Trial, fill, messages, queue};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use carrot_actors::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
 use carrot_actors::config::QueueConfig;
+use carrot_actors::internals::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::support::{PATIENCE, eventually};

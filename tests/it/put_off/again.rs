@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use carrot_actors::internals::service::Ended;
 use carrot_actors::message::Arguments;
-use carrot_actors::service::Ended;
 use carrot_actors::{Again, App, Middleware, Next, TaskContext, TaskError};
 use serde_json::{Value, json};
 

@@ -1,7 +1,9 @@
 //! Claiming, adopting, beginning and releasing.
 
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{Batch, Claim, ClaimRequest, NewRow, Requeue, Requeued, Session};
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{
+    Batch, Claim, ClaimRequest, NewRow, Requeue, Requeued, Session,
+};
 
 use super::{
     FRESH, SUSPECT, begin, bury_the_silent, claim, claims, finishes, messages, process, published,

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Barrier;
 
-use carrot_actors::store::{
-    Batch, BatchResult, Claim, ClaimRequest, NewRow, Session, Store, StoreError, WorkerId,
+use carrot_actors::StoreError;
+use carrot_actors::internals::store::{
+    Batch, BatchResult, Claim, ClaimRequest, NewRow, Session, Store, WorkerId,
 };
 use serde_json::Value;
 

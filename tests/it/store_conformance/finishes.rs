@@ -1,7 +1,8 @@
 //! Ends of runs, behind their fence.
 
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{Batch, Claim, Finish, Finished, StoreError};
+use carrot_actors::StoreError;
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{Batch, Claim, Finish, Finished};
 
 use super::{FRESH, begin, claim, claims, finish, finishes, process, published, trial, write};
 use crate::support::Database;

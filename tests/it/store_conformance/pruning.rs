@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use carrot_actors::StoreError;
 use carrot_actors::config::History;
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{NewRow, Pruned, Session, StoreError, Stretch, WorkerId};
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{NewRow, Pruned, Session, Stretch, WorkerId};
 
 use super::{claim, finishes, messages, process, published, trial, write};
 use crate::support::{Database, World, on_every_server};

@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Barrier};
 
+use carrot_actors::StoreError;
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{NewRow, Requeue, Requeued, Session};
 use carrot_actors::message::Message;
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{NewRow, Requeue, Requeued, Session, StoreError};
 
 use super::{claim, finishes, messages, open, published, trial, write};
 use crate::support::{Database, eventually, on_database};
@@ -152,7 +153,7 @@ pub fn hands_out_once(database: Database) {
     let sent = record(session.as_mut(), 1000);
     world.end_leases();
     let store = Arc::from(open(&world));
-    let store: &Arc<dyn carrot_actors::store::Store> = &store;
+    let store: &Arc<dyn carrot_actors::internals::store::Store> = &store;
     let barrier = Barrier::new(SESSIONS);
     let take = || {
         let mut session = store.connect().unwrap();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use carrot_actors::message::{Message, wire};
-use carrot_actors::state::{Cause, End, Status};
-use carrot_actors::store::{
+use carrot_actors::internals::state::{Cause, End, Status};
+use carrot_actors::internals::store::{
     Batch, Claim, NewRow, PutBack, PutOff, PutOffDue, Session, UndecodableRow, WorkerId,
 };
+use carrot_actors::internals::wire;
+use carrot_actors::message::Message;
 use serde_json::Value;
 
 use super::{begin, claim, finishes, messages, process, published, trial, write};

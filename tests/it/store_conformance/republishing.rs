@@ -1,7 +1,7 @@
 //! Giving back what the broker can't be relied on to deliver again.
 
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{Batch, BrokerCopy, REDELIVERY_GRACE, Republish, Session};
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{Batch, BrokerCopy, REDELIVERY_GRACE, Republish, Session};
 
 use super::{FRESH, claim, finishes, process, published, trial, write};
 use crate::support::{Database, World, milliseconds};

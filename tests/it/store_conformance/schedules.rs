@@ -5,12 +5,13 @@ pub mod saved;
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 
-use carrot_actors::message::{Message, Occurrence};
-use carrot_actors::state::Status;
-use carrot_actors::store::{
+use carrot_actors::StoreError;
+use carrot_actors::internals::state::Status;
+use carrot_actors::internals::store::{
     Advance, Candidate, NewRow, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, Session,
-    Store, StoreError, WhichSchedules,
+    Store, WhichSchedules,
 };
+use carrot_actors::message::{Message, Occurrence};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{messages, open, trial};

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use carrot_actors::StoreError;
+use carrot_actors::internals::state::Status;
+use carrot_actors::internals::store::{NewRow, Session, WorkerId};
 use carrot_actors::message::Message;
-use carrot_actors::state::Status;
-use carrot_actors::store::{NewRow, Session, StoreError, WorkerId};
 
 use super::{FRESH, bury_the_silent, claim, messages, open, process, trial};
 use crate::support::{Database, Ground, eventually};

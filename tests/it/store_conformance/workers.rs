@@ -1,7 +1,7 @@
 //! Who is alive, and what the dead leave.
 
-use carrot_actors::state::{End, Status};
-use carrot_actors::store::{WorkerId, WorkerProcess};
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{WorkerId, WorkerProcess};
 
 use super::{bury_the_silent, claim, finishes, process, published, silent_workers, trial, write};
 use crate::support::Database;

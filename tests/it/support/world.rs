@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use carrot_actors::config::{Config, Environment};
-use carrot_actors::service::{Ended, Service, ServiceError, Signal};
+use carrot_actors::internals::service::{Ended, Service, ServiceError, Signal};
 use carrot_actors::task::Registry;
 use crossbeam_channel::{Sender, unbounded};
 use tempfile::TempDir;
@@ -162,7 +162,7 @@ impl World {
             until_idle: false,
             announce: Arc::new(|_| {}),
             logs: String::new(),
-            vitals: carrot_actors::vitals::Vitals::new(),
+            vitals: carrot_actors::internals::vitals::Vitals::new(),
         }
     }
 }

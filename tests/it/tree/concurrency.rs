@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use carrot_actors::service::Ended;
+use carrot_actors::internals::service::Ended;
 use carrot_actors::task::Registry;
 use crossbeam_channel::{Sender, unbounded};
 use serde_json::Value;

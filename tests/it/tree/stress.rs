@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use carrot_actors::service::Ended;
+use carrot_actors::internals::service::Ended;
 use carrot_actors::task::Registry;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use carrot_actors::config::History;
-use carrot_actors::state::Status;
-use carrot_actors::store::{self, Session, Stretch, WorkerProcess};
+use carrot_actors::internals::state::Status;
+use carrot_actors::internals::store::{self, Session, Stretch, WorkerProcess};
 
 use super::{Loose, loose, no_times};
 use crate::support::{Database, on_every_database};

@@ -2,7 +2,9 @@
 
 use std::sync::Barrier;
 
-use carrot_actors::store::{Advance, Edited, Ready, ScheduleSpec, Session, WhichSchedules};
+use carrot_actors::internals::store::{
+    Advance, Edited, Ready, ScheduleSpec, Session, WhichSchedules,
+};
 use chrono::{DateTime, TimeDelta};
 
 use super::{add, advance, due, find, next_in, spec};
