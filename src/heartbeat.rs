@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::failpoint;
 use crate::presence::{self, Watch};
 use crate::stop::{StopFlag, Thread};
 use crate::store::{DEAD_AFTER, Database, StoreError, WorkerId, WorkerProcess, Workers};
@@ -95,7 +96,7 @@ pub fn start(
     process: WorkerProcess,
     lease: Lease,
 ) -> std::io::Result<Thread> {
-    Thread::start("heartbeat", move |stop| {
+    Thread::kept("heartbeat", move |stop| {
         beat(&mut database, id, &process, &lease, stop);
     })
 }
@@ -111,6 +112,7 @@ fn beat(
     let mut beating_since = Instant::now();
     let mut last_beat = Instant::now();
     loop {
+        failpoint::hit("heartbeat.beats");
         let is_steady =
             || last_beat.elapsed() < OTHERS_ARE_BACK && beating_since.elapsed() > OTHERS_ARE_BACK;
         let beaten = database

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, History};
+use crate::failpoint;
 use crate::retry::Backoff;
 use crate::state::Status;
 use crate::stop::{StopFlag, Thread};
@@ -37,12 +38,12 @@ pub fn start(database: Database, history: History) -> std::io::Result<Thread> {
         .map(|(status, age)| format!("{status} after {}", config::shown(age)))
         .collect();
     log::info!("messages are deleted when they are {}", ages.join(", "));
-    Thread::start("pruning", move |stop| {
-        let mut pruning = Pruning {
-            database,
-            history,
-            settled: 0,
-        };
+    let mut pruning = Pruning {
+        database,
+        history,
+        settled: 0,
+    };
+    Thread::kept("pruning", move |stop| {
         pruning.run(stop);
     })
 }
@@ -151,6 +152,7 @@ impl Pruning {
     /// Walks to where messages are too young; whether it was told to stop on the way.
     fn walk(&mut self, stop: &StopFlag, counts: &mut Counts) -> bool {
         let mut after = self.settled;
+        failpoint::hit("prune.walks");
         loop {
             let began = Instant::now();
             let wait = match self.step(after) {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A child that has lived so long was well: the next death counts from one again.
+pub const WELL_AFTER: Duration = Duration::from_secs(60);
+
 /// Exponential backoff with full jitter in its upper half: the `n`th wait is between half and all
 /// of `first × 2ⁿ`, and never over `most`. The jitter keeps a fleet from coming back in step.
 #[derive(Debug, Clone)]
@@ -29,10 +32,16 @@ impl Backoff {
         Self::new(Duration::from_millis(100), Duration::from_secs(5))
     }
 
-    /// For a consumer that died: 100 ms, doubled up to 30 s.
+    /// For a consumer that died, or whatever else is begun anew: 100 ms, doubled up to 30 s.
     #[must_use]
     pub const fn for_children() -> Self {
         Self::new(Duration::from_millis(100), Duration::from_secs(30))
+    }
+
+    /// As it is after so many tries.
+    #[must_use]
+    pub const fn after(self, tries: u32) -> Self {
+        Self { tries, ..self }
     }
 
     /// The next wait.
@@ -42,6 +51,14 @@ impl Backoff {
         doubled
             .min(self.most)
             .mul_f64(0.5_f64.mul_add(fastrand::f64(), 0.5))
+    }
+
+    /// The wait after the death of what has lived so long.
+    pub fn next_wait_after(&mut self, life: Duration) -> Duration {
+        if life > WELL_AFTER {
+            self.reset();
+        }
+        self.next_wait()
     }
 
     /// Starts over: what was tried has worked.
@@ -63,5 +80,8 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(1)));
         backoff.reset();
         assert!(backoff.next_wait() <= Duration::from_millis(100));
+        let mut later = backoff.after(3);
+        assert!(later.next_wait() >= Duration::from_millis(400));
+        assert!(later.next_wait_after(2 * WELL_AFTER) <= Duration::from_millis(100));
     }
 }

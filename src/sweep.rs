@@ -43,11 +43,13 @@ pub fn start(
     servers: Arc<Servers>,
     cancelled: Arc<Cancelled>,
 ) -> std::io::Result<Thread> {
-    let mut sweep = Sweep {
-        cancelled,
-        ..Sweep::new(config, servers)
-    };
-    Thread::start("sweep", move |stop| sweep.run(&mut database, stop))
+    Thread::kept("sweep", move |stop| {
+        let mut sweep = Sweep {
+            cancelled: Arc::clone(&cancelled),
+            ..Sweep::new(Arc::clone(&config), Arc::clone(&servers))
+        };
+        sweep.run(&mut database, stop);
+    })
 }
 
 /// Sweeps until nothing is due, or a server is away.
@@ -132,6 +134,7 @@ impl Sweep {
 
     fn run(&mut self, database: &mut Database, stop: &StopFlag) {
         loop {
+            failpoint::hit("sweep.looks");
             let began = Instant::now();
             let is_over = match self.step(database) {
                 Step::More => stop.wait(Duration::ZERO),
