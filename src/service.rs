@@ -1,5 +1,6 @@
 //! The service: builds the seams, starts the tree, waits for a signal, drains.
 
+mod courier;
 mod threads;
 
 use std::io;
@@ -9,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
 
+use self::courier::Courier;
 use self::threads::{Threads, deregister};
-use crate::actors::{Outcome, Shutdown, Source, SupervisorActor, Tree};
+use crate::actors::{Outcome, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
 use crate::client::{OfService, Shared};
 use crate::config::{BrokerHost, Config, QueueConfig};
@@ -49,6 +51,8 @@ pub struct Service {
     pub logs: String,
     /// Where it writes down how it is.
     pub vitals: Arc<Vitals>,
+    /// Workers that this process was before, and that may not be signed off: it is seen to be alive.
+    pub predecessors: Vec<WorkerId>,
 }
 
 /// What a service is told from outside.
@@ -100,6 +104,14 @@ pub enum ServiceError {
     /// It was to run what is queued, and could not.
     #[error("what is queued could not be run: {0}")]
     NotIdle(String),
+    /// What can't be begun anew has died.
+    #[error("{what} died: what was running is run again")]
+    Died {
+        /// What.
+        what: String,
+        /// The worker that it was.
+        worker: WorkerId,
+    },
     /// The system refused something.
     #[error("the service could not be started: {0}")]
     System(#[from] io::Error),
@@ -133,13 +145,14 @@ impl Service {
             let database = Database::of(Arc::clone(&store), &servers, "the sweep");
             sweep::once(database, Arc::clone(&self.config), Arc::clone(&servers));
         }
+        let (deaths, died) = unbounded();
         let threads = Threads::start(
             &store,
             &self.config,
             &servers,
-            worker,
-            process,
+            (worker, process),
             lease.clone(),
+            deaths,
         )?;
         let (scheduler_lives, scheduler_gone) = bounded(0);
         let tree = Tree {
@@ -158,8 +171,8 @@ impl Service {
             logs: self.logs.clone(),
             vitals: Arc::clone(&self.vitals),
         };
-        let outcome = self.grow(tree, threads.check(), signals)?;
-        let halted = outcome == Outcome::Halted;
+        let outcome = self.grow(tree, threads.check(), signals, died)?;
+        let halted = matches!(outcome, Outcome::Halted | Outcome::Died(_));
         // Like the others, it may be held up by a server, and be left anywhere.
         if scheduler_gone.recv_timeout(WIND_UP) == Err(RecvTimeoutError::Timeout) {
             log::warn!(
@@ -176,6 +189,7 @@ impl Service {
             Outcome::Drained => Ok(Ended::Drained),
             Outcome::Halted => Ok(Ended::Halted),
             Outcome::Failed(reason) => Err(ServiceError::NotIdle(reason)),
+            Outcome::Died(what) => Err(ServiceError::Died { what, worker }),
         }
     }
 
@@ -324,6 +338,7 @@ impl Service {
             let schedules = session.active_schedules()?;
             (self.announce)(&format!("found {schedules} scheduled tasks to run"));
         }
+        session.deregister(&self.predecessors)?;
         presence::bury_the_dead(session.as_mut(), &process.namespace)?;
         Ok(session.register(process)?)
     }
@@ -334,9 +349,9 @@ impl Service {
         tree: Tree,
         threads_work: impl Fn(Duration) -> bool + Send + Sync + 'static,
         signals: &Receiver<Signal>,
+        died: Receiver<&'static str>,
     ) -> Result<Outcome, ServiceError> {
         let (outcome, ended) = bounded(1);
-        let grace = self.config.shutdown_grace;
         let executor = Arc::clone(&tree.executor);
         let system = System::new();
         let supervisor = system.block_on(async { SupervisorActor::new(tree, outcome).start() });
@@ -345,26 +360,19 @@ impl Service {
             .vitals
             .pulse()
             .of(move |time| threads_work(time) && actors::answers(&asked, time));
-        let (signals, vitals) = (signals.clone(), Arc::clone(&self.vitals));
+        let courier = Courier {
+            signals: signals.clone(),
+            died,
+            supervisor,
+            executor,
+            vitals: Arc::clone(&self.vitals),
+            grace: self.config.shutdown_grace,
+        };
         thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(move || {
-                let mut stopping = false;
-                for signal in signals {
-                    let shutdown = match signal {
-                        Signal::Stop if !stopping => Shutdown::Drain(grace),
-                        Signal::Stop | Signal::Halt => Shutdown::Halt,
-                    };
-                    stopping = true;
-                    executor.stop();
-                    log::info!("told to stop {shutdown}");
-                    // Said at once, however long the supervisor takes: a `daemon stop` that does not
-                    // see it sends a second signal, which is a hard stop.
-                    vitals.stopping();
-                    supervisor.do_send(shutdown);
-                }
-            })?;
+            .spawn(move || courier.run())?;
         system.run()?;
-        Ok(ended.try_recv().unwrap_or(Outcome::Halted))
+        let silent = || Outcome::Died("the supervisor".to_owned());
+        Ok(ended.try_recv().unwrap_or_else(|_| silent()))
     }
 }

@@ -137,7 +137,7 @@ impl Herald {
         if report.is_up() && !self.was_up {
             lines.push("READY=1".to_owned());
         }
-        if report.state == State::Stopping && !self.was_stopping {
+        if ends(report) && !self.was_stopping {
             lines.push("STOPPING=1".to_owned());
         }
         let status = status(report);
@@ -149,9 +149,14 @@ impl Herald {
             return;
         }
         self.was_up |= report.is_up();
-        self.was_stopping |= report.state == State::Stopping;
+        self.was_stopping |= ends(report);
         self.status = status;
     }
+}
+
+/// Whether it ends, in order or not.
+const fn ends(report: &Report) -> bool {
+    matches!(report.state, State::Stopping | State::Restarting)
 }
 
 /// The service in one line.
@@ -165,7 +170,10 @@ fn status(report: &Report) -> String {
             let names = report.queues.iter().map(|queue| queue.name.as_str());
             format!("Consuming {}", names.collect::<Vec<_>>().join(", "))
         }
-        State::Stopping => format!("Stopping; tasks still running: {}", report.running_tasks),
+        State::Stopping | State::Restarting => match &report.failure {
+            Some(what) => format!("Failed: {what} died"),
+            None => format!("Stopping; tasks still running: {}", report.running_tasks),
+        },
     };
     // One line is one assignment.
     let in_one_line = text

@@ -4,76 +4,19 @@
 //! to `Servers`. [`Vitals::look`] puts both together, and [`Vitals::follow`] waits for a change.
 
 mod queue;
+mod report;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Utc};
 
 pub(crate) use self::queue::QueueHandle;
 use self::queue::QueueVitals;
+use self::report::shown;
+pub use self::report::{QueueReport, Report, Restarts, State};
 use crate::outage::{Health, Servers};
 use crate::pulse::Pulse;
-
-/// What the service is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It has not got so far that it could say which of the next two it is; also when the database is
-    /// back that a start has waited for.
-    Starting,
-    /// It is up, and something that it needs is not: see [`Report::waiting_for`].
-    Waiting,
-    /// It is up, and every queue is consumed.
-    Consuming,
-    /// It was told to stop, or has run what there was: tasks that are running finish.
-    Stopping,
-}
-
-/// The vitals of one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// The service's process.
-    pub pid: u32,
-    /// What it is at.
-    pub state: State,
-    /// When it was started: UTC, RFC 3339, whole seconds.
-    pub since: String,
-    /// Whether it has a scheduler.
-    pub scheduler: bool,
-    /// What is away or shut, each a sentence's part such as `the broker amqp://… is away: …`, without
-    /// secrets. May have entries in any state.
-    pub waiting_for: Vec<String>,
-    /// Tasks that are running, in all queues.
-    pub running_tasks: usize,
-    /// What is claimed and neither recorded nor given back, in all queues; the running tasks are
-    /// among it.
-    pub in_hand: usize,
-    /// The queues that it consumes, or would.
-    pub queues: Vec<QueueReport>,
-}
-
-impl Report {
-    /// Whether it consumes, or waits for something that is away.
-    #[must_use]
-    pub const fn is_up(&self) -> bool {
-        matches!(self.state, State::Consuming | State::Waiting)
-    }
-}
-
-/// A queue at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueueReport {
-    /// Its name.
-    pub name: String,
-    /// How many tasks may run at once.
-    pub consumers: usize,
-    /// How many are running.
-    pub running_tasks: usize,
-    /// Whether the broker has this service as a consumer.
-    pub consumed: bool,
-}
 
 /// A change as [`Vitals::follow`] has seen it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +26,7 @@ pub struct Seen(u64);
 #[derive(Debug)]
 pub struct Vitals {
     since: DateTime<Utc>,
+    restarts: Option<Restarts>,
     servers: Arc<Servers>,
     pulse: Arc<Pulse>,
     inner: Mutex<Inner>,
@@ -94,6 +38,9 @@ struct Inner {
     changes: u64,
     scheduler: bool,
     phase: Phase,
+    /// Whether it starts again should it fail.
+    is_resumed: bool,
+    failure: Option<String>,
     queues: Vec<Arc<QueueVitals>>,
 }
 
@@ -107,14 +54,31 @@ enum Phase {
     /// It was up once.
     Up,
     Stopping,
+    /// It has lost what it can't do without.
+    Failed,
 }
 
 impl Vitals {
     /// Of a service that starts now.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::with(None)
+    }
+
+    /// Of a service that is to start again: it has failed until it [begins](Self::begins).
+    #[must_use]
+    pub fn after(restarts: Restarts) -> Arc<Self> {
+        let cause = restarts.cause.clone();
+        let vitals = Self::with(Some(restarts));
+        vitals.is_resumed();
+        vitals.failed(&cause);
+        vitals
+    }
+
+    fn with(restarts: Option<Restarts>) -> Arc<Self> {
         let vitals = Arc::new(Self {
             since: Utc::now(),
+            restarts,
             servers: Arc::default(),
             pulse: Arc::default(),
             inner: Mutex::default(),
@@ -170,6 +134,37 @@ impl Vitals {
         self.change(|inner| inner.phase = Phase::Stopping);
     }
 
+    /// Should it fail from now on, it starts again.
+    pub(crate) fn is_resumed(&self) {
+        self.change(|inner| inner.is_resumed = true);
+    }
+
+    /// Whether it is to start again, if it has failed: not once it was told to stop.
+    pub(crate) fn is_to_resume(&self) -> bool {
+        let inner = self.lock();
+        inner.is_resumed && inner.phase != Phase::Stopping
+    }
+
+    /// It has lost this, which it can't do without.
+    pub(crate) fn failed(&self, what: &str) {
+        self.change(|inner| {
+            inner.failure = Some(what.to_owned());
+            if inner.phase != Phase::Stopping {
+                inner.phase = Phase::Failed;
+            }
+        });
+    }
+
+    /// It starts again now.
+    pub(crate) fn begins(&self) {
+        self.change(|inner| {
+            inner.failure = None;
+            if inner.phase == Phase::Failed {
+                inner.phase = Phase::Starting;
+            }
+        });
+    }
+
     /// How it is now.
     #[must_use]
     pub fn look(&self) -> Report {
@@ -223,15 +218,20 @@ impl Vitals {
             // Nobody but the database has been asked for anything yet.
             Phase::Starting => !waiting_for.is_empty(),
             Phase::Grown => inner.queues.iter().all(|queue| queue.is_decided()),
-            Phase::Up | Phase::Stopping => true,
+            Phase::Up | Phase::Stopping | Phase::Failed => true,
         };
         if decided && inner.phase == Phase::Grown {
             inner.phase = Phase::Up;
         }
-        let queues: Vec<QueueReport> = inner.queues.iter().map(|queue| queue.report()).collect();
+        let mut queues: Vec<QueueReport> =
+            inner.queues.iter().map(|queue| queue.report()).collect();
+        if inner.phase == Phase::Failed {
+            queues.iter_mut().for_each(|queue| queue.consumed = false);
+        }
         let all_consumed = queues.iter().all(|queue| queue.consumed);
         let state = match inner.phase {
-            Phase::Stopping => State::Stopping,
+            Phase::Failed if inner.is_resumed => State::Restarting,
+            Phase::Stopping | Phase::Failed => State::Stopping,
             _ if !decided => State::Starting,
             Phase::Up if all_consumed && waiting_for.is_empty() => State::Consuming,
             _ => State::Waiting,
@@ -239,7 +239,9 @@ impl Vitals {
         Report {
             pid: std::process::id(),
             state,
-            since: self.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+            since: shown(self.since),
+            failure: inner.failure.clone(),
+            restarts: self.restarts.clone(),
             scheduler: inner.scheduler,
             waiting_for,
             running_tasks: queues.iter().map(|queue| queue.running_tasks).sum(),
@@ -340,6 +342,39 @@ mod tests {
             story.vitals.settled().waiting_for,
             ["queue \"default\" is not consumed: PRECONDITION_FAILED"]
         );
+    }
+
+    #[test]
+    fn one_that_has_failed_stops_or_starts_again_unless_it_was_told_to_stop() {
+        let Story { vitals, queue, .. } = story();
+        vitals.grown();
+        queue.consumed();
+        vitals.failed("it");
+        let report = vitals.look();
+        assert_eq!(report.state, State::Stopping);
+        assert!(!report.queues[0].consumed);
+        assert_eq!(report.failure.as_deref(), Some("it"));
+        assert!(!vitals.is_to_resume());
+
+        vitals.is_resumed();
+        assert_eq!(vitals.look().state, State::Restarting);
+        assert!(vitals.is_to_resume());
+        vitals.stopping();
+        assert_eq!(vitals.look().state, State::Stopping);
+        assert!(!vitals.is_to_resume());
+    }
+
+    #[test]
+    fn one_that_starts_again_says_how_often_and_why() {
+        let first = Restarts::after(None, "it");
+        let again = Restarts::after(Some(&first), "that");
+        assert_eq!((first.count, again.count), (1, 2));
+        let vitals = Vitals::after(again.clone());
+        assert_eq!(vitals.look().state, State::Restarting);
+        vitals.begins();
+        let report = vitals.look();
+        assert_eq!((report.state, report.failure), (State::Starting, None));
+        assert_eq!(report.restarts, Some(again));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod subscription;
 mod supervisor;
 
 pub use probe::answers;
-pub use supervisor::{Outcome, Shutdown, SupervisorActor};
+pub use supervisor::{Died, Outcome, Shutdown, SupervisorActor};
 
 use std::sync::Arc;
 

@@ -1,9 +1,12 @@
 //! The scheduler's place in the tree: its threads are started, started again should they die, and
 //! stopped.
 
+use std::time::Instant;
+
 use actix::prelude::*;
 
 use super::supervisor::SupervisorActor;
+use crate::failpoint;
 use crate::retry::Backoff;
 use crate::schedule::{self, Setup};
 use crate::stop::{Stopper, WIND_UP};
@@ -15,6 +18,8 @@ pub(super) struct SchedulerActor {
     /// Dropped to tell the threads to stop.
     threads: Option<Stopper>,
     stopping: bool,
+    /// When they were started.
+    began: Instant,
     backoff: Backoff,
 }
 
@@ -25,7 +30,8 @@ impl SchedulerActor {
             setup,
             threads: None,
             stopping: false,
-            backoff: Backoff::for_connections(),
+            began: Instant::now(),
+            backoff: Backoff::for_children(),
         }
     }
 
@@ -33,6 +39,7 @@ impl SchedulerActor {
         if self.stopping {
             return;
         }
+        self.began = Instant::now();
         let this = context.address();
         match schedule::start(self.setup.clone(), move |_| this.do_send(ThreadsDown)) {
             Ok(threads) => self.threads = Some(threads),
@@ -54,6 +61,14 @@ impl Actor for SchedulerActor {
 
     fn started(&mut self, context: &mut Context<Self>) {
         self.begin(context);
+        failpoint::hit("scheduler.started");
+    }
+}
+
+/// Whatever ends an actor drops it.
+impl Drop for SchedulerActor {
+    fn drop(&mut self) {
+        self.supervisor.do_send(SchedulerGone);
     }
 }
 
@@ -66,6 +81,11 @@ pub(super) struct StopScheduler;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct SchedulerStopped;
+
+/// The actor is gone, and its threads are told to stop: it has stopped before, or it died.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SchedulerGone;
 
 /// The threads have ended, as they were told to or not.
 #[derive(Message)]
@@ -97,7 +117,7 @@ impl Handler<ThreadsDown> for SchedulerActor {
             return self.end(context);
         }
         self.threads = None;
-        let wait = self.backoff.next_wait();
+        let wait = self.backoff.next_wait_after(self.began.elapsed());
         log::error!("the scheduler died; it is started again in {wait:.1?}");
         context.run_later(wait, Self::begin);
     }

@@ -13,6 +13,7 @@ use super::Source;
 use super::consumer_set::ConsumerSetActor;
 use crate::broker::{Broker, BrokerError, Command, Event};
 use crate::config::QueueConfig;
+use crate::failpoint;
 use crate::outage::{Client, Shut};
 use crate::retry::Backoff;
 use crate::vitals::QueueHandle;
@@ -58,6 +59,7 @@ pub(super) fn start(
         broker,
         commands,
         set,
+        epoch: 0,
         cancelled: false,
         proof: None,
         shut: Shut::default(),
@@ -66,8 +68,20 @@ pub(super) fn start(
     };
     thread::Builder::new()
         .name(format!("{}-subscription", subscription.queue.name))
-        .spawn(move || subscription.run())
+        .spawn(move || {
+            let _closing = Closing(subscription.set.clone());
+            subscription.run();
+        })
         .map(drop)
+}
+
+/// Tells the set of the thread's end, whatever that is.
+struct Closing(Addr<ConsumerSetActor>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.do_send(Subscribed::Closed);
+    }
 }
 
 struct Subscription {
@@ -75,6 +89,8 @@ struct Subscription {
     broker: Arc<dyn Broker>,
     commands: Receiver<Command>,
     set: Addr<ConsumerSetActor>,
+    /// Of the last connection.
+    epoch: u64,
     cancelled: bool,
     health: Client,
     /// Since when this connection serves, and whether anything came by it.
@@ -88,30 +104,54 @@ struct Subscription {
 }
 
 impl Subscription {
+    /// Begun anew if it dies, as from a connection that was lost.
     fn run(mut self) {
+        let mut backoff = Backoff::for_children();
+        loop {
+            let began = Instant::now();
+            let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.live())) else {
+                return;
+            };
+            // Its drop may be what panicked.
+            std::mem::forget(payload);
+            let wait = backoff.next_wait_after(began.elapsed());
+            let name = &self.queue.name;
+            log::error!("the subscription of queue {name} died; it is started again in {wait:.1?}");
+            // Its broker is as it was.
+            self.vitals.shut("its subscription died".to_owned());
+            let error = BrokerError::Away("the subscription died".to_owned());
+            let epoch = self.epoch;
+            self.set.do_send(Subscribed::Lost { epoch, error });
+            if !self.pause(wait) {
+                return;
+            }
+        }
+    }
+
+    fn live(&mut self) {
         let mut backoff = Backoff::for_connections();
-        for epoch in 1.. {
-            let served = catch_unwind(AssertUnwindSafe(|| self.consume(epoch)))
-                .unwrap_or_else(|_| Err(BrokerError::Away("its client panicked".to_owned())));
-            let Err(error) = served else { break };
+        loop {
+            self.epoch += 1;
+            let Err(error) = self.consume() else { return };
             if self.has_served(&error) {
                 backoff.reset();
             }
             self.say(&error);
+            let epoch = self.epoch;
             self.set.do_send(Subscribed::Lost { epoch, error });
             if !self.pause(backoff.next_wait()) {
-                break;
+                return;
             }
         }
-        self.set.do_send(Subscribed::Closed);
     }
 
-    fn consume(&mut self, epoch: u64) -> Result<(), BrokerError> {
+    fn consume(&mut self) -> Result<(), BrokerError> {
         let Self {
             queue,
             broker,
             commands,
             set,
+            epoch,
             cancelled,
             health,
             proof,
@@ -128,7 +168,8 @@ impl Subscription {
             }
         };
         health.asks();
-        broker.consume(queue, epoch, commands, &mut |event| {
+        broker.consume(queue, *epoch, commands, &mut |event| {
+            failpoint::hit("subscription.event");
             match &event {
                 Event::Opened { waiting } => {
                     *proof = Some((Instant::now(), false));

@@ -1,15 +1,17 @@
 //! The root of the tree.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use crossbeam_channel::Sender;
 
 use super::Tree;
 use super::consumer_set::{ConsumerSetActor, StopSet};
-use super::scheduler::{SchedulerActor, SchedulerStopped, StopScheduler};
+use super::scheduler::{SchedulerActor, SchedulerGone, SchedulerStopped, StopScheduler};
 use crate::config;
+use crate::failpoint;
+use crate::retry::Backoff;
 
 /// How the tree ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,14 @@ pub enum Outcome {
     Halted,
     /// It was to run what is queued, and the broker would not let it.
     Failed(String),
+    /// What can't be begun anew has died, this: tasks were left for redelivery.
+    Died(String),
 }
+
+/// Something beside the tree has died that can't be begun anew, this.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Died(pub &'static str);
 
 /// Stop.
 #[derive(Debug, Clone, Copy, Message)]
@@ -53,6 +62,13 @@ pub(super) struct SetStopped {
     pub(super) queue: String,
 }
 
+/// A set is gone: it has stopped before, or it died.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetGone {
+    pub(super) queue: String,
+}
+
 /// A set that runs until it is idle is idle, or can't even begin.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -73,6 +89,9 @@ enum Phase {
 pub struct SupervisorActor {
     tree: Tree,
     scheduler: Option<Addr<SchedulerActor>>,
+    /// When the scheduler was started, and how it is started again.
+    scheduling_since: Instant,
+    backoff: Backoff,
     sets: Vec<(String, Addr<ConsumerSetActor>)>,
     busy: Vec<String>,
     phase: Phase,
@@ -83,10 +102,12 @@ pub struct SupervisorActor {
 impl SupervisorActor {
     /// The root of `tree`, which says on `outcome` how it ended.
     #[must_use]
-    pub const fn new(tree: Tree, outcome: Sender<Outcome>) -> Self {
+    pub fn new(tree: Tree, outcome: Sender<Outcome>) -> Self {
         Self {
             tree,
             scheduler: None,
+            scheduling_since: Instant::now(),
+            backoff: Backoff::for_children(),
             sets: Vec::new(),
             busy: Vec::new(),
             phase: Phase::Running,
@@ -98,6 +119,14 @@ impl SupervisorActor {
     /// Those that have not stopped.
     pub(super) fn sets(&self) -> Vec<&Addr<ConsumerSetActor>> {
         self.sets.iter().map(|(_, set)| set).collect()
+    }
+
+    fn start_scheduler(&mut self, context: &mut Context<Self>) {
+        if let Some(setup) = self.tree.scheduler.clone() {
+            let scheduler = SchedulerActor::new(context.address(), setup);
+            self.scheduler = Some(scheduler.start());
+            self.scheduling_since = Instant::now();
+        }
     }
 
     fn stop_scheduler(&mut self) {
@@ -137,7 +166,9 @@ impl SupervisorActor {
         if self.outcome.send(outcome).is_err() {
             log::debug!("nobody waits for the tree any more");
         }
-        System::current().stop();
+        if let Some(system) = System::try_current() {
+            system.stop();
+        }
     }
 
     fn drain(&mut self, grace: Option<Duration>, context: &mut Context<Self>) {
@@ -159,10 +190,33 @@ impl SupervisorActor {
             return;
         }
         self.tree.vitals.stopping();
+        self.leave_all(Outcome::Halted);
+    }
+
+    /// Ends the service, as it has lost what it can't do without, and with it what it knew of messages in
+    /// hand: those that are not recorded as finished are others' to run, and the broker's to deliver again.
+    fn fail(&mut self, what: String) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        log::error!("{what} died, and the service ends with that: what was running is run again");
+        self.tree.vitals.failed(&what);
+        self.tree.executor.stop();
+        self.leave_all(Outcome::Died(what));
+    }
+
+    fn leave_all(&mut self, outcome: Outcome) {
         // In this order: an outcome that the kill brings about must not be written.
         self.tree.ledger.halt();
         self.tree.executor.cancel_all();
-        self.end(Outcome::Halted);
+        self.end(outcome);
+    }
+}
+
+/// Whatever ends an actor drops it; what runs the tree would wait for its outcome for good.
+impl Drop for SupervisorActor {
+    fn drop(&mut self) {
+        self.fail("the supervisor".to_owned());
     }
 }
 
@@ -170,8 +224,8 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        if let Some(setup) = self.tree.scheduler.take() {
-            self.scheduler = Some(SchedulerActor::new(context.address(), setup).start());
+        if self.tree.scheduler.is_some() {
+            self.start_scheduler(context);
             (self.tree.announce)("Successfully started scheduler");
         }
         for source in std::mem::take(&mut self.tree.queues) {
@@ -188,6 +242,7 @@ impl Actor for SupervisorActor {
             "All queues consumer sets started successfully. Full logs are at {}.",
             self.tree.logs
         ));
+        failpoint::hit("supervisor.started");
         self.tree.vitals.grown();
         if self.tree.until_idle && self.sets.is_empty() {
             self.drain(None, context);
@@ -217,13 +272,61 @@ impl Handler<SchedulerStopped> for SupervisorActor {
     }
 }
 
+impl Handler<SchedulerGone> for SupervisorActor {
+    type Result = ();
+
+    /// What it has taken and not published is the sweep's.
+    fn handle(&mut self, _: SchedulerGone, context: &mut Context<Self>) {
+        match self.phase {
+            Phase::Running => {
+                self.scheduler = None;
+                let wait = self
+                    .backoff
+                    .next_wait_after(self.scheduling_since.elapsed());
+                log::error!("the scheduler's actor died; a new one starts in {wait:.1?}");
+                context.run_later(wait, |supervisor, context| {
+                    if supervisor.phase == Phase::Running {
+                        supervisor.start_scheduler(context);
+                    }
+                });
+            }
+            Phase::StoppingScheduler => self.stop_sets(),
+            Phase::StoppingSets | Phase::Over => {}
+        }
+    }
+}
+
 impl Handler<SetStopped> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, stopped: SetStopped, _: &mut Context<Self>) {
+        if self.phase == Phase::Running && !self.tree.until_idle {
+            let queue = stopped.queue;
+            return self.fail(format!("the subscription of queue {queue}"));
+        }
         log::info!("the consumers of queue {} have stopped", stopped.queue);
         self.sets.retain(|(queue, _)| *queue != stopped.queue);
         self.end_if_all_stopped();
+    }
+}
+
+impl Handler<SetGone> for SupervisorActor {
+    type Result = ();
+
+    /// A new set would know nothing of what the ledger has in hand for the old one, and its consumers run: what
+    /// was claimed and not begun would never be, and a copy of it would join a run that never ends.
+    fn handle(&mut self, SetGone { queue }: SetGone, _: &mut Context<Self>) {
+        if self.sets.iter().any(|(name, _)| *name == queue) {
+            self.fail(format!("the set of consumers of queue {queue}"));
+        }
+    }
+}
+
+impl Handler<Died> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, Died(what): Died, _: &mut Context<Self>) {
+        self.fail(what.to_owned());
     }
 }
 

@@ -105,7 +105,7 @@ impl From<ServiceError> for Failure {
             | ServiceError::Broker(_)
             | ServiceError::State(StateError::Unmade { .. })
             | ServiceError::NotIdle(_) => Exit::Unavailable,
-            ServiceError::System(_) => Exit::Software,
+            ServiceError::Died { .. } | ServiceError::System(_) => Exit::Software,
         };
         Self::new(exit, error)
     }

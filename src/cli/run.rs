@@ -162,6 +162,7 @@ fn serve(
         }),
         logs,
         vitals,
+        predecessors: Vec::new(),
     };
     match service.run(signals)? {
         Ended::Drained => {

@@ -26,7 +26,7 @@ use crate::broker::{Envelope, Receipt};
 use crate::execution::Attempt;
 use crate::late_rows::Cancelled;
 use crate::state::Status;
-use crate::stop::Life;
+use crate::stop::{Life, Mourner};
 use crate::store::{Begin, ClaimRequest, Database, Finish, PutBack, PutOff, Republish, WorkerId};
 use crate::task::RunId;
 
@@ -150,11 +150,12 @@ pub struct LedgerSetup {
     pub cancelled: Arc<Cancelled>,
 }
 
-/// Starts the ledger. It ends when all its handles are dropped and all is written.
+/// Starts the ledger. It ends when all its handles are dropped and all is written. What it has in hand is
+/// lost if it dies, so that it can't be begun anew: `mourner` tells of that.
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
+pub fn start(setup: LedgerSetup, mourner: Mourner) -> io::Result<(Ledger, LedgerThread)> {
     // Bounded by the prefetch of the queues: every request is about a delivery that is not settled.
     // A bound of its own would have actors wait for the database.
     let (requests, receiver) = unbounded();
@@ -165,7 +166,7 @@ pub fn start(setup: LedgerSetup) -> io::Result<(Ledger, LedgerThread)> {
     let thread = thread::Builder::new()
         .name("ledger".to_owned())
         .spawn(move || {
-            let _token = token;
+            let _ended = (token, mourner);
             writer.run();
         })?;
     let ledger = Ledger {

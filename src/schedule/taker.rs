@@ -97,6 +97,7 @@ impl Taker {
 
     pub(super) fn run(&mut self, database: &mut Database, stop: &StopFlag) {
         loop {
+            failpoint::hit("schedule.looks");
             let wait = match self.look(database) {
                 Look::In(wait) => wait,
                 Look::Away => database.retry_in(),

@@ -4,12 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use crate::config::Config;
 use crate::heartbeat::Lease;
 use crate::late_rows::Cancelled;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::outage::Servers;
-use crate::stop::{Life, Thread, WIND_UP};
+use crate::stop::{Life, Mourner, Thread, WIND_UP};
 use crate::store::{Database, Store, WorkerId, WorkerProcess};
 use crate::{heartbeat, prune, sweep};
 
@@ -28,19 +30,20 @@ impl Threads {
         store: &Arc<dyn Store>,
         config: &Arc<Config>,
         servers: &Arc<Servers>,
-        worker: WorkerId,
-        process: WorkerProcess,
+        (worker, process): (WorkerId, WorkerProcess),
         lease: Lease,
+        deaths: Sender<&'static str>,
     ) -> io::Result<Self> {
         let database = |name| Database::of(Arc::clone(store), servers, name);
         let cancelled = Arc::<Cancelled>::default();
-        let (ledger, ledger_thread) = ledger::start(LedgerSetup {
+        let setup = LedgerSetup {
             database: database("the ledger"),
             owner: worker,
             counts_first: config.max_crashes == 1,
             namespace: process.namespace.clone(),
             cancelled: Arc::clone(&cancelled),
-        })?;
+        };
+        let (ledger, ledger_thread) = ledger::start(setup, Mourner::new("the ledger", deaths))?;
         let history = config.history.clone();
         let pruning = history.map(|history| prune::start(database("pruning"), history));
         let sweep = sweep::start(

@@ -330,6 +330,7 @@ fn a_task_that_is_registered_twice_is_refused_by_its_name() {
         announce: std::sync::Arc::new(|_| {}),
         logs: String::new(),
         vitals: carrot_actors::internals::vitals::Vitals::new(),
+        predecessors: Vec::new(),
     };
     let (_signals, receiver) = crossbeam_channel::unbounded();
     let error = service.run(&receiver).unwrap_err();

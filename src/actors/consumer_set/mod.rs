@@ -30,7 +30,7 @@ use self::stall::Stall;
 use self::unnamed::Unnamed;
 use super::consumer::{ConsumerActor, ConsumerDown, Worker};
 use super::subscription::{self, Subscribed};
-use super::supervisor::{SetIdle, SupervisorActor};
+use super::supervisor::{SetGone, SetIdle, SupervisorActor};
 use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Attempt, Executor};
@@ -40,9 +40,6 @@ use crate::names;
 use crate::retry::Backoff;
 
 pub(super) use self::stopping::StopSet;
-
-/// A consumer that has lived so long is well: the next death counts from one again.
-const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// How long an idle queue is looked at again, by a set that runs until it is idle.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
@@ -278,6 +275,15 @@ impl Actor for ConsumerSetActor {
     }
 }
 
+/// Whatever ends an actor drops it.
+impl Drop for ConsumerSetActor {
+    fn drop(&mut self) {
+        self.supervisor.do_send(SetGone {
+            queue: self.name.to_string(),
+        });
+    }
+}
+
 impl Handler<Subscribed> for ConsumerSetActor {
     type Result = ();
 
@@ -310,9 +316,6 @@ impl Handler<ConsumerDown> for ConsumerSetActor {
             .map_or(Duration::ZERO, |(_, since)| since.elapsed());
         if let Some(death) = down.death {
             let name = names::consumer(&self.name, down.number);
-            if lived > WELL_AFTER {
-                self.backoff.reset();
-            }
             if let Some(attempt) = death.attempt {
                 log::error!(
                     "consumer {name} died while it ran message {}",
@@ -323,7 +326,7 @@ impl Handler<ConsumerDown> for ConsumerSetActor {
                 self.hand_out(attempt.after_death());
             }
             if !self.stopping {
-                let wait = self.backoff.next_wait();
+                let wait = self.backoff.next_wait_after(lived);
                 log::error!("consumer {name} died; a new one starts in {wait:.1?}");
                 context.run_later(wait, move |set, context| {
                     if !set.stopping {

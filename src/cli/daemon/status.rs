@@ -86,13 +86,28 @@ fn say_report(report: &Report) -> Result<(), Failure> {
     match report.state {
         State::Starting => say("It is starting")?,
         State::Stopping => say("It is stopping")?,
+        State::Restarting => say("It is starting again")?,
         State::Waiting | State::Consuming => {}
+    }
+    if let Some(what) = &report.failure {
+        say(&format!(
+            "It has lost what it can't do without: {what} died"
+        ))?;
+    }
+    if let Some(restarts) = &report.restarts {
+        let (count, cause) = (restarts.count, &restarts.cause);
+        let times = if count == 1 { "time" } else { "times" };
+        let last = local(&restarts.last);
+        say(&format!(
+            "It has started again by itself {count} {times}, the last time at {last}: {cause} had died"
+        ))?;
     }
     for what in &report.waiting_for {
         say(&format!("It waits: {what}"))?;
     }
     for queue in &report.queues {
-        let unconsumed = if queue.consumed || report.state == State::Stopping {
+        let ends = matches!(report.state, State::Stopping | State::Restarting);
+        let unconsumed = if queue.consumed || ends {
             ""
         } else {
             ", not consumed"

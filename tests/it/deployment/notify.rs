@@ -221,9 +221,35 @@ fn actors_that_stand_still_are_noticed() {
     is_noticed("set.claimed=hang");
 }
 
+/// A service that loses that with its first message says so, and exits as one that is to be started again.
+#[track_caller]
+fn ends(failpoint: &str, what: &str) {
+    let world = World::new(CONFIG);
+    let mut systemd = Manager::abstract_for(&world);
+    let mut service = systemd.launch(&world, failpoint);
+    systemd.await_heard("STATUS=Consuming");
+    let uuid = world.enqueue("default", "noop", 1).remove(0);
+    systemd.await_heard("STOPPING=1");
+    let (status, _) = systemd.await_heard("STATUS=Failed");
+    assert!(status.contains(what), "{status}");
+    assert_eq!(service.wait(), 70);
+    systemd.listen();
+    assert!(
+        systemd
+            .heard
+            .iter()
+            .all(|line| line != "READY=1" && !line.contains("Consuming"))
+    );
+
+    let mut next = systemd.launch(&world, "");
+    systemd.await_heard("STATUS=Consuming");
+    assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
+    assert_eq!(next.terminate(), 0);
+}
+
 #[test]
-fn a_set_of_consumers_that_has_died_is_noticed() {
-    is_noticed("set.claimed=panic");
+fn a_set_of_consumers_that_has_died_ends_the_service() {
+    ends("set.claimed=panic", "the set of consumers of queue default");
 }
 
 #[test]
@@ -232,8 +258,32 @@ fn a_ledger_that_stands_still_is_noticed() {
 }
 
 #[test]
-fn a_ledger_that_has_died_is_noticed() {
-    is_noticed("ledger.after-commit=panic");
+fn a_ledger_that_has_died_ends_the_service() {
+    ends("ledger.after-commit=panic", "the ledger");
+}
+
+#[test]
+fn a_sweep_and_a_heartbeat_that_have_died_are_at_work_again() {
+    let world = World::new(CONFIG);
+    let mut systemd = Manager::abstract_for(&world);
+    let failpoints = "sweep.looks=panic@2; heartbeat.beats=panic@2";
+    let mut service = systemd.launch(&world, failpoints);
+    systemd.await_heard("STATUS=Consuming");
+    service.await_log("the sweep died");
+    service.await_log("the heartbeat died");
+    systemd.listen();
+    systemd.heard.clear();
+    for _ in 0..3 {
+        systemd.await_heard("WATCHDOG=1");
+    }
+    let uuid = world.send(&["noop"]);
+    assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
+    assert_eq!(service.terminate(), 0);
+    assert!(
+        !service.log().contains("systemd is not told"),
+        "{}",
+        service.log()
+    );
 }
 
 #[test]

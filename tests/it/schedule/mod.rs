@@ -1,5 +1,6 @@
 //! The scheduler: which occurrences are published, by whom, how often.
 
+mod deaths;
 mod django;
 mod edits;
 mod missed;

@@ -163,6 +163,7 @@ impl World {
             announce: Arc::new(|_| {}),
             logs: String::new(),
             vitals: carrot_actors::internals::vitals::Vitals::new(),
+            predecessors: Vec::new(),
         }
     }
 }
