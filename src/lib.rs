@@ -237,7 +237,7 @@
 //! | `main`, `app` | a program's tasks and what they share, as a binary that is the service |
 //! | [`testing`] | the same tasks as a test runs them: in its process, without a broker |
 //! | [`cli`] | what the user typed; exit codes; the only room that prints |
-//! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background |
+//! | `daemon` | the daemon as its controller sees it: pidfile and lock, the process that holds it, control socket, the way into the background, and the way to begin again in the same process |
 //! | `service` | builds the seams, starts the tree, waits for a signal, drains |
 //! | `actors` | the tree: `supervisor`, `scheduler`, `consumer_set` (with its `subscription` thread), `consumer` |
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
@@ -273,6 +273,29 @@
 //!
 //! Actors hold state and decide; threads block and report. Stopping goes down as messages: the
 //! scheduler, then every set, each of which tells all its consumers before it waits for any.
+//!
+//! ## Deaths
+//!
+//! A part that dies of a panic, or ends without having been told to, is heard of by who owns it. What holds
+//! nothing that matters is begun anew, after 100 ms, or more, up to 30 s, if it dies again and again. What knows
+//! something of messages in hand that nobody else knows can't be: the service ends as by a hard stop, says what
+//! died, and has others run what it had.
+//!
+//! | what dies | who hears of it | what is done |
+//! |---|---|---|
+//! | a consumer's thread | its set | the message that it ran is a suspect, and another consumer begins |
+//! | a subscription | its thread, which is begun anew within | as after a connection that was lost |
+//! | a set of consumers | the supervisor | the service ends: the ledger has in hand what only that set knew how to run and to settle |
+//! | the scheduler's threads, its actor | the actor, the supervisor | begun anew; what was taken and not published is the sweep's |
+//! | the sweep, the heartbeat, pruning | their threads (`stop::Thread::kept`) | begun anew |
+//! | the ledger | the service, from a `stop::Mourner` | the service ends: what is in hand is known to it alone |
+//! | the supervisor | who runs the tree | the service ends |
+//! | what a task has spawned | tokio | the runtime goes on; nothing but the service ends it |
+//!
+//! A service that ends so exits with 70, but for a daemon that was up: that executes itself (`daemon::resume`), as
+//! only that ends all threads. The next life has its pidfile, locked all the while, its control socket, log and
+//! configuration, takes the row of the worker that it was out of the database (its process is seen to live), and
+//! rests before it begins.
 //!
 //! ## A message's path
 //!
@@ -330,7 +353,8 @@
 //! - No ack before the commit that it stands for; no timer before a claim or a commit.
 //! - No statement that changes a state without the guard that `state::Status::on` gives it.
 //! - No message to a broker that the store does not say is `Recorded`: committed, PENDING, and leased to who sends it.
-//! - No second way to publish, to start a task's process, or to end this one.
+//! - No second way to publish, to start a task's process, or to end this one; and a daemon executes nothing but
+//!   itself instead of itself.
 //! - No fork once there is a thread, but for commands and their guard; no signal to a pid that is not seen to
 //!   hold the lock.
 //! - No password in a log, an error or an output.

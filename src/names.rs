@@ -19,6 +19,9 @@ pub const COLUMN_CHARS: usize = 200;
 /// longer one breaks the frame and with it the connection.
 pub const SHORT_STRING_BYTES: usize = 255;
 
+/// What a daemon that executes itself again says to itself, by this environment variable.
+pub const RESUMED: &str = "CARROT_RESUMED";
+
 /// What systemd says to the service alone, by environment variables.
 pub const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 

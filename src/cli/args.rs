@@ -26,7 +26,8 @@ Exit codes:
   66  the current directory can't be read
   67  there is no such user or group
   69  the broker or the database is away or refuses us, or what the tasks share can't be made
-  70  the system refused something, or a daemon died during its start
+  70  the system refused something, a daemon died during its start, or a part of the service died that can't
+      be begun anew alone: what was running is run again, by the next service (a daemon is the next itself)
   72  the pidfile can't be used
   73  the log file given with --logfile, or a daemon's, can't be written
   74  standard output can't be written
@@ -49,6 +50,9 @@ stop     SIGTERM, once: tasks that are running finish, as long as they take or s
          --hard                   SIGKILL at once: running tasks end, and are run again
 restart  checks the configuration, stops the service if it runs, and starts it
 status   running or not; to its owner also since when, what it does and what it waits for; --json
+
+A daemon that loses a part that can't be begun anew alone starts again by itself, as the same process; status
+says so.
 
 They know only what `start` has started: a service of systemd's is asked and stopped with systemctl.
 

@@ -22,7 +22,7 @@ use clap::{CommandFactory, Parser};
 
 use self::args::{Args, Command};
 pub use self::exit::Exit;
-use crate::config::{Config, ConfigError, Defaults, Environment};
+use crate::config::{Config, ConfigError, Defaults, Environment, Origin};
 use crate::execution;
 use crate::logging::LogLevel;
 use crate::names;
@@ -164,7 +164,11 @@ fn usage<T>(wrong: &str) -> Result<T, Failure> {
 
 /// The configuration. What is good for now, and not for long, is said.
 fn load_and_warn(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure> {
-    let config = load(file, defaults)?;
+    read_and_warn(&origin(file)?, defaults)
+}
+
+fn read_and_warn(origin: &Origin, defaults: &Defaults) -> Result<Arc<Config>, Failure> {
+    let config = read(origin, defaults)?;
     for warning in &config.warnings {
         warn(&warning.to_string());
     }
@@ -172,13 +176,23 @@ fn load_and_warn(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>
 }
 
 fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, Failure> {
+    read(&origin(file)?, defaults)
+}
+
+/// What the configuration is read from.
+fn origin(file: Option<&Path>) -> Result<Origin, Failure> {
     let directory = std::env::current_dir().map_err(|error| {
         Failure::new(
             Exit::NoInput,
             format!("the current directory is gone: {error}"),
         )
     })?;
-    Config::load_over(defaults, file, &Environment::from_process(), &directory)
+    Origin::find(file, &Environment::from_process(), &directory)
+        .map_err(|error| Failure::new(Exit::Config, error))
+}
+
+fn read(origin: &Origin, defaults: &Defaults) -> Result<Arc<Config>, Failure> {
+    Config::of_origin(origin, defaults, &Environment::from_process())
         .map(Arc::new)
         .map_err(|error| Failure::new(Exit::Config, error))
 }

@@ -1,4 +1,4 @@
-//! The service: in the foreground, or as the daemon that `daemon start` has forked off.
+//! The service in the foreground, and what it has in common with a daemon.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::{self, ServiceArgs};
-use super::{Exit, Failure, Program, told};
+use super::{Exit, Failure, Program};
 use crate::config::Config;
-use crate::daemon::{Held, Launch, Socket};
 use crate::init;
 use crate::logging::{self, LogFile};
 use crate::privileges::Identity;
-use crate::service::{Ended, Service, Signal};
+use crate::service::{Ended, Service, ServiceError, Signal};
+use crate::store::WorkerId;
 use crate::systemd;
 use crate::vitals::Vitals;
 
@@ -62,80 +62,20 @@ pub(super) fn run(
     let signals = signals().map_err(system)?;
     let vitals = Vitals::new();
     systemd::start(&vitals).map_err(system)?;
-    serve(args, config, program, name, vitals, &signals)
+    let ran = serve(args, config, program, name, vitals, &signals, Vec::new());
+    Ok(in_order_or_not(ran?))
 }
 
-/// Runs the service as the daemon that this process is, and has it said to the controller how its
-/// start went.
-pub(super) fn run_daemon(
-    args: &ServiceArgs,
-    config: Arc<Config>,
-    program: Program,
-    held: Held,
-    launch: Launch,
-) -> Result<Exit, Failure> {
-    let launch = Arc::new(launch);
-    let ran = run_held(args, config, program, &held, &launch);
-    if let Err(failure) = &ran {
-        log::error!("{}", told(failure.error.as_ref()));
-    }
-    held.release();
-    match &ran {
-        Ok(_) => launch.over(),
-        Err(failure) => launch.failed(failure.exit as u8, &told(failure.error.as_ref())),
-    }
-    ran
-}
-
-fn run_held(
-    args: &ServiceArgs,
-    config: Arc<Config>,
-    program: Program,
-    held: &Held,
-    launch: &Arc<Launch>,
-) -> Result<Exit, Failure> {
-    let path = logfile(args);
-    let identity = identity(args)?;
-    let log = open_log(&path, identity.as_ref()).map_err(|error| not_writable(&path, &error))?;
-    let socket = Socket::bind(held.path())?;
-    if let Some(identity) = &identity {
-        held.give_to(identity)?;
-        socket.give_to(identity)?;
-    }
-    start_logging(args, identity.as_ref(), Some(log))?;
-    // Standard error leads nowhere.
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    let signals = signals().map_err(system)?;
-    // Who stops it from now on, stops it in order.
-    held.name_this_process()?;
-    let vitals = Vitals::new();
-    let _control = socket.serve(Arc::clone(&vitals)).map_err(system)?;
-    report_start(&vitals, launch).map_err(system)?;
-    let logs = path.display().to_string();
-    serve(args, config, program, logs, vitals, &signals)
-}
-
-/// Says it to the controller when the service is up.
-fn report_start(vitals: &Arc<Vitals>, launch: &Arc<Launch>) -> std::io::Result<()> {
-    let (vitals, launch) = (Arc::clone(vitals), Arc::clone(launch));
-    let report = move || {
-        let report = vitals.settled();
-        if report.is_up() {
-            launch.up(&report);
-        }
-    };
-    let thread = std::thread::Builder::new().name("start".to_owned());
-    thread.spawn(report).map(drop)
-}
-
-fn serve(
+/// Runs the service, which has had these workers in the same process before.
+pub(super) fn serve(
     args: &ServiceArgs,
     config: Arc<Config>,
     program: Program,
     logs: String,
     vitals: Arc<Vitals>,
     signals: &Receiver<Signal>,
-) -> Result<Exit, Failure> {
+    predecessors: Vec<WorkerId>,
+) -> Result<Ended, ServiceError> {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
@@ -162,16 +102,21 @@ fn serve(
         }),
         logs,
         vitals,
-        predecessors: Vec::new(),
+        predecessors,
     };
-    match service.run(signals)? {
+    service.run(signals)
+}
+
+/// Says how the service has ended.
+pub(super) fn in_order_or_not(ended: Ended) -> Exit {
+    match ended {
         Ended::Drained => {
             log::info!("stopped in order");
-            Ok(Exit::Ok)
+            Exit::Ok
         }
         Ended::Halted => {
             log::warn!("stopped hard: what was running is run again");
-            Ok(Exit::Halted)
+            Exit::Halted
         }
     }
 }
@@ -183,7 +128,7 @@ pub(super) fn identity(args: &ServiceArgs) -> Result<Option<Identity>, Failure> 
 }
 
 /// Starts logging, as that user from now on if there is one.
-fn start_logging(
+pub(super) fn start_logging(
     args: &ServiceArgs,
     identity: Option<&Identity>,
     log: Option<LogFile>,
@@ -205,7 +150,8 @@ pub(super) fn open_log(path: &Path, identity: Option<&Identity>) -> std::io::Res
     )
 }
 
-fn system(error: std::io::Error) -> Failure {
+/// The system refused something.
+pub(super) fn system(error: std::io::Error) -> Failure {
     Failure::new(Exit::Software, error)
 }
 
@@ -230,10 +176,11 @@ pub(super) fn not_writable(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// SIGINT and SIGTERM as the service understands them; SIGHUP is for the log alone.
-fn signals() -> std::io::Result<Receiver<Signal>> {
-    hear_signals()?;
+pub(super) fn signals() -> std::io::Result<Receiver<Signal>> {
     let (sender, receiver) = unbounded();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    // One that has come already is heard now.
+    hear_signals()?;
     std::thread::Builder::new()
         .name("signal-hook".to_owned())
         .spawn(move || {

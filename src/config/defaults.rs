@@ -36,7 +36,7 @@ impl Defaults {
         };
         let table = source.parse().map_err(told)?;
         let alone = Environment::default();
-        Config::from_source(Some(source), &Self::default(), &alone, Path::new("/"))
+        Config::from_source(Some(&source), &Self::default(), &alone, Path::new("/"))
             .map_err(told)?;
         Ok(Self(table))
     }
@@ -66,7 +66,13 @@ mod tests {
             text: text.to_owned(),
         });
         let defaults = Defaults::read(DEFAULTS).unwrap();
-        Config::from_source(source, &defaults, environment, Path::new("/home/me")).unwrap()
+        Config::from_source(
+            source.as_ref(),
+            &defaults,
+            environment,
+            Path::new("/home/me"),
+        )
+        .unwrap()
     }
 
     #[test]

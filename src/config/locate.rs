@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::environment::Environment;
@@ -11,10 +12,38 @@ use super::fault::ConfigError;
 /// Looked for in the current directory.
 const LOCAL_FILE: &str = "carrot.toml";
 /// Looked for last.
-pub(super) const SYSTEM_FILE: &str = "/etc/carrot/carrot.toml";
+const SYSTEM_FILE: &str = "/etc/carrot/carrot.toml";
+
+/// What a configuration is read from, and can be read from again, wherever this process is by then, whoever it
+/// is, and whatever has become of the file. It may hold passwords.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// The file that counts, if there is one.
+    pub(super) source: Option<Source>,
+    /// The directory that this process was in.
+    pub(crate) directory: PathBuf,
+}
+
+impl Origin {
+    /// Reads the file that counts, seen from `directory`.
+    ///
+    /// # Errors
+    /// When a file that was named, or is there, can't be read.
+    pub(crate) fn find(
+        explicit: Option<&Path>,
+        environment: &Environment,
+        directory: &Path,
+    ) -> Result<Self, ConfigError> {
+        let system = Path::new(SYSTEM_FILE);
+        Ok(Self {
+            source: find(explicit, environment, directory, system)?,
+            directory: directory.to_owned(),
+        })
+    }
+}
 
 /// A configuration file that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Source {
     /// Its absolute path, if the current directory's is absolute.
     pub(super) path: PathBuf,

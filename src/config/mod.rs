@@ -42,6 +42,7 @@ pub use environment::Environment;
 pub use exchange::{ExchangeConfig, ExchangeKind};
 pub use fault::{ConfigError, Fault};
 pub use history::History;
+pub(crate) use locate::Origin;
 pub use queue::QueueConfig;
 pub use secret::Secret;
 pub use unknown_tasks::UnknownTasks;
@@ -115,8 +116,19 @@ impl Config {
         env: &Environment,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
-        let source = locate::find(explicit, env, cwd, Path::new(locate::SYSTEM_FILE))?;
-        Self::from_source(source, defaults, env, cwd)
+        Self::of_origin(&Origin::find(explicit, env, cwd)?, defaults, env)
+    }
+
+    /// The same from what was found before.
+    ///
+    /// # Errors
+    /// When that is not TOML, or has faults.
+    pub(crate) fn of_origin(
+        origin: &Origin,
+        defaults: &Defaults,
+        env: &Environment,
+    ) -> Result<Self, ConfigError> {
+        Self::from_source(origin.source.as_ref(), defaults, env, &origin.directory)
     }
 
     /// The configuration that the binary would read, started as this process was.
@@ -150,12 +162,12 @@ impl Config {
     }
 
     fn from_source(
-        source: Option<Source>,
+        source: Option<&Source>,
         defaults: &Defaults,
         env: &Environment,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
-        let (table, base) = match &source {
+        let (table, base) = match source {
             Some(source) => (source.parse()?, source.directory()),
             None => (Table::new(), cwd),
         };
@@ -193,7 +205,7 @@ impl Config {
             warnings,
         };
         root.finish();
-        let file = source.map(|source| source.path);
+        let file = source.map(|source| source.path.clone());
         faults.into_result(
             Self {
                 file: file.clone(),

@@ -12,7 +12,7 @@ fn load<const N: usize>(text: &str, env: [(&str, &str); N]) -> Result<Config, Co
         text: text.to_owned(),
     };
     Config::from_source(
-        Some(source),
+        Some(&source),
         &Defaults::default(),
         &Environment::from_pairs(env),
         Path::new("/home/me"),

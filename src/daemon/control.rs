@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -67,13 +68,16 @@ pub struct Socket {
 #[derive(Debug)]
 struct Place {
     pidfile: PathBuf,
-    /// The device and the inode of what was made there.
-    made: Option<(u64, u64)>,
+    /// What was made there.
+    made: Made,
 }
+
+/// The device and the inode of a socket, if it could be seen.
+pub(super) type Made = Option<(u64, u64)>;
 
 impl Place {
     /// What is there now.
-    fn found(pidfile: &Path) -> Option<(u64, u64)> {
+    fn found(pidfile: &Path) -> Made {
         let found = fs::symlink_metadata(path_of(pidfile)).ok()?;
         Some((found.dev(), found.ino()))
     }
@@ -117,6 +121,13 @@ impl Socket {
         }
     }
 
+    /// The one that this process has made before.
+    pub(super) fn inherited(pidfile: PathBuf, listener: OwnedFd, made: Made) -> Self {
+        let listener = UnixListener::from(listener);
+        let place = Place { pidfile, made };
+        Self { listener, place }
+    }
+
     /// Makes the socket another user's, who is to answer.
     ///
     /// # Errors
@@ -144,6 +155,7 @@ impl Socket {
     pub fn serve(self, vitals: Arc<Vitals>) -> io::Result<Control> {
         failpoint::hit("daemon.named");
         let Self { listener, place } = self;
+        let kept = listener.try_clone()?;
         let (stopped, stop) = io::pipe()?;
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
@@ -151,6 +163,7 @@ impl Socket {
         Ok(Control {
             _stop: stop,
             _thread: thread,
+            listener: kept,
             place,
         })
     }
@@ -162,7 +175,15 @@ pub struct Control {
     /// Its end ends the thread.
     _stop: io::PipeWriter,
     _thread: std::thread::JoinHandle<()>,
+    listener: UnixListener,
     place: Place,
+}
+
+impl Control {
+    /// What [`Socket::inherited`] is made from: who connects meanwhile waits.
+    pub(super) fn kept(&self) -> (BorrowedFd<'_>, Made) {
+        (self.listener.as_fd(), self.place.made)
+    }
 }
 
 impl Drop for Control {

@@ -94,6 +94,15 @@ pub fn set_umask() {
     umask(UMASK);
 }
 
+/// Has this process go on when a connection breaks: by a handler, which what it executes does not inherit, as it
+/// would that the signal is ignored. What Rust begins with is undone by [`detach`].
+///
+/// # Errors
+/// When the system refuses it.
+pub fn outlive_broken_pipes() -> io::Result<()> {
+    signal_hook::flag::register(SIGPIPE, Arc::default()).map(drop)
+}
+
 /// Forks the daemon: in a session of its own, without a terminal, in `/`, with standard streams that
 /// lead nowhere, no descriptor but the pidfile's and no signal blocked or ignored.
 ///
@@ -117,9 +126,7 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
         Ok(CheckedDaemon::Daemon(notifier)) => {
             drop(reader);
             set_umask();
-            // The reset has undone what Rust begins with: it would end the service when a connection
-            // breaks.
-            signal_hook::flag::register(SIGPIPE, Arc::default())?;
+            outlive_broken_pipes()?;
             for kept in [held.fd(), writer.as_fd()] {
                 fcntl_setfd(kept, FdFlags::CLOEXEC).map_err(io::Error::from)?;
             }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -212,6 +212,12 @@ fn look_once(path: &Path) -> Result<Option<Found>, PidfileError> {
 }
 
 impl Held {
+    /// One that this process has locked before.
+    pub(super) fn inherited(path: PathBuf, file: OwnedFd) -> Self {
+        let file = File::from(file);
+        Self { file, path }
+    }
+
     /// Writes this process's pid into it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,20 @@ impl LogFile {
         let path = std::path::absolute(path)?;
         let file = Mutex::new(waited_for(open(&path)?)?);
         Ok(Self(Arc::new(Named { path, file })))
+    }
+
+    /// What this process has opened before, and goes on with.
+    pub(crate) fn inherited(path: PathBuf, file: File) -> Self {
+        let file = Mutex::new(file);
+        Self(Arc::new(Named { path, file }))
+    }
+
+    /// Another descriptor of what is open, for [`LogFile::inherited`].
+    ///
+    /// # Errors
+    /// When the system has none left.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.lock().try_clone().map(OwnedFd::from)
     }
 
     /// Where it is.

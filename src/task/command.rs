@@ -127,7 +127,7 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    for variable in names::SERVICE_MANAGER {
+    for variable in names::SERVICE_MANAGER.into_iter().chain([names::RESUMED]) {
         process.env_remove(variable);
     }
     // Between the fork and the guard's knowing of it, the kernel ends the command with us; and if we

@@ -5,6 +5,7 @@ mod detached;
 mod guard;
 mod pidfile;
 mod restart;
+mod resumed;
 mod start;
 mod status;
 mod stop;

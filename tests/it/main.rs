@@ -49,6 +49,7 @@ mod schedule;
 mod secrets;
 mod signals;
 mod store_conformance;
+mod supervision;
 mod tasks;
 mod testing;
 #[cfg(feature = "tls")]

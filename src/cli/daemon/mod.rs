@@ -1,20 +1,20 @@
 //! `carrot-actors daemon`: the verbs, in django-carrot's words.
 
+mod background;
 mod status;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, Program, load_and_warn, run, say, usage, warn};
-use crate::config::Config;
+use super::{Exit, Failure, Program, origin, read, read_and_warn, run, say, usage, warn};
+use crate::config::Origin;
 use crate::daemon::{
-    Claim, DetachError, Found, Held, Holder, PidfileError, Side, StartReport, Turn, ask, claim,
-    clear, detach, has_room, is_alone, look, set_umask,
+    Claim, DetachError, Found, Held, Holder, Past, PidfileError, Side, StartReport, Turn, ask,
+    claim, clear, detach, has_room, is_alone, look, resumed, set_umask,
 };
 use crate::init;
 use crate::logging;
@@ -42,6 +42,10 @@ pub(super) fn daemon(
     config: Option<&Path>,
     program: Program,
 ) -> Result<Exit, Failure> {
+    if let Some(resumed) = resumed() {
+        // Nobody controls it: it was started with these arguments.
+        return background::run_again(&args.service.and(before), program, resumed);
+    }
     if let Some((option, verbs)) = args.useless_option() {
         return usage(&format!("{option} goes with {verbs} alone"));
     }
@@ -57,8 +61,8 @@ pub(super) fn daemon(
     match controller.args.verb {
         Verb::Start => {
             set_umask();
-            let config = load_and_warn(config, &program.defaults)?;
-            controller.start(config, program)
+            let origin = origin(config)?;
+            controller.start(&origin, program)
         }
         Verb::Stop => controller.stop(),
         Verb::Restart => {
@@ -81,7 +85,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 
 impl Controller {
     /// Returns in the controller, and once more in the daemon, at its end.
-    fn start(&self, config: Arc<Config>, program: Program) -> Result<Exit, Failure> {
+    fn start(&self, origin: &Origin, program: Program) -> Result<Exit, Failure> {
+        let config = read_and_warn(origin, &program.defaults)?;
         tell("Attempting to start the process");
         if init::is_first() {
             warn(
@@ -92,7 +97,8 @@ impl Controller {
         let held = self.claim(identity.as_ref())?;
         let side = detach(held);
         if let Ok(Side::Daemon(launch, held)) = side {
-            return run::run_daemon(&self.args.service, config, program, held, launch);
+            let past = Past::none(origin.clone());
+            return background::run(&self.args.service, config, program, held, launch, past);
         }
         let told = side
             .map_err(not_detached)
@@ -155,7 +161,8 @@ impl Controller {
         // Nothing that runs is stopped for a service that can't be started.
         is_alone().map_err(not_detached)?;
         logging::take().map_err(|error| Failure::new(Exit::Config, error))?;
-        let config = load_and_warn(config, &program.defaults)?;
+        let origin = origin(config)?;
+        read(&origin, &program.defaults)?;
         let log = run::logfile(&self.args.service);
         let identity = run::identity(&self.args.service)?;
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
@@ -170,7 +177,7 @@ impl Controller {
             }
             Found::Stale(_) => tell("Service is NOT running"),
         }
-        self.start(config, program)
+        self.start(&origin, program)
     }
 
     fn stop(&self) -> Result<Exit, Failure> {
