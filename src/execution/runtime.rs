@@ -116,6 +116,21 @@ mod tests {
     }
 
     #[test]
+    fn what_panics_in_it_leaves_its_threads_at_work() {
+        let runtime = Runtime::start().unwrap();
+        let _entered = runtime.reactor().enter();
+        let (panicked, goes_on) = Handle::current().block_on(async {
+            let panics = (0..4 * THREADS.1).map(|_| tokio::spawn(async { panic!("no way") }));
+            let mut panicked = 0;
+            for spawned in panics.collect::<Vec<tokio::task::JoinHandle<()>>>() {
+                panicked += usize::from(spawned.await.is_err());
+            }
+            (panicked, tokio::spawn(async { 7 }).await.unwrap())
+        });
+        assert_eq!((panicked, goes_on), (4 * THREADS.1, 7));
+    }
+
+    #[test]
     fn a_panic_apart_is_the_callers() {
         let outer = Builder::new_current_thread().build().unwrap();
         let _entered = outer.enter();

@@ -72,7 +72,7 @@ impl Ground {
             namespace: "here".to_owned(),
             cancelled: Arc::default(),
         };
-        let (ledger, thread) = start(setup).unwrap();
+        let (ledger, thread) = start(setup, Mourner::new("the ledger", unbounded().0)).unwrap();
         let (sender, told) = unbounded();
         Self {
             ledger,

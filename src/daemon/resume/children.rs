@@ -70,6 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "it is buried by what is tried")]
     fn children_are_known_and_buried() {
         let known = || Children::of_this_process().unwrap().0;
         let child = Command::new("sleep").arg("1000").spawn().unwrap();

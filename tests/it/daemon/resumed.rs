@@ -5,11 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, geteuid};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 
 use super::{Daemon, await_end, code};
-use crate::support::{Ground, World, embedded_on, eventually, on_database, outcome, witnessed};
+use crate::support::{
+    Database, Ground, Proxy, World, embedded_on, eventually, on_database, outcome, witnessed,
+};
 
 on_database! {
     postgresql = Postgresql:
@@ -138,7 +140,7 @@ fn a_daemon_goes_on_while_what_can_be_is_begun_anew(ground: Ground) {
 
 #[test]
 fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
-    let daemon = on(Ground::embedded(crate::support::Database::Sqlite));
+    let daemon = on(Ground::embedded(Database::Sqlite));
     let pid = daemon.up_with("ledger.before-commit=panic@1+");
     let uuid = daemon.send(&["note"]);
     // The rests grow: the fifth is at least 800 ms long.
@@ -148,6 +150,16 @@ fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
         (count >= 5 && status["state"] == "restarting").then_some(status)
     });
     assert_eq!(status["failure"], "the ledger");
+    // As logrotate does it: no life is hit in its beginning.
+    for _ in 0..50 {
+        kill_process(pid, Signal::HUP).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eventually("another rest", || {
+        let status = daemon.status();
+        assert_eq!(status["pid"], pid.as_raw_nonzero().get());
+        (status["state"] == "restarting").then_some(())
+    });
     assert_eq!(status["pid"], pid.as_raw_nonzero().get());
     assert_eq!(daemon.daemon(&["start"]).0, code::ALREADY_RUNNING);
     let before = Instant::now();
@@ -247,4 +259,66 @@ fn a_daemon_that_begins_again_is_where_and_who_it_was_and_reads_nothing_anew() {
     assert!(!before.0.iter().any(|line| line.contains("CARROT_RESUMED")));
     assert_eq!(zombies(pid), 0);
     daemon.down();
+}
+
+#[test]
+fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
+    let daemon = on(Ground::from(Database::Postgresql));
+    let proxy = Proxy::before(&daemon.database_url);
+    let mut start = daemon.controller(&["start"]);
+    start
+        .env("CARROT_DATABASE_URL", proxy.url(&daemon.database_url))
+        .env("CARROT_FAILPOINTS", "ledger.before-commit=panic");
+    let (code, out, err) = outcome(&mut start);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let workers = || daemon.rows("SELECT id FROM carrot_worker");
+    let before = workers();
+    assert_eq!(before.len(), 1);
+
+    proxy.hold_up();
+    let uuids = daemon.post("default", "note", 1);
+    eventually("a new life", || {
+        daemon
+            .read("daemon.log")
+            .contains("executed again")
+            .then_some(())
+    });
+    assert_eq!(workers(), before);
+    // What the first life has said and the database has not heard.
+    proxy.cut_connections();
+    proxy.let_pass();
+    let passed = Instant::now();
+    daemon.await_restarts(1);
+    daemon.await_completed(1);
+    assert!(passed.elapsed() < SOON);
+    let after = workers();
+    assert!(after.len() == 1 && after != before, "{after:?}");
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &uuids);
+}
+
+#[test]
+fn a_daemon_whose_program_was_replaced_begins_again_as_what_it_was() {
+    let daemon = on(Ground::embedded(Database::Sqlite));
+    let program = daemon.directory().join("own-actors");
+    fs::copy(env!("CARGO_BIN_EXE_carrot-actors"), &program).unwrap();
+    let controller = daemon.controller(&["start"]);
+    let arguments = controller
+        .get_args()
+        .map(|argument| argument.to_str().unwrap());
+    let mut start = daemon.command_of(&program, &arguments.collect::<Vec<_>>());
+    start.env("CARROT_FAILPOINTS", "ledger.after-commit=panic");
+    let (code, out, err) = outcome(&mut start);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let pid = daemon.pid();
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "another").unwrap();
+
+    let uuids = vec![daemon.send(&["note"])];
+    daemon.await_restarts(1);
+    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap();
+    assert_eq!(name, "own-actors\n");
+    daemon.await_completed(1);
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &uuids);
 }
