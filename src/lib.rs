@@ -351,7 +351,8 @@
 //! - No byte of a broker's that amiquip reads, but through the gate (`broker::amqp::gate`), which holds back
 //!   what its parser can't take.
 //! - No ack before the commit that it stands for; no timer before a claim or a commit.
-//! - No statement that changes a state without the guard that `state::Status::on` gives it.
+//! - No statement that changes a state but by `state::transition`, which says of each event which messages it is for
+//!   and what it changes; and no state's name in a statement that does not come from there.
 //! - No message to a broker that the store does not say is `Recorded`: committed, PENDING, and leased to who sends it.
 //! - No second way to publish, to start a task's process, or to end this one; and a daemon executes nothing but
 //!   itself instead of itself.

@@ -1,7 +1,11 @@
-//! The states of a message, and the one function that says which change is legal.
+//! The states of a message, and the one function that says what an event does to it: [`transition`].
 //!
 //! `PUBLISHED → IN_PROGRESS → COMPLETED | FAILED` are django-carrot's own; `PENDING`, `CANCELLED`
 //! and `EXPIRED` are ours. The names are what stands in `carrot_messagelog.status` (varchar(11)).
+
+mod transition;
+
+pub use transition::{Change, Column, Event, Exception, Holder, Transition, Value, transition};
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,28 +27,6 @@ pub enum Status {
     Cancelled,
     /// It was not run in the time it was good for.
     Expired,
-}
-
-/// What can happen to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The broker confirmed it.
-    Confirm,
-    /// A worker takes it to run it.
-    Claim,
-    /// Its run, or the refusal to run it, has this end.
-    Finish(End),
-    /// Its worker gives it back without having started it. (Where another worker has acknowledged the
-    /// broker's copy meanwhile, this is a [`Event::Recover`].)
-    Release,
-    /// Its worker vanished.
-    Recover,
-    /// It can't be published.
-    Reject,
-    /// Its run could not begin, or handed it back: it is published again later.
-    PutOff,
-    /// The broker may have lost its copy: it is published again, unless that copy is claimed before.
-    Republish,
 }
 
 /// Why a message's run is put off.
@@ -113,6 +95,14 @@ pub enum End {
 }
 
 impl End {
+    /// Every end.
+    pub const ALL: [Self; 4] = [
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
     /// The state that this end leaves a message in.
     #[must_use]
     pub const fn status(self) -> Status {
@@ -137,34 +127,9 @@ impl Status {
         Self::Expired,
     ];
 
-    /// The state after `event`, or `None` where the event is not for a message in this state. The
-    /// only place that knows; every guard in a statement is made from [`Event::sources`].
-    ///
-    /// Who may claim or finish an `IN_PROGRESS` message is a matter of its owner, which the store
-    /// checks beside this.
-    #[must_use]
-    pub const fn on(self, event: Event) -> Option<Self> {
-        match (self, event) {
-            (Self::Pending, Event::Confirm) | (Self::InProgress, Event::Release) => {
-                Some(Self::Published)
-            }
-            // A message can be delivered before its confirm is written, hence from PENDING; and from
-            // IN_PROGRESS when its owner is dead.
-            (Self::Pending | Self::Published | Self::InProgress, Event::Claim) => {
-                Some(Self::InProgress)
-            }
-            // From PENDING and PUBLISHED too: a claim that a crashed database forgot, or that the
-            // sweep took back, has run all the same, and nobody else has it.
-            (Self::Pending | Self::Published | Self::InProgress, Event::Finish(end)) => {
-                Some(end.status())
-            }
-            // What runs here is ours or nobody's, as at an end.
-            (Self::Pending | Self::Published | Self::InProgress, Event::PutOff)
-            | (Self::InProgress, Event::Recover)
-            | (Self::Published, Event::Republish) => Some(Self::Pending),
-            (Self::Pending, Event::Reject) => Some(Self::Failed),
-            _ => None,
-        }
+    /// The states that nothing leaves but a requeue.
+    pub fn finals() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|status| status.is_final())
     }
 
     /// Whether nothing leaves this state but a requeue, which makes a new message.
@@ -174,6 +139,20 @@ impl Status {
             self,
             Self::Completed | Self::Failed | Self::Cancelled | Self::Expired
         )
+    }
+
+    /// Whether a requeue may replace such a message. Nothing runs it: it is final, or was left IN_PROGRESS by a
+    /// django-carrot that died, which nobody else ever takes up. Or it is the broker's: only a user can know that
+    /// the broker has lost it.
+    #[must_use]
+    pub const fn may_be_requeued(self, has_owner: bool) -> bool {
+        match self {
+            Self::Pending => false,
+            Self::InProgress => !has_owner,
+            Self::Published | Self::Completed | Self::Failed | Self::Cancelled | Self::Expired => {
+                true
+            }
+        }
     }
 
     /// The name that the row has.
@@ -188,15 +167,6 @@ impl Status {
             Self::Cancelled => "CANCELLED",
             Self::Expired => "EXPIRED",
         }
-    }
-}
-
-impl Event {
-    /// The states in which this event is legal.
-    pub fn sources(self) -> impl Iterator<Item = Status> {
-        Status::ALL
-            .into_iter()
-            .filter(move |status| status.on(self).is_some())
     }
 }
 
@@ -226,29 +196,6 @@ impl FromStr for Status {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 11] = [
-        Event::Reject,
-        Event::PutOff,
-        Event::Republish,
-        Event::Confirm,
-        Event::Claim,
-        Event::Release,
-        Event::Recover,
-        Event::Finish(End::Completed),
-        Event::Finish(End::Failed),
-        Event::Finish(End::Cancelled),
-        Event::Finish(End::Expired),
-    ];
-
-    #[test]
-    fn a_final_state_is_never_left() {
-        for status in Status::ALL.into_iter().filter(|status| status.is_final()) {
-            for event in EVENTS {
-                assert_eq!(status.on(event), None, "{status} on {event:?}");
-            }
-        }
-    }
-
     #[test]
     fn every_state_fits_the_column_and_reads_back() {
         for status in Status::ALL {
@@ -256,11 +203,5 @@ mod tests {
             assert_eq!(status.as_str().parse::<Status>().unwrap(), status);
         }
         assert!("published".parse::<Status>().is_err());
-    }
-
-    #[test]
-    fn a_confirm_that_comes_late_changes_nothing() {
-        let sources: Vec<_> = Event::Confirm.sources().collect();
-        assert_eq!(sources, [Status::Pending]);
     }
 }

@@ -52,7 +52,6 @@ use std::time::Duration;
 
 use crate::config::{Config, DatabaseKind, DatabaseUrl};
 use crate::message::Message;
-use crate::state::{End, Status};
 
 /// After this long without a heartbeat, a worker counts as silent, and who has seen that it was, and can
 /// vouch that the database was there to take its heartbeats, removes it. A worker is dead when it has no row: one place decides,
@@ -266,11 +265,3 @@ fn named(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn StoreOfTests>, Sto
         )),
     }
 }
-
-/// The states that a requeue takes a message from, beside an IN_PROGRESS that no service owns.
-pub(crate) const REQUEUABLE: [Status; 4] = [
-    End::Completed.status(),
-    End::Failed.status(),
-    End::Cancelled.status(),
-    End::Expired.status(),
-];

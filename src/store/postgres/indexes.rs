@@ -1,5 +1,6 @@
 //! The indexes of PostgreSQL.
 
+use crate::state::Status;
 use crate::store::sql::Index;
 
 const MESSAGES: &str = "carrot_messagelog";
@@ -13,15 +14,15 @@ pub(super) const INDEXES: &[Index] = &[
         .unique()
         .only("adopted_uuid IS NOT NULL"),
     // What the sweep reads.
-    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").only("status = 'PENDING'"),
-    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").only("status = 'IN_PROGRESS'"),
+    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").of(Status::Pending),
+    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").of(Status::InProgress),
     // What the embedded broker reads: the messages that wait in a queue, in their order.
     Index::new(
         MESSAGES,
         "carrot_messagelog_waiting",
         "routing_key, priority DESC, id",
     )
-    .only("status = 'PUBLISHED'")
+    .of(Status::Published)
     .of_queues(),
     // One message an occurrence.
     Index::new(

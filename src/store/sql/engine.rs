@@ -58,7 +58,7 @@ pub(in crate::store) struct Update<'a> {
     pub(in crate::store) values: Values<'a>,
     /// Columns and what they are set to. What is read from the old row comes before it is set: MySQL
     /// works from left to right.
-    pub(in crate::store) set: &'a [(&'static str, &'a str)],
+    pub(in crate::store) set: &'a [(&'static str, String)],
     /// The guard, of the message's row alone.
     pub(in crate::store) given: &'a str,
     /// What is asked beside that, once, of the row and of other tables.

@@ -1,19 +1,34 @@
-//! The conditions that stand inside the statements, made from the states' transitions.
+//! The conditions that stand inside the statements.
 
-use crate::state::{Event, Status};
+use crate::state::Status;
 
 /// The condition that `m.owner` is dead.
 pub(super) const OWNER_IS_DEAD: &str =
     "NOT EXISTS (SELECT 1 FROM carrot_worker w WHERE w.id = m.owner)";
 
-/// The condition that `event` is legal for `m`.
-pub(super) fn allows(event: Event) -> String {
-    format!("m.status IN ({})", list(event.sources()))
+/// The condition that `column` is one of these states.
+pub(super) fn is_in(column: &str, states: impl IntoIterator<Item = Status>) -> String {
+    match literals(states).as_slice() {
+        [state] => format!("{column} = {state}"),
+        states => format!("{column} IN ({})", joined(states)),
+    }
 }
 
-/// `states` as a list of SQL.
-pub(super) fn list(states: impl IntoIterator<Item = Status>) -> String {
-    joined(states.into_iter().map(|status| format!("'{status}'")))
+/// The condition that `column` is none of these states.
+pub(super) fn is_not_in(column: &str, states: impl IntoIterator<Item = Status>) -> String {
+    match literals(states).as_slice() {
+        [state] => format!("{column} <> {state}"),
+        states => format!("{column} NOT IN ({})", joined(states)),
+    }
+}
+
+/// A state as SQL. It is never bound: a partial index is found by what the statement's text says.
+pub(super) fn literal(state: Status) -> String {
+    format!("'{state}'")
+}
+
+fn literals(states: impl IntoIterator<Item = Status>) -> Vec<String> {
+    states.into_iter().map(literal).collect()
 }
 
 /// `items` as a list of SQL.

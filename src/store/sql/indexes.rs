@@ -4,10 +4,14 @@
 //! way in which the database lets others read and write meanwhile; which of them are missing is seen from the
 //! tables themselves, so that a migration that was killed goes on where it was.
 
+use std::borrow::Cow;
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
 use super::engine::Engine;
+use super::guards::is_in;
+use crate::state::Status;
 use crate::store::Tables;
 
 /// An index that must be there.
@@ -17,8 +21,7 @@ pub(in crate::store) struct Index {
     /// Its columns, with `DESC` where that counts.
     pub(in crate::store) columns: &'static str,
     is_unique: bool,
-    /// What the rows are like that it holds; all, without.
-    only: Option<&'static str>,
+    only: Only,
     /// Whether it is the embedded broker's. Nobody else is to pay for it: it is one index more to keep for
     /// each message that is published.
     is_of_queues: bool,
@@ -35,7 +38,7 @@ impl Index {
             table,
             columns,
             is_unique: false,
-            only: None,
+            only: Only::All,
             is_of_queues: false,
         }
     }
@@ -46,7 +49,13 @@ impl Index {
     }
 
     pub(in crate::store) const fn only(mut self, predicate: &'static str) -> Self {
-        self.only = Some(predicate);
+        self.only = Only::Where(predicate);
+        self
+    }
+
+    /// Only messages in that state.
+    pub(in crate::store) const fn of(mut self, status: Status) -> Self {
+        self.only = Only::In(status);
         self
     }
 
@@ -59,7 +68,8 @@ impl Index {
     pub(in crate::store) fn create(&self, how: &str) -> String {
         let unique = if self.is_unique { "UNIQUE " } else { "" };
         let (name, table, columns) = (self.name, self.table, self.columns);
-        let predicate = self.only.map(|only| format!(" WHERE {only}"));
+        let predicate = self.only.predicate();
+        let predicate = predicate.map(|only| format!(" WHERE {only}"));
         format!(
             "CREATE {unique}INDEX {how}{name} ON {table} ({columns}){}",
             predicate.unwrap_or_default()
@@ -82,15 +92,32 @@ impl Index {
         };
         let columns = self.columns.split(',').map(plain);
         // How a predicate is written back differs, but not what it names.
-        let holds = match self.only {
+        let holds = match self.only.predicate() {
             None => found.predicate.is_empty(),
             Some(only) => {
-                words(only).all(|word| words(&found.predicate).any(|other| other == word))
+                words(&only).all(|word| words(&found.predicate).any(|other| other == word))
             }
         };
         columns.eq(found.key_columns.split(',').map(str::to_owned))
             && self.is_unique == (found.is_unique != 0)
             && holds
+    }
+}
+
+/// What the rows are like that an index holds.
+enum Only {
+    All,
+    In(Status),
+    Where(&'static str),
+}
+
+impl Only {
+    fn predicate(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::All => None,
+            Self::In(status) => Some(is_in("status", [*status]).into()),
+            Self::Where(predicate) => Some((*predicate).into()),
+        }
     }
 }
 

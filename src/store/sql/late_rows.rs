@@ -7,11 +7,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::engine::Engine;
-use super::guards::{allows, joined};
 use super::loose::LooseText;
+use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::failpoint;
-use crate::state::{Event, Status};
+use crate::state::{Event, Status, transition};
 use crate::store::LateRow;
 
 #[derive(QueryableByName)]
@@ -42,7 +42,7 @@ impl Copy {
 
     /// Whether the broker is to have its message still, for all that it says.
     fn waits_for_its_message(&self) -> bool {
-        self.owner.is_none() && self.is(|status| status.on(Event::Republish).is_some())
+        self.owner.is_none() && self.is(|status| transition(status, Event::ComeLate).is_some())
     }
 }
 
@@ -113,13 +113,8 @@ pub(super) fn mend<E: Engine>(
         verdicts.push((key.clone(), late));
     }
     if !published.is_empty() {
-        engine.batch(&format!(
-            "UPDATE carrot_messagelog AS m SET status = 'PENDING', due_time = {} \
-             WHERE m.id IN ({}) AND {}",
-            E::NOW,
-            joined(published),
-            allows(Event::Republish)
-        ))?;
+        let change = Change::of::<E>(Event::ComeLate, &Terms::default());
+        change.of_locked(engine, published)?;
     }
     failpoint::hit("late.mended");
     if !deleted.is_empty() {
@@ -131,6 +126,7 @@ pub(super) fn mend<E: Engine>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Status::{Cancelled, Completed, Failed, InProgress, Pending, Published};
 
     fn row(id: i64, status: &str, owner: Option<i64>, is_adopted: bool) -> Copy {
         Copy {
@@ -144,26 +140,27 @@ mod tests {
 
     #[test]
     fn only_a_row_that_nobody_has_is_published_again_and_only_beside_ours() {
-        let twin = || row(1, "CANCELLED", None, true);
+        let twin = || row(1, Cancelled.as_str(), None, true);
         let of = |rows: Vec<Copy>| verdict(&rows);
         assert_eq!(of(vec![twin()]), (LateRow::StillMissing, None, vec![]));
-        let published = || row(2, "PUBLISHED", None, false);
+        let published = || row(2, Published.as_str(), None, false);
         let mended = (LateRow::Republished, Some(2), vec![1]);
         assert_eq!(of(vec![twin(), published()]), mended);
         // Twice Django's: the first one counts.
-        let third = row(3, "PUBLISHED", None, false);
+        let third = row(3, Published.as_str(), None, false);
         assert_eq!(of(vec![twin(), published(), third]), mended);
-        for status in ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "odd"] {
+        let others = [Pending, InProgress, Completed, Failed].map(Status::as_str);
+        for status in others.into_iter().chain(["odd"]) {
             let other = row(2, status, None, false);
             assert_eq!(of(vec![twin(), other]), (LateRow::Settled, None, vec![1]));
         }
-        let owned = row(2, "PUBLISHED", Some(7), false);
+        let owned = row(2, Published.as_str(), Some(7), false);
         assert_eq!(of(vec![twin(), owned]), (LateRow::Settled, None, vec![1]));
         // Ours was requeued, or is no such row.
         for rows in [
             vec![],
             vec![published()],
-            vec![row(1, "FAILED", None, true), published()],
+            vec![row(1, Failed.as_str(), None, true), published()],
         ] {
             assert_eq!(of(rows), (LateRow::Settled, None, vec![]));
         }

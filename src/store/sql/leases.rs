@@ -5,8 +5,8 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::engine::{ALWAYS, Engine, MessageRow, Update};
-use super::guards::allows;
+use super::engine::{Engine, MessageRow};
+use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::state::{Event, Status};
 
@@ -16,20 +16,9 @@ const REFUSED: &str = "refused by the broker: ";
 /// A message that the broker refuses for so long is FAILED.
 const MOST_REFUSED: Duration = Duration::from_hours(24);
 
-/// The condition that the message is with whoever publishes it. A message can be delivered before its confirm is
-/// written, and its run be put off: then it has an owner, until it is published again.
-pub(super) fn is_with_its_publisher() -> String {
-    format!("{} AND m.owner IS NULL", allows(Event::Confirm))
-}
-
 /// The condition that the broker refused the message when it was last published.
-fn is_refused() -> String {
+pub(super) fn is_refused() -> String {
     format!("m.put_off_reason LIKE '{REFUSED}%'")
-}
-
-/// What becomes of `column` when the message is published after all.
-pub(super) fn not_refused(column: &str) -> String {
-    format!("CASE WHEN {} THEN NULL ELSE m.{column} END", is_refused())
 }
 
 /// Has messages be their publisher's for so long from now.
@@ -44,14 +33,12 @@ pub(super) fn renew<E: Engine>(
     };
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    engine
-        .update(&Update {
-            values: Values::keys(keys),
-            set: &[("due_time", &until)],
-            given: &is_with_its_publisher(),
-            and: ALWAYS,
-        })
-        .map(drop)
+    let terms = Terms {
+        then: Some(&until),
+        ..Terms::default()
+    };
+    let change = Change::of::<E>(Event::RenewLease, &terms);
+    engine.update(&change.of_keys(Values::keys(keys))).map(drop)
 }
 
 #[derive(QueryableByName)]
@@ -85,36 +72,19 @@ pub(super) fn note_refused<E: Engine>(
         .map(|(_, reason)| format!("the broker has refused it for {hours} hours: {reason}"))
         .collect();
     let then = E::now_and(i64::try_from(MOST_REFUSED.as_secs()).map_or(i64::MIN, |s| -s));
-    let is_over = format!("{} AND m.put_off_since <= {then}", is_refused());
-    let if_over =
-        |then: &str, column: &str| format!("CASE WHEN {is_over} THEN {then} ELSE m.{column} END");
-    let noted: Vec<Noted> = engine.update_returning(
-        &Update {
-            values: Values::keys(refused.iter().map(|(key, _)| key.as_str()))
-                .texts("reason", reasons.iter().map(String::as_str))
-                .texts("exception", ends.iter().map(String::as_str)),
-            set: &[
-                (
-                    "status",
-                    &if_over(&format!("'{}'", Status::Failed), "status"),
-                ),
-                ("exception", &if_over("v.exception", "exception")),
-                ("failure_time", &if_over(E::NOW, "failure_time")),
-                (
-                    "put_off_since",
-                    &format!(
-                        "CASE WHEN {} THEN m.put_off_since ELSE {} END",
-                        is_refused(),
-                        E::NOW
-                    ),
-                ),
-                ("put_off_reason", "v.reason"),
-            ],
-            given: &is_with_its_publisher(),
-            and: ALWAYS,
-        },
-        &["uuid", "status"],
-    )?;
+    let is_refused = is_refused();
+    let is_over = format!("{is_refused} AND m.put_off_since <= {then}");
+    let terms = Terms {
+        same_cause: Some(&is_refused),
+        too_long: Some(&is_over),
+        ..Terms::default()
+    };
+    let change = Change::of::<E>(Event::Refuse, &terms);
+    let values = Values::keys(refused.iter().map(|(key, _)| key.as_str()))
+        .texts("reason", reasons.iter().map(String::as_str))
+        .texts("exception", ends.iter().map(String::as_str));
+    let noted: Vec<Noted> =
+        engine.update_returning(&change.of_keys(values), &["uuid", "status"])?;
     let failed = noted
         .into_iter()
         .filter(|row| row.status == Status::Failed.as_str());

@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
-use super::engine::{ALWAYS, Engine, MessageRow, Update};
-use super::guards::{OWNER_IS_DEAD, allows, list};
+use super::engine::{Engine, MessageRow, Update};
+use super::guards::{is_in, is_not_in};
 use super::loose::LooseText;
 use super::publishing::{Inserted, insert};
 use super::put_off::put_off;
 use super::republish::republish;
+use super::transition::{Change, Terms};
 use super::values::Values;
-use crate::state::{End, Event, Status};
+use crate::state::{Event, Status};
 use crate::store::{
     Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, Finished, NewRow, WorkerId,
 };
@@ -78,41 +79,15 @@ fn finish<E: Engine>(
     }
     let mut sorted: Vec<&Finish> = finishes.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let at = |status: Status, column: &str| {
-        format!(
-            "CASE WHEN v.status = '{status}' THEN {} ELSE m.{column} END",
-            E::NOW
-        )
-    };
-    let written = changed(
-        engine,
-        &Update {
-            values: Values::keys(sorted.iter().map(|f| f.key.as_str()))
-                .texts("status", sorted.iter().map(|f| f.end.status().as_str()))
-                .integers("attempts", sorted.iter().map(|f| f.attempts))
-                .nullable("output", sorted.iter().map(|f| f.output.as_deref()))
-                .nullable("exception", sorted.iter().map(|f| f.exception.as_deref()))
-                .nullable("traceback", sorted.iter().map(|f| f.traceback.as_deref()))
-                .nullable("log", sorted.iter().map(|f| f.log.as_deref())),
-            set: &[
-                ("status", "v.status"),
-                ("attempts", "v.attempts"),
-                ("output", "v.output"),
-                ("exception", "v.exception"),
-                ("traceback", "v.traceback"),
-                ("log", "v.log"),
-                ("completion_time", &at(Status::Completed, "completion_time")),
-                ("failure_time", &at(Status::Failed, "failure_time")),
-            ],
-            // The same from whatever end.
-            given: &format!(
-                "{} AND {}",
-                allows(Event::Finish(End::Completed)),
-                ours_or_nobodys(owner)
-            ),
-            and: ALWAYS,
-        },
-    )?;
+    let change = Change::of_ends::<E>(owner);
+    let values = Values::keys(sorted.iter().map(|f| f.key.as_str()))
+        .texts("status", sorted.iter().map(|f| f.end.status().as_str()))
+        .integers("attempts", sorted.iter().map(|f| f.attempts))
+        .nullable("output", sorted.iter().map(|f| f.output.as_deref()))
+        .nullable("exception", sorted.iter().map(|f| f.exception.as_deref()))
+        .nullable("traceback", sorted.iter().map(|f| f.traceback.as_deref()))
+        .nullable("log", sorted.iter().map(|f| f.log.as_deref()));
+    let written = changed(engine, &change.of_keys(values))?;
     let missed = finishes
         .iter()
         .map(|finish| finish.key.as_str())
@@ -131,68 +106,32 @@ fn finish<E: Engine>(
     Ok(finishes.iter().map(verdict).collect())
 }
 
-fn release(engine: &mut impl Engine, owner: WorkerId, keys: &[String]) -> QueryResult<()> {
+fn release<E: Engine>(engine: &mut E, owner: WorkerId, keys: &[String]) -> QueryResult<()> {
     if keys.is_empty() {
         return Ok(());
     }
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    engine
-        .update(&Update {
-            values: Values::keys(keys),
-            set: &[
-                (
-                    "status",
-                    "CASE WHEN m.due_time IS NULL THEN 'PUBLISHED' ELSE 'PENDING' END",
-                ),
-                // A mark that comes late must not find a PENDING one without: there is no copy.
-                (
-                    "owner",
-                    "CASE WHEN m.due_time IS NULL THEN NULL ELSE m.owner END",
-                ),
-            ],
-            given: &format!("{} AND m.owner = {}", allows(Event::Release), owner.0),
-            and: ALWAYS,
-        })
-        .map(drop)
+    let change = Change::of::<E>(Event::Release, &Terms::of(owner));
+    engine.update(&change.of_keys(Values::keys(keys))).map(drop)
 }
 
 /// Fenced as an end is. What is nobody's is claimed once more: a crash may have forgotten the claim, and
 /// the delivery of what is not begun is acknowledged.
-fn begin(engine: &mut impl Engine, owner: WorkerId, begins: &[Begin]) -> QueryResult<Vec<bool>> {
+fn begin<E: Engine>(engine: &mut E, owner: WorkerId, begins: &[Begin]) -> QueryResult<Vec<bool>> {
     if begins.is_empty() {
         return Ok(Vec::new());
     }
     let mut sorted: Vec<&Begin> = begins.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let begun = changed(
-        engine,
-        &Update {
-            values: Values::keys(sorted.iter().map(|b| b.key.as_str()))
-                .integers("attempts", sorted.iter().map(|b| b.attempts)),
-            set: &[
-                ("attempts", "v.attempts"),
-                // Whether a copy was lost is known of an owned one only.
-                (
-                    "due_time",
-                    "CASE WHEN m.status = 'IN_PROGRESS' THEN m.due_time END",
-                ),
-                ("status", "'IN_PROGRESS'"),
-                ("owner", &owner.0.to_string()),
-            ],
-            given: &format!("{} AND {}", allows(Event::Claim), ours_or_nobodys(owner)),
-            and: ALWAYS,
-        },
-    )?;
+    let change = Change::of::<E>(Event::Begin, &Terms::of(owner));
+    let values = Values::keys(sorted.iter().map(|b| b.key.as_str()))
+        .integers("attempts", sorted.iter().map(|b| b.attempts));
+    let begun = changed(engine, &change.of_keys(values))?;
     Ok(begins
         .iter()
         .map(|begin| begun.contains(&begin.key))
         .collect())
-}
-
-/// The condition that no other worker has the message, if it is not over.
-pub(super) fn ours_or_nobodys(owner: WorkerId) -> String {
-    format!("(m.status <> 'IN_PROGRESS' OR m.owner = {})", owner.0)
 }
 
 fn claim(
@@ -218,27 +157,20 @@ fn claim(
         .map(|request| request.key.as_str())
         .collect();
     wanted.sort_unstable();
-    let is_free = format!(
-        "m.status <> 'IN_PROGRESS' OR m.owner IS NULL OR m.owner = {}",
-        owner.0
-    );
-    let mut claimed = take(engine, owner, &wanted, &is_free, &[])?;
-    let mut in_progress = HashMap::new();
+    let mut claimed = take(engine, Event::Claim, owner, &wanted)?;
+    let mut can_lose_copy = HashMap::new();
     wanted.retain(|key| !claimed.contains_key(*key));
     if !wanted.is_empty() {
         let locked = lock(engine, &wanted)?;
         // A row that comes from here on is looked for again: nothing guards it.
         wanted.retain(|key| locked.contains_key(*key));
-        in_progress = locked;
+        can_lose_copy = locked;
     }
     if !wanted.is_empty() {
-        let takeable = format!("{is_free} OR {OWNER_IS_DEAD}");
-        // What died in a run had begun: from here on, it is put off for the first time.
-        let anew = [("put_off_since", "NULL"), ("put_off_reason", "NULL")];
-        claimed.extend(take(engine, owner, &wanted, &takeable, &anew)?);
+        claimed.extend(take(engine, Event::TakeOver, owner, &wanted)?);
         wanted.retain(|key| !claimed.contains_key(*key));
-        let is_in_progress = |key: &&str| in_progress.get(*key).is_some_and(|is| *is);
-        let held: Vec<&str> = wanted.iter().copied().filter(is_in_progress).collect();
+        let is_held = |key: &&str| can_lose_copy.get(*key).is_some_and(|can| *can);
+        let held: Vec<&str> = wanted.iter().copied().filter(is_held).collect();
         note_lost_copies(engine, &held)?;
     }
     let states = states(engine, wanted)?;
@@ -281,27 +213,15 @@ impl MessageRow for Taken {
     }
 }
 
-/// Claims those of `wanted` for which `condition` holds, and sets some more of them.
-fn take(
-    engine: &mut impl Engine,
+/// Claims those of `wanted` that the event lets it have.
+fn take<E: Engine>(
+    engine: &mut E,
+    event: Event,
     owner: WorkerId,
     wanted: &[&str],
-    condition: &str,
-    and_set: &[(&'static str, &str)],
 ) -> QueryResult<HashMap<String, Claim>> {
-    let owner = owner.0.to_string();
-    let taken = [
-        ("suspect", "m.suspect OR m.status = 'IN_PROGRESS'"),
-        ("status", "'IN_PROGRESS'"),
-        ("owner", owner.as_str()),
-        ("due_time", "NULL"),
-    ];
-    let update = Update {
-        values: Values::keys(wanted.iter().copied()),
-        set: &[&taken, and_set].concat(),
-        given: &allows(Event::Claim),
-        and: condition,
-    };
+    let change = Change::of::<E>(event, &Terms::of(owner));
+    let update = change.of_keys(Values::keys(wanted.iter().copied()));
     let rows: Vec<Taken> = engine.update_returning(&update, &["uuid", "attempts", "suspect"])?;
     let ours = |row: Taken| {
         let claim = Claim::Ours {
@@ -318,24 +238,24 @@ struct Locked {
     #[diesel(sql_type = Text)]
     uuid: String,
     #[diesel(sql_type = Bool)]
-    is_in_progress: bool,
+    can_lose_copy: bool,
 }
 
-/// Locks the messages, and returns which there are, and whether each is in progress. Whether their owner
-/// is dead is asked by the statement after this one: a statement that has waited for a row still sees the
+/// Locks the messages, and returns which there are, and whether their states let them lose their copies. Whether their
+/// owner is dead is asked by the statement after this one: a statement that has waited for a row still sees the
 /// workers as they were before, and would take one that came meanwhile for dead.
 fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashMap<String, bool>> {
     let values = Values::keys(keys.iter().copied());
     let sql = format!(
-        "SELECT m.uuid, COALESCE(m.status = 'IN_PROGRESS', false) AS is_in_progress FROM {} \
-         ORDER BY m.uuid {}",
+        "SELECT m.uuid, COALESCE({}, false) AS can_lose_copy FROM {} ORDER BY m.uuid {}",
+        is_in("m.status", Event::LoseCopy.sources()),
         engine.messages_to_lock(&values),
         E::LOCK
     );
     let rows: Vec<Locked> = engine.load(&sql, Some(&values))?;
     let mut locked = HashMap::new();
     for row in rows {
-        *locked.entry(row.uuid).or_default() |= row.is_in_progress;
+        *locked.entry(row.uuid).or_default() |= row.can_lose_copy;
     }
     Ok(locked)
 }
@@ -348,14 +268,9 @@ fn note_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()>
     if keys.is_empty() {
         return Ok(());
     }
-    engine
-        .update(&Update {
-            values: Values::keys(keys.iter().copied()),
-            set: &[("due_time", E::NOW)],
-            given: "m.status = 'IN_PROGRESS'",
-            and: ALWAYS,
-        })
-        .map(drop)
+    let change = Change::of::<E>(Event::LoseCopy, &Terms::default());
+    let values = Values::keys(keys.iter().copied());
+    engine.update(&change.of_keys(values)).map(drop)
 }
 
 #[derive(QueryableByName)]
@@ -382,9 +297,9 @@ pub(super) fn states<'a>(
     }
     // Should Django's table hold a key twice, the row that is not over comes last and counts.
     let sql = format!(
-        "SELECT m.uuid, m.status, m.owner FROM {} ORDER BY m.status NOT IN ({})",
+        "SELECT m.uuid, m.status, m.owner FROM {} ORDER BY {}",
         engine.messages(&values),
-        list(Status::ALL.into_iter().filter(|status| status.is_final()))
+        is_not_in("m.status", Status::finals())
     );
     let rows: Vec<StateRow> = engine.load(&sql, Some(&values))?;
     let status = |status: Option<LooseText>| status?.shown().parse().ok();

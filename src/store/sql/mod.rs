@@ -22,6 +22,7 @@ mod schedule_row;
 mod schedules;
 mod statement;
 mod times;
+mod transition;
 mod values;
 mod waiting;
 mod workers;
@@ -47,7 +48,6 @@ use diesel_migrations::EmbeddedMigrations;
 
 use chrono::{DateTime, Utc};
 
-use self::guards::allows;
 use self::loose::LooseText;
 use super::session::{
     EmbeddedQueues, Facts, Occurrences, Outbox, Recovery, Requeuing, Retention, Runs, Schedules,
@@ -59,7 +59,6 @@ use super::{
     StoreOfTests, Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
-use crate::state::Event;
 
 /// A database behind a link, and what of its tables is needed.
 pub(super) struct SqlStore<L>(pub(super) L, pub(super) Tables);
@@ -266,8 +265,7 @@ impl<E: Engine> Recovery for SqlSession<E> {
     }
 
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        let pending = allows(Event::Reject);
-        self.alone(|engine| publishing::fail_undecodable(engine, rows, &pending))
+        self.alone(|engine| publishing::fail_undecodable(engine, rows))
     }
 
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
-use super::guards::{joined, list};
+use super::guards::{is_in, joined};
 use super::loose::LooseText;
 use super::times;
 use super::values::Values;
@@ -92,10 +92,13 @@ pub(super) fn see_unfinished<E: Engine>(engine: &mut E, locked: &mut [Locked]) -
 
 /// Selects the [`UnfinishedRow`]s of the schedules with these ids.
 fn unfinished<E: Engine>(ids: String) -> String {
-    let states = list(Status::ALL.into_iter().filter(|status| !status.is_final()));
+    let is_unfinished = is_in(
+        "l.status",
+        Status::ALL.into_iter().filter(|status| !status.is_final()),
+    );
     let first = |which: &str| {
         format!(
-            "(SELECT l.id FROM {} WHERE l.schedule_id = m.id AND {which} AND l.status IN ({states}) \
+            "(SELECT l.id FROM {} WHERE l.schedule_id = m.id AND {which} AND {is_unfinished} \
                  ORDER BY l.planned_time LIMIT 1)",
             E::OCCURRENCES
         )

@@ -12,7 +12,8 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
-use super::guards::list;
+use super::guards::{is_in, literal};
+use super::transition::end_time;
 use crate::config::History;
 use crate::state::Status;
 use crate::store::{Pruned, Stretch};
@@ -61,15 +62,11 @@ struct Seen {
 }
 
 fn look<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, youngest: Duration) -> QueryResult<Seen> {
-    let lasting = list(
-        Status::ALL
-            .into_iter()
-            .filter(|status| status.is_final() && stretch.history.age(*status).is_none()),
-    );
-    let is_lasting = if lasting.is_empty() {
-        "1 = 0".to_owned()
-    } else {
-        format!("status IN ({lasting})")
+    let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
+    let lasting: Vec<Status> = lasting.collect();
+    let is_lasting = match lasting.is_empty() {
+        true => "1 = 0".to_owned(),
+        false => is_in("status", lasting),
     };
     let sql = format!(
         "SELECT count(*) AS length, CAST(max(id) AS {bigint}) AS last, \
@@ -115,16 +112,14 @@ fn too_old<E: Engine>(history: &History) -> String {
     let conditions: Vec<String> = history
         .ages()
         .map(|(status, age)| {
-            let end = match status {
-                Status::Completed => "completion_time",
-                _ => "failure_time",
-            };
+            let end = end_time(status).unwrap_or("failure_time");
             let before = ago::<E>(age);
             // What is no time may count as before all others.
             let first = E::time_of("'0001-01-01 00:00:00'");
             let time = |column: &str| format!("CASE WHEN {column} >= {first} THEN {column} END");
             format!(
-                "(m.status = '{status}' AND COALESCE({}, {}) < {before})",
+                "(m.status = {} AND COALESCE({}, {}) < {before})",
+                literal(status),
                 time(&format!("m.{end}")),
                 time("m.publish_time")
             )

@@ -6,15 +6,16 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::bounds::{Sized, first_ids, first_rows, is_one_statement, size};
-use super::engine::{ALWAYS, Engine, Id, Update};
-use super::guards::{OWNER_IS_DEAD, allows, joined};
-use super::leases::{is_with_its_publisher, not_refused};
+use super::engine::{ALWAYS, Engine, Id};
+use super::guards::{is_in, joined};
+use super::leases::is_refused;
 use super::loose::LooseText;
 use super::times;
+use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::message::{Message, Occurrence};
 use crate::names;
-use crate::state::Event;
+use crate::state::{Event, Status};
 use crate::store::row::Columns;
 use crate::store::{BATCH_BYTES, NewRow, PUBLISH_LEASE, UndecodableRow};
 
@@ -131,11 +132,13 @@ fn insert_at_once<E: Engine>(
              planned_time, adopted_uuid) \
          SELECT v.uuid, v.status, v.task, v.task_args, v.content, v.queue, v.exchange, \
              v.routing_key, v.priority, v.exception, COALESCE({due}, {now}), \
-             CASE WHEN v.status = 'FAILED' THEN {now} END, \
-             CASE WHEN v.status = 'PENDING' THEN COALESCE({due}, {lease}) END, \
+             CASE WHEN {is_failed} THEN {now} END, \
+             CASE WHEN {is_the_sweeps} THEN COALESCE({due}, {lease}) END, \
              NULLIF(v.schedule_id, 0), {planned}, {adopted_uuid} \
          FROM {source} WHERE 1 = 1 ORDER BY v.position {unless_there}",
         now = E::NOW,
+        is_failed = is_in("v.status", [Status::Failed]),
+        is_the_sweeps = is_in("v.status", Event::Lease.sources()),
         due = E::time_of("v.due"),
         planned = E::time_of("v.planned"),
         source = target.source(&values),
@@ -154,46 +157,32 @@ pub(super) fn record<E: Engine>(engine: &mut E, rows: &[NewRow]) -> QueryResult<
 }
 
 pub(super) fn mark_published<E: Engine>(engine: &mut E, keys: &[String]) -> QueryResult<()> {
-    let mark = |engine: &mut E, notes: &[(&'static str, &str)], and: &str| {
-        let mut set = vec![
-            ("status", "'PUBLISHED'"),
-            ("due_time", "NULL"),
-            // One that was called dead and comes back would seem to have taken it.
-            ("owner", "NULL"),
-        ];
-        set.extend(notes);
-        engine.update(&Update {
-            values: Values::keys(keys.iter().map(String::as_str)),
-            set: &set,
-            given: &is_with_its_publisher(),
-            and,
-        })
+    let is_refused = is_refused();
+    let terms = Terms {
+        same_cause: Some(&is_refused),
+        ..Terms::default()
     };
-    if E::SETS_TEXTS_SLOWLY && mark(engine, &[], "m.put_off_since IS NULL")? >= keys.len() {
-        return Ok(());
+    let change = Change::of::<E>(Event::Confirm, &terms);
+    let values = || Values::keys(keys.iter().map(String::as_str));
+    if E::SETS_TEXTS_SLOWLY {
+        let change = change.where_nothing_is_noted();
+        if engine.update(&change.of_keys(values()))? >= keys.len() {
+            return Ok(());
+        }
     }
-    let notes = ["put_off_since", "put_off_reason"].map(|column| (column, not_refused(column)));
-    let notes = notes.each_ref().map(|(column, to)| (*column, to.as_str()));
-    mark(engine, &notes, ALWAYS).map(drop)
+    engine.update(&change.of_keys(values())).map(drop)
 }
 
 pub(super) fn fail_pending<E: Engine>(
     engine: &mut E,
     failures: &[(String, String)],
 ) -> QueryResult<()> {
-    engine
-        .update(&Update {
-            values: Values::keys(failures.iter().map(|(key, _)| key.as_str()))
-                .texts("reason", failures.iter().map(|(_, reason)| reason.as_str())),
-            set: &[
-                ("status", "'FAILED'"),
-                ("exception", "v.reason"),
-                ("failure_time", E::NOW),
-            ],
-            given: &allows(Event::Reject),
-            and: ALWAYS,
-        })
-        .map(drop)
+    let change = Change::of::<E>(Event::Reject, &Terms::default());
+    let values = Values::keys(failures.iter().map(|(key, _)| key.as_str())).texts(
+        "exception",
+        failures.iter().map(|(_, reason)| reason.as_str()),
+    );
+    engine.update(&change.of_keys(values)).map(drop)
 }
 
 /// The columns of a message. None keeps the row from being loaded, whatever stands there.
@@ -285,11 +274,20 @@ impl MessageRow {
     }
 }
 
-/// Ends messages that can't be read, by their ids: those that stand for `given`.
+/// Ends PENDING messages that can't be read.
 pub(super) fn fail_undecodable<E: Engine>(
     engine: &mut E,
     rows: &[UndecodableRow],
-    given: &str,
+) -> QueryResult<()> {
+    let change = Change::of::<E>(Event::Reject, &Terms::default());
+    end_undecodable(engine, rows, &change)
+}
+
+/// Ends messages that can't be read, by their ids: not every key finds its row.
+pub(super) fn end_undecodable<E: Engine>(
+    engine: &mut E,
+    rows: &[UndecodableRow],
+    change: &Change,
 ) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
@@ -300,13 +298,8 @@ pub(super) fn fail_undecodable<E: Engine>(
         .collect();
     let values = Values::default()
         .integers("id", rows.iter().map(|row| row.id))
-        .texts("reason", reasons.iter().map(String::as_str));
-    let set = [
-        ("status", "'FAILED'".to_owned()),
-        ("exception", "v.reason".to_owned()),
-        ("failure_time", E::NOW.to_owned()),
-    ];
-    engine.update_by_id("carrot_messagelog", &values, &set, given)
+        .texts("exception", reasons.iter().map(String::as_str));
+    engine.update_by_id("carrot_messagelog", &values, &change.set, &change.given)
 }
 
 pub(super) fn take_due<E: Engine>(
@@ -323,13 +316,20 @@ pub(super) fn take_due<E: Engine>(
             engine.source(&values)
         ),
     };
+    let lease = lease::<E>();
+    let terms = Terms {
+        then: Some(&lease),
+        ..Terms::default()
+    };
+    let change = Change::of::<E>(Event::Lease, &terms);
     let sql = format!(
         "SELECT CAST(m.id AS {bigint}) AS id, {size} FROM {pending} \
-         WHERE m.status = 'PENDING' AND m.due_time <= {now} AND {wanted} \
+         WHERE {given} AND m.due_time <= {now} AND {wanted} \
          ORDER BY m.due_time LIMIT {limit} {lock}",
         bigint = E::BIGINT,
         size = size::<E>(),
         pending = E::PENDING,
+        given = change.guard(),
         now = E::NOW,
         lock = E::LOCK_FREE,
     );
@@ -340,24 +340,21 @@ pub(super) fn take_due<E: Engine>(
     if due.is_empty() {
         return Ok(Vec::new());
     }
-    let ids = joined(first_ids(&due));
+    let ids = first_ids(&due);
     let rows: Vec<MessageRow> = engine.load_once(&format!(
-        "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({ids}) ORDER BY m.due_time",
-        MessageRow::columns::<E>()
+        "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) ORDER BY m.due_time",
+        MessageRow::columns::<E>(),
+        joined(&ids)
     ))?;
-    // No run has put it off since: see what a mark asks.
-    engine.batch(&format!(
-        "UPDATE carrot_messagelog SET due_time = {}, owner = NULL WHERE id IN ({ids})",
-        lease::<E>(),
-    ))?;
+    change.of_locked(engine, ids)?;
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
 
 pub(super) fn make_due<E: Engine>(engine: &mut E) -> QueryResult<()> {
     let now = E::NOW;
     engine.batch(&format!(
-        "UPDATE carrot_messagelog SET due_time = {now} \
-         WHERE status = 'PENDING' AND due_time > {now}"
+        "UPDATE carrot_messagelog SET due_time = {now} WHERE {} AND due_time > {now}",
+        is_in("status", Event::Lease.sources())
     ))
 }
 
@@ -365,10 +362,10 @@ pub(super) fn make_due<E: Engine>(engine: &mut E) -> QueryResult<()> {
 /// dead. A statement sees the workers as they were when it began, and a row as it is when it locks
 /// it; a worker that came in between would be taken for dead.
 pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<usize> {
+    let change = Change::of::<E>(Event::Recover, &Terms::default());
+    let guard = change.guard();
     let found = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM {} \
-         WHERE m.status = 'IN_PROGRESS' AND m.owner IS NOT NULL AND {OWNER_IS_DEAD} \
-         ORDER BY m.id LIMIT {limit} {}",
+        "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {guard} ORDER BY m.id LIMIT {limit} {}",
         E::BIGINT,
         E::IN_PROGRESS,
         E::LOCK_FREE
@@ -378,21 +375,14 @@ pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<us
         return Ok(0);
     }
     let still = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE m.id IN ({}) AND {} AND {OWNER_IS_DEAD}",
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE m.id IN ({}) AND {guard}",
         E::BIGINT,
         joined(found.iter().map(|row| row.id)),
-        allows(Event::Recover)
     );
     let still: Vec<Id> = engine.load_once(&still)?;
     if still.is_empty() {
         return Ok(0);
     }
-    engine.batch(&format!(
-        "UPDATE carrot_messagelog SET status = 'PENDING', suspect = true, due_time = {}, \
-             put_off_since = NULL, put_off_reason = NULL \
-         WHERE id IN ({})",
-        E::NOW,
-        joined(still.iter().map(|row| row.id))
-    ))?;
+    change.of_locked(engine, still.iter().map(|row| row.id))?;
     Ok(still.len())
 }

@@ -1,16 +1,17 @@
 //! Runs that are put off: their messages wait in their rows.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::engine::{ALWAYS, Engine, MessageRow, Update};
-use super::guards::allows;
-use super::ledger::{ours_or_nobodys, states};
+use super::engine::{Engine, MessageRow};
+use super::ledger::states;
+use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::state::{Cause, Event, Status};
-use crate::store::{PutBack, PutOff, PutOffDue, WorkerId};
+use crate::store::{NewRow, PutBack, PutOff, PutOffDue, WorkerId};
 
 /// The longest time until the next try, in seconds.
 const LONGEST_WAIT: u32 = 30;
@@ -46,78 +47,20 @@ pub(super) fn put_off<E: Engine>(
         return Ok(Vec::new());
     }
     let times = Times::of::<E>();
-    let if_too_long = |then: &str, otherwise: &str| {
-        format!(
-            "CASE WHEN {} THEN {then} ELSE {otherwise} END",
-            times.are_over
-        )
+    let terms = Terms {
+        then: Some(&times.next),
+        same_cause: Some(&times.go_on),
+        too_long: Some(&times.are_over),
+        ..Terms::of(owner)
     };
-    let changed: Vec<Changed> = {
-        let mut sorted: Vec<&PutOff> = put_offs.iter().collect();
-        sorted.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
-        let last = engine.last_character();
-        let rows: Vec<_> = sorted
-            .iter()
-            .map(|put_off| put_off.row.within(last))
-            .collect();
-        let ours = owner.0.to_string();
-        engine.update_returning(
-            &Update {
-                values: Values::keys(rows.iter().map(|row| row.key.as_str()))
-                    .texts("task", rows.iter().map(|row| row.task.as_str()))
-                    .nullable("task_args", rows.iter().map(|row| row.task_args.as_deref()))
-                    .nullable("content", rows.iter().map(|row| row.content.as_deref()))
-                    .texts("queue", rows.iter().map(|row| row.queue.as_str()))
-                    .texts("exchange", rows.iter().map(|row| row.exchange.as_str()))
-                    .texts(
-                        "routing_key",
-                        rows.iter().map(|row| row.routing_key.as_str()),
-                    )
-                    .integers("priority", rows.iter().map(|row| row.priority))
-                    .integers("attempts", sorted.iter().map(|p| p.attempts))
-                    .integers("suspect", sorted.iter().map(|p| i64::from(p.suspect)))
-                    .integers("cause", sorted.iter().map(|p| number(p.cause)))
-                    .texts("reason", sorted.iter().map(|p| p.reason.as_str()))
-                    .integers("patience", sorted.iter().map(|p| patience(p.due))),
-                set: &[
-                    ("task", "v.task"),
-                    ("task_args", "v.task_args"),
-                    ("content", "v.content"),
-                    ("queue", "v.queue"),
-                    ("exchange", "v.exchange"),
-                    ("routing_key", "v.routing_key"),
-                    ("priority", "v.priority"),
-                    ("attempts", "v.attempts"),
-                    ("suspect", "(m.suspect OR v.suspect = 1)"),
-                    // Whether a copy was lost is known of an owned one only.
-                    (
-                        "due_time",
-                        &if_too_long(
-                            "CASE WHEN m.status = 'IN_PROGRESS' THEN m.due_time END",
-                            &times.next,
-                        ),
-                    ),
-                    // A message can be delivered before its publisher marks it. Where it has an owner, that
-                    // mark comes too late: see `mark_published`.
-                    ("owner", &ours),
-                    ("status", &if_too_long("'IN_PROGRESS'", "'PENDING'")),
-                    // From here on what the times are reckoned from.
-                    (
-                        "put_off_since",
-                        &format!(
-                            "CASE WHEN {} THEN m.put_off_since ELSE {} END",
-                            times.go_on,
-                            E::NOW
-                        ),
-                    ),
-                    ("put_off_reason", "v.reason"),
-                ],
-                given: &format!("{} AND {}", allows(Event::PutOff), ours_or_nobodys(owner)),
-                and: ALWAYS,
-            },
-            &["uuid", "status"],
-        )?
-    };
+    let change = Change::of::<E>(Event::PutOff, &terms);
+    let mut sorted: Vec<&PutOff> = put_offs.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
+    let last = engine.last_character();
+    let rows = sorted.iter().map(|put_off| put_off.row.within(last));
+    let rows: Vec<Cow<'_, NewRow>> = rows.collect();
+    let update = change.of_keys(values(&sorted, &rows));
+    let changed: Vec<Changed> = engine.update_returning(&update, &["uuid", "status"])?;
     let changed: HashMap<String, String> = changed
         .into_iter()
         .map(|row| (row.uuid, row.status))
@@ -138,6 +81,26 @@ pub(super) fn put_off<E: Engine>(
         (None, Some(_)) => PutBack::Taken,
     };
     Ok(put_offs.iter().map(verdict).collect())
+}
+
+/// What comes with the event, of the same put-offs and their rows.
+fn values<'a>(put_offs: &[&'a PutOff], rows: &'a [Cow<'a, NewRow>]) -> Values<'a> {
+    Values::keys(rows.iter().map(|row| row.key.as_str()))
+        .texts("task", rows.iter().map(|row| row.task.as_str()))
+        .nullable("task_args", rows.iter().map(|row| row.task_args.as_deref()))
+        .nullable("content", rows.iter().map(|row| row.content.as_deref()))
+        .texts("queue", rows.iter().map(|row| row.queue.as_str()))
+        .texts("exchange", rows.iter().map(|row| row.exchange.as_str()))
+        .texts(
+            "routing_key",
+            rows.iter().map(|row| row.routing_key.as_str()),
+        )
+        .integers("priority", rows.iter().map(|row| row.priority))
+        .integers("attempts", put_offs.iter().map(|p| p.attempts))
+        .integers("suspect", put_offs.iter().map(|p| i64::from(p.suspect)))
+        .integers("cause", put_offs.iter().map(|p| number(p.cause)))
+        .texts("reason", put_offs.iter().map(|p| p.reason.as_str()))
+        .integers("patience", put_offs.iter().map(|p| patience(p.due)))
 }
 
 /// What a statement reckons of the row `m` and the value `v`.

@@ -2,8 +2,8 @@
 
 use diesel::QueryResult;
 
-use super::engine::{ALWAYS, Engine, Update};
-use super::guards::allows;
+use super::engine::Engine;
+use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::state::Event;
 use crate::store::{BrokerCopy, REDELIVERY_GRACE, Republish, WorkerId};
@@ -28,24 +28,12 @@ pub(super) fn republish<E: Engine>(
             continue;
         }
         keys.sort_unstable();
-        engine.update(&Update {
-            values: Values::keys(keys),
-            set: &[
-                // One that is set says since when a copy is missing.
-                ("due_time", &format!("COALESCE(m.due_time, {due})")),
-                ("status", "'PENDING'"),
-                // A mark that comes late must not find it without one: it would be PUBLISHED, with no copy.
-                ("owner", &owner.0.to_string()),
-            ],
-            // Nobody's: a crash of the database may have forgotten the claim.
-            given: &format!(
-                "(({} AND m.owner = {}) OR ({} AND m.owner IS NULL))",
-                allows(Event::Recover),
-                owner.0,
-                allows(Event::Republish)
-            ),
-            and: ALWAYS,
-        })?;
+        let terms = Terms {
+            then: Some(&due),
+            ..Terms::of(owner)
+        };
+        let change = Change::of::<E>(Event::Republish, &terms);
+        engine.update(&change.of_keys(Values::keys(keys)))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::bounds::{Sized, first_ids, size};
 use super::engine::{ALWAYS, Engine, Id};
-use super::guards::{joined, list};
+use super::guards::{is_in, joined};
 use super::loose::LooseText;
 use super::overlap::not_finished_after_all;
 use super::publishing::{MessageRow, record};
@@ -15,7 +15,7 @@ use super::values::Values;
 use crate::failpoint;
 use crate::names;
 use crate::state::Status;
-use crate::store::{NewRow, REQUEUABLE, Requeue, Requeued};
+use crate::store::{NewRow, Requeue, Requeued};
 
 /// So many messages that FAILED are requeued in one transaction at most.
 const MOST_FAILED: usize = 1000;
@@ -69,15 +69,10 @@ impl OldRow {
         )
     }
 
-    /// Whether nothing runs it any more: it is final, or was left IN_PROGRESS by a django-carrot
-    /// that died, which nobody else ever takes up. Or the broker is to run it: only its user can know that
-    /// it never will. Should it come after all, it has no row any more.
+    /// Should its message come after all, it has no row any more.
     fn may_be_requeued(&self) -> bool {
-        self.status
-            .parse::<Status>()
-            .is_ok_and(|status| REQUEUABLE.contains(&status))
-            || (self.status == Status::InProgress.as_str() && self.owner.is_none())
-            || self.is_published()
+        let status = self.status.parse::<Status>();
+        status.is_ok_and(|status| status.may_be_requeued(self.owner.is_some()))
     }
 
     fn is_published(&self) -> bool {
@@ -162,10 +157,9 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
 /// The highest id of what FAILED.
 pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
     let last: Vec<Id> = engine.load_once(&format!(
-        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE m.status IN ({}) \
-         ORDER BY m.id DESC LIMIT 1",
+        "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE {} ORDER BY m.id DESC LIMIT 1",
         E::BIGINT,
-        list([Status::Failed])
+        is_in("m.status", [Status::Failed])
     ))?;
     Ok(last.first().map(|row| row.id))
 }
@@ -176,7 +170,7 @@ pub(super) fn requeue_failed<E: Engine>(
     after: i64,
     last: i64,
 ) -> QueryResult<(Vec<Requeued>, Option<i64>)> {
-    let failed = format!("m.status IN ({})", list([Status::Failed]));
+    let failed = is_in("m.status", [Status::Failed]);
     let next: Vec<Sized> = engine.load_once(&format!(
         "SELECT CAST(m.id AS {}) AS id, {} FROM carrot_messagelog m \
          WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MOST_FAILED}",

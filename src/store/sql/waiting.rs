@@ -7,12 +7,12 @@
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::engine::{Engine, Update};
-use super::guards::OWNER_IS_DEAD;
-use super::publishing::{MessageRow, fail_undecodable};
+use super::engine::{Engine, assignments};
+use super::publishing::{MessageRow, end_undecodable};
+use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::message::Message;
-use crate::state::Status;
+use crate::state::Event;
 use crate::store::{UndecodableRow, WorkerId};
 
 #[derive(QueryableByName)]
@@ -36,8 +36,7 @@ impl<'a> Queue<'a> {
     /// The condition that `m` was published to it.
     fn has<E: Engine>(&self, engine: &E) -> String {
         format!(
-            "m.status = '{}' AND m.routing_key = (SELECT v.compared FROM {}) AND {}",
-            Status::Published,
+            "m.routing_key = (SELECT v.compared FROM {}) AND {}",
             engine.source(&self.values),
             E::is_exactly("m.routing_key", self.name)
         )
@@ -45,10 +44,13 @@ impl<'a> Queue<'a> {
 
     /// What follows FROM to read the messages `m` that wait in it.
     fn waiting<E: Engine>(&self, engine: &E) -> String {
+        let delivery = Change::of::<E>(Event::Deliver, &Terms::default());
         format!(
-            "{} WHERE {} AND (m.owner IS NULL OR {OWNER_IS_DEAD})",
+            "{} WHERE {} AND {} AND {}",
             E::WAITING,
-            self.has(engine)
+            delivery.given,
+            self.has(engine),
+            delivery.and
         )
     }
 }
@@ -93,60 +95,32 @@ pub(super) fn take<E: Engine>(
     if !rows.is_empty() {
         // By their ids: not every key finds its row.
         let values = Values::default().integers("id", rows.iter().map(|row| row.id));
-        engine.update_by_id(
-            "carrot_messagelog",
-            &values,
-            &[("owner", owner.0.to_string())],
-            &format!("m.status = '{}'", Status::Published),
-        )?;
+        let delivery = Change::of::<E>(Event::Deliver, &Terms::of(owner));
+        engine.update_by_id("carrot_messagelog", &values, &delivery.set, &delivery.given)?;
     }
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
 
 /// Ends messages that a worker has taken and that can't be read.
-pub(super) fn fail(
-    engine: &mut impl Engine,
+pub(super) fn fail<E: Engine>(
+    engine: &mut E,
     owner: WorkerId,
     rows: &[UndecodableRow],
 ) -> QueryResult<()> {
-    let taken = format!(
-        "m.status = '{}' AND m.owner = {}",
-        Status::Published,
-        owner.0
-    );
-    fail_undecodable(engine, rows, &taken)
+    let change = Change::of::<E>(Event::Discard, &Terms::of(owner));
+    end_undecodable(engine, rows, &change)
 }
 
 /// What was claimed meanwhile, or taken by another, stays as it is.
-pub(super) fn put_back(
-    engine: &mut impl Engine,
+pub(super) fn put_back<E: Engine>(
+    engine: &mut E,
     owner: WorkerId,
     keys: &[String],
 ) -> QueryResult<()> {
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    own(
-        engine,
-        keys.into_iter(),
-        "NULL",
-        &format!("m.owner = {}", owner.0),
-    )
-}
-
-fn own<'a>(
-    engine: &mut impl Engine,
-    keys: impl Iterator<Item = &'a str>,
-    owner: &str,
-    condition: &str,
-) -> QueryResult<()> {
-    engine
-        .update(&Update {
-            values: Values::keys(keys),
-            set: &[("owner", owner)],
-            given: &format!("m.status = '{}'", Status::Published),
-            and: condition,
-        })
-        .map(drop)
+    let change = Change::of::<E>(Event::Return, &Terms::of(owner));
+    engine.update(&change.of_keys(Values::keys(keys))).map(drop)
 }
 
 pub(super) fn put_back_all<E: Engine>(
@@ -155,10 +129,12 @@ pub(super) fn put_back_all<E: Engine>(
     queue: &str,
 ) -> QueryResult<()> {
     let queue = Queue::named(queue);
+    let change = Change::of::<E>(Event::Return, &Terms::of(owner));
     let sql = format!(
-        "UPDATE carrot_messagelog AS m SET owner = NULL WHERE {} AND m.owner = {}",
+        "UPDATE carrot_messagelog AS m SET {} WHERE {} AND {}",
+        assignments("", &change.set),
+        change.guard(),
         queue.has(engine),
-        owner.0
     );
     engine.execute(&sql, Some(&queue.values)).map(drop)
 }

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use super::{File, statement, update_text};
+use crate::state::Status;
 use crate::store::Tables;
 use crate::store::sql::{ALWAYS, Engine, Link, Update, Values};
 
@@ -22,16 +23,19 @@ fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
     let file = File::new(&url.parse().unwrap());
     file.migrate(Tables::WithQueues, &mut |_| {}).unwrap();
     let mut engine = file.open().unwrap();
-    let finished = "INSERT INTO carrot_messagelog (status, uuid, priority, task, queue, exchange, \
-            routing_key, publish_time) \
-        SELECT 'COMPLETED', key, 0, 'noop', 'q', '', 'q', CURRENT_TIMESTAMP \
-            FROM json_each('[' || substr(replace(hex(zeroblob(500)), '0', ',0'), 2) || ']')";
+    let finished = format!(
+        "INSERT INTO carrot_messagelog (status, uuid, priority, task, queue, exchange, \
+             routing_key, publish_time) \
+         SELECT '{}', key, 0, 'noop', 'q', '', 'q', CURRENT_TIMESTAMP \
+             FROM json_each('[' || substr(replace(hex(zeroblob(500)), '0', ',0'), 2) || ']')",
+        Status::Completed
+    );
     engine.batch(&format!("{finished}; ANALYZE")).unwrap();
-    for state in ["PENDING", "PUBLISHED", "IN_PROGRESS"] {
+    for state in [Status::Pending, Status::Published, Status::InProgress] {
         for and in [ALWAYS, "m.owner = 1"] {
             let update = Update {
                 values: Values::keys(["1", "2"]),
-                set: &[("owner", "1")],
+                set: &[("owner", "1".to_owned())],
                 given: &format!("m.status = '{state}'"),
                 and,
             };

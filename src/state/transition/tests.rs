@@ -1,0 +1,180 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// One line for each state that the event is for.
+fn said(event: Event) -> Vec<String> {
+    let line = |(from, Transition { holder, to, .. })| format!("{from} of {holder:?} → {to}");
+    event.transitions().map(line).collect()
+}
+
+#[test]
+fn what_publishers_do_in_each_state_is_what_is_written_here() {
+    let table: [(Event, &str); 10] = [
+        (Event::Confirm, "PENDING of Nobody → PUBLISHED"),
+        (Event::RenewLease, "PENDING of Nobody → PENDING"),
+        (Event::Lease, "PENDING of Anyone → PENDING"),
+        (Event::Refuse, "PENDING of Nobody → PENDING"),
+        (Event::GiveUp, "PENDING of Nobody → FAILED"),
+        (Event::Reject, "PENDING of Anyone → FAILED"),
+        (Event::ComeLate, "PUBLISHED of Nobody → PENDING"),
+        (Event::Deliver, "PUBLISHED of NobodyOrDead → PUBLISHED"),
+        (Event::Return, "PUBLISHED of Us → PUBLISHED"),
+        (Event::Discard, "PUBLISHED of Us → FAILED"),
+    ];
+    for (event, expected) in table {
+        assert_eq!(said(event), [expected], "{event:?}");
+    }
+}
+
+#[test]
+fn what_workers_do_in_each_state_is_what_is_written_here() {
+    let table: [(Event, &[&str]); 5] = [
+        (Event::LoseCopy, &["IN_PROGRESS of Anyone → IN_PROGRESS"]),
+        (Event::Release, &["IN_PROGRESS of Us → PUBLISHED"]),
+        (Event::ReleaseWithoutCopy, &["IN_PROGRESS of Us → PENDING"]),
+        (
+            Event::Republish,
+            &[
+                "PUBLISHED of Nobody → PENDING",
+                "IN_PROGRESS of Us → PENDING",
+            ],
+        ),
+        (Event::Recover, &["IN_PROGRESS of Dead → PENDING"]),
+    ];
+    for (event, expected) in table {
+        assert_eq!(said(event), expected, "{event:?}");
+    }
+    let of_what_is_not_over = |event, holder: &str, to: Status| {
+        let expected = [
+            format!("PENDING of Anyone → {to}"),
+            format!("PUBLISHED of Anyone → {to}"),
+            format!("IN_PROGRESS of {holder} → {to}"),
+        ];
+        assert_eq!(said(event), expected, "{event:?}");
+    };
+    of_what_is_not_over(Event::Claim, "UsOrNobody", InProgress);
+    of_what_is_not_over(Event::TakeOver, "UsNobodyOrDead", InProgress);
+    of_what_is_not_over(Event::Begin, "Us", InProgress);
+    of_what_is_not_over(Event::PutOff, "Us", Pending);
+    of_what_is_not_over(Event::Keep, "Us", InProgress);
+    for end in End::ALL {
+        of_what_is_not_over(Event::Finish(end), "Us", end.status());
+    }
+}
+
+#[test]
+fn a_final_state_is_never_left() {
+    for status in Status::finals() {
+        for event in Event::ALL {
+            assert_eq!(transition(status, event), None, "{status} on {event:?}");
+        }
+    }
+}
+
+#[test]
+fn every_event_is_for_some_messages_and_leads_to_one_state_without_changing_a_column_twice() {
+    for event in Event::ALL {
+        let targets: Vec<Status> = event.transitions().map(|(_, after)| after.to).collect();
+        assert!(!targets.is_empty(), "{event:?}");
+        assert!(
+            targets.iter().all(|target| *target == targets[0]),
+            "{event:?}"
+        );
+        for (status, transition) in event.transitions() {
+            let columns: Vec<Column> = transition.changes().map(|(column, _)| column).collect();
+            for (nth, column) in columns.iter().enumerate() {
+                assert!(
+                    !columns[..nth].contains(column),
+                    "{status} on {event:?}: {column:?}"
+                );
+            }
+        }
+    }
+}
+
+/// One statement does both.
+#[test]
+fn what_happens_instead_is_for_the_same_messages() {
+    for event in Event::ALL {
+        let Some((_, instead)) = event.instead() else {
+            continue;
+        };
+        let whose = |event: Event| -> Vec<(Status, Holder)> {
+            let transitions = event.transitions();
+            transitions
+                .map(|(status, transition)| (status, transition.holder))
+                .collect()
+        };
+        assert_eq!(whose(event), whose(instead), "{event:?}");
+        assert_eq!(instead.instead(), None, "{event:?}");
+    }
+}
+
+/// One statement writes ends of all kinds, and of messages in all states.
+#[test]
+fn all_ends_change_the_same_but_for_the_time_of_the_end() {
+    let changes = |end: End| -> Vec<Vec<Change>> {
+        let transitions = Event::Finish(end).transitions();
+        let times = [Column::CompletionTime, Column::FailureTime];
+        transitions
+            .map(|(_, transition)| {
+                let changes = transition.changes();
+                changes
+                    .filter(|(column, _)| !times.contains(column))
+                    .collect()
+            })
+            .collect()
+    };
+    let expected = &changes(End::Completed)[0];
+    for end in End::ALL {
+        for changes in changes(end) {
+            assert_eq!(&changes, expected, "{end:?}");
+        }
+    }
+    let time = |end: End, column| transition(Status::InProgress, Event::Finish(end))?.value(column);
+    assert_eq!(
+        time(End::Completed, Column::CompletionTime),
+        Some(Value::Now)
+    );
+    assert_eq!(time(End::Failed, Column::FailureTime), Some(Value::Now));
+    assert_eq!(time(End::Failed, Column::CompletionTime), None);
+    assert_eq!(time(End::Cancelled, Column::FailureTime), None);
+}
+
+#[test]
+fn no_state_is_spelt_but_where_states_are_named() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let named = source.join("state.rs");
+    let mut files = Vec::new();
+    list(&source, &mut files);
+    assert!(files.contains(&named));
+    // What tests expect of statements may be read as it is.
+    let is_code = |file: &&PathBuf| **file != named && !file.ends_with("tests.rs");
+    for file in files.iter().filter(is_code) {
+        let text = fs::read_to_string(file).unwrap();
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        for (line, status) in code.flat_map(|line| Status::ALL.map(|status| (line, status))) {
+            let is_spelt = |quote| line.contains(&format!("{quote}{status}{quote}"));
+            assert!(
+                !is_spelt('\'') && !is_spelt('"'),
+                "{}: {line}",
+                file.display()
+            );
+        }
+    }
+}
+
+fn list(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            list(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
