@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! How long to wait before trying again, and with how much.
 
 use std::time::Duration;
 
@@ -67,9 +67,80 @@ impl Backoff {
     }
 }
 
+/// How many of many are tried together, while one that is refused refuses all: half as many each time, until that one
+/// is alone, and then twice as many each time.
+#[derive(Debug, Clone)]
+pub struct Portion {
+    size: usize,
+    most: usize,
+}
+
+impl Portion {
+    /// All at first.
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self { size: most, most }
+    }
+
+    /// How many are tried next.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether nothing was refused lately.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.size == self.most
+    }
+
+    /// So many were refused together.
+    pub fn is_refused(&mut self, count: usize) {
+        self.size = (count / 2).min(self.most / 2).max(1);
+    }
+
+    /// What was tried has worked, or was the one that is refused.
+    pub fn is_done(&mut self) {
+        self.size = (self.size * 2).min(self.most);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bad_one_is_alone_after_a_few_tries() {
+        for most in [1, 2, 7, 100] {
+            for bad in 0..most {
+                let mut portion = Portion::new(most);
+                let (mut next, mut tries) = (0, 0);
+                let mut alone = Vec::new();
+                while next < most {
+                    tries += 1;
+                    let end = (next + portion.size()).min(most);
+                    if !(next..end).contains(&bad) {
+                        portion.is_done();
+                    } else if end - next > 1 {
+                        portion.is_refused(end - next);
+                        continue;
+                    } else {
+                        alone.push(next);
+                        portion.is_done();
+                    }
+                    next = end;
+                }
+                assert_eq!(alone, [bad]);
+                assert!(tries <= 25, "{bad} of {most}: {tries}");
+            }
+        }
+        let mut portion = Portion::new(500);
+        portion.is_refused(10_000);
+        assert_eq!(portion.size(), 250);
+        assert!(!portion.is_whole());
+        portion.is_done();
+        assert!(portion.is_whole());
+    }
 
     #[test]
     fn waits_grow_up_to_the_limit_and_start_over() {

@@ -1,9 +1,10 @@
 //! A batch that the database refuses: the one bad row must not hold up the rest.
 
+use crate::retry::Portion;
 use crate::state::End;
 use crate::store::{Batch, BatchResult, PutBack, Runs, StoreError, WorkerId};
 
-/// Writes the batch in halves until the bad row is alone, and that one in a form that says that it
+/// Writes the batch in portions, smaller ones until the bad row is alone, and that one in a form that says that it
 /// was refused.
 ///
 /// # Errors
@@ -13,35 +14,57 @@ pub(super) fn write(
     owner: WorkerId,
     batch: &Batch,
 ) -> Result<BatchResult, StoreError> {
-    let refusal = match session.write(owner, batch) {
-        Err(
-            StoreError::Refused(refusal)
-            | StoreError::Unclear(refusal)
-            | StoreError::Unreadable(refusal),
-        ) => refusal,
-        other => return other,
-    };
-    if size(batch) == 1 {
-        if !batch.put_offs.is_empty() {
-            log::debug!("the database does not take the row of a message: {refusal}");
-            return Ok(BatchResult {
-                put_back: vec![PutBack::Refused],
-                ..BatchResult::default()
-            });
-        }
-        let reduced = reduced(batch, &refusal);
-        log::error!("the database refuses the record of a message: {refusal}");
-        return session.write(owner, &reduced);
+    let mut portion = Portion::new(size(batch));
+    let mut result = BatchResult::default();
+    let mut rest = batch.clone();
+    while size(&rest) > 0 {
+        let part = first(&rest, portion.size());
+        let written = match session.write(owner, &part) {
+            Err(StoreError::Refused(_) | StoreError::Unclear(_) | StoreError::Unreadable(_))
+                if size(&part) > 1 =>
+            {
+                portion.is_refused(size(&part));
+                continue;
+            }
+            Err(
+                StoreError::Refused(refusal)
+                | StoreError::Unclear(refusal)
+                | StoreError::Unreadable(refusal),
+            ) => write_the_bad_one(session, owner, &part, &refusal)?,
+            other => other?,
+        };
+        portion.is_done();
+        join(&mut result, written);
+        rest = without_first(rest, size(&part));
     }
-    let (first, second) = split(batch);
-    let mut result = write(session, owner, &first)?;
-    let rest = write(session, owner, &second)?;
+    Ok(result)
+}
+
+/// Writes a record that the database refuses, if there is a form to write it in.
+fn write_the_bad_one(
+    session: &mut dyn Session,
+    owner: WorkerId,
+    batch: &Batch,
+    refusal: &str,
+) -> Result<BatchResult, StoreError> {
+    if !batch.put_offs.is_empty() {
+        log::debug!("the database does not take the row of a message: {refusal}");
+        return Ok(BatchResult {
+            put_back: vec![PutBack::Refused],
+            ..BatchResult::default()
+        });
+    }
+    log::error!("the database refuses the record of a message: {refusal}");
+    session.write(owner, &reduced(batch, refusal))
+}
+
+/// Appends what became of the records behind those of `result`.
+fn join(result: &mut BatchResult, rest: BatchResult) {
     result.finished.extend(rest.finished);
     result.put_back.extend(rest.put_back);
     result.begun.extend(rest.begun);
     result.claims.extend(rest.claims);
     result.looked.extend(rest.looked);
-    Ok(result)
 }
 
 const fn size(batch: &Batch) -> usize {
@@ -54,56 +77,44 @@ const fn size(batch: &Batch) -> usize {
         + batch.looks.len()
 }
 
-/// The batch in two halves; one after the other, their results are the batch's.
-fn split(batch: &Batch) -> (Batch, Batch) {
-    let mut left = size(batch) / 2;
-    let mut first = Batch::default();
-    let mut second = Batch::default();
-    share(
-        &batch.finishes,
-        &mut left,
-        &mut first.finishes,
-        &mut second.finishes,
-    );
-    share(
-        &batch.put_offs,
-        &mut left,
-        &mut first.put_offs,
-        &mut second.put_offs,
-    );
-    share(
-        &batch.releases,
-        &mut left,
-        &mut first.releases,
-        &mut second.releases,
-    );
-    share(
-        &batch.republishes,
-        &mut left,
-        &mut first.republishes,
-        &mut second.republishes,
-    );
-    share(
-        &batch.begins,
-        &mut left,
-        &mut first.begins,
-        &mut second.begins,
-    );
-    share(
-        &batch.claims,
-        &mut left,
-        &mut first.claims,
-        &mut second.claims,
-    );
-    share(&batch.looks, &mut left, &mut first.looks, &mut second.looks);
-    (first, second)
+/// Its first so many records.
+fn first(batch: &Batch, mut count: usize) -> Batch {
+    let count = &mut count;
+    Batch {
+        finishes: head(&batch.finishes, count),
+        put_offs: head(&batch.put_offs, count),
+        releases: head(&batch.releases, count),
+        republishes: head(&batch.republishes, count),
+        begins: head(&batch.begins, count),
+        claims: head(&batch.claims, count),
+        looks: head(&batch.looks, count),
+    }
 }
 
-fn share<T: Clone>(all: &[T], left: &mut usize, first: &mut Vec<T>, second: &mut Vec<T>) {
-    let (head, tail) = all.split_at(all.len().min(*left));
-    *left -= head.len();
-    first.extend_from_slice(head);
-    second.extend_from_slice(tail);
+/// The same batch without these.
+fn without_first(batch: Batch, mut count: usize) -> Batch {
+    let count = &mut count;
+    Batch {
+        finishes: tail(batch.finishes, count),
+        put_offs: tail(batch.put_offs, count),
+        releases: tail(batch.releases, count),
+        republishes: tail(batch.republishes, count),
+        begins: tail(batch.begins, count),
+        claims: tail(batch.claims, count),
+        looks: tail(batch.looks, count),
+    }
+}
+
+fn head<T: Clone>(all: &[T], count: &mut usize) -> Vec<T> {
+    let head = &all[..all.len().min(*count)];
+    *count -= head.len();
+    head.to_vec()
+}
+
+fn tail<T>(mut all: Vec<T>, count: &mut usize) -> Vec<T> {
+    let tail = all.split_off(all.len().min(*count));
+    *count -= all.len();
+    tail
 }
 
 /// The one record in it without what a sender or a task wrote, FAILED with the reason.
@@ -128,7 +139,7 @@ mod tests {
     use crate::store::{Begin, ClaimRequest};
 
     #[test]
-    fn two_halves_are_the_whole_in_its_order() {
+    fn two_parts_are_the_whole_in_its_order() {
         let claim = |key: &str| ClaimRequest {
             key: key.to_owned(),
             adopt: None,
@@ -142,14 +153,12 @@ mod tests {
             claims: vec![claim("c"), claim("d"), claim("e")],
             ..Batch::default()
         };
-        let (first, second) = split(&batch);
-        assert_eq!((size(&first), size(&second)), (2, 3));
-        assert_eq!(first.releases, ["a"]);
-        assert_eq!(first.begins[0].key, "b");
-        let (first, second) = split(&second);
-        assert_eq!(
-            (first.claims.len(), second.claims[0].key.as_str()),
-            (1, "d")
-        );
+        let (head, tail) = (first(&batch, 2), without_first(batch, 2));
+        assert_eq!((size(&head), size(&tail)), (2, 3));
+        assert_eq!(head.releases, ["a"]);
+        assert_eq!(head.begins[0].key, "b");
+        let (head, tail) = (first(&tail, 1), without_first(tail, 1));
+        assert_eq!((head.claims.len(), tail.claims[0].key.as_str()), (1, "d"));
+        assert_eq!(size(&first(&tail, 10)), 2);
     }
 }

@@ -16,6 +16,7 @@ use super::publisher::Batch;
 use super::watch::Watch;
 use crate::failpoint;
 use crate::outage::Client;
+use crate::retry::Portion;
 use crate::stop::StopFlag;
 use crate::store::{
     Anew, BATCH_BYTES, Candidate, Database, Occurrences, Ready, ScheduleRefusal, StoreError,
@@ -72,7 +73,7 @@ pub(super) struct Taker {
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
     /// How many schedules the next transaction advances, and how many bytes of messages it has.
-    batch: usize,
+    batch: Portion,
     bytes: usize,
     /// How often a single schedule was refused, or the note of that, since one was advanced.
     refused: u32,
@@ -89,7 +90,7 @@ impl Taker {
             held: HashMap::new(),
             blamed: HashMap::new(),
             said: HashMap::new(),
-            batch: BATCH,
+            batch: Portion::new(BATCH),
             bytes: BATCH_BYTES,
             refused: 0,
         }
@@ -250,7 +251,7 @@ impl Taker {
         let is_noted = |note: &Option<Note>| matches!(note, Some(Note::CannotRecord(_)));
         if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
             self.refused = 0;
-            self.batch = (self.batch * 2).min(BATCH);
+            self.batch.is_done();
             self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BATCH_BYTES);
         }
         for (id, title, note) in &hand.seen {
@@ -269,8 +270,8 @@ impl Taker {
     /// looked for that the database refuses: of these too, messages may be made.
     const fn limit(&self, ready: Ready) -> usize {
         match ready {
-            Ready::Unplanned if self.batch == BATCH => BATCH * PLANNED,
-            _ => self.batch,
+            Ready::Unplanned if self.batch.is_whole() => BATCH * PLANNED,
+            _ => self.batch.size(),
         }
     }
 
@@ -283,7 +284,7 @@ impl Taker {
         if hand.messages > 1 && hand.len() == 1 {
             return AT_ONCE;
         }
-        self.batch = (hand.len() / 2).clamp(1, BATCH / 2);
+        self.batch.is_refused(hand.len());
         if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
             self.refused += 1;
             match self.blamed.remove(id) {
