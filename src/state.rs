@@ -1,4 +1,4 @@
-//! The states of a message, and the one function that says what an event does to it: [`transition`].
+//! The states of a message, and the one function that says what an event does to it: [`transition()`].
 //!
 //! `PUBLISHED → IN_PROGRESS → COMPLETED | FAILED` are django-carrot's own; `PENDING`, `CANCELLED`
 //! and `EXPIRED` are ours. The names are what stands in `carrot_messagelog.status` (varchar(11)).

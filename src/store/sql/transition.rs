@@ -1,4 +1,4 @@
-//! What [`transition`](crate::state::transition) says, as the statements have it: of the row `m`, and of the value `v`
+//! What [`transition`](crate::state::transition()) says, as the statements have it: of the row `m`, and of the value `v`
 //! that comes with an event.
 
 use std::cmp::Reverse;
