@@ -42,7 +42,7 @@ pub(super) fn write(
 
 /// Writes a record that the database refuses, if there is a form to write it in.
 fn write_the_bad_one(
-    session: &mut dyn Session,
+    session: &mut dyn Runs,
     owner: WorkerId,
     batch: &Batch,
     refusal: &str,

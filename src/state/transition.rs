@@ -312,6 +312,7 @@ const fn of_giving_back(status: Status, event: Event) -> Option<Transition> {
 
 impl Event {
     /// Every event.
+    #[cfg(test)]
     pub const ALL: [Self; 24] = [
         Self::Confirm,
         Self::RenewLease,

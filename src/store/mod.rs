@@ -31,7 +31,6 @@ pub use batch::{
 pub(crate) use database::{Database, apart_from_others};
 pub use error::StoreError;
 pub use history::{Pruned, Stretch};
-pub use planned_for::PlannedFor;
 pub use progress::{Progress, Tell};
 pub use recorded::Recorded;
 pub use refusal::ScheduleRefusal;

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::planned_for::{Noted, PlannedFor};
+use super::refusal::ScheduleRefusal;
 use super::row::Columns;
-use super::{PlannedFor, ScheduleRefusal};
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
@@ -163,8 +164,14 @@ impl ScheduleRow {
             ..self.spec.clone()
         };
         let spec = match &self.planned_for {
-            Some(noted) => noted.put_into(spec),
             None => Some(spec),
+            Some(planned_for) => planned_for.read().map(|noted| ScheduleSpec {
+                interval_type: noted.interval_type,
+                interval_count: noted.interval_count,
+                time_zone: Some(noted.time_zone),
+                cron: Some(noted.cron),
+                ..spec
+            }),
         };
         spec.and_then(|spec| spec.timetable(first).ok())
             .unwrap_or_else(|| Timetable::once(first))
@@ -220,6 +227,17 @@ impl ScheduleSpec {
             (spec.interval_type.clone(), spec.interval_count, cron, zone)
         };
         timetable(self) == timetable(other) && self.anchor == other.anchor
+    }
+
+    /// Its timetable as a row notes it.
+    pub(super) fn planned_for(&self) -> PlannedFor {
+        let noted = Noted {
+            interval_type: self.interval_type.clone(),
+            interval_count: self.interval_count,
+            time_zone: self.time_zone.clone().unwrap_or_default(),
+            cron: self.cron.clone().unwrap_or_default(),
+        };
+        noted.written()
     }
 
     /// Whether it is the same as another, but for whether it is active and since when.

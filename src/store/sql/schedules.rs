@@ -14,7 +14,7 @@ use super::schedule_row::Row;
 use super::times;
 use super::values::Values;
 use crate::message::{python, wire};
-use crate::store::{Edited, PlannedFor, ScheduleRow, ScheduleSpec, WhichSchedules};
+use crate::store::{Edited, ScheduleRow, ScheduleSpec, WhichSchedules};
 
 /// A time of the database's.
 pub(super) fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
@@ -202,7 +202,7 @@ pub(super) fn edit<E: Engine>(
         engine.update_schedules(&values, &set)?;
         return Ok(Edited::Saved);
     }
-    let is_moved = to.anchor != was.anchor && row.planned_for == Some(PlannedFor::of(&to));
+    let is_moved = to.anchor != was.anchor && row.planned_for == Some(to.planned_for());
     // A refusal is found again if it holds still.
     if is_moved || row.next_run.is_none() {
         set.push(("planned_for", "NULL".to_owned()));
