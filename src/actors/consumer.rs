@@ -1,5 +1,7 @@
 //! A consumer: one thread that runs one task at a time.
 
+mod put_off;
+
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,17 +12,16 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
-use super::consumer_set::ConsumerSetActor;
-use super::put_off::Held;
+use self::put_off::Held;
+use super::messages::{Death, OfConsumer};
 use crate::execution::{Attempt, Executor, RowChange};
 use crate::failpoint;
 use crate::heartbeat::Lease;
 use crate::ledger::Ledger;
 use crate::vitals::QueueHandle;
 
-/// `<queue>-consumer-<n>`, which watches over its thread.
+/// `<queue>-consumer-<n>`: its thread ends when it does, and says so.
 pub(super) struct ConsumerActor {
-    set: Addr<ConsumerSetActor>,
     worker: Option<Worker>,
     /// Dropped to tell the thread to stop.
     stop: Option<Sender<()>>,
@@ -28,7 +29,7 @@ pub(super) struct ConsumerActor {
 
 /// What the thread needs.
 pub(super) struct Worker {
-    pub(super) set: Addr<ConsumerSetActor>,
+    pub(super) set: Recipient<OfConsumer>,
     pub(super) name: String,
     /// From 1.
     pub(super) number: usize,
@@ -44,24 +45,6 @@ pub(super) struct Worker {
 #[rtype(result = "()")]
 pub(super) struct StopConsumer;
 
-/// The consumer's thread has ended.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct ConsumerDown {
-    pub(super) number: usize,
-    /// `Some` if it died, with what it was running.
-    pub(super) death: Option<Death>,
-}
-
-/// A message that was not run goes back: the service stops.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct GiveBack(pub(super) Attempt);
-
-pub(super) struct Death {
-    pub(super) attempt: Option<Attempt>,
-}
-
 /// What is left to do with a message that its consumer is through with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
@@ -72,9 +55,8 @@ pub(super) enum Left {
 }
 
 impl ConsumerActor {
-    pub(super) const fn new(set: Addr<ConsumerSetActor>, worker: Worker) -> Self {
+    pub(super) const fn new(worker: Worker) -> Self {
         Self {
-            set,
             worker: Some(worker),
             stop: None,
         }
@@ -84,24 +66,24 @@ impl ConsumerActor {
 impl Actor for ConsumerActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, context: &mut Context<Self>) {
+    fn started(&mut self, _: &mut Context<Self>) {
         let Some(worker) = self.worker.take() else {
             return;
         };
         let (stop, stopped) = bounded(0);
         self.stop = Some(stop);
         let number = worker.number;
-        let this = context.address();
+        let set = worker.set.clone();
         let spawned = thread::Builder::new()
             .name(worker.name.clone())
             .spawn(move || {
                 let death = worker.live(&stopped);
-                this.do_send(ConsumerDown { number, death });
+                worker.set.do_send(OfConsumer::Down { number, death });
             });
         if let Err(error) = spawned {
             log::error!("no thread for a consumer: {error}");
             let death = Some(Death { attempt: None });
-            context.notify(ConsumerDown { number, death });
+            set.do_send(OfConsumer::Down { number, death });
         }
     }
 }
@@ -111,15 +93,6 @@ impl Handler<StopConsumer> for ConsumerActor {
 
     fn handle(&mut self, _: StopConsumer, _: &mut Context<Self>) {
         self.stop = None;
-    }
-}
-
-impl Handler<ConsumerDown> for ConsumerActor {
-    type Result = ();
-
-    fn handle(&mut self, down: ConsumerDown, context: &mut Context<Self>) {
-        self.set.do_send(down);
-        context.stop();
     }
 }
 
@@ -136,7 +109,7 @@ impl Worker {
                     .map(|attempt| self.run(attempt, stopped));
                 let attempt = running.take();
                 if let (Some(Left::ToGiveBack), Some(attempt)) = (left, attempt) {
-                    self.set.do_send(GiveBack(attempt));
+                    self.set.do_send(OfConsumer::GiveBack(attempt));
                 }
             }
         }));

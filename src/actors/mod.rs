@@ -6,8 +6,8 @@
 
 mod consumer;
 mod consumer_set;
+mod messages;
 mod probe;
-mod put_off;
 mod scheduler;
 mod subscription;
 mod supervisor;

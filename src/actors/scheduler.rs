@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::supervisor::SupervisorActor;
+use super::messages::OfScheduler;
 use crate::failpoint;
 use crate::retry::Backoff;
 use crate::schedule::{self, Setup};
@@ -13,7 +13,7 @@ use crate::stop::{Stopper, WIND_UP};
 
 /// Watches over the threads that publish the occurrences of `carrot_scheduledtask`.
 pub(super) struct SchedulerActor {
-    supervisor: Addr<SupervisorActor>,
+    owner: Recipient<OfScheduler>,
     setup: Setup,
     /// Dropped to tell the threads to stop.
     threads: Option<Stopper>,
@@ -24,9 +24,9 @@ pub(super) struct SchedulerActor {
 }
 
 impl SchedulerActor {
-    pub(super) fn new(supervisor: Addr<SupervisorActor>, setup: Setup) -> Self {
+    pub(super) fn new(owner: Recipient<OfScheduler>, setup: Setup) -> Self {
         Self {
-            supervisor,
+            owner,
             setup,
             threads: None,
             stopping: false,
@@ -51,7 +51,7 @@ impl SchedulerActor {
     }
 
     fn end(&mut self, context: &mut Context<Self>) {
-        self.supervisor.do_send(SchedulerStopped);
+        self.owner.do_send(OfScheduler::Stopped);
         context.stop();
     }
 }
@@ -68,7 +68,7 @@ impl Actor for SchedulerActor {
 /// Whatever ends an actor drops it.
 impl Drop for SchedulerActor {
     fn drop(&mut self) {
-        self.supervisor.do_send(SchedulerGone);
+        self.owner.do_send(OfScheduler::Gone);
     }
 }
 
@@ -76,16 +76,6 @@ impl Drop for SchedulerActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct StopScheduler;
-
-/// Nothing more will be published.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct SchedulerStopped;
-
-/// The actor is gone, and its threads are told to stop: it has stopped before, or it died.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct SchedulerGone;
 
 /// The threads have ended, as they were told to or not.
 #[derive(Message)]

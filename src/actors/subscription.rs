@@ -10,7 +10,6 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Source;
-use super::consumer_set::ConsumerSetActor;
 use crate::broker::{Broker, BrokerError, Command, Event};
 use crate::config::QueueConfig;
 use crate::failpoint;
@@ -45,7 +44,7 @@ pub(super) enum Subscribed {
 pub(super) fn start(
     source: Source,
     commands: Receiver<Command>,
-    set: Addr<ConsumerSetActor>,
+    set: Recipient<Subscribed>,
 ) -> io::Result<()> {
     let Source {
         queue,
@@ -76,7 +75,7 @@ pub(super) fn start(
 }
 
 /// Tells the set of the thread's end, whatever that is.
-struct Closing(Addr<ConsumerSetActor>);
+struct Closing(Recipient<Subscribed>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -88,7 +87,7 @@ struct Subscription {
     queue: QueueConfig,
     broker: Arc<dyn Broker>,
     commands: Receiver<Command>,
-    set: Addr<ConsumerSetActor>,
+    set: Recipient<Subscribed>,
     /// Of the last connection.
     epoch: u64,
     cancelled: bool,

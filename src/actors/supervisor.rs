@@ -8,7 +8,8 @@ use crossbeam_channel::Sender;
 
 use super::Tree;
 use super::consumer_set::{ConsumerSetActor, StopSet};
-use super::scheduler::{SchedulerActor, SchedulerGone, SchedulerStopped, StopScheduler};
+use super::messages::{OfScheduler, OfSet, SetSays};
+use super::scheduler::{SchedulerActor, StopScheduler};
 use crate::config;
 use crate::failpoint;
 use crate::retry::Backoff;
@@ -53,28 +54,6 @@ impl fmt::Display for Shutdown {
             Self::Halt => f.write_str("at once: running tasks are left"),
         }
     }
-}
-
-/// A set has stopped.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct SetStopped {
-    pub(super) queue: String,
-}
-
-/// A set is gone: it has stopped before, or it died.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct SetGone {
-    pub(super) queue: String,
-}
-
-/// A set that runs until it is idle is idle, or can't even begin.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct SetIdle {
-    pub(super) queue: String,
-    pub(super) error: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +102,7 @@ impl SupervisorActor {
 
     fn start_scheduler(&mut self, context: &mut Context<Self>) {
         if let Some(setup) = self.tree.scheduler.clone() {
-            let scheduler = SchedulerActor::new(context.address(), setup);
+            let scheduler = SchedulerActor::new(context.address().recipient(), setup);
             self.scheduler = Some(scheduler.start());
             self.scheduling_since = Instant::now();
         }
@@ -211,6 +190,51 @@ impl SupervisorActor {
         self.tree.executor.cancel_all();
         self.end(outcome);
     }
+
+    /// What it has taken and not published is the sweep's.
+    fn scheduler_gone(&mut self, context: &mut Context<Self>) {
+        match self.phase {
+            Phase::Running => {
+                self.scheduler = None;
+                let wait = self
+                    .backoff
+                    .next_wait_after(self.scheduling_since.elapsed());
+                log::error!("the scheduler's actor died; a new one starts in {wait:.1?}");
+                context.run_later(wait, |supervisor, context| {
+                    if supervisor.phase == Phase::Running {
+                        supervisor.start_scheduler(context);
+                    }
+                });
+            }
+            Phase::StoppingScheduler => self.stop_sets(),
+            Phase::StoppingSets | Phase::Over => {}
+        }
+    }
+
+    fn set_idle(&mut self, queue: &str, error: Option<String>, context: &mut Context<Self>) {
+        self.busy.retain(|busy| busy != queue);
+        self.failure = error.or(self.failure.take());
+        if self.busy.is_empty() {
+            self.drain(None, context);
+        }
+    }
+
+    fn set_stopped(&mut self, queue: &str) {
+        if self.phase == Phase::Running && !self.tree.until_idle {
+            return self.fail(format!("the subscription of queue {queue}"));
+        }
+        log::info!("the consumers of queue {queue} have stopped");
+        self.sets.retain(|(name, _)| name != queue);
+        self.end_if_all_stopped();
+    }
+
+    /// A new set would know nothing of what the ledger has in hand for the old one, and its consumers run: what
+    /// was claimed and not begun would never be, and a copy of it would join a run that never ends.
+    fn set_gone(&mut self, queue: &str) {
+        if self.sets.iter().any(|(name, _)| name == queue) {
+            self.fail(format!("the set of consumers of queue {queue}"));
+        }
+    }
 }
 
 /// Whatever ends an actor drops it; what runs the tree would wait for its outcome for good.
@@ -231,7 +255,7 @@ impl Actor for SupervisorActor {
         for source in std::mem::take(&mut self.tree.queues) {
             let name = source.queue.name.clone();
             let consumers = source.queue.concurrency;
-            let set = ConsumerSetActor::new(&self.tree, source, context.address());
+            let set = ConsumerSetActor::new(&self.tree, source, context.address().recipient());
             self.sets.push((name.clone(), set.start()));
             (self.tree.announce)(&format!(
                 "Successfully started {consumers} consumers for queue {name}"
@@ -261,63 +285,31 @@ impl Handler<Shutdown> for SupervisorActor {
     }
 }
 
-impl Handler<SchedulerStopped> for SupervisorActor {
+impl Handler<OfScheduler> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, _: SchedulerStopped, _: &mut Context<Self>) {
-        self.scheduler = None;
-        if self.phase == Phase::StoppingScheduler {
-            self.stop_sets();
-        }
-    }
-}
-
-impl Handler<SchedulerGone> for SupervisorActor {
-    type Result = ();
-
-    /// What it has taken and not published is the sweep's.
-    fn handle(&mut self, _: SchedulerGone, context: &mut Context<Self>) {
-        match self.phase {
-            Phase::Running => {
+    fn handle(&mut self, told: OfScheduler, context: &mut Context<Self>) {
+        match told {
+            OfScheduler::Stopped => {
                 self.scheduler = None;
-                let wait = self
-                    .backoff
-                    .next_wait_after(self.scheduling_since.elapsed());
-                log::error!("the scheduler's actor died; a new one starts in {wait:.1?}");
-                context.run_later(wait, |supervisor, context| {
-                    if supervisor.phase == Phase::Running {
-                        supervisor.start_scheduler(context);
-                    }
-                });
+                if self.phase == Phase::StoppingScheduler {
+                    self.stop_sets();
+                }
             }
-            Phase::StoppingScheduler => self.stop_sets(),
-            Phase::StoppingSets | Phase::Over => {}
+            OfScheduler::Gone => self.scheduler_gone(context),
         }
     }
 }
 
-impl Handler<SetStopped> for SupervisorActor {
+impl Handler<OfSet> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, stopped: SetStopped, _: &mut Context<Self>) {
-        if self.phase == Phase::Running && !self.tree.until_idle {
-            let queue = stopped.queue;
-            return self.fail(format!("the subscription of queue {queue}"));
-        }
-        log::info!("the consumers of queue {} have stopped", stopped.queue);
-        self.sets.retain(|(queue, _)| *queue != stopped.queue);
-        self.end_if_all_stopped();
-    }
-}
-
-impl Handler<SetGone> for SupervisorActor {
-    type Result = ();
-
-    /// A new set would know nothing of what the ledger has in hand for the old one, and its consumers run: what
-    /// was claimed and not begun would never be, and a copy of it would join a run that never ends.
-    fn handle(&mut self, SetGone { queue }: SetGone, _: &mut Context<Self>) {
-        if self.sets.iter().any(|(name, _)| *name == queue) {
-            self.fail(format!("the set of consumers of queue {queue}"));
+    fn handle(&mut self, told: OfSet, context: &mut Context<Self>) {
+        let queue = told.queue;
+        match told.says {
+            SetSays::Idle { error } => self.set_idle(&queue, error, context),
+            SetSays::Stopped => self.set_stopped(&queue),
+            SetSays::Gone => self.set_gone(&queue),
         }
     }
 }
@@ -327,17 +319,5 @@ impl Handler<Died> for SupervisorActor {
 
     fn handle(&mut self, Died(what): Died, _: &mut Context<Self>) {
         self.fail(what.to_owned());
-    }
-}
-
-impl Handler<SetIdle> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, idle: SetIdle, context: &mut Context<Self>) {
-        self.busy.retain(|queue| *queue != idle.queue);
-        self.failure = idle.error.or(self.failure.take());
-        if self.busy.is_empty() {
-            self.drain(None, context);
-        }
     }
 }

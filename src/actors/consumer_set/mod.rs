@@ -28,9 +28,9 @@ use self::recorded::SetSink;
 use self::rowless::Rowless;
 use self::stall::Stall;
 use self::unnamed::Unnamed;
-use super::consumer::{ConsumerActor, ConsumerDown, Worker};
+use super::consumer::{ConsumerActor, Worker};
+use super::messages::{Death, OfConsumer, OfSet, SetSays};
 use super::subscription::{self, Subscribed};
-use super::supervisor::{SetGone, SetIdle, SupervisorActor};
 use super::{Source, Tree};
 use crate::broker::{BrokerError, Command, Event, Receipt};
 use crate::execution::{Attempt, Executor};
@@ -54,7 +54,7 @@ const LOOK_FOR_LACKS: Duration = Duration::from_secs(5);
 pub(super) struct ConsumerSetActor {
     source: Source,
     name: Arc<str>,
-    supervisor: Addr<SupervisorActor>,
+    owner: Recipient<OfSet>,
     ledger: Ledger,
     lease: Lease,
     executor: Arc<Executor>,
@@ -83,7 +83,7 @@ pub(super) struct ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    pub(super) fn new(tree: &Tree, source: Source, supervisor: Addr<SupervisorActor>) -> Self {
+    pub(super) fn new(tree: &Tree, source: Source, owner: Recipient<OfSet>) -> Self {
         let queue = &source.queue;
         let (attempts, waiting_attempts) = unbounded();
         Self {
@@ -93,7 +93,7 @@ impl ConsumerSetActor {
             copies: Copies::of(queue),
             unnamed: Unnamed::default(),
             source,
-            supervisor,
+            owner,
             ledger: tree.ledger.clone(),
             lease: tree.lease.clone(),
             executor: Arc::clone(&tree.executor),
@@ -116,7 +116,7 @@ impl ConsumerSetActor {
 
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
         let worker = Worker {
-            set: context.address(),
+            set: context.address().recipient(),
             name: names::consumer(&self.name, number),
             number,
             attempts: self.waiting_attempts.clone(),
@@ -125,7 +125,7 @@ impl ConsumerSetActor {
             lease: self.lease.clone(),
             vitals: self.source.vitals.clone(),
         };
-        let consumer = ConsumerActor::new(context.address(), worker).start();
+        let consumer = ConsumerActor::new(worker).start();
         self.consumers.insert(number, (consumer, Instant::now()));
     }
 
@@ -133,7 +133,8 @@ impl ConsumerSetActor {
     fn subscribe(&mut self, context: &mut Context<Self>) {
         let (commands, receiver) = unbounded();
         self.commands = Some(commands);
-        let started = subscription::start(self.source.clone(), receiver, context.address());
+        let started =
+            subscription::start(self.source.clone(), receiver, context.address().recipient());
         let Err(error) = started else { return };
         log::error!("queue {}: no thread to consume it: {error}", self.name);
         if self.until_idle {
@@ -218,10 +219,12 @@ impl ConsumerSetActor {
 
     fn idle(&mut self, error: Option<String>) {
         self.until_idle = false;
-        self.supervisor.do_send(SetIdle {
-            queue: self.name.to_string(),
-            error,
-        });
+        self.say(SetSays::Idle { error });
+    }
+
+    fn say(&self, says: SetSays) {
+        let queue = self.name.to_string();
+        self.owner.do_send(OfSet { queue, says });
     }
 
     fn handle_event(&mut self, event: Event, context: &mut Context<Self>) {
@@ -278,9 +281,7 @@ impl Actor for ConsumerSetActor {
 /// Whatever ends an actor drops it.
 impl Drop for ConsumerSetActor {
     fn drop(&mut self) {
-        self.supervisor.do_send(SetGone {
-            queue: self.name.to_string(),
-        });
+        self.say(SetSays::Gone);
     }
 }
 
@@ -306,34 +307,42 @@ impl Handler<Subscribed> for ConsumerSetActor {
     }
 }
 
-impl Handler<ConsumerDown> for ConsumerSetActor {
+impl Handler<OfConsumer> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, down: ConsumerDown, context: &mut Context<Self>) {
+    fn handle(&mut self, told: OfConsumer, context: &mut Context<Self>) {
+        match told {
+            OfConsumer::GiveBack(attempt) => self.give_back(vec![attempt]),
+            OfConsumer::Down { number, death } => self.consumer_down(number, death, context),
+        }
+    }
+}
+
+impl ConsumerSetActor {
+    /// A consumer has ended: as it was told to, or it has died, its thread or its actor.
+    fn consumer_down(&mut self, number: usize, death: Option<Death>, context: &mut Context<Self>) {
         let lived = self
             .consumers
-            .remove(&down.number)
+            .remove(&number)
             .map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        if let Some(death) = down.death {
-            let name = names::consumer(&self.name, down.number);
-            if let Some(attempt) = death.attempt {
-                log::error!(
-                    "consumer {name} died while it ran message {}",
-                    attempt.key()
-                );
-                // The run that it died in counts, or a message that kills each consumer would never
-                // be given up.
-                self.hand_out(attempt.after_death());
-            }
-            if !self.stopping {
-                let wait = self.backoff.next_wait_after(lived);
-                log::error!("consumer {name} died; a new one starts in {wait:.1?}");
-                context.run_later(wait, move |set, context| {
-                    if !set.stopping {
-                        set.start_consumer(down.number, context);
-                    }
-                });
-            }
+        let name = names::consumer(&self.name, number);
+        if let Some(attempt) = death.and_then(|death| death.attempt) {
+            log::error!(
+                "consumer {name} died while it ran message {}",
+                attempt.key()
+            );
+            // The run that it died in counts, or a message that kills each consumer would never
+            // be given up.
+            self.hand_out(attempt.after_death());
+        }
+        if !self.stopping {
+            let wait = self.backoff.next_wait_after(lived);
+            log::error!("consumer {name} died; a new one starts in {wait:.1?}");
+            context.run_later(wait, move |set, context| {
+                if !set.stopping {
+                    set.start_consumer(number, context);
+                }
+            });
         }
         self.close_if_done();
     }

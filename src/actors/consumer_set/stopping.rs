@@ -3,8 +3,8 @@
 
 use actix::prelude::*;
 
-use super::super::consumer::{GiveBack, StopConsumer};
-use super::super::supervisor::SetStopped;
+use super::super::consumer::StopConsumer;
+use super::super::messages::SetSays;
 use super::ConsumerSetActor;
 use crate::broker::Command;
 
@@ -39,14 +39,6 @@ impl Handler<StopSet> for ConsumerSetActor {
     }
 }
 
-impl Handler<GiveBack> for ConsumerSetActor {
-    type Result = ();
-
-    fn handle(&mut self, GiveBack(attempt): GiveBack, _: &mut Context<Self>) {
-        self.give_back(vec![attempt]);
-    }
-}
-
 impl ConsumerSetActor {
     /// Closes the subscription once nothing is left that it would have to settle.
     pub(super) fn close_if_done(&mut self) {
@@ -61,9 +53,7 @@ impl ConsumerSetActor {
 
     /// The subscription has ended.
     pub(super) fn closed(&mut self, context: &mut Context<Self>) {
-        self.supervisor.do_send(SetStopped {
-            queue: self.name.to_string(),
-        });
+        self.say(SetSays::Stopped);
         context.stop();
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 
-use super::consumer::{Left, Worker};
+use super::{Left, Worker};
 use crate::execution::{Attempt, Postponed};
 use crate::retry::Backoff;
 use crate::state::Cause;
