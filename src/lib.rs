@@ -283,7 +283,7 @@
 //!
 //! | what dies | who hears of it | what is done |
 //! |---|---|---|
-//! | a consumer's thread | its set | the message that it ran is a suspect, and another consumer begins |
+//! | a consumer's thread, its actor | its set | the message that it ran is a suspect, and another consumer begins |
 //! | a subscription | its thread, which is begun anew within | as after a connection that was lost |
 //! | a set of consumers | the supervisor | the service ends: the ledger has in hand what only that set knew how to run and to settle |
 //! | the scheduler's threads, its actor | the actor, the supervisor | begun anew; what was taken and not published is the sweep's |
@@ -324,12 +324,16 @@
 //! A message that the broker was sent and has not confirmed stays with its publisher while that connection
 //! lives, which renews its lease; one that the broker refuses by 403 waits for the permission, with its queue.
 //!
-//! On its way a message takes these forms, each of which knows something that the one before did not:
+//! On its way a message takes these forms, each of which knows something that the one before did not; below them
+//! who hands it to whom:
 //!
 //! ```text
-//! delivery     Envelope → Arrival → ClaimRequest → Attempt → TaskContext → Finish → Settlement
-//! publishing   Draft → Ready → Message → NewRow → Confirmation → Fate → Receipt
-//! occurrence   Candidate → Due → Message → NewRow → Batch → Confirmation → Fate
+//! delivery, 8    Envelope → Arrival → ClaimRequest → Attempt → TaskContext → Verdict → Finish → Settlement
+//!                subscription → set → ledger → set → consumer → executor → ledger → set → subscription
+//! publishing, 7  Draft → Ready → Message → Recorded → Confirmation → Fate → Receipt
+//!                client → its publisher → store → door → broker → door → store → who published
+//! occurrence, 7  Candidate → Due → Message → Recorded → Batch → Confirmation → Fate
+//!                taker → decide → store → the scheduler's publisher → door → broker → door → store
 //! ```
 //!
 //! The body of an envelope is decoded once, on the thread of whoever needs the arguments first; the embedded broker
