@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{Proxy, Running, World, eventually};
+use crate::support::{Database, Proxy, Running, World, eventually};
 
 const CONFIG: &str = r#"
 [[queues]]
@@ -224,11 +224,25 @@ fn actors_that_stand_still_are_noticed() {
 /// A service that loses that with its first message says so, and exits as one that is to be started again.
 #[track_caller]
 fn ends(failpoint: &str, what: &str) {
-    let world = World::new(CONFIG);
-    let mut systemd = Manager::abstract_for(&world);
-    let mut service = systemd.launch(&world, failpoint);
+    for world in worlds() {
+        ends_in(&world, failpoint, what);
+    }
+}
+
+/// One of each broker.
+fn worlds() -> [World; 2] {
+    [
+        World::new(CONFIG),
+        World::embedded_on(Database::Sqlite, CONFIG),
+    ]
+}
+
+#[track_caller]
+fn ends_in(world: &World, failpoint: &str, what: &str) {
+    let mut systemd = Manager::abstract_for(world);
+    let mut service = systemd.launch(world, failpoint);
     systemd.await_heard("STATUS=Consuming");
-    let uuid = world.enqueue("default", "noop", 1).remove(0);
+    let uuid = world.send(&["noop"]);
     systemd.await_heard("STOPPING=1");
     let (status, _) = systemd.await_heard("STATUS=Failed");
     assert!(status.contains(what), "{status}");
@@ -241,7 +255,7 @@ fn ends(failpoint: &str, what: &str) {
             .all(|line| line != "READY=1" && !line.contains("Consuming"))
     );
 
-    let mut next = systemd.launch(&world, "");
+    let mut next = systemd.launch(world, "");
     systemd.await_heard("STATUS=Consuming");
     assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
     assert_eq!(next.terminate(), 0);
@@ -264,10 +278,16 @@ fn a_ledger_that_has_died_ends_the_service() {
 
 #[test]
 fn a_sweep_and_a_heartbeat_that_have_died_are_at_work_again() {
-    let world = World::new(CONFIG);
-    let mut systemd = Manager::abstract_for(&world);
+    for world in worlds() {
+        are_at_work_again(&world);
+    }
+}
+
+#[track_caller]
+fn are_at_work_again(world: &World) {
+    let mut systemd = Manager::abstract_for(world);
     let failpoints = "sweep.looks=panic@2; heartbeat.beats=panic@2";
-    let mut service = systemd.launch(&world, failpoints);
+    let mut service = systemd.launch(world, failpoints);
     systemd.await_heard("STATUS=Consuming");
     service.await_log("the sweep died");
     service.await_log("the heartbeat died");

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{assert_each_second_has_one, row, stop, world};
-use crate::support::{Database, on_database};
+use super::{assert_each_second_has_one, row, stop};
+use crate::support::{Ground, embedded_on, on_database, witnessed};
 
 on_database! {
     postgresql = Postgresql:
@@ -13,9 +13,15 @@ on_database! {
     the_scheduler_goes_on_when_its_actor_has_died,
 }
 
+embedded_on! {
+    embedded_sqlite = Sqlite:
+    the_scheduler_goes_on_when_its_threads_have_died,
+    the_scheduler_goes_on_when_its_actor_has_died,
+}
+
 #[track_caller]
-fn goes_on(database: Database, failpoint: &str, death: &str) {
-    let world = world(database);
+fn goes_on(ground: Ground, failpoint: &str, death: &str) {
+    let world = ground.world(&witnessed("max_crashes = 1000", 4));
     let row = row("a", "note", 1, &json!({"missed": "run_all"}));
     let id = world.insert_schedule(&row);
     let service = world.launch(&[], failpoint);
@@ -28,13 +34,13 @@ fn goes_on(database: Database, failpoint: &str, death: &str) {
     stop(vec![service]);
 }
 
-fn the_scheduler_goes_on_when_its_threads_have_died(database: Database) {
-    goes_on(database, "schedule.looks=panic@3", "the scheduler died");
+fn the_scheduler_goes_on_when_its_threads_have_died(ground: Ground) {
+    goes_on(ground, "schedule.looks=panic@3", "the scheduler died");
 }
 
-fn the_scheduler_goes_on_when_its_actor_has_died(database: Database) {
+fn the_scheduler_goes_on_when_its_actor_has_died(ground: Ground) {
     goes_on(
-        database,
+        ground,
         "scheduler.started=panic",
         "the scheduler's actor died",
     );
