@@ -72,14 +72,18 @@ impl Runner for Command {
     /// there is no thread and no pipe to obtain.
     fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult {
         let message = message(context, payload)?;
-        let mut child = start(&self.config).map_err(StartError::into_task_error)?;
+        let started = start(&self.config, self.guard.announce(context.run));
+        let mut child = started.map_err(|error| {
+            report("let go", self.guard.remove(context.run));
+            error.into_task_error()
+        })?;
         let group = Pid::from_child(&child);
         // Without the guard there is still the kernel's signal to the command itself.
         report("guarded", self.guard.add(context.run, group));
         let talked = converse(&mut child, &message, &context.log);
         // Before it is reaped, and while its number is nobody else's: whoever ends a run and the guard kill what
         // is on the list. `converse` has ended the group.
-        report("let go", self.guard.remove(context.run, group));
+        report("let go", self.guard.remove(context.run));
         let reaped = child.wait();
         let (output, status) = talked
             .and_then(|output| Ok((output, reaped?)))
@@ -101,8 +105,11 @@ impl Runner for Command {
     }
 }
 
-fn start(command: &CommandConfig) -> Result<Child, StartError> {
-    spawn(command).map_err(|source| StartError {
+fn start(
+    command: &CommandConfig,
+    announce: impl Fn() + Send + Sync + 'static,
+) -> Result<Child, StartError> {
+    spawn(command, announce).map_err(|source| StartError {
         program: command.command.first().cloned().unwrap_or_default(),
         source,
     })
@@ -114,7 +121,10 @@ fn report(what: &str, result: io::Result<()>) {
     }
 }
 
-fn spawn(command: &CommandConfig) -> io::Result<Child> {
+fn spawn(
+    command: &CommandConfig,
+    announce: impl Fn() + Send + Sync + 'static,
+) -> io::Result<Child> {
     let (program, arguments) = command
         .command
         .split_first()
@@ -130,14 +140,16 @@ fn spawn(command: &CommandConfig) -> io::Result<Child> {
     for variable in names::SERVICE_MANAGER.into_iter().chain([names::RESUMED]) {
         process.env_remove(variable);
     }
-    // Between the fork and the guard's knowing of it, the kernel ends the command with us; and if we
-    // ended before it was told to, the command does not start.
+    // Without the guard, the kernel ends the command with us; and if we ended before it was told to, the command
+    // does not start.
     let service = getpid();
     let files = limits::original();
     #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
     // SAFETY: system calls alone, which are async-signal-safe.
     unsafe {
         process.pre_exec(move || {
+            // While SIGPIPE is ignored: the guard may be gone.
+            announce();
             signals::reset()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
             if let Some(files) = files {

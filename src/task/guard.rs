@@ -14,11 +14,11 @@ mod closing;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, setsid};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, setsid};
 
 use self::closing::close_all_but;
 use super::RunId;
@@ -31,7 +31,7 @@ const MOST_GROUPS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Guard {
     groups: Mutex<HashMap<RunId, Pid>>,
-    pipe: Mutex<File>,
+    pipe: File,
 }
 
 impl Guard {
@@ -53,21 +53,34 @@ impl Guard {
             }
             _ => Ok(Self {
                 groups: Mutex::default(),
-                pipe: Mutex::new(File::from(OwnedFd::from(writer))),
+                pipe: File::from(OwnedFd::from(writer)),
             }),
         }
     }
 
-    /// From now on the group of this run dies with us.
-    pub(super) fn add(&self, run: RunId, group: Pid) -> io::Result<()> {
-        self.groups().insert(run, group);
-        self.tell(group.as_raw_nonzero().get())
+    /// What the process of this run, first in its group, is to do before it becomes the command: from then on
+    /// the group dies with us, however soon that is. It makes one system call.
+    pub(super) fn announce(&self, run: RunId) -> impl Fn() + Send + Sync + 'static {
+        let pipe = self.pipe.as_raw_fd();
+        move || {
+            // SAFETY: the guard that runs commands lives as long as they start, and so does its pipe.
+            let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
+            let group = getpid().as_raw_nonzero().get();
+            // Short enough to come in one piece. Where it fails, `add` says so.
+            let _told = rustix::io::write(pipe, &change(run, group));
+        }
     }
 
-    /// The group is over; its number may be used again.
-    pub(super) fn remove(&self, run: RunId, group: Pid) -> io::Result<()> {
+    /// From now on the group of this run can be killed, and dies with us.
+    pub(super) fn add(&self, run: RunId, group: Pid) -> io::Result<()> {
+        self.groups().insert(run, group);
+        self.tell(change(run, group.as_raw_nonzero().get()))
+    }
+
+    /// The group is over, or its command could not be started; its number may be used again.
+    pub(super) fn remove(&self, run: RunId) -> io::Result<()> {
         self.groups().remove(&run);
-        self.tell(-group.as_raw_nonzero().get())
+        self.tell(change(run, 0))
     }
 
     /// Kills the group of this run, if that is not over.
@@ -87,11 +100,42 @@ impl Guard {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: i32) -> io::Result<()> {
-        self.pipe
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write_all(&change.to_ne_bytes())
+    fn tell(&self, change: [u8; CHANGE]) -> io::Result<()> {
+        (&self.pipe).write_all(&change)
+    }
+}
+
+/// What the guard is told: a run, and its group, or 0 if that is over. It comes in one piece, whoever else writes.
+const CHANGE: usize = 16;
+
+fn change(run: RunId, group: i32) -> [u8; CHANGE] {
+    let mut change = [0; CHANGE];
+    change[..8].copy_from_slice(&run.number().to_ne_bytes());
+    change[8..].copy_from_slice(&i64::from(group).to_ne_bytes());
+    change
+}
+
+/// The groups of runs.
+struct Groups([(u64, i32); MOST_GROUPS]);
+
+impl Groups {
+    const fn none() -> Self {
+        Self([(0, 0); MOST_GROUPS])
+    }
+
+    fn learn(&mut self, change: [u8; CHANGE]) {
+        let (run, group) = change.split_at(8);
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_ne_bytes);
+        let (run, group) = (number(run).cast_unsigned(), number(group));
+        let group = i32::try_from(group).unwrap_or_default();
+        let known = |(of, has): &(u64, i32)| *has != 0 && *of == run;
+        let mut slots = self.0.iter();
+        let slot = slots
+            .position(known)
+            .or_else(|| self.0.iter().position(|(_, has)| *has == 0));
+        if let Some(slot) = slot.and_then(|slot| self.0.get_mut(slot)) {
+            *slot = (run, group);
+        }
     }
 }
 
@@ -115,23 +159,32 @@ fn watch(pipe: RawFd) -> ! {
     unsafe { close_all_but(pipe) };
     // SAFETY: the descriptor is ours, and nothing else in this process knows it.
     let mut pipe = unsafe { File::from_raw_fd(pipe) };
-    let mut groups = [0_i32; MOST_GROUPS];
-    let mut change = [0_u8; 4];
+    let mut groups = Groups::none();
+    let mut change = [0; CHANGE];
     while detached.is_ok() && pipe.read_exact(&mut change).is_ok() {
-        let change = i32::from_ne_bytes(change);
-        let (from, to) = if change > 0 {
-            (0, change)
-        } else {
-            (-change, 0)
-        };
-        if let Some(slot) = groups.iter_mut().find(|slot| **slot == from) {
-            *slot = to;
-        }
+        groups.learn(change);
     }
-    for group in groups.into_iter().filter_map(Pid::from_raw) {
+    let groups = groups.0.into_iter();
+    for group in groups.filter_map(|(_, group)| Pid::from_raw(group)) {
         // A group that is gone by itself is what we want.
         kill_process_group(group, Signal::KILL).unwrap_or_default();
     }
     // SAFETY: ends this process at once, without running what the parent registered for its exit.
     unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_told_of_twice_has_one_group_and_one_that_is_over_has_none() {
+        let mut groups = Box::new(Groups::none());
+        let [one, other] = [RunId::next(), RunId::next()];
+        for told in [(one, 7), (other, 8), (one, 7), (one, 0), (one, 0)] {
+            groups.learn(change(told.0, told.1));
+        }
+        let left: Vec<_> = groups.0.iter().filter(|(_, group)| *group != 0).collect();
+        assert_eq!(left, [&(other.number(), 8)]);
+    }
 }

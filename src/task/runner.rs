@@ -34,6 +34,11 @@ pub(crate) trait Runner: Send + Sync {
 pub struct RunId(u64);
 
 impl RunId {
+    /// The same as a number.
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
+
     /// One that no other run of this process has.
     pub(crate) fn next() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
