@@ -6,7 +6,7 @@ use amiquip::{
 };
 use serde_json::Value;
 
-use super::{server, world::World};
+use super::{eventually, server, world::World};
 
 /// A message with any properties, and none of ours.
 #[derive(Clone, Default)]
@@ -215,18 +215,33 @@ impl World {
         serde_json::from_str(&text).ok()
     }
 
-    /// Makes the broker close every connection of this test's vhost; how many there were.
+    /// Makes the broker close every connection of this test's vhost that the management API lists;
+    /// how many those were. It lists a connection only a moment after it was opened.
     pub fn cut_connections(&self) -> usize {
+        let listed = self.listed_connections();
+        for name in &listed {
+            let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+            let path = format!("/api/connections/{}", encoded.replace('+', "%20"));
+            Self::rabbitmq_api("DELETE", &path, None);
+        }
+        listed.len()
+    }
+
+    /// Waits until the management API lists that many connections of this test's vhost.
+    #[track_caller]
+    pub fn await_listed_connections(&self, least: usize) {
+        eventually("the connections in the management API", || {
+            (self.listed_connections().len() >= least).then_some(())
+        });
+    }
+
+    /// The names of the connections of this test's vhost that the management API lists.
+    fn listed_connections(&self) -> Vec<String> {
         let connections = Self::rabbitmq_api("GET", "/api/connections", None).unwrap();
-        let ours = connections.as_array().unwrap().iter();
-        ours.filter(|connection| connection["vhost"] == self.name.as_str())
-            .map(|connection| {
-                let name = connection["name"].as_str().unwrap();
-                let encoded: String =
-                    url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-                let path = format!("/api/connections/{}", encoded.replace('+', "%20"));
-                Self::rabbitmq_api("DELETE", &path, None);
-            })
-            .count()
+        let connections = connections.as_array().unwrap().iter();
+        connections
+            .filter(|connection| connection["vhost"] == self.name.as_str())
+            .map(|connection| connection["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
