@@ -5,8 +5,8 @@
 /// The seam to the broker.
 pub mod broker {
     pub use crate::broker::{
-        Broker, BrokerError, CONFIRM_TIMEOUT, Command, Confirmation, Envelope, Event, Publisher,
-        Receipt, Sent, embedded, open,
+        Broker, BrokerError, BrokerEvent, BrokerPublisher, CONFIRM_TIMEOUT, Confirmation,
+        DeliveryHandle, Envelope, Sent, SubscriptionCommand, embedded, open,
     };
 }
 
@@ -27,7 +27,7 @@ pub mod names {
 
 /// The one door to the broker for messages.
 pub mod publish {
-    pub use crate::publish::Door;
+    pub use crate::publish::Outbox;
 }
 
 /// A service.
@@ -44,11 +44,11 @@ pub mod state {
 pub mod store {
     pub use crate::store::{
         Advance, Batch, BatchResult, Begin, BrokerCopy, Candidate, Claim, ClaimRequest, Edited,
-        Facts, Finish, Finished, NewRow, Occurrences, Outbox, PUBLISH_LEASE, Pruned, PutBack,
-        PutOff, PutOffDue, REDELIVERY_GRACE, Ready, Recovery, Republish, Requeue, Requeued,
-        Requeuing, Retention, Runs, ScheduleRow, ScheduleSpec, Schedules, Session, Store, Stretch,
-        Tables, TestSession, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess, Workers,
-        connect_for_tests, open, open_for,
+        FactStore, Finish, Finished, NewRow, OccurrenceStore, OutboxStore, PUBLISH_LEASE, Pruned,
+        PutBack, PutOff, PutOffDue, REDELIVERY_GRACE, Ready, RecoveryStore, Republish, Requeue,
+        RequeueStore, Requeued, RetentionStore, RunStore, ScheduleRow, ScheduleSpec, ScheduleStore,
+        Session, Store, Stretch, Tables, TestSession, UndecodableRow, WhichSchedules, WorkerId,
+        WorkerProcess, WorkerStore, connect_for_tests, open, open_for,
     };
 }
 
@@ -58,13 +58,13 @@ pub mod timetable {
 }
 
 /// How a service is.
-pub mod vitals {
-    pub use crate::vitals::Vitals;
+pub mod service_status {
+    pub use crate::health::service_status::ServiceStatus;
 }
 
 /// What the embedded broker needs of the store.
-pub mod waiting {
-    pub use crate::waiting::Queues;
+pub mod embedded_queue {
+    pub use crate::service::embedded_queue::EmbeddedQueue;
 }
 
 /// Messages on the wire.

@@ -243,12 +243,12 @@
 //! | `sweep`, `heartbeat`, `prune` | threads beside the tree: what a death left undone is taken up; this worker lives; what is over and too old is deleted, if the configuration says so |
 //! | `schedule` | which occurrences of schedules are due, whichever host sees it first, and their messages; the schedules that an app brings along |
 //! | [`client`] | publishing from a program: one thread, which records together what has gathered |
-//! | `publish` | the one door to the broker for messages: record, then flush; `Tended` is the door of who stays, and looks after brokers that are late or away |
+//! | `publish` | the one door to the broker for messages: record, then flush; `TrackingOutbox` is the door of who stays, and looks after brokers that are late or away |
 //! | `ledger` | the one thread that writes claims and ends of runs, in batches |
 //! | `late_rows` | the messages that were cancelled for want of a row: the ledger notes them, the sweep looks for their rows |
 //! | `execution` | one message's run: decode, look up, run, judge (a `Verdict`), record (what that changes in the row); which runs are under way; the runtime of all async ones |
 //! | `systemd` | tells the service manager how the service is, and that it works |
-//! | `vitals` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
+//! | `service_status` | how the service is: starting, waiting for what, consuming, stopping; for whoever asks |
 //! | `waiting` | what the embedded broker needs of the store |
 //! | `presence` | which workers are gone: of this host at once, of others when they have been silent for long |
 //! | `store`, `broker`, [`task`] | the seams: the database (diesel; the statements are one text, but for what each `Engine` says differently; who uses it names its role, and a thread of the service asks it by way of `Database`), RabbitMQ (amiquip) or the embedded broker, what a task is and what runs it (a `Runner`: nobody else knows functions from commands, and no other place starts processes) |
@@ -288,7 +288,7 @@
 //! | a set of consumers | the supervisor | the service ends: the ledger has in hand what only that set knew how to run and to settle |
 //! | the scheduler's threads, its actor | the actor, the supervisor | begun anew; what was taken and not published is the sweep's |
 //! | the sweep, the heartbeat, pruning | their threads (`stop::Thread::kept`) | begun anew |
-//! | the ledger | the service, from a `stop::Mourner` | the service ends: what is in hand is known to it alone |
+//! | the ledger | the service, from a `stop::DeathNotice` | the service ends: what is in hand is known to it alone |
 //! | the supervisor | who runs the tree | the service ends |
 //! | what a task has spawned | tokio | the runtime goes on; nothing but the service ends it |
 //!
@@ -330,9 +330,9 @@
 //! ```text
 //! delivery, 8    Envelope → Arrival → ClaimRequest → Attempt → TaskContext → Verdict → Finish → Settlement
 //!                subscription → set → ledger → set → consumer → executor → ledger → set → subscription
-//! publishing, 7  Draft → Ready → Message → Recorded → Confirmation → Fate → Receipt
+//! publishing, 7  Draft → Ready → Message → Recorded → Confirmation → PublishResult → Receipt
 //!                client → its publisher → store → door → broker → door → store → who published
-//! occurrence, 7  Candidate → Due → Message → Recorded → Batch → Confirmation → Fate
+//! occurrence, 7  Candidate → Due → Message → Recorded → Batch → Confirmation → PublishResult
 //!                taker → decide → store → the scheduler's publisher → door → broker → door → store
 //! ```
 //!
@@ -375,36 +375,25 @@ pub mod config;
 mod daemon;
 mod execution;
 mod failpoint;
-mod heartbeat;
-mod init;
+mod health;
 #[doc(hidden)]
 pub mod internals;
-mod late_rows;
 mod ledger;
-mod limits;
 mod logging;
+mod maintenance;
 pub mod message;
 mod names;
-mod outage;
-mod presence;
-mod privileges;
-mod prune;
+mod process;
 mod publish;
-mod pulse;
 mod retry;
 mod schedule;
 mod service;
 mod state;
-mod stop;
 mod store;
 mod suggest;
-mod sweep;
-mod systemd;
 pub mod task;
 pub mod testing;
 mod timetable;
-mod vitals;
-mod waiting;
 
 pub use app::App;
 pub use client::{Client, PublishError};

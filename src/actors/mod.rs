@@ -20,11 +20,11 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::config::QueueConfig;
 use crate::execution::Executor;
-use crate::heartbeat::Lease;
+use crate::health::outage::ServerHealth;
+use crate::health::service_status::{QueueStatusHandle, ServiceStatus};
 use crate::ledger::Ledger;
-use crate::outage::Health;
+use crate::maintenance::heartbeat::Lease;
 use crate::schedule;
-use crate::vitals::{QueueHandle, Vitals};
 
 /// A queue to consume.
 #[derive(Clone)]
@@ -34,9 +34,9 @@ pub struct Source {
     /// The broker that has it.
     pub broker: Arc<dyn Broker>,
     /// How that broker is.
-    pub health: Arc<Health>,
+    pub health: Arc<ServerHealth>,
     /// How the queue is.
-    pub(crate) vitals: QueueHandle,
+    pub(crate) queue_status: QueueStatusHandle,
 }
 
 /// What the tree needs of its service.
@@ -59,5 +59,5 @@ pub struct Tree {
     /// Where the logs are, for the last start-up line.
     pub logs: String,
     /// How the service is.
-    pub vitals: Arc<Vitals>,
+    pub service_status: Arc<ServiceStatus>,
 }

@@ -7,9 +7,9 @@ use actix::prelude::*;
 
 use super::messages::OfScheduler;
 use crate::failpoint;
+use crate::health::worker_thread::{Stopper, THREAD_STOP_TIMEOUT};
 use crate::retry::Backoff;
 use crate::schedule::{self, Setup};
-use crate::stop::{Stopper, WIND_UP};
 
 /// Watches over the threads that publish the occurrences of `carrot_scheduledtask`.
 pub(super) struct SchedulerActor {
@@ -91,7 +91,7 @@ impl Handler<StopScheduler> for SchedulerActor {
             return self.end(context);
         }
         // A server may hold it up. What it has recorded by then is published by the sweep.
-        context.run_later(WIND_UP, |scheduler, context| {
+        context.run_later(THREAD_STOP_TIMEOUT, |scheduler, context| {
             log::warn!("the scheduler is held up; the consumers are stopped meanwhile");
             scheduler.end(context);
         });

@@ -10,12 +10,12 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Source;
-use crate::broker::{Broker, BrokerError, Command, Event};
+use crate::broker::{Broker, BrokerError, BrokerEvent, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::failpoint;
-use crate::outage::{Client, Shut};
+use crate::health::outage::{ClosedPart, HealthProbe};
+use crate::health::service_status::QueueStatusHandle;
 use crate::retry::Backoff;
-use crate::vitals::QueueHandle;
 
 /// A connection that has lived so long was good for something, if nothing else shows it.
 const GOOD_FOR_SOMETHING: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ const HEARTBEATS: Duration = Duration::from_secs(30);
 #[rtype(result = "()")]
 pub(super) enum Subscribed {
     /// The broker's events.
-    Event(Event),
+    Event(BrokerEvent),
     /// The connection of this epoch ended: the broker has back what was not settled on it.
     Lost { epoch: u64, error: BrokerError },
     /// It ended as it was told to.
@@ -43,17 +43,17 @@ pub(super) enum Subscribed {
 /// Starts the thread; it ends when the sender of `commands` is dropped.
 pub(super) fn start(
     source: Source,
-    commands: Receiver<Command>,
+    commands: Receiver<SubscriptionCommand>,
     set: Recipient<Subscribed>,
 ) -> io::Result<()> {
     let Source {
         queue,
         broker,
         health,
-        vitals,
+        queue_status,
     } = source;
     let subscription = Subscription {
-        health: health.client(format!("queue {:?}", queue.name)),
+        health: health.probe(format!("queue {:?}", queue.name)),
         queue,
         broker,
         commands,
@@ -61,9 +61,9 @@ pub(super) fn start(
         epoch: 0,
         cancelled: false,
         proof: None,
-        shut: Shut::default(),
+        shut: ClosedPart::default(),
         breached: false,
-        vitals,
+        queue_status,
     };
     thread::Builder::new()
         .name(format!("{}-subscription", subscription.queue.name))
@@ -86,20 +86,20 @@ impl Drop for Closing {
 struct Subscription {
     queue: QueueConfig,
     broker: Arc<dyn Broker>,
-    commands: Receiver<Command>,
+    commands: Receiver<SubscriptionCommand>,
     set: Recipient<Subscribed>,
     /// Of the last connection.
     epoch: u64,
     cancelled: bool,
-    health: Client,
+    health: HealthProbe,
     /// Since when this connection serves, and whether anything came by it.
     proof: Option<(Instant, bool)>,
     /// Why the broker, which is there, does not let the queue be consumed.
-    shut: Shut,
+    shut: ClosedPart,
     /// The last connection served, and ended because the broker broke the protocol: the next is no cure
     /// before it has proved good for something.
     breached: bool,
-    vitals: QueueHandle,
+    queue_status: QueueStatusHandle,
 }
 
 impl Subscription {
@@ -117,7 +117,7 @@ impl Subscription {
             let name = &self.queue.name;
             log::error!("the subscription of queue {name} died; it is started again in {wait:.1?}");
             // Its broker is as it was.
-            self.vitals.shut("its subscription died".to_owned());
+            self.queue_status.shut("its subscription died".to_owned());
             let error = BrokerError::Away("the subscription died".to_owned());
             let epoch = self.epoch;
             self.set.do_send(Subscribed::Lost { epoch, error });
@@ -156,36 +156,36 @@ impl Subscription {
             proof,
             shut,
             breached,
-            vitals,
+            queue_status,
         } = self;
         *proof = None;
         let name = queue.name.clone();
         let mut opens = move || {
-            if let Some(time) = shut.opens() {
+            if let Some(time) = shut.reopen() {
                 let time = time.as_secs_f64();
                 log::warn!("queue {name:?} is consumed again after {time:.1} s");
             }
         };
-        health.asks();
+        health.started();
         broker.consume(queue, *epoch, commands, &mut |event| {
             failpoint::hit("subscription.event");
             match &event {
-                Event::Opened { waiting } => {
+                BrokerEvent::Opened { waiting } => {
                     *proof = Some((Instant::now(), false));
-                    health.is_served();
-                    vitals.consumed();
+                    health.succeeded();
+                    queue_status.consumed();
                     if !*breached {
                         opens();
                     }
                     log::info!("consuming queue {}: {waiting} messages wait", queue.name);
                 }
-                Event::Delivered(_) => {
+                BrokerEvent::Delivered(_) => {
                     if let Some((_, served)) = proof {
                         *served = true;
                     }
                 }
-                Event::Cancelled => *cancelled = true,
-                Event::CountsReturns | Event::Depth(_) => {}
+                BrokerEvent::Cancelled => *cancelled = true,
+                BrokerEvent::CountsReturns | BrokerEvent::Depth(_) => {}
             }
             if *breached && proof.is_some_and(|(since, _)| since.elapsed() > GOOD_FOR_SOMETHING) {
                 *breached = false;
@@ -208,14 +208,14 @@ impl Subscription {
         if let BrokerError::Away(_) = error {
             if self.proof.is_some() {
                 // Else the heartbeats would have ended the connection before.
-                self.health.was_well(HEARTBEATS);
+                self.health.was_healthy(HEARTBEATS);
             }
-            self.vitals.lost();
-            return self.health.fails(error);
+            self.queue_status.lost();
+            return self.health.failed(error);
         }
-        self.health.is_served();
-        self.vitals.shut(error.to_string());
-        if self.shut.is_news(&error.to_string()) {
+        self.health.succeeded();
+        self.queue_status.shut(error.to_string());
+        if self.shut.close(&error.to_string()) {
             log::error!(
                 "queue {:?} is not consumed: {error}; trying again until that has changed",
                 self.queue.name
@@ -237,10 +237,14 @@ impl Subscription {
             };
             match command {
                 // The broker has back what it would settle.
-                Ok(Command::Settle { .. } | Command::Burst { .. } | Command::Depth) => {}
-                Ok(Command::Cancel) => {
+                Ok(
+                    SubscriptionCommand::Settle { .. }
+                    | SubscriptionCommand::Prefetch { .. }
+                    | SubscriptionCommand::Depth,
+                ) => {}
+                Ok(SubscriptionCommand::Cancel) => {
                     self.cancelled = true;
-                    self.set.do_send(Subscribed::Event(Event::Cancelled));
+                    self.set.do_send(Subscribed::Event(BrokerEvent::Cancelled));
                 }
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,

@@ -193,7 +193,7 @@ impl App {
         Config::of_process_over(&self.program.defaults)
     }
 
-    /// Runs the command line: the service, its daemon, and all else that `--help` names. The whole of
+    /// RunStore the command line: the service, its daemon, and all else that `--help` names. The whole of
     /// a `main`.
     ///
     /// `daemon start` and `restart` fork, and are refused if there is a thread already, as under `#[tokio::main]`. All else

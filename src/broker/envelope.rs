@@ -7,7 +7,7 @@ use crate::message::{Message, Parts, Payload, wire};
 
 /// What a delivery is settled by. Only good on the channel that delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Receipt {
+pub struct DeliveryHandle {
     /// The subscription's how-manieth connection.
     pub epoch: u64,
     /// The delivery on that connection.
@@ -22,7 +22,7 @@ pub struct Fingerprint(pub u128);
 #[derive(Debug)]
 pub struct Envelope {
     /// What it is settled by.
-    pub receipt: Receipt,
+    pub receipt: DeliveryHandle,
     /// Whether it was delivered before, to whomever.
     pub redelivered: bool,
     /// The message's key: its id, as far as the `uuid` column can hold it. One without an id gets a new key with
@@ -50,7 +50,7 @@ pub struct Envelope {
 impl Envelope {
     /// A recorded message that is delivered for the first time.
     #[must_use]
-    pub fn of(message: Message, receipt: Receipt) -> Self {
+    pub fn of(message: Message, receipt: DeliveryHandle) -> Self {
         Self {
             receipt,
             redelivered: false,

@@ -2,7 +2,7 @@
 //!
 //! A [`Broker`] is one virtual host. Consuming is one blocking call on the caller's thread, which
 //! ends when the connection does: reconnecting is the caller's. Publishing goes through a
-//! [`Publisher`] with a connection of its own, since a broker that is short of memory stops reading
+//! [`BrokerPublisher`] with a connection of its own, since a broker that is short of memory stops reading
 //! from connections that publish.
 //!
 //! There are two: RabbitMQ, and the embedded one, whose messages wait in the database.
@@ -13,7 +13,7 @@ mod envelope;
 mod error;
 
 pub use embedded::{QueueSession, QueueStore};
-pub use envelope::{Envelope, Fingerprint, Receipt};
+pub use envelope::{DeliveryHandle, Envelope, Fingerprint};
 pub use error::BrokerError;
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::message::Message;
 
 /// What a subscription tells its owner.
 #[derive(Debug)]
-pub enum Event {
+pub enum BrokerEvent {
     /// The queue is declared and messages will come; so many wait in it.
     Opened {
         /// Messages ready in the queue.
@@ -37,24 +37,24 @@ pub enum Event {
     /// The queue counts how often a message comes back, which its arguments do not say: from now on no more
     /// come than run, unless its prefetch is set.
     CountsReturns,
-    /// The answer to [`Command::Depth`].
+    /// The answer to [`SubscriptionCommand::Depth`].
     Depth(u32),
-    /// The answer to [`Command::Cancel`]: nothing more will come.
+    /// The answer to [`SubscriptionCommand::Cancel`]: nothing more will come.
     Cancelled,
 }
 
 /// What its owner tells a subscription. Dropping the sender ends it.
 #[derive(Debug)]
-pub enum Command {
+pub enum SubscriptionCommand {
     /// Settle deliveries. Those of another epoch are passed over: their broker has them back.
     Settle {
         /// They are done with.
-        accept: Vec<Receipt>,
+        accept: Vec<DeliveryHandle>,
         /// They go back into the queue.
-        give_back: Vec<Receipt>,
+        give_back: Vec<DeliveryHandle>,
     },
     /// Take more deliveries than the queue's prefetch. Meant for another epoch, it is passed over.
-    Burst {
+    Prefetch {
         /// How many more; 0 for none.
         more: u16,
         /// The connection that it is meant for.
@@ -87,7 +87,7 @@ pub enum Confirmation {
 
 /// What a broker has said of messages that it was late with.
 #[derive(Debug, Default)]
-pub struct LateWord {
+pub struct LateConfirm {
     /// Their keys, and what it said.
     pub said: Vec<(String, Confirmation)>,
     /// Whether the connection has ended: of the others it will say nothing any more.
@@ -105,15 +105,15 @@ pub trait Broker: Send + Sync {
         &self,
         queue: &QueueConfig,
         epoch: u64,
-        commands: &Receiver<Command>,
-        sink: &mut dyn FnMut(Event),
+        commands: &Receiver<SubscriptionCommand>,
+        sink: &mut dyn FnMut(BrokerEvent),
     ) -> Result<(), BrokerError>;
 
     /// Opens a connection to publish on.
     ///
     /// # Errors
     /// When the broker is away or refuses us.
-    fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError>;
+    fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError>;
 
     /// Where it is, without secrets.
     fn describe(&self) -> String;
@@ -124,7 +124,7 @@ pub trait Broker: Send + Sync {
 pub struct Sent(u64);
 
 /// A connection that publishes, for one thread.
-pub trait Publisher: Send {
+pub trait BrokerPublisher: Send {
     /// Sends messages, persistent and mandatory, and waits for nothing: they are in memory until the
     /// broker has read them, which is for the caller to bound.
     ///
@@ -135,7 +135,7 @@ pub trait Publisher: Send {
 
     /// Waits until the broker has said of each of the messages, which were sent as `sent`, what became
     /// of it, or says nothing for [`CONFIRM_TIMEOUT`]. What it has not said by then is to be asked for by
-    /// [`Publisher::late`].
+    /// [`BrokerPublisher::late`].
     ///
     /// # Errors
     /// When the connection ends; any of the messages may have been published by then. A publisher
@@ -151,15 +151,15 @@ pub trait Publisher: Send {
         false
     }
 
-    /// After an error of [`Publisher::confirmations`], what had been said of each of the messages by then, if that is
+    /// After an error of [`BrokerPublisher::confirmations`], what had been said of each of the messages by then, if that is
     /// known.
     fn known(&mut self) -> Vec<Confirmation> {
         Vec::new()
     }
 
     /// What the broker has said since of messages that it was late with; waits for nothing.
-    fn late(&mut self) -> LateWord {
-        LateWord::default()
+    fn late(&mut self) -> LateConfirm {
+        LateConfirm::default()
     }
 
     /// Whether nothing that was sent waits for the broker's word.
@@ -173,7 +173,7 @@ pub trait Publisher: Send {
     /// Publishes messages: sends them and waits for the broker's word.
     ///
     /// # Errors
-    /// As [`Publisher::send`] and [`Publisher::confirmations`] have them.
+    /// As [`BrokerPublisher::send`] and [`BrokerPublisher::confirmations`] have them.
     fn publish(&mut self, messages: &[&Message]) -> Result<Vec<Confirmation>, BrokerError> {
         let sent = self.send(messages)?;
         self.confirmations(sent, messages)
@@ -217,7 +217,7 @@ pub fn embedded(store: Arc<dyn QueueStore>) -> Box<dyn Broker> {
 ///
 /// # Errors
 /// When the broker is away or refuses us.
-pub fn publisher(host: &BrokerHost) -> Result<Box<dyn Publisher>, BrokerError> {
+pub fn publisher(host: &BrokerHost) -> Result<Box<dyn BrokerPublisher>, BrokerError> {
     match host {
         BrokerHost::Embedded => Ok(Box::new(EmbeddedPublisher::default())),
         BrokerHost::RabbitMq(url) => open(url)?.publisher(),

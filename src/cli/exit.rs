@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{AppError, Failure};
 use crate::broker::BrokerError;
 use crate::daemon::{PidfileError, SocketError};
-use crate::privileges::IdentityError;
+use crate::process::privileges::IdentityError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 use crate::task::StateError;

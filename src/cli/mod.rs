@@ -79,7 +79,7 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Runs the command line with these tasks registered: the whole of a service's `main`.
+/// RunStore the command line with these tasks registered: the whole of a service's `main`.
 ///
 /// `daemon start` forks, and keeps no thread and no open file but its own: call this before any thread
 /// is started, and open what the tasks need in the tasks.

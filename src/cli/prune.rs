@@ -3,7 +3,7 @@
 use super::args::PruneArgs;
 use super::{Exit, Failure, say};
 use crate::config::{self, Config};
-use crate::prune::{self, Counts};
+use crate::maintenance::prune::{self, Counts};
 use crate::store;
 
 pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> {

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::message::Message;
-use crate::publish::Door;
-use crate::store::Outbox;
+use crate::publish::Outbox;
+use crate::store::OutboxStore;
 
 /// Records a message, prints `line` as soon as that is done, and publishes it.
 pub(super) fn publish(
     message: &Message,
-    session: &mut dyn Outbox,
+    session: &mut dyn OutboxStore,
     config: Arc<Config>,
     line: &str,
 ) -> Result<Exit, Failure> {
-    let recorded = Door::record(session, std::slice::from_ref(message))?;
+    let recorded = Outbox::record(session, std::slice::from_ref(message))?;
     // Said as soon as it is true: who is told nothing sends it again.
     say(line)?;
-    let flushed = match Door::new(config).flush(session, recorded) {
+    let flushed = match Outbox::new(config).flush(session, recorded) {
         Ok(flushed) => flushed,
         Err(error) => {
             warn(&format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::args::RequeueArgs;
 use super::{Exit, Failure, say, warn};
 use crate::config::Config;
-use crate::publish::Door;
+use crate::publish::Outbox;
 use crate::store::{self, Recorded, Requeue, Requeued, StoreError};
 
 /// A step that met another transaction is tried so often.
@@ -20,7 +20,7 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
     let mut session = store::session(store.as_ref())?;
     let mut requeuing = Requeuing {
         session: session.as_mut(),
-        door: Door::new(config),
+        door: Outbox::new(config),
         exit: Exit::Ok,
         waiting: None,
     };
@@ -42,8 +42,8 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
 
 /// What is requeued, some at a time.
 struct Requeuing<'a> {
-    session: &'a mut dyn store::Requeuing,
-    door: Door,
+    session: &'a mut dyn store::RequeueStore,
+    door: Outbox,
     exit: Exit,
     /// Why some wait, if any do.
     waiting: Option<String>,

@@ -13,13 +13,13 @@ use signal_hook::iterator::Signals;
 use super::args::{self, ServiceArgs};
 use super::{Exit, Failure, Program};
 use crate::config::Config;
-use crate::init;
+use crate::health::service_status::ServiceStatus;
 use crate::logging::{self, LogFile};
-use crate::privileges::Identity;
+use crate::process::init;
+use crate::process::privileges::Identity;
+use crate::service::notifier;
 use crate::service::{Ended, Service, ServiceError, Signal};
 use crate::store::WorkerId;
-use crate::systemd;
-use crate::vitals::Vitals;
 
 /// django-carrot's.
 const DEFAULT_LOGFILE: &str = "/var/log/carrot.log";
@@ -27,7 +27,7 @@ const DEFAULT_LOGFILE: &str = "/var/log/carrot.log";
 /// What there is to log to without a file.
 const TERMINAL: &str = "the terminal";
 
-/// Runs the service in the foreground.
+/// RunStore the service in the foreground.
 pub(super) fn run(
     args: &ServiceArgs,
     config: Arc<Config>,
@@ -60,19 +60,27 @@ pub(super) fn run(
         log::warn!("{unreaped}");
     }
     let signals = signals().map_err(system)?;
-    let vitals = Vitals::new();
-    systemd::start(&vitals).map_err(system)?;
-    let ran = serve(args, config, program, name, vitals, &signals, Vec::new());
+    let service_status = ServiceStatus::new();
+    notifier::start(&service_status).map_err(system)?;
+    let ran = serve(
+        args,
+        config,
+        program,
+        name,
+        service_status,
+        &signals,
+        Vec::new(),
+    );
     Ok(in_order_or_not(ran?))
 }
 
-/// Runs the service, which has had these workers in the same process before.
+/// RunStore the service, which has had these workers in the same process before.
 pub(super) fn serve(
     args: &ServiceArgs,
     config: Arc<Config>,
     program: Program,
     logs: String,
-    vitals: Arc<Vitals>,
+    service_status: Arc<ServiceStatus>,
     signals: &Receiver<Signal>,
     predecessors: Vec<WorkerId>,
 ) -> Result<Ended, ServiceError> {
@@ -101,7 +109,7 @@ pub(super) fn serve(
                 .unwrap_or_default();
         }),
         logs,
-        vitals,
+        service_status,
         predecessors,
     };
     service.run(signals)

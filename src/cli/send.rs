@@ -9,7 +9,7 @@ use super::publish::publish;
 use super::{Exit, Failure, say, typed};
 use crate::config::Config;
 use crate::message::{Message, Payload};
-use crate::publish::Door;
+use crate::publish::Outbox;
 use crate::store::{self, MOST_DELAY};
 use crate::timetable;
 
@@ -27,7 +27,7 @@ pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure
             .ok_or_else(|| Failure::new(Exit::Data, "--delay goes beyond the calendar"))?,
         When::At(due) => due,
     };
-    Door::record_due(session.as_mut(), &[(&message, due)]).map_err(|(_, error)| error)?;
+    Outbox::record_due(session.as_mut(), &[(&message, due)]).map_err(|(_, error)| error)?;
     say(&message.key)?;
     Ok(Exit::Ok)
 }

@@ -18,9 +18,9 @@ use self::draft::Ready;
 pub use self::error::PublishError;
 use self::publisher::{Publisher, Request};
 use crate::config::Config;
+use crate::health::outage::Servers;
+use crate::health::worker_thread::{THREAD_STOP_TIMEOUT, WorkerThread};
 use crate::message::Arguments;
-use crate::outage::Servers;
-use crate::stop::{Thread, WIND_UP};
 use crate::store::Store;
 use crate::store::transaction::{Connection, RecordError};
 use crate::task::{FromMessage, Need, TaskContext, TaskError};
@@ -104,7 +104,7 @@ pub(crate) struct Shared {
 
 struct Running {
     requests: Sender<Request>,
-    thread: Thread,
+    thread: WorkerThread,
 }
 
 impl Client {
@@ -248,7 +248,7 @@ impl Running {
         let service = of.service.get().cloned();
         let mut publisher = Publisher::new(Arc::clone(&of.config), service, of.records_only)?;
         let (requests, received) = unbounded();
-        let thread = Thread::start("client", move |_| publisher.run(&received));
+        let thread = WorkerThread::start("client", move |_| publisher.run(&received));
         let thread = thread.map_err(PublishError::System)?;
         Ok(Self { requests, thread })
     }
@@ -260,7 +260,7 @@ impl Drop for Inner {
         let running = self.running.get_mut();
         if let Some(running) = running.unwrap_or_else(PoisonError::into_inner).take() {
             drop(running.requests);
-            running.thread.stop(Instant::now() + WIND_UP);
+            running.thread.stop(Instant::now() + THREAD_STOP_TIMEOUT);
         }
     }
 }

@@ -10,11 +10,11 @@ use crossbeam_channel::Receiver;
 use super::draft::Ready;
 use super::{Delivery, PublishError, Receipt, Shared};
 use crate::config::Config;
+use crate::health::outage;
+use crate::health::worker_thread::WorkerThread;
 use crate::message::Message;
-use crate::outage;
-use crate::publish::{Door, Flushed, Next, Tended};
-use crate::stop::Thread;
-use crate::store::{self, Outbox, Store, StoreError};
+use crate::publish::{Flushed, Next, Outbox, TrackingOutbox};
+use crate::store::{self, OutboxStore, Store, StoreError};
 
 /// At most so many messages of as many threads are published together.
 const GATHERED: usize = 1000;
@@ -44,13 +44,13 @@ type Answer = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>
 /// What publishes.
 pub(super) struct Publisher {
     store: Arc<dyn Store>,
-    session: Option<(Box<dyn Outbox>, Instant)>,
-    door: Tended,
+    session: Option<(Box<dyn OutboxStore>, Instant)>,
+    door: TrackingOutbox,
     records_only: bool,
     /// When the broker took nothing, and why.
     refused: Option<(Instant, String)>,
     /// Says how the servers are, where no service does.
-    watch: Option<Thread>,
+    watch: Option<WorkerThread>,
 }
 
 /// How far it came with messages.
@@ -74,13 +74,13 @@ impl Publisher {
     ) -> Result<Self, PublishError> {
         let (store, door, watch) = match service {
             Some(Shared { store, servers }) => {
-                (store, Tended::beside_a_sweep(config, servers), None)
+                (store, TrackingOutbox::beside_a_sweep(config, servers), None)
             }
             None => {
                 let servers = Arc::default();
                 let watch = outage::watch(Arc::clone(&servers)).map_err(PublishError::System)?;
                 let store = store::open_for(&config)?.into();
-                (store, Tended::alone(config, servers), Some(watch))
+                (store, TrackingOutbox::alone(config, servers), Some(watch))
             }
         };
         Ok(Self {
@@ -231,7 +231,7 @@ impl Publisher {
             .iter()
             .map(|ready| (&ready.message, ready.due(now)));
         let due: Vec<(&Message, DateTime<Utc>)> = due.collect();
-        Door::record_due(session.as_mut(), &due)?;
+        Outbox::record_due(session.as_mut(), &due)?;
         self.session = Some((session, Instant::now()));
         Ok(())
     }
@@ -242,7 +242,7 @@ impl Publisher {
         let respite = respite.filter(|(since, _)| since.elapsed() < RESPITE);
         let published = match &respite {
             Some((_, reason)) => {
-                Door::record_in_parts(session.as_mut(), messages).map(|()| Flushed {
+                Outbox::record_in_parts(session.as_mut(), messages).map(|()| Flushed {
                     waiting: Some(reason.clone()),
                     ..Flushed::default()
                 })
@@ -259,7 +259,7 @@ impl Publisher {
     }
 
     /// A connection that was alive a moment ago.
-    fn connected(&mut self) -> Result<Box<dyn Outbox>, StoreError> {
+    fn connected(&mut self) -> Result<Box<dyn OutboxStore>, StoreError> {
         if let Some((mut session, used)) = self.session.take()
             && (used.elapsed() < MAY_HAVE_ENDED || session.version().is_ok())
         {

@@ -19,8 +19,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use rustix::process::{Pid, umask};
 
 use crate::failpoint;
-use crate::privileges::Identity;
-use crate::vitals::{Report, Vitals};
+use crate::health::service_status::{ServiceStatus, StatusReport};
+use crate::process::privileges::Identity;
 
 /// What a path of a socket can hold (unix(7): `sun_path` with its NUL).
 const LONGEST_PATH: usize = 107;
@@ -152,14 +152,14 @@ impl Socket {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn serve(self, vitals: Arc<Vitals>) -> io::Result<Control> {
+    pub fn serve(self, service_status: Arc<ServiceStatus>) -> io::Result<Control> {
         failpoint::hit("daemon.named");
         let Self { listener, place } = self;
         let kept = listener.try_clone()?;
         let (stopped, stop) = io::pipe()?;
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || answer_until(&stopped, &listener, &vitals))?;
+            .spawn(move || answer_until(&stopped, &listener, &service_status))?;
         Ok(Control {
             _stop: stop,
             _thread: thread,
@@ -192,7 +192,7 @@ impl Drop for Control {
     }
 }
 
-fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, vitals: &Vitals) {
+fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, service_status: &ServiceStatus) {
     loop {
         let mut ready = [
             PollFd::new(listener, PollFlags::IN),
@@ -203,7 +203,7 @@ fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, vitals: &Vita
         }
         match listener.accept() {
             // Who does not wait for the answer needs none.
-            Ok((stream, _)) => answer(stream, vitals).unwrap_or_default(),
+            Ok((stream, _)) => answer(stream, service_status).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 log::warn!("the control socket: {error}");
@@ -214,8 +214,8 @@ fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, vitals: &Vita
     }
 }
 
-fn answer(mut stream: UnixStream, vitals: &Vitals) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&vitals.look())?;
+fn answer(mut stream: UnixStream, service_status: &ServiceStatus) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&service_status.look())?;
     line.push(b'\n');
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(ANSWER))?;
@@ -235,7 +235,7 @@ pub(super) fn remove(pidfile: &Path) {
 ///
 /// # Errors
 /// When it does not say so.
-pub fn ask(pidfile: &Path) -> Result<Report, AskError> {
+pub fn ask(pidfile: &Path) -> Result<StatusReport, AskError> {
     let path = path_of(pidfile);
     let silent = |error| AskError::Silent(path.clone(), error);
     let stream = at_short_path(&path, connect).map_err(|error| match error.kind() {

@@ -17,8 +17,8 @@ use signal_hook::consts::SIGPIPE;
 
 use super::pidfile::Held;
 use crate::failpoint;
-use crate::init;
-use crate::vitals::Report;
+use crate::health::service_status::StatusReport;
+use crate::process::init;
 
 /// A start takes as long as it takes: within seconds the service consumes, or knows what it waits for,
 /// or it has failed; unless it has much to do at first, as a migration of a large file. (The days that
@@ -152,7 +152,7 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
 
 impl Launch {
     /// The service is up.
-    pub fn up(&self, report: &Report) {
+    pub fn up(&self, report: &StatusReport) {
         failpoint::hit("daemon.up");
         let texts = report.waiting_for.iter().take(MOST_TEXTS);
         let left_out = report.waiting_for.len().saturating_sub(MOST_TEXTS);

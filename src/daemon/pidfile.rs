@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::control;
 use super::holder::Holder;
 use crate::failpoint;
-use crate::privileges::Identity;
+use crate::process::privileges::Identity;
 
 /// So long a lock may be held by somebody whom the file does not name: a service that has just been
 /// forked and has yet to write its pid, a controller that looks, a command that is between its fork

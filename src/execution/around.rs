@@ -8,7 +8,7 @@ use super::panics;
 use crate::message::Arguments;
 use crate::task::{Middleware, Next, TaskContext, TaskError, TaskResult};
 
-/// Runs `work` for a message: what it logs is kept, and a panic is an error.
+/// RunStore `work` for a message: what it logs is kept, and a panic is an error.
 fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, TaskError> {
     let (ran, panic) =
         panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
@@ -18,7 +18,7 @@ fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, Task
     })
 }
 
-/// Runs a task with all these around it, the first outermost.
+/// RunStore a task with all these around it, the first outermost.
 pub(super) fn run(
     around: &[Arc<dyn Middleware>],
     context: &TaskContext,
@@ -33,7 +33,7 @@ pub(super) fn run(
     }
 }
 
-/// Runs what is inside of one middleware, with that around it.
+/// RunStore what is inside of one middleware, with that around it.
 fn wrap(
     middleware: &dyn Middleware,
     context: &TaskContext,

@@ -114,7 +114,7 @@ impl Executor {
         self.lacks.look();
     }
 
-    /// Runs the message on this thread. `consumer` is the name in its log.
+    /// RunStore the message on this thread. `consumer` is the name in its log.
     pub fn execute(&self, attempt: &Attempt, consumer: &str) -> RowChange {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
@@ -130,7 +130,7 @@ impl Executor {
         (verdict.result(), record::change(attempt, &context, verdict))
     }
 
-    /// Runs the message, if that can be done, and lets all around the tasks know if it fails.
+    /// RunStore the message, if that can be done, and lets all around the tasks know if it fails.
     fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> Verdict {
         let (verdict, seen) = match self.prepare(attempt) {
             Ok((runner, payload)) => {
@@ -231,7 +231,7 @@ impl Executor {
         }
     }
 
-    /// Runs the task, with what is done around it.
+    /// RunStore the task, with what is done around it.
     fn run(
         &self,
         runner: &Arc<dyn Runner>,

@@ -50,7 +50,7 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
     })
 }
 
-/// Runs `work` and returns beside its result what is known of the panic in it. `work` may do the same inside.
+/// RunStore `work` and returns beside its result what is known of the panic in it. `work` may do the same inside.
 pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
     let outside = WATCHED.replace(Some(None));
     let result = work();

@@ -9,7 +9,7 @@ use std::{io, mem, thread};
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
 
-use crate::stop::WIND_UP;
+use crate::health::worker_thread::THREAD_STOP_TIMEOUT;
 
 /// Its threads, at least and at most. They run what tasks spawn; the tasks have threads of their own.
 const THREADS: (usize, usize) = (2, 4);
@@ -61,7 +61,7 @@ impl Drop for Runtime {
         match self.running.take() {
             // Nothing may wait in async code.
             Some(runtime) if Handle::try_current().is_ok() => runtime.shutdown_background(),
-            Some(runtime) => runtime.shutdown_timeout(WIND_UP),
+            Some(runtime) => runtime.shutdown_timeout(THREAD_STOP_TIMEOUT),
             None => {}
         }
     }

@@ -5,10 +5,11 @@
 //! process has in hand, so a second copy of a message joins its run, whatever queue it came by; and a run
 //! that was given up, and returns when another of its message is under way, changes nothing.
 
-mod gathered;
-mod in_hand;
-mod late;
-mod salvage;
+mod bisect;
+mod in_flight;
+pub(crate) mod late_rows;
+mod pending_batch;
+mod superseded;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -22,11 +23,11 @@ use std::{io, thread};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use crate::broker::{Envelope, Receipt};
+use self::late_rows::Cancelled;
+use crate::broker::{DeliveryHandle, Envelope};
 use crate::execution::Attempt;
-use crate::late_rows::Cancelled;
+use crate::health::worker_thread::{DeathNotice, ThreadLife};
 use crate::state::Status;
-use crate::stop::{Life, Mourner};
 use crate::store::{Begin, ClaimRequest, Database, Finish, PutBack, PutOff, Republish, WorkerId};
 use crate::task::RunId;
 
@@ -64,9 +65,9 @@ pub enum Answer {
 #[derive(Debug, Default)]
 pub struct Settlement {
     /// They are done with.
-    pub accept: Vec<Receipt>,
+    pub accept: Vec<DeliveryHandle>,
     /// They go back to the broker.
-    pub give_back: Vec<Receipt>,
+    pub give_back: Vec<DeliveryHandle>,
     /// How many runs of the set are over.
     pub finished: usize,
     /// How many of its runs were given back before they began.
@@ -128,7 +129,7 @@ pub struct Ledger {
     requests: Sender<Request>,
     halted: Arc<AtomicBool>,
     writing: Arc<AtomicBool>,
-    life: Life,
+    life: ThreadLife,
 }
 
 /// The ledger's thread.
@@ -155,14 +156,14 @@ pub struct LedgerSetup {
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn start(setup: LedgerSetup, mourner: Mourner) -> io::Result<(Ledger, LedgerThread)> {
+pub fn start(setup: LedgerSetup, mourner: DeathNotice) -> io::Result<(Ledger, LedgerThread)> {
     // Bounded by the prefetch of the queues: every request is about a delivery that is not settled.
     // A bound of its own would have actors wait for the database.
     let (requests, receiver) = unbounded();
     let halted = Arc::new(AtomicBool::new(false));
     let writing = Arc::new(AtomicBool::new(false));
     let writer = writer::Writer::new(setup, receiver, Arc::clone(&halted), Arc::clone(&writing));
-    let (life, token) = Life::new();
+    let (life, token) = ThreadLife::new();
     let thread = thread::Builder::new()
         .name("ledger".to_owned())
         .spawn(move || {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
+use crate::health::outage::Servers;
 use crate::message::{Arguments, Message};
 use crate::names;
-use crate::outage::Servers;
 use crate::state::End;
 use crate::store::{self, Database, NewRow, Session, Store, Tables, WorkerProcess};
 
@@ -72,7 +72,7 @@ impl Ground {
             namespace: "here".to_owned(),
             cancelled: Arc::default(),
         };
-        let (ledger, thread) = start(setup, Mourner::new("the ledger", unbounded().0)).unwrap();
+        let (ledger, thread) = start(setup, DeathNotice::new("the ledger", unbounded().0)).unwrap();
         let (sender, told) = unbounded();
         Self {
             ledger,
@@ -153,8 +153,8 @@ fn register(session: &mut dyn Session) -> WorkerId {
     session.register(&process).unwrap()
 }
 
-const fn receipt(tag: u64) -> Receipt {
-    Receipt { epoch: 1, tag }
+const fn receipt(tag: u64) -> DeliveryHandle {
+    DeliveryHandle { epoch: 1, tag }
 }
 
 #[test]

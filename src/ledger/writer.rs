@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::gathered::{Asked, Gathered};
-use super::in_hand::{BySink, InHand};
-use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, late, salvage};
+use super::in_flight::{BySink, RunsInFlight};
+use super::pending_batch::{Asked, PendingBatch};
+use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, bisect, superseded};
 use crate::execution::{Attempt, Earlier};
 use crate::failpoint;
-use crate::presence;
 use crate::state::Status;
+use crate::store::liveness;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, Runs,
+    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, RunStore,
     StoreError, WorkerId,
 };
 use crate::task::RunId;
@@ -54,7 +54,7 @@ pub(super) struct Writer {
     halted: Arc<AtomicBool>,
     /// Whether it is with the database.
     writing: Arc<AtomicBool>,
-    in_hand: InHand,
+    in_hand: RunsInFlight,
     /// For the next batch, in order: what did not fit the last one, and second copies of what that
     /// claimed.
     put_off: VecDeque<Request>,
@@ -72,7 +72,7 @@ impl Writer {
             requests,
             halted,
             writing,
-            in_hand: InHand::default(),
+            in_hand: RunsInFlight::default(),
             put_off: VecDeque::new(),
         }
     }
@@ -104,8 +104,8 @@ impl Writer {
     }
 
     /// Whatever has gathered; waits for a first request. `None` when there will be no more.
-    fn gather(&mut self) -> Option<Gathered> {
-        let mut gathered = Gathered::new();
+    fn gather(&mut self) -> Option<PendingBatch> {
+        let mut gathered = PendingBatch::new();
         for request in std::mem::take(&mut self.put_off) {
             self.add(&mut gathered, request);
         }
@@ -121,13 +121,13 @@ impl Writer {
         Some(gathered)
     }
 
-    fn add(&mut self, gathered: &mut Gathered, request: Request) {
+    fn add(&mut self, gathered: &mut PendingBatch, request: Request) {
         match request {
             Request::Claim(claims) => self.add_claims(gathered, claims),
             // Who does not wait any more needs no answer.
             Request::Probe { reply } => reply.send(()).unwrap_or_default(),
             other => {
-                let request = late::fenced(&self.in_hand, other);
+                let request = superseded::fenced(&self.in_hand, other);
                 let left = request.and_then(|request| gathered.take(request));
                 self.put_off.extend(left);
             }
@@ -135,7 +135,7 @@ impl Writer {
     }
 
     /// Adds as many as fit.
-    fn add_claims(&mut self, gathered: &mut Gathered, mut claims: Claims) {
+    fn add_claims(&mut self, gathered: &mut PendingBatch, mut claims: Claims) {
         while let Some((envelope, claim)) = claims.claims.pop_front() {
             if !gathered.has_room_for(&claim) {
                 claims.claims.push_front((envelope, claim));
@@ -154,7 +154,7 @@ impl Writer {
         }
     }
 
-    fn add_claim(&mut self, gathered: &mut Gathered, claim: ClaimRequest, asked: Asked) {
+    fn add_claim(&mut self, gathered: &mut PendingBatch, claim: ClaimRequest, asked: Asked) {
         if self.in_hand.join(&claim.key, || asked.holder()) {
             asked.sink.joined(1);
         } else if gathered.claims(&claim.key) {
@@ -198,7 +198,7 @@ impl Writer {
         None
     }
 
-    fn tell(&mut self, mut gathered: Gathered, result: BatchResult, commit: Duration) {
+    fn tell(&mut self, mut gathered: PendingBatch, result: BatchResult, commit: Duration) {
         let mut settlements = BySink::default();
         self.settle_ends(&gathered, &result, &mut settlements);
         self.settle_returns(&gathered, &mut settlements);
@@ -220,10 +220,10 @@ impl Writer {
         tell_looks(looks, &result.looked);
     }
 
-    /// Runs that are over here.
+    /// RunStore that are over here.
     fn settle_ends(
         &mut self,
-        gathered: &Gathered,
+        gathered: &PendingBatch,
         result: &BatchResult,
         settlements: &mut BySink<Settlement>,
     ) {
@@ -244,8 +244,8 @@ impl Writer {
         }
     }
 
-    /// Runs that were given back before they began.
-    fn settle_returns(&mut self, gathered: &Gathered, settlements: &mut BySink<Settlement>) {
+    /// RunStore that were given back before they began.
+    fn settle_returns(&mut self, gathered: &PendingBatch, settlements: &mut BySink<Settlement>) {
         for (key, run) in gathered.batch.releases.iter().zip(&gathered.releases) {
             for (nth, holder) in self.in_hand.remove(key, *run).into_iter().enumerate() {
                 let settlement = settlements.of(&holder.sink);
@@ -284,7 +284,7 @@ impl Writer {
         }
     }
 
-    fn tell_claims(&mut self, gathered: Gathered, claims: Vec<Claim>, commit: Duration) {
+    fn tell_claims(&mut self, gathered: PendingBatch, claims: Vec<Claim>, commit: Duration) {
         let mut answers = BySink::<Vec<Answer>>::default();
         let requests = gathered.batch.claims.into_iter().zip(gathered.claims);
         for ((request, asked), claim) in requests.zip(claims) {
@@ -337,14 +337,14 @@ fn tell_looks(looks: Vec<(Vec<String>, Arc<dyn Sink>)>, found: &[String]) {
 }
 
 fn try_write(
-    session: &mut dyn Runs,
+    session: &mut dyn RunStore,
     owner: WorkerId,
     namespace: &str,
     batch: &Batch,
     piecewise: bool,
 ) -> Result<BatchResult, StoreError> {
     let mut result = if piecewise {
-        salvage::write(session, owner, batch)?
+        bisect::write(session, owner, batch)?
     } else {
         session.write(owner, batch)?
     };
@@ -355,7 +355,7 @@ fn try_write(
 /// A message that a worker of this host had when it vanished is ours at once: it need not wait for
 /// the heartbeat to grow old.
 fn claim_from_the_dead(
-    session: &mut dyn Runs,
+    session: &mut dyn RunStore,
     owner: WorkerId,
     namespace: &str,
     batch: &Batch,
@@ -364,7 +364,7 @@ fn claim_from_the_dead(
     let owned: Vec<usize> = (0..result.claims.len())
         .filter(|index| matches!(result.claims[*index], Claim::Owned(_)))
         .collect();
-    if owned.is_empty() || presence::bury_the_dead(session, namespace)? == 0 {
+    if owned.is_empty() || liveness::remove_dead_workers(session, namespace)? == 0 {
         return Ok(());
     }
     let again = Batch {

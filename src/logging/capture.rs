@@ -30,13 +30,13 @@ impl TaskLog {
         }
     }
 
-    /// Runs `work` and keeps what it logs on this thread.
+    /// RunStore `work` and keeps what it logs on this thread.
     pub fn capture<R>(&self, work: impl FnOnce() -> R) -> R {
         let _restore = Restore(CURRENT.replace(Some(self.clone())));
         work()
     }
 
-    /// Runs `work` and keeps nothing of what it logs on this thread.
+    /// RunStore `work` and keeps nothing of what it logs on this thread.
     pub fn suspend<R>(work: impl FnOnce() -> R) -> R {
         let _restore = Restore(CURRENT.take());
         work()

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::libc;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::privileges::Identity;
+use crate::process::privileges::Identity;
 
 /// A log file that lines are appended to. Clones are the same file.
 #[derive(Debug, Clone)]

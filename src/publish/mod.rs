@@ -4,11 +4,11 @@
 //! dies in between leaves PENDING rows, which the sweep flushes. A message that is published twice for
 //! that finds its row owned or finished the second time.
 
-mod closed;
-mod fate;
-mod late;
-mod tended;
-mod way;
+mod broker_link;
+mod forbidden;
+mod publish_result;
+mod tracking_outbox;
+mod unconfirmed;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use self::fate::Fate;
-pub(crate) use self::tended::{Next, Tended};
-use self::way::{Sending, Way};
+use self::broker_link::{BrokerLink, Sending};
+use self::publish_result::PublishResult;
+pub(crate) use self::tracking_outbox::{Next, TrackingOutbox};
 use crate::config::{BrokerHost, Config};
 use crate::failpoint;
+use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::names;
-use crate::outage::{Client, Servers};
-use crate::store::{BATCH_BYTES, NewRow, Outbox, Recorded, StoreError};
+use crate::store::{BATCH_BYTES, NewRow, OutboxStore, Recorded, StoreError};
 
 /// At most so many messages are recorded and sent at once, and [`BATCH_BYTES`].
 const MOST_MESSAGES: usize = 1000;
@@ -51,15 +51,15 @@ pub struct Flushed {
 }
 
 /// Publishes messages, on a connection to each broker that it needs, opened when it first does.
-pub struct Door {
+pub struct Outbox {
     config: Arc<Config>,
     servers: Arc<Servers>,
-    ways: HashMap<BrokerHost, Way>,
-    /// Whether it is [`Tended`], and keeps what the broker is late with.
+    ways: HashMap<BrokerHost, BrokerLink>,
+    /// Whether it is [`TrackingOutbox`], and keeps what the broker is late with.
     stays: bool,
 }
 
-impl Door {
+impl Outbox {
     /// A door without connections, of who does not stay: what the broker is late with is the sweep's.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
@@ -75,13 +75,13 @@ impl Door {
         }
     }
 
-    /// Records messages, all or none. From then on they will be published, by [`Door::flush`] or, if
+    /// Records messages, all or none. From then on they will be published, by [`Outbox::flush`] or, if
     /// that does not come, by the sweep.
     ///
     /// # Errors
     /// When the database is away: nothing is recorded then.
     pub fn record<'a>(
-        session: &mut dyn Outbox,
+        session: &mut dyn OutboxStore,
         messages: &'a [Message],
     ) -> Result<Recorded<'a>, StoreError> {
         failpoint::hit("publish.before-record");
@@ -96,7 +96,7 @@ impl Door {
     /// # Errors
     /// When the database is away. The first so many messages are recorded then.
     pub fn record_due(
-        session: &mut dyn Outbox,
+        session: &mut dyn OutboxStore,
         messages: &[(&Message, DateTime<Utc>)],
     ) -> Result<(), (usize, StoreError)> {
         let mut recorded = 0;
@@ -118,7 +118,7 @@ impl Door {
     /// When the database is away. The first so many messages are recorded then, and will be published.
     pub fn publish(
         &mut self,
-        session: &mut dyn Outbox,
+        session: &mut dyn OutboxStore,
         messages: &[Message],
     ) -> Result<Flushed, (usize, StoreError)> {
         let mut recorded = 0;
@@ -135,7 +135,7 @@ impl Door {
     /// # Errors
     /// When the database is away. The first so many messages are recorded then.
     pub fn record_in_parts(
-        session: &mut dyn Outbox,
+        session: &mut dyn OutboxStore,
         messages: &[Message],
     ) -> Result<(), (usize, StoreError)> {
         let mut recorded = 0;
@@ -153,7 +153,7 @@ impl Door {
     /// When the database is away.
     pub fn flush(
         &mut self,
-        session: &mut dyn Outbox,
+        session: &mut dyn OutboxStore,
         recorded: Recorded<'_>,
     ) -> Result<Flushed, StoreError> {
         self.in_parts(None, session, &recorded, |_, _| Ok(()))
@@ -162,10 +162,10 @@ impl Door {
     /// Publishes parts of messages, each after `prepare`, and marks each when it is confirmed.
     fn in_parts(
         &mut self,
-        database: Option<&Client>,
-        session: &mut dyn Outbox,
+        database: Option<&HealthProbe>,
+        session: &mut dyn OutboxStore,
         messages: &[Message],
-        mut prepare: impl FnMut(&mut dyn Outbox, &[Message]) -> Result<(), StoreError>,
+        mut prepare: impl FnMut(&mut dyn OutboxStore, &[Message]) -> Result<(), StoreError>,
     ) -> Result<Flushed, StoreError> {
         let config = Arc::clone(&self.config);
         let mut flushed = Flushed::default();
@@ -194,17 +194,17 @@ impl Door {
         match step(self) {
             Ok(()) => Ok(flushed),
             Err(error) => {
-                self.ways.values_mut().for_each(Way::forget);
+                self.ways.values_mut().for_each(BrokerLink::forget);
                 Err(error)
             }
         }
     }
 
-    fn way(&mut self, host: &BrokerHost) -> &mut Way {
+    fn way(&mut self, host: &BrokerHost) -> &mut BrokerLink {
         let servers = &self.servers;
         self.ways
             .entry(host.clone())
-            .or_insert_with(|| Way::new(host.clone(), servers))
+            .or_insert_with(|| BrokerLink::new(host.clone(), servers))
     }
 
     fn was_away(&self, host: &BrokerHost) -> bool {
@@ -215,18 +215,18 @@ impl Door {
     /// Waits for the broker's word on messages that were sent, and records it.
     fn settle(
         &mut self,
-        database: Option<&Client>,
-        session: &mut dyn Outbox,
+        database: Option<&HealthProbe>,
+        session: &mut dyn OutboxStore,
         (host, messages, sending): (&BrokerHost, Vec<&Message>, Sending),
         flushed: &mut Flushed,
     ) -> Result<(), StoreError> {
         let config = Arc::clone(&self.config);
         let fates = self.way(host).settle(&config, &messages, sending);
-        let is_of_all = |fate: &Fate| {
+        let is_of_all = |fate: &PublishResult| {
             matches!(
                 fate,
-                Fate::Waiting(_)
-                    | Fate::Late {
+                PublishResult::Waiting(_)
+                    | PublishResult::Late {
                         queue_alone: false,
                         ..
                     }
@@ -237,10 +237,10 @@ impl Door {
             flushed.held.extend(of_it.map(|queue| queue.name.clone()));
         }
         failpoint::hit("publish.published");
-        database.inspect(|database| database.asks());
+        database.inspect(|database| database.started());
         record_fates(session, &messages, fates, self.stays, flushed)?;
         self.way(host).marked(&messages);
-        database.inspect(|database| database.is_answered());
+        database.inspect(|database| database.answered());
         Ok(())
     }
 }
@@ -282,9 +282,9 @@ fn by_broker<'a>(
 }
 
 fn record_fates(
-    session: &mut dyn Outbox,
+    session: &mut dyn OutboxStore,
     messages: &[&Message],
-    fates: Vec<Fate>,
+    fates: Vec<PublishResult>,
     stays: bool,
     flushed: &mut Flushed,
 ) -> Result<(), StoreError> {
@@ -292,27 +292,27 @@ fn record_fates(
     let (mut failed, mut refused, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for (message, fate) in messages.iter().zip(fates) {
         match fate {
-            Fate::Published => {
+            PublishResult::Published => {
                 published.push(message.key.clone());
                 continue;
             }
-            Fate::Failed(reason) => {
+            PublishResult::Failed(reason) => {
                 failed.push((message.key.clone(), names::storable(reason)));
                 continue;
             }
-            Fate::Held(reason) => {
+            PublishResult::Held(reason) => {
                 flushed.waiting.get_or_insert(reason);
             }
-            Fate::Refused(reason) => {
+            PublishResult::Refused(reason) => {
                 let waiting = &mut flushed.waiting;
-                waiting.get_or_insert_with(|| fate::refused(message, &reason));
+                waiting.get_or_insert_with(|| publish_result::refused(message, &reason));
                 refused.push((message.key.clone(), names::storable(reason)));
             }
-            Fate::Late { reason, .. } => {
+            PublishResult::Late { reason, .. } => {
                 flushed.waiting = Some(reason);
                 late.push(message.key.clone());
             }
-            Fate::Waiting(reason) => flushed.waiting = Some(reason),
+            PublishResult::Waiting(reason) => flushed.waiting = Some(reason),
         }
         flushed.held.insert(message.queue.clone());
     }

@@ -1,4 +1,4 @@
-//! Schedules that a program brings along.
+//! ScheduleStore that a program brings along.
 
 use chrono::DateTime;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::message::{Literal, Object, python};
 use crate::names;
-use crate::store::{ScheduleSpec, Schedules, StoreError, WhichSchedules};
+use crate::store::{ScheduleSpec, ScheduleStore, StoreError, WhichSchedules};
 use crate::timetable::{Interval, Missed, Overlap};
 
 /// A schedule that an app brings along; see [`App::schedule`](crate::App::schedule).
@@ -212,7 +212,7 @@ impl Schedule {
 /// When the database is away, or refuses one.
 pub(crate) fn add_missing(
     specs: &[ScheduleSpec],
-    session: &mut dyn Schedules,
+    session: &mut dyn ScheduleStore,
 ) -> Result<(), StoreError> {
     for spec in specs {
         let name = spec.name.as_deref().unwrap_or_default();

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::catch_up::{self, MOST_MISSED, after};
 use super::policy::Terms;
-use super::watch::{ON_TIME, Watch};
+use super::poll_history::{ON_TIME, Watch};
 use crate::timetable::{Missed, Overlap, Timetable};
 
 /// So many late ones of a schedule are published at once.

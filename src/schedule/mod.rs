@@ -15,11 +15,11 @@ mod clock;
 mod decide;
 mod declared;
 mod due;
-mod hand;
 mod policy;
+mod poll_history;
+mod poller;
 mod publisher;
-mod taker;
-mod watch;
+mod scheduling_batch;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,13 +28,13 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 
+use self::poll_history::Watch;
+use self::poller::SchedulePoller;
 use self::publisher::Publisher;
-use self::taker::Taker;
-use self::watch::Watch;
 use crate::config::Config;
-use crate::outage::Servers;
-use crate::stop::Stopper;
-use crate::store::{BATCH_BYTES, Candidate, Database, Occurrences, Ready, Store};
+use crate::health::outage::Servers;
+use crate::health::worker_thread::Stopper;
+use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, Store};
 
 pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
@@ -59,7 +59,7 @@ pub struct Setup {
 
 /// Reckons the next occurrence of a schedule that has just been saved: it begins now, and not when a
 /// service sees it. If it is not done here, a service does it.
-pub(crate) fn plan(session: &mut dyn Occurrences, id: i64, was_active: bool) {
+pub(crate) fn plan(session: &mut dyn OccurrenceStore, id: i64, was_active: bool) {
     let watch = if was_active {
         Watch::begun
     } else {
@@ -101,7 +101,7 @@ pub(crate) fn start(
                 };
                 let store = Arc::clone(&setup.store);
                 let mut database = Database::of(store, &setup.servers, "the scheduler");
-                Taker::new(batches).run(&mut database, &stop);
+                SchedulePoller::new(batches).run(&mut database, &stop);
                 publishing.join().is_ok()
             }));
             ended(!lived.unwrap_or(false));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::Setup;
-use crate::publish::{Next, Tended};
+use crate::publish::{Next, TrackingOutbox};
 use crate::store::{Database, PUBLISH_LEASE, Recorded, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
@@ -23,7 +23,7 @@ pub(super) struct Batch {
 
 pub(super) struct Publisher {
     database: Database,
-    door: Tended,
+    door: TrackingOutbox,
 }
 
 impl Publisher {
@@ -31,7 +31,7 @@ impl Publisher {
         let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
             database: Database::of(store, &servers, "the scheduler's publishing"),
-            door: Tended::beside_a_sweep(Arc::clone(&setup.config), servers),
+            door: TrackingOutbox::beside_a_sweep(Arc::clone(&setup.config), servers),
         }
     }
 
@@ -46,7 +46,7 @@ impl Publisher {
                 }
                 // Others know better by now how the database is: it asks for nothing.
                 Next::Idle => {
-                    self.database.health().is_served();
+                    self.database.health().succeeded();
                     continue;
                 }
                 Next::Over => return,
@@ -69,7 +69,7 @@ impl Publisher {
         let is_answer = |error: &StoreError| matches!(error, StoreError::Conflict(_));
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
             // The broker may take its time; that is not the database's.
-            health.is_answered();
+            health.answered();
             self.door.look_after_the_late(session)?;
             self.door.flush(health, session, messages)
         });

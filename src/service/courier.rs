@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, never, select};
 use super::Signal;
 use crate::actors::{Died, Shutdown, SupervisorActor};
 use crate::execution::Executor;
-use crate::vitals::Vitals;
+use crate::health::service_status::ServiceStatus;
 
 pub(super) struct Courier {
     pub(super) signals: Receiver<Signal>,
@@ -17,7 +17,7 @@ pub(super) struct Courier {
     pub(super) died: Receiver<&'static str>,
     pub(super) supervisor: Addr<SupervisorActor>,
     pub(super) executor: Arc<Executor>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) service_status: Arc<ServiceStatus>,
     pub(super) grace: Option<Duration>,
 }
 
@@ -49,7 +49,7 @@ impl Courier {
         log::info!("told to stop {shutdown}");
         // Said at once, however long the supervisor takes: a `daemon stop` that does not see it sends a second
         // signal, which is a hard stop.
-        self.vitals.stopping();
+        self.service_status.stopping();
         self.supervisor.do_send(shutdown);
     }
 }

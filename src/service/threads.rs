@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::config::Config;
-use crate::heartbeat::Lease;
-use crate::late_rows::Cancelled;
+use crate::health::outage::Servers;
+use crate::health::worker_thread::{DeathNotice, THREAD_STOP_TIMEOUT, ThreadLife, WorkerThread};
+use crate::ledger::late_rows::Cancelled;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
-use crate::outage::Servers;
-use crate::stop::{Life, Mourner, Thread, WIND_UP};
+use crate::maintenance::heartbeat::Lease;
+use crate::maintenance::{heartbeat, prune, sweep};
 use crate::store::{Database, Store, WorkerId, WorkerProcess};
-use crate::{heartbeat, prune, sweep};
 
 /// The threads beside the tree.
 pub(super) struct Threads {
     pub(super) ledger: Ledger,
     ledger_thread: LedgerThread,
-    heartbeat: Thread,
-    sweep: Thread,
+    heartbeat: WorkerThread,
+    sweep: WorkerThread,
     /// Only if there is a history to prune.
-    pruning: Option<Thread>,
+    pruning: Option<WorkerThread>,
 }
 
 impl Threads {
@@ -43,7 +43,7 @@ impl Threads {
             namespace: process.namespace.clone(),
             cancelled: Arc::clone(&cancelled),
         };
-        let (ledger, ledger_thread) = ledger::start(setup, Mourner::new("the ledger", deaths))?;
+        let (ledger, ledger_thread) = ledger::start(setup, DeathNotice::new("the ledger", deaths))?;
         let history = config.history.clone();
         let pruning = history.map(|history| prune::start(database("pruning"), history));
         let sweep = sweep::start(
@@ -65,14 +65,14 @@ impl Threads {
     pub(super) fn check(&self) -> impl Fn(Duration) -> bool + Send + Sync + use<> {
         let ledger = self.ledger.clone();
         let lives = [self.heartbeat.life(), self.sweep.life()];
-        move |time| !lives.iter().any(Life::is_over) && ledger.answers(time)
+        move |time| !lives.iter().any(ThreadLife::is_over) && ledger.answers(time)
     }
 
     /// The ledger has nothing left to write when the tree has drained. The others may be held up by a
     /// server that is away, and may be left anywhere.
     pub(super) fn stop(self, halted: bool) {
         drop(self.ledger);
-        let deadline = Instant::now() + WIND_UP;
+        let deadline = Instant::now() + THREAD_STOP_TIMEOUT;
         if let Some(pruning) = self.pruning {
             pruning.stop(deadline);
         }
@@ -87,7 +87,7 @@ impl Threads {
 /// Says that this worker has ended, so that what it leaves is taken up at once.
 pub(super) fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
     let store = Arc::clone(store);
-    let signing_off = Thread::start("sign-off", move |_| {
+    let signing_off = WorkerThread::start("sign-off", move |_| {
         let gone = store
             .connect()
             .and_then(|mut session| session.deregister(&[worker]));
@@ -96,7 +96,7 @@ pub(super) fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
         }
     });
     match signing_off {
-        Ok(thread) => thread.stop(Instant::now() + WIND_UP),
+        Ok(thread) => thread.stop(Instant::now() + THREAD_STOP_TIMEOUT),
         Err(error) => log::warn!("this worker could not be signed off: {error}"),
     }
 }

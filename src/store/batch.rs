@@ -19,7 +19,7 @@ pub struct ClaimRequest {
 pub enum Claim {
     /// It is ours to run.
     Ours {
-        /// Runs that are known to have begun before.
+        /// RunStore that are known to have begun before.
         attempts: u32,
         /// Claimed before by a worker that vanished: it may be what made it vanish.
         suspect: bool,
@@ -79,7 +79,7 @@ pub enum BrokerCopy {
 pub struct PutOff {
     /// The message as it came, whatever its row had: that is what is published.
     pub row: NewRow,
-    /// Runs that are known to have begun before: this one does not count.
+    /// RunStore that are known to have begun before: this one does not count.
     pub attempts: u32,
     /// It may be what made an earlier worker vanish.
     pub suspect: bool,
@@ -123,7 +123,7 @@ pub enum PutBack {
 pub struct Batch {
     /// Ends of runs.
     pub finishes: Vec<Finish>,
-    /// Runs that are put off.
+    /// RunStore that are put off.
     pub put_offs: Vec<PutOff>,
     /// Keys to give back, not started: `→ PUBLISHED`.
     pub releases: Vec<String>,

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, Store, StoreError};
-use crate::outage::{Client, Servers};
+use crate::health::outage::{HealthProbe, Servers};
 use crate::retry::Backoff;
 
 /// A session that is opened when something is asked and there is none, kept while the database answers on it,
-/// and given up when the database fails. What comes of each request is told to the thread's [`Client`].
+/// and given up when the database fails. What comes of each request is told to the thread's [`HealthProbe`].
 pub(crate) struct Database {
     store: Arc<dyn Store>,
     session: Option<Box<dyn Session>>,
-    health: Client,
+    health: HealthProbe,
     backoff: Backoff,
 }
 
@@ -20,14 +20,14 @@ impl Database {
     /// The database of `store`, as the thread asks it that the log calls `name`.
     pub(crate) fn of(store: Arc<dyn Store>, servers: &Servers, name: &str) -> Self {
         Self {
-            health: servers.database(&store.describe()).client(name),
+            health: servers.database(&store.describe()).probe(name),
             store,
             session: None,
             backoff: Backoff::for_connections(),
         }
     }
 
-    /// Has `work` ask for something. It is handed the [`Client`] too, to say when it waits for others than the
+    /// Has `work` ask for something. It is handed the [`HealthProbe`] too, to say when it waits for others than the
     /// database.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl Database {
     /// error the session is gone.
     pub(crate) fn ask<T>(
         &mut self,
-        work: impl FnOnce(&mut dyn Session, &Client) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut dyn Session, &HealthProbe) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.ask_expecting(|_| false, work)
     }
@@ -47,9 +47,9 @@ impl Database {
     pub(crate) fn ask_expecting<T>(
         &mut self,
         expects: impl FnOnce(&StoreError) -> bool,
-        work: impl FnOnce(&mut dyn Session, &Client) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut dyn Session, &HealthProbe) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.health.asks();
+        self.health.started();
         // Not kept where `work` panics: nobody knows what the session is in the middle of.
         let open = self.session.take().map_or_else(|| self.store.connect(), Ok);
         let (session, answer) = match open {
@@ -61,7 +61,7 @@ impl Database {
         };
         let is_kept = match &answer {
             Ok(_) => {
-                self.health.is_served();
+                self.health.succeeded();
                 self.backoff.reset();
                 true
             }
@@ -78,11 +78,11 @@ impl Database {
             log::debug!("{name} met another transaction: {reason}");
         }
         match error {
-            _ if is_expected => self.health.is_answered(),
+            _ if is_expected => self.health.answered(),
             // It still waits for what it asked for.
             StoreError::Conflict(_) => {}
-            _ if error.is_of_values() => self.health.is_refused(error),
-            _ => self.health.fails(error),
+            _ if error.is_of_values() => self.health.refused(error),
+            _ => self.health.failed(error),
         }
         is_expected || matches!(error, StoreError::Conflict(_))
     }
@@ -107,7 +107,7 @@ impl Database {
     }
 
     /// The thread as a client of the database.
-    pub(crate) const fn health(&self) -> &Client {
+    pub(crate) const fn health(&self) -> &HealthProbe {
         &self.health
     }
 }

@@ -1,7 +1,7 @@
 //! The seam to the database: what the rest of the crate may ask of it. Only this room names diesel.
 //!
-//! A [`Store`] makes [`Session`]s, each a connection of one thread, which is used by its roles ([`Outbox`],
-//! [`Runs`], [`Recovery`] and so on). All times are the database's
+//! A [`Store`] makes [`Session`]s, each a connection of one thread, which is used by its roles ([`OutboxStore`],
+//! [`RunStore`], [`RecoveryStore`] and so on). All times are the database's
 //! clock. Everything is guarded inside its statement, so that any number of services on one database
 //! keep out of each other's way.
 
@@ -9,6 +9,7 @@ mod batch;
 mod database;
 mod error;
 mod history;
+pub(crate) mod liveness;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod planned_for;
@@ -41,8 +42,8 @@ pub use schedule::{
 };
 
 pub use session::{
-    EmbeddedQueues, Facts, Occurrences, Outbox, Recovery, Requeuing, Retention, Runs, Schedules,
-    Session, TestSession, Workers,
+    EmbeddedQueueStore, FactStore, OccurrenceStore, OutboxStore, RecoveryStore, RequeueStore,
+    RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 
 use sql::SqlStore;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use super::{NewRow, Outbox, Requeued, StoreError};
+use super::{NewRow, OutboxStore, Requeued, StoreError};
 use crate::message::Message;
 
 /// Messages whose rows are committed and PENDING, and that are the caller's to publish for
@@ -19,7 +19,7 @@ impl<'a> Recorded<'a> {
     /// # Errors
     /// When the database is away or refuses one.
     pub(crate) fn by(
-        session: &mut dyn Outbox,
+        session: &mut dyn OutboxStore,
         messages: &'a [Message],
     ) -> Result<Self, StoreError> {
         let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();

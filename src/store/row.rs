@@ -188,7 +188,7 @@ pub struct Finish {
     pub key: String,
     /// How it ended.
     pub end: End,
-    /// Runs that are known to have begun, this one included.
+    /// RunStore that are known to have begun, this one included.
     pub attempts: u32,
     /// What the task returned.
     pub output: Option<String>,

@@ -15,7 +15,13 @@ use crate::message::Message;
 
 /// A connection to the database, for one thread, in all its roles.
 pub trait Session:
-    Schedules + Occurrences + Recovery + Runs + Requeuing + Retention + EmbeddedQueues
+    ScheduleStore
+    + OccurrenceStore
+    + RecoveryStore
+    + RunStore
+    + RequeueStore
+    + RetentionStore
+    + EmbeddedQueueStore
 {
     /// Whether the tables are as this program needs them.
     ///
@@ -32,7 +38,7 @@ pub trait TestSession: Session {
     /// When the database is away.
     fn make_due(&mut self) -> Result<(), StoreError>;
 
-    /// [`Recovery::take_due_but`] for all queues.
+    /// [`RecoveryStore::take_due_but`] for all queues.
     ///
     /// # Errors
     /// When the database is away.
@@ -47,7 +53,7 @@ pub trait TestSession: Session {
 }
 
 /// What the database says of itself.
-pub trait Facts: Send {
+pub trait FactStore: Send {
     /// The database's version, in its own words.
     ///
     /// # Errors
@@ -62,14 +68,14 @@ pub trait Facts: Send {
 }
 
 /// The schedules, for those who make and change them.
-pub trait Schedules: Facts {
+pub trait ScheduleStore: FactStore {
     /// How many schedules are active.
     ///
     /// # Errors
     /// When the database is away.
     fn active_schedules(&mut self) -> Result<i64, StoreError>;
 
-    /// Schedules as they stand.
+    /// ScheduleStore as they stand.
     ///
     /// # Errors
     /// When the database is away.
@@ -106,7 +112,7 @@ pub trait Schedules: Facts {
 }
 
 /// The occurrences of schedules, for the scheduler.
-pub trait Occurrences: Send {
+pub trait OccurrenceStore: Send {
     /// What there is to do for schedules, but for those that are held back.
     ///
     /// # Errors
@@ -117,7 +123,7 @@ pub trait Occurrences: Send {
     ///
     /// # Errors
     /// When the database is away.
-    fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError>;
+    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError>;
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
     /// and that are not held back, and writes that and their messages, all or none, but for messages of
@@ -135,7 +141,7 @@ pub trait Occurrences: Send {
 }
 
 /// Messages on their way to the broker, for those who publish.
-pub trait Outbox: Facts {
+pub trait OutboxStore: FactStore {
     /// Inserts PENDING messages, all or none; unless their rows say when they are due, their
     /// publishing is the caller's for [`PUBLISH_LEASE`](super::PUBLISH_LEASE).
     ///
@@ -171,7 +177,7 @@ pub trait Outbox: Facts {
 }
 
 /// What others have left to be published, for the sweep.
-pub trait Recovery: Outbox {
+pub trait RecoveryStore: OutboxStore {
     /// Whether somebody has recorded messages that are due since this was last asked; the first time it
     /// is not known. `None` where the database does not tell.
     ///
@@ -212,7 +218,7 @@ pub trait Recovery: Outbox {
 }
 
 /// Claims, runs and their ends, for the ledger.
-pub trait Runs: Workers {
+pub trait RunStore: WorkerStore {
     /// Writes a batch for `owner`, all or none.
     ///
     /// # Errors
@@ -221,7 +227,7 @@ pub trait Runs: Workers {
 }
 
 /// Messages that are over and run once more.
-pub trait Requeuing: Outbox {
+pub trait RequeueStore: OutboxStore {
     /// Makes new messages of old ones and deletes these.
     ///
     /// # Errors
@@ -234,7 +240,7 @@ pub trait Requeuing: Outbox {
     /// When the database is away.
     fn last_failed(&mut self) -> Result<Option<i64>, StoreError>;
 
-    /// The same as [`Requeuing::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
+    /// The same as [`RequeueStore::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
     /// as many as a database takes together. Also says after which id the next ones come, if there may be some.
     ///
     /// # Errors
@@ -247,7 +253,7 @@ pub trait Requeuing: Outbox {
 }
 
 /// What is over, for those who delete it.
-pub trait Retention: Send {
+pub trait RetentionStore: Send {
     /// Deletes what is over and too old in a stretch of the messages. What another transaction has
     /// locked is passed over.
     ///
@@ -257,7 +263,7 @@ pub trait Retention: Send {
 }
 
 /// The queues of the embedded broker.
-pub trait EmbeddedQueues: Workers {
+pub trait EmbeddedQueueStore: WorkerStore {
     /// Whether any message waits in a queue of the embedded broker: PUBLISHED, with that routing key,
     /// and not taken by a live worker.
     ///
@@ -304,7 +310,7 @@ pub trait EmbeddedQueues: Workers {
 }
 
 /// The workers, and whether they live.
-pub trait Workers: Send {
+pub trait WorkerStore: Send {
     /// Registers a worker.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub(crate) trait Runner: Send + Sync {
     /// When the task can't be given this message.
     fn accepts(&self, payload: &Payload) -> Result<(), TaskError>;
 
-    /// Runs a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
+    /// RunStore a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
     /// tasks. It may panic.
     ///
     /// # Errors

@@ -87,15 +87,15 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::broker::{Envelope, Receipt};
+use crate::broker::{DeliveryHandle, Envelope};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
 use crate::execution::{self, Attempt, Earlier, Executor, Patience, Runtime};
 use crate::logging;
 use crate::message::Message;
 use crate::names;
-use crate::presence;
 use crate::service::ServiceError;
+use crate::store::liveness;
 use crate::store::{self, Batch, Claim, ClaimRequest, StoreError, TestSession, WorkerId};
 use crate::task::{Registry, RunId, TaskError};
 
@@ -197,7 +197,7 @@ impl TestApp {
         // Makes the tables.
         store::session(store::open_for(&config)?.as_ref())?;
         let mut session = store::connect_for_tests(&config)?;
-        let worker = session.register(&presence::this_process()?)?;
+        let worker = session.register(&liveness::this_process()?)?;
         Ok(Self {
             executor: Executor::new(registry, config.max_crashes, Patience::NONE, reactor),
             _runtime: runtime,
@@ -228,7 +228,7 @@ impl TestApp {
         self.client.task(name)
     }
 
-    /// Runs one message, and none of those that wait.
+    /// RunStore one message, and none of those that wait.
     ///
     /// # Errors
     /// When it can't be a message, or the database fails. That its task fails is an outcome.
@@ -242,7 +242,7 @@ impl TestApp {
         }
     }
 
-    /// Runs all that waits, by priority and then age, what was delayed last, and what these publish,
+    /// RunStore all that waits, by priority and then age, what was delayed last, and what these publish,
     /// until nothing is left.
     ///
     /// # Errors
@@ -324,7 +324,7 @@ impl TestApp {
 fn attempt(message: Message, attempts: u32) -> Attempt {
     Attempt {
         queue: message.queue.as_str().into(),
-        envelope: Envelope::of(message, Receipt { epoch: 0, tag: 0 }),
+        envelope: Envelope::of(message, DeliveryHandle { epoch: 0, tag: 0 }),
         run: RunId::next(),
         asked: Instant::now(),
         earlier: Earlier::in_row(attempts, false, false),

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use carrot_actors::config::{BrokerUrl, QueueConfig};
-use carrot_actors::internals::broker::{self, Command, Event};
+use carrot_actors::internals::broker::{self, BrokerEvent, SubscriptionCommand};
 use crossbeam_channel::unbounded;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -53,14 +53,14 @@ fn consume(bench: &Bench, messages: usize) -> (f64, f64) {
     let cpu = on_cpu();
     let mut started = Instant::now();
     let mut sink = |event| match event {
-        Event::Opened { .. } => started = Instant::now(),
-        Event::Delivered(deliveries) => {
+        BrokerEvent::Opened { .. } => started = Instant::now(),
+        BrokerEvent::Delivered(deliveries) => {
             seen += deliveries.len();
             let accept = deliveries
                 .into_iter()
                 .map(|delivery| delivery.receipt)
                 .collect();
-            let settle = Command::Settle {
+            let settle = SubscriptionCommand::Settle {
                 accept,
                 give_back: Vec::new(),
             };

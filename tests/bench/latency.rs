@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use amiquip::Publish;
 use carrot_actors::config::BrokerHost;
-use carrot_actors::internals::publish::Door;
+use carrot_actors::internals::publish::Outbox;
 use serde_json::json;
 
 use crate::Bench;
@@ -31,7 +31,7 @@ const MOST_DRIFT: Duration = Duration::from_micros(200);
 #[derive(Clone, Copy)]
 enum By {
     /// The library: the row's commit, and the confirms of others, are part of the way.
-    Door,
+    Outbox,
     /// Like django-carrot, whose rows are there by then: not persistent, not confirmed.
     Django,
     /// The library, to the embedded broker of the service.
@@ -47,7 +47,7 @@ struct Published {
 
 /// One round.
 pub fn round(bench: &mut Bench, database: &Database) {
-    round_by(bench, database, By::Door, "the door");
+    round_by(bench, database, By::Outbox, "the door");
     round_by(bench, database, By::Django, "django-carrot's way");
 }
 
@@ -108,13 +108,13 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
         scheduler: false,
         config: match by {
             By::Rows => EMBEDDED,
-            By::Door | By::Django => "",
+            By::Outbox | By::Django => "",
         },
     };
     let service = Running::start(bench, database, &setup);
     service.await_start();
     let published = match by {
-        By::Door => by_the_door(&|| door(bench, QUEUE), database, messages),
+        By::Outbox => by_the_door(&|| door(bench, QUEUE), database, messages),
         By::Rows => by_the_door(&|| door_to(BrokerHost::Embedded, QUEUE), database, messages),
         By::Django => by_django(bench, database, messages),
     };
@@ -129,7 +129,7 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
 }
 
 fn by_the_door(
-    door: &(dyn Fn() -> Door + Sync),
+    door: &(dyn Fn() -> Outbox + Sync),
     database: &Database,
     messages: usize,
 ) -> Published {
@@ -155,7 +155,7 @@ fn by_the_door(
 
 /// What falls to one of the publishers.
 fn publish_in_turn(
-    mut door: Door,
+    mut door: Outbox,
     database: &Database,
     turns: impl Iterator<Item = usize>,
     ready: &Barrier,

@@ -126,7 +126,7 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
     if bench.options.wants(What::Commands) {
         commands::round(bench, database);
     }
-    if bench.options.wants(What::Schedules) {
+    if bench.options.wants(What::ScheduleStore) {
         schedules::round(bench, database);
     }
     if bench.options.wants(What::Idle) && first {

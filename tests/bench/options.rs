@@ -72,7 +72,7 @@ pub enum What {
     /// A service without work
     Idle,
     /// 100 000 schedules, their occurrences spread over a minute
-    Schedules,
+    ScheduleStore,
 }
 
 impl Options {

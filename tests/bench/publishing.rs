@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use carrot_actors::StoreError;
 use carrot_actors::config::{BrokerHost, Config, QueueConfig};
-use carrot_actors::internals::publish::Door;
-use carrot_actors::internals::store::Outbox;
+use carrot_actors::internals::publish::Outbox;
+use carrot_actors::internals::store::OutboxStore;
 use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
@@ -58,17 +58,17 @@ fn run(bench: &Bench, database: &Database, batch: usize, messages: usize) -> f64
 }
 
 /// The door of a program with this queue.
-pub fn door(bench: &Bench, queue: &str) -> Door {
+pub fn door(bench: &Bench, queue: &str) -> Outbox {
     door_to(bench.rabbit.url.parse().expect("a URL"), queue)
 }
 
 /// The same of a program whose queue has that host.
-pub fn door_to(host: BrokerHost, queue: &str) -> Door {
+pub fn door_to(host: BrokerHost, queue: &str) -> Outbox {
     let config = Config {
         queues: vec![QueueConfig::new(queue, host)],
         ..Config::default()
     };
-    Door::new(Arc::new(config))
+    Outbox::new(Arc::new(config))
 }
 
 /// A message that passes for one of a real program.
@@ -82,8 +82,8 @@ pub fn message(task: &str, queue: &str) -> Message {
 
 /// Record, then flush. Whether nothing got in the way of the rows' mark: where a consumer did, the
 /// messages are published all the same.
-pub fn publish(door: &mut Door, session: &mut dyn Outbox, messages: &[Message]) -> bool {
-    let recorded = Door::record(session, messages).expect("a record");
+pub fn publish(door: &mut Outbox, session: &mut dyn OutboxStore, messages: &[Message]) -> bool {
+    let recorded = Outbox::record(session, messages).expect("a record");
     match door.flush(session, recorded) {
         Ok(flushed) => {
             assert_eq!(flushed.published, messages.len(), "{:?}", flushed.waiting);

@@ -1,4 +1,4 @@
-//! Schedules by the hundred thousand, their occurrences spread over a minute: how late their messages
+//! ScheduleStore by the hundred thousand, their occurrences spread over a minute: how late their messages
 //! are with a consumer, and what that costs the service. They are of a queue that it does not consume
 //! itself.
 

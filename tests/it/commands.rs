@@ -329,7 +329,7 @@ fn a_task_that_is_registered_twice_is_refused_by_its_name() {
         until_idle: false,
         announce: std::sync::Arc::new(|_| {}),
         logs: String::new(),
-        vitals: carrot_actors::internals::vitals::Vitals::new(),
+        service_status: carrot_actors::internals::service_status::ServiceStatus::new(),
         predecessors: Vec::new(),
     };
     let (_signals, receiver) = crossbeam_channel::unbounded();

@@ -31,7 +31,7 @@ fn sends_off(helper: &str) -> World {
 }
 
 impl World {
-    /// Runs two messages with much to say, one after the other, and stops the service; their rows.
+    /// RunStore two messages with much to say, one after the other, and stops the service; their rows.
     #[track_caller]
     fn is_held_up_by_nothing(&self) -> [Value; 2] {
         let arguments = json!(["x".repeat(MUCH)]).to_string();
@@ -45,7 +45,7 @@ impl World {
         rows
     }
 
-    /// Runs one message; its row.
+    /// RunStore one message; its row.
     #[track_caller]
     fn run_one(&self) -> Value {
         let uuid = self.send(&["task"]);
@@ -108,7 +108,7 @@ fn a_run_ends_when_its_command_does() {
     is_stopped_soon(&mut service);
 }
 
-/// Runs a command that is still at work when the service stops in order, and stops that hard.
+/// RunStore a command that is still at work when the service stops in order, and stops that hard.
 #[track_caller]
 fn is_stopped_hard(world: &World) {
     let uuid = world.send(&["task"]);

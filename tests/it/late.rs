@@ -82,7 +82,7 @@ impl World {
         });
     }
 
-    /// Runs what is in the queue: each once.
+    /// RunStore what is in the queue: each once.
     #[track_caller]
     fn runs_each_once(&self, uuids: &[String]) {
         self.configure(&(witnessed("", 2) + "\n[[queues]]\nname = 'far'\n"));

@@ -218,7 +218,7 @@ fn silent_workers(session: &mut dyn Session) -> Vec<WorkerId> {
 }
 
 /// Removes the workers that have been silent for too long; how many.
-fn bury_the_silent(session: &mut dyn Session) -> usize {
+fn remove_silent_workers(session: &mut dyn Session) -> usize {
     let silent = silent_workers(session);
     session.deregister(&silent).unwrap();
     silent.len()

@@ -46,7 +46,7 @@ impl World {
         fs::write(self.directory().join("go"), "").unwrap();
     }
 
-    /// Runs what is queued, and nothing else.
+    /// RunStore what is queued, and nothing else.
     #[track_caller]
     fn run_the_rest(&self) {
         let (code, _, err) = self.run(&["--testmode", "--logfile", "rest.log"]);

@@ -126,9 +126,9 @@ fn key(row: &Value) -> &str {
     text(row, "uuid")
 }
 
-pub type Runs = HashMap<String, Vec<i64>>;
+pub type RunStore = HashMap<String, Vec<i64>>;
 
-fn faults(notes: &Notes, rows: &[&Value], runs: &Runs) -> Vec<String> {
+fn faults(notes: &Notes, rows: &[&Value], runs: &RunStore) -> Vec<String> {
     let mut faults = Vec::new();
     let mut by_key: HashMap<&str, Vec<&Value>> = HashMap::new();
     for row in rows {
@@ -169,7 +169,7 @@ fn changed(notes: &Notes, rows: &[Value]) -> Vec<String> {
 
 /// What is wrong with a message's row and runs. A run is noted after its start, in milliseconds, as the
 /// database's times are taken here: one that began no later than the end has the same number at most.
-pub fn fault(row: &Value, task: Task, runs: &Runs) -> Option<String> {
+pub fn fault(row: &Value, task: Task, runs: &RunStore) -> Option<String> {
     let none = Vec::new();
     let runs = runs.get(key(row)).unwrap_or(&none);
     if row["status"] != task.end() {
@@ -189,7 +189,7 @@ pub fn fault(row: &Value, task: Task, runs: &Runs) -> Option<String> {
     })
 }
 
-fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &Runs) {
+fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &RunStore) {
     let by = |column: &str| {
         let mut counts = BTreeMap::<&str, usize>::new();
         for row in rows {

@@ -93,7 +93,7 @@ fn asked_for() -> Vec<Database> {
     all
 }
 
-/// Runs this program once more, with servers.
+/// RunStore this program once more, with servers.
 fn with_servers() -> ExitCode {
     fs::create_dir_all(DIRECTORY).unwrap();
     // One soak at a time.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::count::{Runs, fault};
+use crate::count::{RunStore, fault};
 use crate::soak::Soak;
 use crate::support::{milliseconds, outcome};
 use crate::task::{QUEUES, Task};
@@ -87,7 +87,7 @@ pub fn is_scheduled(row: &Value) -> bool {
 }
 
 /// What is wrong with their messages.
-pub fn faults(soak: &Soak, rows: &[&Value], runs: &Runs) -> Vec<String> {
+pub fn faults(soak: &Soak, rows: &[&Value], runs: &RunStore) -> Vec<String> {
     let mut by_schedule: HashMap<i64, Vec<&Value>> = HashMap::new();
     for row in rows {
         let id = row["schedule_id"].as_i64().unwrap();

@@ -1,6 +1,6 @@
 //! A message before it is claimed: as it came, and what becomes of it if it has no row.
 
-use super::unnamed::Unnamed;
+use super::without_id::WithoutId;
 use crate::broker::Envelope;
 use crate::execution::NO_ROW;
 use crate::message::Payload;
@@ -30,7 +30,7 @@ enum Row {
 
 impl Arrival {
     /// A message as it came.
-    pub(super) fn new(mut envelope: Envelope, unnamed: &mut Unnamed) -> Self {
+    pub(super) fn new(mut envelope: Envelope, unnamed: &mut WithoutId) -> Self {
         let row = match envelope.fingerprint {
             None => Row::Unseen,
             Some(fingerprint) => {

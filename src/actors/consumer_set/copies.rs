@@ -5,7 +5,7 @@
 
 use super::ConsumerSetActor;
 use super::arrival::Arrival;
-use crate::broker::{Command, Receipt};
+use crate::broker::{DeliveryHandle, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::execution::Attempt;
 use crate::store::{BrokerCopy, Republish};
@@ -106,13 +106,13 @@ impl ConsumerSetActor {
         (self.rowless).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
         if self.stopping {
             // It may have ended before it was told.
-            self.command(Command::Cancel);
+            self.command(SubscriptionCommand::Cancel);
         }
         self.pump();
     }
 
     /// Takes out of the backlog what goes back when the set stops.
-    pub(super) fn unclaimed(&mut self) -> Vec<Receipt> {
+    pub(super) fn unclaimed(&mut self) -> Vec<DeliveryHandle> {
         let copies = &self.copies;
         let backlog = std::mem::take(&mut self.backlog);
         let (kept, back): (Vec<_>, Vec<_>) = backlog

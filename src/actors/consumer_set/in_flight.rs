@@ -55,10 +55,14 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Receipt;
+    use crate::broker::DeliveryHandle;
 
     fn settlement(accept: u64, give_back: u64, finished: usize, released: usize) -> Settlement {
-        let receipts = |count| (0..count).map(|tag| Receipt { epoch: 1, tag }).collect();
+        let receipts = |count| {
+            (0..count)
+                .map(|tag| DeliveryHandle { epoch: 1, tag })
+                .collect()
+        };
         Settlement {
             accept: receipts(accept),
             give_back: receipts(give_back),

@@ -2,15 +2,15 @@
 //! over.
 
 mod arrival;
-mod burst;
+mod claim_window;
 mod copies;
 mod in_flight;
-mod pace;
+mod prefetch;
 mod recorded;
 mod rowless;
 mod stall;
 mod stopping;
-mod unnamed;
+mod without_id;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::arrival::Arrival;
-use self::burst::Burst;
+use self::claim_window::ClaimWindow;
 use self::copies::Copies;
 use self::in_flight::InFlight;
-use self::pace::Pace;
+use self::prefetch::Prefetch;
 use self::recorded::SetSink;
 use self::rowless::Rowless;
 use self::stall::Stall;
-use self::unnamed::Unnamed;
+use self::without_id::WithoutId;
 use super::consumer::{ConsumerActor, Worker};
 use super::messages::{Death, OfConsumer, OfSet, SetSays};
 use super::subscription::{self, Subscribed};
 use super::{Source, Tree};
-use crate::broker::{BrokerError, Command, Event, Receipt};
+use crate::broker::{BrokerError, BrokerEvent, DeliveryHandle, SubscriptionCommand};
 use crate::execution::{Attempt, Executor};
-use crate::heartbeat::Lease;
 use crate::ledger::{Ledger, Sink};
+use crate::maintenance::heartbeat::Lease;
 use crate::names;
 use crate::retry::Backoff;
 
@@ -60,7 +60,7 @@ pub(super) struct ConsumerSetActor {
     executor: Arc<Executor>,
     sink: Option<Arc<dyn Sink>>,
     /// To the subscription; dropped to close it.
-    commands: Option<Sender<Command>>,
+    commands: Option<Sender<SubscriptionCommand>>,
     /// To the consumers, whoever is idle.
     attempts: Sender<Attempt>,
     waiting_attempts: Receiver<Attempt>,
@@ -70,11 +70,11 @@ pub(super) struct ConsumerSetActor {
     backlog: VecDeque<Arrival>,
     in_flight: InFlight,
     rowless: Rowless,
-    pace: Pace,
-    burst: Burst,
+    pace: ClaimWindow,
+    burst: Prefetch,
     stall: Stall,
     copies: Copies,
-    unnamed: Unnamed,
+    unnamed: WithoutId,
     stopping: bool,
     /// Nothing more will come.
     cancelled: bool,
@@ -88,10 +88,10 @@ impl ConsumerSetActor {
         let (attempts, waiting_attempts) = unbounded();
         Self {
             name: queue.name.as_str().into(),
-            pace: Pace::new(queue.concurrency),
-            burst: Burst::new(queue),
+            pace: ClaimWindow::new(queue.concurrency),
+            burst: Prefetch::new(queue),
             copies: Copies::of(queue),
-            unnamed: Unnamed::default(),
+            unnamed: WithoutId::default(),
             source,
             owner,
             ledger: tree.ledger.clone(),
@@ -123,7 +123,7 @@ impl ConsumerSetActor {
             executor: Arc::clone(&self.executor),
             ledger: self.ledger.clone(),
             lease: self.lease.clone(),
-            vitals: self.source.vitals.clone(),
+            queue_status: self.source.queue_status.clone(),
         };
         let consumer = ConsumerActor::new(worker).start();
         self.consumers.insert(number, (consumer, Instant::now()));
@@ -183,7 +183,7 @@ impl ConsumerSetActor {
         }
     }
 
-    fn tell(&mut self, accept: Vec<Receipt>, give_back: Vec<Receipt>) {
+    fn tell(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
         for receipt in &accept {
             self.unnamed.accepted(*receipt);
         }
@@ -191,11 +191,11 @@ impl ConsumerSetActor {
             self.unnamed.forget(*receipt);
         }
         if !(accept.is_empty() && give_back.is_empty()) {
-            self.command(Command::Settle { accept, give_back });
+            self.command(SubscriptionCommand::Settle { accept, give_back });
         }
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: SubscriptionCommand) {
         if let Some(commands) = &self.commands
             && commands.send(command).is_err()
         {
@@ -206,7 +206,7 @@ impl ConsumerSetActor {
     /// A set that runs until it is idle asks the queue whether it is.
     fn check_idle(&mut self) {
         if self.has_nothing_to_do() {
-            self.command(Command::Depth);
+            self.command(SubscriptionCommand::Depth);
         }
     }
 
@@ -227,16 +227,16 @@ impl ConsumerSetActor {
         self.owner.do_send(OfSet { queue, says });
     }
 
-    fn handle_event(&mut self, event: Event, context: &mut Context<Self>) {
+    fn handle_event(&mut self, event: BrokerEvent, context: &mut Context<Self>) {
         match event {
-            Event::Opened { .. } => {
+            BrokerEvent::Opened { .. } => {
                 self.epoch += 1;
                 self.burst.reset();
                 self.unnamed.channel_opened();
                 self.rowless.reset();
                 self.check_idle();
             }
-            Event::Delivered(envelopes) => {
+            BrokerEvent::Delivered(envelopes) => {
                 let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
                 self.burst.arrived(envelopes.len(), bytes);
                 let tags = envelopes.iter().map(|envelope| envelope.receipt.tag);
@@ -250,12 +250,12 @@ impl ConsumerSetActor {
                 // What was under way when a burst ended.
                 self.shed();
             }
-            Event::CountsReturns => self.count_returns(),
-            Event::Depth(0) if self.has_nothing_to_do() => self.idle(None),
-            Event::Depth(_) => {
+            BrokerEvent::CountsReturns => self.count_returns(),
+            BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.idle(None),
+            BrokerEvent::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());
             }
-            Event::Cancelled => {
+            BrokerEvent::Cancelled => {
                 self.cancelled = true;
                 self.close_if_done();
             }

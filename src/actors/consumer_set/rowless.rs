@@ -1,7 +1,7 @@
 //! Deliveries whose row is not there. django-carrot publishes a message before the transaction commits that
 //! writes its row, so that the row may come late, or never.
 //!
-//! They hold no consumer, and what they hold of the prefetch is [made up for](super::burst). One statement
+//! They hold no consumer, and what they hold of the prefetch is [made up for](super::prefetch). One statement
 //! looks for the rows of all that it is time for.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +11,7 @@ use actix::prelude::*;
 
 use super::ConsumerSetActor;
 use super::arrival::Arrival;
-use crate::broker::{Envelope, Receipt};
+use crate::broker::{DeliveryHandle, Envelope};
 
 /// For so long a row may come after its message.
 const ROW_GRACE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ impl Absent {
         }
     }
 
-    const fn receipt(&self) -> Receipt {
+    const fn receipt(&self) -> DeliveryHandle {
         self.arrival.envelope().receipt
     }
 
@@ -105,7 +105,10 @@ impl Rowless {
     }
 
     /// Takes out those for which `is_one` holds; their receipts.
-    pub(super) fn take_out(&mut self, is_one: impl Fn(Receipt) -> bool) -> Vec<Receipt> {
+    pub(super) fn take_out(
+        &mut self,
+        is_one: impl Fn(DeliveryHandle) -> bool,
+    ) -> Vec<DeliveryHandle> {
         let mut out = Vec::new();
         self.waiting.retain(|absent| {
             let receipt = absent.receipt();
@@ -216,7 +219,7 @@ impl ConsumerSetActor {
     pub(super) fn drop_rowless(&mut self) {
         let (epoch, copies) = (self.epoch, &self.copies);
         let comes_again =
-            |receipt: Receipt| receipt.epoch != epoch && !copies.may_be_gone(receipt.epoch);
+            |receipt: DeliveryHandle| receipt.epoch != epoch && !copies.may_be_gone(receipt.epoch);
         self.rowless.take_out(comes_again);
     }
 
@@ -267,12 +270,12 @@ impl ConsumerSetActor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::unnamed::Unnamed;
+    use super::super::without_id::WithoutId;
     use super::*;
 
     fn absent(tag: u64, since: Instant) -> Absent {
         let envelope = Envelope {
-            receipt: Receipt { epoch: 1, tag },
+            receipt: DeliveryHandle { epoch: 1, tag },
             redelivered: false,
             key: format!("m-{tag}"),
             fingerprint: None,
@@ -284,7 +287,7 @@ mod tests {
             routing_key: String::new(),
             body: vec![0; 10].into(),
         };
-        Absent::new(Arrival::new(envelope, &mut Unnamed::default()), since)
+        Absent::new(Arrival::new(envelope, &mut WithoutId::default()), since)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use super::super::consumer::StopConsumer;
 use super::super::messages::SetSays;
 use super::ConsumerSetActor;
-use crate::broker::Command;
+use crate::broker::SubscriptionCommand;
 
 /// Take nothing more, finish what is running, give back the rest.
 #[derive(Message)]
@@ -21,7 +21,7 @@ impl Handler<StopSet> for ConsumerSetActor {
             return;
         }
         self.stopping = true;
-        self.command(Command::Cancel);
+        self.command(SubscriptionCommand::Cancel);
         for (consumer, _) in self.consumers.values() {
             consumer.do_send(StopConsumer);
         }

@@ -17,7 +17,7 @@ mod window;
 use crossbeam_channel::Receiver;
 
 use self::returns::Returns;
-use super::{Broker, BrokerError, Command, Event, Publisher};
+use super::{Broker, BrokerError, BrokerEvent, BrokerPublisher, SubscriptionCommand};
 use crate::config::{BrokerUrl, QueueConfig};
 
 /// A virtual host of RabbitMQ.
@@ -49,13 +49,13 @@ impl Broker for RabbitMq {
         &self,
         queue: &QueueConfig,
         epoch: u64,
-        commands: &Receiver<Command>,
-        sink: &mut dyn FnMut(Event),
+        commands: &Receiver<SubscriptionCommand>,
+        sink: &mut dyn FnMut(BrokerEvent),
     ) -> Result<(), BrokerError> {
         subscription::consume(&self.url, &self.returns, queue, epoch, commands, sink)
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError> {
+    fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError> {
         let publisher = publisher::AmqpPublisher::open(&self.url)?;
         Ok(Box::new(publisher))
     }

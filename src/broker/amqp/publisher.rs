@@ -9,7 +9,9 @@ use amiquip::{
 };
 use crossbeam_channel::{Receiver, TryRecvError, at, select};
 
-use super::super::{BrokerError, CONFIRM_TIMEOUT, Confirmation, LateWord, Publisher, Sent};
+use super::super::{
+    BrokerError, BrokerPublisher, CONFIRM_TIMEOUT, Confirmation, LateConfirm, Sent,
+};
 use super::connection::Link;
 use super::topology;
 use super::window::Window;
@@ -254,7 +256,7 @@ impl Drop for AmqpPublisher {
     }
 }
 
-impl Publisher for AmqpPublisher {
+impl BrokerPublisher for AmqpPublisher {
     fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError> {
         let window = self.try_send(messages)?;
         let sent = self.times;
@@ -293,7 +295,7 @@ impl Publisher for AmqpPublisher {
         std::mem::take(&mut self.known)
     }
 
-    fn late(&mut self) -> LateWord {
+    fn late(&mut self) -> LateConfirm {
         self.hear_all(None);
         // Also notices the end of the connection.
         let ended = self.ended.is_some() || self.learn_if_blocked().is_err();
@@ -313,7 +315,7 @@ impl Publisher for AmqpPublisher {
         if self.is_idle() {
             self.returned.clear();
         }
-        LateWord { said, ended }
+        LateConfirm { said, ended }
     }
 
     fn is_idle(&self) -> bool {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use amiquip::{AmqpValue, Channel, Consumer, ConsumerMessage, ConsumerOptions, Error};
 use crossbeam_channel::{Receiver, select};
 
-use super::super::{BrokerError, Command, Envelope, Event, Receipt};
+use super::super::{BrokerError, BrokerEvent, DeliveryHandle, Envelope, SubscriptionCommand};
 use super::connection::Link;
 use super::gate::Oddity;
 use super::returns::{self, Returns};
@@ -22,8 +22,8 @@ pub(super) fn consume(
     returns: &Returns,
     queue: &QueueConfig,
     epoch: u64,
-    commands: &Receiver<Command>,
-    sink: &mut dyn FnMut(Event),
+    commands: &Receiver<SubscriptionCommand>,
+    sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
     let link = Link::open(url)?;
     let mut declared = false;
@@ -31,7 +31,7 @@ pub(super) fn consume(
     let counts = returns.are_counted(queue);
     let served = declare_and_consume(&link, queue, counts).and_then(|(consumer, waiting)| {
         declared = true;
-        sink(Event::Opened { waiting });
+        sink(BrokerEvent::Opened { waiting });
         let mut subscription = Subscription {
             link: &link,
             queue,
@@ -103,11 +103,11 @@ struct Subscription<'a> {
     /// The queue counts how often a message comes back.
     counts: bool,
     returns: &'a Returns,
-    sink: &'a mut dyn FnMut(Event),
+    sink: &'a mut dyn FnMut(BrokerEvent),
 }
 
 impl Subscription<'_> {
-    fn serve(&mut self, commands: &Receiver<Command>) -> Result<(), Error> {
+    fn serve(&mut self, commands: &Receiver<SubscriptionCommand>) -> Result<(), Error> {
         let blocked = self.link.blocked.clone();
         loop {
             // A cancelled consumer's receiver is disconnected, which `select!` would find ready for
@@ -159,7 +159,7 @@ impl Subscription<'_> {
                 break;
             }
         }
-        (self.sink)(Event::Delivered(batch));
+        (self.sink)(BrokerEvent::Delivered(batch));
         ended?;
         if self.counts && !counted {
             self.hold_no_more_than_runs()?;
@@ -170,7 +170,7 @@ impl Subscription<'_> {
     /// The queue was seen to count returns: takes no more than run, unless that is set.
     fn hold_no_more_than_runs(&mut self) -> Result<(), Error> {
         self.returns.have_been_counted(self.queue);
-        (self.sink)(Event::CountsReturns);
+        (self.sink)(BrokerEvent::CountsReturns);
         if self.cancelled {
             return Ok(());
         }
@@ -232,12 +232,12 @@ impl Subscription<'_> {
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), Error> {
+    fn obey(&mut self, command: SubscriptionCommand) -> Result<(), Error> {
         match command {
-            Command::Settle { accept, give_back } => {
+            SubscriptionCommand::Settle { accept, give_back } => {
                 self.settle(&self.tags(&accept), &self.tags(&give_back))
             }
-            Command::Depth => {
+            SubscriptionCommand::Depth => {
                 let queue = self
                     .link
                     .channel
@@ -255,14 +255,16 @@ impl Subscription<'_> {
                         self.hand_on(first, &arrived)?;
                     }
                 }
-                (self.sink)(Event::Depth(ready));
+                (self.sink)(BrokerEvent::Depth(ready));
                 Ok(())
             }
-            Command::Burst { more, epoch } if epoch == self.epoch => self.burst(more),
-            Command::Burst { .. } => Ok(()),
-            Command::Cancel => {
+            SubscriptionCommand::Prefetch { more, epoch } if epoch == self.epoch => {
+                self.burst(more)
+            }
+            SubscriptionCommand::Prefetch { .. } => Ok(()),
+            SubscriptionCommand::Cancel => {
                 self.cancel()?;
-                (self.sink)(Event::Cancelled);
+                (self.sink)(BrokerEvent::Cancelled);
                 Ok(())
             }
         }
@@ -285,7 +287,7 @@ impl Subscription<'_> {
     }
 
     /// The tags of the receipts that are of this channel.
-    fn tags(&self, receipts: &[Receipt]) -> Vec<u64> {
+    fn tags(&self, receipts: &[DeliveryHandle]) -> Vec<u64> {
         receipts
             .iter()
             .filter(|receipt| receipt.epoch == self.epoch)
@@ -343,7 +345,7 @@ impl Subscription<'_> {
         if self.counts {
             let handed_on = hand_over(&mut delivery, oddity, self.queue, self.epoch);
             self.unsettled.push(delivery.delivery_tag(), delivery);
-            (self.sink)(Event::Delivered(vec![handed_on]));
+            (self.sink)(BrokerEvent::Delivered(vec![handed_on]));
             return Ok(());
         }
         // It takes its place among the tags all the same.
@@ -399,7 +401,7 @@ fn hand_over(
         )
     };
     Envelope {
-        receipt: Receipt {
+        receipt: DeliveryHandle {
             epoch,
             tag: delivery.delivery_tag(),
         },

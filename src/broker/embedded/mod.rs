@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Receiver;
 
-use super::{Broker, BrokerError, Command, Event, Publisher};
+use super::{Broker, BrokerError, BrokerEvent, BrokerPublisher, SubscriptionCommand};
 use crate::config::{BrokerHost, QueueConfig};
 use crate::message::Message;
 
@@ -87,8 +87,8 @@ impl Broker for Embedded {
         &self,
         queue: &QueueConfig,
         epoch: u64,
-        commands: &Receiver<Command>,
-        sink: &mut dyn FnMut(Event),
+        commands: &Receiver<SubscriptionCommand>,
+        sink: &mut dyn FnMut(BrokerEvent),
     ) -> Result<(), BrokerError> {
         let mut session = self.store.connect()?;
         if self.leaves(&queue.name, true) {
@@ -99,7 +99,7 @@ impl Broker for Embedded {
         Ok(())
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError> {
+    fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError> {
         Ok(Box::new(EmbeddedPublisher::default()))
     }
 

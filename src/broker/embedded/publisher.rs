@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::super::{BrokerError, Confirmation, Publisher, Sent};
+use super::super::{BrokerError, BrokerPublisher, Confirmation, Sent};
 use super::wake;
 use crate::config::QueueConfig;
 use crate::message::Message;
@@ -27,7 +27,7 @@ impl EmbeddedPublisher {
     }
 }
 
-impl Publisher for EmbeddedPublisher {
+impl BrokerPublisher for EmbeddedPublisher {
     fn send(&mut self, _: &[&Message]) -> Result<Sent, BrokerError> {
         Ok(Sent(0))
     }

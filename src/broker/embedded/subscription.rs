@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, at, never, select};
 
-use super::super::{BrokerError, Command, Envelope, Event, Receipt};
+use super::super::{BrokerError, BrokerEvent, DeliveryHandle, Envelope, SubscriptionCommand};
 use super::{QueueSession, wake};
 use crate::config::QueueConfig;
 use crate::message::Message;
@@ -24,8 +24,8 @@ pub(super) fn consume(
     session: Box<dyn QueueSession>,
     queue: &QueueConfig,
     epoch: u64,
-    commands: &Receiver<Command>,
-    sink: &mut dyn FnMut(Event),
+    commands: &Receiver<SubscriptionCommand>,
+    sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
     consume_and_look(LOOK, session, queue, epoch, commands, sink)
 }
@@ -36,13 +36,13 @@ fn consume_and_look(
     mut session: Box<dyn QueueSession>,
     queue: &QueueConfig,
     epoch: u64,
-    commands: &Receiver<Command>,
-    sink: &mut dyn FnMut(Event),
+    commands: &Receiver<SubscriptionCommand>,
+    sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
     // Before the first look, lest something comes in between.
     let wakes = wake::listen(&queue.name);
     let waiting = session.depth(&queue.name)?;
-    sink(Event::Opened { waiting });
+    sink(BrokerEvent::Opened { waiting });
     let mut subscription = Subscription {
         session,
         queue,
@@ -85,14 +85,14 @@ struct Subscription<'a> {
     /// The time between the last look and the next, if it was in vain.
     pause: Duration,
     cancelled: bool,
-    sink: &'a mut dyn FnMut(Event),
+    sink: &'a mut dyn FnMut(BrokerEvent),
 }
 
 impl Subscription<'_> {
     /// Until the commands' sender is dropped.
     fn serve(
         &mut self,
-        commands: &Receiver<Command>,
+        commands: &Receiver<SubscriptionCommand>,
         wakes: &Receiver<()>,
     ) -> Result<(), BrokerError> {
         loop {
@@ -144,7 +144,7 @@ impl Subscription<'_> {
         if !messages.is_empty() {
             let envelopes = messages.into_iter().map(|message| self.hold(message));
             let envelopes = envelopes.collect();
-            (self.sink)(Event::Delivered(envelopes));
+            (self.sink)(BrokerEvent::Delivered(envelopes));
         }
         Ok(())
     }
@@ -152,28 +152,28 @@ impl Subscription<'_> {
     fn hold(&mut self, message: Message) -> Envelope {
         self.taken += 1;
         self.held.insert(self.taken, message.key.clone());
-        let receipt = Receipt {
+        let receipt = DeliveryHandle {
             epoch: self.epoch,
             tag: self.taken,
         };
         Envelope::of(message, receipt)
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), BrokerError> {
+    fn obey(&mut self, command: SubscriptionCommand) -> Result<(), BrokerError> {
         match command {
-            Command::Settle { accept, give_back } => {
+            SubscriptionCommand::Settle { accept, give_back } => {
                 // Their rows say all that there is to say.
                 self.release(accept);
                 let keys = self.release(give_back);
                 self.put_back(keys)
             }
-            Command::Burst { more, epoch } => {
+            SubscriptionCommand::Prefetch { more, epoch } => {
                 if epoch == self.epoch {
                     self.more = usize::from(more);
                 }
                 Ok(())
             }
-            Command::Depth => {
+            SubscriptionCommand::Depth => {
                 // What could be handed on is not ready.
                 while self.room() > 0 {
                     self.deliver()?;
@@ -182,19 +182,19 @@ impl Subscription<'_> {
                     }
                 }
                 let ready = self.session.depth(&self.queue.name)?;
-                (self.sink)(Event::Depth(ready));
+                (self.sink)(BrokerEvent::Depth(ready));
                 Ok(())
             }
-            Command::Cancel => {
+            SubscriptionCommand::Cancel => {
                 self.cancelled = true;
-                (self.sink)(Event::Cancelled);
+                (self.sink)(BrokerEvent::Cancelled);
                 Ok(())
             }
         }
     }
 
     /// The keys of what is no longer held. Receipts of another epoch are passed over.
-    fn release(&mut self, receipts: Vec<Receipt>) -> Vec<String> {
+    fn release(&mut self, receipts: Vec<DeliveryHandle>) -> Vec<String> {
         let ours = receipts
             .into_iter()
             .filter(|receipt| receipt.epoch == self.epoch);
@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::broker::embedded::EmbeddedPublisher;
-    use crate::broker::{Confirmation, Publisher};
+    use crate::broker::{BrokerPublisher, Confirmation};
     use crate::config::BrokerHost;
     use crate::message::Arguments;
 
@@ -277,16 +277,16 @@ mod tests {
             consume_and_look(NEVER, session, &queue, 1, &orders, &mut sink)
         });
         let next = || events.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(next(), Event::Opened { waiting: 0 }));
+        assert!(matches!(next(), BrokerEvent::Opened { waiting: 0 }));
         // The answer comes after the first look.
-        commands.send(Command::Depth).unwrap();
-        assert!(matches!(next(), Event::Depth(0)));
+        commands.send(SubscriptionCommand::Depth).unwrap();
+        assert!(matches!(next(), BrokerEvent::Depth(0)));
         let message = Message::new("task", Arguments::default(), QUEUE);
         rows.0.lock().unwrap().0.push(message.clone());
         let confirmed = publisher.publish(&[&message]).unwrap();
         assert_eq!(confirmed, [Confirmation::Confirmed]);
         publisher.marked(&[&message]);
-        let Event::Delivered(deliveries) = next() else {
+        let BrokerEvent::Delivered(deliveries) = next() else {
             panic!("it is not delivered");
         };
         assert_eq!(deliveries[0].key, message.key);

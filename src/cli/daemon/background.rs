@@ -18,11 +18,11 @@ use crate::config::Config;
 use crate::daemon::{
     Children, Control, Held, Launch, Past, Resumed, Socket, execute_again, outlive_broken_pipes,
 };
+use crate::health::service_status::ServiceStatus;
 use crate::logging::{self, LogFile};
 use crate::service::{ServiceError, Signal};
-use crate::vitals::Vitals;
 
-/// Runs the service as the daemon that this process is, and has it said to the controller how its
+/// RunStore the service as the daemon that this process is, and has it said to the controller how its
 /// start went.
 pub(super) fn run(
     args: &ServiceArgs,
@@ -43,7 +43,7 @@ pub(super) fn run(
     ran
 }
 
-/// Runs the service as the daemon that this process was before.
+/// RunStore the service as the daemon that this process was before.
 pub(super) fn run_again(
     args: &ServiceArgs,
     program: Program,
@@ -71,13 +71,13 @@ fn end(held: Held, ran: &Result<Exit, Failure>) {
 
 /// Says it to the controller when the service is up. From then on nobody waits for it, and it is started
 /// again by itself.
-fn report_start(vitals: &Arc<Vitals>, launch: &Arc<Launch>) -> io::Result<()> {
-    let (vitals, launch) = (Arc::clone(vitals), Arc::clone(launch));
+fn report_start(service_status: &Arc<ServiceStatus>, launch: &Arc<Launch>) -> io::Result<()> {
+    let (service_status, launch) = (Arc::clone(service_status), Arc::clone(launch));
     let report = move || {
-        let report = vitals.settled();
+        let report = service_status.settled();
         if report.is_up() {
             launch.up(&report);
-            vitals.is_resumed();
+            service_status.is_resumed();
         }
     };
     let thread = std::thread::Builder::new().name("start".to_owned());
@@ -90,7 +90,7 @@ struct Daemon<'a> {
     control: Control,
     log: LogFile,
     heard: Heard,
-    vitals: Arc<Vitals>,
+    service_status: Arc<ServiceStatus>,
     past: Past,
 }
 
@@ -115,15 +115,15 @@ impl<'a> Daemon<'a> {
         let heard = Heard::hear().map_err(system)?;
         // Who stops it from now on, stops it in order.
         held.name_this_process()?;
-        let vitals = Vitals::new();
-        let control = socket.serve(Arc::clone(&vitals)).map_err(system)?;
-        report_start(&vitals, launch).map_err(system)?;
+        let service_status = ServiceStatus::new();
+        let control = socket.serve(Arc::clone(&service_status)).map_err(system)?;
+        report_start(&service_status, launch).map_err(system)?;
         Ok(Self {
             held,
             control,
             log,
             heard,
-            vitals,
+            service_status,
             past,
         })
     }
@@ -140,11 +140,11 @@ impl<'a> Daemon<'a> {
         log_panics();
         outlive_broken_pipes().map_err(system)?;
         let heard = Heard::hear().map_err(system)?;
-        let vitals = past
+        let service_status = past
             .restarts
             .clone()
-            .map_or_else(Vitals::new, Vitals::after);
-        let control = socket.serve(Arc::clone(&vitals)).map_err(system)?;
+            .map_or_else(ServiceStatus::new, ServiceStatus::after);
+        let control = socket.serve(Arc::clone(&service_status)).map_err(system)?;
         // It may have been moved away meanwhile.
         logging::rehearse_reopening();
         Ok(Self {
@@ -152,7 +152,7 @@ impl<'a> Daemon<'a> {
             control,
             log,
             heard,
-            vitals,
+            service_status,
             past,
         })
     }
@@ -166,11 +166,11 @@ impl<'a> Daemon<'a> {
         let wait = self.past.rest();
         log::warn!("executed again in the same process; the service starts in {wait:.1?}");
         if children.outlive(wait, &self.heard.signals).is_some() {
-            self.vitals.stopping();
+            self.service_status.stopping();
             log::info!("told to stop before the service was started again");
             return Ok(Exit::Ok);
         }
-        self.vitals.begins();
+        self.service_status.begins();
         let config = read(&self.past.origin, &program.defaults)?;
         self.live(args, config, program)
     }
@@ -187,7 +187,7 @@ impl<'a> Daemon<'a> {
             config,
             program,
             self.log.path().display().to_string(),
-            Arc::clone(&self.vitals),
+            Arc::clone(&self.service_status),
             &self.heard.signals,
             self.past.workers(),
         );
@@ -196,7 +196,7 @@ impl<'a> Daemon<'a> {
             Err(error) => error,
         };
         if let Some(past) = self.next(&error, began)
-            && self.vitals.is_to_resume()
+            && self.service_status.is_to_resume()
         {
             if self.heard.has_nothing() {
                 log::warn!("this process executes itself again");

@@ -16,10 +16,10 @@ use crate::daemon::{
     Claim, DetachError, Found, Held, Holder, Past, PidfileError, Side, StartReport, Turn, ask,
     claim, clear, detach, has_room, is_alone, look, resumed, set_umask,
 };
-use crate::init;
+use crate::health::service_status::ServiceState;
 use crate::logging;
-use crate::privileges::Identity;
-use crate::vitals::State;
+use crate::process::init;
+use crate::process::privileges::Identity;
 
 /// How often it is looked whether a service has gone, and what it still does.
 const LOOK: Duration = Duration::from_millis(100);
@@ -120,7 +120,7 @@ impl Controller {
                 Claim::Running(holder) => holder,
             };
             match ask(&self.pidfile) {
-                Ok(report) if report.state == State::Stopping => {
+                Ok(report) if report.state == ServiceState::Stopping => {
                     return Err(self.stopping_yet(&holder));
                 }
                 // The last that a service does is to go.
@@ -257,13 +257,13 @@ impl Controller {
     }
 
     fn is_stopping(&self) -> bool {
-        ask(&self.pidfile).is_ok_and(|report| report.state == State::Stopping)
+        ask(&self.pidfile).is_ok_and(|report| report.state == ServiceState::Stopping)
     }
 
     /// What a service that stops still waits for, if it says so: to be read after "waiting".
     fn waited_for(&self) -> Option<String> {
         let report = ask(&self.pidfile).ok()?;
-        if report.state != State::Stopping {
+        if report.state != ServiceState::Stopping {
             return None;
         }
         if report.running_tasks > 0 {

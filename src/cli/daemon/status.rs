@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::{Exit, Failure, say};
 use super::Controller;
 use crate::daemon::{Found, ask, look};
-use crate::vitals::{Report, State};
+use crate::health::service_status::{ServiceState, StatusReport};
 
 impl Controller {
     pub(super) fn status(&self) -> Result<Exit, Failure> {
@@ -77,17 +77,17 @@ impl Controller {
 }
 
 /// What a service says of itself.
-fn say_report(report: &Report) -> Result<(), Failure> {
+fn say_report(report: &StatusReport) -> Result<(), Failure> {
     let scheduler = if report.scheduler { "on" } else { "off" };
     say(&format!(
         "Since {}, scheduler {scheduler}",
         local(&report.since)
     ))?;
     match report.state {
-        State::Starting => say("It is starting")?,
-        State::Stopping => say("It is stopping")?,
-        State::Restarting => say("It is starting again")?,
-        State::Waiting | State::Consuming => {}
+        ServiceState::Starting => say("It is starting")?,
+        ServiceState::Stopping => say("It is stopping")?,
+        ServiceState::Restarting => say("It is starting again")?,
+        ServiceState::Waiting | ServiceState::Consuming => {}
     }
     if let Some(what) = &report.failure {
         say(&format!(
@@ -106,7 +106,10 @@ fn say_report(report: &Report) -> Result<(), Failure> {
         say(&format!("It waits: {what}"))?;
     }
     for queue in &report.queues {
-        let ends = matches!(report.state, State::Stopping | State::Restarting);
+        let ends = matches!(
+            report.state,
+            ServiceState::Stopping | ServiceState::Restarting
+        );
         let unconsumed = if queue.consumed || ends {
             ""
         } else {

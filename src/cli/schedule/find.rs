@@ -1,14 +1,14 @@
 //! Which schedule a name means.
 
 use crate::cli::{Exit, Failure};
-use crate::store::{ScheduleRow, Schedules, WhichSchedules};
+use crate::store::{ScheduleRow, ScheduleStore, WhichSchedules};
 use crate::suggest;
 
 /// So many names an error lists.
 const MOST_NAMES: usize = 10;
 
 /// The schedule of that name, or else of that id.
-pub(super) fn one(session: &mut dyn Schedules, name: &str) -> Result<ScheduleRow, Failure> {
+pub(super) fn one(session: &mut dyn ScheduleStore, name: &str) -> Result<ScheduleRow, Failure> {
     let mut rows = session.schedules(&WhichSchedules::Name(name))?;
     if rows.len() > 1 {
         let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
@@ -36,7 +36,7 @@ pub(super) fn one(session: &mut dyn Schedules, name: &str) -> Result<ScheduleRow
 }
 
 /// The schedule with that id, which was there a moment ago.
-pub(super) fn by_id(session: &mut dyn Schedules, id: i64) -> Result<ScheduleRow, Failure> {
+pub(super) fn by_id(session: &mut dyn ScheduleStore, id: i64) -> Result<ScheduleRow, Failure> {
     let mut rows = session.schedules(&WhichSchedules::Id(id))?;
     rows.pop().ok_or_else(|| gone(id))
 }

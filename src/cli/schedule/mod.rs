@@ -19,7 +19,7 @@ use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::names;
 use crate::schedule;
-use crate::store::{self, Edited, Schedules, Session, StoreError, WhichSchedules};
+use crate::store::{self, Edited, ScheduleStore, Session, StoreError, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
 const EDITS: u32 = 10;
@@ -174,7 +174,7 @@ impl Desk {
     /// Does something once more if it has met another transaction, as a service's that advances schedules.
     fn apart<T>(
         &mut self,
-        mut work: impl FnMut(&mut dyn Schedules) -> Result<T, StoreError>,
+        mut work: impl FnMut(&mut dyn ScheduleStore) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let session = self.session.as_mut();
         store::apart_from_others(EDITS, || work(session))

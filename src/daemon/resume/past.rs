@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Origin;
+use crate::health::service_status::Restarts;
 use crate::retry::{Backoff, WELL_AFTER};
 use crate::store::WorkerId;
-use crate::vitals::Restarts;
 
 /// What a daemon knows of its lives before.
 #[derive(Clone, Serialize, Deserialize)]

@@ -220,7 +220,7 @@ impl Migration<'_, '_> {
         Ok(())
     }
 
-    /// Runs a statement that may take long, and says how far it is.
+    /// RunStore a statement that may take long, and says how far it is.
     fn watch(&mut self, statement: &str, what: &str) -> Result<(), String> {
         let ask_id = "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id";
         let ids: QueryResult<Vec<Id>> = self.engine.load(ask_id, None);

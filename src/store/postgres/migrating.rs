@@ -111,7 +111,7 @@ impl Migration<'_, '_> {
         }
     }
 
-    /// Runs diesel's steps, each in a transaction of its own.
+    /// RunStore diesel's steps, each in a transaction of its own.
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
             .pending_migrations(Steps(Postgres::MIGRATIONS, tables))
@@ -251,7 +251,7 @@ impl Migration<'_, '_> {
             .map(|size| size == 0)
     }
 
-    /// Runs a statement that locks nobody out, but may take long, and says how far it is.
+    /// RunStore a statement that locks nobody out, but may take long, and says how far it is.
     fn watch(&mut self, statement: &str, what: &str) -> QueryResult<()> {
         let pids: Vec<Id> = self
             .engine

@@ -176,7 +176,7 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
         self.messages(values)
     }
 
-    /// Runs a statement that is prepared once a connection. `sql` has one `source` or `messages` if there are
+    /// RunStore a statement that is prepared once a connection. `sql` has one `source` or `messages` if there are
     /// `values`.
     fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize>;
 
@@ -186,7 +186,7 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// The same for a text that differs each time.
     fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>>;
 
-    /// Runs statements whose texts differ each time.
+    /// RunStore statements whose texts differ each time.
     fn batch(&mut self, sql: &str) -> QueryResult<()>;
 
     /// Whether rows were [`Due`](super::Inserted::Due) when they were inserted, since this was last asked,
@@ -238,32 +238,32 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
     /// Inserts a row into a table with an `id`, and returns that.
     fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64>;
 
-    /// Runs one statement that writes. Unless it `lasts`, a crash of the database may undo it.
+    /// RunStore one statement that writes. Unless it `lasts`, a crash of the database may undo it.
     fn alone<T>(
         &mut self,
         lasts: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T>;
 
-    /// Runs `work` in a transaction. Unless it `lasts`, a crash of the database may undo it.
+    /// RunStore `work` in a transaction. Unless it `lasts`, a crash of the database may undo it.
     fn transaction<T>(
         &mut self,
         lasts: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T>;
 
-    /// Runs `work` in a transaction, one at a time of those that name schedules: Django's table may have
+    /// RunStore `work` in a transaction, one at a time of those that name schedules: Django's table may have
     /// any number of one name, so that no index keeps two from being added at once.
     fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T>;
 
     /// The transaction under way must last after all.
-    fn must_last(&mut self) -> QueryResult<()>;
+    fn require_durable(&mut self) -> QueryResult<()>;
 
     /// What the caller can do about an error.
     fn sort(&mut self, error: &Error) -> StoreError;
 }
 
-/// Runs `work` between `begin` and COMMIT.
+/// RunStore `work` between `begin` and COMMIT.
 pub(in crate::store) fn in_transaction<E: Engine, T>(
     engine: &mut E,
     begin: impl FnOnce(&mut E) -> QueryResult<()>,
@@ -311,7 +311,7 @@ pub(in crate::store) trait Link: Clone + Send + Sync + 'static {
 
     fn open(&self) -> Result<Self::Engine, StoreError>;
 
-    /// Runs the steps and builds the indexes that are missing, under a lock.
+    /// RunStore the steps and builds the indexes that are missing, under a lock.
     fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError>;
 
     fn describe(&self) -> String;

@@ -264,7 +264,7 @@ fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashMap<String,
 /// none left then, so that whoever gives one back unrun must leave it to the sweep. The delivery is
 /// gone once this is committed, so that it must not be forgotten.
 fn note_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()> {
-    engine.must_last()?;
+    engine.require_durable()?;
     if keys.is_empty() {
         return Ok(());
     }

@@ -50,8 +50,8 @@ use chrono::{DateTime, Utc};
 
 use self::loose::LooseText;
 use super::session::{
-    EmbeddedQueues, Facts, Occurrences, Outbox, Recovery, Requeuing, Retention, Runs, Schedules,
-    Session, TestSession, Workers,
+    EmbeddedQueueStore, FactStore, OccurrenceStore, OutboxStore, RecoveryStore, RequeueStore,
+    RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 use super::{
     Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
@@ -101,17 +101,17 @@ where
 struct SqlSession<E>(E, Tables);
 
 impl<E: Engine> SqlSession<E> {
-    /// Runs `work` and sorts its error.
+    /// RunStore `work` and sorts its error.
     fn run<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
         work(&mut self.0).map_err(|error| self.0.sort(&error))
     }
 
-    /// Runs one statement that writes.
+    /// RunStore one statement that writes.
     fn alone<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
         self.run(|engine| engine.alone(true, work))
     }
 
-    /// Runs `work` in a transaction of its own.
+    /// RunStore `work` in a transaction of its own.
     fn transaction<T>(
         &mut self,
         work: impl FnOnce(&mut E) -> QueryResult<T>,
@@ -151,7 +151,7 @@ where
     }
 }
 
-impl<E: Engine> Facts for SqlSession<E> {
+impl<E: Engine> FactStore for SqlSession<E> {
     fn version(&mut self) -> Result<String, StoreError> {
         let names: Vec<Name> = self.run(|engine| engine.load(E::VERSION, None))?;
         Ok(names.into_iter().map(|row| row.name.shown()).collect())
@@ -162,7 +162,7 @@ impl<E: Engine> Facts for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Schedules for SqlSession<E> {
+impl<E: Engine> ScheduleStore for SqlSession<E> {
     fn active_schedules(&mut self) -> Result<i64, StoreError> {
         let sql = "SELECT count(*) AS n FROM carrot_scheduledtask WHERE active";
         let counts: Vec<Count> = self.run(|engine| engine.load(sql, None))?;
@@ -199,13 +199,13 @@ impl<E: Engine> Schedules for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Occurrences for SqlSession<E> {
+impl<E: Engine> OccurrenceStore for SqlSession<E> {
     fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError> {
         self.run(|engine| occurrences::agenda(engine, held))
     }
 
-    fn reckon_anew(&mut self, which: Anew) -> Result<usize, StoreError> {
-        self.transaction(|engine| occurrences::reckon_anew(engine, which))
+    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError> {
+        self.transaction(|engine| occurrences::recompute(engine, which))
     }
 
     fn advance_schedules(
@@ -221,7 +221,7 @@ impl<E: Engine> Occurrences for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Outbox for SqlSession<E> {
+impl<E: Engine> OutboxStore for SqlSession<E> {
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
         let record = |engine: &mut E| publishing::record(engine, rows);
         match bounds::is_one_statement(rows) {
@@ -249,7 +249,7 @@ impl<E: Engine> Outbox for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Recovery for SqlSession<E> {
+impl<E: Engine> RecoveryStore for SqlSession<E> {
     fn is_told(&mut self) -> Result<Option<bool>, StoreError> {
         self.run(E::is_told)
     }
@@ -285,14 +285,14 @@ impl<E: Engine> Recovery for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Runs for SqlSession<E> {
+impl<E: Engine> RunStore for SqlSession<E> {
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
         let lasts = !batch.may_be_forgotten();
         self.run(|engine| engine.transaction(lasts, |engine| ledger::write(engine, owner, batch)))
     }
 }
 
-impl<E: Engine> Requeuing for SqlSession<E> {
+impl<E: Engine> RequeueStore for SqlSession<E> {
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError> {
         self.transaction(|engine| requeue::requeue(engine, which))
     }
@@ -310,13 +310,13 @@ impl<E: Engine> Requeuing for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Retention for SqlSession<E> {
+impl<E: Engine> RetentionStore for SqlSession<E> {
     fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {
         self.transaction(|engine| prune::prune(engine, stretch))
     }
 }
 
-impl<E: Engine> EmbeddedQueues for SqlSession<E> {
+impl<E: Engine> EmbeddedQueueStore for SqlSession<E> {
     fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError> {
         self.run(|engine| waiting::is_any(engine, queue))
     }
@@ -350,7 +350,7 @@ impl<E: Engine> EmbeddedQueues for SqlSession<E> {
     }
 }
 
-impl<E: Engine> Workers for SqlSession<E> {
+impl<E: Engine> WorkerStore for SqlSession<E> {
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {
         self.alone(|engine| workers::register(engine, process))
     }

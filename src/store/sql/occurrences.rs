@@ -72,7 +72,7 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
 }
 
 /// In a transaction: what is to be reckoned anew is what has no note of a timetable.
-pub(super) fn reckon_anew<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
+pub(super) fn recompute<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
     let condition = match which {
         Anew::AtStart => format!(
             "(m.refusal IS NOT NULL AND m.next_run IS NULL \

@@ -59,7 +59,7 @@ impl Patience {
     }
 }
 
-/// Runs a statement in a thread of its own. While it takes long, `explain` is called once a while, on this
+/// RunStore a statement in a thread of its own. While it takes long, `explain` is called once a while, on this
 /// thread.
 pub(in crate::store) fn watched<E: Engine>(
     engine: &mut E,

@@ -46,7 +46,7 @@ pub(in crate::store) trait Target<E> {
     /// What follows FROM to read `values` as `v`.
     fn source(&self, values: &Values<'_>) -> String;
 
-    /// Runs the statement that inserts.
+    /// RunStore the statement that inserts.
     fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize>;
 }
 

@@ -1,4 +1,4 @@
-//! Runs that are put off: their messages wait in their rows.
+//! RunStore that are put off: their messages wait in their rows.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -77,7 +77,7 @@ fn told(done: &Done, tell: &mut Tell<'_>) {
     }
 }
 
-/// Runs diesel's steps and notes them as diesel does, which would begin a transaction of its own.
+/// RunStore diesel's steps and notes them as diesel does, which would begin a transaction of its own.
 fn run_steps(engine: &mut SqliteFile, tables: Tables) -> QueryResult<Vec<String>> {
     forget_lost_steps(engine)?;
     let steps = (engine.connection)
@@ -127,7 +127,7 @@ fn refusal(index: &Index, error: Error) -> Error {
     }
 }
 
-/// Runs a transaction when nobody else writes to the file.
+/// RunStore a transaction when nobody else writes to the file.
 fn when_free(
     engine: &mut SqliteFile,
     tell: &mut Tell<'_>,

@@ -36,7 +36,7 @@ impl Roles {
         }
     }
 
-    /// Runs the binary as this role: exit code, and all that it says.
+    /// RunStore the binary as this role: exit code, and all that it says.
     fn run(&self, role: &str, arguments: &[&str]) -> (i32, String) {
         let mut command = self.command(role, arguments);
         let (code, out, err) = outcome(&mut command);

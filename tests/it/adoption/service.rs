@@ -22,7 +22,7 @@ fn time(row: &Value, column: &str) -> NaiveDateTime {
     })
 }
 
-/// Runs what is in the queue.
+/// RunStore what is in the queue.
 #[track_caller]
 fn run(world: &World) -> String {
     let (code, out, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);

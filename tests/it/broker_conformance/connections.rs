@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use carrot_actors::config::{BrokerUrl, QueueConfig};
-use carrot_actors::internals::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
+use carrot_actors::internals::broker::{
+    Broker, BrokerError, BrokerEvent, DeliveryHandle, Envelope, SubscriptionCommand,
+};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::subscriber::{Subscriber, await_left};
@@ -95,10 +97,10 @@ fn a_queue_that_is_deleted_ends_consuming() {
     assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
 }
 
-/// A subscription that stands still at each answer to [`Command::Depth`], until it is let go.
+/// A subscription that stands still at each answer to [`SubscriptionCommand::Depth`], until it is let go.
 struct Halting {
     queue: QueueConfig,
-    commands: Sender<Command>,
+    commands: Sender<SubscriptionCommand>,
     stands: Receiver<()>,
     let_go: Sender<()>,
     delivered: Receiver<Vec<Envelope>>,
@@ -116,8 +118,8 @@ impl Halting {
         let thread = std::thread::spawn(move || {
             let (broker, queue) = consuming;
             broker.consume(&queue, 1, &orders, &mut |event| match event {
-                Event::Delivered(batch) => deliveries.send(batch).unwrap_or_default(),
-                Event::Depth(_) => {
+                BrokerEvent::Delivered(batch) => deliveries.send(batch).unwrap_or_default(),
+                BrokerEvent::Depth(_) => {
                     halts.send(()).unwrap_or_default();
                     gate.recv().unwrap_or_default();
                 }
@@ -138,9 +140,9 @@ impl Halting {
     #[track_caller]
     fn stand_with_twenty(&self, world: &World, broker: &Arc<dyn Broker>) {
         self.commands
-            .send(Command::Burst { more: 10, epoch: 1 })
+            .send(SubscriptionCommand::Prefetch { more: 10, epoch: 1 })
             .unwrap();
-        self.commands.send(Command::Depth).unwrap();
+        self.commands.send(SubscriptionCommand::Depth).unwrap();
         self.stands.recv_timeout(PATIENCE).unwrap();
         fill(broker.as_ref(), &self.queue, &messages(20));
         eventually("all are delivered", || {
@@ -150,7 +152,7 @@ impl Halting {
 
     /// Lets it go on, and waits until they are handed on.
     #[track_caller]
-    fn let_go_of_twenty(&self) -> Vec<Receipt> {
+    fn let_go_of_twenty(&self) -> Vec<DeliveryHandle> {
         self.let_go.send(()).unwrap();
         let mut receipts = Vec::new();
         while receipts.len() < 20 {
@@ -184,11 +186,11 @@ fn what_the_second_consumer_had_been_delivered_is_handed_on_when_it_ends() {
         halting.stand_with_twenty(&world, &broker);
         halting
             .commands
-            .send(Command::Burst { more: 0, epoch: 1 })
+            .send(SubscriptionCommand::Prefetch { more: 0, epoch: 1 })
             .unwrap();
         let accept = halting.let_go_of_twenty();
         let give_back = Vec::new();
-        let settle = Command::Settle { accept, give_back };
+        let settle = SubscriptionCommand::Settle { accept, give_back };
         halting.commands.send(settle).unwrap();
     }
     drop(halting.commands);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use carrot_actors::internals::broker::{Broker, Command, Event};
+use carrot_actors::internals::broker::{Broker, BrokerEvent, SubscriptionCommand};
 use carrot_actors::internals::wire;
 use carrot_actors::message::Message;
 use serde_json::json;
@@ -59,7 +59,7 @@ pub fn bursts(trial: Trial) {
     let mut held = receipts(&subscriber.receive(2));
     subscriber
         .commands
-        .send(Command::Burst { more: 30, epoch: 1 })
+        .send(SubscriptionCommand::Prefetch { more: 30, epoch: 1 })
         .unwrap();
     held.extend(receipts(&subscriber.receive(30)));
     subscriber.is_silent();
@@ -71,14 +71,14 @@ pub fn bursts(trial: Trial) {
     subscriber.is_silent();
     subscriber
         .commands
-        .send(Command::Burst { more: 0, epoch: 1 })
+        .send(SubscriptionCommand::Prefetch { more: 0, epoch: 1 })
         .unwrap();
     subscriber.accept(std::mem::take(&mut held));
     let rest = subscriber.receive(2);
     subscriber.is_silent();
     subscriber
         .commands
-        .send(Command::Burst { more: 10, epoch: 1 })
+        .send(SubscriptionCommand::Prefetch { more: 10, epoch: 1 })
         .unwrap();
     subscriber.receive(10);
     subscriber.accept(receipts(&rest));
@@ -94,16 +94,22 @@ pub fn answers_for_depth_last(trial: Trial) {
     let queue = queue(&world, 7);
     fill(broker.as_ref(), &queue, &messages(MESSAGES));
     let subscriber = Subscriber::open(&broker, &queue, 1);
-    subscriber.commands.send(Command::Depth).unwrap();
+    subscriber
+        .commands
+        .send(SubscriptionCommand::Depth)
+        .unwrap();
     let mut delivered = 0;
     loop {
         match subscriber.next() {
-            Event::Delivered(batch) => {
+            BrokerEvent::Delivered(batch) => {
                 delivered += batch.len();
                 subscriber.accept(receipts(&batch));
-                subscriber.commands.send(Command::Depth).unwrap();
+                subscriber
+                    .commands
+                    .send(SubscriptionCommand::Depth)
+                    .unwrap();
             }
-            Event::Depth(ready) => {
+            BrokerEvent::Depth(ready) => {
                 let known = delivered + ready as usize;
                 assert!(known >= MESSAGES, "{ready} ready, {delivered} delivered");
                 if ready == 0 && delivered == MESSAGES {

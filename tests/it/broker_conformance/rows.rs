@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use carrot_actors::config::QueueConfig;
 use carrot_actors::internals::broker::{
-    self, Broker, BrokerError, Command, Confirmation, Event, Publisher, Sent,
+    self, Broker, BrokerError, BrokerEvent, BrokerPublisher, Confirmation, Sent,
+    SubscriptionCommand,
 };
+use carrot_actors::internals::embedded_queue::EmbeddedQueue;
 use carrot_actors::internals::store::{self, NewRow, Session, Store, WorkerProcess};
-use carrot_actors::internals::waiting::Queues;
 use carrot_actors::message::Message;
 use crossbeam_channel::Receiver;
 
@@ -26,7 +27,7 @@ pub fn open(world: &World) -> Box<dyn Broker> {
         process_start: 1,
     };
     let worker = store.connect().unwrap().register(&process).unwrap();
-    let queues = Queues::new(Arc::clone(&store), "elsewhere".to_owned());
+    let queues = EmbeddedQueue::new(Arc::clone(&store), "elsewhere".to_owned());
     queues.are_for(worker);
     let broker = broker::embedded(Arc::new(queues));
     Box::new(Recording { broker, store })
@@ -43,13 +44,13 @@ impl Broker for Recording {
         &self,
         queue: &QueueConfig,
         epoch: u64,
-        commands: &Receiver<Command>,
-        sink: &mut dyn FnMut(Event),
+        commands: &Receiver<SubscriptionCommand>,
+        sink: &mut dyn FnMut(BrokerEvent),
     ) -> Result<(), BrokerError> {
         self.broker.consume(queue, epoch, commands, sink)
     }
 
-    fn publisher(&self) -> Result<Box<dyn Publisher>, BrokerError> {
+    fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError> {
         Ok(Box::new(RecordingPublisher {
             publisher: self.broker.publisher()?,
             session: self.store.connect().unwrap(),
@@ -62,11 +63,11 @@ impl Broker for Recording {
 }
 
 struct RecordingPublisher {
-    publisher: Box<dyn Publisher>,
+    publisher: Box<dyn BrokerPublisher>,
     session: Box<dyn Session>,
 }
 
-impl Publisher for RecordingPublisher {
+impl BrokerPublisher for RecordingPublisher {
     fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError> {
         for part in messages.chunks(PART) {
             let rows: Vec<NewRow> = part

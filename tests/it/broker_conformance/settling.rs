@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use carrot_actors::internals::broker::{Broker, Command, Envelope, Event, Receipt};
+use carrot_actors::internals::broker::{
+    Broker, BrokerEvent, DeliveryHandle, Envelope, SubscriptionCommand,
+};
 
 use super::subscriber::{Subscriber, await_left, receipts};
 use super::{Trial, fill, messages, queue};
@@ -56,9 +58,9 @@ pub fn passes_over_other_epochs(trial: Trial) {
     fill(broker.as_ref(), &queue, &messages(3));
     let subscriber = Subscriber::open(&broker, &queue, 2);
     let received = subscriber.receive(3);
-    let earlier: Vec<Receipt> = received
+    let earlier: Vec<DeliveryHandle> = received
         .iter()
-        .map(|delivery| Receipt {
+        .map(|delivery| DeliveryHandle {
             epoch: 1,
             ..delivery.receipt
         })
@@ -80,12 +82,15 @@ pub fn cancels(trial: Trial) {
     let received = subscriber.receive(4);
     // Room for three more: they may have come, and be handed on or not, when it is cancelled.
     subscriber.accept(receipts(&received[..1]));
-    subscriber.commands.send(Command::Cancel).unwrap();
+    subscriber
+        .commands
+        .send(SubscriptionCommand::Cancel)
+        .unwrap();
     let mut late = Vec::new();
     loop {
         match subscriber.next() {
-            Event::Delivered(batch) => late.extend(batch),
-            Event::Cancelled => break,
+            BrokerEvent::Delivered(batch) => late.extend(batch),
+            BrokerEvent::Cancelled => break,
             other => panic!("{other:?}"),
         }
     }
@@ -93,8 +98,11 @@ pub fn cancels(trial: Trial) {
     subscriber.give_back(receipts(&received[1..3]));
     subscriber.accept(receipts(&received[3..]));
     subscriber.accept(receipts(&late));
-    subscriber.commands.send(Command::Depth).unwrap();
-    assert!(matches!(subscriber.next(), Event::Depth(_)));
+    subscriber
+        .commands
+        .send(SubscriptionCommand::Depth)
+        .unwrap();
+    assert!(matches!(subscriber.next(), BrokerEvent::Depth(_)));
     subscriber.is_silent();
     assert!(subscriber.close().unwrap().is_empty());
     let accepted = 2 + u32::try_from(late.len()).unwrap();
@@ -150,7 +158,7 @@ pub fn settles_in_any_order(trial: Trial) {
     let mut settled = 0;
     while settled < MESSAGES {
         let take = random.usize(1..=outstanding.len().min(300));
-        let part: Vec<Receipt> = outstanding.drain(..take).collect();
+        let part: Vec<DeliveryHandle> = outstanding.drain(..take).collect();
         if random.u8(0..4) == 0 {
             subscriber.give_back(part);
             outstanding.extend(receipts(&subscriber.receive(take)));

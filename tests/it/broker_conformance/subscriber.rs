@@ -5,7 +5,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use carrot_actors::config::QueueConfig;
-use carrot_actors::internals::broker::{Broker, BrokerError, Command, Envelope, Event, Receipt};
+use carrot_actors::internals::broker::{
+    Broker, BrokerError, BrokerEvent, DeliveryHandle, Envelope, SubscriptionCommand,
+};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::support::{PATIENCE, eventually};
@@ -14,8 +16,8 @@ use crate::support::{PATIENCE, eventually};
 const WHILE: Duration = Duration::from_millis(250);
 
 pub struct Subscriber {
-    pub commands: Sender<Command>,
-    pub events: Receiver<Event>,
+    pub commands: Sender<SubscriptionCommand>,
+    pub events: Receiver<BrokerEvent>,
     /// What waited when it was opened.
     pub waiting: u32,
     thread: JoinHandle<Result<(), BrokerError>>,
@@ -33,7 +35,7 @@ impl Subscriber {
                 sink.send(event).unwrap_or_default();
             })
         });
-        let Event::Opened { waiting } = events.recv_timeout(PATIENCE).unwrap() else {
+        let BrokerEvent::Opened { waiting } = events.recv_timeout(PATIENCE).unwrap() else {
             panic!("the first event is not the opening");
         };
         Self {
@@ -45,7 +47,7 @@ impl Subscriber {
     }
 
     #[track_caller]
-    pub fn next(&self) -> Event {
+    pub fn next(&self) -> BrokerEvent {
         self.events.recv_timeout(PATIENCE).unwrap()
     }
 
@@ -55,7 +57,7 @@ impl Subscriber {
         let mut received = Vec::new();
         while received.len() < count {
             match self.next() {
-                Event::Delivered(batch) => received.extend(batch),
+                BrokerEvent::Delivered(batch) => received.extend(batch),
                 other => panic!("{other:?} after {} deliveries", received.len()),
             }
         }
@@ -70,21 +72,21 @@ impl Subscriber {
         assert!(event.is_err(), "{event:?}");
     }
 
-    pub fn accept(&self, accept: Vec<Receipt>) {
+    pub fn accept(&self, accept: Vec<DeliveryHandle>) {
         let give_back = Vec::new();
-        let settle = Command::Settle { accept, give_back };
+        let settle = SubscriptionCommand::Settle { accept, give_back };
         self.commands.send(settle).unwrap();
     }
 
-    pub fn give_back(&self, give_back: Vec<Receipt>) {
+    pub fn give_back(&self, give_back: Vec<DeliveryHandle>) {
         let accept = Vec::new();
-        let settle = Command::Settle { accept, give_back };
+        let settle = SubscriptionCommand::Settle { accept, give_back };
         self.commands.send(settle).unwrap();
     }
 
     /// Drops the sender; how it ended, and what it told meanwhile.
     #[track_caller]
-    pub fn close(self) -> Result<Vec<Event>, BrokerError> {
+    pub fn close(self) -> Result<Vec<BrokerEvent>, BrokerError> {
         drop(self.commands);
         self.thread.join().unwrap()?;
         Ok(self.events.try_iter().collect())
@@ -105,7 +107,7 @@ impl Subscriber {
     }
 }
 
-pub fn receipts(deliveries: &[Envelope]) -> Vec<Receipt> {
+pub fn receipts(deliveries: &[Envelope]) -> Vec<DeliveryHandle> {
     deliveries.iter().map(|delivery| delivery.receipt).collect()
 }
 

@@ -77,7 +77,7 @@ impl Machine {
         self.world.write("defaults", &defaults);
     }
 
-    /// Runs the script: exit code, and all that it says.
+    /// RunStore the script: exit code, and all that it says.
     fn script(&self, arguments: &[&str]) -> (i32, String) {
         let arguments = [&["init"], arguments].concat();
         let (code, out, err) = outcome(&mut self.world.command_of("dash", &arguments));

@@ -27,7 +27,7 @@ impl Root {
         Self { directory, manual }
     }
 
-    /// Runs it with a prefix of `/opt/carrot`; what it says.
+    /// RunStore it with a prefix of `/opt/carrot`; what it says.
     #[track_caller]
     fn run(&self, action: &str) -> String {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/install"));

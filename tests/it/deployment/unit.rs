@@ -7,7 +7,7 @@ use crate::support::outcome;
 
 const UNIT: &str = include_str!("../../../scripts/systemd/carrot-actors.service");
 
-/// Runs `systemd-analyze` on the unit with the binary of these tests.
+/// RunStore `systemd-analyze` on the unit with the binary of these tests.
 fn analyze(arguments: &[&str]) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();
     let unit = directory.path().join("carrot-actors.service");

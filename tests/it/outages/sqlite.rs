@@ -26,7 +26,7 @@ embedded_on! {
 const DISK: &str = "CARROT_TEST_SMALL_DISK";
 const EMBEDDED: &str = "CARROT_TEST_EMBEDDED";
 
-/// Runs the arguments after the first where that is a disk of 16 MiB, for nobody else to see.
+/// RunStore the arguments after the first where that is a disk of 16 MiB, for nobody else to see.
 const WITH_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=16m tmpfs "$0" && exec "$@""#;
 
 fn begin(world: World) -> Trial {

@@ -6,8 +6,8 @@ use carrot_actors::internals::store::{
 };
 
 use super::{
-    FRESH, SUSPECT, begin, bury_the_silent, claim, claims, finishes, messages, process, published,
-    trial, write,
+    FRESH, SUSPECT, begin, claim, claims, finishes, messages, process, published,
+    remove_silent_workers, trial, write,
 };
 use crate::support::Database;
 
@@ -66,13 +66,13 @@ pub fn takes_from_the_dead(database: Database) {
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     world.silence(worker, 18);
-    assert_eq!(bury_the_silent(session.as_mut()), 0);
+    assert_eq!(remove_silent_workers(session.as_mut()), 0);
     assert_eq!(
         claim(session.as_mut(), other, &keys),
         [Claim::Owned(worker)]
     );
     world.silence(worker, 21);
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     assert_eq!(claim(session.as_mut(), other, &keys), [SUSPECT]);
     session.deregister(&[other]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();

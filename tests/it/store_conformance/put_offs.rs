@@ -1,4 +1,4 @@
-//! Runs that are put off.
+//! RunStore that are put off.
 
 use std::time::Duration;
 

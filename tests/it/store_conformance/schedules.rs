@@ -1,4 +1,4 @@
-//! Schedules: reckoned, taken, each once.
+//! ScheduleStore: reckoned, taken, each once.
 
 pub mod saved;
 

@@ -7,7 +7,7 @@ use carrot_actors::internals::state::Status;
 use carrot_actors::internals::store::{NewRow, Session, WorkerId};
 use carrot_actors::message::Message;
 
-use super::{FRESH, bury_the_silent, claim, messages, open, process, trial};
+use super::{FRESH, claim, messages, open, process, remove_silent_workers, trial};
 use crate::support::{Database, Ground, eventually};
 
 /// Messages of these priorities that wait in the queue, the oldest first; their keys.
@@ -124,7 +124,7 @@ pub fn waits_after_a_death(database: Database) {
     claim(session.as_mut(), dead, &keys[..1]);
     assert!(!session.is_any_waiting("default").unwrap());
     world.silence(dead, 21);
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     // What was claimed is the sweep's.
     let taken = take_all(session.as_mut(), worker, "default");
     assert_eq!(taken, sorted(keys[1..].to_vec()));

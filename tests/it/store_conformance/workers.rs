@@ -3,7 +3,9 @@
 use carrot_actors::internals::state::{End, Status};
 use carrot_actors::internals::store::{WorkerId, WorkerProcess};
 
-use super::{bury_the_silent, claim, finishes, process, published, silent_workers, trial, write};
+use super::{
+    claim, finishes, process, published, remove_silent_workers, silent_workers, trial, write,
+};
 use crate::support::Database;
 
 pub fn recovers(database: Database) {
@@ -25,7 +27,7 @@ pub fn recovers(database: Database) {
     ));
     assert_eq!(session.recover(10).unwrap(), 0);
     world.silence(silent, 21);
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     session.deregister(&[gone]).unwrap();
     assert_eq!(session.recover(3).unwrap(), 3, "no more than asked for");
     assert_eq!(session.recover(3).unwrap(), 1);
@@ -50,7 +52,7 @@ pub fn beats(database: Database) {
     claim(session.as_mut(), worker, &keys);
     world.silence(worker, 30);
     session.heartbeat(worker, &process(1)).unwrap();
-    assert_eq!(bury_the_silent(session.as_mut()), 0);
+    assert_eq!(remove_silent_workers(session.as_mut()), 0);
     assert_eq!(session.recover(10).unwrap(), 0);
     session.deregister(&[worker]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();
@@ -93,6 +95,6 @@ pub fn tells_silent(database: Database) {
         0,
         "silent is not dead: the database may have been away"
     );
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     assert_eq!(session.recover(10).unwrap(), 1);
 }

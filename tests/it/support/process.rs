@@ -40,7 +40,7 @@ impl World {
         command
     }
 
-    /// Runs the binary to its end: exit code, standard output, standard error.
+    /// RunStore the binary to its end: exit code, standard output, standard error.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         outcome(&mut self.command(arguments))
     }
@@ -189,7 +189,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs a command to its end: exit code, standard output, standard error.
+/// RunStore a command to its end: exit code, standard output, standard error.
 pub fn outcome(command: &mut Command) -> (i32, String, String) {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

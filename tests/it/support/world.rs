@@ -162,7 +162,7 @@ impl World {
             until_idle: false,
             announce: Arc::new(|_| {}),
             logs: String::new(),
-            vitals: carrot_actors::internals::vitals::Vitals::new(),
+            service_status: carrot_actors::internals::service_status::ServiceStatus::new(),
             predecessors: Vec::new(),
         }
     }

@@ -30,9 +30,9 @@ concurrency = 1
 
 /// How often each message has been run.
 #[derive(Clone, Default)]
-struct Runs(Arc<Mutex<HashMap<String, usize>>>);
+struct RunStore(Arc<Mutex<HashMap<String, usize>>>);
 
-impl Runs {
+impl RunStore {
     fn registry(&self) -> Registry {
         let runs = self.clone();
         let mut registry = Registry::new();
@@ -75,7 +75,7 @@ fn assert_all_completed(world: &World, count: usize) {
 
 fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(database: Database) {
     let world = World::on(database, QUEUES);
-    let runs = Runs::default();
+    let runs = RunStore::default();
     let mut uuids = world.enqueue("one", "count", 600);
     uuids.extend(world.enqueue("two", "count", 200));
     for round in 0..100 {
@@ -96,7 +96,7 @@ fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(datab
 
 /// Services side by side, each started and stopped in an order of its own. `hard` says how many of
 /// ten stops are.
-fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String> {
+fn side_by_side(world: &World, runs: &RunStore, seed: u64, hard: u32) -> Vec<String> {
     let mut uuids = world.enqueue("one", "count", 300);
     uuids.extend(world.enqueue("two", "count", 100));
     std::thread::scope(|scope| {
@@ -125,7 +125,7 @@ fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String>
 fn services_that_start_and_stop_in_any_order_run_each_message_once(database: Database) {
     for seed in [1, 100] {
         let world = World::on(database, QUEUES);
-        let runs = Runs::default();
+        let runs = RunStore::default();
         let uuids = side_by_side(&world, &runs, seed, 0);
         assert_all_completed(&world, uuids.len());
         runs.assert_once_each(&uuids);
@@ -135,7 +135,7 @@ fn services_that_start_and_stop_in_any_order_run_each_message_once(database: Dat
 fn services_that_are_also_stopped_hard_lose_nothing(database: Database) {
     for seed in [7, 700] {
         let world = World::on(database, QUEUES);
-        let runs = Runs::default();
+        let runs = RunStore::default();
         let uuids = side_by_side(&world, &runs, seed, 4);
         // A message may have a second copy: given back by the broker, and published by the sweep.
         world.run_the_rest();

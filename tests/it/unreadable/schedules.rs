@@ -1,4 +1,4 @@
-//! Schedules with such values.
+//! ScheduleStore with such values.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Schedules: saved, changed, named.
+//! ScheduleStore: saved, changed, named.
 
 use std::sync::Barrier;
 

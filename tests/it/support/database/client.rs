@@ -46,7 +46,7 @@ impl Client {
         })
     }
 
-    /// Runs statements.
+    /// RunStore statements.
     pub fn execute(&mut self, statements: &str) {
         self.try_execute(statements)
             .unwrap_or_else(|error| panic!("{error}: {statements:.2000}"));

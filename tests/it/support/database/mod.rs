@@ -211,7 +211,7 @@ impl Database {
         }
     }
 
-    /// Runs statements outside any test's world; on a server.
+    /// RunStore statements outside any test's world; on a server.
     pub fn administer(self, statements: &str) {
         let url = match self {
             Self::Postgresql => server("CARROT_TEST_POSTGRES"),
@@ -234,7 +234,7 @@ impl World {
         self.client().rows(query)
     }
 
-    /// Runs statements.
+    /// RunStore statements.
     pub fn execute(&self, statements: &str) {
         self.client().execute(statements);
     }

@@ -1,0 +1,164 @@
+//! A batch that the database refuses: the one bad row must not hold up the rest.
+
+use crate::retry::Portion;
+use crate::state::End;
+use crate::store::{Batch, BatchResult, PutBack, RunStore, StoreError, WorkerId};
+
+/// Writes the batch in portions, smaller ones until the bad row is alone, and that one in a form that says that it
+/// was refused.
+///
+/// # Errors
+/// When the database is away; or refuses even that form, so that it is not the row's fault.
+pub(super) fn write(
+    session: &mut dyn RunStore,
+    owner: WorkerId,
+    batch: &Batch,
+) -> Result<BatchResult, StoreError> {
+    let mut portion = Portion::new(size(batch));
+    let mut result = BatchResult::default();
+    let mut rest = batch.clone();
+    while size(&rest) > 0 {
+        let part = first(&rest, portion.size());
+        let written = match session.write(owner, &part) {
+            Err(StoreError::Refused(_) | StoreError::Unclear(_) | StoreError::Unreadable(_))
+                if size(&part) > 1 =>
+            {
+                portion.is_refused(size(&part));
+                continue;
+            }
+            Err(
+                StoreError::Refused(refusal)
+                | StoreError::Unclear(refusal)
+                | StoreError::Unreadable(refusal),
+            ) => write_the_bad_one(session, owner, &part, &refusal)?,
+            other => other?,
+        };
+        portion.is_done();
+        join(&mut result, written);
+        rest = without_first(rest, size(&part));
+    }
+    Ok(result)
+}
+
+/// Writes a record that the database refuses, if there is a form to write it in.
+fn write_the_bad_one(
+    session: &mut dyn RunStore,
+    owner: WorkerId,
+    batch: &Batch,
+    refusal: &str,
+) -> Result<BatchResult, StoreError> {
+    if !batch.put_offs.is_empty() {
+        log::debug!("the database does not take the row of a message: {refusal}");
+        return Ok(BatchResult {
+            put_back: vec![PutBack::Refused],
+            ..BatchResult::default()
+        });
+    }
+    log::error!("the database refuses the record of a message: {refusal}");
+    session.write(owner, &reduced(batch, refusal))
+}
+
+/// Appends what became of the records behind those of `result`.
+fn join(result: &mut BatchResult, rest: BatchResult) {
+    result.finished.extend(rest.finished);
+    result.put_back.extend(rest.put_back);
+    result.begun.extend(rest.begun);
+    result.claims.extend(rest.claims);
+    result.looked.extend(rest.looked);
+}
+
+const fn size(batch: &Batch) -> usize {
+    batch.finishes.len()
+        + batch.put_offs.len()
+        + batch.releases.len()
+        + batch.republishes.len()
+        + batch.begins.len()
+        + batch.claims.len()
+        + batch.looks.len()
+}
+
+/// Its first so many records.
+fn first(batch: &Batch, mut count: usize) -> Batch {
+    let count = &mut count;
+    Batch {
+        finishes: head(&batch.finishes, count),
+        put_offs: head(&batch.put_offs, count),
+        releases: head(&batch.releases, count),
+        republishes: head(&batch.republishes, count),
+        begins: head(&batch.begins, count),
+        claims: head(&batch.claims, count),
+        looks: head(&batch.looks, count),
+    }
+}
+
+/// The same batch without these.
+fn without_first(batch: Batch, mut count: usize) -> Batch {
+    let count = &mut count;
+    Batch {
+        finishes: tail(batch.finishes, count),
+        put_offs: tail(batch.put_offs, count),
+        releases: tail(batch.releases, count),
+        republishes: tail(batch.republishes, count),
+        begins: tail(batch.begins, count),
+        claims: tail(batch.claims, count),
+        looks: tail(batch.looks, count),
+    }
+}
+
+fn head<T: Clone>(all: &[T], count: &mut usize) -> Vec<T> {
+    let head = &all[..all.len().min(*count)];
+    *count -= head.len();
+    head.to_vec()
+}
+
+fn tail<T>(mut all: Vec<T>, count: &mut usize) -> Vec<T> {
+    let tail = all.split_off(all.len().min(*count));
+    *count -= all.len();
+    tail
+}
+
+/// The one record in it without what a sender or a task wrote, FAILED with the reason.
+fn reduced(batch: &Batch, refusal: &str) -> Batch {
+    let mut reduced = batch.clone();
+    for finish in &mut reduced.finishes {
+        *finish = finish.refused(refusal);
+    }
+    for claim in &mut reduced.claims {
+        let reason = format!("the database refused the message's row: {refusal}");
+        claim.adopt = claim
+            .adopt
+            .take()
+            .map(|row| row.bare().ended(End::Failed, reason));
+    }
+    reduced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Begin, ClaimRequest};
+
+    #[test]
+    fn two_parts_are_the_whole_in_its_order() {
+        let claim = |key: &str| ClaimRequest {
+            key: key.to_owned(),
+            adopt: None,
+        };
+        let batch = Batch {
+            releases: vec!["a".into()],
+            begins: vec![Begin {
+                key: "b".into(),
+                attempts: 1,
+            }],
+            claims: vec![claim("c"), claim("d"), claim("e")],
+            ..Batch::default()
+        };
+        let (head, tail) = (first(&batch, 2), without_first(batch, 2));
+        assert_eq!((size(&head), size(&tail)), (2, 3));
+        assert_eq!(head.releases, ["a"]);
+        assert_eq!(head.begins[0].key, "b");
+        let (head, tail) = (first(&tail, 1), without_first(tail, 1));
+        assert_eq!((head.claims.len(), tail.claims[0].key.as_str()), (1, "d"));
+        assert_eq!(size(&first(&tail, 10)), 2);
+    }
+}

@@ -1,0 +1,313 @@
+//! The sweep: what a death has left undone is taken up, by any service.
+//!
+//! PENDING messages that are due are published; IN_PROGRESS ones of dead workers become PENDING. A
+//! PUBLISHED message is never published again for its age: a long backlog is no fault.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::failpoint;
+use crate::health::outage::{HealthProbe, Servers};
+use crate::health::worker_thread::{StopFlag, WorkerThread};
+use crate::ledger::late_rows::Cancelled;
+use crate::message::Message;
+use crate::publish::TrackingOutbox;
+use crate::retry::Backoff;
+use crate::store::{BATCH_BYTES, Database, LateRow, RecoveryStore, StoreError};
+
+/// How often the sweep looks, when there is nothing to do.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often it looks whether the database has told it to come, if the database does: it reads what has
+/// arrived on its connection, and asks nobody.
+const LISTENING: Duration = Duration::from_millis(10);
+
+/// However long a look took, it is repeated after so long.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// So many messages a step at most, and about [`BATCH_BYTES`]: few enough for the lease of the store.
+const BATCH: usize = 500;
+
+/// The first step of many, which tells how large their messages are.
+const FIRST_BATCH: usize = 20;
+
+/// Starts the sweep's thread.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn start(
+    mut database: Database,
+    config: Arc<Config>,
+    servers: Arc<Servers>,
+    cancelled: Arc<Cancelled>,
+) -> std::io::Result<WorkerThread> {
+    WorkerThread::restarting("sweep", move |stop| {
+        let mut sweep = Sweep {
+            cancelled: Arc::clone(&cancelled),
+            ..Sweep::new(Arc::clone(&config), Arc::clone(&servers))
+        };
+        sweep.run(&mut database, stop);
+    })
+}
+
+/// Sweeps until nothing is due, or a server is away.
+pub fn once(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
+    let mut sweep = Sweep::new(config, servers);
+    while sweep.step(&mut database) == Step::More {}
+}
+
+/// The sweep over everything that is due.
+struct Sweep {
+    door: TrackingOutbox,
+    /// How many messages the next step takes.
+    batch: usize,
+    /// Whether the database tells when there is something to do.
+    listens: bool,
+    held: Held,
+    /// What this service has cancelled because it had no row.
+    cancelled: Arc<Cancelled>,
+}
+
+/// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
+struct Held {
+    queues: BTreeSet<String>,
+    until: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Held {
+    const fn none() -> Self {
+        Self {
+            queues: BTreeSet::new(),
+            until: None,
+            backoff: Backoff::for_connections(),
+        }
+    }
+
+    fn hold(&mut self, queues: BTreeSet<String>) {
+        if !queues.is_empty() {
+            let wait = || Instant::now() + self.backoff.next_wait();
+            self.until.get_or_insert_with(wait);
+            self.queues.extend(queues);
+        }
+    }
+
+    /// Lets go of them, if it is time to.
+    fn look(&mut self) {
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            self.until = None;
+            self.queues.clear();
+        }
+    }
+
+    /// All that was due was tried, and nothing else waits.
+    fn settle(&mut self) {
+        if self.queues.is_empty() {
+            self.backoff.reset();
+        }
+    }
+}
+
+/// What a step of the sweep has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// There may be more.
+    More,
+    /// Nothing is left to do.
+    Done,
+    /// The database is away.
+    Away,
+}
+
+impl Sweep {
+    fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
+        Self {
+            door: TrackingOutbox::alone(config, servers),
+            batch: FIRST_BATCH,
+            listens: false,
+            held: Held::none(),
+            cancelled: Arc::default(),
+        }
+    }
+
+    fn run(&mut self, database: &mut Database, stop: &StopFlag) {
+        loop {
+            failpoint::hit("sweep.looks");
+            let began = Instant::now();
+            let is_over = match self.step(database) {
+                Step::More => stop.wait(Duration::ZERO),
+                Step::Done => self.rest(began.elapsed(), stop) || self.wait(database, stop),
+                Step::Away => stop.wait(database.retry_in()),
+            };
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Past what is held many others may have to be read: a look that took long is not repeated at once.
+    /// `true` if the thread is to stop.
+    fn rest(&self, spent: Duration, stop: &StopFlag) -> bool {
+        !self.held.queues.is_empty() && stop.wait((spent * 9).min(LONGEST_REST))
+    }
+
+    /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
+    /// stop.
+    fn wait(&mut self, database: &mut Database, stop: &StopFlag) -> bool {
+        let end = Instant::now() + INTERVAL;
+        let end = self.held.until.map_or(end, |until| until.min(end));
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if !self.listens {
+                return stop.wait(left);
+            }
+            if stop.wait(left.min(LISTENING)) {
+                return true;
+            }
+            if left <= LISTENING || self.is_told(database) {
+                return false;
+            }
+        }
+    }
+
+    fn is_told(&mut self, database: &mut Database) -> bool {
+        match database.session().map(|session| session.is_told()) {
+            Some(Ok(Some(is_told))) => is_told,
+            // What is wrong is said of the next step.
+            Some(Err(_)) | None => {
+                self.listens = false;
+                false
+            }
+            Some(Ok(None)) => false,
+        }
+    }
+
+    fn step(&mut self, database: &mut Database) -> Step {
+        match database.ask(|session, health| self.try_step(session, health)) {
+            Ok(step) => step,
+            Err(StoreError::Conflict(_)) => Step::Done,
+            Err(_) => {
+                self.listens = false;
+                Step::Away
+            }
+        }
+    }
+
+    fn try_step(
+        &mut self,
+        session: &mut dyn RecoveryStore,
+        database: &HealthProbe,
+    ) -> Result<Step, StoreError> {
+        // Asked before it looks: who comes later is told of then.
+        self.listens = session.is_told()?.is_some();
+        let recovered = session.recover(BATCH)?;
+        if recovered > 0 {
+            log::warn!("{recovered} messages of workers that vanished are published again");
+        }
+        failpoint::hit("sweep.recovered");
+        self.door.look_after_the_late(session)?;
+        publish_late(session, &self.cancelled)?;
+        self.held.look();
+        let (due, undecodable) = session.take_due_but(self.batch, &self.held.queues)?;
+        self.batch = next_batch(&due);
+        failpoint::hit("sweep.taken");
+        if !undecodable.is_empty() {
+            for row in &undecodable {
+                log::error!("message {} can't be published: {}", row.key, row.reason);
+            }
+            match session.fail_undecodable(&undecodable) {
+                // They come again when their lease is over; the others are published.
+                Err(error) if error.is_refusal() => {
+                    database.refused(&error);
+                }
+                other => other?,
+            }
+        }
+        // The broker may take its time; that is not the database's.
+        database.answered();
+        if due.is_empty() {
+            self.held.settle();
+            self.door.look_after_brokers();
+            return Ok(if recovered == BATCH || !undecodable.is_empty() {
+                Step::More
+            } else {
+                Step::Done
+            });
+        }
+        let flushed = self.door.flush(database, session, due)?;
+        log::debug!("the sweep published {} messages", flushed.published);
+        log_failures(&flushed.failed);
+        self.held.hold(flushed.held);
+        Ok(Step::More)
+    }
+}
+
+/// Has messages published whose rows have come after all.
+fn publish_late(session: &mut dyn RecoveryStore, cancelled: &Cancelled) -> Result<(), StoreError> {
+    let keys = cancelled.due();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let verdicts = match session.publish_late(&keys) {
+        Err(StoreError::Refused(reason) | StoreError::Unclear(reason)) => {
+            // That is no reason to publish nothing else.
+            log::warn!("rows that may come late can't be looked for: {reason}");
+            keys.into_iter()
+                .map(|key| (key, LateRow::StillMissing))
+                .collect()
+        }
+        verdicts => verdicts?,
+    };
+    for (key, late) in verdicts {
+        match late {
+            LateRow::StillMissing => cancelled.is_still_missing(&key),
+            LateRow::Republished => {
+                log::warn!("message {key}: its row has come late; it is published again");
+                cancelled.forget(&key);
+            }
+            LateRow::Settled => cancelled.forget(&key),
+        }
+    }
+    failpoint::hit("sweep.late");
+    Ok(())
+}
+
+/// How many messages like these are about [`BATCH_BYTES`].
+fn next_batch(taken: &[Message]) -> usize {
+    if taken.is_empty() {
+        return FIRST_BATCH;
+    }
+    let bytes: usize = taken.iter().map(|message| message.arguments.size()).sum();
+    (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, BATCH)
+}
+
+fn log_failures(failures: &[(String, String)]) {
+    for (key, reason) in failures {
+        log::error!("message {key} can't be published: {reason}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Arguments;
+    use serde_json::json;
+
+    #[test]
+    fn a_step_takes_few_large_messages_and_many_small_ones() {
+        let like = |text: String| {
+            let arguments = Arguments {
+                args: vec![json!({ "in": [text] })],
+                ..Arguments::default()
+            };
+            vec![Message::new("t", arguments, "q"); 20]
+        };
+        assert_eq!(next_batch(&like(String::new())), BATCH);
+        let half = next_batch(&like("x".repeat(BATCH_BYTES / 4)));
+        assert!((2..=4).contains(&half), "{half}");
+        assert_eq!(next_batch(&like("x".repeat(2 * BATCH_BYTES))), 1);
+        assert_eq!(next_batch(&[]), FIRST_BATCH);
+    }
+}

@@ -1,0 +1,79 @@
+//! What the log is told of the way to a broker: once that messages wait, and once that they go on.
+
+use std::collections::BTreeSet;
+
+use super::BrokerLink;
+use crate::broker::{BrokerError, Confirmation};
+use crate::health::outage::ServerPart;
+use crate::message::Message;
+use crate::publish::forbidden;
+use crate::publish::publish_result::full;
+
+impl BrokerLink {
+    /// Says who waits and who goes on by what the broker has said of messages.
+    pub(super) fn say_of(&mut self, messages: &[&Message], said: &[Confirmation]) {
+        let has_spoken = said
+            .iter()
+            .any(|said| !matches!(said, Confirmation::Late(_)));
+        if !has_spoken {
+            return;
+        }
+        if std::mem::take(&mut self.shut_out) {
+            self.goes_on(&ServerPart::Entrance);
+        }
+        let blocked = said.iter().find_map(|said| match said {
+            Confirmation::Blocked(reason) => Some(reason.as_str()),
+            _ => None,
+        });
+        match blocked {
+            Some(reason) => self.waits(&ServerPart::Intake, reason),
+            None => self.goes_on(&ServerPart::Intake),
+        }
+        let of = |wanted: Confirmation| {
+            let said = messages.iter().zip(said);
+            let said = said.filter(move |(_, said)| **said == wanted);
+            said.map(|(message, _)| *message)
+        };
+        let full_now: BTreeSet<&String> = of(Confirmation::Busy)
+            .map(|message| &message.queue)
+            .collect();
+        for queue in &full_now {
+            self.waits(&ServerPart::Queue((*queue).clone()), &full(queue));
+        }
+        let mut paths = BTreeSet::new();
+        for message in of(Confirmation::Confirmed) {
+            if paths.insert((&message.queue, &message.exchange)) {
+                self.goes_on(&forbidden::part(message));
+            }
+        }
+        let queues: BTreeSet<&String> = paths.into_iter().map(|(queue, _)| queue).collect();
+        let silent = self.late.silent(self.current);
+        for queue in queues.difference(&full_now) {
+            if !silent.contains(queue.as_str()) {
+                self.goes_on(&ServerPart::Queue((*queue).clone()));
+            }
+        }
+    }
+
+    pub(super) fn says_that_it_is_shut_out(&self, error: &BrokerError) {
+        self.waits(&ServerPart::Entrance, &error.to_string());
+    }
+
+    /// Says once why messages wait, whoever of the service publishes them.
+    pub(super) fn waits(&self, part: &ServerPart, reason: &str) {
+        let host = &self.host;
+        if self.health.close(part, reason) {
+            log::error!(
+                "publishing to {host} waits: {reason}; trying again until that has changed"
+            );
+        }
+    }
+
+    /// Says once that they don't any more.
+    pub(super) fn goes_on(&self, part: &ServerPart) {
+        if let Some(time) = self.health.reopen(part) {
+            let (host, time) = (&self.host, time.as_secs_f64());
+            log::warn!("publishing to {host} goes on after {time:.1} s");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A task that is a process: the only place that starts one.
+//!
+//! No shell; one process a message, in its own group, which ends with the message: what it left
+//! running in the background is killed.
+
+mod conversation;
+mod lack;
+mod signals;
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Child, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use serde::Serialize;
+use serde_json::Value;
+
+use self::conversation::converse;
+use super::guard::Guard;
+use super::{Again, RunId, Runner, TaskContext, TaskError, TaskResult};
+use crate::config::CommandConfig;
+use crate::message::{Literal, Object, Payload};
+use crate::names;
+use crate::process::limits;
+
+/// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
+const HANDS_BACK: i32 = 75;
+
+/// RunStore messages by starting a process for each.
+pub(super) struct Command {
+    config: CommandConfig,
+    guard: Arc<Guard>,
+}
+
+/// The system did not start a command: it has no program of that name, or no process, pipe or memory left.
+#[derive(Debug, thiserror::Error)]
+#[error("{program:?} can't be started")]
+struct StartError {
+    /// The program alone: an argument may be a secret.
+    program: String,
+    /// What the system said.
+    source: io::Error,
+}
+
+impl StartError {
+    /// As the outcome of the run, which could not begin.
+    fn into_task_error(self) -> TaskError {
+        match lack::cause_of(&self.source) {
+            Some(cause) => TaskError::unable(cause, TaskError::from(self).exception),
+            None => self.into(),
+        }
+    }
+}
+
+impl Command {
+    /// That command, whose processes die with us by that guard.
+    pub(super) const fn new(config: CommandConfig, guard: Arc<Guard>) -> Self {
+        Self { config, guard }
+    }
+}
+
+impl Runner for Command {
+    /// A command is given all numbers, with their digits.
+    fn accepts(&self, _: &Payload) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    /// All that can fail because the system lacks something is done before the program starts; from then on
+    /// there is no thread and no pipe to obtain.
+    fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult {
+        let message = message(context, payload)?;
+        let started = start(&self.config, self.guard.announce(context.run));
+        let mut child = started.map_err(|error| {
+            report("let go", self.guard.remove(context.run));
+            error.into_task_error()
+        })?;
+        let group = Pid::from_child(&child);
+        // Without the guard there is still the kernel's signal to the command itself.
+        report("guarded", self.guard.add(context.run, group));
+        let talked = converse(&mut child, &message, &context.log);
+        // Before it is reaped, and while its number is nobody else's: whoever ends a run and the guard kill what
+        // is on the list. `converse` has ended the group.
+        report("let go", self.guard.remove(context.run));
+        let reaped = child.wait();
+        let (output, status) = talked
+            .and_then(|output| Ok((output, reaped?)))
+            .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
+        if status.code() == Some(HANDS_BACK) && context.is_cancelled() {
+            let reason =
+                format!("the command exited with status {HANDS_BACK} while the service stops");
+            return Err(Again::new(reason).into());
+        }
+        classify(output, status)
+    }
+
+    fn cancel(&self, run: RunId) {
+        self.guard.kill(run);
+    }
+
+    fn shut_down(&self) {
+        self.guard.kill_all();
+    }
+}
+
+fn start(
+    command: &CommandConfig,
+    announce: impl Fn() + Send + Sync + 'static,
+) -> Result<Child, StartError> {
+    spawn(command, announce).map_err(|source| StartError {
+        program: command.command.first().cloned().unwrap_or_default(),
+        source,
+    })
+}
+
+fn report(what: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        log::error!("a command's process group could not be {what}: {error}");
+    }
+}
+
+fn spawn(
+    command: &CommandConfig,
+    announce: impl Fn() + Send + Sync + 'static,
+) -> io::Result<Child> {
+    let (program, arguments) = command
+        .command
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is empty"))?;
+    let mut process = process::Command::new(program);
+    process
+        .args(arguments)
+        .current_dir(&command.directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    for variable in names::SERVICE_MANAGER.into_iter().chain([names::RESUMED]) {
+        process.env_remove(variable);
+    }
+    // Without the guard, the kernel ends the command with us; and if we ended before it was told to, the command
+    // does not start.
+    let service = getpid();
+    let files = limits::original();
+    #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
+    // SAFETY: system calls alone, which are async-signal-safe.
+    unsafe {
+        process.pre_exec(move || {
+            // While SIGPIPE is ignored: the guard may be gone.
+            announce();
+            signals::reset()?;
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if let Some(files) = files {
+                limits::restore(files)?;
+            }
+            if getppid() == Some(service) {
+                Ok(())
+            } else {
+                Err(Errno::SRCH.into())
+            }
+        });
+    }
+    process.spawn()
+}
+
+/// A message as a command is given it.
+#[derive(Serialize)]
+struct Given<'a> {
+    task: &'a str,
+    uuid: &'a str,
+    args: &'a [Literal],
+    kwargs: &'a Object,
+    attempt: u32,
+}
+
+/// The message as one line of JSON.
+fn message(context: &TaskContext, payload: &Payload) -> serde_json::Result<String> {
+    let message = serde_json::to_string(&Given {
+        task: &context.task,
+        uuid: &context.uuid,
+        args: &payload.args,
+        kwargs: &payload.kwargs,
+        attempt: context.attempt,
+    })?;
+    Ok(message + "\n")
+}
+
+fn classify(output: Vec<u8>, status: ExitStatus) -> TaskResult {
+    let mut output = String::from_utf8(output)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    if output.ends_with('\n') {
+        output.pop();
+    }
+    if status.success() {
+        return Ok(Value::String(output));
+    }
+    let exception = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the command exited with status {code}"),
+        (None, Some(signal)) => format!("the command was ended by signal {signal}"),
+        (None, None) => "the command ended in an unknown way".to_owned(),
+    };
+    Err(TaskError {
+        exception,
+        traceback: None,
+        output: Some(output).filter(|output| !output.is_empty()),
+        again: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::logging::TaskLog;
+    use crate::task::Stopping;
+
+    fn context() -> TaskContext {
+        TaskContext {
+            uuid: "uuid".to_owned(),
+            task: "sleep".to_owned(),
+            queue: "default".to_owned(),
+            attempt: 1,
+            run: RunId::next(),
+            log: TaskLog::new("default-consumer-1"),
+            states: Arc::default(),
+            stopping: Stopping(watch::channel(false).1),
+        }
+    }
+
+    #[test]
+    fn a_cancel_ends_one_run_and_a_shutdown_the_others() {
+        let config = CommandConfig {
+            command: ["sh", "-c", "echo begun >&2; exec sleep 60"]
+                .map(str::to_owned)
+                .to_vec(),
+            directory: "/".into(),
+        };
+        let command = &Command::new(config, Arc::new(Guard::start().unwrap()));
+        let contexts = [context(), context()];
+        let killed = "the command was ended by signal 9";
+        thread::scope(|scope| {
+            let [one, other] = contexts
+                .each_ref()
+                .map(|context| scope.spawn(move || command.run(context, &Payload::default())));
+            for context in &contexts {
+                while !context.log.text().contains("begun") {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            command.cancel(contexts[0].run);
+            assert_eq!(one.join().unwrap().unwrap_err().exception, killed);
+            assert!(!other.is_finished());
+            command.shut_down();
+            assert_eq!(other.join().unwrap().unwrap_err().exception, killed);
+        });
+    }
+}
