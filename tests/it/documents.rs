@@ -242,6 +242,9 @@ fn every_key_of_the_configuration_is_described() {
     let described: BTreeSet<&str> = cells.flat_map(quoted).collect();
     for key in tables.iter().flatten() {
         let is_described = described.contains(key.as_str());
-        assert!(is_described, "docs/configuration.md does not describe {key}");
+        assert!(
+            is_described,
+            "docs/configuration.md does not describe {key}"
+        );
     }
 }
