@@ -15,7 +15,7 @@ struct Roles {
 
 const PASSWORD: &str = "Sup3rS3cr3t";
 
-const GUIDE: &str = include_str!("../../../docs/django.md");
+const GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/django.md"));
 
 impl Roles {
     fn new() -> Self {
