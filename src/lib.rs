@@ -92,9 +92,9 @@
 //! Each task has a thread for itself while it runs, sync or async. A task may block its thread, and an async task
 //! need not be `Send`.
 //!
-//! All tasks of a service share one tokio runtime, and so do the functions given to [`App::state_with`], [`FromMessage`] and
-//! [`Middleware`]. The runtime runs as long as the service. A connection pool can therefore be shared,
-//! what a task starts with `tokio::spawn` continues after the task, and sync code can use
+//! All tasks of a service share one tokio runtime, and so do the functions given to [`App::state_with`],
+//! [`FromMessage`] and [`Middleware`]. The runtime runs as long as the service. A connection pool can therefore be
+//! shared, what a task starts with `tokio::spawn` continues after the task, and sync code can use
 //! `Handle::current().block_on`. What `spawn_local` starts ends with its task.
 //!
 //! [`App::run`] also works under `#[tokio::main]`, except for `daemon start` and `restart`. Tasks still use the
@@ -196,8 +196,8 @@
 //!
 //! # Testing
 //!
-//! [`App::test`] runs the app in a test's own process, without a broker and without waiting: run a task, then look at its
-//! outcome, its log and the messages it published. See [`testing`].
+//! [`App::test`] runs the app in a test's own process, without a broker and without waiting: run a task, then look
+//! at its outcome, its log and the messages it published. See [`testing`].
 //!
 //! ```
 //! # use carrot_actors::{App, Args, TaskError};
