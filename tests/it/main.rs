@@ -23,6 +23,7 @@ mod deaths;
 mod delayed;
 mod deleted_queue;
 mod deployment;
+mod documents;
 mod embedded;
 mod escaped;
 mod frozen;

@@ -15,6 +15,8 @@ struct Roles {
 
 const PASSWORD: &str = "Sup3rS3cr3t";
 
+const GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/django.md"));
+
 impl Roles {
     fn new() -> Self {
         let world = World::without_tables_on(Database::Postgresql, TASKS);
@@ -55,16 +57,13 @@ impl Roles {
         command
     }
 
-    /// What the README says that the service's role needs.
+    /// What the guide says that the service's role needs.
     fn grant(&self) {
-        let service = &self.service;
-        self.world.execute(&format!(
-            "GRANT SELECT, INSERT, UPDATE, DELETE \
-                 ON carrot_messagelog, carrot_scheduledtask, carrot_worker TO {service}; \
-             GRANT USAGE \
-                 ON SEQUENCE carrot_messagelog_id_seq, carrot_worker_id_seq TO {service}; \
-             GRANT SELECT ON __diesel_schema_migrations TO {service}"
-        ));
+        let (_, block) = GUIDE.split_once("```sql\n").unwrap();
+        let (grants, _) = block.split_once("```").unwrap();
+        assert_eq!(grants.matches("TO service;").count(), 3, "{grants}");
+        let service = format!("TO {};", self.service);
+        self.world.execute(&grants.replace("TO service;", &service));
     }
 
     fn tables(&self) -> String {
