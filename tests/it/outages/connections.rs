@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::trial::{SHORT, Trial, by_command, while_the_database_is_away};
-use crate::support::{Ground, Proxy, World, on_every_server_and_broker, witnessed};
+use crate::support::{Backend, Proxy, World, cases, witnessed};
 
 /// The trial of a service that reaches the broker by a way of the test's.
 fn beside_the_broker() -> (Proxy, Trial) {
@@ -18,8 +18,8 @@ fn beside_the_broker() -> (Proxy, Trial) {
 }
 
 /// The same for the database.
-fn beside_the_database(ground: Ground) -> (Proxy, Trial) {
-    let world = ground.world(&witnessed("", 4));
+fn beside_the_database(backend: Backend) -> (Proxy, Trial) {
+    let world = backend.world(&witnessed("", 4));
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command(&[]);
     command.env("CARROT_DATABASE_URL", proxy.url(&world.database_url));
@@ -60,8 +60,8 @@ fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
     trial.assert_survived_outages(0);
 }
 
-fn to_the_database_are_cut_at_once(ground: Ground) {
-    let (proxy, mut trial) = beside_the_database(ground);
+fn to_the_database_are_cut_at_once(backend: Backend) {
+    let (proxy, mut trial) = beside_the_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             assert_ne!(proxy.cut_connections(), 0);
@@ -71,8 +71,8 @@ fn to_the_database_are_cut_at_once(ground: Ground) {
     trial.assert_survived_outages(3);
 }
 
-fn to_the_database_are_half_open_until_they_are_cut(ground: Ground) {
-    let (proxy, mut trial) = beside_the_database(ground);
+fn to_the_database_are_half_open_until_they_are_cut(backend: Backend) {
+    let (proxy, mut trial) = beside_the_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.leave_half_open();
         trial.await_away();
@@ -82,8 +82,8 @@ fn to_the_database_are_half_open_until_they_are_cut(ground: Ground) {
     trial.assert_survived();
 }
 
-fn to_the_database_are_held_up(ground: Ground) {
-    let (proxy, mut trial) = beside_the_database(ground);
+fn to_the_database_are_held_up(backend: Backend) {
+    let (proxy, mut trial) = beside_the_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.hold_up();
         trial.await_away();
@@ -93,7 +93,7 @@ fn to_the_database_are_held_up(ground: Ground) {
     trial.assert_survived();
 }
 
-on_every_server_and_broker! {
+cases! { on every_server_and_broker:
     to_the_database_are_cut_at_once,
     to_the_database_are_half_open_until_they_are_cut,
     to_the_database_are_held_up,

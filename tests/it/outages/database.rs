@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::trial::{SHORT, Trial, by_a_stranger, while_the_database_is_away};
 use crate::support::{
-    Blow, Database, Ground, Own, Raw, Server, World, eventually, on_every_server_and_broker,
-    witnessed,
+    Backend, Blow, Database, Own, Raw, Server, World, cases, eventually, witnessed,
 };
 
 /// Longer than MariaDB waits for a lock by itself.
@@ -29,9 +28,9 @@ fn begin(world: World) -> Trial {
 }
 
 /// A task that runs while the database is away, and ends meanwhile, is run once.
-fn survives(ground: Ground, blow: Blow) {
-    let database = own(ground.database);
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn survives(backend: Backend, blow: Blow) {
+    let database = own(backend.database);
+    let mut trial = begin(backend.world(&witnessed("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.world.await_runs(&held, 1);
     trial.send_during(while_the_database_is_away(), |trial| {
@@ -43,21 +42,21 @@ fn survives(ground: Ground, blow: Blow) {
     trial.assert_survived();
 }
 
-fn one_that_is_stopped(ground: Ground) {
-    survives(ground, Blow::Stop);
+fn one_that_is_stopped(backend: Backend) {
+    survives(backend, Blow::Stop);
 }
 
-fn one_that_is_killed(ground: Ground) {
-    survives(ground, Blow::Kill);
+fn one_that_is_killed(backend: Backend) {
+    survives(backend, Blow::Kill);
 }
 
-fn one_that_is_frozen_for_longer_than_a_heartbeat_is_good(ground: Ground) {
-    survives(ground, Blow::Freeze);
+fn one_that_is_frozen_for_longer_than_a_heartbeat_is_good(backend: Backend) {
+    survives(backend, Blow::Freeze);
 }
 
-fn one_that_is_away_at_the_start(ground: Ground) {
-    let database = own(ground.database);
-    let world = ground.world(&witnessed("", 4));
+fn one_that_is_away_at_the_start(backend: Backend) {
+    let database = own(backend.database);
+    let world = backend.world(&witnessed("", 4));
     world.declare_queue("default");
     let away = database.suffer(Blow::Stop);
     let services = vec![world.launch(&[], "")];
@@ -96,9 +95,9 @@ pub fn kill_connections(world: &World) {
     }
 }
 
-fn one_that_kills_all_connections(ground: Ground) {
-    let _database = own(ground.database);
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn one_that_kills_all_connections(backend: Backend) {
+    let _database = own(backend.database);
+    let mut trial = begin(backend.world(&witnessed("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             kill_connections(&trial.world);
@@ -108,8 +107,8 @@ fn one_that_kills_all_connections(ground: Ground) {
     trial.assert_survived_outages(3);
 }
 
-fn one_in_which_somebody_holds_a_lock(ground: Ground) {
-    let world = ground.world(&witnessed("", 4));
+fn one_in_which_somebody_holds_a_lock(backend: Backend) {
+    let world = backend.world(&witnessed("", 4));
     let services = vec![world.start(&[])];
     let mut trial = Trial::begin(world, services, "the database");
     let held = trial.world.send(&["hold"]);
@@ -127,19 +126,19 @@ fn one_in_which_somebody_holds_a_lock(ground: Ground) {
     trial.assert_survived();
 }
 
-fn one_whose_services_die_as_well(ground: Ground) {
-    let database = own(ground.database);
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn one_whose_services_die_as_well(backend: Backend) {
+    let database = own(backend.database);
+    let mut trial = begin(backend.world(&witnessed("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.world.await_runs(&held, 1);
     trial.uuids.push(held);
-    if ground.is_embedded {
+    if backend.is_embedded {
         // Some of them have begun by then.
         trial.uuids.extend(trial.world.post("default", "note", 200));
     }
     let away = database.suffer(Blow::Stop);
     trial.await_away();
-    if !ground.is_embedded {
+    if !backend.is_embedded {
         let sent = (0..50).map(|_| by_a_stranger(&trial.world));
         trial.uuids.extend(sent);
     }
@@ -152,7 +151,7 @@ fn one_whose_services_die_as_well(ground: Ground) {
     trial.assert_survived();
 }
 
-on_every_server_and_broker! {
+cases! { on every_server_and_broker:
     one_that_is_stopped,
     one_that_is_killed,
     one_that_is_frozen_for_longer_than_a_heartbeat_is_good,

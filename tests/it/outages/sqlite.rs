@@ -8,16 +8,9 @@ use std::process::Command;
 use rustix::process::geteuid;
 
 use super::trial::{SHORT, Trial, while_the_database_is_away};
-use crate::support::{Database, Ground, World, embedded_on, on_database, outcome, witnessed};
+use crate::support::{Backend, Database, World, cases, outcome, witnessed};
 
-on_database! {
-    sqlite = Sqlite:
-    another_process_writes_for_longer_than_anybody_waits,
-    its_disk_is_full,
-}
-
-embedded_on! {
-    embedded_sqlite = Sqlite:
+cases! { on sqlite, embedded_sqlite:
     another_process_writes_for_longer_than_anybody_waits,
     its_disk_is_full,
 }
@@ -34,8 +27,8 @@ fn begin(world: World) -> Trial {
     Trial::begin(world, services, "the database")
 }
 
-fn another_process_writes_for_longer_than_anybody_waits(ground: Ground) {
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn another_process_writes_for_longer_than_anybody_waits(backend: Backend) {
+    let mut trial = begin(backend.world(&witnessed("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         let mut other = trial.world.client();
         other.execute("BEGIN IMMEDIATE");
@@ -48,7 +41,7 @@ fn another_process_writes_for_longer_than_anybody_waits(ground: Ground) {
 
 /// A disk can be mounted in a name space of one's own, without rights, but not by one thread of many:
 /// the test runs itself there.
-fn its_disk_is_full(ground: Ground) {
+fn its_disk_is_full(backend: Backend) {
     let disk = tempfile::TempDir::new().unwrap();
     let mut command = Command::new("unshare");
     if !geteuid().is_root() {
@@ -61,7 +54,7 @@ fn its_disk_is_full(ground: Ground) {
         .args(["outages::sqlite::on_a_small_disk", "--exact", "--ignored"])
         .arg("--nocapture")
         .env(DISK, disk.path())
-        .env(EMBEDDED, ground.is_embedded.to_string());
+        .env(EMBEDDED, backend.is_embedded.to_string());
     let (code, out, err) = outcome(&mut command);
     assert!(code == 0 && out.contains("1 passed"), "{out}{err}");
 }
@@ -70,11 +63,11 @@ fn its_disk_is_full(ground: Ground) {
 #[ignore = "run by its_disk_is_full"]
 fn on_a_small_disk() {
     let disk = PathBuf::from(std::env::var(DISK).unwrap());
-    let ground = Ground {
+    let backend = Backend {
         database: Database::Sqlite,
         is_embedded: std::env::var(EMBEDDED).unwrap() == "true",
     };
-    let mut world = ground.world(&witnessed("", 4));
+    let mut world = backend.world(&witnessed("", 4));
     world.database_url = format!("sqlite://{}", disk.join("carrot.db").display());
     let mut trial = begin(world);
     trial.send_during(while_the_database_is_away(), |trial| {

@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
+mod backend;
 mod broker;
+pub mod captured;
 pub mod database;
 mod filter;
 mod own;
@@ -9,20 +11,23 @@ mod proxy;
 pub mod witness;
 mod world;
 
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use carrot_actors::LogLevel;
+use carrot_actors::internals::logging;
+
+pub use backend::Backend;
+pub(crate) use backend::cases;
 pub use broker::Raw;
+pub(crate) use database::with_connection;
 pub use database::{Client, DJANGOS_COLUMNS, Database, milliseconds, text};
-pub(crate) use database::{
-    embedded_on, embedded_on_every_database, embedded_on_every_server, on_database,
-    on_every_database, on_every_database_and_broker, on_every_server, on_every_server_and_broker,
-};
 pub use filter::refuse;
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;
 pub use witness::{witnessed, witnessed_task};
-pub use world::{Ground, InProcess, World};
+pub use world::{InProcess, World};
 
 /// Far longer than anything takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,6 +57,15 @@ pub fn server(variable: &str) -> String {
     own::variable(variable)
         .or_else(|| std::env::var(variable).ok())
         .unwrap_or_else(|| panic!("{variable} is not set: run the tests with scripts/test"))
+}
+
+/// Starts logging in this process as a service does, at INFO: DEBUG would drown the test's own output.
+pub fn start_logging() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        logging::start(LogLevel::Debug, None).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+    });
 }
 
 /// A generator for this run; give its seed as CARROT_TEST_SEED to have it again.

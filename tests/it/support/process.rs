@@ -68,11 +68,12 @@ impl World {
         self.spawn(command)
     }
 
-    /// An ignored test, in a process of its own, with this world's servers.
-    pub fn test_that_dies(&self, name: &str) -> Command {
+    /// An ignored test in a process of its own, on this world's servers. `module` is its `module_path!()`.
+    pub fn ignored_test(&self, module: &str, name: &str) -> Command {
+        let (_, path) = module.split_once("::").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", name, "--ignored"])
+            .args(["--exact", &format!("{path}::{name}"), "--ignored"])
             .current_dir(self.directory())
             .env("CARROT_DEFAULT_BROKER", &self.broker_url)
             .env("CARROT_DATABASE_URL", &self.database_url);

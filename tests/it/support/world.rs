@@ -177,51 +177,6 @@ impl Drop for World {
     }
 }
 
-/// What a test's world stands on.
-#[derive(Debug, Clone, Copy)]
-pub struct Ground {
-    pub database: Database,
-    /// Whether messages wait in the database, and not in RabbitMQ.
-    pub is_embedded: bool,
-}
-
-impl From<Database> for Ground {
-    fn from(database: Database) -> Self {
-        Self {
-            database,
-            is_embedded: false,
-        }
-    }
-}
-
-impl Ground {
-    /// With the embedded broker.
-    pub fn embedded(database: Database) -> Self {
-        Self {
-            database,
-            is_embedded: true,
-        }
-    }
-
-    /// A world with tables as our migrations make them, and `config` as its `carrot.toml`.
-    #[track_caller]
-    pub fn world(self, config: &str) -> World {
-        match self.is_embedded {
-            true => World::embedded_on(self.database, config),
-            false => World::on(self.database, config),
-        }
-    }
-
-    /// So many copies of a message in RabbitMQ are one row in the database, or none if it is not marked.
-    pub fn copies(self, in_rabbitmq: u32, in_rows: u32) -> u32 {
-        if self.is_embedded {
-            in_rows
-        } else {
-            in_rabbitmq
-        }
-    }
-}
-
 /// A service in this process; stopped with the test.
 pub struct InProcess {
     pub signals: Sender<Signal>,

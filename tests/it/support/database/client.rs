@@ -20,6 +20,19 @@ pub enum Client {
     Mariadb(MysqlConnection),
 }
 
+/// Evaluates an expression of the connection to any of the databases, whose types differ.
+macro_rules! with_connection {
+    ($client:expr, $connection:ident => $body:expr) => {
+        match $client {
+            $crate::support::Client::Postgresql($connection) => $body,
+            $crate::support::Client::Sqlite($connection) => $body,
+            #[cfg(feature = "mysql")]
+            $crate::support::Client::Mariadb($connection) => $body,
+        }
+    };
+}
+pub(crate) use with_connection;
+
 impl Client {
     #[track_caller]
     pub(super) fn connect(database: Database, url: &str) -> Self {
@@ -54,12 +67,7 @@ impl Client {
 
     /// The same where the database may be away.
     pub fn try_execute(&mut self, statements: &str) -> QueryResult<()> {
-        match self {
-            Self::Postgresql(connection) => connection.batch_execute(statements),
-            Self::Sqlite(connection) => connection.batch_execute(statements),
-            #[cfg(feature = "mysql")]
-            Self::Mariadb(connection) => connection.batch_execute(statements),
-        }
+        with_connection!(self, connection => connection.batch_execute(statements))
     }
 
     /// The rows that `query` selects or returns, each as a JSON object.

@@ -7,6 +7,7 @@ mod slowness;
 use serde_json::{Value, json};
 
 pub use client::Client;
+pub(crate) use client::with_connection;
 
 use super::world::World;
 use super::{eventually, server};
@@ -19,83 +20,6 @@ pub enum Database {
     #[cfg(feature = "mysql")]
     Mariadb,
 }
-
-/// A test on one database for each of these functions of a `Database`.
-macro_rules! on_database {
-    ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
-        mod $module {
-            $(#[test] fn $case() { super::$case(crate::support::Database::$database.into()); })+
-        }
-    };
-}
-pub(crate) use on_database;
-
-/// The same on each database that is a server: they lock rows, where SQLite has one writer.
-macro_rules! on_every_server {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_database! { postgresql = Postgresql: $($case),+ }
-        #[cfg(feature = "mysql")]
-        crate::support::on_database! { mariadb = Mariadb: $($case),+ }
-    };
-}
-pub(crate) use on_every_server;
-
-/// The same on each database.
-macro_rules! on_every_database {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_every_server! { $($case),+ }
-        crate::support::on_database! { sqlite = Sqlite: $($case),+ }
-    };
-}
-pub(crate) use on_every_database;
-
-/// The same on one database with the embedded broker; of a [`Ground`](super::Ground).
-macro_rules! embedded_on {
-    ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
-        mod $module {
-            use crate::support::{Database, Ground};
-            $(#[test] fn $case() { super::$case(Ground::embedded(Database::$database)); })+
-        }
-    };
-}
-pub(crate) use embedded_on;
-
-/// The same on each database that is a server.
-macro_rules! embedded_on_every_server {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::embedded_on! { embedded_postgresql = Postgresql: $($case),+ }
-        #[cfg(feature = "mysql")]
-        crate::support::embedded_on! { embedded_mariadb = Mariadb: $($case),+ }
-    };
-}
-pub(crate) use embedded_on_every_server;
-
-/// The same on each database.
-macro_rules! embedded_on_every_database {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::embedded_on_every_server! { $($case),+ }
-        crate::support::embedded_on! { embedded_sqlite = Sqlite: $($case),+ }
-    };
-}
-pub(crate) use embedded_on_every_database;
-
-/// A test on each database that is a server, with RabbitMQ and with the embedded broker.
-macro_rules! on_every_server_and_broker {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_every_server! { $($case),+ }
-        crate::support::embedded_on_every_server! { $($case),+ }
-    };
-}
-pub(crate) use on_every_server_and_broker;
-
-/// The same on each database.
-macro_rules! on_every_database_and_broker {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_every_database! { $($case),+ }
-        crate::support::embedded_on_every_database! { $($case),+ }
-    };
-}
-pub(crate) use on_every_database_and_broker;
 
 /// Those of a message that Django knows, but for the id.
 pub const DJANGOS_COLUMNS: [&str; 16] = [
@@ -294,6 +218,18 @@ impl World {
     pub fn insert_published(&self, queue: &str, task: &str, uuids: &[String]) {
         let row = |uuid: &String| published_row(queue, task, uuid);
         self.insert_django_rows(&uuids.iter().map(row).collect::<Vec<_>>());
+    }
+
+    /// Inserts a row into any table, with the columns that it names.
+    pub fn insert_into(&self, table: &str, row: &Value) {
+        let row = row.as_object().unwrap();
+        let columns: Vec<&str> = row.keys().map(String::as_str).collect();
+        let values = row.values().map(|value| self.database.literal(value));
+        self.execute(&format!(
+            "INSERT INTO {table} ({}) VALUES ({})",
+            columns.join(", "),
+            values.collect::<Vec<_>>().join(", ")
+        ));
     }
 
     /// Makes the database refuse every row with this word in this column; its reason names `decent`.

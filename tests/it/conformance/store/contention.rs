@@ -1,0 +1,241 @@
+//! Sessions that want the same rows at the same time.
+
+use std::collections::HashMap;
+use std::sync::Barrier;
+
+use carrot_actors::StoreError;
+use carrot_actors::internals::store::{
+    Batch, BatchResult, Claim, ClaimRequest, NewRow, Session, Store, WorkerId,
+};
+use serde_json::Value;
+
+use super::{FRESH, claim, claims, messages, open, process, published, trial};
+use crate::support::{Database, World, cases, eventually};
+
+cases! { on every_database:
+    of_eight_sessions_that_claim_new_messages_one_gets_each,
+    batches_claimed_in_opposite_orders_end_and_give_each_message_once,
+    sessions_that_recover_together_take_each_row_once,
+}
+
+const SESSIONS: usize = 8;
+
+/// Writes the batch as the ledger does: what met another transaction is tried again.
+#[track_caller]
+fn write(session: &mut dyn Session, worker: WorkerId, batch: &Batch) -> BatchResult {
+    for _ in 0..50 {
+        match session.write(worker, batch) {
+            Err(StoreError::Conflict(_)) => {}
+            other => return other.unwrap(),
+        }
+    }
+    panic!("it met other transactions again and again");
+}
+
+/// Who got each message: `work` once on each of so many sessions, at the same time.
+fn race(
+    store: &dyn Store,
+    sessions: usize,
+    work: impl Fn(usize, &mut dyn Session, WorkerId) -> Vec<(String, Claim)> + Sync,
+) -> HashMap<String, usize> {
+    let barrier = Barrier::new(sessions);
+    let run = |nth: usize| {
+        let mut session = store.connect().unwrap();
+        let worker = session.register(&process(100)).unwrap();
+        barrier.wait();
+        work(nth, session.as_mut(), worker)
+    };
+    let run = &run;
+    let verdicts: Vec<(String, Claim)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..sessions)
+            .map(|nth| scope.spawn(move || run(nth)))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let mut winners: HashMap<String, usize> = HashMap::new();
+    for (key, verdict) in verdicts {
+        assert!(
+            matches!(verdict, FRESH | Claim::Owned(_)),
+            "{key}: {verdict:?}"
+        );
+        *winners.entry(key).or_default() += usize::from(verdict == FRESH);
+    }
+    winners
+}
+
+fn of_eight_sessions_that_claim_new_messages_one_gets_each(database: Database) {
+    let world = World::on(database, "");
+    let store = open(&world);
+    let rows: Vec<NewRow> = messages(200)
+        .iter()
+        .map(|message| NewRow::pending(message).published())
+        .collect();
+    let winners = race(store.as_ref(), SESSIONS, |nth, session, worker| {
+        let mut verdicts = Vec::new();
+        for part in rows.chunks(20) {
+            let request = |row: &NewRow| ClaimRequest {
+                key: row.key.clone(),
+                adopt: Some(row.clone()),
+            };
+            let mut batch = Batch {
+                claims: part.iter().map(request).collect(),
+                ..Batch::default()
+            };
+            batch.claims.rotate_left(nth);
+            let claimed = write(session, worker, &batch).claims;
+            verdicts.extend(batch.claims.into_iter().map(|claim| claim.key).zip(claimed));
+        }
+        verdicts
+    });
+    assert_eq!(winners.len(), rows.len());
+    assert!(winners.values().all(|ours| *ours == 1), "{winners:?}");
+    assert_eq!(world.count("IN_PROGRESS"), rows.len());
+    assert_eq!(
+        world.rows("SELECT id FROM carrot_messagelog").len(),
+        rows.len()
+    );
+}
+
+fn batches_claimed_in_opposite_orders_end_and_give_each_message_once(database: Database) {
+    let (world, mut session, _) = trial(database);
+    let store = open(&world);
+    for _ in 0..20 {
+        let keys = published(session.as_mut(), 200);
+        let winners = race(store.as_ref(), 2, |nth, session, worker| {
+            let mut batch = claims(&keys);
+            if nth == 1 {
+                batch.claims.reverse();
+            }
+            let claimed = write(session, worker, &batch).claims;
+            batch
+                .claims
+                .into_iter()
+                .map(|claim| claim.key)
+                .zip(claimed)
+                .collect()
+        });
+        assert_eq!(winners.len(), keys.len());
+        assert!(winners.values().all(|ours| *ours == 1), "{winners:?}");
+    }
+}
+
+cases! { on every_server: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
+
+/// A worker that registers and claims while an older claim waits for a row is alive, though that
+/// claim's view of the database is older than it.
+fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let store = open(&world);
+    let mut keys = published(session.as_mut(), 2);
+    keys.sort();
+    let mut blocker = world.client();
+    blocker.execute(&format!(
+        "BEGIN; UPDATE carrot_messagelog SET uuid = uuid WHERE uuid = '{}'",
+        keys[0]
+    ));
+    let claimed = std::thread::scope(|scope| {
+        let mut waiting = store.connect().unwrap();
+        let batch = claims(&keys);
+        let claiming = scope.spawn(move || write(waiting.as_mut(), worker, &batch).claims);
+        eventually("the wait for the row", || {
+            (!world.waits().is_empty()).then_some(())
+        });
+        let newborn = session.register(&process(2)).unwrap();
+        assert_eq!(claim(session.as_mut(), newborn, &keys[1..]), [FRESH]);
+        blocker.execute("COMMIT");
+        let claimed = claiming.join().unwrap();
+        assert_eq!(claimed[0], FRESH);
+        (claimed[1].clone(), newborn)
+    });
+    assert_eq!(claimed.0, Claim::Owned(claimed.1));
+}
+
+cases! { on postgresql: a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers }
+
+/// A row that is committed between two of a claim's statements has no owner, and must not be
+/// acknowledged as somebody's.
+fn a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let other = session.register(&process(2)).unwrap();
+    let mut keys = published(session.as_mut(), 1);
+    claim(session.as_mut(), other, &keys);
+    keys.push("late".to_owned());
+    // The claim notes what another has after it has looked for free messages.
+    world.execute(
+        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_advisory_xact_lock(17); RETURN NEW; END'; \
+         CREATE TRIGGER pause BEFORE UPDATE OF due_time ON carrot_messagelog \
+         FOR EACH ROW WHEN (OLD.status = 'IN_PROGRESS') EXECUTE FUNCTION pause()",
+    );
+    let mut blocker = world.client();
+    blocker.execute("BEGIN; SELECT pg_advisory_xact_lock(17)");
+    let claimed = std::thread::scope(|scope| {
+        let mut waiting = open(&world).connect().unwrap();
+        let batch = claims(&keys);
+        let claiming = scope.spawn(move || write(waiting.as_mut(), worker, &batch).claims);
+        eventually("the pause", || (!world.waits().is_empty()).then_some(()));
+        world.insert_published("default", "noop", &keys[1..]);
+        blocker.execute("COMMIT");
+        claiming.join().unwrap()
+    });
+    assert_eq!(claimed, [Claim::Owned(other), Claim::NoRow]);
+    assert_eq!(claim(session.as_mut(), worker, &keys[1..]), [FRESH]);
+}
+
+fn sessions_that_recover_together_take_each_row_once(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let keys = published(session.as_mut(), 500);
+    claim(session.as_mut(), worker, &keys);
+    session.deregister(&[worker]).unwrap();
+    let store = open(&world);
+    let barrier = Barrier::new(SESSIONS);
+    let recover = || {
+        let mut session = store.connect().unwrap();
+        barrier.wait();
+        let mut recovered = 0;
+        loop {
+            match session.recover(20).unwrap() {
+                0 => return recovered,
+                some => recovered += some,
+            }
+        }
+    };
+    let recover = &recover;
+    let recovered: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(recover)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(recovered, keys.len());
+    assert_eq!(world.count("PENDING"), keys.len());
+}
+
+impl World {
+    /// Who waits for a row in this world.
+    fn waits(&self) -> Vec<Value> {
+        match self.database {
+            Database::Postgresql => self.rows(&format!(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND query LIKE '%carrot_messagelog%' AND pid IN \
+                     (SELECT pid FROM pg_locks WHERE relation = '{}.carrot_messagelog'::regclass)",
+                self.name
+            )),
+            Database::Sqlite => Vec::new(),
+            #[cfg(feature = "mysql")]
+            Database::Mariadb => {
+                // InnoDB renews that table only if nobody has read it for 0.1 s.
+                std::thread::sleep(std::time::Duration::from_millis(150));
+                self.rows(
+                    "SELECT t.trx_id FROM information_schema.innodb_trx t \
+                     JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
+                     WHERE t.trx_state = 'LOCK WAIT' AND p.db = database()",
+                )
+            }
+        }
+    }
+}

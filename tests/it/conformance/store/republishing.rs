@@ -1,0 +1,80 @@
+//! Giving back what the broker can't be relied on to deliver again.
+
+use carrot_actors::internals::state::{End, Status};
+use carrot_actors::internals::store::{Batch, BrokerCopy, REDELIVERY_GRACE, Republish, Session};
+
+use super::{FRESH, claim, finishes, process, published, trial, write};
+use crate::support::{Database, World, cases, milliseconds};
+
+cases! { on every_database:
+    what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claimed,
+    what_is_given_back_and_gone_from_the_broker_is_due_at_once,
+}
+
+fn republishes(keys: &[String], copy: BrokerCopy) -> Batch {
+    let republish = |key: &String| Republish {
+        key: key.clone(),
+        copy,
+    };
+    Batch {
+        republishes: keys.iter().map(republish).collect(),
+        ..Batch::default()
+    }
+}
+
+/// In how many milliseconds a message is due.
+fn due_in(world: &World, session: &mut dyn Session, key: &str) -> i64 {
+    let now = session.now().unwrap().timestamp_millis();
+    milliseconds(&world.find(key).unwrap(), "due_time") - now
+}
+
+fn what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claimed(
+    database: Database,
+) {
+    let (world, mut session, worker) = trial(database);
+    let keys = published(session.as_mut(), 3);
+    claim(session.as_mut(), worker, &keys[..2]);
+    // Of the third, a crash of the database has forgotten the claim.
+    write(
+        session.as_mut(),
+        worker,
+        &republishes(&keys, BrokerCopy::MayBeDropped),
+    );
+    let grace = i64::try_from(REDELIVERY_GRACE.as_millis()).unwrap();
+    for key in &keys {
+        world.is_in(key, Status::Pending);
+        let due = due_in(&world, session.as_mut(), key);
+        assert!((grace - 10_000..=grace).contains(&due), "{due}");
+    }
+    assert!(session.take_due(10).unwrap().is_empty());
+
+    let claimed = claim(session.as_mut(), worker, &keys[..1]);
+    assert_eq!(claimed, [FRESH], "the broker has delivered it again");
+    session.make_due().unwrap();
+    assert_eq!(session.take_due(10).unwrap().len(), 2);
+}
+
+fn what_is_given_back_and_gone_from_the_broker_is_due_at_once(database: Database) {
+    let (world, mut session, worker) = trial(database);
+    let other = session.register(&process(2)).unwrap();
+    let keys = published(session.as_mut(), 3);
+    claim(session.as_mut(), worker, &keys[..2]);
+    claim(session.as_mut(), other, &keys[2..]);
+    write(
+        session.as_mut(),
+        worker,
+        &finishes(&keys[1..2], End::Completed),
+    );
+    write(
+        session.as_mut(),
+        worker,
+        &republishes(&keys, BrokerCopy::Gone),
+    );
+    // Its publisher marks it late.
+    session.mark_published(&keys[..1]).unwrap();
+    world.is_in(&keys[0], Status::Pending);
+    world.is_in(&keys[1], Status::Completed);
+    world.is_in(&keys[2], Status::InProgress);
+    let due = session.take_due(10).unwrap();
+    assert_eq!(due.len(), 1, "it is due at once");
+}

@@ -1,0 +1,178 @@
+//! Messages that wait in their rows, for the embedded broker.
+
+use std::collections::HashMap;
+
+use carrot_actors::StoreError;
+use carrot_actors::internals::state::Status;
+use carrot_actors::internals::store::{NewRow, Session, WorkerId};
+use carrot_actors::message::Message;
+
+use super::{FRESH, bury_the_silent, claim, messages, open, process, trial};
+use crate::support::{Backend, Database, cases, eventually};
+
+cases! { on every_database:
+    what_waits_is_taken_by_priority_and_age_and_by_one_worker,
+    what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it,
+    all_of_a_queue_that_a_worker_took_and_did_not_claim_is_put_back,
+    what_a_dead_worker_took_waits_again,
+    sessions_that_take_what_waits_together_get_each_message_once,
+}
+
+/// Messages of these priorities that wait in the queue, the oldest first; their keys.
+fn wait(session: &mut dyn Session, queue: &str, priorities: &[u8]) -> Vec<String> {
+    let row = |priority: &u8| {
+        let message = Message::new("app.tasks.noop", messages(1)[0].arguments.clone(), queue);
+        NewRow::pending(&Message {
+            priority: *priority,
+            ..message
+        })
+    };
+    let rows: Vec<NewRow> = priorities.iter().map(row).collect();
+    let keys: Vec<String> = rows.into_iter().map(|row| record(session, row)).collect();
+    session.mark_published(&keys).unwrap();
+    keys
+}
+
+fn record(session: &mut dyn Session, row: NewRow) -> String {
+    session.record(std::slice::from_ref(&row)).unwrap();
+    row.key
+}
+
+/// Takes up to so many, as the embedded broker does: again if it met another transaction.
+#[track_caller]
+fn take(session: &mut dyn Session, worker: WorkerId, queue: &str, limit: usize) -> Vec<String> {
+    let (taken, undecodable) = eventually("a transaction of its own", || {
+        match session.take_waiting(worker, queue, limit) {
+            Err(StoreError::Conflict(_)) => None,
+            other => Some(other.unwrap()),
+        }
+    });
+    assert_eq!(undecodable, []);
+    taken.into_iter().map(|message| message.key).collect()
+}
+
+/// What is passed over since another statement has it locked in that moment, comes with the next try.
+#[track_caller]
+fn take_all(session: &mut dyn Session, worker: WorkerId, queue: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    while session.is_any_waiting(queue).unwrap() {
+        all.extend(take(session, worker, queue, 100));
+    }
+    all.sort_unstable();
+    all
+}
+
+fn sorted(mut keys: Vec<String>) -> Vec<String> {
+    keys.sort_unstable();
+    keys
+}
+
+fn what_waits_is_taken_by_priority_and_age_and_by_one_worker(database: Database) {
+    let (world, mut session, worker) = trial(Backend::embedded(database));
+    let keys = wait(session.as_mut(), "default", &[0, 5, 255, 0, 255]);
+    wait(session.as_mut(), "Default", &[255]);
+    assert_eq!(session.count_waiting("default").unwrap(), 5);
+    let order = [2, 4, 1, 0, 3].map(|nth: usize| keys[nth].clone());
+    assert_eq!(take(session.as_mut(), worker, "default", 3), order[..3]);
+    assert_eq!(session.count_waiting("default").unwrap(), 2);
+    let other = session.register(&process(2)).unwrap();
+    assert_eq!(take(session.as_mut(), other, "default", 10), order[3..]);
+    assert!(!session.is_any_waiting("default").unwrap());
+    assert_eq!(session.count_waiting("Default").unwrap(), 1);
+    // They are still to be claimed.
+    keys.iter()
+        .for_each(|key| world.is_in(key, Status::Published));
+    assert_eq!(claim(session.as_mut(), worker, &order[..3]), [FRESH; 3]);
+}
+
+fn what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it(database: Database) {
+    let (world, mut session, worker) = trial(Backend::embedded(database));
+    let keys = wait(session.as_mut(), "default", &[0; 5]);
+    assert_eq!(take_all(session.as_mut(), worker, "default").len(), 5);
+    claim(session.as_mut(), worker, &keys[..1]);
+    let other = session.register(&process(2)).unwrap();
+    session.put_back(other, &keys).unwrap();
+    assert!(!session.is_any_waiting("default").unwrap());
+    session.put_back(worker, &keys[..3]).unwrap();
+    let back = take_all(session.as_mut(), other, "default");
+    assert_eq!(back, sorted(keys[1..3].to_vec()));
+    world.is_in(&keys[0], Status::InProgress);
+    assert_eq!(world.find(&keys[0]).unwrap()["owner"], worker.0);
+}
+
+fn all_of_a_queue_that_a_worker_took_and_did_not_claim_is_put_back(database: Database) {
+    let (world, mut session, worker) = trial(Backend::embedded(database));
+    let other = session.register(&process(2)).unwrap();
+    let keys = wait(session.as_mut(), "default", &[2, 1, 0, 0]);
+    let elsewhere = wait(session.as_mut(), "Default", &[0]);
+    assert_eq!(take(session.as_mut(), other, "default", 1), keys[..1]);
+    take_all(session.as_mut(), worker, "default");
+    take_all(session.as_mut(), worker, "Default");
+    claim(session.as_mut(), worker, &keys[1..2]);
+
+    session.put_back_all(worker, "default").unwrap();
+    let back = take_all(session.as_mut(), worker, "default");
+    assert_eq!(back, sorted(keys[2..].to_vec()));
+    assert!(!session.is_any_waiting("Default").unwrap());
+    world.is_in(&keys[1], Status::InProgress);
+    for (key, owner) in [
+        (&keys[0], other),
+        (&keys[1], worker),
+        (&elsewhere[0], worker),
+    ] {
+        assert_eq!(world.find(key).unwrap()["owner"], owner.0);
+    }
+}
+
+fn what_a_dead_worker_took_waits_again(database: Database) {
+    let (world, mut session, worker) = trial(Backend::embedded(database));
+    let keys = wait(session.as_mut(), "default", &[0; 3]);
+    let dead = session.register(&process(2)).unwrap();
+    take_all(session.as_mut(), dead, "default");
+    claim(session.as_mut(), dead, &keys[..1]);
+    assert!(!session.is_any_waiting("default").unwrap());
+    world.silence(dead, 21);
+    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    // What was claimed is the sweep's.
+    let taken = take_all(session.as_mut(), worker, "default");
+    assert_eq!(taken, sorted(keys[1..].to_vec()));
+}
+
+fn sessions_that_take_what_waits_together_get_each_message_once(database: Database) {
+    const SESSIONS: usize = 8;
+    let (world, mut session, _) = trial(Backend::embedded(database));
+    let keys = wait(session.as_mut(), "default", &[0; 200]);
+    let store = open(&world);
+    let takers: Vec<_> = (0..SESSIONS)
+        .map(|_| {
+            let mut session = store.connect().unwrap();
+            let worker = session.register(&process(100)).unwrap();
+            (session, worker)
+        })
+        .collect();
+    let taken: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = takers
+            .into_iter()
+            .map(|(mut session, worker)| {
+                scope.spawn(move || take_in_parts(session.as_mut(), worker))
+            })
+            .collect();
+        let taken = threads.into_iter().map(|thread| thread.join().unwrap());
+        taken.flatten().collect()
+    });
+    let mut times: HashMap<String, usize> = HashMap::new();
+    for key in taken {
+        *times.entry(key).or_default() += 1;
+    }
+    assert_eq!(times.len(), keys.len());
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
+}
+
+/// All that waits, a few at a time.
+fn take_in_parts(session: &mut dyn Session, worker: WorkerId) -> Vec<String> {
+    let mut taken = Vec::new();
+    while session.is_any_waiting("default").unwrap() {
+        taken.extend(take(session, worker, "default", 8));
+    }
+    taken
+}

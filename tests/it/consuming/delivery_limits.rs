@@ -1,0 +1,279 @@
+//! Queues that count how often a message comes back, and drop it when that is too often. Here they do so at
+//! the third time.
+
+use amiquip::AmqpValue;
+use serde_json::json;
+
+use crate::support::witness::witnessed_task;
+use crate::support::{
+    Database, Proxy, Raw, Running, World, cases, eventually, milliseconds, text, witnessed,
+};
+
+cases! { on every_database:
+    neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drops_them,
+    orderly_restarts_lose_nothing_of_what_was_held_unrun,
+    orderly_restarts_count_for_nothing_where_no_more_is_held_than_runs,
+    cut_connections_lose_nothing_of_what_was_held_unrun,
+}
+
+/// The queue's settings.
+const QUORUM: &str = "queue_arguments = { x-queue-type = 'quorum', x-delivery-limit = 2 }\n";
+
+/// More is held than runs.
+const HOARDING: &str = "prefetch_factor = 8\n";
+
+/// The configuration of a quorum queue with one consumer.
+fn config(settings: &str) -> String {
+    [
+        format!("[[queues]]\nname = 'default'\n{settings}"),
+        witnessed_task("note", "echo $PPID"),
+        witnessed_task("hold", "while [ ! -e go ]; do sleep 0.02; done; echo $PPID"),
+        witnessed_task("slow", "sleep 1"),
+        witnessed_task("killer", "kill -9 $PPID"),
+    ]
+    .concat()
+}
+
+/// How often a service has begun to consume.
+fn openings(service: &Running) -> usize {
+    service.log().matches("consuming queue").count()
+}
+
+impl World {
+    fn send_many(&self, task: &str, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.send(&[task])).collect()
+    }
+
+    /// As if the time in which the broker may deliver a message again were over.
+    fn let_the_grace_pass(&self) {
+        self.execute(&format!(
+            "UPDATE carrot_messagelog SET due_time = {} WHERE status = 'PENDING'",
+            self.database.ago(1)
+        ));
+    }
+
+    fn all_runs_count(&self) -> usize {
+        self.all_runs().values().map(Vec::len).sum()
+    }
+
+    /// How many messages the queue has out to consumers.
+    fn unacknowledged(&self) -> u64 {
+        let path = format!("/api/queues/{}/default", self.name);
+        let queue = Self::rabbitmq_api("GET", &path, None).unwrap();
+        queue["messages_unacknowledged"].as_u64().unwrap_or(0)
+    }
+}
+
+fn neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drops_them(
+    database: Database,
+) {
+    let world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
+    let killer = world.send(&["killer"]);
+    let neighbours = world.send_many("note", 7);
+
+    let mut service = world.launch(&[], "");
+    eventually("the end of what kills", || {
+        if service.ended().is_some() {
+            service = world.launch(&[], "");
+        }
+        (world.find(&killer).unwrap()["status"] == "FAILED").then_some(())
+    });
+    let row = world.find(&killer).unwrap();
+    assert!(text(&row, "exception").contains("vanished"), "{row}");
+    world.assert_all_well(vec![service], &neighbours);
+    for uuid in neighbours {
+        assert_eq!(world.runs(&uuid).len(), 1);
+    }
+}
+
+/// Stops a service so many times, each time in its next run, which is the `first` one to begin with.
+fn restart(world: &World, first: usize, times: usize) {
+    for run in first..first + times {
+        let mut service = world.start(&[]);
+        eventually("the next run", || {
+            (world.all_runs_count() == run).then_some(())
+        });
+        assert_eq!(service.terminate(), 0);
+        assert_eq!(world.count("COMPLETED"), run);
+    }
+}
+
+fn orderly_restarts_lose_nothing_of_what_was_held_unrun(database: Database) {
+    let world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
+    let uuids = world.send_many("slow", 8);
+    restart(&world, 1, 3);
+    // Each row says that the broker may have dropped its message, as it has.
+    assert_eq!(world.count("PENDING"), 5);
+    assert_eq!(world.ready("default"), 0);
+    for row in world.rows("SELECT * FROM carrot_messagelog WHERE status = 'PENDING'") {
+        let due = milliseconds(&row, "due_time") - chrono::Utc::now().timestamp_millis();
+        assert!((10_000..=30_000).contains(&due), "{row}");
+    }
+    world.let_the_grace_pass();
+    restart(&world, 4, 2);
+    let service = world.start(&[]);
+    service.await_log("prefetch_factor = 8");
+    world.assert_all_well(vec![service], &uuids);
+    assert_eq!(world.all_runs_count(), 8);
+}
+
+fn orderly_restarts_count_for_nothing_where_no_more_is_held_than_runs(database: Database) {
+    let world = World::on(database, &config(QUORUM));
+    let uuids = world.send_many("slow", 8);
+    restart(&world, 1, 5);
+    assert_eq!(
+        world.ready("default") as usize,
+        world.count("PUBLISHED") + world.count("PENDING")
+    );
+    assert_eq!(world.ready("default"), 3);
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], &uuids);
+    assert_eq!(world.all_runs_count(), 8);
+}
+
+fn cut_connections_lose_nothing_of_what_was_held_unrun(database: Database) {
+    let mut world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
+    let uuids = world.send_many("hold", 8);
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    let service = world.start(&[]);
+    world.await_runs(&uuids[0], 1);
+    for cut in 1..=4 {
+        eventually("all are here", || {
+            (world.count("IN_PROGRESS") == 8).then_some(())
+        });
+        proxy.cut_connections();
+        eventually("a new connection", || {
+            (openings(&service) == 1 + cut).then_some(())
+        });
+    }
+    world.let_go();
+    world.assert_all_well(vec![service], &uuids);
+    assert_eq!(world.all_runs_count(), 8);
+}
+
+#[test]
+fn a_policy_limits_deliveries_as_an_argument_does() {
+    let world = World::new(&config(
+        &["queue_arguments = { x-queue-type = 'quorum' }\n", HOARDING].concat(),
+    ));
+    let policy = json!({
+        "pattern": ".*", "apply-to": "queues", "definition": { "delivery-limit": 2 }
+    });
+    let path = format!("/api/policies/{}/limit", world.name);
+    World::rabbitmq_api("PUT", &path, Some(&policy));
+    let uuids = world.send_many("slow", 8);
+    restart(&world, 1, 3);
+    assert_eq!(world.count("PENDING"), 5);
+    assert_eq!(world.ready("default"), 0);
+    world.let_the_grace_pass();
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], &uuids);
+}
+
+#[test]
+fn a_connection_that_is_cut_gives_back_no_more_than_runs() {
+    let mut world = World::new(&config(QUORUM));
+    let uuids = world.send_many("hold", 8);
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    let service = world.start(&[]);
+    world.await_runs(&uuids[0], 1);
+    for cut in 1..=2 {
+        proxy.cut_connections();
+        eventually("a new connection", || {
+            (openings(&service) == 1 + cut).then_some(())
+        });
+        service.await_log("was delivered again while it is in hand");
+        assert_eq!(world.ready("default"), 7);
+        assert_eq!(world.count("PUBLISHED"), 7);
+    }
+    world.let_go();
+    world.assert_all_well(vec![service], &uuids);
+    assert_eq!(world.all_runs_count(), 8);
+}
+
+#[test]
+fn a_message_that_is_returned_to_the_queue_and_not_dropped_is_run_once() {
+    let world = World::new(&config(&[QUORUM, HOARDING].concat()));
+    let uuids = world.send_many("slow", 4);
+    let mut first = world.start(&[]);
+    world.await_runs(&uuids[0], 1);
+    assert_eq!(first.terminate(), 0);
+    assert_eq!(world.count("PENDING"), 3);
+    // Both the broker's copies and those of the sweep are there.
+    world.let_the_grace_pass();
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], &uuids);
+    assert_eq!(world.all_runs_count(), 4);
+}
+
+#[track_caller]
+fn loses_nothing_when_it_dies(failpoint: &str) {
+    let world = World::new(&config(&[QUORUM, HOARDING].concat()));
+    let uuids = world.send_many("slow", 4);
+    let mut first = world.launch(&[], failpoint);
+    world.await_runs(&uuids[0], 1);
+    first.signal(rustix::process::Signal::TERM);
+    assert_eq!(first.wait(), -9);
+    let second = world.start(&[]);
+    world.assert_all_well(vec![second], &uuids);
+}
+
+#[test]
+fn a_service_that_dies_before_it_notes_what_it_gives_back_loses_nothing() {
+    loses_nothing_when_it_dies("ledger.before-release=kill");
+}
+
+#[test]
+fn a_service_that_dies_after_it_has_noted_what_it_gives_back_loses_nothing() {
+    loses_nothing_when_it_dies("ledger.after-republish=kill");
+}
+
+/// A queue is a quorum queue of somebody else's, and its deliveries say so.
+#[test]
+fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does() {
+    let mut world = World::new(&witnessed("", 1));
+    world.declare_queue("default");
+    let count = AmqpValue::LongInt(1);
+    world.insert_published("default", "hold", &["first".to_owned()]);
+    let mut first = Raw::django("hold", "first", "{}");
+    let mut headers = first.properties.headers().clone().unwrap();
+    headers.insert("x-delivery-count".to_owned(), count);
+    first.properties = first.properties.with_headers(headers);
+    world.publish(&[first]);
+    {
+        // From here on it has been delivered before.
+        let mut connection = world.amqp();
+        let channel = connection.open_channel(None).unwrap();
+        assert!(channel.basic_get("default", false).unwrap().is_some());
+        drop(channel);
+        connection.close().unwrap();
+    }
+    world.post("default", "hold", 9);
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+
+    let mut service = world.start(&[]);
+    world.await_runs("first", 1);
+    eventually("what is here is claimed", || {
+        let out = world.unacknowledged();
+        (out > 1 && world.count("IN_PROGRESS") as u64 == out).then_some(())
+    });
+    proxy.cut_connections();
+    eventually("no more than one is out", || {
+        (openings(&service) == 2 && world.unacknowledged() == 1).then_some(())
+    });
+    let claimed = world.count("IN_PROGRESS");
+    service.signal(rustix::process::Signal::TERM);
+    eventually("the unrun are noted", || {
+        (world.count("PENDING") == claimed - 1).then_some(())
+    });
+    world.let_go();
+    assert_eq!(service.wait(), 0);
+    world.let_the_grace_pass();
+    let service = world.start(&[]);
+    world.await_completed(10);
+    drop(service);
+    assert_eq!(world.all_runs_count(), 10);
+}

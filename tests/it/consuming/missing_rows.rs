@@ -1,0 +1,242 @@
+//! Messages that say they have a row and have none: they wait for it, and hold up nobody.
+
+use std::time::{Duration, Instant};
+
+use carrot_actors::internals::state::Status;
+use serde_json::json;
+
+use crate::support::{Database, Raw, Running, World, cases, eventually};
+
+cases! { on every_database:
+    many_without_a_row_do_not_hold_up_one_with_a_row,
+    two_hundred_without_a_row_are_over_within_two_grace_times,
+    a_thousand_without_a_row_are_over_within_two_grace_times,
+    normal_work_goes_on_beside_many_without_a_row,
+    where_the_prefetch_is_set_they_hold_up_nobody_either,
+    in_a_quorum_queue_they_hold_up_nobody_either,
+    large_ones_are_over_within_the_bound_of_their_bytes,
+    rows_that_come_in_time_are_run_however_many_wait,
+    a_service_that_stops_gives_back_those_that_wait,
+    those_that_wait_when_the_connection_is_lost_come_again,
+    until_idle_ends_once_they_are_over,
+    where_one_consumer_is_active_they_are_over_one_prefetch_after_another,
+}
+
+/// So long a row may come after its message.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// On an idle machine all are over within two grace times; one after another would take many more.
+const SOON: Duration = Duration::from_secs(30);
+
+fn config(queue: &str) -> String {
+    format!(
+        "[[queues]]\nname = \"default\"\n{queue}\n\
+         [tasks.noop]\ncommand = [\"true\"]\n\
+         [tasks.nap]\ncommand = [\"sleep\", \"0.2\"]\n"
+    )
+}
+
+fn keys(of: &str, count: usize) -> Vec<String> {
+    (0..count).map(|nth| format!("{of}-{nth}")).collect()
+}
+
+fn rowless(keys: &[String], body: &str) -> Vec<Raw> {
+    let message = |key: &String| Raw::django("noop", key, body);
+    keys.iter().map(message).collect()
+}
+
+/// A message with its row.
+fn good(world: &World, task: &str, uuid: &str) -> Raw {
+    world.insert_published("default", task, &[uuid.to_owned()]);
+    Raw::django(task, uuid, "{}")
+}
+
+impl World {
+    #[track_caller]
+    fn await_cancelled(&self, count: usize) {
+        eventually(&format!("{count} CANCELLED messages"), || {
+            (self.count(Status::Cancelled.as_str()) == count).then_some(())
+        });
+    }
+
+    /// A queue as it is configured, made by a service.
+    fn declared(&self) {
+        let mut running = self.start(&[]);
+        assert_eq!(running.terminate(), 0);
+    }
+}
+
+/// So many messages without a row, and a good one behind them: how long after the start the good one was
+/// over, and how long all.
+#[track_caller]
+fn behind(world: &World, count: usize) -> (Running, Duration, Duration) {
+    let keys = keys("rowless", count);
+    world.publish(&rowless(&keys, "{}"));
+    world.publish(&[good(world, "noop", "good")]);
+    let running = world.start(&[]);
+    let start = Instant::now();
+    assert_eq!(world.ended("good")["status"], "COMPLETED");
+    let good = start.elapsed();
+    if count > 0 {
+        assert!(world.count("CANCELLED") < count);
+    }
+    world.await_cancelled(count);
+    (running, good, start.elapsed())
+}
+
+fn many_without_a_row_do_not_hold_up_one_with_a_row(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    let (mut running, good, all) = behind(&world, 60);
+    eprintln!("good after {good:?}, all after {all:?}");
+    assert!(good < all && all >= GRACE && all < SOON, "{good:?} {all:?}");
+    running.stop_with_empty(&world, &["default"]);
+}
+
+fn two_hundred_without_a_row_are_over_within_two_grace_times(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    let (mut running, good, all) = behind(&world, 200);
+    eprintln!("good after {good:?}, all after {all:?}");
+    assert!(good < all && all < SOON, "{good:?} {all:?}");
+    running.stop_with_empty(&world, &["default"]);
+}
+
+fn a_thousand_without_a_row_are_over_within_two_grace_times(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    let (mut running, good, all) = behind(&world, 1000);
+    eprintln!("good after {good:?}, all after {all:?}");
+    assert!(all < SOON, "{all:?}");
+    running.stop_with_empty(&world, &["default"]);
+}
+
+fn normal_work_goes_on_beside_many_without_a_row(database: Database) {
+    let world = World::on(database, &config("concurrency = 4"));
+    world.declare_queue("default");
+    let good = keys("good", 60);
+    world.insert_published("default", "nap", &good);
+    let rowless = rowless(&keys("rowless", 300), "{}");
+    let mut messages = Vec::new();
+    for (rowless, good) in rowless.chunks(5).zip(&good) {
+        messages.extend_from_slice(rowless);
+        messages.push(Raw::django("nap", good, "{}"));
+    }
+    world.publish(&messages);
+    let mut running = world.start(&[]);
+    let start = Instant::now();
+    world.await_completed(60);
+    let good = start.elapsed();
+    world.await_cancelled(300);
+    let all = start.elapsed();
+    eprintln!("good after {good:?}, all after {all:?}");
+    assert!(good < SOON && all < SOON, "{good:?} {all:?}");
+    running.stop_with_empty(&world, &["default"]);
+}
+
+fn where_the_prefetch_is_set_they_hold_up_nobody_either(database: Database) {
+    let world = World::on(database, &config("concurrency = 1\nprefetch_factor = 1"));
+    world.declare_queue("default");
+    let (mut running, good, all) = behind(&world, 60);
+    eprintln!("good after {good:?}, all after {all:?}");
+    assert!(good < all && all < SOON, "{good:?} {all:?}");
+    running.stop_with_empty(&world, &["default"]);
+}
+
+fn in_a_quorum_queue_they_hold_up_nobody_either(database: Database) {
+    let quorum = "concurrency = 1\nqueue_arguments = { x-queue-type = \"quorum\" }";
+    let world = World::on(database, &config(quorum));
+    world.declared();
+    let (mut running, good, all) = behind(&world, 200);
+    eprintln!("good after {good:?}, all after {all:?}");
+    assert!(good < all && all < SOON, "{good:?} {all:?}");
+    running.stop_with_empty(&world, &["default"]);
+}
+
+fn large_ones_are_over_within_the_bound_of_their_bytes(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    let body = json!({"args": ["x".repeat(1 << 20)]}).to_string();
+    world.publish(&rowless(&keys("rowless", 20), &body));
+    let running = world.start(&[]);
+    let mut most = 0;
+    eventually("as many as the bytes allow", || {
+        let unacknowledged = 20 - world.count("CANCELLED") - world.ready("default") as usize;
+        most = most.max(unacknowledged);
+        (world.count("CANCELLED") >= 6).then_some(())
+    });
+    // More than the prefetch. What was cancelled meanwhile is counted twice at most.
+    assert!((5..=14).contains(&most), "{most}");
+    drop(running);
+}
+
+fn rows_that_come_in_time_are_run_however_many_wait(database: Database) {
+    let world = World::on(database, &config("concurrency = 2"));
+    world.declare_queue("default");
+    let keys = keys("late", 100);
+    world.publish(&rowless(&keys, "{}"));
+    let mut running = world.start(&[]);
+    eventually("all of them here", || {
+        (world.ready("default") == 0).then_some(())
+    });
+    world.insert_published("default", "noop", &keys);
+    world.await_completed(100);
+    running.stop_with_empty(&world, &["default"]);
+    assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 100);
+}
+
+fn a_service_that_stops_gives_back_those_that_wait(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    world.publish(&rowless(&keys("rowless", 60), "{}"));
+    let mut running = world.start(&[]);
+    eventually("all of them here", || {
+        (world.ready("default") == 0).then_some(())
+    });
+    let start = Instant::now();
+    assert_eq!(running.terminate(), 0);
+    assert!(start.elapsed() < GRACE / 2, "{:?}", start.elapsed());
+    assert_eq!(world.ready("default"), 60);
+    assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 0);
+}
+
+fn those_that_wait_when_the_connection_is_lost_come_again(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    world.publish(&rowless(&keys("rowless", 60), "{}"));
+    let mut running = world.start(&[]);
+    eventually("all of them here", || {
+        (world.ready("default") == 0).then_some(())
+    });
+    eventually("the loss of the connection", || {
+        world.cut_connections();
+        running.log().contains("is away").then_some(())
+    });
+    world.await_cancelled(60);
+    running.stop_with_empty(&world, &["default"]);
+    assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 60);
+}
+
+fn until_idle_ends_once_they_are_over(database: Database) {
+    let world = World::on(database, &config("concurrency = 1"));
+    world.declare_queue("default");
+    world.publish(&rowless(&keys("rowless", 30), "{}"));
+    world.publish(&[good(&world, "noop", "good")]);
+    let mut running = world.launch(&["--testmode"], "");
+    assert_eq!(running.wait(), 0);
+    assert_eq!(
+        (world.count("CANCELLED"), world.count("COMPLETED")),
+        (30, 1)
+    );
+    assert_eq!(world.ready("default"), 0);
+}
+
+fn where_one_consumer_is_active_they_are_over_one_prefetch_after_another(database: Database) {
+    let single = "concurrency = 1\nprefetch_factor = 4\n\
+        queue_arguments = { x-single-active-consumer = true }";
+    let world = World::on(database, &config(single));
+    world.declared();
+    let (mut running, good, _) = behind(&world, 6);
+    assert!(good >= GRACE, "{good:?}");
+    running.stop_with_empty(&world, &["default"]);
+}

@@ -1,0 +1,143 @@
+//! Messages without an id whose channel ends while they run: the broker delivers them again.
+
+use crate::support::witness::witnessed_task;
+use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually};
+
+cases! { on every_database:
+    a_message_without_an_id_that_outlasts_its_channel_runs_once,
+    as_many_messages_run_as_were_sent_though_they_look_the_same,
+    a_message_without_an_id_that_ends_before_it_comes_again_runs_once,
+}
+
+fn config(concurrency: usize) -> String {
+    [
+        format!("[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n"),
+        witnessed_task("note", "echo $PPID"),
+        witnessed_task("hold", "while [ ! -e go ]; do sleep 0.02; done; echo $PPID"),
+    ]
+    .concat()
+}
+
+/// A service by way of a proxy.
+fn start(database: Database, concurrency: usize) -> (World, Proxy, Running) {
+    let mut world = World::on(database, &config(concurrency));
+    world.declare_queue("default");
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    let service = world.start(&[]);
+    (world, proxy, service)
+}
+
+impl World {
+    fn await_all_runs(&self, count: usize) {
+        eventually("all runs", || {
+            (self.all_runs().len() == count).then_some(())
+        });
+    }
+}
+
+impl Running {
+    /// Waits until so many messages were known to have come again.
+    fn await_known(&self, count: usize) {
+        eventually(&format!("{count} are known again"), || {
+            let log = self.log();
+            let known = log.matches("which has no id, was delivered again").count();
+            (known == count).then_some(())
+        });
+    }
+}
+
+/// All there is: these are over, after one run each.
+#[track_caller]
+fn is_all(world: &World, mut service: Running, count: usize) {
+    world.await_completed(count);
+    service.stop_with_empty(world, &["default"]);
+    let rows = world.rows("SELECT uuid FROM carrot_messagelog");
+    assert_eq!(rows.len(), count, "{rows:?}");
+    assert_eq!(world.all_runs().len(), count);
+    assert!(world.all_runs().values().all(|runs| runs.len() == 1));
+}
+
+fn a_message_without_an_id_that_outlasts_its_channel_runs_once(database: Database) {
+    let (world, proxy, service) = start(database, 3);
+    world.publish(&[
+        Raw::foreign("hold", None, "{\"args\": [1]}"),
+        Raw::foreign("hold", Some(""), "{\"args\": [2]}"),
+    ]);
+    world.await_all_runs(2);
+    // As RabbitMQ does it to a task that takes longer than its `consumer_timeout`, and once more.
+    proxy.close_channels();
+    service.await_known(2);
+    proxy.close_channels();
+    service.await_known(4);
+    world.let_go();
+    is_all(&world, service, 2);
+}
+
+fn as_many_messages_run_as_were_sent_though_they_look_the_same(database: Database) {
+    let (world, proxy, service) = start(database, 4);
+    let same = Raw::foreign("hold", None, "{}");
+    world.publish(&[same.clone(), same.clone(), same.clone()]);
+    world.await_all_runs(3);
+    proxy.cut_connections();
+    service.await_known(3);
+    // One more that looks the same.
+    world.publish(&[same]);
+    world.await_all_runs(4);
+    world.let_go();
+    is_all(&world, service, 4);
+}
+
+fn a_message_without_an_id_that_ends_before_it_comes_again_runs_once(database: Database) {
+    let (world, proxy, service) = start(database, 2);
+    let same = Raw::foreign("hold", None, "{}");
+    world.publish(&[same.clone(), same]);
+    world.await_all_runs(2);
+    proxy.hold_up();
+    proxy.cut_connections();
+    service.await_log("is away");
+    world.let_go();
+    world.await_completed(2);
+    proxy.let_pass();
+    service.await_known(2);
+    eventually("both are acknowledged", || {
+        (service.log().matches("is COMPLETED already").count() == 2).then_some(())
+    });
+    is_all(&world, service, 2);
+}
+
+#[test]
+fn a_message_without_an_id_that_a_stop_finds_claimed_and_unrun_is_published_from_its_row() {
+    let world = World::new(&config(1).replace("concurrency = 1", "prefetch_factor = 3"));
+    world.declare_queue("default");
+    // Short ones first, so that some are claimed ahead.
+    let note = Raw::foreign("note", None, "{}");
+    world.publish(&[note.clone(), note]);
+    let mut service = world.start(&[]);
+    world.await_completed(2);
+    let hold = Raw::foreign("hold", None, "{}");
+    world.publish(&[hold.clone(), hold]);
+    world.await_all_runs(3);
+    service.signal(rustix::process::Signal::TERM);
+    service.await_log("messages go back");
+    world.let_go();
+    assert_eq!(service.wait(), 0);
+    let second = world.start(&[]);
+    is_all(&world, second, 4);
+}
+
+#[test]
+fn messages_that_differ_in_anything_are_not_taken_for_one_another() {
+    let (world, proxy, service) = start(Database::Postgresql, 2);
+    let one = Raw::foreign("hold", None, "{}");
+    let other = |properties| Raw {
+        properties,
+        ..one.clone()
+    };
+    world.publish(&[one.clone(), other(one.properties.clone().with_priority(1))]);
+    world.await_all_runs(2);
+    proxy.cut_connections();
+    service.await_known(2);
+    world.let_go();
+    is_all(&world, service, 2);
+}

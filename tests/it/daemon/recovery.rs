@@ -1,0 +1,314 @@
+//! A daemon that loses what it can't do without begins again: as the same process, with all that it had from
+//! its start, and nothing of what was under way.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::{Value, json};
+
+use super::{Daemon, await_end, code};
+use crate::support::{Backend, Database, Proxy, World, cases, eventually, outcome, witnessed};
+
+cases! { on postgresql, embedded_sqlite:
+    a_daemon_that_loses_its_ledger_begins_again,
+    a_daemon_that_loses_a_set_of_consumers_begins_again,
+    a_daemon_goes_on_while_what_can_be_is_begun_anew,
+}
+
+/// So long it may take until work goes on.
+const SOON: Duration = Duration::from_secs(10);
+
+fn on(backend: Backend) -> Daemon {
+    Daemon {
+        world: backend.world(&witnessed("", 2)),
+    }
+}
+
+impl Daemon {
+    /// Starts it with failpoints; its pid.
+    #[track_caller]
+    fn up_with(&self, failpoints: &str) -> Pid {
+        let mut start = self.controller(&["start"]);
+        let (code, out, err) = outcome(start.env("CARROT_FAILPOINTS", failpoints));
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        self.pid()
+    }
+
+    /// Waits until it has begun again so often, and consumes; what its status says then.
+    #[track_caller]
+    fn await_restarts(&self, count: u64) -> Value {
+        eventually("a daemon that has begun again", || {
+            let status = self.status();
+            let counted = status["restarts"]["count"].as_u64().unwrap_or_default();
+            (counted >= count && status["state"] == "consuming").then_some(status)
+        })
+    }
+}
+
+/// A daemon dies at `failpoint`, with one long task under way and many short ones waiting.
+#[track_caller]
+fn begins_again(backend: Backend, failpoint: &str, what: &str) {
+    let daemon = on(backend);
+    let pid = daemon.up_with(failpoint);
+    let log = || daemon.read("daemon.log");
+    let held = daemon.send(&["hold"]);
+    daemon.await_runs(&held, 1);
+    let mut uuids = daemon.post("default", "note", 30);
+    eventually("a death", || {
+        log()
+            .contains(" died, and the service ends with that")
+            .then_some(())
+    });
+    let died = Instant::now();
+    let status = daemon.await_restarts(1);
+    assert!(died.elapsed() < SOON);
+    assert_eq!(status["restarts"]["count"], 1);
+    assert_eq!(status["restarts"]["cause"], json!(what));
+    assert_eq!(daemon.pid(), pid);
+    assert_eq!(daemon.daemon(&["start"]).0, code::ALREADY_RUNNING);
+    // The one that it was is seen to live: only it knows better.
+    assert_eq!(daemon.rows("SELECT * FROM carrot_worker").len(), 1);
+    let (_, out, _) = daemon.daemon(&["status"]);
+    let told = format!("{what} had died\n");
+    assert!(
+        out.contains("It has started again by itself 1 time, ") && out.contains(&told),
+        "{out}"
+    );
+
+    daemon.await_runs(&held, 2);
+    daemon.let_go();
+    uuids.push(held);
+    daemon.await_completed(uuids.len());
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &uuids);
+}
+
+fn a_daemon_that_loses_its_ledger_begins_again(backend: Backend) {
+    begins_again(backend, "ledger.after-commit=panic@4", "the ledger");
+}
+
+fn a_daemon_that_loses_a_set_of_consumers_begins_again(backend: Backend) {
+    begins_again(
+        backend,
+        "set.claimed=panic@3",
+        "the set of consumers of queue default",
+    );
+}
+
+fn a_daemon_goes_on_while_what_can_be_is_begun_anew(backend: Backend) {
+    let daemon = on(backend);
+    let pid = daemon.up_with(
+        "sweep.looks=panic@3; heartbeat.beats=panic@2; schedule.looks=panic@2; \
+         subscription.event=panic@2",
+    );
+    let mut uuids = daemon.post("default", "note", 10);
+    let deaths = [
+        "the sweep died",
+        "the heartbeat died",
+        "the scheduler died",
+        "the subscription of queue default died",
+    ];
+    eventually("all deaths", || {
+        let log = daemon.read("daemon.log");
+        deaths.iter().all(|death| log.contains(death)).then_some(())
+    });
+    let died = Instant::now();
+    uuids.push(daemon.send_and_die("note", "publish.recorded"));
+    daemon.await_completed(uuids.len());
+    assert!(died.elapsed() < SOON);
+    let status = daemon.status();
+    assert_eq!(
+        (&status["state"], &status["restarts"]),
+        (&json!("consuming"), &Value::Null)
+    );
+    assert_eq!(daemon.pid(), pid);
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &uuids);
+}
+
+#[test]
+fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
+    let daemon = on(Backend::embedded(Database::Sqlite));
+    let pid = daemon.up_with("ledger.before-commit=panic@1+");
+    let uuid = daemon.send(&["note"]);
+    // The rests grow: the fifth is at least 800 ms long.
+    let status = eventually("a rest", || {
+        let status = daemon.status();
+        let count = status["restarts"]["count"].as_u64().unwrap_or_default();
+        (count >= 5 && status["state"] == "restarting").then_some(status)
+    });
+    assert_eq!(status["failure"], "the ledger");
+    // As logrotate does it: no life is hit in its beginning.
+    for _ in 0..50 {
+        kill_process(pid, Signal::HUP).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eventually("another rest", || {
+        let status = daemon.status();
+        assert_eq!(status["pid"], pid.as_raw_nonzero().get());
+        (status["state"] == "restarting").then_some(())
+    });
+    assert_eq!(status["pid"], pid.as_raw_nonzero().get());
+    assert_eq!(daemon.daemon(&["start"]).0, code::ALREADY_RUNNING);
+    let before = Instant::now();
+    daemon.down();
+    assert!(before.elapsed() < SOON);
+    await_end(pid);
+    assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
+    let left = fs::read_dir(daemon.directory()).unwrap();
+    let left = left.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("daemon.pid")
+    });
+    assert_eq!(left.count(), 0);
+
+    daemon.up();
+    daemon.await_runs(&uuid, 1);
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &[uuid]);
+}
+
+#[test]
+fn a_daemon_that_loses_its_supervisor_in_its_start_does_not_start() {
+    let daemon = Daemon::lonely();
+    let mut start = daemon.controller(&["start"]);
+    let (code, _, err) = outcome(start.env("CARROT_FAILPOINTS", "supervisor.started=panic"));
+    assert_eq!(code, 70);
+    assert!(err.contains("the supervisor died"), "{err}");
+    assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
+}
+
+/// What its commands say of what they have inherited, and where they are.
+const SURROUNDINGS: &str = r#"
+[[queues]]
+name = "default"
+[tasks.look]
+command = ["sh", "-c", "id -u; pwd; umask; ulimit -Sn; ls -l /proc/self/fd; env; grep SigIgn /proc/self/status"]
+"#;
+
+/// What a command says of its surroundings, but for what differs from one command to the next.
+fn surroundings(world: &World) -> Vec<String> {
+    let uuid = world.send(&["look"]);
+    let row = world.ended(&uuid);
+    let output = row["output"].as_str().unwrap_or_else(|| panic!("{row}"));
+    let differs = ["pipe:", "/proc/", "CARROT_FAILPOINTS"];
+    let stays = |line: &&str| !differs.iter().any(|part| line.contains(part));
+    let lines = output.lines().filter(stays);
+    lines.map(str::to_owned).collect()
+}
+
+/// The descriptors of the process, by what they lead to, but for what has no name.
+fn files(pid: Pid) -> Vec<String> {
+    let list = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap();
+    let links = list.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let names = links.map(|link| link.to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with('/')).collect();
+    names.sort();
+    names
+}
+
+/// How many of its children have died and are not buried.
+fn zombies(pid: Pid) -> usize {
+    let number = pid.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{number}/task/{number}/children"));
+    let children = children.unwrap_or_default();
+    let is_dead = |child: &&str| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        stat.contains(") Z ")
+    };
+    children.split_whitespace().filter(is_dead).count()
+}
+
+#[test]
+fn a_daemon_that_begins_again_is_where_and_who_it_was_and_reads_nothing_anew() {
+    let world = World::new(SURROUNDINGS);
+    let daemon = Daemon { world };
+    fs::set_permissions(daemon.directory(), PermissionsExt::from_mode(0o755)).unwrap();
+    let config = daemon.directory().join("carrot.toml");
+    fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).unwrap();
+    let mut start = daemon.controller(&["start"]);
+    if geteuid().is_root() {
+        start.args(["--user", "nobody"]);
+    } else {
+        eprintln!("not as another user: only root can become one");
+    }
+    // A claim and an end are a commit each: it dies by its second message.
+    start.env("CARROT_FAILPOINTS", "ledger.after-commit=panic@3");
+    let (code, out, err) = outcome(&mut start);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let pid = daemon.pid();
+    let before = (surroundings(&daemon), files(pid));
+    // What it was configured by stands nowhere any more.
+    fs::remove_file(config).unwrap();
+    let uuid = daemon.send(&["look", "--queue", "default"]);
+    daemon.await_restarts(1);
+    assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
+    assert_eq!((surroundings(&daemon), files(pid)), before);
+    assert!(!before.0.iter().any(|line| line.contains("CARROT_RESUMED")));
+    assert_eq!(zombies(pid), 0);
+    daemon.down();
+}
+
+#[test]
+fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
+    let daemon = on(Backend::from(Database::Postgresql));
+    let proxy = Proxy::before(&daemon.database_url);
+    let mut start = daemon.controller(&["start"]);
+    start
+        .env("CARROT_DATABASE_URL", proxy.url(&daemon.database_url))
+        .env("CARROT_FAILPOINTS", "ledger.before-commit=panic");
+    let (code, out, err) = outcome(&mut start);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let workers = || daemon.rows("SELECT id FROM carrot_worker");
+    let before = workers();
+    assert_eq!(before.len(), 1);
+
+    proxy.hold_up();
+    let uuids = daemon.post("default", "note", 1);
+    eventually("a new life", || {
+        daemon
+            .read("daemon.log")
+            .contains("executed again")
+            .then_some(())
+    });
+    assert_eq!(workers(), before);
+    // What the first life has said and the database has not heard.
+    proxy.cut_connections();
+    proxy.let_pass();
+    let passed = Instant::now();
+    daemon.await_restarts(1);
+    daemon.await_completed(1);
+    assert!(passed.elapsed() < SOON);
+    let after = workers();
+    assert!(after.len() == 1 && after != before, "{after:?}");
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &uuids);
+}
+
+#[test]
+fn a_daemon_whose_program_was_replaced_begins_again_as_what_it_was() {
+    let daemon = on(Backend::embedded(Database::Sqlite));
+    let program = daemon.directory().join("own-actors");
+    fs::copy(env!("CARGO_BIN_EXE_carrot-actors"), &program).unwrap();
+    let controller = daemon.controller(&["start"]);
+    let arguments = controller
+        .get_args()
+        .map(|argument| argument.to_str().unwrap());
+    let mut start = daemon.command_of(&program, &arguments.collect::<Vec<_>>());
+    start.env("CARROT_FAILPOINTS", "ledger.after-commit=panic");
+    let (code, out, err) = outcome(&mut start);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let pid = daemon.pid();
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "another").unwrap();
+
+    let uuids = vec![daemon.send(&["note"])];
+    daemon.await_restarts(1);
+    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap();
+    assert_eq!(name, "own-actors\n");
+    daemon.await_completed(1);
+    daemon.down();
+    daemon.assert_all_well(Vec::new(), &uuids);
+}

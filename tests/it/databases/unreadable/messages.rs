@@ -1,0 +1,145 @@
+//! Messages with such values.
+
+use serde_json::{Value, json};
+
+use super::{Loose, loose};
+use crate::support::database::published_row;
+use crate::support::{Backend, Database, Running, cases, eventually, text};
+
+cases! { on every_database: what_failed_is_requeued_but_for_what_can_not_be_read }
+
+cases! { on every_database_and_broker:
+    what_is_pending_is_run_but_for_what_can_not_be_read_which_is_failed_with_the_reason,
+}
+
+cases! { on every_embedded_database:
+    three_of_four_that_wait_are_run_and_the_one_that_can_not_be_read_is_failed,
+}
+
+/// Columns that a message needs.
+const NEEDED: [&str; 4] = ["task_args", "content", "task", "uuid"];
+
+/// Inserts a message of the default queue as django-carrot writes it, in that state; its id.
+fn insert(world: &Loose, uuid: &str, status: &str) -> i64 {
+    let mut row = published_row("default", "note", uuid);
+    row["status"] = status.into();
+    world.insert_django_rows(&[row]);
+    let uuid = world.database.literal(&json!(uuid));
+    let ids = world.rows(&format!(
+        "SELECT id FROM carrot_messagelog WHERE uuid = {uuid}"
+    ));
+    ids[0]["id"].as_i64().unwrap()
+}
+
+/// The same four times, the third with bytes that are no text in that column: the uuids of the good, and
+/// the id of the bad.
+fn four(world: &Loose, column: &str, status: &str) -> (Vec<String>, i64) {
+    let uuid = |nth: usize| format!("{column}-{nth}");
+    let ids: Vec<i64> = (0..4)
+        .map(|nth| insert(world, &uuid(nth), status))
+        .collect();
+    let stray = format!("{column} = {}", world.stray());
+    world.set("carrot_messagelog", &stray, &format!("id = {}", ids[2]));
+    ([0, 1, 3].map(uuid).to_vec(), ids[2])
+}
+
+/// The row is FAILED for that column, and the log has said so once.
+#[track_caller]
+fn assert_failed(world: &Loose, service: &Running, id: i64, column: &str) {
+    let row = eventually("its end", || {
+        let row = world.brief("carrot_messagelog", "status, exception", id);
+        (row["status"] == "FAILED").then_some(row)
+    });
+    let reason = format!("{column} can't be read: it is not UTF-8: caf\\xe9");
+    assert_eq!(text(&row, "exception"), reason);
+    // The row is written before the log is seen to be.
+    service.await_log(&reason);
+    let log = service.log();
+    assert_eq!(log.matches(&reason).count(), 1, "{log}");
+    assert!(!log.contains("is away"), "{log}");
+}
+
+fn what_is_pending_is_run_but_for_what_can_not_be_read_which_is_failed_with_the_reason(
+    backend: Backend,
+) {
+    let world = loose(backend);
+    let fours = NEEDED.map(|column| (column, four(&world, column, "PENDING")));
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET due_time = {}",
+        world.database.ago(1)
+    ));
+    let mut service = world.start(&[]);
+    for (column, (good, bad)) in &fours {
+        for uuid in good {
+            assert_eq!(world.ended(uuid)["status"], "COMPLETED");
+            assert_eq!(world.runs(uuid).len(), 1);
+        }
+        assert_failed(&world, &service, *bad, column);
+    }
+    assert_eq!(service.terminate(), 0);
+}
+
+fn three_of_four_that_wait_are_run_and_the_one_that_can_not_be_read_is_failed(backend: Backend) {
+    let world = loose(backend);
+    let fours = NEEDED.map(|column| (column, four(&world, column, "PUBLISHED")));
+    let mut service = world.start(&[]);
+    for (column, (good, bad)) in &fours {
+        for uuid in good {
+            assert_eq!(world.ended(uuid)["status"], "COMPLETED");
+        }
+        assert_failed(&world, &service, *bad, column);
+    }
+    assert_eq!(world.all_runs().len(), 12);
+    assert_eq!(service.terminate(), 0);
+}
+
+fn what_failed_is_requeued_but_for_what_can_not_be_read(database: Database) {
+    let world = loose(database.into());
+    world.declare_queue("default");
+    let (good, bad) = four(&world, "task_args", "FAILED");
+    let (code, out, err) = world.run(&["requeue", "--failed"]);
+    assert_eq!(code, 1, "{out}{err}");
+    for uuid in &good {
+        assert!(out.contains(&format!("{uuid} -> ")), "{out}");
+    }
+    let reason = "task_args-2 is not requeued: task_args can't be read: it is not UTF-8: caf\\xe9";
+    assert!(err.contains(reason), "{err}");
+    let row: Value = world.brief("carrot_messagelog", "status", bad);
+    assert_eq!(row["status"], "FAILED");
+    assert_eq!(world.count("PUBLISHED"), 3);
+}
+
+mod blobs {
+    use super::*;
+    /// SQLite compares a blob to no text: a statement would look for the message in vain, for ever.
+    #[test]
+    fn a_key_that_is_a_blob_is_a_fault_and_other_blobs_are_read() {
+        let world = loose(Database::Sqlite.into());
+        let ids = [
+            insert(&world, "a", "PENDING"),
+            insert(&world, "b", "PENDING"),
+        ];
+        let due = world.database.ago(1);
+        for (id, set) in [
+            (ids[0], "uuid = x'61'"),
+            (
+                ids[1],
+                "task_args = CAST('()' AS blob), content = x'7b7d', priority = 'high'",
+            ),
+        ] {
+            let set = format!("due_time = {due}, {set}");
+            world.set("carrot_messagelog", &set, &format!("id = {id}"));
+        }
+        let mut service = world.start(&[]);
+        assert_eq!(world.ended("b")["status"], "COMPLETED");
+        let row = eventually("its end", || {
+            let row = world.brief("carrot_messagelog", "status, exception", ids[0]);
+            (row["status"] == "FAILED").then_some(row)
+        });
+        assert_eq!(
+            text(&row, "exception"),
+            "uuid can't be read: it is a blob and no text: \"a\""
+        );
+        assert_eq!(service.terminate(), 0);
+    }
+}

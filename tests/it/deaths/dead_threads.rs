@@ -1,0 +1,120 @@
+//! What a service does when a part of it dies: it is begun anew, or the service ends, and the next one runs
+//! what it had. Here in the foreground; daemons do so in `daemon::resumed`, under systemd in
+//! `deployment::notify`, and schedulers in `schedule::deaths`.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Backend, Running, World, cases, eventually, witnessed};
+
+cases! { on postgresql, embedded_sqlite:
+    a_service_that_loses_its_ledger_ends_and_the_next_runs_what_it_had,
+    a_service_that_loses_a_set_of_consumers_ends_and_the_next_runs_what_it_had,
+    a_sweep_that_dies_is_begun_anew,
+    a_subscription_that_dies_is_begun_anew,
+}
+
+cases! { on postgresql: a_service_that_loses_its_supervisor_ends }
+
+/// So long it may take until work goes on.
+const SOON: Duration = Duration::from_secs(10);
+
+const SUBSCRIPTION: &str = "the subscription of queue default died";
+
+fn world(backend: Backend) -> World {
+    let world = backend.world(&witnessed("", 2));
+    world.declare_queue("default");
+    world
+}
+
+/// A service dies at `failpoint` with one long task under way and many short ones waiting.
+#[track_caller]
+fn ends(backend: Backend, failpoint: &str, what: &str) {
+    let world = world(backend);
+    let held = world.send(&["hold"]);
+    let mut uuids = world.post("default", "note", 30);
+    let mut service = world.launch(&[], failpoint);
+    service.await_log(" died, and the service ends with that");
+    let died = Instant::now();
+    assert_eq!(service.wait(), 70);
+    assert!(died.elapsed() < SOON);
+    let log = service.log();
+    assert!(log.contains(&format!("{what} died")), "{log}");
+    // The next one need not see that it is gone.
+    assert_eq!(world.rows("SELECT * FROM carrot_worker").len(), 0);
+
+    world.let_go();
+    let next = world.start(&[]);
+    uuids.push(held);
+    world.assert_all_well(vec![next], &uuids);
+}
+
+fn a_service_that_loses_its_ledger_ends_and_the_next_runs_what_it_had(backend: Backend) {
+    ends(backend, "ledger.after-commit=panic@5", "the ledger");
+}
+
+fn a_service_that_loses_a_set_of_consumers_ends_and_the_next_runs_what_it_had(backend: Backend) {
+    ends(
+        backend,
+        "set.claimed=panic@3",
+        "the set of consumers of queue default",
+    );
+}
+
+fn a_service_that_loses_its_supervisor_ends(backend: Backend) {
+    ends(backend, "supervisor.started=panic", "the supervisor");
+}
+
+/// A service in which a part dies, and is heard to be begun anew.
+#[track_caller]
+fn survivor(world: &World, failpoint: &str, death: &str) -> Running {
+    let service = world.launch(&[], failpoint);
+    service.await_log(death);
+    service
+}
+
+fn a_sweep_that_dies_is_begun_anew(backend: Backend) {
+    let world = world(backend);
+    let service = survivor(&world, "sweep.looks=panic@2", "the sweep died");
+    let uuid = world.send_and_die("note", "publish.recorded");
+    let sent = Instant::now();
+    world.await_runs(&uuid, 1);
+    assert!(sent.elapsed() < SOON);
+    world.assert_all_well(vec![service], &[uuid]);
+}
+
+fn a_subscription_that_dies_is_begun_anew(backend: Backend) {
+    let world = world(backend);
+    let uuids = world.post("default", "note", 30);
+    let service = survivor(&world, "subscription.event=panic@2", SUBSCRIPTION);
+    let died = Instant::now();
+    world.await_completed(uuids.len());
+    assert!(died.elapsed() < SOON);
+    world.assert_all_well(vec![service], &uuids);
+    assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
+}
+
+#[test]
+fn a_heartbeat_and_pruning_that_die_are_begun_anew() {
+    let history = "history = { completed = '1h', every = '1s' }";
+    let world = World::new(&witnessed(history, 1));
+    let service = world.launch(&[], "heartbeat.beats=panic@2; prune.walks=panic@2");
+    service.await_log("the heartbeat died");
+    service.await_log("the pruning died");
+    let heartbeat = || world.rows("SELECT heartbeat FROM carrot_worker").remove(0);
+    let before = heartbeat();
+    let died = Instant::now();
+    eventually("another heartbeat", || {
+        (heartbeat() != before).then_some(())
+    });
+    assert!(died.elapsed() < SOON);
+    let uuid = world.send(&["note"]);
+    world.ended(&uuid);
+    world.execute(
+        "UPDATE carrot_messagelog SET completion_time = now() - interval '61 minutes', \
+         publish_time = now() - interval '61 minutes'",
+    );
+    eventually("the end of its row", || {
+        world.find(&uuid).is_none().then_some(())
+    });
+    world.assert_all_well(vec![service], &[]);
+}

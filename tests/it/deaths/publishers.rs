@@ -1,0 +1,108 @@
+//! Whoever publishes dies: a program, or the sweep.
+
+use super::services::world;
+use crate::support::{Backend, Running, World, cases, eventually, witnessed};
+
+cases! { on every_database_and_broker:
+    a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
+    a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending,
+    what_a_sweep_took_before_it_died_is_published_by_another,
+    what_a_sweep_published_before_it_died_is_published_again_and_run_once,
+}
+
+// A row waits once, however often it is marked.
+cases! { on every_database:
+    a_message_that_was_published_twice_runs_once,
+    a_message_that_was_published_twice_joins_its_own_run,
+}
+
+fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep(backend: Backend) {
+    let world = world(backend);
+    let uuid = world.send_and_die("note", "publish.recorded");
+    let service = world.start(&[]);
+    assert_eq!(
+        world.assert_all_well(vec![service], std::slice::from_ref(&uuid)),
+        0
+    );
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending(backend: Backend) {
+    let world = world(backend);
+    let uuid = world.send_and_die("note", "publish.published");
+    assert_eq!(world.ready("default"), backend.copies(1, 0));
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+/// A service that consumes nothing, and so only sweeps.
+fn sweeper(world: &World, failpoints: &str) -> Running {
+    let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
+    world.write("sweeper.toml", config);
+    let path = world.directory().join("sweeper.toml");
+    world.launch(&["--config", path.to_str().unwrap()], failpoints)
+}
+
+fn a_message_that_was_published_twice_runs_once(backend: Backend) {
+    let world = world(backend);
+    let uuid = world.send_and_die("note", "publish.published");
+    let mut sweeper = sweeper(&world, "");
+    eventually("the second copy", || {
+        (world.ready("default") == 2).then_some(())
+    });
+    assert_eq!(sweeper.terminate(), 0);
+
+    let service = world.start(&[]);
+    service.await_log("is COMPLETED already");
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
+    let world = backend.world(&witnessed("", 2));
+    let uuid = world.send_and_die("hold", "publish.published");
+    let mut sweeper = sweeper(&world, "");
+    eventually("the second copy", || {
+        (world.ready("default") == 2).then_some(())
+    });
+    assert_eq!(sweeper.terminate(), 0);
+
+    let service = world.start(&[]);
+    service.await_log("was delivered again while it is in hand");
+    world.let_go();
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+/// A sweep dies at `failpoint` with a message that was its to publish.
+#[track_caller]
+fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: u32) {
+    let world = world(backend);
+    let uuid = world.send_and_die("note", "publish.recorded");
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET due_time = {}",
+        backend.database.ago(1)
+    ));
+    let mut first = sweeper(&world, failpoint);
+    assert_eq!(first.wait(), -9);
+    assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
+
+    let mut second = sweeper(&world, "");
+    eventually("its publishing", || {
+        (world.find(&uuid)?["status"] == "PUBLISHED").then_some(())
+    });
+    assert_eq!(second.terminate(), 0);
+    assert_eq!(world.ready("default"), copies);
+    let service = world.start(&[]);
+    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    assert_eq!(world.runs(&uuid).len(), 1);
+}
+
+fn what_a_sweep_took_before_it_died_is_published_by_another(backend: Backend) {
+    is_published_after_the_sweep_died(backend, "sweep.taken=kill", 1);
+}
+
+fn what_a_sweep_published_before_it_died_is_published_again_and_run_once(backend: Backend) {
+    is_published_after_the_sweep_died(backend, "publish.published=kill", backend.copies(2, 1));
+}

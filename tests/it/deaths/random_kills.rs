@@ -1,0 +1,164 @@
+//! Deaths by luck: whatever moment is hit, what holds holds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use carrot_actors::internals::service::Ended;
+use carrot_actors::task::Registry;
+use serde_json::Value;
+
+use crate::support::{
+    Backend, Database, Proxy, Running, World, cases, eventually, random, witnessed,
+};
+
+cases! { on every_database_and_broker:
+    messages_survive_services_that_are_killed_at_random,
+    the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
+}
+
+cases! { on every_database:
+    each_message_of_two_services_whose_connections_are_cut_runs_once,
+    a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
+}
+
+/// So long services are killed, or their connections cut.
+const SPELL: Duration = Duration::from_secs(10);
+
+/// Waits until some more messages are COMPLETED, or all of them, or the spell is over.
+fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
+    let before = world.count("COMPLETED");
+    eventually("progress", || {
+        let completed = world.count("COMPLETED");
+        (completed >= (before + more).min(all) || Instant::now() > end).then_some(())
+    });
+}
+
+fn messages_survive_services_that_are_killed_at_random(backend: Backend) {
+    let mut random = random();
+    // No message kills its service here; that one is hit four times is luck.
+    let world = backend.world(&witnessed("max_crashes = 1000", 3));
+    world.declare_queue("default");
+    let mut uuids = Vec::new();
+    let mut services: Vec<Running> = (0..3).map(|_| world.start(&[])).collect();
+    let end = Instant::now() + SPELL;
+    let mut kills = 0;
+    while Instant::now() < end {
+        uuids.extend(world.post("default", "note", random.usize(10..60)));
+        await_progress(&world, random.usize(1..30), uuids.len(), end);
+        let victim = random.usize(..services.len());
+        services[victim].kill();
+        services[victim] = world.launch(&[], "");
+        kills += 1;
+    }
+    eprintln!("{kills} kills, {} messages", uuids.len());
+    assert!(kills > 1);
+    world.await_completed(uuids.len());
+    services
+        .iter()
+        .for_each(|service| service.await_log("consuming queue"));
+    for service in &services {
+        assert!(
+            service
+                .output()
+                .contains("All queues consumer sets started successfully")
+        );
+    }
+    world.assert_all_well(services, &uuids);
+}
+
+fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Database) {
+    let mut random = random();
+    let mut world = World::on(database, &witnessed("", 3));
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    world.declare_queue("default");
+    let services = vec![world.start(&[]), world.start(&[])];
+    let mut uuids = Vec::new();
+    let mut cuts = 0;
+    let end = Instant::now() + SPELL;
+    while Instant::now() < end {
+        uuids.extend(world.post("default", "note", random.usize(10..60)));
+        await_progress(&world, random.usize(1..30), uuids.len(), end);
+        // Without a word, or as the broker does it; that one lists a connection only after a while.
+        cuts += match random.bool() {
+            true => proxy.cut_connections(),
+            false => world.cut_connections(),
+        };
+    }
+    eprintln!("{cuts} cuts, {} messages", uuids.len());
+    assert!(cuts > 1);
+    world.await_completed(uuids.len());
+    world.assert_all_well(services, &uuids);
+    for uuid in &uuids {
+        assert_eq!(world.runs(uuid).len(), 1, "{uuid}");
+    }
+}
+
+/// A task `count` that counts the runs of each message.
+fn counting() -> (Registry, Arc<Mutex<HashMap<String, usize>>>) {
+    let runs = Arc::new(Mutex::new(HashMap::new()));
+    let counted = Arc::clone(&runs);
+    let mut registry = Registry::new();
+    registry
+        .register("count", move |context, _| {
+            *counted
+                .lock()
+                .unwrap()
+                .entry(context.uuid.clone())
+                .or_insert(0) += 1;
+            Ok(Value::Null)
+        })
+        .unwrap();
+    (registry, runs)
+}
+
+fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: Database) {
+    let mut random = random();
+    let mut world = World::on(database, "[[queues]]\nname = 'default'\nconcurrency = 4\n");
+    let proxy = Proxy::start();
+    world.broker_url = proxy.url(&world.broker_url);
+    world.declare_queue("default");
+    let (registry, runs) = counting();
+    let services = [
+        world.in_process(registry.clone()),
+        world.in_process(registry),
+    ];
+    let mut uuids = Vec::new();
+    let mut cuts = 0;
+    let end = Instant::now() + SPELL;
+    while Instant::now() < end {
+        uuids.extend(world.post("default", "count", random.usize(500..2000)));
+        await_progress(&world, random.usize(1..1000), uuids.len(), end);
+        cuts += proxy.cut_connections();
+    }
+    eprintln!("{cuts} cuts, {} messages", uuids.len());
+    assert!(cuts > 1);
+    world.await_completed(uuids.len());
+    for service in services {
+        assert_eq!(service.stop(), Ended::Drained);
+    }
+    // What was cut between an end's commit and its acknowledgement may have been delivered again.
+    let (code, _, err) = world.run(&["--testmode", "--logfile", "last.log"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(world.ready("default"), 0);
+    assert_eq!(world.count("COMPLETED"), uuids.len());
+    let runs = runs.lock().unwrap();
+    assert!(uuids.iter().all(|uuid| runs.get(uuid) == Some(&1)));
+}
+
+fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(backend: Backend) {
+    let world = backend.world(&witnessed("", 1));
+    let uuid = world.send(&["hold"]);
+    let mut first = world.start(&[]);
+    world.await_runs(&uuid, 1);
+    let second = world.start(&[]);
+    let killed = Instant::now();
+    first.kill();
+    world.await_runs(&uuid, 2);
+    // A heartbeat is old after 20 s.
+    assert!(killed.elapsed() < Duration::from_secs(15));
+    second.await_log("died without signing off");
+    world.let_go();
+    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+}

@@ -1,0 +1,72 @@
+//! The tree of actors, seen from outside: how it starts, stops and mends itself.
+
+mod concurrency;
+mod consumer_deaths;
+mod hard_stop;
+mod start;
+mod stop;
+mod stress;
+
+use std::fs;
+
+use crate::support::{Running, World, eventually};
+
+/// Two queues, and commands that run until the test says `go`.
+const TWO_QUEUES: &str = r#"
+[[queues]]
+name = "one"
+concurrency = 2
+prefetch_factor = 10
+[[queues]]
+name = "two"
+concurrency = 1
+prefetch_factor = 10
+[tasks.gated]
+command = ["sh", "-c", "touch started.$$; until test -e go; do sleep 0.02; done"]
+[tasks.noop]
+command = ["true"]
+"#;
+
+impl World {
+    /// Waits until so many gated commands have begun.
+    #[track_caller]
+    fn await_begun(&self, count: usize) {
+        let begun = || {
+            let names = fs::read_dir(self.directory()).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.starts_with("started.")).count()
+        };
+        eventually(&format!("{count} running commands"), || {
+            (begun() == count).then_some(())
+        });
+    }
+
+    /// Lets the gated commands end.
+    fn go(&self) {
+        fs::write(self.directory().join("go"), "").unwrap();
+    }
+
+    /// Runs what is queued, and nothing else.
+    #[track_caller]
+    fn run_the_rest(&self) {
+        let (code, _, err) = self.run(&["--testmode", "--logfile", "rest.log"]);
+        assert_eq!(code, 0, "{err}");
+    }
+
+    #[track_caller]
+    fn await_ready(&self, queue: &str, count: u32) {
+        eventually(&format!("{count} messages in {queue}"), || {
+            (self.ready(queue) == count).then_some(())
+        });
+    }
+}
+
+impl Running {
+    /// Where the log first says `text`.
+    #[track_caller]
+    fn position(&self, text: &str) -> usize {
+        let log = self.log();
+        log.find(text)
+            .unwrap_or_else(|| panic!("no {text:?} in the log:\n{log}"))
+    }
+}

@@ -1,0 +1,149 @@
+//! Services that start and stop, over and over, with messages under way.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use carrot_actors::internals::service::Ended;
+use carrot_actors::task::Registry;
+use serde_json::Value;
+
+use crate::support::{Database, World, cases, eventually};
+
+cases! { on every_database:
+    in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost,
+    services_that_start_and_stop_in_any_order_run_each_message_once,
+    services_that_are_also_stopped_hard_lose_nothing,
+}
+
+/// No message kills its service here; that one is in hand at four hard stops is luck.
+const QUEUES: &str = r#"
+max_crashes = 1000
+[[queues]]
+name = "one"
+concurrency = 3
+prefetch_factor = 5
+[[queues]]
+name = "two"
+concurrency = 1
+"#;
+
+/// How often each message has been run.
+#[derive(Clone, Default)]
+struct Runs(Arc<Mutex<HashMap<String, usize>>>);
+
+impl Runs {
+    fn registry(&self) -> Registry {
+        let runs = self.clone();
+        let mut registry = Registry::new();
+        registry
+            .register("count", move |context, _| {
+                *runs
+                    .0
+                    .lock()
+                    .unwrap()
+                    .entry(context.uuid.clone())
+                    .or_default() += 1;
+                std::thread::sleep(Duration::from_millis(fastrand::u64(0..3)));
+                Ok(Value::Null)
+            })
+            .unwrap();
+        registry
+    }
+
+    fn total(&self) -> usize {
+        self.0.lock().unwrap().values().sum()
+    }
+
+    #[track_caller]
+    fn assert_once_each(&self, uuids: &[String]) {
+        let runs = self.0.lock().unwrap();
+        for uuid in uuids {
+            assert_eq!(runs.get(uuid), Some(&1), "runs of {uuid}");
+        }
+    }
+}
+
+/// Nothing under way, and all at its end.
+#[track_caller]
+fn assert_all_completed(world: &World, count: usize) {
+    world.await_completed(count);
+    assert_eq!(world.rows("SELECT id FROM carrot_messagelog").len(), count);
+    assert_eq!(world.count("COMPLETED"), count);
+    assert_eq!(world.ready("one") + world.ready("two"), 0);
+}
+
+fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(database: Database) {
+    let world = World::on(database, QUEUES);
+    let runs = Runs::default();
+    let mut uuids = world.enqueue("one", "count", 600);
+    uuids.extend(world.enqueue("two", "count", 200));
+    for round in 0..100 {
+        let wanted = (runs.total() + round % 8).min(uuids.len());
+        let service = world.in_process(runs.registry());
+        eventually("some runs", || (runs.total() >= wanted).then_some(()));
+        assert_eq!(service.stop(), Ended::Drained);
+        let completed = world.count("COMPLETED");
+        assert_eq!(completed, runs.total(), "in round {round}");
+    }
+    assert_eq!(world.count("IN_PROGRESS"), 0);
+    let last = world.in_process(runs.registry());
+    world.await_completed(uuids.len());
+    assert_eq!(last.stop(), Ended::Drained);
+    assert_all_completed(&world, uuids.len());
+    runs.assert_once_each(&uuids);
+}
+
+/// Services side by side, each started and stopped in an order of its own. `hard` says how many of
+/// ten stops are.
+fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String> {
+    let mut uuids = world.enqueue("one", "count", 300);
+    uuids.extend(world.enqueue("two", "count", 100));
+    std::thread::scope(|scope| {
+        for nth in 0..4 {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed + nth);
+                for _ in 0..12 {
+                    let service = world.in_process(runs.registry());
+                    let wanted = (runs.total() + random.usize(0..20)).min(400);
+                    eventually("some runs", || (runs.total() >= wanted).then_some(()));
+                    if random.u32(0..10) < hard {
+                        assert_eq!(service.halt(), Ended::Halted);
+                    } else {
+                        assert_eq!(service.stop(), Ended::Drained);
+                    }
+                }
+            });
+        }
+    });
+    let last = world.in_process(runs.registry());
+    world.await_completed(uuids.len());
+    assert_eq!(last.stop(), Ended::Drained);
+    uuids
+}
+
+fn services_that_start_and_stop_in_any_order_run_each_message_once(database: Database) {
+    for seed in [1, 100] {
+        let world = World::on(database, QUEUES);
+        let runs = Runs::default();
+        let uuids = side_by_side(&world, &runs, seed, 0);
+        assert_all_completed(&world, uuids.len());
+        runs.assert_once_each(&uuids);
+    }
+}
+
+fn services_that_are_also_stopped_hard_lose_nothing(database: Database) {
+    for seed in [7, 700] {
+        let world = World::on(database, QUEUES);
+        let runs = Runs::default();
+        let uuids = side_by_side(&world, &runs, seed, 4);
+        // A message may have a second copy: given back by the broker, and published by the sweep.
+        world.run_the_rest();
+        assert_all_completed(&world, uuids.len());
+        assert!(
+            uuids
+                .iter()
+                .all(|uuid| runs.0.lock().unwrap().contains_key(uuid))
+        );
+    }
+}

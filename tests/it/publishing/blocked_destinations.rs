@@ -1,0 +1,97 @@
+//! Messages whose broker or queue takes nothing hold up no others.
+
+use crate::support::{Database, World, cases, eventually};
+
+cases! { on every_database:
+    those_of_a_broker_that_is_away_hold_up_no_others,
+    those_of_a_full_queue_hold_up_no_others,
+}
+
+const NEAR: &str = "[[queues]]\nname = 'near'\n[tasks.cat]\ncommand = ['cat']\n";
+
+/// Many more than the sweep takes at once.
+const MANY: usize = 3_000;
+
+impl World {
+    /// Has messages for `queue` be due since long ago.
+    fn is_owed(&self, queue: &str, count: usize) {
+        let uuids: Vec<String> = (0..count).map(|nth| format!("{queue}-{nth}")).collect();
+        self.insert_published(queue, "cat", &uuids);
+        self.execute(&format!(
+            "UPDATE carrot_messagelog SET status = 'PENDING', due_time = {}",
+            self.database.ago(3600)
+        ));
+    }
+
+    /// How many of those were never tried.
+    fn untried(&self) -> usize {
+        let query = format!(
+            "SELECT uuid FROM carrot_messagelog WHERE due_time < {}",
+            self.database.ago(1800)
+        );
+        self.rows(&query).len()
+    }
+}
+
+#[track_caller]
+fn holds_up_no_others(database: Database, queue: &str) {
+    let world = World::on(database, &format!("{NEAR}{queue}"));
+    world.is_owed("far", MANY);
+    let mut service = world.start(&[]);
+    for _ in 0..3 {
+        let uuid = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
+        assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
+    }
+    let untried = world.untried();
+    assert!(untried >= MANY / 2, "only {untried} were passed over");
+    assert_eq!(service.terminate(), 0);
+}
+
+fn those_of_a_broker_that_is_away_hold_up_no_others(database: Database) {
+    holds_up_no_others(
+        database,
+        "[[queues]]\nname = 'far'\nconsumable = false\nhost = 'amqp://guest:guest@127.0.0.1:1/'\n",
+    );
+}
+
+fn those_of_a_full_queue_hold_up_no_others(database: Database) {
+    holds_up_no_others(
+        database,
+        "[[queues]]\nname = 'far'\nconsumable = false\n\
+         queue_arguments = { 'x-max-length' = 1, 'x-overflow' = 'reject-publish' }\n",
+    );
+}
+
+#[test]
+fn one_to_an_exchange_that_the_broker_has_forgotten_is_published_all_the_same() {
+    let world = World::new(&format!(
+        "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
+    ));
+    // As a schedule of Django's may have it, after a restart of the broker.
+    world.is_owed("far", 3);
+    world.execute("UPDATE carrot_messagelog SET exchange = 'far' WHERE uuid <> 'far-1'");
+    let mut service = world.start(&[]);
+    eventually("their publishing", || {
+        (world.count("PUBLISHED") == 3).then_some(())
+    });
+    assert_eq!(world.ready("far"), 3);
+    assert_eq!(service.terminate(), 0);
+}
+
+#[test]
+fn one_to_an_exchange_that_nobody_knows_is_failed_with_the_reason() {
+    let world = World::new(&format!(
+        "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
+    ));
+    world.is_owed("far", 2);
+    world.execute("UPDATE carrot_messagelog SET exchange = 'nowhere' WHERE uuid = 'far-1'");
+    let mut service = world.start(&[]);
+    let row = world.ended("far-1");
+    assert_eq!(row["status"], "FAILED");
+    let why = row["exception"].as_str().unwrap();
+    assert!(why.contains("nowhere"), "{why}");
+    eventually("the other", || {
+        (world.count("PUBLISHED") == 1).then_some(())
+    });
+    assert_eq!(service.terminate(), 0);
+}

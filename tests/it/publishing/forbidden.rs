@@ -1,0 +1,298 @@
+//! A broker that does not permit its user to publish, for now.
+
+use carrot_actors::Client;
+use carrot_actors::client::Delivery;
+use serde_json::{Value, json};
+
+use crate::support::{Database, Running, World, cases, eventually, text};
+
+cases! { on every_database:
+    what_is_refused_waits_and_is_published_once_when_it_is_permitted,
+    what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not,
+}
+
+const QUEUES: &str = "[[queues]]\nname = 'near'\n[[queues]]\nname = 'far'\nconsumable = false\n\
+    [tasks.cat]\ncommand = ['cat']\n";
+
+/// All that there is may be written, but by this exchange: what its name begins with.
+const BUT_FAR: &str = "^(?!far)";
+
+impl World {
+    /// A user of this world's vhost alone, by whom its programs go to the broker from now on.
+    fn has_its_user(&mut self) {
+        let user = json!({"password": "secret", "tags": ""});
+        World::rabbitmq_api("PUT", &format!("/api/users/{}", self.name), Some(&user));
+        self.may_write(".*");
+        let server = self.broker_url.split_once('@').unwrap().1;
+        self.broker_url = format!("amqp://{}:secret@{server}", self.name);
+    }
+
+    /// The user may write to exchanges and queues like these.
+    fn may_write(&self, pattern: &str) {
+        self.may(".*", pattern);
+    }
+
+    fn may(&self, configure: &str, write: &str) {
+        let path = format!("/api/permissions/{0}/{0}", self.name);
+        let permission = json!({"configure": configure, "write": write, "read": ".*"});
+        World::rabbitmq_api("PUT", &path, Some(&permission));
+    }
+
+    fn loses_its_user(&self) {
+        World::rabbitmq_api("DELETE", &format!("/api/users/{}", self.name), None);
+    }
+
+    /// Has messages for `far` by its own exchange be due since long ago.
+    fn owes_far(&self, uuids: &[&str]) {
+        let uuids: Vec<String> = uuids.iter().map(|uuid| (*uuid).to_owned()).collect();
+        self.insert_published("far", "cat", &uuids);
+        for uuid in uuids {
+            self.execute(&format!(
+                "UPDATE carrot_messagelog SET status = 'PENDING', exchange = 'far', due_time = {} \
+                 WHERE uuid = '{uuid}'",
+                self.database.ago(3600)
+            ));
+        }
+    }
+
+    fn row(&self, uuid: &str) -> Value {
+        self.find(uuid).unwrap()
+    }
+
+    #[track_caller]
+    fn await_refused(&self, uuid: &str) {
+        eventually("the note of a refusal", || {
+            let reason = self.row(uuid);
+            let reason = text(&reason, "put_off_reason");
+            reason.contains("ACCESS_REFUSED").then_some(())
+        });
+    }
+}
+
+/// A world whose exchange `far` is there, and not to be written to.
+fn world(database: Database) -> World {
+    let mut world = World::on(database, QUEUES);
+    world.has_its_user();
+    world.declare_far();
+    world.may_write(BUT_FAR);
+    world
+}
+
+impl World {
+    fn declare_far(&self) {
+        let config = self.config();
+        let broker =
+            carrot_actors::internals::broker::open(&self.broker_url.parse().unwrap()).unwrap();
+        let mut publisher = broker.publisher().unwrap();
+        for queue in &config.queues {
+            publisher.declare(queue).unwrap();
+        }
+    }
+}
+
+fn lines(service: &Running, what: &str) -> usize {
+    service.log().matches(what).count()
+}
+
+fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Database) {
+    let world = world(database);
+    let uuids: Vec<String> = (0..50).map(|nth| format!("far-{nth}")).collect();
+    world.owes_far(&uuids.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut service = world.start(&[]);
+    uuids.iter().for_each(|uuid| world.await_refused(uuid));
+    // Others go on beside it.
+    for _ in 0..3 {
+        let near = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
+        assert_eq!(world.ended(&near)["status"], "COMPLETED");
+    }
+    assert_eq!(world.count("PENDING"), uuids.len());
+    assert_eq!(lines(&service, " waits: "), 1, "{}", service.log());
+
+    world.may_write(".*");
+
+    eventually("their publishing", || {
+        (world.count("PUBLISHED") == uuids.len()).then_some(())
+    });
+    assert_eq!(world.ready("far"), 50, "each once");
+    let row = world.row("far-7");
+    assert!(
+        row["put_off_since"].is_null() && row["put_off_reason"].is_null(),
+        "{row}"
+    );
+    service.await_log(" goes on after ");
+    assert_eq!(lines(&service, " waits: "), 1, "{}", service.log());
+    assert_eq!(lines(&service, " goes on after "), 1, "{}", service.log());
+    assert_eq!(service.terminate(), 0);
+    world.loses_its_user();
+}
+
+fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(database: Database) {
+    let world = world(database);
+    world.owes_far(&["young", "old", "put-off"]);
+    let since = |uuid: &str, seconds| {
+        world.execute(&format!(
+            "UPDATE carrot_messagelog SET put_off_since = {} WHERE uuid = '{uuid}'",
+            world.database.ago(seconds)
+        ));
+    };
+    // A day without the broker, or without files for its run, was no refusal.
+    since("put-off", 90_000);
+    world.execute(
+        "UPDATE carrot_messagelog SET put_off_reason = 'out of resources: no more files' \
+         WHERE uuid = 'put-off'",
+    );
+    let mut service = world.start(&[]);
+    for uuid in ["young", "old", "put-off"] {
+        world.await_refused(uuid);
+    }
+    since("young", 86_000);
+    since("old", 86_500);
+    let row = world.ended("old");
+    assert_eq!(row["status"], "FAILED", "{row}");
+    let why = text(&row, "exception");
+    assert!(
+        why.contains("24 hours") && why.contains("ACCESS_REFUSED"),
+        "{why}"
+    );
+    assert!(row["failure_time"].is_string(), "{row}");
+    service.await_log("message old can't be published: ");
+    world.may_write(".*");
+    eventually("the others", || {
+        (world.count("PUBLISHED") == 2).then_some(())
+    });
+    assert_eq!(service.terminate(), 0);
+    world.loses_its_user();
+}
+
+#[test]
+fn who_sends_what_is_refused_is_told_that_it_waits_and_why() {
+    let mut world = World::new(QUEUES);
+    world.has_its_user();
+    world.declare_far();
+    world.may_write("^$");
+    let (code, out, err) = world.run(&["send", "cat", "--queue", "far"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("recorded, and not published yet"), "{err}");
+    assert!(err.contains("ACCESS_REFUSED"), "{err}");
+    let uuid = out.trim();
+    assert_eq!(world.row(uuid)["status"], "PENDING");
+
+    let client = Client::connect(world.config()).unwrap();
+    let many = (0..10).map(|_| client.task("cat").queue("far"));
+    let receipts = client.publish_many(many).unwrap();
+    for receipt in &receipts {
+        let Delivery::Waiting(reason) = &receipt.state else {
+            panic!("{receipt:?}");
+        };
+        assert!(reason.contains("ACCESS_REFUSED"), "{reason}");
+    }
+    assert_eq!(world.count("PENDING"), 11);
+    let (code, _, err) = world.run(&["send", "cat", "--queue", "far", "--delay", "1s"]);
+    assert_eq!(code, 0, "{err}");
+    let add = [
+        "schedule", "add", "tick", "cat", "--queue", "far", "--every", "1s",
+    ];
+    let (code, _, err) = world.run(&add);
+    assert_eq!(code, 0, "{err}");
+    let config = QUEUES.replace("'near'", "'near'\nconsumable = false");
+    world.configure(&config);
+    let mut service = world.launch(&[], "");
+    eventually(
+        "some occurrences, and what was delayed, are refused",
+        || {
+            let refused = "SELECT uuid FROM carrot_messagelog WHERE status = 'PENDING' \
+            AND put_off_reason LIKE '%ACCESS_REFUSED%'";
+            (world.rows(refused).len() >= 15).then_some(())
+        },
+    );
+    assert_eq!(world.count("FAILED"), 0);
+    world.may_write(".*");
+    let (code, _, err) = world.run(&["schedule", "disable", "tick"]);
+    assert_eq!(code, 0, "{err}");
+    eventually("their publishing", || {
+        (world.count("PENDING") == 0).then_some(())
+    });
+    let published = world.count("PUBLISHED");
+    assert_eq!(
+        world.ready("far"),
+        u32::try_from(published).unwrap(),
+        "each once"
+    );
+    let log = service.log();
+    assert_eq!(log.matches(" waits: ").count(), 1, "{log}");
+    assert_eq!(log.matches(" goes on after ").count(), 1, "{log}");
+    assert_eq!(service.terminate(), 0);
+    world.loses_its_user();
+}
+
+#[test]
+fn a_queue_that_may_not_be_declared_waits_until_it_may() {
+    let mut world = World::new(QUEUES);
+    world.has_its_user();
+    world.may("^near$", ".*");
+    let mut service = world.start(&[]);
+    let (code, out, err) = world.run(&["send", "cat", "--queue", "far"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("ACCESS_REFUSED"), "{err}");
+    let uuid = out.trim();
+    world.await_refused(uuid);
+    let near = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
+    assert_eq!(world.ended(&near)["status"], "COMPLETED");
+    world.may(".*", ".*");
+    eventually("its publishing", || {
+        (world.row(uuid)["status"] == "PUBLISHED").then_some(())
+    });
+    assert_eq!(world.ready("far"), 1);
+    assert_eq!(service.terminate(), 0);
+    world.loses_its_user();
+}
+
+#[test]
+fn a_topic_that_may_not_be_written_holds_up_no_other() {
+    let far = "[[queues]]\nname = 'far'\nconsumable = false\nexchange_arguments = { exchange_type = 'topic' }\n";
+    let mut world = World::new(&format!(
+        "[[queues]]\nname = 'near'\n{far}[tasks.cat]\ncommand = ['cat']\n"
+    ));
+    world.has_its_user();
+    world.declare_far();
+    let path = format!("/api/topic-permissions/{0}/{0}", world.name);
+    let only = |write: &str| json!({"exchange": "far", "write": write, "read": ".*"});
+    World::rabbitmq_api("PUT", &path, Some(&only("^nothing$")));
+    world.owes_far(&["a", "b"]);
+    let mut service = world.start(&[]);
+    world.await_refused("a");
+    world.await_refused("b");
+    let near = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
+    assert_eq!(world.ended(&near)["status"], "COMPLETED");
+    World::rabbitmq_api("PUT", &path, Some(&only(".*")));
+    eventually("their publishing", || {
+        (world.count("PUBLISHED") == 2).then_some(())
+    });
+    assert_eq!(world.ready("far"), 2);
+    assert_eq!(service.terminate(), 0);
+    world.loses_its_user();
+}
+
+#[test]
+fn an_exchange_that_takes_no_messages_of_anybody_fails_them_at_once() {
+    let world = World::new(QUEUES);
+    let path = format!("/api/exchanges/{}/inner", world.name);
+    let inner = json!({"type": "direct", "internal": true});
+    World::rabbitmq_api("PUT", &path, Some(&inner));
+    world.owes_far(&["inner", "missing", "good"]);
+    for exchange in ["inner", "missing"] {
+        world.execute(&format!(
+            "UPDATE carrot_messagelog SET exchange = '{exchange}' WHERE uuid = '{exchange}'"
+        ));
+    }
+    let mut service = world.start(&[]);
+    for (uuid, why) in [("inner", "internal exchange"), ("missing", "404")] {
+        let row = world.ended(uuid);
+        assert_eq!(row["status"], "FAILED");
+        assert!(text(&row, "exception").contains(why), "{row}");
+    }
+    eventually("the other", || {
+        (world.count("PUBLISHED") == 1).then_some(())
+    });
+    assert_eq!(service.terminate(), 0);
+}

@@ -1,0 +1,191 @@
+//! A queue that does not confirm what it was sent, on connections that live.
+
+use std::process::Command;
+
+use carrot_actors::Client;
+use carrot_actors::client::Delivery;
+
+use crate::support::{Database, World, cases, eventually, outcome, text, witnessed};
+
+cases! { on every_database: what_a_queue_confirms_late_was_sent_once }
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
+
+const FAR: &str = "\n[[queues]]\nname = 'far'\nconsumable = false\n";
+
+/// So many messages are sent to the queue.
+const MESSAGES: usize = 5;
+
+/// A queue whose process stands still until this is dropped.
+struct Suspended {
+    world: String,
+    is_over: bool,
+}
+
+impl Suspended {
+    fn queue(world: &World) -> Self {
+        tell(&world.name, "suspend");
+        Self {
+            world: world.name.clone(),
+            is_over: false,
+        }
+    }
+
+    fn resume(mut self) {
+        self.is_over = true;
+        tell(&self.world, "resume");
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        if !self.is_over {
+            tell(&self.world, "resume");
+        }
+    }
+}
+
+fn tell(world: &str, what: &str) {
+    let expression = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{world}\">>, queue, <<\"far\">>)), \
+         sys:{what}(amqqueue:get_pid(Q))."
+    );
+    let mut command = Command::new(SCRIPT);
+    command.args(["rabbitmqctl", "eval", &expression]);
+    let (code, out, err) = outcome(&mut command);
+    assert!(code == 0 && out.trim().ends_with("ok"), "{out}{err}");
+}
+
+impl World {
+    /// Has messages for the queue be due since long ago.
+    fn owes(&self) -> Vec<String> {
+        let uuids: Vec<String> = (0..MESSAGES).map(|nth| format!("far-{nth}")).collect();
+        self.insert_published("far", "note", &uuids);
+        self.execute(&format!(
+            "UPDATE carrot_messagelog SET status = 'PENDING', due_time = {} WHERE queue = 'far'",
+            self.database.ago(3600)
+        ));
+        uuids
+    }
+
+    /// When the lease of one is over.
+    fn lease(&self, uuid: &str) -> String {
+        text(&self.find(uuid).unwrap(), "due_time").to_owned()
+    }
+
+    #[track_caller]
+    fn await_published(&self) {
+        eventually("their publishing", || {
+            (self.count("PENDING") == 0).then_some(())
+        });
+    }
+
+    /// Runs what is in the queue: each once.
+    #[track_caller]
+    fn runs_each_once(&self, uuids: &[String]) {
+        self.configure(&(witnessed("", 2) + "\n[[queues]]\nname = 'far'\n"));
+        let mut service = self.start(&[]);
+        for uuid in uuids {
+            assert_eq!(self.ended(uuid)["status"], "COMPLETED");
+        }
+        assert_eq!(service.terminate(), 0);
+        for uuid in uuids {
+            assert_eq!(self.runs(uuid).len(), 1);
+        }
+    }
+}
+
+fn world(database: Database) -> World {
+    let world = World::on(database, &(witnessed("", 2) + FAR));
+    world.declare_queue("far");
+    world
+}
+
+fn what_a_queue_confirms_late_was_sent_once(database: Database) {
+    let world = world(database);
+    let mut services = [world.start(&[]), world.start(&[])];
+    let suspended = Suspended::queue(&world);
+    let uuids = world.owes();
+    eventually("the news that it confirms nothing", || {
+        let said = "waits: queue \"far\" does not confirm what it was sent";
+        let logs = services.iter().map(|service| service.log());
+        (logs.map(|log| log.matches(said).count()).sum::<usize>() == 1).then_some(())
+    });
+    // Others are not held up, whoever publishes them.
+    for _ in 0..3 {
+        let near = world.send(&["note", "--delay", "1ms"]);
+        assert_eq!(world.ended(&near)["status"], "COMPLETED");
+    }
+    // For longer than any lease was at first.
+    let lease = world.lease(&uuids[0]);
+    eventually("a longer lease", || {
+        (world.lease(&uuids[0]) > lease).then_some(())
+    });
+    assert_eq!(world.count("PENDING"), MESSAGES);
+
+    suspended.resume();
+
+    world.await_published();
+    assert_eq!(world.ready("far"), u32::try_from(MESSAGES).unwrap());
+    eventually("the news that it goes on", || {
+        let logs = services.iter().map(|service| service.log());
+        (logs
+            .map(|log| log.matches(" goes on after ").count())
+            .sum::<usize>()
+            == 1)
+            .then_some(())
+    });
+    for service in &mut services {
+        let log = service.log();
+        assert!(!log.contains(" is away"), "{log}");
+        assert_eq!(service.terminate(), 0);
+    }
+    world.runs_each_once(&uuids);
+}
+
+#[test]
+fn what_a_queue_has_not_confirmed_is_sent_again_when_the_connection_has_ended() {
+    let world = world(Database::Postgresql);
+    let mut service = world.start(&[]);
+    let suspended = Suspended::queue(&world);
+    let uuids = world.owes();
+    service.await_log("waits: queue \"far\" does not confirm what it was sent");
+    let lease = world.lease(&uuids[0]);
+    // The subscription's and the sweep's.
+    world.await_listed_connections(2);
+    world.cut_connections();
+    eventually("another lease", || {
+        (world.lease(&uuids[0]) != lease).then_some(())
+    });
+    suspended.resume();
+    world.await_published();
+    let copies = world.ready("far");
+    assert!((6..=10).contains(&copies), "{copies}");
+    assert_eq!(service.terminate(), 0);
+    world.runs_each_once(&uuids);
+}
+
+#[test]
+fn a_client_learns_by_itself_what_a_queue_confirms_late() {
+    let world = world(Database::Postgresql);
+    let client = Client::connect(world.config()).unwrap();
+    let first = client.task("note").queue("far").publish().unwrap();
+    assert_eq!(first.state, Delivery::Published);
+    let suspended = Suspended::queue(&world);
+    let late = client.task("note").queue("far").publish().unwrap();
+    let Delivery::Waiting(reason) = &late.state else {
+        panic!("{late:?}");
+    };
+    assert!(reason.contains("has not confirmed"), "{reason}");
+    assert_eq!(world.find(&late.uuid).unwrap()["status"], "PENDING");
+    suspended.resume();
+    world.await_published();
+    assert_eq!(world.ready("far"), 2);
+    let last = eventually("a receipt", || {
+        let receipt = client.task("note").queue("far").publish().unwrap();
+        (receipt.state == Delivery::Published).then_some(receipt)
+    });
+    drop(client);
+    world.execute("DELETE FROM carrot_messagelog WHERE status = 'PENDING'");
+    world.runs_each_once(&[first.uuid, late.uuid, last.uuid]);
+}

@@ -1,0 +1,224 @@
+//! What nobody was there for, and what comes while the one before is under way.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{assert_each_second_has_one, not_consuming, planned, row, stop, world};
+use crate::support::{Database, World, cases, eventually};
+
+cases! { on every_database:
+    missed_occurrences_follow_the_policy,
+    missed_occurrences_of_a_timetable_that_was_changed_meanwhile_follow_the_policy,
+    missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
+    missed_occurrences_are_made_up_for_also_if_together_they_are_too_large,
+    what_is_late_because_a_service_stood_still_for_seconds_is_not_missed,
+    a_restart_restarts_no_interval,
+    an_occurrence_is_skipped_while_the_one_before_is_not_finished,
+    a_message_that_its_broker_has_lost_is_named_and_requeued,
+}
+
+const HOUR: u64 = 3600;
+
+/// Every hour, due for the first of six times five hours and ten minutes ago.
+fn missed_six(world: &World, missed: &str, active: bool) -> (i64, Vec<i64>) {
+    let others = json!({"missed": missed, "active": active});
+    let id = world.insert_schedule(&row(missed, "note", 3600, &others));
+    world.is_due_since(id, 5 * HOUR + 600);
+    let first = crate::support::milliseconds(&world.schedule_row(id), "next_run");
+    (id, (0..6).map(|nth| first + nth * 3_600_000).collect())
+}
+
+/// Waits until the schedule has been advanced, and sees what was published.
+#[track_caller]
+fn comes_to(world: &World, (id, missed): &(i64, Vec<i64>), published: std::ops::Range<usize>) {
+    let next = missed.last().unwrap() + 3_600_000;
+    eventually("its next run is an hour after the last missed one", || {
+        let row = world.schedule_row(*id);
+        (crate::support::milliseconds(&row, "next_run") == next).then_some(())
+    });
+    assert_eq!(planned(&world.occurrences(*id)), missed[published]);
+}
+
+fn missed_occurrences_follow_the_policy(database: Database) {
+    let world = world(database);
+    let [once, all, skip] =
+        ["run_once", "run_all", "skip"].map(|missed| missed_six(&world, missed, true));
+    let services = vec![world.start(&[]), world.start(&[])];
+    comes_to(&world, &once, 5..6);
+    comes_to(&world, &all, 0..6);
+    comes_to(&world, &skip, 0..0);
+    for row in world.end_schedules() {
+        assert_eq!(row["status"], "COMPLETED");
+    }
+    stop(services);
+}
+
+fn missed_occurrences_of_a_timetable_that_was_changed_meanwhile_follow_the_policy(
+    database: Database,
+) {
+    let world = world(database);
+    let by_command = missed_six(&world, "run_all", true);
+    world.execute("UPDATE carrot_scheduledtask SET task_name = 'command'");
+    let [once, all, skip] =
+        ["run_once", "run_all", "skip"].map(|missed| missed_six(&world, missed, true));
+    world.execute(
+        "UPDATE carrot_scheduledtask SET interval_count = 7200 WHERE task_name <> 'command'",
+    );
+    let (code, _, err) = world.run(&["schedule", "edit", "command", "--every", "2h"]);
+    assert_eq!(code, 0, "{err}");
+    let service = world.start(&[]);
+    comes_to(&world, &once, 5..6);
+    comes_to(&world, &all, 0..6);
+    comes_to(&world, &skip, 0..0);
+    let rows = world.await_occurrences(by_command.0, 6);
+    assert_eq!(planned(&rows), by_command.1);
+    service.await_log("6 of them run now (missed = run_all)");
+    for row in world.end_schedules() {
+        assert_eq!(row["status"], "COMPLETED");
+    }
+    stop(vec![service]);
+}
+
+fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(database: Database) {
+    let world = world(database);
+    let policies = ["run_once", "run_all", "skip"];
+    let [once, all, skip] = policies.map(|missed| missed_six(&world, missed, false));
+    let clock = world.insert_schedule(&row("clock", "note", 1, &json!({})));
+    let service = world.start(&[]);
+    world.await_occurrences(clock, 2);
+    for (id, _) in [&once, &all, &skip] {
+        assert_eq!(world.occurrences(*id), [] as [Value; 0]);
+    }
+    world.execute("UPDATE carrot_scheduledtask SET active = true");
+    comes_to(&world, &once, 5..6);
+    comes_to(&world, &all, 0..6);
+    comes_to(&world, &skip, 0..0);
+    stop(vec![service]);
+}
+
+fn missed_occurrences_are_made_up_for_also_if_together_they_are_too_large(database: Database) {
+    // MariaDB takes 16 MiB at once.
+    const KWARGS: usize = 200_000;
+    let world = world(database);
+    let content = json!({ "a": "x".repeat(KWARGS) }).to_string();
+    let others = json!({"missed": "run_all", "content": content});
+    let id = world.insert_schedule(&row("large", "note", 3600, &others));
+    world.is_due_since(id, 99 * HOUR + 600);
+    let service = not_consuming(&world, "");
+    let published = format!(
+        "SELECT count(*) AS n FROM carrot_messagelog WHERE schedule_id = {id} AND status = 'PUBLISHED'"
+    );
+    eventually("a hundred messages", || {
+        (world.rows(&published)[0]["n"] == 100).then_some(())
+    });
+    assert!(!service.log().contains("is held back"));
+    stop(vec![service]);
+}
+
+fn what_is_late_because_a_service_stood_still_for_seconds_is_not_missed(database: Database) {
+    let world = world(database);
+    let ids = ["run_once", "run_all", "skip"]
+        .map(|missed| world.insert_schedule(&row(missed, "note", 1, &json!({ "missed": missed }))));
+    let service = world.start(&[]);
+    for id in ids {
+        world.await_occurrences(id, 1);
+    }
+    service.signal(Signal::STOP);
+    let last = world.occurrences(ids[0]).len();
+    let now = || {
+        world
+            .rows(&format!("SELECT {} AS now", database.ago(0)))
+            .remove(0)
+    };
+    eventually("seconds have gone by", || {
+        let stopped = crate::support::milliseconds(&world.schedule_row(ids[0]), "next_run");
+        (crate::support::milliseconds(&now(), "now") > stopped + 7000).then_some(())
+    });
+    service.signal(Signal::CONT);
+    for id in ids {
+        world.await_occurrences(id, last + 8);
+    }
+    let rows = world.end_schedules();
+    for id in ids {
+        let of = rows.iter().filter(|row| row["schedule_id"] == id);
+        assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
+    }
+    assert_eq!(service.log().matches("missed its runs").count(), 0);
+    stop(vec![service]);
+}
+
+fn a_restart_restarts_no_interval(database: Database) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 3600, &json!({})));
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let mut service = world.start(&[]);
+        eventually("it is planned", || {
+            world.schedule_row(id)["next_run"].is_string().then_some(())
+        });
+        service.kill();
+        let row = world.schedule_row(id);
+        times.push((row["anchor"].clone(), row["next_run"].clone()));
+    }
+    times.dedup();
+    assert_eq!(times.len(), 1, "{times:?}");
+}
+
+fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Database) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "hold", 1, &json!({"overlap": "skip"})));
+    let free = world.insert_schedule(&row("b", "hold", 1, &json!({})));
+    let services = vec![world.start(&[]), world.start(&[])];
+    world.await_occurrences(id, 1);
+    let before = world.await_occurrences(free, 1).len();
+    // By the other's occurrences it is seen that time goes by.
+    world.await_occurrences(free, before + 3);
+    assert_eq!(world.occurrences(id).len(), 1);
+    let logs = || services.iter().map(|s| s.log()).collect::<String>();
+    eventually("the skipping is said", || {
+        logs().contains("(\"a\") skips its run of").then_some(())
+    });
+    world.let_go();
+    world.await_occurrences(id, 3);
+    stop(services);
+}
+
+fn a_message_that_its_broker_has_lost_is_named_and_requeued(database: Database) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1, &json!({"overlap": "skip"})));
+    let service = not_consuming(&world, "");
+    let lost = world.await_occurrences(id, 1).remove(0);
+    let lost = lost["uuid"].as_str().unwrap();
+    eventually("it is published", || {
+        (world.find(lost).unwrap()["status"] == "PUBLISHED").then_some(())
+    });
+    stop(vec![service]);
+    world.take_all("default");
+    // A minute later:
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET publish_time = {}",
+        database.ago(60)
+    ));
+    let service = world.start(&["--loglevel", "INFO"]);
+    service.await_log(&format!(
+        "(\"a\") is held back (overlap = skip): its message {lost}"
+    ));
+    let next = |row: &Value| crate::support::milliseconds(row, "next_run");
+    let before = next(&world.schedule_row(id));
+    eventually("more skipped", || {
+        (next(&world.schedule_row(id)) > before + 1000).then_some(())
+    });
+    assert_eq!(service.log().matches("is held back").count(), 1);
+    assert_eq!(world.occurrences(id).len(), 1);
+
+    let (code, out, err) = world.run(&["requeue", lost]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains(&format!("{lost} was PUBLISHED: should the broker")),
+        "{err}"
+    );
+    let new = out.trim().rsplit(' ').next().unwrap();
+    assert_eq!(world.ended(new)["status"], "COMPLETED");
+    world.await_occurrences(id, 3);
+    stop(vec![service]);
+}

@@ -1,0 +1,228 @@
+//! Once per occurrence, whoever dies when.
+
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+use super::{assert_each_second_has_one, not_consuming, planned, row, stop, world};
+use crate::support::{Database, Running, cases, eventually, milliseconds, random};
+
+cases! { on every_database:
+    each_occurrence_of_two_services_has_one_message,
+    each_occurrence_of_five_services_that_are_killed_at_random_has_one_message,
+    each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_message,
+    after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does,
+    a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again,
+    an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services,
+    an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services,
+    an_occurrence_that_was_taken_and_not_published_is_published_by_the_sweep,
+    an_occurrence_that_was_published_and_not_marked_runs_once,
+    an_occurrence_that_was_marked_runs_once,
+}
+
+/// The schedules of these tests come every second, and no outage of all services may cost an occurrence.
+const RUN_ALL: &str = "run_all";
+
+fn each_occurrence_of_two_services_has_one_message(database: Database) {
+    let world = world(database);
+    let services = vec![world.start(&[]), world.start(&[])];
+    let row = |name| row(name, "note", 1, &json!({"missed": RUN_ALL}));
+    let ids = ["a", "b", "c"].map(|name| world.insert_schedule(&row(name)));
+    ids.iter().for_each(|id| {
+        world.await_occurrences(*id, 5);
+    });
+    let rows = world.end_schedules();
+    for id in ids {
+        let of = rows.iter().filter(|row| row["schedule_id"] == id);
+        assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
+    }
+    // Nobody died: nothing runs twice.
+    for row in &rows {
+        assert_eq!(world.runs(row["uuid"].as_str().unwrap()).len(), 1, "{row}");
+    }
+    stop(services);
+}
+
+fn each_occurrence_of_five_services_that_are_killed_at_random_has_one_message(database: Database) {
+    const SPELL: Duration = Duration::from_secs(10);
+    let mut random = random();
+    let world = world(database);
+    let row = |name| row(name, "note", 1, &json!({"missed": RUN_ALL}));
+    let ids = ["a", "b", "c"].map(|name| world.insert_schedule(&row(name)));
+    let mut services: Vec<Running> = (0..5).map(|_| world.launch(&[], "")).collect();
+    ids.iter().for_each(|id| {
+        world.await_occurrences(*id, 1);
+    });
+    let end = Instant::now() + SPELL;
+    let mut kills = 0;
+    while Instant::now() < end {
+        let victim = random.usize(..services.len());
+        services[victim].kill();
+        services[victim] = world.launch(&[], "");
+        kills += 1;
+        let more = world.occurrences(ids[0]).len() + random.usize(..2);
+        eventually("more occurrences", || {
+            (world.occurrences(ids[0]).len() >= more).then_some(())
+        });
+    }
+    services
+        .iter()
+        .for_each(|service| service.await_log("consuming queue"));
+    let rows = world.end_schedules();
+    eprintln!("{kills} kills, {} messages", rows.len());
+    for id in ids {
+        let of = rows.iter().filter(|row| row["schedule_id"] == id);
+        assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
+    }
+    stop(services);
+}
+
+fn each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_message(
+    database: Database,
+) {
+    let world = world(database);
+    let row = |name| row(name, "note", 1, &json!({"missed": RUN_ALL}));
+    let ids = ["a", "b", "c", "d", "e"].map(|name| world.insert_schedule(&row(name)));
+    // Not all at once: then one service would have them all.
+    for id in ids {
+        world.is_due_since(id, 0);
+    }
+    let survivor = world.start(&[]);
+    for failpoint in [
+        "schedule.before-take",
+        "schedule.before-commit",
+        "schedule.taken",
+        "publish.published",
+        "publish.marked",
+    ] {
+        let mut other = world.launch(&[], &format!("{failpoint}=kill"));
+        assert_eq!(other.wait(), -9, "{failpoint}");
+    }
+    for id in ids {
+        world.await_occurrences(id, world.occurrences(id).len() + 2);
+    }
+    let rows = world.end_schedules();
+    for id in ids {
+        let of = rows.iter().filter(|row| row["schedule_id"] == id);
+        assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
+    }
+    stop(vec![survivor]);
+}
+
+fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does(
+    database: Database,
+) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1, &json!({"missed": RUN_ALL})));
+    let service = world.start(&[]);
+    world.await_occurrences(id, 3);
+    let rows = world.end_schedules();
+    stop(vec![service]);
+    let later = |column: &str, seconds: u32| later(database, column, seconds);
+    // As if the clock had been an hour ahead when it was set back; the last run was one of that hour.
+    let ahead = rows.last().unwrap()["uuid"].as_str().unwrap();
+    let next = later("(SELECT next_run FROM carrot_scheduledtask)", 5);
+    world.execute(&format!(
+        "UPDATE carrot_messagelog SET planned_time = {next} WHERE uuid = '{ahead}'"
+    ));
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET active = true, next_run = {}, last_run = {}",
+        later("next_run", 3600),
+        later("last_run", 3600)
+    ));
+    let service = world.start(&[]);
+    let passed = milliseconds(&world.find(ahead).unwrap(), "planned_time") + 2000;
+    eventually("two more after that", || {
+        let times = planned(&world.occurrences(id));
+        times.contains(&passed).then_some(())
+    });
+    let after = world.end_schedules();
+    let times = planned(&after);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    assert_eq!(world.runs(ahead).len(), 1);
+    for row in after {
+        assert_eq!(row["status"], "COMPLETED");
+    }
+    assert!(!service.log().contains("is held back"));
+    stop(vec![service]);
+}
+
+fn a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again(
+    database: Database,
+) {
+    const YEAR: u32 = 365 * 24 * 3600;
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
+    world.is_due_since(id, 0);
+    world.execute(&format!(
+        "UPDATE carrot_scheduledtask SET anchor = {}, next_run = {}",
+        later(database, "anchor", YEAR),
+        later(database, "next_run", YEAR)
+    ));
+    let anchor = milliseconds(&world.schedule_row(id), "anchor");
+    let service = world.start(&[]);
+    for time in planned(&world.await_occurrences(id, 2)) {
+        assert_eq!((anchor - time) % 1000, 0);
+    }
+    stop(vec![service]);
+}
+
+/// The time in a column, so many seconds later.
+fn later(database: Database, column: &str, seconds: u32) -> String {
+    match database {
+        Database::Postgresql => format!("{column} + interval '{seconds} seconds'"),
+        Database::Sqlite => {
+            format!("strftime('%Y-%m-%d %H:%M:%f000', {column}, '+{seconds} seconds')")
+        }
+        #[cfg(feature = "mysql")]
+        Database::Mariadb => format!("{column} + INTERVAL {seconds} SECOND"),
+    }
+}
+
+/// A service dies at `failpoint` at its first occurrence, which is in this state then, or has no row; the
+/// next service brings it to its end, once.
+#[track_caller]
+fn is_published_once(database: Database, failpoint: &str, left: Option<&str>) {
+    let world = world(database);
+    let id = world.insert_schedule(&row("a", "note", 1000, &json!({"missed": RUN_ALL})));
+    world.is_due_since(id, 0);
+    let due = world.schedule_row(id)["next_run"].clone();
+    let mut first = not_consuming(&world, &format!("{failpoint}=kill"));
+    assert_eq!(first.wait(), -9);
+    let rows = world.occurrences(id);
+    let states: Vec<_> = rows.iter().map(|row| &row["status"]).collect();
+    match left {
+        Some(state) => assert_eq!(states, [state]),
+        None => assert_eq!(world.schedule_row(id)["next_run"], due, "{states:?}"),
+    }
+
+    let second = world.start(&[]);
+    let row = world.await_occurrences(id, 1).remove(0);
+    let row = world.ended(row["uuid"].as_str().unwrap());
+    assert_eq!(row["status"], "COMPLETED", "{row}");
+    assert_eq!(row["planned_time"], due);
+    assert_eq!(world.runs(row["uuid"].as_str().unwrap()).len(), 1);
+    let schedule = world.schedule_row(id);
+    assert_eq!(schedule["last_run"], due);
+    assert_eq!(planned(&world.occurrences(id)).len(), 1);
+    stop(vec![second]);
+}
+
+fn an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services(database: Database) {
+    is_published_once(database, "schedule.before-take", None);
+}
+
+fn an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services(database: Database) {
+    is_published_once(database, "schedule.before-commit", None);
+}
+
+fn an_occurrence_that_was_taken_and_not_published_is_published_by_the_sweep(database: Database) {
+    is_published_once(database, "schedule.taken", Some("PENDING"));
+}
+
+fn an_occurrence_that_was_published_and_not_marked_runs_once(database: Database) {
+    is_published_once(database, "publish.published", Some("PENDING"));
+}
+
+fn an_occurrence_that_was_marked_runs_once(database: Database) {
+    is_published_once(database, "publish.marked", Some("PUBLISHED"));
+}
