@@ -29,25 +29,19 @@ impl World {
         let before = openings(service);
         let path = format!("/api/queues/{}/default", self.name);
         Self::rabbitmq_api("DELETE", &path, None);
-        eventually("the queue is consumed again", || {
-            (openings(service) > before).then_some(())
-        });
+        eventually("the queue is consumed again", || openings(service) > before);
     }
 
     /// Waits until a service has all messages of its queue.
     fn await_empty_queue(&self) {
-        eventually("all are with the service", || {
-            (self.ready("default") == 0).then_some(())
-        });
+        eventually("all are with the service", || self.ready("default") == 0);
     }
 }
 
 fn cut(proxy: &Proxy, service: &Running) {
     let before = openings(service);
     proxy.cut_connections();
-    eventually("a new connection", || {
-        (openings(service) > before).then_some(())
-    });
+    eventually("a new connection", || openings(service) > before);
 }
 
 /// A service by way of a proxy that runs one message, and has four more.
@@ -80,8 +74,7 @@ fn what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops(databa
     service.signal(rustix::process::Signal::TERM);
     // The one that runs is waited for.
     eventually("the others go to the sweep", || {
-        (world.count("IN_PROGRESS") == 1 && world.count("PENDING") + world.count("PUBLISHED") == 4)
-            .then_some(())
+        world.count("IN_PROGRESS") == 1 && world.count("PENDING") + world.count("PUBLISHED") == 4
     });
     world.let_go();
     assert_eq!(service.wait(), 0);
@@ -95,9 +88,7 @@ fn what_a_service_has_of_a_deleted_queue_outlives_its_death() {
     let (world, proxy, mut service, uuids) = with_five(Database::Postgresql);
     world.delete_queue(&service);
     cut(&proxy, &service);
-    eventually("all are claimed", || {
-        (world.count("IN_PROGRESS") == 5).then_some(())
-    });
+    eventually("all are claimed", || world.count("IN_PROGRESS") == 5);
     service.kill();
     let second = world.start(&[]);
     world.let_go();
@@ -121,7 +112,7 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
     world.delete_queue(&service);
     service.signal(rustix::process::Signal::TERM);
     eventually("the others go to the sweep", || {
-        (world.count("PENDING") + world.count("PUBLISHED") == 2).then_some(())
+        world.count("PENDING") + world.count("PUBLISHED") == 2
     });
     world.let_go();
     assert_eq!(service.wait(), 0);

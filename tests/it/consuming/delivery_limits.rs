@@ -76,7 +76,7 @@ fn neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drop
         if service.ended().is_some() {
             service = world.launch(&[], "");
         }
-        (world.find(&killer).unwrap()["status"] == "FAILED").then_some(())
+        world.find(&killer).unwrap()["status"] == "FAILED"
     });
     let row = world.find(&killer).unwrap();
     assert!(text(&row, "exception").contains("vanished"), "{row}");
@@ -90,9 +90,7 @@ fn neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drop
 fn restart(world: &World, first: usize, times: usize) {
     for run in first..first + times {
         let mut service = world.start(&[]);
-        eventually("the next run", || {
-            (world.all_runs_count() == run).then_some(())
-        });
+        eventually("the next run", || world.all_runs_count() == run);
         assert_eq!(service.terminate(), 0);
         assert_eq!(world.count("COMPLETED"), run);
     }
@@ -139,13 +137,9 @@ fn cut_connections_lose_nothing_of_what_was_held_unrun(database: Database) {
     let service = world.start(&[]);
     world.await_runs(&uuids[0], 1);
     for cut in 1..=4 {
-        eventually("all are here", || {
-            (world.count("IN_PROGRESS") == 8).then_some(())
-        });
+        eventually("all are here", || world.count("IN_PROGRESS") == 8);
         proxy.cut_connections();
-        eventually("a new connection", || {
-            (openings(&service) == 1 + cut).then_some(())
-        });
+        eventually("a new connection", || openings(&service) == 1 + cut);
     }
     world.let_go();
     world.assert_all_well(vec![service], &uuids);
@@ -181,9 +175,7 @@ fn a_connection_that_is_cut_gives_back_no_more_than_runs() {
     world.await_runs(&uuids[0], 1);
     for cut in 1..=2 {
         proxy.cut_connections();
-        eventually("a new connection", || {
-            (openings(&service) == 1 + cut).then_some(())
-        });
+        eventually("a new connection", || openings(&service) == 1 + cut);
         service.await_log("was delivered again while it is in hand");
         assert_eq!(world.ready("default"), 7);
         assert_eq!(world.count("PUBLISHED"), 7);
@@ -258,16 +250,16 @@ fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does(
     world.await_runs("first", 1);
     eventually("what is here is claimed", || {
         let out = world.unacknowledged();
-        (out > 1 && world.count("IN_PROGRESS") as u64 == out).then_some(())
+        out > 1 && world.count("IN_PROGRESS") as u64 == out
     });
     proxy.cut_connections();
     eventually("no more than one is out", || {
-        (openings(&service) == 2 && world.unacknowledged() == 1).then_some(())
+        openings(&service) == 2 && world.unacknowledged() == 1
     });
     let claimed = world.count("IN_PROGRESS");
     service.signal(rustix::process::Signal::TERM);
     eventually("the unrun are noted", || {
-        (world.count("PENDING") == claimed - 1).then_some(())
+        world.count("PENDING") == claimed - 1
     });
     world.let_go();
     assert_eq!(service.wait(), 0);

@@ -165,7 +165,7 @@ fn what_a_killed_service_had_taken_is_run_by_one_that_is_there(database: Databas
     let mut first = world.start(&[]);
     let running = one_that_runs(&world, &uuids);
     eventually("one that is taken and not claimed", || {
-        (world.ready("default") == 0).then_some(())
+        world.ready("default") == 0
     });
     let other = uuids.iter().find(|uuid| *uuid != running).unwrap();
     assert_eq!(world.find(other).unwrap()["status"], "PUBLISHED");
@@ -222,9 +222,7 @@ fn services_share_a_queue_and_each_message_runs_once(database: Database) {
     let mut uuids = world.post("default", "hold", 8);
     let services = vec![world.start(&[]), world.start(&[])];
     // Each has taken twice as many as it has consumers, and left the others.
-    eventually("four tasks that run", || {
-        (world.all_runs().len() == 4).then_some(())
-    });
+    eventually("four tasks that run", || world.all_runs().len() == 4);
     uuids.extend(world.post("default", "note", 300));
     world.let_go();
     world.await_completed(uuids.len());
@@ -272,7 +270,7 @@ fn messages_survive_connections_to_the_database_that_are_cut(database: Database)
     for _ in 0..5 {
         uuids.extend(world.post("default", "note", 60));
         eventually("some progress", || {
-            (world.count("COMPLETED") + 40 > uuids.len()).then_some(())
+            world.count("COMPLETED") + 40 > uuids.len()
         });
         assert_ne!(proxy.cut_connections(), 0);
     }

@@ -72,7 +72,7 @@ impl World {
         let mut last = Vec::new();
         eventually(&format!("{statuses:?} of {uuid}"), || {
             last = self.statuses(uuid);
-            (last == statuses).then_some(())
+            last == statuses
         });
     }
 
@@ -214,9 +214,7 @@ fn many_rows_that_come_late_are_run_once_each(database: Database) {
     let uuids: Vec<String> = (0..200).map(|nth| format!("late-{nth}")).collect();
     let message = |uuid: &String| Raw::django("note", uuid, "{}");
     world.publish(&uuids.iter().map(message).collect::<Vec<_>>());
-    eventually("their end", || {
-        (world.count("CANCELLED") == uuids.len()).then_some(())
-    });
+    eventually("their end", || world.count("CANCELLED") == uuids.len());
 
     // Half of them at first.
     for half in uuids.chunks(100) {

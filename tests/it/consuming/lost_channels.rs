@@ -16,7 +16,7 @@ fn cut(world: &World, service: &Running) {
         if !is_back {
             world.cut_connections();
         }
-        is_back.then_some(())
+        is_back
     });
 }
 
@@ -64,7 +64,7 @@ fn a_task_whose_connection_is_cut_runs_once_when_another_service_gets_it() {
     eventually("the second service has it", || {
         // Redelivered to whoever is back first.
         cut(&world, &first);
-        second.log().contains("is with worker").then_some(())
+        second.log().contains("is with worker")
     });
     world.let_go();
     assert_eq!(
@@ -104,9 +104,7 @@ fn a_task_whose_queue_is_deleted_runs_once_and_the_queue_is_declared_again() {
     world.await_runs(&held, 1);
     let path = format!("/api/queues/{}/default", world.name);
     World::rabbitmq_api("DELETE", &path, None);
-    eventually("the queue is consumed again", || {
-        (openings(&service) == 2).then_some(())
-    });
+    eventually("the queue is consumed again", || openings(&service) == 2);
     let next = world.send(&["note"]);
     assert_eq!(world.ended(&next)["status"], "COMPLETED");
     world.let_go();

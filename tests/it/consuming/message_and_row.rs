@@ -38,16 +38,14 @@ fn world(database: Database) -> World {
 
 impl World {
     fn await_run(&self) {
-        eventually("the run of the task", || {
-            (self.read("runs") == "run\n").then_some(())
-        });
+        eventually("the run of the task", || self.read("runs") == "run\n");
     }
 }
 
 impl Running {
     fn await_lines(&self, count: usize, of: &str) {
         eventually(&format!("{count} lines of {of:?}"), || {
-            (self.log().matches(of).count() == count).then_some(())
+            self.log().matches(of).count() == count
         });
     }
 }
@@ -140,7 +138,7 @@ fn a_message_that_is_delivered_again_after_a_cut_connection_joins_its_run(databa
 
     eventually("the loss of the connection", || {
         world.cut_connections();
-        running.log().contains("is away").then_some(())
+        running.log().contains("is away")
     });
     running.await_log(&format!(
         "message {uuid} was delivered again while it is in hand"

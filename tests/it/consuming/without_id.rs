@@ -30,9 +30,7 @@ fn start(database: Database, concurrency: usize) -> (World, Proxy, Running) {
 
 impl World {
     fn await_all_runs(&self, count: usize) {
-        eventually("all runs", || {
-            (self.all_runs().len() == count).then_some(())
-        });
+        eventually("all runs", || self.all_runs().len() == count);
     }
 }
 
@@ -42,7 +40,7 @@ impl Running {
         eventually(&format!("{count} are known again"), || {
             let log = self.log();
             let known = log.matches("which has no id, was delivered again").count();
-            (known == count).then_some(())
+            known == count
         });
     }
 }
@@ -101,7 +99,7 @@ fn a_message_without_an_id_that_ends_before_it_comes_again_runs_once(database: D
     proxy.let_pass();
     service.await_known(2);
     eventually("both are acknowledged", || {
-        (service.log().matches("is COMPLETED already").count() == 2).then_some(())
+        service.log().matches("is COMPLETED already").count() == 2
     });
     is_all(&world, service, 2);
 }

@@ -232,7 +232,7 @@ fn the_terminal_may_close_in_the_middle_of_the_start() {
     assert_ne!(exit_code(login.wait().unwrap()), 0, "it is hung up");
     assert_eq!(daemon.status()["status"], "running");
     eventually("the service to know what it waits for", || {
-        (daemon.status()["state"] == "waiting").then_some(())
+        daemon.status()["state"] == "waiting"
     });
     drop(connection);
     daemon.down();

@@ -142,9 +142,7 @@ impl Daemon {
     /// Waits until so many gated commands run.
     #[track_caller]
     fn await_running(&self, count: u64) {
-        eventually("running tasks", || {
-            (self.status()["running_tasks"] == count).then_some(())
-        });
+        eventually("running tasks", || self.status()["running_tasks"] == count);
     }
 
     /// Waits for the endless command, and returns it and its child.
@@ -176,5 +174,5 @@ fn kill(pid: Pid) {
 
 #[track_caller]
 fn await_end(pid: Pid) {
-    eventually("its end", || (!lives(pid)).then_some(()));
+    eventually("its end", || !lives(pid));
 }

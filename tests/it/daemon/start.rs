@@ -234,9 +234,7 @@ fn it_runs_what_is_queued_and_ends_in_test_mode() {
     let (code, out, err) = daemon.daemon(&["start", "--testmode"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
-    crate::support::eventually("its end", || {
-        (daemon.daemon(&["status"]).0 == code::STOPPED).then_some(())
-    });
+    crate::support::eventually("its end", || daemon.daemon(&["status"]).0 == code::STOPPED);
 }
 
 #[test]

@@ -211,9 +211,7 @@ fn a_service_that_has_just_been_forked_is_stopped_in_order() {
     let daemon = Daemon::lonely();
     for round in 0..30 {
         let mut start = daemon.begin(&["start"]);
-        eventually("the pidfile", || {
-            (!daemon.read("daemon.pid").is_empty()).then_some(())
-        });
+        eventually("the pidfile", || !daemon.read("daemon.pid").is_empty());
         let (code, out, err) = daemon.daemon(&["stop"]);
         assert_eq!((code, err.as_str()), (0, ""), "in round {round}: {out}");
         let (code, out, err) = start.wait();

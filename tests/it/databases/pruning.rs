@@ -47,7 +47,7 @@ impl World {
 
     #[track_caller]
     fn await_census(&self, census: &str) {
-        eventually(census, || (self.census() == census).then_some(()));
+        eventually(census, || self.census() == census);
     }
 }
 
@@ -86,9 +86,7 @@ fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
         "UPDATE carrot_messagelog SET completion_time = now() - interval '61 minutes', \
              publish_time = now() - interval '61 minutes' WHERE status = 'COMPLETED'",
     );
-    eventually("the end of its row", || {
-        world.find(&uuid).is_none().then_some(())
-    });
+    eventually("the end of its row", || world.find(&uuid).is_none());
     assert_eq!(service.terminate(), 0);
 }
 
@@ -150,7 +148,7 @@ fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
                  (SELECT pid FROM pg_locks WHERE relation = '{}.carrot_messagelog'::regclass)",
             world.name
         ));
-        (!cut.is_empty()).then_some(())
+        !cut.is_empty()
     });
     service.await_log("is away");
     blocker.execute("COMMIT");
@@ -163,9 +161,7 @@ fn a_service_that_stops_amid_pruning_says_how_far_it_has_come() {
     let world = World::new(&with("completed = '7d', every = '1s'"));
     world.past("COMPLETED", 50_000, 200);
     let mut service = world.start(&[]);
-    eventually("the first batch", || {
-        (world.count("COMPLETED") < 50_000).then_some(())
-    });
+    eventually("the first batch", || world.count("COMPLETED") < 50_000);
     assert_eq!(service.terminate(), 0);
     let gone = 50_000 - world.count("COMPLETED");
     let said = format!("deleted {gone} COMPLETED messages");
@@ -327,9 +323,7 @@ fn a_copy_of_a_message_whose_row_is_pruned_is_not_run_again() {
         "UPDATE carrot_messagelog SET completion_time = now() - interval '2 hours', \
              publish_time = now() - interval '2 hours'",
     );
-    eventually("the end of its row", || {
-        world.find(&uuid).is_none().then_some(())
-    });
+    eventually("the end of its row", || world.find(&uuid).is_none());
     world.publish(&[Raw::django("noop", &uuid, "{}")]);
     assert_eq!(world.ended(&uuid)["status"], "CANCELLED");
     service.stop_with_empty(&world, &["default"]);

@@ -103,9 +103,7 @@ fn a_heartbeat_and_pruning_that_die_are_begun_anew() {
     let heartbeat = || world.rows("SELECT heartbeat FROM carrot_worker").remove(0);
     let before = heartbeat();
     let died = Instant::now();
-    eventually("another heartbeat", || {
-        (heartbeat() != before).then_some(())
-    });
+    eventually("another heartbeat", || heartbeat() != before);
     assert!(died.elapsed() < SOON);
     let uuid = world.send(&["note"]);
     world.ended(&uuid);
@@ -113,8 +111,6 @@ fn a_heartbeat_and_pruning_that_die_are_begun_anew() {
         "UPDATE carrot_messagelog SET completion_time = now() - interval '61 minutes', \
          publish_time = now() - interval '61 minutes'",
     );
-    eventually("the end of its row", || {
-        world.find(&uuid).is_none().then_some(())
-    });
+    eventually("the end of its row", || world.find(&uuid).is_none());
     world.assert_all_well(vec![service], &[]);
 }

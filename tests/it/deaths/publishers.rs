@@ -48,9 +48,7 @@ fn a_message_that_was_published_twice_runs_once(backend: Backend) {
     let world = world(backend);
     let uuid = world.send_and_die("note", "publish.published");
     let mut sweeper = sweeper(&world, "");
-    eventually("the second copy", || {
-        (world.ready("default") == 2).then_some(())
-    });
+    eventually("the second copy", || world.ready("default") == 2);
     assert_eq!(sweeper.terminate(), 0);
 
     let service = world.start(&[]);
@@ -63,9 +61,7 @@ fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
     let world = backend.world(&witnessed("", 2));
     let uuid = world.send_and_die("hold", "publish.published");
     let mut sweeper = sweeper(&world, "");
-    eventually("the second copy", || {
-        (world.ready("default") == 2).then_some(())
-    });
+    eventually("the second copy", || world.ready("default") == 2);
     assert_eq!(sweeper.terminate(), 0);
 
     let service = world.start(&[]);

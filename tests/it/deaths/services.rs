@@ -85,9 +85,7 @@ fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again(backe
     assert_eq!(first.wait(), -9);
     assert_eq!(world.find(&uuid).unwrap()["status"], "COMPLETED");
     if !backend.is_embedded {
-        eventually("its redelivery", || {
-            (world.ready("default") == 1).then_some(())
-        });
+        eventually("its redelivery", || world.ready("default") == 1);
     }
 
     let second = world.start(&[]);
@@ -196,9 +194,7 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Ba
     let world = world(backend);
     let uuid = world.send(&["family"]);
     let mut first = world.start(&[]);
-    eventually("a command and its child", || {
-        (family(&world).len() == 2).then_some(())
-    });
+    eventually("a command and its child", || family(&world).len() == 2);
     let orphans = family(&world);
     assert!(orphans.iter().all(|pid| is_alive(*pid)));
     first.kill();
@@ -206,12 +202,12 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Ba
     let second = world.start(&[]);
     world.await_runs(&uuid, 2);
     eventually("the death of the first run", || {
-        (!orphans.iter().any(|pid| is_alive(*pid))).then_some(())
+        !orphans.iter().any(|pid| is_alive(*pid))
     });
     world.let_go();
     world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
     eventually("the end of what the second run has left", || {
-        (!family(&world).into_iter().any(is_alive)).then_some(())
+        !family(&world).into_iter().any(is_alive)
     });
 }
 
@@ -227,7 +223,7 @@ pub fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Runnin
         let service = world.launch(&[], failpoints);
         world.await_runs(&uuids[10], 1);
         eventually("messages that are claimed and wait", || {
-            (world.count("IN_PROGRESS") > 1).then_some(())
+            world.count("IN_PROGRESS") > 1
         });
         service
     });
@@ -279,9 +275,7 @@ fn killed_and_purged(world: &World) -> String {
     world.await_runs(&uuid, 1);
     first.kill();
     if !world.is_embedded() {
-        eventually("its redelivery", || {
-            (world.ready("default") == 1).then_some(())
-        });
+        eventually("its redelivery", || world.ready("default") == 1);
         assert!(world.take("default").is_some());
     }
     world.let_go();

@@ -54,7 +54,7 @@ impl World {
     fn gated(&self) -> String {
         let uuid = self.send(&["gated"]);
         eventually("the task's beginning", || {
-            self.directory().join("began").exists().then_some(())
+            self.directory().join("began").exists()
         });
         uuid
     }
@@ -105,7 +105,7 @@ fn what_commands_orphan_is_reaped() {
         }
     }
     eventually("the end of all but the service", || {
-        (children(container.first).len() == 1).then_some(())
+        children(container.first).len() == 1
     });
     container.signal(Signal::TERM);
     assert_eq!(container.running.wait(), 0);
@@ -125,7 +125,7 @@ fn what_tasks_of_a_program_orphan_is_reaped() {
         assert_eq!(world.ended(&world.send(&["orphan"]))["status"], "COMPLETED");
     }
     eventually("the end of all but the service", || {
-        (children(container.first).len() == 1).then_some(())
+        children(container.first).len() == 1
     });
     container.signal(Signal::TERM);
     assert_eq!(container.running.wait(), 0);
@@ -212,9 +212,7 @@ fn signals_are_passed_on_whatever_they_are() {
     let rotated = world.directory().join("rotated");
     fs::rename(&container.running.log, rotated).unwrap();
     container.signal(Signal::HUP);
-    eventually("a new log file", || {
-        container.running.log.exists().then_some(())
-    });
+    eventually("a new log file", || container.running.log.exists());
     // What the service has no use for has its usual effect.
     container.signal(Signal::USR1);
     assert_eq!(container.running.wait(), 128 + 10);

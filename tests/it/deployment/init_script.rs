@@ -161,9 +161,7 @@ fn reload_opens_the_log_anew_and_leaves_the_service_alone() {
     let pid = machine.pid();
     machine.does("reload");
     let log = || machine.world.read("carrot.log");
-    eventually("a new log", || {
-        log().contains("was opened anew").then_some(())
-    });
+    eventually("a new log", || log().contains("was opened anew"));
     assert_eq!(machine.pid(), pid);
 }
 
@@ -176,7 +174,7 @@ fn a_task_that_outlives_a_stop_is_killed_and_run_again() {
     machine.set_defaults(&format!("STOP_TIMEOUT=1s\nGATE={}", gate.display()));
     machine.does("start");
     machine.world.send(&["gated"]);
-    eventually("a running task", || gate.exists().then_some(()));
+    eventually("a running task", || gate.exists());
     fs::remove_file(&gate).unwrap();
     let stop = ["daemon", "stop", "--timeout", "0s", "--pidfile"];
     let (code, ..) = machine.world.run(&[&stop[..], &["carrot.pid"]].concat());
@@ -184,7 +182,7 @@ fn a_task_that_outlives_a_stop_is_killed_and_run_again() {
     let (code, said) = machine.script(&["start"]);
     assert_eq!(code, 1, "nothing would run when it has stopped: {said}");
     machine.does("restart");
-    eventually("the task again", || gate.exists().then_some(()));
+    eventually("the task again", || gate.exists());
     machine.does("stop");
     fs::remove_file(&gate).unwrap();
     assert_eq!(machine.script(&["status"]).0, 3);
@@ -198,9 +196,7 @@ fn a_service_that_was_killed_is_dead_and_can_be_started() {
     machine.does("start");
     let pid = machine.pid();
     kill_process(pid, Signal::KILL).unwrap();
-    eventually("status 1", || {
-        (machine.script(&["status"]).0 == 1).then_some(())
-    });
+    eventually("status 1", || machine.script(&["status"]).0 == 1);
     machine.does("start");
     assert_ne!(machine.pid(), pid);
 }

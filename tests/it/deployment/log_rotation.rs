@@ -50,7 +50,7 @@ fn assert_whole(line: &str) {
 }
 
 fn moves_on(service: &Running) {
-    eventually("a new log file", || service.log.exists().then_some(()));
+    eventually("a new log file", || service.log.exists());
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_service_that_stops_takes_sighup_for_no_second_stop() {
     let mut service = world.start(&[]);
     let uuid = world.send(&["gated"]);
     let started = world.directory().join("started");
-    eventually("a running task", || started.exists().then_some(()));
+    eventually("a running task", || started.exists());
     service.signal(Signal::TERM);
     service.await_log("told to stop");
     service.signal(Signal::HUP);
@@ -159,12 +159,10 @@ fn a_log_that_can_not_be_opened_anew_goes_on_where_it_was() {
     service.signal(Signal::HUP);
     let moved_log = || fs::read_to_string(&moved).unwrap();
     eventually("the reason", || {
-        moved_log().contains("can't be opened anew").then_some(())
+        moved_log().contains("can't be opened anew")
     });
     world.enqueue("default", "noop", 1);
-    eventually("a task's line", || {
-        moved_log().contains(ONCE_A_MESSAGE).then_some(())
-    });
+    eventually("a task's line", || moved_log().contains(ONCE_A_MESSAGE));
 
     fs::remove_dir(&service.log).unwrap();
     service.signal(Signal::HUP);

@@ -102,11 +102,11 @@ impl Manager {
                 .matches("systemd is not told that it works")
                 .count()
         };
-        eventually("a missed sign of life", || (missed() > 0).then_some(()));
+        eventually("a missed sign of life", || missed() > 0);
         self.listen();
         self.heard.clear();
         let before = missed();
-        eventually("more of them", || (missed() > before + 3).then_some(()));
+        eventually("more of them", || missed() > before + 3);
         self.listen();
         assert!(
             !self.heard.contains(&"WATCHDOG=1".to_owned()),
@@ -135,7 +135,7 @@ fn it_is_ready_when_it_consumes_and_says_what_a_stop_waits_for() {
 
     world.send(&["gated"]);
     eventually("a running task", || {
-        world.directory().join("started").exists().then_some(())
+        world.directory().join("started").exists()
     });
     service.signal(Signal::TERM);
     let (_, before) = systemd.await_heard("STOPPING=1");

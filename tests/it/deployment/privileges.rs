@@ -139,9 +139,7 @@ fn a_log_is_opened_anew_by_the_user_where_it_can_and_else_goes_on() {
     fs::rename(&service.log, &moved).unwrap();
     service.signal(Signal::HUP);
     let log = || fs::read_to_string(&moved).unwrap();
-    eventually("the reason", || {
-        log().contains("can't be opened anew").then_some(())
-    });
+    eventually("the reason", || log().contains("can't be opened anew"));
     assert_eq!(service.terminate(), 0);
     assert!(log().contains("all consumers have stopped"));
 }
@@ -268,7 +266,7 @@ fn a_user_empties_the_pidfile_in_root_s_folder_and_the_next_start_takes_it_over(
         let pid = world.read("daemon.pid").trim().parse().unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
-        eventually("its end", || (daemon(&["status"]).0 == 3).then_some(()));
+        eventually("its end", || daemon(&["status"]).0 == 3);
         assert_eq!(world.read("daemon.pid"), "");
         assert!(world.directory().join("daemon.pid.sock").exists());
     }

@@ -300,7 +300,7 @@ fn a_plain_connection_to_sqlite_that_waits_records_beside_a_busy_service() {
         busy.join().unwrap()
     });
     eventually("the end of all messages", || {
-        (world.count("COMPLETED") == busy + 4 * TRANSACTIONS).then_some(())
+        world.count("COMPLETED") == busy + 4 * TRANSACTIONS
     });
     assert_eq!(service.stop(), Ended::Drained);
 }

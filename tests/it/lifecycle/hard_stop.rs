@@ -41,7 +41,7 @@ fn halts(world: &World, stop: impl Fn(&mut Running)) {
 
     assert_eq!(service.wait(), 75);
     eventually("the end of the command and its child", || {
-        (!pids.iter().any(|pid| lives(*pid))).then_some(())
+        !pids.iter().any(|pid| lives(*pid))
     });
     world.await_ready("default", 3);
     assert_eq!(world.count("FAILED"), 0, "a kill of ours is not an end");
@@ -110,7 +110,7 @@ fn a_service_that_is_killed_takes_its_command_along_and_the_next_runs_its_messag
     let pids = begun(&world);
     service.kill();
     eventually("the end of the command and its child", || {
-        (!pids.iter().any(|pid| lives(*pid))).then_some(())
+        !pids.iter().any(|pid| lives(*pid))
     });
     world.configure(&ENDLESS.replace("sleep 1000 &", "true; exit 0 #"));
     let mut next = world.start(&[]);

@@ -36,9 +36,7 @@ impl World {
             let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             names.filter(|name| name.starts_with("started.")).count()
         };
-        eventually(&format!("{count} running commands"), || {
-            (begun() == count).then_some(())
-        });
+        eventually(&format!("{count} running commands"), || begun() == count);
     }
 
     /// Lets the gated commands end.
@@ -56,7 +54,7 @@ impl World {
     #[track_caller]
     fn await_ready(&self, queue: &str, count: u32) {
         eventually(&format!("{count} messages in {queue}"), || {
-            (self.ready(queue) == count).then_some(())
+            self.ready(queue) == count
         });
     }
 }

@@ -27,7 +27,7 @@ fn is_stopped_at_once_after(moments: impl Iterator<Item = impl Fn(&Running)>) {
         // A queue takes back what it is given a moment after the connection is closed.
         eventually("every message run or back in its queue", || {
             let ready = world.ready("one") + world.ready("two");
-            (ready as usize + world.count("COMPLETED") == MESSAGES).then_some(())
+            ready as usize + world.count("COMPLETED") == MESSAGES
         });
     }
     world.run_the_rest();
@@ -67,9 +67,7 @@ fn it_stops_in_order_while_its_start_waits_for_a_lock_in_the_database() {
     let mut service = world.launch(&[], "");
     let waits =
         "SELECT pid FROM pg_locks WHERE relation = 'carrot_worker'::regclass AND NOT granted";
-    eventually("a start that waits", || {
-        (!world.rows(waits).is_empty()).then_some(())
-    });
+    eventually("a start that waits", || !world.rows(waits).is_empty());
     assert_eq!(service.terminate(), 0, "{}", service.log());
     lock.execute("COMMIT");
 }

@@ -150,9 +150,7 @@ fn a_closed_terminal_does_not_keep_it_from_stopping() {
         .unwrap();
     drop((child.stdout.take(), child.stderr.take()));
     eventually("the service", || {
-        std::fs::read_to_string(&log)
-            .is_ok_and(|log| log.contains("consuming queue"))
-            .then_some(())
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("consuming queue"))
     });
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(exit_code(child.wait().unwrap()), 0);

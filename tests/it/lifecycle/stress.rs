@@ -81,7 +81,7 @@ fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(datab
     for round in 0..100 {
         let wanted = (runs.total() + round % 8).min(uuids.len());
         let service = world.in_process(runs.registry());
-        eventually("some runs", || (runs.total() >= wanted).then_some(()));
+        eventually("some runs", || runs.total() >= wanted);
         assert_eq!(service.stop(), Ended::Drained);
         let completed = world.count("COMPLETED");
         assert_eq!(completed, runs.total(), "in round {round}");
@@ -106,7 +106,7 @@ fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String>
                 for _ in 0..12 {
                     let service = world.in_process(runs.registry());
                     let wanted = (runs.total() + random.usize(0..20)).min(400);
-                    eventually("some runs", || (runs.total() >= wanted).then_some(()));
+                    eventually("some runs", || runs.total() >= wanted);
                     if random.u32(0..10) < hard {
                         assert_eq!(service.halt(), Ended::Halted);
                     } else {

@@ -21,7 +21,7 @@ impl Trial {
     #[track_caller]
     fn await_ticks(&self, count: usize) {
         eventually("so many messages of schedules", || {
-            (self.ticks().len() >= count).then_some(())
+            self.ticks().len() >= count
         });
     }
 }
@@ -86,7 +86,7 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
         broker.rabbitmqctl(&ENOUGH);
         trial.services[0].await_log(" goes on after ");
         eventually("nothing waits any more", || {
-            (trial.world.count("PENDING") == 0).then_some(())
+            trial.world.count("PENDING") == 0
         });
     });
     trial.server = "publishing to";
@@ -146,9 +146,7 @@ fn a_queue_that_is_deleted_again_and_again() {
     held.iter().for_each(|held| trial.world.await_runs(held, 1));
     for nth in 1..=5 {
         trial.uuids.extend((0..4).map(|_| by_command(&trial.world)));
-        eventually("all are delivered", || {
-            (trial.world.ready("default") == 0).then_some(())
-        });
+        eventually("all are delivered", || trial.world.ready("default") == 0);
         World::rabbitmq_api("DELETE", &path, None);
         trial.await_back(nth);
     }

@@ -154,7 +154,7 @@ impl Trial {
     pub fn await_away(&self) {
         for service in &self.services {
             eventually("the news of an outage", || {
-                (!self.news(service).away.is_empty()).then_some(())
+                !self.news(service).away.is_empty()
             });
         }
     }
@@ -200,7 +200,7 @@ impl Trial {
     pub fn await_back(&self, count: usize) {
         for service in &self.services {
             eventually("the news of the end", || {
-                (self.news(service).back.len() >= count).then_some(())
+                self.news(service).back.len() >= count
             });
         }
     }

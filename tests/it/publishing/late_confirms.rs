@@ -75,9 +75,7 @@ impl World {
 
     #[track_caller]
     fn await_published(&self) {
-        eventually("their publishing", || {
-            (self.count("PENDING") == 0).then_some(())
-        });
+        eventually("their publishing", || self.count("PENDING") == 0);
     }
 
     /// Runs what is in the queue: each once.
@@ -109,7 +107,7 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
     eventually("the news that it confirms nothing", || {
         let said = "waits: queue \"far\" does not confirm what it was sent";
         let logs = services.iter().map(|service| service.log());
-        (logs.map(|log| log.matches(said).count()).sum::<usize>() == 1).then_some(())
+        logs.map(|log| log.matches(said).count()).sum::<usize>() == 1
     });
     // Others are not held up, whoever publishes them.
     for _ in 0..3 {
@@ -118,9 +116,7 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
     }
     // For longer than any lease was at first.
     let lease = world.lease(&uuids[0]);
-    eventually("a longer lease", || {
-        (world.lease(&uuids[0]) > lease).then_some(())
-    });
+    eventually("a longer lease", || world.lease(&uuids[0]) > lease);
     assert_eq!(world.count("PENDING"), MESSAGES);
 
     suspended.resume();
@@ -129,11 +125,9 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
     assert_eq!(world.ready("far"), u32::try_from(MESSAGES).unwrap());
     eventually("the news that it goes on", || {
         let logs = services.iter().map(|service| service.log());
-        (logs
-            .map(|log| log.matches(" goes on after ").count())
+        logs.map(|log| log.matches(" goes on after ").count())
             .sum::<usize>()
-            == 1)
-            .then_some(())
+            == 1
     });
     for service in &mut services {
         let log = service.log();
@@ -154,9 +148,7 @@ fn what_a_queue_has_not_confirmed_is_sent_again_when_the_connection_has_ended() 
     // The subscription's and the sweep's.
     world.await_listed_connections(2);
     world.cut_connections();
-    eventually("another lease", || {
-        (world.lease(&uuids[0]) != lease).then_some(())
-    });
+    eventually("another lease", || world.lease(&uuids[0]) != lease);
     suspended.resume();
     world.await_published();
     let copies = world.ready("far");

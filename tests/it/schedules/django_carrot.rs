@@ -55,7 +55,7 @@ fn what_django_scheduled_is_published_as_django_would(database: Database) {
         let expected = bodies[nth].get("kwargs").cloned().unwrap_or(json!({}));
         assert_eq!(kwargs, expected);
         crate::support::eventually("it is published", || {
-            (world.find(key).unwrap()["status"] == "PUBLISHED").then_some(())
+            world.find(key).unwrap()["status"] == "PUBLISHED"
         });
     }
     stop(vec![service]);

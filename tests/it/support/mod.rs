@@ -1,4 +1,4 @@
-//! What the tests stand on.
+//! The helpers of all tests: a world for each test, processes, servers, databases and proxies.
 
 mod backend;
 mod broker;
@@ -29,30 +29,56 @@ pub use proxy::Proxy;
 pub use witness::{witnessed, witnessed_task};
 pub use world::{InProcess, World};
 
-/// Far longer than anything takes: a test that waits so long has failed.
+/// The time after which a wait has failed, far longer than anything takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` gives something.
+/// What a wait can be for: that something is true, or that something is found.
+pub trait Condition {
+    type Found;
+
+    fn found(self) -> Option<Self::Found>;
+}
+
+impl Condition for bool {
+    type Found = ();
+
+    fn found(self) -> Option<()> {
+        self.then_some(())
+    }
+}
+
+impl<T> Condition for Option<T> {
+    type Found = T;
+
+    fn found(self) -> Self {
+        self
+    }
+}
+
+/// Waits until `condition` returns true or something, and returns that. `what` says what that is, as in "the message is published".
 #[track_caller]
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<C: Condition>(what: &str, mut condition: impl FnMut() -> C) -> C::Found {
     let started = Instant::now();
     loop {
-        if let Some(found) = condition() {
+        if let Some(found) = condition().found() {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "never came about: {what}");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "timed out waiting for: {what}"
+        );
         look_again(started);
     }
 }
 
-/// Sleeps until it is time to look again: what has taken long may take a little longer, and a look at a
-/// server is a connection to it.
+/// Sleeps before the next look at a condition: longer the longer the wait has taken, since a look may open a
+/// connection to a server.
 pub fn look_again(started: Instant) {
     let wait = Duration::from_millis(10) + started.elapsed() / 10;
     std::thread::sleep(wait.min(Duration::from_millis(100)));
 }
 
-/// A variable that `scripts/services` exports, or the same of a server of the test's own.
+/// A variable that `scripts/services` exports, or its value for a server that the test owns.
 pub fn server(variable: &str) -> String {
     own::variable(variable)
         .or_else(|| std::env::var(variable).ok())
@@ -68,7 +94,7 @@ pub fn start_logging() {
     });
 }
 
-/// A generator for this run; give its seed as CARROT_TEST_SEED to have it again.
+/// A random generator. Set CARROT_TEST_SEED to the printed seed to repeat a run.
 pub fn random() -> fastrand::Rng {
     let given = std::env::var("CARROT_TEST_SEED").ok();
     let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());

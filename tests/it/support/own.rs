@@ -1,5 +1,5 @@
-//! Servers that some tests have for themselves, since they stop, kill and freeze them: a second set of
-//! those that `scripts/services` makes, which ends with the tests.
+//! Servers that a test owns while it stops, kills and freezes them: a second set of those that
+//! `scripts/services` starts, which ends with the tests.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,20 +12,21 @@ use super::process::outcome;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
 
-/// Waits for the end of the tests, which hold the other end of its standard input and the lock.
+/// Waits for the end of the tests, which hold the other end of its standard input and the lock; then stops
+/// the servers.
 const STOPS_THEM: &str = r#"read -r _; exec flock "$CARROT_SERVICES_DIR/tests.lock" "$0" down"#;
 
 thread_local! {
-    /// What this thread's test sees instead of what the environment says.
+    /// The variables of the servers that this thread's test owns.
     static VARIABLES: RefCell<HashMap<String, String>> = RefCell::default();
 }
 
-/// The variable as this thread's test sees it, if it has a server of its own.
+/// The variable of a server that this thread's test owns.
 pub fn variable(name: &str) -> Option<String> {
     VARIABLES.with_borrow(|variables| variables.get(name).cloned())
 }
 
-/// A server that a test can have for itself.
+/// A server that a test can own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     Rabbitmq,
@@ -34,7 +35,7 @@ pub enum Server {
     Mariadb,
 }
 
-/// What can be done to it.
+/// How a server goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blow {
     Stop,
@@ -51,7 +52,7 @@ struct Set {
 static SET: OnceLock<Set> = OnceLock::new();
 static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
 
-/// A server of this test's own until it is dropped. What it shows to the test must be dropped before.
+/// A server that the test owns until this is dropped. Drop worlds on it before.
 pub struct Own {
     server: Server,
     set: &'static Set,
@@ -72,7 +73,7 @@ impl Set {
         fs::create_dir_all(&directory).unwrap();
         let lock = File::create(directory.join("tests.lock")).unwrap();
         lock.lock().unwrap();
-        // Out of the tests' process group, which may be killed as a whole.
+        // In another process group, since the tests' may be killed as a whole.
         let stops_them = Command::new("setsid")
             .args(["bash", "-c", STOPS_THEM, SCRIPT])
             .env("CARROT_SERVICES_DIR", &directory)
@@ -116,7 +117,7 @@ impl Server {
         }
     }
 
-    /// The variables that say where it is.
+    /// The variables that hold its address.
     const fn variables(self) -> &'static [&'static str] {
         match self {
             Self::Rabbitmq => &["CARROT_TEST_AMQP", "CARROT_TEST_RABBITMQ_API"],
@@ -128,12 +129,12 @@ impl Server {
 }
 
 impl Own {
-    /// Waits until no other test has it.
+    /// Waits until no other test owns it.
     pub fn take(server: Server) -> Self {
         let turn = TURNS[server as usize].lock();
         let turn = turn.unwrap_or_else(PoisonError::into_inner);
         let set = SET.get_or_init(Set::start);
-        // The test before may have failed.
+        // The previous test may have failed and left it stopped.
         set.tell(&["start", server.name()]);
         let env = fs::read_to_string(set.directory.join("env")).unwrap();
         let own = env.lines().filter_map(|line| line.split_once('='));
@@ -148,7 +149,7 @@ impl Own {
         }
     }
 
-    /// Stops, kills or freezes it, all its processes.
+    /// Stops, kills or freezes all its processes.
     pub fn suffer(&self, blow: Blow) -> Away<'_> {
         let verb = match blow {
             Blow::Stop => "stop",
@@ -160,7 +161,7 @@ impl Own {
         away
     }
 
-    /// Asks or tells RabbitMQ something.
+    /// Runs `rabbitmqctl`.
     pub fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         assert_eq!(self.server, Server::Rabbitmq);
         self.set.tell(&[&["rabbitmqctl"], arguments].concat())
@@ -176,7 +177,7 @@ impl Drop for Own {
 }
 
 impl Away<'_> {
-    /// Brings it back.
+    /// Starts or thaws it.
     pub fn end(self) {
         drop(self);
     }
@@ -189,7 +190,7 @@ impl Drop for Away<'_> {
             Blow::Freeze => "thaw",
         };
         let told = self.own.set.try_to_tell(&[verb, self.own.server.name()]);
-        // The next test would have it started.
+        // If this fails after a panic, the next test starts the server.
         assert!(told.is_ok() || std::thread::panicking(), "{told:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The real binary as a process.
+//! The binary as a process.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::world::World;
 use super::{PATIENCE, eventually};
 
-/// A service that is running; killed with the test.
+/// A service that runs as a process; killed with the test.
 pub struct Running {
     child: Child,
     pub log: PathBuf,
@@ -20,12 +20,12 @@ pub struct Running {
 }
 
 impl World {
-    /// The binary with these arguments, in the test's directory, knowing its servers.
+    /// The binary with these arguments, in the test's directory, with its servers in the environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.command_of(env!("CARGO_BIN_EXE_carrot-actors"), arguments)
     }
 
-    /// The same of another program with that command line.
+    /// The same for another program with the same command line.
     pub fn command_of(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
@@ -61,7 +61,7 @@ impl World {
         running
     }
 
-    /// Starts the service with failpoints, and waits for nothing.
+    /// Starts the service with failpoints, without waiting for anything.
     pub fn launch(&self, arguments: &[&str], failpoints: &str) -> Running {
         let mut command = self.command(arguments);
         command.env("CARROT_FAILPOINTS", failpoints);
@@ -80,7 +80,7 @@ impl World {
         command
     }
 
-    /// Starts the service as `command` has it, and waits for nothing.
+    /// Starts the service by `command`, without waiting for anything.
     pub fn spawn(&self, mut command: Command) -> Running {
         let nth = self.logs().len();
         let log = self.directory().join(format!("service-{nth}.log"));
@@ -97,7 +97,7 @@ impl World {
 }
 
 impl World {
-    /// The logs of all services that were started here.
+    /// The log files of all services that were started in this world.
     pub fn logs(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.directory()).unwrap();
         let is_log = |path: &PathBuf| {
@@ -132,8 +132,8 @@ impl Running {
         self.wait()
     }
 
-    /// Stops it in order, and sees that each of these queues is left empty: nothing waits in it, and
-    /// nothing that was delivered has come back.
+    /// Stops it in order, and fails unless each of these queues is empty then: nothing waits, and nothing was
+    /// returned to the queue.
     #[track_caller]
     pub fn stop_with_empty(&mut self, world: &World, queues: &[&str]) {
         assert_eq!(self.terminate(), 0);
@@ -142,7 +142,7 @@ impl Running {
         }
     }
 
-    /// The exit code, once the process has ended by itself.
+    /// The exit code, if the process has ended.
     pub fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(exit_code)
     }
@@ -155,26 +155,30 @@ impl Running {
             if let Some(code) = self.ended() {
                 return code;
             }
-            assert!(Instant::now() < deadline, "it did not end:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the process did not end:\n{}",
+                self.log()
+            );
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// What it has logged.
+    /// The log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What it has printed on standard output.
+    /// The standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
     }
 
-    /// Waits until the log says so.
+    /// Waits until the log contains `text`.
     #[track_caller]
     pub fn await_log(&self, text: &str) {
         eventually(&format!("{text:?} in {}", self.log.display()), || {
-            self.log().contains(text).then_some(())
+            self.log().contains(text)
         });
     }
 }
@@ -198,7 +202,7 @@ pub fn outcome(command: &mut Command) -> (i32, String, String) {
     (code, text(output.stdout), text(output.stderr))
 }
 
-/// The exit code, or minus the signal.
+/// The exit code, or the negative signal number.
 pub fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status
@@ -207,7 +211,7 @@ pub fn exit_code(status: ExitStatus) -> i32 {
         .unwrap()
 }
 
-/// A command that is under way; killed with the test.
+/// A command that runs; killed with the test.
 pub struct Spawned {
     child: Child,
     out: TempDir,
@@ -230,28 +234,30 @@ impl Spawned {
         Pid::from_child(&self.child)
     }
 
-    /// What it has said on standard error.
+    /// The standard error.
     pub fn errors(&self) -> String {
         fs::read_to_string(self.out.path().join("err")).unwrap()
     }
 
-    /// What it has said on standard output.
+    /// The standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(self.out.path().join("out")).unwrap()
     }
 
-    /// Waits until it says so.
+    /// Waits until the standard output contains `text`.
     #[track_caller]
     pub fn await_output(&self, text: &str) {
-        eventually(&format!("{text:?} in its output"), || {
-            self.output().contains(text).then_some(())
+        eventually(&format!("{text:?} in the output"), || {
+            self.output().contains(text)
         });
     }
 
     /// Waits for its end: exit code, standard output, standard error.
     #[track_caller]
     pub fn wait(&mut self) -> (i32, String, String) {
-        let code = eventually("its end", || self.child.try_wait().unwrap().map(exit_code));
+        let code = eventually("the command ends", || {
+            self.child.try_wait().unwrap().map(exit_code)
+        });
         let err = fs::read_to_string(self.out.path().join("err")).unwrap();
         (code, self.output(), err)
     }

@@ -1,4 +1,4 @@
-//! Tasks that leave evidence of each run, and what a user would conclude from it.
+//! Tasks that note each of their runs, and the checks of these notes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,20 +7,20 @@ use super::process::Running;
 use super::world::World;
 use super::{eventually, milliseconds};
 
-/// The file in the test's directory where runs are noted: a line for each, its uuid and the time in
-/// milliseconds.
+/// The file in the test's directory where runs are noted: one line each, with the message's uuid and the time
+/// in milliseconds.
 pub const RUNS: &str = "runs";
 
-/// What each task does first.
+/// The beginning of each task's script: note the run.
 const NOTE: &str =
     r#"read -r m; u=${m#*'"uuid":"'}; u=${u%%'"'*}; echo "$u $(date +%s%3N)" >> runs; "#;
 
-/// Until the test allows it to go on, or allows it to the tasks of this service.
+/// Wait until the test releases all tasks, or those of this service.
 const WAIT: &str = "while [ ! -e go ] && [ ! -e go-$PPID ]; do sleep 0.02; done; echo $PPID";
 
 /// A configuration of one queue and these tasks, each of which notes its runs:
-/// - `note` ends at once, `hold` when it is allowed to; both give the pid of their service;
-/// - `family` is `hold` with a child, their pids in the file `family`;
+/// - `note` ends at once, `hold` when the test releases it; both print the pid of their service;
+/// - `family` is `hold` with a child process; it writes both pids to the file `family`;
 /// - `killer` kills its service.
 pub fn witnessed(settings: &str, concurrency: usize) -> String {
     [
@@ -47,7 +47,7 @@ impl World {
         self.all_runs().remove(uuid).unwrap_or_default()
     }
 
-    /// The same of every message that was run.
+    /// The same for every message that was run.
     pub fn all_runs(&self) -> HashMap<String, Vec<i64>> {
         let mut runs = HashMap::<_, Vec<i64>>::new();
         for line in self.read(RUNS).lines() {
@@ -58,26 +58,26 @@ impl World {
         runs
     }
 
-    /// Waits until so many runs of the message have begun.
+    /// Waits until `count` runs of the message have begun.
     #[track_caller]
     pub fn await_runs(&self, uuid: &str, count: usize) {
         eventually(&format!("run {count} of {uuid}"), || {
-            (self.runs(uuid).len() >= count).then_some(())
+            self.runs(uuid).len() >= count
         });
     }
 
-    /// Lets the tasks of all services go on.
+    /// Releases the tasks of all services.
     pub fn let_go(&self) {
         fs::write(self.directory().join("go"), "").unwrap();
     }
 
-    /// Lets the tasks of one service go on.
+    /// Releases the tasks of one service.
     pub fn let_go_of(&self, service: &Running) {
         let file = format!("go-{}", service.pid().as_raw_nonzero());
         fs::write(self.directory().join(file), "").unwrap();
     }
 
-    /// `send`, which dies at a failpoint after it has recorded the message: its uuid.
+    /// Runs `send`, which is killed at a failpoint after it has recorded the message; the message's uuid.
     #[track_caller]
     pub fn send_and_die(&self, task: &str, failpoint: &str) -> String {
         let status = self
@@ -91,9 +91,9 @@ impl World {
         rows[0]["uuid"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until each message is COMPLETED, stops the services in order, and checks what holds of
-    /// every message: one row, a run, none after its end was recorded, and nothing left to deliver.
-    /// Returns how many second copies were still in the queue; another service has taken them.
+    /// Waits until each message is COMPLETED, stops the services in order, and checks every message: it has
+    /// one row, it was run, no run began after its end was recorded, and no copy is left to deliver. Returns
+    /// how many second copies the services have left in the queue; another service consumes these.
     #[track_caller]
     pub fn assert_all_well(&self, services: Vec<Running>, uuids: &[String]) -> u32 {
         for uuid in uuids {

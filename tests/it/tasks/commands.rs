@@ -54,9 +54,7 @@ fn is_alive(pid: Pid) -> bool {
 #[track_caller]
 fn await_deaths(pids: &[Pid]) {
     for pid in pids {
-        eventually(&format!("the end of {pid:?}"), || {
-            (!is_alive(*pid)).then_some(())
-        });
+        eventually(&format!("the end of {pid:?}"), || !is_alive(*pid));
     }
 }
 

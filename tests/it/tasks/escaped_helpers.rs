@@ -123,9 +123,7 @@ fn is_stopped_hard(world: &World) {
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 75);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    eventually("the command's end", || {
-        test_kill_process(pid).is_err().then_some(())
-    });
+    eventually("the command's end", || test_kill_process(pid).is_err());
     assert_eq!(world.find(&uuid).unwrap()["status"], "IN_PROGRESS");
 }
 
@@ -201,7 +199,5 @@ fn what_its_children_are_writing_ends_with_the_command() {
     let row = world.run_one();
     assert_eq!(row["status"], "COMPLETED", "{row:.2000}");
     let pid = Pid::from_raw(world.read("pid").trim().parse().unwrap()).unwrap();
-    eventually("the child's end", || {
-        test_kill_process(pid).is_err().then_some(())
-    });
+    eventually("the child's end", || test_kill_process(pid).is_err());
 }

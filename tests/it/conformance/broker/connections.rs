@@ -140,9 +140,7 @@ impl Halting {
         self.commands.send(Command::Depth).unwrap();
         self.stopped.recv_timeout(PATIENCE).unwrap();
         fill(broker.as_ref(), &self.queue, &messages(20));
-        eventually("all are delivered", || {
-            (world.ready("default") == 0).then_some(())
-        });
+        eventually("all are delivered", || world.ready("default") == 0);
     }
 
     /// Releases it, and waits until the twenty messages are passed on.

@@ -99,9 +99,7 @@ impl Subscriber {
 
     #[track_caller]
     pub fn await_end(&self) {
-        eventually("the subscription ends", || {
-            self.thread.is_finished().then_some(())
-        });
+        eventually("the subscription ends", || self.thread.is_finished());
     }
 }
 
@@ -128,6 +126,6 @@ pub fn left(broker: &Arc<dyn Broker>, queue: &QueueConfig) -> u32 {
 #[track_caller]
 pub fn await_left(broker: &Arc<dyn Broker>, queue: &QueueConfig, count: u32) {
     eventually(&format!("{count} messages are left in the queue"), || {
-        (left(broker, queue) == count).then_some(())
+        left(broker, queue) == count
     });
 }

@@ -6,8 +6,8 @@ use carrot_actors::internals::store::{
 };
 
 use super::{
-    FRESH, SUSPECT, begin, bury_the_silent, claim, claims, finishes, messages, process, published,
-    trial, write,
+    FRESH, SUSPECT, begin, claim, claims, finishes, messages, process, published,
+    remove_silent_workers, trial, write,
 };
 use crate::support::{Database, cases};
 
@@ -84,13 +84,13 @@ fn a_message_of_a_dead_worker_is_ours_and_suspect(database: Database) {
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     world.silence(worker, 18);
-    assert_eq!(bury_the_silent(session.as_mut()), 0);
+    assert_eq!(remove_silent_workers(session.as_mut()), 0);
     assert_eq!(
         claim(session.as_mut(), other, &keys),
         [Claim::Owned(worker)]
     );
     world.silence(worker, 21);
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     assert_eq!(claim(session.as_mut(), other, &keys), [SUSPECT]);
     session.deregister(&[other]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();
@@ -175,7 +175,7 @@ fn a_row_that_is_adopted_as_final_stays_so(database: Database) {
     assert_eq!(world.find(&row.key).unwrap()["exception"], "rolled back");
 }
 
-/// A row that is to say that there is none is not written beside one.
+/// If the row has come since the look, no second row is inserted for a cancelled message.
 fn a_message_whose_row_has_come_is_not_cancelled(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 1);
@@ -205,7 +205,7 @@ fn a_look_finds_rows_and_claims_none(database: Database) {
     found.sort();
     there.sort();
     assert_eq!(found, there);
-    // None but the one is claimed.
+    // Only the first message is claimed.
     world.is_in(&keys[1], Status::Published);
     world.is_in(&keys[2], Status::Published);
 }
@@ -240,7 +240,7 @@ fn a_suspect_whose_claim_a_crash_forgot_is_begun(database: Database) {
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys);
-    // As if the database had crashed and forgotten the claim, and an end was recorded since.
+    // The database has crashed and lost the claim. The end of the run is recorded since.
     world.execute("UPDATE carrot_messagelog SET status = 'PUBLISHED', owner = NULL");
     write(
         session.as_mut(),
@@ -267,7 +267,7 @@ fn what_another_acknowledged_is_given_back_to_the_sweep(database: Database) {
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys);
-    // The broker has delivered the first one again, to another, who acknowledges it.
+    // The broker delivers the first message again, to another service, which acknowledges it.
     assert_eq!(
         claim(session.as_mut(), other, &keys[..1]),
         [Claim::Owned(worker)]

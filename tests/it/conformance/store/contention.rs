@@ -1,4 +1,4 @@
-//! Sessions that want the same rows at the same time.
+//! Sessions that compete for the same rows.
 
 use std::collections::HashMap;
 use std::sync::Barrier;
@@ -20,7 +20,7 @@ cases! { on every_database:
 
 const SESSIONS: usize = 8;
 
-/// Writes the batch as the ledger does: what met another transaction is tried again.
+/// Writes the batch as the ledger does: it retries after a conflict with another transaction.
 #[track_caller]
 fn write(session: &mut dyn Session, worker: WorkerId, batch: &Batch) -> BatchResult {
     for _ in 0..50 {
@@ -29,10 +29,11 @@ fn write(session: &mut dyn Session, worker: WorkerId, batch: &Batch) -> BatchRes
             other => return other.unwrap(),
         }
     }
-    panic!("it met other transactions again and again");
+    panic!("50 conflicts with other transactions");
 }
 
-/// Who got each message: `work` once on each of so many sessions, at the same time.
+/// Runs `work` once in each of `sessions` sessions at the same time, and returns which of them got each
+/// message.
 fn race(
     store: &dyn Store,
     sessions: usize,
@@ -124,8 +125,8 @@ fn batches_claimed_in_opposite_orders_end_and_give_each_message_once(database: D
 
 cases! { on every_server: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
 
-/// A worker that registers and claims while an older claim waits for a row is alive, though that
-/// claim's view of the database is older than it.
+/// A worker registers and claims while an older claim waits for a row. It counts as alive, although the
+/// snapshot of the older claim does not contain it.
 fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database: Database) {
     let (world, mut session, worker) = trial(database);
     let store = open(&world);
@@ -140,9 +141,7 @@ fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database:
         let mut waiting = store.connect().unwrap();
         let batch = claims(&keys);
         let claiming = scope.spawn(move || write(waiting.as_mut(), worker, &batch).claims);
-        eventually("the wait for the row", || {
-            (!world.waits().is_empty()).then_some(())
-        });
+        eventually("the claim waits for the row", || !world.waits().is_empty());
         let newborn = session.register(&process(2)).unwrap();
         assert_eq!(claim(session.as_mut(), newborn, &keys[1..]), [FRESH]);
         blocker.execute("COMMIT");
@@ -155,15 +154,15 @@ fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database:
 
 cases! { on postgresql: a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers }
 
-/// A row that is committed between two of a claim's statements has no owner, and must not be
-/// acknowledged as somebody's.
+/// A row that is committed between two statements of a claim has no owner. The message must not be
+/// acknowledged as one that another worker owns.
 fn a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let mut keys = published(session.as_mut(), 1);
     claim(session.as_mut(), other, &keys);
     keys.push("late".to_owned());
-    // The claim notes what another has after it has looked for free messages.
+    // The claim reads what other workers own after it has looked for free messages. Stop it in between.
     world.execute(
         "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS \
          'BEGIN PERFORM pg_advisory_xact_lock(17); RETURN NEW; END'; \
@@ -176,7 +175,9 @@ fn a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers(database: Database
         let mut waiting = open(&world).connect().unwrap();
         let batch = claims(&keys);
         let claiming = scope.spawn(move || write(waiting.as_mut(), worker, &batch).claims);
-        eventually("the pause", || (!world.waits().is_empty()).then_some(()));
+        eventually("the claim is stopped by the trigger", || {
+            !world.waits().is_empty()
+        });
         world.insert_published("default", "noop", &keys[1..]);
         blocker.execute("COMMIT");
         claiming.join().unwrap()
@@ -216,7 +217,7 @@ fn sessions_that_recover_together_take_each_row_once(database: Database) {
 }
 
 impl World {
-    /// Who waits for a row in this world.
+    /// The transactions of this world that wait for a lock.
     fn waits(&self) -> Vec<Value> {
         match self.database {
             Database::Postgresql => self.rows(&format!(
@@ -228,7 +229,7 @@ impl World {
             Database::Sqlite => Vec::new(),
             #[cfg(feature = "mysql")]
             Database::Mariadb => {
-                // InnoDB renews that table only if nobody has read it for 0.1 s.
+                // InnoDB refreshes that table only if nobody has read it for 0.1 s.
                 std::thread::sleep(std::time::Duration::from_millis(150));
                 self.rows(
                     "SELECT t.trx_id FROM information_schema.innodb_trx t \

@@ -1,4 +1,4 @@
-//! Ends of runs, behind their fence.
+//! Recording ends of runs: only the owner of a message may.
 
 use carrot_actors::StoreError;
 use carrot_actors::internals::state::{End, Status};
@@ -90,7 +90,7 @@ fn an_end_does_not_count_when_another_worker_has_the_message(database: Database)
 fn an_end_counts_when_nobody_has_the_message(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 2);
-    // The one by a claim that was forgotten, the other taken back by the sweep.
+    // The claim of the first message was lost. The sweep has taken the second one back.
     claim(session.as_mut(), worker, &keys[1..]);
     session.deregister(&[worker]).unwrap();
     assert_eq!(session.recover(10).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! What every store behind the seam must do, on each database.
+//! What every implementation of `Store` must do, on each database.
 
 mod claims;
 mod contention;
@@ -26,7 +26,7 @@ fn open(world: &World) -> Box<dyn Store> {
     store::open_for(&world.config()).unwrap()
 }
 
-/// A world with a session of the store on trial, and a worker registered on it.
+/// A world, a session of its store, and a worker that is registered.
 fn trial(backend: impl Into<Backend>) -> (World, Box<dyn TestSession>, WorkerId) {
     let world = backend.into().world("");
     let mut session = store::connect_for_tests(&world.config()).unwrap();
@@ -54,7 +54,7 @@ fn messages(count: usize) -> Vec<Message> {
     (0..count).map(message).collect()
 }
 
-/// Messages that are PUBLISHED; their keys.
+/// Inserts messages that are PUBLISHED; their keys.
 fn published(session: &mut dyn Session, count: usize) -> Vec<String> {
     let messages = messages(count);
     let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
@@ -122,15 +122,15 @@ fn begin(key: &str) -> Begin {
     }
 }
 
-/// Those whose heartbeat is too old.
+/// The workers whose heartbeat is too old.
 fn silent_workers(session: &mut dyn Session) -> Vec<WorkerId> {
     let heartbeats = session.heartbeats().unwrap().into_iter();
     let old = heartbeats.filter(|heartbeat| heartbeat.is_old);
     old.map(|heartbeat| heartbeat.worker).collect()
 }
 
-/// Removes the workers that have been silent for too long; how many.
-fn bury_the_silent(session: &mut dyn Session) -> usize {
+/// Removes the workers whose heartbeat is too old; how many.
+fn remove_silent_workers(session: &mut dyn Session) -> usize {
     let silent = silent_workers(session);
     session.deregister(&silent).unwrap();
     silent.len()
@@ -142,7 +142,7 @@ impl World {
         assert_eq!(self.find(key).unwrap()["status"], status.as_str());
     }
 
-    /// As if the worker's last heartbeat was so long ago.
+    /// Makes the worker's last heartbeat so many seconds old.
     fn silence(&self, worker: WorkerId, seconds: u64) {
         self.execute(&format!(
             "UPDATE carrot_worker SET heartbeat = {} WHERE id = {}",
@@ -151,7 +151,7 @@ impl World {
         ));
     }
 
-    /// As if all leases had run out.
+    /// Makes all leases expire.
     fn end_leases(&self) {
         self.execute(&format!(
             "UPDATE carrot_messagelog SET due_time = {} WHERE due_time IS NOT NULL",

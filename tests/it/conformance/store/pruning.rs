@@ -1,4 +1,4 @@
-//! What is over grows old, and is deleted.
+//! Pruning: final messages are deleted when they are older than the history keeps them.
 
 use std::collections::HashMap;
 use std::sync::Barrier;
@@ -32,7 +32,7 @@ const A_DAY: u64 = DAY.as_secs();
 
 const ENDS: [End; 4] = [End::Completed, End::Failed, End::Cancelled, End::Expired];
 
-/// With these ages in days.
+/// A history that keeps these states for so many days.
 fn history(ages: &[(Status, u32)]) -> History {
     let age = |status| {
         let found = ages.iter().find(|(of, _)| *of == status);
@@ -47,7 +47,7 @@ fn history(ages: &[(Status, u32)]) -> History {
     }
 }
 
-/// Every final state after a week.
+/// A history that keeps every final state for a week.
 fn a_week() -> History {
     history(&ENDS.map(|end| (end.status(), 7)))
 }
@@ -61,7 +61,7 @@ fn stretch(history: &History, after: i64, limit: usize) -> Stretch<'_> {
     }
 }
 
-/// Prunes the whole in one stretch: how many of each state.
+/// Prunes all rows in one stretch: how many of each state were deleted.
 #[track_caller]
 fn prune(session: &mut dyn Session, history: &History) -> HashMap<Status, usize> {
     let pruned = session.prune(&stretch(history, 0, 1000)).unwrap();
@@ -69,7 +69,7 @@ fn prune(session: &mut dyn Session, history: &History) -> HashMap<Status, usize>
     pruned.counts
 }
 
-/// Messages that have ended so.
+/// Messages that have ended like this.
 fn ended(session: &mut dyn Session, worker: WorkerId, end: End, count: usize) -> Vec<String> {
     let keys = published(session, count);
     claim(session, worker, &keys);
@@ -78,7 +78,7 @@ fn ended(session: &mut dyn Session, worker: WorkerId, end: End, count: usize) ->
 }
 
 impl World {
-    /// As if all that has happened to these messages had happened so much earlier.
+    /// Moves all times of these messages back.
     fn age(&self, keys: &[String], seconds: u64) {
         let keys: Vec<String> = keys.iter().map(|key| format!("'{key}'")).collect();
         let earlier = |column| self.database.before(column, seconds);
@@ -128,7 +128,7 @@ fn what_is_over_is_deleted_when_it_is_older_than_its_states_age(database: Databa
     assert!(prune(session.as_mut(), &history).is_empty());
 }
 
-/// The end counts, not the recording: what ran for a month has only just ended.
+/// A message's age is counted from its end, not from its recording: what ran for a month has just ended.
 fn an_age_counts_from_the_end(database: Database) {
     let (world, mut session, worker) = trial(database);
     let completed = ended(session.as_mut(), worker, End::Completed, 1);
@@ -138,7 +138,7 @@ fn an_age_counts_from_the_end(database: Database) {
         database.ago(30 * A_DAY)
     ));
     assert!(prune(session.as_mut(), &a_week()).is_empty());
-    // A time that is not that of its end says nothing.
+    // Only the time that belongs to the state counts.
     world.execute(&format!(
         "UPDATE carrot_messagelog SET failure_time = {before} WHERE status = 'COMPLETED'; \
          UPDATE carrot_messagelog SET completion_time = {before} WHERE status = 'FAILED'",
@@ -184,8 +184,8 @@ fn a_state_without_an_age_is_kept(database: Database) {
     assert!(prune(session.as_mut(), &history(&[])).is_empty());
 }
 
-/// A row without the time of its end did not end before it was recorded; one without any time may have
-/// ended just now.
+/// A row without a time of its end counts from its recording, which was not later. A row without any time may
+/// have ended just now, and is kept.
 fn the_recording_counts_where_the_end_has_no_time(database: Database) {
     let (world, mut session, worker) = trial(database);
     let timed = ended(session.as_mut(), worker, End::Completed, 1);
@@ -263,7 +263,7 @@ fn stretches_follow_each_other_to_the_end_and_tell_the_recent(database: Database
     assert_eq!(world.left(), young);
 }
 
-/// What keeps a stretch from being settled: a row that may yet grow too old.
+/// A stretch is not settled while it holds a row that may still grow too old.
 fn a_stretch_is_settled_when_nothing_in_it_will_grow_too_old(database: Database) {
     let (world, mut session, worker) = trial(database);
     let failed = ended(session.as_mut(), worker, End::Failed, 1);
@@ -282,7 +282,7 @@ fn a_stretch_is_settled_when_nothing_in_it_will_grow_too_old(database: Database)
 
 cases! { on every_server: what_another_has_locked_is_not_waited_for }
 
-/// Neither what is over nor what is under way.
+/// Locked rows are skipped, whether they are to be deleted or not finished.
 fn what_another_has_locked_is_not_waited_for(database: Database) {
     let (world, mut session, worker) = trial(database);
     let running = published(session.as_mut(), 1);

@@ -1,4 +1,4 @@
-//! Recording, marking, taking what is due, and requeueing.
+//! Recording messages, marking them as published, taking due ones, requeueing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Barrier};
@@ -41,7 +41,7 @@ fn a_recorded_message_is_pending_and_becomes_published_when_marked(database: Dat
     session.mark_published(&keys[..1]).unwrap();
     world.is_in(&keys[0], Status::Published);
     world.is_in(&keys[1], Status::Pending);
-    // A confirm that is written late changes nothing.
+    // A mark that is written late changes nothing.
     claim(session.as_mut(), worker, &keys);
     session.mark_published(&keys).unwrap();
     world.is_in(&keys[1], Status::InProgress);
@@ -52,7 +52,8 @@ fn a_recorded_message_is_pending_and_becomes_published_when_marked(database: Dat
 
 cases! { on postgresql: a_mark_reads_its_own_rows_alone_whatever_the_statistics_say }
 
-/// Statistics from a moment when nothing was PENDING make the index of what is look empty.
+/// Statistics that were taken while no row was PENDING make the index of pending rows look empty to the
+/// planner.
 fn a_mark_reads_its_own_rows_alone_whatever_the_statistics_say(database: Database) {
     let (world, mut session, _) = trial(database);
     published(session.as_mut(), 2000);
@@ -61,9 +62,9 @@ fn a_mark_reads_its_own_rows_alone_whatever_the_statistics_say(database: Databas
     for part in keys.chunks(500) {
         session.mark_published(part).unwrap();
     }
-    // That tells what it has counted.
+    // PostgreSQL reports a session's counters when the session ends.
     drop(session);
-    let counted = eventually("the counts", || {
+    let counted = eventually("the counters of the session", || {
         let counts = world.rows(
             "SELECT indexrelname AS index, idx_tup_read AS read FROM pg_stat_user_indexes \
              WHERE schemaname = current_schema() AND relname = 'carrot_messagelog'",
@@ -75,7 +76,7 @@ fn a_mark_reads_its_own_rows_alone_whatever_the_statistics_say(database: Databas
         let by_key = read("carrot_messagelog_uuid");
         (by_key >= 2000).then(|| (by_key, read("carrot_messagelog_pending")))
     });
-    // Each row a few times, as it was and as it is; not all rows for each.
+    // Each row is read a few times, with its old versions, but not all rows for each of them.
     assert!(counted.0 < 100_000 && counted.1 < 100_000, "{counted:?}");
 }
 

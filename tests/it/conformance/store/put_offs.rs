@@ -1,4 +1,4 @@
-//! Runs that are put off.
+//! Putting off runs.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn put_off(session: &mut dyn Session, worker: WorkerId, put_off: PutOff) -> PutB
     write(session, worker, &batch).put_back[0]
 }
 
-/// A message that is claimed.
+/// Publishes and claims a message; its key.
 fn claimed(session: &mut dyn Session, worker: WorkerId) -> String {
     let keys = published(session, 1);
     claim(session, worker, &keys);
@@ -58,7 +58,7 @@ fn claimed(session: &mut dyn Session, worker: WorkerId) -> String {
 }
 
 impl World {
-    /// The message was put off for the first time so many seconds ago.
+    /// Sets the time of the first put-off to so many seconds ago.
     fn is_put_off_for(&self, key: &str, seconds: u64) {
         self.execute(&format!(
             "UPDATE carrot_messagelog SET put_off_since = {} WHERE uuid = '{key}'",
@@ -66,7 +66,7 @@ impl World {
         ));
     }
 
-    /// In how many milliseconds the message is due, and for how many it has been put off.
+    /// In how many milliseconds the message is due, and how many milliseconds ago it was put off first.
     fn times(&self, key: &str) -> (i64, i64) {
         let now = format!("SELECT {} AS now", self.database.ago(0));
         let row = self.find(key).unwrap();
@@ -108,13 +108,13 @@ fn a_mark_that_comes_late_does_not_undo_a_put_off(database: Database) {
     let row = NewRow::pending(&messages(1)[0]);
     let keys = [row.key.clone()];
     session.record(&[row]).unwrap();
-    // It is delivered, and put off, before its publisher has marked it.
+    // The message is delivered and put off before its publisher marks it.
     claim(session.as_mut(), worker, &keys);
     let program = || of(&keys[0], Cause::Program, PATIENCE);
     put_off(session.as_mut(), worker, program());
     session.mark_published(&keys).unwrap();
     world.is_in(&keys[0], Status::Pending);
-    // The same with the sweep's mark.
+    // The same holds when the sweep marks it.
     for _ in 0..2 {
         session.make_due().unwrap();
         assert_eq!(session.take_due(10).unwrap().len(), 1);
@@ -123,7 +123,7 @@ fn a_mark_that_comes_late_does_not_undo_a_put_off(database: Database) {
         session.mark_published(&keys).unwrap();
         world.is_in(&keys[0], Status::Pending);
     }
-    // The mark of who has published it last counts, also after a death.
+    // Only a mark by the last publisher counts: an older one changes nothing after a death.
     session.make_due().unwrap();
     session.take_due(10).unwrap();
     session.mark_published(&keys).unwrap();
@@ -157,11 +157,11 @@ fn what_is_put_off_again_waits_twice_as_long_up_to_half_a_minute(database: Datab
         is_about(due, next);
         is_about(since, so_far.try_into().unwrap());
     }
-    // At once, whatever was before.
+    // `Now` makes it due at once, however often it was put off.
     let now = of(&key, Cause::HandedBack, PutOffDue::Now);
     assert_eq!(put_off(session.as_mut(), worker, now), PutBack::Waits);
     is_about(world.times(&key).0, 0);
-    // A clock that was set back counts for nothing.
+    // A first put-off in the future, by a clock that was set back since, does not count.
     world.execute("UPDATE carrot_messagelog SET put_off_since = '2199-01-01 00:00:00.000000'");
     let limited = || of(&key, Cause::HandedBack, PATIENCE);
     assert_eq!(put_off(session.as_mut(), worker, limited()), PutBack::Waits);
@@ -177,7 +177,7 @@ fn what_has_been_put_off_for_too_long_stays_with_its_worker(database: Database) 
         put_off(session.as_mut(), worker, once_more()),
         PutBack::Waits
     );
-    // The last try is at the end of its time.
+    // The wait is cut so that the last attempt is at the end of the patience.
     world.is_put_off_for(&key, 8);
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
     assert_eq!(
@@ -214,11 +214,11 @@ fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Databas
         put_back
     };
     assert_eq!(late(Cause::Resources), PutBack::Waits);
-    // Another cause.
+    // Another cause counts from the start.
     assert_eq!(late(Cause::Program), PutBack::Waits);
     assert_eq!(late(Cause::UnknownTask), PutBack::Waits);
     assert_eq!(late(Cause::Resources), PutBack::Waits);
-    // A run that has begun, and whose worker died in it.
+    // So does a put-off after a run whose worker died.
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
     session.deregister(&[worker]).unwrap();
     session.recover(10).unwrap();
@@ -227,7 +227,7 @@ fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Databas
         row["put_off_since"].is_null() && row["put_off_reason"].is_null(),
         "{row}"
     );
-    // The same where another takes it from the dead.
+    // So does one after another worker took the message from the dead one.
     let once_more = || of(&key, Cause::Resources, PATIENCE);
     session.heartbeat(worker, &process(1)).unwrap();
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
@@ -254,14 +254,14 @@ fn a_put_off_does_not_count_when_another_has_the_message_or_it_is_over(database:
         PutBack::Taken
     );
     assert_eq!(world.find(&key).unwrap(), before);
-    // Nobody's counts as ours.
+    // A message without an owner may be put off.
     session.deregister(&[other]).unwrap();
     session.recover(10).unwrap();
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
         PutBack::Waits
     );
-    // Also where it is put off no more.
+    // It may also be refused as too long.
     world.is_put_off_for(&key, 1000);
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
@@ -315,7 +315,7 @@ fn what_is_put_off_is_published_as_it_came_whatever_its_row_had(database: Databa
 fn a_run_that_is_put_off_does_not_count_and_those_before_it_do(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
-    // A suspect is counted before it runs; that run did not begin.
+    // The attempt of a crash suspect is counted before it runs, but this run does not begin.
     session.deregister(&[worker]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
@@ -335,7 +335,7 @@ fn a_run_that_is_put_off_does_not_count_and_those_before_it_do(database: Databas
     };
     let mut claims = || claim(session.as_mut(), worker, std::slice::from_ref(&key));
     assert_eq!(claims(), [suspect(0)]);
-    // What a death in this process has counted stays so.
+    // Attempts that a death in this process has counted stay counted.
     let counted = PutOff {
         attempts: 2,
         suspect: true,

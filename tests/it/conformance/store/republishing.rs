@@ -1,4 +1,4 @@
-//! Giving back what the broker can't be relied on to deliver again.
+//! Giving back messages that the broker may drop or has lost: they are published again.
 
 use carrot_actors::internals::state::{End, Status};
 use carrot_actors::internals::store::{Batch, BrokerCopy, REDELIVERY_GRACE, Republish, Session};
@@ -34,7 +34,7 @@ fn what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claim
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys[..2]);
-    // Of the third, a crash of the database has forgotten the claim.
+    // The claim of the third message was lost in a crash of the database.
     write(
         session.as_mut(),
         worker,
@@ -70,7 +70,7 @@ fn what_is_given_back_and_gone_from_the_broker_is_due_at_once(database: Database
         worker,
         &republishes(&keys, BrokerCopy::Gone),
     );
-    // Its publisher marks it late.
+    // The publisher of the first message marks it late.
     session.mark_published(&keys[..1]).unwrap();
     world.is_in(&keys[0], Status::Pending);
     world.is_in(&keys[1], Status::Completed);

@@ -1,4 +1,4 @@
-//! Messages that wait in their rows, for the embedded broker.
+//! The queues of the embedded broker: messages that wait as rows.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use carrot_actors::internals::state::Status;
 use carrot_actors::internals::store::{NewRow, Session, WorkerId};
 use carrot_actors::message::Message;
 
-use super::{FRESH, bury_the_silent, claim, messages, open, process, trial};
+use super::{FRESH, claim, messages, open, process, remove_silent_workers, trial};
 use crate::support::{Backend, Database, cases, eventually};
 
 cases! { on every_database:
@@ -18,7 +18,7 @@ cases! { on every_database:
     sessions_that_take_what_waits_together_get_each_message_once,
 }
 
-/// Messages of these priorities that wait in the queue, the oldest first; their keys.
+/// Records messages of these priorities, the oldest first, so that they wait in the queue; their keys.
 fn wait(session: &mut dyn Session, queue: &str, priorities: &[u8]) -> Vec<String> {
     let row = |priority: &u8| {
         let message = Message::new("app.tasks.noop", messages(1)[0].arguments.clone(), queue);
@@ -38,7 +38,7 @@ fn record(session: &mut dyn Session, row: NewRow) -> String {
     row.key
 }
 
-/// Takes up to so many, as the embedded broker does: again if it met another transaction.
+/// Takes up to `limit` messages as the embedded broker does: it retries after a conflict.
 #[track_caller]
 fn take(session: &mut dyn Session, worker: WorkerId, queue: &str, limit: usize) -> Vec<String> {
     let (taken, undecodable) = eventually("a transaction of its own", || {
@@ -51,7 +51,7 @@ fn take(session: &mut dyn Session, worker: WorkerId, queue: &str, limit: usize) 
     taken.into_iter().map(|message| message.key).collect()
 }
 
-/// What is passed over since another statement has it locked in that moment, comes with the next try.
+/// Takes all that wait. A row that another statement has locked is skipped, and taken by a later call.
 #[track_caller]
 fn take_all(session: &mut dyn Session, worker: WorkerId, queue: &str) -> Vec<String> {
     let mut all = Vec::new();
@@ -79,7 +79,7 @@ fn what_waits_is_taken_by_priority_and_age_and_by_one_worker(database: Database)
     assert_eq!(take(session.as_mut(), other, "default", 10), order[3..]);
     assert!(!session.is_any_waiting("default").unwrap());
     assert_eq!(session.count_waiting("Default").unwrap(), 1);
-    // They are still to be claimed.
+    // They are taken, but not claimed.
     keys.iter()
         .for_each(|key| world.is_in(key, Status::Published));
     assert_eq!(claim(session.as_mut(), worker, &order[..3]), [FRESH; 3]);
@@ -132,8 +132,8 @@ fn what_a_dead_worker_took_waits_again(database: Database) {
     claim(session.as_mut(), dead, &keys[..1]);
     assert!(!session.is_any_waiting("default").unwrap());
     world.silence(dead, 21);
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
-    // What was claimed is the sweep's.
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
+    // The sweep recovers what was claimed.
     let taken = take_all(session.as_mut(), worker, "default");
     assert_eq!(taken, sorted(keys[1..].to_vec()));
 }
@@ -168,7 +168,7 @@ fn sessions_that_take_what_waits_together_get_each_message_once(database: Databa
     assert!(times.values().all(|times| *times == 1), "{times:?}");
 }
 
-/// All that waits, a few at a time.
+/// Takes all that wait, a few at a time.
 fn take_in_parts(session: &mut dyn Session, worker: WorkerId) -> Vec<String> {
     let mut taken = Vec::new();
     while session.is_any_waiting("default").unwrap() {

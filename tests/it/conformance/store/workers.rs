@@ -1,9 +1,11 @@
-//! Who is alive, and what the dead leave.
+//! Heartbeats of workers, and the recovery of what dead workers owned.
 
 use carrot_actors::internals::state::{End, Status};
 use carrot_actors::internals::store::{WorkerId, WorkerProcess};
 
-use super::{bury_the_silent, claim, finishes, process, published, silent_workers, trial, write};
+use super::{
+    claim, finishes, process, published, remove_silent_workers, silent_workers, trial, write,
+};
 use crate::support::{Database, cases};
 
 cases! { on every_database:
@@ -25,14 +27,14 @@ fn only_messages_of_dead_workers_are_recovered(database: Database) {
         gone,
         &finishes(&keys[5..6], End::Completed),
     );
-    // A row that Django's own consumer has, which nobody of ours can know to be dead.
+    // This row belongs to a consumer of django-carrot. No service of ours can know whether that is dead.
     world.execute(&format!(
         "UPDATE carrot_messagelog SET status = 'IN_PROGRESS' WHERE uuid = '{}'",
         keys[6]
     ));
     assert_eq!(session.recover(10).unwrap(), 0);
     world.silence(silent, 21);
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     session.deregister(&[gone]).unwrap();
     assert_eq!(session.recover(3).unwrap(), 3, "no more than asked for");
     assert_eq!(session.recover(3).unwrap(), 1);
@@ -57,7 +59,7 @@ fn a_heartbeat_keeps_a_worker_alive_and_registers_it_again(database: Database) {
     claim(session.as_mut(), worker, &keys);
     world.silence(worker, 30);
     session.heartbeat(worker, &process(1)).unwrap();
-    assert_eq!(bury_the_silent(session.as_mut()), 0);
+    assert_eq!(remove_silent_workers(session.as_mut()), 0);
     assert_eq!(session.recover(10).unwrap(), 0);
     session.deregister(&[worker]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();
@@ -100,6 +102,6 @@ fn workers_without_a_heartbeat_for_20_s_are_silent(database: Database) {
         0,
         "silent is not dead: the database may have been away"
     );
-    assert_eq!(bury_the_silent(session.as_mut()), 1);
+    assert_eq!(remove_silent_workers(session.as_mut()), 1);
     assert_eq!(session.recover(10).unwrap(), 1);
 }

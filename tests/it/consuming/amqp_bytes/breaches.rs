@@ -21,9 +21,7 @@ fn assert_named(says: Says, reason: &str) {
     running.await_log(reason);
     let watched = Instant::now();
     let before = fake.connections();
-    eventually("some more connections", || {
-        (fake.connections() >= before + 4).then_some(())
-    });
+    eventually("some more connections", || fake.connections() >= before + 4);
     // 50, 100, 200 and 400 ms are the shortest waits.
     assert!(
         watched.elapsed() > Duration::from_millis(400),

@@ -139,7 +139,7 @@ fn a_migration_that_was_killed_is_run_again(database: Database) {
     reader.client.execute("BEGIN");
     reader.filter(MESSAGE_LOG, "1 = 1");
     let mut migration = world.command(&["migrate"]).spawn().unwrap();
-    eventually("the migration waits", || waits(&world).then_some(()));
+    eventually("the migration waits", || waits(&world));
 
     migration.kill().unwrap();
     assert_eq!(exit_code(migration.wait().unwrap()), -9);
@@ -157,7 +157,7 @@ fn a_migration_waits_for_none_of_another_schema() {
     reader.client.execute("BEGIN");
     reader.filter(MESSAGE_LOG, "1 = 1");
     let mut migration = world.command(&["migrate"]).spawn().unwrap();
-    eventually("the migration waits", || waits(&world).then_some(()));
+    eventually("the migration waits", || waits(&world));
 
     let other = World::without_tables_on(Database::Postgresql, TASKS);
     let mut others = other.command(&["migrate"]).spawn().unwrap();

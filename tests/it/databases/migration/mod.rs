@@ -148,7 +148,7 @@ impl Begun<'_> {
     #[track_caller]
     fn says(&self, what: &str) {
         eventually(&format!("{what} in {}", self.said()), || {
-            self.said().contains(what).then_some(())
+            self.said().contains(what)
         });
     }
 

@@ -34,7 +34,7 @@ impl Loose {
     fn await_more(&self, schedule: i64, more: u64) {
         let before = self.count_of(schedule);
         eventually(&format!("{more} more of schedule {schedule}"), || {
-            (self.count_of(schedule) >= before + more).then_some(())
+            self.count_of(schedule) >= before + more
         });
     }
 
@@ -266,7 +266,7 @@ fn a_run_that_would_overlap_is_skipped_though_the_times_of_the_one_before_can_no
     let rows = world.rows("SELECT id FROM carrot_scheduledtask WHERE task_name = 'skip'");
     let id = rows[0]["id"].as_i64().unwrap();
     let mut service = world.start(&["--loglevel", "INFO"]);
-    eventually("the first run", || (world.count_of(id) == 1).then_some(()));
+    eventually("the first run", || world.count_of(id) == 1);
     let no_times = no_times(database);
     let message = format!("schedule_id = {id}");
     world.set(

@@ -1,4 +1,4 @@
-//! A connection of a test's own.
+//! A connection of the test to its database.
 
 use diesel::connection::SimpleConnection;
 #[cfg(feature = "mysql")]
@@ -59,7 +59,7 @@ impl Client {
         })
     }
 
-    /// Runs statements.
+    /// Runs statements, separated by semicolons.
     pub fn execute(&mut self, statements: &str) {
         self.try_execute(statements)
             .unwrap_or_else(|error| panic!("{error}: {statements:.2000}"));

@@ -1,4 +1,4 @@
-//! The databases that messages are kept in, as another client sees them.
+//! The databases of the service, used by the test as another client.
 
 mod client;
 mod rows;
@@ -12,7 +12,7 @@ pub(crate) use client::with_connection;
 use super::world::World;
 use super::{eventually, server};
 
-/// A kind of database that the service is tried on.
+/// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {
     Postgresql,
@@ -21,7 +21,7 @@ pub enum Database {
     Mariadb,
 }
 
-/// Those of a message that Django knows, but for the id.
+/// The columns of a message in Django's table, without the id.
 pub const DJANGOS_COLUMNS: [&str; 16] = [
     "status",
     "exchange",
@@ -42,7 +42,7 @@ pub const DJANGOS_COLUMNS: [&str; 16] = [
 ];
 
 impl Database {
-    /// The tables as Django makes them.
+    /// The statements that create Django's tables.
     pub fn django_schema(self) -> String {
         let schema = match self {
             Self::Postgresql => {
@@ -55,7 +55,7 @@ impl Database {
         schema.replace("public.", "")
     }
 
-    /// The time so many seconds ago, in SQL.
+    /// SQL for the time so many seconds ago.
     pub fn ago(self, seconds: u64) -> String {
         let now = match self {
             Self::Postgresql => "now()",
@@ -66,7 +66,7 @@ impl Database {
         self.before(now, seconds)
     }
 
-    /// The time so many seconds before `time`, in SQL.
+    /// SQL for the time so many seconds before `time`.
     pub fn before(self, time: &str, seconds: u64) -> String {
         match self {
             Self::Postgresql => format!("{time} - interval '{seconds} seconds'"),
@@ -78,7 +78,7 @@ impl Database {
         }
     }
 
-    /// A value in SQL.
+    /// The value as an SQL literal.
     pub fn literal(self, value: &Value) -> String {
         match value {
             Value::Null => "NULL".to_owned(),
@@ -94,7 +94,7 @@ impl Database {
         }
     }
 
-    /// The statement that inserts rows as django-carrot writes them, naming its own columns.
+    /// The statement that inserts rows as django-carrot does, with only its own columns.
     pub fn django_insert(self, rows: &[Value]) -> String {
         let values = |row: &Value| {
             let values = DJANGOS_COLUMNS.map(|column| self.literal(&row[column]));
@@ -107,7 +107,7 @@ impl Database {
         )
     }
 
-    /// Makes what is a world's own on a server, and tells its URL; `file` is where an SQLite would be.
+    /// Creates a schema or database for a world; its URL. `file` is the path of an SQLite database.
     pub(super) fn create(self, name: &str, file: &str) -> String {
         match self {
             Self::Postgresql => {
@@ -125,7 +125,7 @@ impl Database {
         }
     }
 
-    /// Removes it.
+    /// Drops what [`Self::create`] created.
     pub(super) fn remove(self, name: &str) {
         match self {
             Self::Postgresql => self.administer(&format!("DROP SCHEMA {name} CASCADE")),
@@ -135,7 +135,7 @@ impl Database {
         }
     }
 
-    /// Runs statements outside any test's world; on a server.
+    /// Runs statements on the server, outside any test's schema.
     pub fn administer(self, statements: &str) {
         let url = match self {
             Self::Postgresql => server("CARROT_TEST_POSTGRES"),
@@ -200,7 +200,7 @@ impl World {
                 let others = "SELECT * FROM carrot_messagelog WHERE status <> 'COMPLETED'";
                 let workers = "SELECT * FROM carrot_worker";
                 panic!(
-                    "never came about: {count} COMPLETED messages; {:#?} with workers {:#?}",
+                    "timed out waiting for {count} COMPLETED messages; {:#?} with workers {:#?}",
                     self.rows(others),
                     self.rows(workers)
                 );
@@ -270,7 +270,7 @@ impl World {
     }
 }
 
-/// The row of a message without arguments as django-carrot writes it when it publishes that.
+/// The row that django-carrot writes when it publishes a message without arguments.
 pub fn published_row(queue: &str, task: &str, uuid: &str) -> Value {
     json!({
         "uuid": uuid, "status": "PUBLISHED", "exchange": "", "queue": queue,
@@ -284,14 +284,14 @@ pub fn text<'a>(row: &'a Value, column: &str) -> &'a str {
     row[column].as_str().unwrap_or_default()
 }
 
-/// A column that holds a time, in milliseconds since 1970: what the coarsest of the databases tells.
+/// A column that holds a time, in milliseconds since 1970, the coarsest precision of all databases.
 #[track_caller]
 pub fn milliseconds(row: &Value, column: &str) -> i64 {
     let text = text(row, column);
     let naive = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f");
     match chrono::DateTime::parse_from_rfc3339(text) {
         Ok(time) => time.timestamp_millis(),
-        // Those without time zones are kept in UTC.
+        // Times without a time zone are UTC.
         Err(_) => naive().unwrap().and_utc().timestamp_millis(),
     }
 }

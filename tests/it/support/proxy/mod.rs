@@ -1,5 +1,5 @@
-//! A way to a server on which the test can cut connections, leave them half-open and hold up what is on
-//! its way; on the way to RabbitMQ it can also close channels in the broker's name.
+//! A proxy before a server. The test can cut its connections, leave them half-open, hold up what they carry,
+//! and close AMQP channels as RabbitMQ does.
 
 mod amqp;
 
@@ -11,7 +11,7 @@ use std::thread;
 
 use super::server;
 
-/// What flows on a way.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Amqp,
@@ -21,14 +21,14 @@ enum Protocol {
 /// One connection, in both directions.
 struct Link {
     to_client: Mutex<TcpStream>,
-    /// The broker is about to hear of a channel's end that it has not caused.
+    /// The test has closed the channel, and RabbitMQ will receive the client's `close-ok`.
     closing: AtomicBool,
-    /// Nothing arrives any more, and neither side is told.
+    /// Nothing is forwarded any more, and neither side is told.
     half_open: AtomicBool,
     gate: Arc<Gate>,
 }
 
-/// What all that flows goes through.
+/// The state of all connections of a proxy.
 #[derive(Default)]
 struct Gate {
     is_shut: Mutex<bool>,
@@ -47,7 +47,7 @@ impl Gate {
     }
 }
 
-/// Listens until the tests end.
+/// A proxy; it listens until the tests end.
 pub struct Proxy {
     port: u16,
     links: Arc<Mutex<Vec<Arc<Link>>>>,
@@ -55,12 +55,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A way to RabbitMQ.
+    /// A proxy to RabbitMQ.
     pub fn start() -> Self {
         Self::to(&server("CARROT_TEST_AMQP"), Protocol::Amqp)
     }
 
-    /// A way to the server of this URL.
+    /// A proxy to the server of this URL.
     pub fn before(url: &str) -> Self {
         Self::to(url, Protocol::Any)
     }
@@ -75,7 +75,7 @@ impl Proxy {
         let common_gate = Arc::clone(&gate);
         thread::spawn(move || {
             for client in listener.incoming() {
-                // A server that is away hangs up on its clients.
+                // If the server is away, the client's connection is closed.
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", target)) {
                     let link = forward(client.unwrap(), server, protocol, &common_gate);
                     accepted.lock().unwrap().push(link);
@@ -85,14 +85,14 @@ impl Proxy {
         Self { port, links, gate }
     }
 
-    /// The server's URL by this way.
+    /// The server's URL through the proxy.
     pub fn url(&self, server_url: &str) -> String {
         let mut url = url::Url::parse(server_url).unwrap();
         url.set_port(Some(self.port)).unwrap();
         url.into()
     }
 
-    /// Cuts every connection without a word; how many there were.
+    /// Closes every TCP connection; how many there were.
     pub fn cut_connections(&self) -> usize {
         let links = std::mem::take(&mut *self.links.lock().unwrap());
         let cut = links.iter().filter(|link| {
@@ -102,30 +102,30 @@ impl Proxy {
         cut.count()
     }
 
-    /// Leaves every connection half-open: nothing arrives by it any more, and neither side is told.
-    /// New ones are as good as ever.
+    /// Leaves every connection half-open: nothing is forwarded any more, and neither side is told. New
+    /// connections work.
     pub fn leave_half_open(&self) {
         for link in self.links.lock().unwrap().iter() {
             link.half_open.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Holds up what is on its way, on new connections as well.
+    /// Holds up what every connection carries, new ones included.
     pub fn hold_up(&self) {
         self.gate.set(true);
     }
 
-    /// Lets it go on.
+    /// Forwards again.
     pub fn let_pass(&self) {
         self.gate.set(false);
     }
 
-    /// Closes the channel of every connection that is open; the connections live on.
+    /// Closes the channel of every open connection; the connections stay open.
     pub fn close_channels(&self) {
         for link in self.links.lock().unwrap().drain(..) {
             link.closing.store(true, Ordering::SeqCst);
             let close = amqp::close_frame();
-            // A connection that has ended since has no channel to close.
+            // A connection that has ended has no channel to close.
             link.to_client
                 .lock()
                 .unwrap()
@@ -135,7 +135,7 @@ impl Proxy {
     }
 }
 
-/// What is held up may go, lest its threads wait for ever.
+/// Releases what is held up, so that its threads end.
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.let_pass();
@@ -174,7 +174,7 @@ fn forward(
 fn to_client(mut server: TcpStream, protocol: Protocol, link: &Link) -> io::Result<()> {
     loop {
         let part = protocol.read(&mut server)?;
-        // The broker's answer to what the client does not know that it has said.
+        // Do not forward `close-ok`: RabbitMQ has not sent the `close`.
         let is_ours = link.is_closing(protocol) && amqp::is_close_ok(&part);
         if link.passes() && !is_ours {
             link.to_client.lock().unwrap().write_all(&part)?;
@@ -206,7 +206,7 @@ fn to_server(
 }
 
 impl Protocol {
-    /// A frame, or whatever has arrived.
+    /// Reads an AMQP frame, or any bytes that have arrived.
     fn read(self, from: &mut TcpStream) -> io::Result<Vec<u8>> {
         if self == Self::Amqp {
             return amqp::read_frame(from);
@@ -226,13 +226,13 @@ impl Link {
         protocol == Protocol::Amqp && self.closing.load(Ordering::SeqCst)
     }
 
-    /// Waits while all is held up; whether it arrives at all.
+    /// Waits while the proxy holds up; whether to forward.
     fn passes(&self) -> bool {
         self.gate.pass();
         !self.half_open.load(Ordering::SeqCst)
     }
 
-    /// However one side has ended, the other learns of it, unless nothing arrives there any more.
+    /// Closes the other side when one side has ended, unless the connection is half-open.
     fn hang_up(&self, other: &TcpStream, ended: io::Result<()>) {
         assert!(ended.is_err(), "a connection is forwarded until it ends");
         if !self.half_open.load(Ordering::SeqCst) {

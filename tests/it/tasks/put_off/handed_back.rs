@@ -61,9 +61,7 @@ fn what_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted(backe
         });
     let uuids = ["sync", "async"].map(|task| world.send(&[task]));
     let service = world.in_process(app.into_registry().unwrap());
-    eventually("both runs", || {
-        (begun.load(Ordering::Relaxed) == 2).then_some(())
-    });
+    eventually("both runs", || begun.load(Ordering::Relaxed) == 2);
     assert_eq!(service.stop(), Ended::Drained);
     for uuid in &uuids {
         let row = world.find(uuid).unwrap();

@@ -80,9 +80,7 @@ fn a_message_that_one_service_does_not_know_is_run_by_another_that_does(backend:
     world.configure(&witnessed("", 2));
     let new = world.start(&[]);
     // The one or the other gets it each time; in the end the old one is replaced.
-    eventually("the first one's end", || {
-        (world.count("COMPLETED") > 0).then_some(())
-    });
+    eventually("the first one's end", || world.count("COMPLETED") > 0);
     old.stop_with_empty(&world, &[]);
     for uuid in &uuids {
         assert_eq!(world.ended(uuid)["status"], "COMPLETED");

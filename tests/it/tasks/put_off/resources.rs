@@ -39,7 +39,7 @@ impl World {
             eventually("progress", || {
                 assert_eq!(self.count("FAILED"), 0);
                 let now = self.count("COMPLETED");
-                (now == count || now > before).then_some(())
+                now == count || now > before
             });
             if self.count("COMPLETED") == count {
                 return;

@@ -1,4 +1,4 @@
-//! Schedules: reckoned, taken, each once.
+//! Advancing schedules: each occurrence is taken once.
 
 pub mod saved;
 
@@ -48,7 +48,7 @@ fn find(session: &mut dyn Session, id: i64) -> ScheduleRow {
     rows.into_iter().next().unwrap()
 }
 
-/// Due so many seconds from now on, without messages.
+/// Sets the next run to so many seconds from now, without messages.
 fn next_in(seconds: i64) -> impl FnMut(&Candidate) -> Advance {
     move |candidate| Advance {
         next: Some(candidate.now + TimeDelta::seconds(seconds)),
@@ -59,7 +59,7 @@ fn next_in(seconds: i64) -> impl FnMut(&Candidate) -> Advance {
     }
 }
 
-/// One message for what is due, and the next in an hour.
+/// One message for the due occurrence, and the next run in an hour.
 fn one_message(candidate: &Candidate) -> Advance {
     Advance {
         messages: vec![candidate.row.message(candidate.row.next_run).unwrap()],
@@ -78,7 +78,7 @@ fn advance(
     (count, messages.into_messages())
 }
 
-/// A schedule that is due.
+/// Adds a schedule that is due; its id.
 #[track_caller]
 fn due(session: &mut dyn Session, spec: &ScheduleSpec) -> i64 {
     let id = session.add_schedule(spec).unwrap().unwrap();
@@ -148,7 +148,7 @@ fn what_is_due_is_taken_with_its_message_and_never_again(database: Database) {
     assert!(after.next_run.unwrap() > session.now().unwrap());
     assert_eq!(advance(session.as_mut(), Ready::Due, one_message).0, 0);
     assert!(session.take_due(10).unwrap().is_empty(), "on a lease");
-    // Nothing that becomes of its messages makes it due again.
+    // Nothing that happens to its message makes it due again.
     world.execute("DELETE FROM carrot_messagelog");
     assert_eq!(advance(session.as_mut(), Ready::Due, one_message).0, 0);
 }
@@ -224,7 +224,7 @@ fn sessions_reckon_together_what_the_others_leave(database: Database) {
     }
     let mut others = None;
     let decide = &mut |candidate: &Candidate| {
-        // While these five are in hand:
+        // Another session advances while this one holds its five schedules.
         let mut other = open(&world).connect().unwrap();
         others.get_or_insert_with(|| advance(other.as_mut(), Ready::Unplanned, next_in(60)).0);
         next_in(60)(candidate)
@@ -241,7 +241,7 @@ fn an_occurrence_that_has_a_message_is_left_out(database: Database) {
         advance(session.as_mut(), Ready::Due, one_message).1.len(),
         1
     );
-    // As if a clock had been set back, or the table restored.
+    // Set the schedule back, as a clock that was set back or a restored table does.
     world.execute("UPDATE carrot_scheduledtask SET next_run = last_run, last_run = NULL");
     let two = |candidate: &Candidate| {
         let later = candidate
@@ -276,11 +276,11 @@ fn an_occurrence_has_one_message_also_when_that_is_requeued(database: Database) 
     record(session.as_mut(), &first).unwrap();
     assert!(record(session.as_mut(), &of(1, planned)).is_err());
     record(session.as_mut(), &of(2, planned)).unwrap();
-    // Beside the timetable there may be any number.
+    // Messages without an occurrence may be any number.
     record(session.as_mut(), &of(1, None)).unwrap();
     record(session.as_mut(), &of(1, None)).unwrap();
 
-    // A requeued one is of the same occurrence.
+    // The message of a requeue has the same occurrence.
     world.execute("UPDATE carrot_messagelog SET status = 'FAILED'");
     let requeued = session
         .requeue(&Requeue::Keys(vec![first[0].key.clone()]))
@@ -331,7 +331,8 @@ fn an_unfinished_message_of_any_occurrence_or_beside_the_timetable_is_seen(datab
         set_status(&world, status);
         assert_eq!(seen(session.as_mut()), None, "{status}");
     }
-    // So does that of an earlier occurrence, as one that is requeued when it was known to be over.
+    // A requeued message of an earlier occurrence is seen too, although that occurrence was known to be
+    // finished.
     world.execute("UPDATE carrot_scheduledtask SET next_run = last_run");
     advance(session.as_mut(), Ready::Due, |candidate| {
         let later = candidate.now - TimeDelta::milliseconds(500);
@@ -351,7 +352,7 @@ fn an_unfinished_message_of_any_occurrence_or_beside_the_timetable_is_seen(datab
     assert_eq!(seen(session.as_mut()).unwrap().key, new.key);
     set_status(&world, "COMPLETED");
     assert_eq!(seen(session.as_mut()), None);
-    // One beside the timetable counts too.
+    // A message without an occurrence is seen too.
     let message = find(session.as_mut(), id).message(None).unwrap();
     session.record(&[NewRow::pending(&message)]).unwrap();
     assert_eq!(seen(session.as_mut()).unwrap().key, message.key);

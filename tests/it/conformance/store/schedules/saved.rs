@@ -1,4 +1,4 @@
-//! Schedules: saved, changed, named.
+//! Saving, changing and naming schedules.
 
 use std::sync::Barrier;
 
@@ -109,7 +109,7 @@ fn an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another(database: Dat
         );
     }
     assert_eq!(session.edit_schedule(-1, &was, &to).unwrap(), Edited::Gone);
-    // One that has no next run is looked at again, though its timetable is as it was.
+    // Any edit makes a schedule without a next run be looked at again, even with the same timetable.
     let refused = add(session.as_mut(), "refused");
     advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
         next: None,
@@ -162,7 +162,7 @@ fn of_sessions_that_give_a_name_at_once_one_does(database: Database) {
     });
     assert_eq!(done.iter().filter(|(added, _)| *added).count(), 1);
     assert_eq!(done.iter().filter(|(_, renamed)| *renamed).count(), 1);
-    // Its own name may stay, and Django may do as it likes.
+    // A schedule may keep its name in an edit, and Django may write any name.
     let row = session
         .schedules(&WhichSchedules::Name("added"))
         .unwrap()
