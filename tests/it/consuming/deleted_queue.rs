@@ -1,6 +1,6 @@
 //! A queue is deleted: what a service has of it is nowhere else.
 
-use crate::support::witness::witnessed_task;
+use crate::support::witness::witnessed_tasks;
 use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually};
 
 cases! { on every_database:
@@ -8,68 +8,49 @@ cases! { on every_database:
     what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops,
 }
 
-/// One consumer, which holds a few.
+/// One consumer, and a prefetch of five.
 fn config() -> String {
-    [
-        "[[queues]]\nname = 'default'\nprefetch_factor = 5\n".to_owned(),
-        witnessed_task("note", "echo $PPID"),
-        witnessed_task("hold", "while [ ! -e go ]; do sleep 0.02; done; echo $PPID"),
-    ]
-    .concat()
+    format!(
+        "[[queues]]\nname = 'default'\nprefetch_factor = 5\n{}",
+        witnessed_tasks()
+    )
 }
 
-/// How often a service has begun to consume.
-fn openings(service: &Running) -> usize {
-    service.log().matches("consuming queue").count()
+/// Deletes the queue, and waits until the service has declared it again and consumes it.
+fn delete_queue(world: &World, service: &Running) {
+    service.reopens_after(|| world.delete_queue("default"));
 }
 
-impl World {
-    /// Deletes the queue, and waits until the service consumes it anew.
-    fn delete_queue(&self, service: &Running) {
-        let before = openings(service);
-        let path = format!("/api/queues/{}/default", self.name);
-        Self::rabbitmq_api("DELETE", &path, None);
-        eventually("the queue is consumed again", || openings(service) > before);
-    }
-
-    /// Waits until a service has all messages of its queue.
-    fn await_empty_queue(&self) {
-        eventually("all are with the service", || self.ready("default") == 0);
-    }
-}
-
+/// Cuts the connections of the service, and waits until it consumes on a new one.
 fn cut(proxy: &Proxy, service: &Running) {
-    let before = openings(service);
-    proxy.cut_connections();
-    eventually("a new connection", || openings(service) > before);
+    service.reopens_after(|| proxy.cut_connections());
 }
 
-/// A service by way of a proxy that runs one message, and has four more.
+/// A service behind a proxy that runs one message and was delivered four more.
 fn with_five(database: Database) -> (World, Proxy, Running, Vec<String>) {
     let mut world = World::on(database, &config());
     let uuids = world.enqueue("default", "hold", 5);
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let service = world.start(&[]);
     world.await_runs(&uuids[0], 1);
-    world.await_empty_queue();
+    world.await_ready("default", 0);
     (world, proxy, service, uuids)
 }
 
 fn what_a_service_has_of_a_deleted_queue_outlives_its_next_connections(database: Database) {
     let (world, proxy, service, uuids) = with_five(database);
-    world.delete_queue(&service);
+    delete_queue(&world, &service);
     cut(&proxy, &service);
-    world.delete_queue(&service);
+    delete_queue(&world, &service);
     cut(&proxy, &service);
     world.let_go();
     world.assert_all_well(vec![service], &uuids);
-    assert!(world.all_runs().values().all(|runs| runs.len() == 1));
+    world.assert_each_ran_once();
 }
 
 fn what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops(database: Database) {
     let (world, proxy, mut service, uuids) = with_five(database);
-    world.delete_queue(&service);
+    delete_queue(&world, &service);
     cut(&proxy, &service);
     service.signal(rustix::process::Signal::TERM);
     // The one that runs is waited for.
@@ -80,15 +61,15 @@ fn what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops(databa
     assert_eq!(service.wait(), 0);
     let second = world.start(&[]);
     world.assert_all_well(vec![second], &uuids);
-    assert!(world.all_runs().values().all(|runs| runs.len() == 1));
+    world.assert_each_ran_once();
 }
 
 #[test]
 fn what_a_service_has_of_a_deleted_queue_outlives_its_death() {
     let (world, proxy, mut service, uuids) = with_five(Database::Postgresql);
-    world.delete_queue(&service);
+    delete_queue(&world, &service);
     cut(&proxy, &service);
-    eventually("all are claimed", || world.count("IN_PROGRESS") == 5);
+    world.await_count("IN_PROGRESS", 5);
     service.kill();
     let second = world.start(&[]);
     world.let_go();
@@ -104,12 +85,11 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
         Raw::foreign("hold", Some("with-id"), "{}"),
         Raw::foreign("hold", None, "{\"args\": [\"without\"]}"),
     ]);
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let mut service = world.start(&[]);
     world.await_runs("first", 1);
-    world.await_empty_queue();
-    world.delete_queue(&service);
+    world.await_ready("default", 0);
+    delete_queue(&world, &service);
     service.signal(rustix::process::Signal::TERM);
     eventually("the others go to the sweep", || {
         world.count("PENDING") + world.count("PUBLISHED") == 2
@@ -120,19 +100,18 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
     world.await_completed(3);
     second.stop_with_empty(&world, &["default"]);
     assert_eq!(world.all_runs().len(), 3);
-    assert!(world.all_runs().values().all(|runs| runs.len() == 1));
+    world.assert_each_ran_once();
 }
 
 #[test]
 fn a_message_of_a_deleted_queue_that_waits_for_its_row_is_run_when_that_has_come() {
     let mut world = World::new(&config());
     world.declare_queue("default");
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let mut service = world.start(&[]);
     world.publish(&[Raw::django("note", "late", "{}")]);
-    world.await_empty_queue();
-    world.delete_queue(&service);
+    world.await_ready("default", 0);
+    delete_queue(&world, &service);
     cut(&proxy, &service);
     world.insert_published("default", "note", &["late".to_owned()]);
     assert_eq!(world.ended("late")["status"], "COMPLETED");
@@ -148,8 +127,8 @@ fn a_service_that_stops_waits_for_the_row_of_a_message_of_a_deleted_queue() {
         Raw::django("note", "late", "{}"),
         Raw::django("note", "never", "{}"),
     ]);
-    world.await_empty_queue();
-    world.delete_queue(&service);
+    world.await_ready("default", 0);
+    delete_queue(&world, &service);
     service.signal(rustix::process::Signal::TERM);
     service.await_log("messages go back");
     world.insert_published("default", "note", &["late".to_owned()]);

@@ -4,7 +4,7 @@
 use amiquip::AmqpValue;
 use serde_json::json;
 
-use crate::support::witness::witnessed_task;
+use crate::support::witness::{witnessed_task, witnessed_tasks};
 use crate::support::{
     Database, Proxy, Raw, Running, World, cases, eventually, milliseconds, text, witnessed,
 };
@@ -26,17 +26,10 @@ const HOARDING: &str = "prefetch_factor = 8\n";
 fn config(settings: &str) -> String {
     [
         format!("[[queues]]\nname = 'default'\n{settings}"),
-        witnessed_task("note", "echo $PPID"),
-        witnessed_task("hold", "while [ ! -e go ]; do sleep 0.02; done; echo $PPID"),
+        witnessed_tasks(),
         witnessed_task("slow", "sleep 1"),
-        witnessed_task("killer", "kill -9 $PPID"),
     ]
     .concat()
-}
-
-/// How often a service has begun to consume.
-fn openings(service: &Running) -> usize {
-    service.log().matches("consuming queue").count()
 }
 
 impl World {
@@ -132,14 +125,13 @@ fn orderly_restarts_count_for_nothing_where_no_more_is_held_than_runs(database: 
 fn cut_connections_lose_nothing_of_what_was_held_unrun(database: Database) {
     let mut world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
     let uuids = world.send_many("hold", 8);
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let service = world.start(&[]);
     world.await_runs(&uuids[0], 1);
     for cut in 1..=4 {
-        eventually("all are here", || world.count("IN_PROGRESS") == 8);
+        world.await_count("IN_PROGRESS", 8);
         proxy.cut_connections();
-        eventually("a new connection", || openings(&service) == 1 + cut);
+        service.await_openings(1 + cut);
     }
     world.let_go();
     world.assert_all_well(vec![service], &uuids);
@@ -169,13 +161,12 @@ fn a_policy_limits_deliveries_as_an_argument_does() {
 fn a_connection_that_is_cut_gives_back_no_more_than_runs() {
     let mut world = World::new(&config(QUORUM));
     let uuids = world.send_many("hold", 8);
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let service = world.start(&[]);
     world.await_runs(&uuids[0], 1);
     for cut in 1..=2 {
         proxy.cut_connections();
-        eventually("a new connection", || openings(&service) == 1 + cut);
+        service.await_openings(1 + cut);
         service.await_log("was delivered again while it is in hand");
         assert_eq!(world.ready("default"), 7);
         assert_eq!(world.count("PUBLISHED"), 7);
@@ -243,8 +234,7 @@ fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does(
         connection.close().unwrap();
     }
     world.post("default", "hold", 9);
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
 
     let mut service = world.start(&[]);
     world.await_runs("first", 1);
@@ -254,13 +244,11 @@ fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does(
     });
     proxy.cut_connections();
     eventually("no more than one is out", || {
-        openings(&service) == 2 && world.unacknowledged() == 1
+        service.openings() == 2 && world.unacknowledged() == 1
     });
     let claimed = world.count("IN_PROGRESS");
     service.signal(rustix::process::Signal::TERM);
-    eventually("the unrun are noted", || {
-        world.count("PENDING") == claimed - 1
-    });
+    world.await_count("PENDING", claimed - 1);
     world.let_go();
     assert_eq!(service.wait(), 0);
     world.let_the_grace_pass();

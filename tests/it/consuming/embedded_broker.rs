@@ -164,9 +164,7 @@ fn what_a_killed_service_had_taken_is_run_by_one_that_is_there(database: Databas
     let uuids = world.post("default", "hold", 2);
     let mut first = world.start(&[]);
     let running = one_that_runs(&world, &uuids);
-    eventually("one that is taken and not claimed", || {
-        world.ready("default") == 0
-    });
+    world.await_ready("default", 0);
     let other = uuids.iter().find(|uuid| *uuid != running).unwrap();
     assert_eq!(world.find(other).unwrap()["status"], "PUBLISHED");
     let second = world.start(&[]);

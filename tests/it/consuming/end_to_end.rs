@@ -78,7 +78,7 @@ fn a_body_that_can_not_be_read_is_not_made_readable_by_its_row(database: Databas
     // It is claimed, and then inserted.
     let mut first = world.launch(&[], "ledger.after-commit=kill@2");
     assert_eq!(first.wait(), -9);
-    eventually("its redelivery", || world.ready("default") == 1);
+    world.await_ready("default", 1);
     assert!(world.take("default").is_some());
 
     let mut second = world.start(&[]);

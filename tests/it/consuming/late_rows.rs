@@ -214,7 +214,7 @@ fn many_rows_that_come_late_are_run_once_each(database: Database) {
     let uuids: Vec<String> = (0..200).map(|nth| format!("late-{nth}")).collect();
     let message = |uuid: &String| Raw::django("note", uuid, "{}");
     world.publish(&uuids.iter().map(message).collect::<Vec<_>>());
-    eventually("their end", || world.count("CANCELLED") == uuids.len());
+    world.await_count("CANCELLED", uuids.len());
 
     // Half of them at first.
     for half in uuids.chunks(100) {
@@ -223,7 +223,7 @@ fn many_rows_that_come_late_are_run_once_each(database: Database) {
     }
 
     world.assert_all_well(vec![service], &uuids);
-    assert!(world.all_runs().values().all(|runs| runs.len() == 1));
+    world.assert_each_ran_once();
 }
 
 fn a_service_that_ends_before_the_row_comes_forgets_it_and_a_requeue_runs_it_once(

@@ -3,16 +3,11 @@
 
 use crate::support::{Proxy, Running, World, eventually, witnessed};
 
-/// How often a service has begun to consume.
-fn openings(service: &Running) -> usize {
-    service.log().matches("consuming queue").count()
-}
-
 /// Makes the broker close the connections of the test's services until this one consumes again.
 fn cut(world: &World, service: &Running) {
-    let before = openings(service);
+    let before = service.openings();
     eventually("a new connection", || {
-        let is_back = openings(service) > before;
+        let is_back = service.openings() > before;
         if !is_back {
             world.cut_connections();
         }
@@ -29,10 +24,7 @@ fn a_task_whose_connection_is_cut_runs_once_when_its_own_service_gets_it_again()
     cut(&world, &service);
     service.await_log("was delivered again while it is in hand");
     world.let_go();
-    assert_eq!(
-        world.assert_all_well(vec![service], std::slice::from_ref(&uuid)),
-        0
-    );
+    assert_eq!(world.assert_all_well(vec![service], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
@@ -47,10 +39,7 @@ fn a_task_whose_connection_is_cut_runs_once_when_its_service_has_no_consumer_to_
     world.let_go();
     // It is not claimed again before its end.
     service.await_log("is COMPLETED already");
-    assert_eq!(
-        world.assert_all_well(vec![service], std::slice::from_ref(&uuid)),
-        0
-    );
+    assert_eq!(world.assert_all_well(vec![service], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
@@ -67,10 +56,7 @@ fn a_task_whose_connection_is_cut_runs_once_when_another_service_gets_it() {
         second.log().contains("is with worker")
     });
     world.let_go();
-    assert_eq!(
-        world.assert_all_well(vec![first, second], std::slice::from_ref(&uuid)),
-        0
-    );
+    assert_eq!(world.assert_all_well(vec![first, second], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
@@ -78,14 +64,13 @@ fn a_task_whose_connection_is_cut_runs_once_when_another_service_gets_it() {
 fn a_task_whose_channel_the_broker_closes_runs_once_and_the_queue_is_consumed_again() {
     let mut world = World::new(&witnessed("", 2));
     let held = world.send(&["hold"]);
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let service = world.start(&[]);
     world.await_runs(&held, 1);
 
     proxy.close_channels();
     service.await_log("was delivered again while it is in hand");
-    assert_eq!(openings(&service), 2);
+    assert_eq!(service.openings(), 2);
     let next = world.send(&["note"]);
     assert_eq!(world.ended(&next)["status"], "COMPLETED");
     world.let_go();
@@ -102,9 +87,7 @@ fn a_task_whose_queue_is_deleted_runs_once_and_the_queue_is_declared_again() {
     let held = world.send(&["hold"]);
     let service = world.start(&[]);
     world.await_runs(&held, 1);
-    let path = format!("/api/queues/{}/default", world.name);
-    World::rabbitmq_api("DELETE", &path, None);
-    eventually("the queue is consumed again", || openings(&service) == 2);
+    service.reopens_after(|| world.delete_queue("default"));
     let next = world.send(&["note"]);
     assert_eq!(world.ended(&next)["status"], "COMPLETED");
     world.let_go();

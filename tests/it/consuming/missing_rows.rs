@@ -176,7 +176,7 @@ fn rows_that_come_in_time_are_run_however_many_wait(database: Database) {
     let keys = keys("late", 100);
     world.publish(&rowless(&keys, "{}"));
     let mut running = world.start(&[]);
-    eventually("all of them here", || world.ready("default") == 0);
+    world.await_ready("default", 0);
     world.insert_published("default", "noop", &keys);
     world.await_completed(100);
     running.stop_with_empty(&world, &["default"]);
@@ -188,7 +188,7 @@ fn a_service_that_stops_gives_back_those_that_wait(database: Database) {
     world.declare_queue("default");
     world.publish(&rowless(&keys("rowless", 60), "{}"));
     let mut running = world.start(&[]);
-    eventually("all of them here", || world.ready("default") == 0);
+    world.await_ready("default", 0);
     let start = Instant::now();
     assert_eq!(running.terminate(), 0);
     assert!(start.elapsed() < GRACE / 2, "{:?}", start.elapsed());
@@ -201,7 +201,7 @@ fn those_that_wait_when_the_connection_is_lost_come_again(database: Database) {
     world.declare_queue("default");
     world.publish(&rowless(&keys("rowless", 60), "{}"));
     let mut running = world.start(&[]);
-    eventually("all of them here", || world.ready("default") == 0);
+    world.await_ready("default", 0);
     eventually("the loss of the connection", || {
         world.cut_connections();
         running.log().contains("is away")

@@ -1,7 +1,6 @@
 //! Messages without an id whose channel ends while they run: the broker delivers them again.
 
-use crate::support::witness::witnessed_task;
-use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually};
+use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually, witnessed};
 
 cases! { on every_database:
     a_message_without_an_id_that_outlasts_its_channel_runs_once,
@@ -10,20 +9,14 @@ cases! { on every_database:
 }
 
 fn config(concurrency: usize) -> String {
-    [
-        format!("[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n"),
-        witnessed_task("note", "echo $PPID"),
-        witnessed_task("hold", "while [ ! -e go ]; do sleep 0.02; done; echo $PPID"),
-    ]
-    .concat()
+    witnessed("", concurrency)
 }
 
 /// A service by way of a proxy.
 fn start(database: Database, concurrency: usize) -> (World, Proxy, Running) {
     let mut world = World::on(database, &config(concurrency));
     world.declare_queue("default");
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     let service = world.start(&[]);
     (world, proxy, service)
 }
@@ -53,7 +46,7 @@ fn is_all(world: &World, mut service: Running, count: usize) {
     let rows = world.rows("SELECT uuid FROM carrot_messagelog");
     assert_eq!(rows.len(), count, "{rows:?}");
     assert_eq!(world.all_runs().len(), count);
-    assert!(world.all_runs().values().all(|runs| runs.len() == 1));
+    world.assert_each_ran_once();
 }
 
 fn a_message_without_an_id_that_outlasts_its_channel_runs_once(database: Database) {

@@ -104,7 +104,13 @@ impl Daemon {
     /// Starts the daemon, which must succeed; its pid.
     #[track_caller]
     fn up(&self) -> Pid {
-        let (code, out, err) = self.daemon(&["start"]);
+        self.up_by(&mut self.controller(&["start"]))
+    }
+
+    /// The same by a command of the test's own.
+    #[track_caller]
+    fn up_by(&self, start: &mut Command) -> Pid {
+        let (code, out, err) = outcome(start);
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         self.pid()
     }

@@ -3,22 +3,21 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 
 use super::{Daemon, await_end, code};
-use crate::support::{Backend, Database, Proxy, World, cases, eventually, outcome, witnessed};
+use crate::support::{
+    Backend, Database, Proxy, World, cases, eventually, outcome, recovers, witnessed,
+};
 
 cases! { on postgresql, embedded_sqlite:
     a_daemon_that_loses_its_ledger_begins_again,
     a_daemon_that_loses_a_set_of_consumers_begins_again,
     a_daemon_goes_on_while_what_can_be_is_begun_anew,
 }
-
-/// So long it may take until work goes on.
-const SOON: Duration = Duration::from_secs(10);
 
 fn on(backend: Backend) -> Daemon {
     Daemon {
@@ -31,9 +30,7 @@ impl Daemon {
     #[track_caller]
     fn up_with(&self, failpoints: &str) -> Pid {
         let mut start = self.controller(&["start"]);
-        let (code, out, err) = outcome(start.env("CARROT_FAILPOINTS", failpoints));
-        assert_eq!((code, err.as_str()), (0, ""), "{out}");
-        self.pid()
+        self.up_by(start.env("CARROT_FAILPOINTS", failpoints))
     }
 
     /// Waits until it has begun again so often, and consumes; what its status says then.
@@ -59,9 +56,7 @@ fn begins_again(backend: Backend, failpoint: &str, what: &str) {
     eventually("a death", || {
         log().contains(" died, and the service ends with that")
     });
-    let died = Instant::now();
-    let status = daemon.await_restarts(1);
-    assert!(died.elapsed() < SOON);
+    let status = recovers(|| daemon.await_restarts(1));
     assert_eq!(status["restarts"]["count"], 1);
     assert_eq!(status["restarts"]["cause"], json!(what));
     assert_eq!(daemon.pid(), pid);
@@ -112,10 +107,10 @@ fn a_daemon_goes_on_while_what_can_be_is_begun_anew(backend: Backend) {
         let log = daemon.read("daemon.log");
         deaths.iter().all(|death| log.contains(death))
     });
-    let died = Instant::now();
-    uuids.push(daemon.send_and_die("note", "publish.recorded"));
-    daemon.await_completed(uuids.len());
-    assert!(died.elapsed() < SOON);
+    recovers(|| {
+        uuids.push(daemon.send_and_die("note", "publish.recorded"));
+        daemon.await_completed(uuids.len());
+    });
     let status = daemon.status();
     assert_eq!(
         (&status["state"], &status["restarts"]),
@@ -150,9 +145,7 @@ fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
     });
     assert_eq!(status["pid"], pid.as_raw_nonzero().get());
     assert_eq!(daemon.daemon(&["start"]).0, code::ALREADY_RUNNING);
-    let before = Instant::now();
-    daemon.down();
-    assert!(before.elapsed() < SOON);
+    recovers(|| daemon.down());
     await_end(pid);
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
     let left = fs::read_dir(daemon.directory()).unwrap();
@@ -234,9 +227,7 @@ fn a_daemon_that_begins_again_is_where_and_who_it_was_and_reads_nothing_anew() {
     }
     // A claim and an end are a commit each: it dies by its second message.
     start.env("CARROT_FAILPOINTS", "ledger.after-commit=panic@3");
-    let (code, out, err) = outcome(&mut start);
-    assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    let pid = daemon.pid();
+    let pid = daemon.up_by(&mut start);
     let before = (surroundings(&daemon), files(pid));
     // What it was configured by stands nowhere any more.
     fs::remove_file(config).unwrap();
@@ -257,8 +248,7 @@ fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
     start
         .env("CARROT_DATABASE_URL", proxy.url(&daemon.database_url))
         .env("CARROT_FAILPOINTS", "ledger.before-commit=panic");
-    let (code, out, err) = outcome(&mut start);
-    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    daemon.up_by(&mut start);
     let workers = || daemon.rows("SELECT id FROM carrot_worker");
     let before = workers();
     assert_eq!(before.len(), 1);
@@ -272,10 +262,10 @@ fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
     // What the first life has said and the database has not heard.
     proxy.cut_connections();
     proxy.let_pass();
-    let passed = Instant::now();
-    daemon.await_restarts(1);
-    daemon.await_completed(1);
-    assert!(passed.elapsed() < SOON);
+    recovers(|| {
+        daemon.await_restarts(1);
+        daemon.await_completed(1);
+    });
     let after = workers();
     assert!(after.len() == 1 && after != before, "{after:?}");
     daemon.down();
@@ -293,9 +283,7 @@ fn a_daemon_whose_program_was_replaced_begins_again_as_what_it_was() {
         .map(|argument| argument.to_str().unwrap());
     let mut start = daemon.command_of(&program, &arguments.collect::<Vec<_>>());
     start.env("CARROT_FAILPOINTS", "ledger.after-commit=panic");
-    let (code, out, err) = outcome(&mut start);
-    assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    let pid = daemon.pid();
+    let pid = daemon.up_by(&mut start);
     fs::remove_file(&program).unwrap();
     fs::write(&program, "another").unwrap();
 

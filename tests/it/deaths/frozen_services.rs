@@ -31,7 +31,7 @@ fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(backen
 
     world.let_go_of(&other);
     let pid = other.pid().as_raw_nonzero().to_string();
-    world.assert_all_well(vec![frozen, other], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![frozen, other], &[&uuid]);
     assert_eq!(world.find(&uuid).unwrap()["output"], pid.as_str());
     assert_eq!(world.runs(&uuid).len(), 2);
 }

@@ -20,10 +20,7 @@ fn a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep(
     let world = world(backend);
     let uuid = world.send_and_die("note", "publish.recorded");
     let service = world.start(&[]);
-    assert_eq!(
-        world.assert_all_well(vec![service], std::slice::from_ref(&uuid)),
-        0
-    );
+    assert_eq!(world.assert_all_well(vec![service], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
@@ -32,42 +29,34 @@ fn a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending(
     let uuid = world.send_and_die("note", "publish.published");
     assert_eq!(world.ready("default"), backend.copies(1, 0));
     let service = world.start(&[]);
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![service], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 1);
-}
-
-/// A service that consumes nothing, and so only sweeps.
-fn sweeper(world: &World, failpoints: &str) -> Running {
-    let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
-    world.write("sweeper.toml", config);
-    let path = world.directory().join("sweeper.toml");
-    world.launch(&["--config", path.to_str().unwrap()], failpoints)
 }
 
 fn a_message_that_was_published_twice_runs_once(backend: Backend) {
     let world = world(backend);
     let uuid = world.send_and_die("note", "publish.published");
-    let mut sweeper = sweeper(&world, "");
-    eventually("the second copy", || world.ready("default") == 2);
+    let mut sweeper = world.launch_without_consuming("");
+    world.await_ready("default", 2);
     assert_eq!(sweeper.terminate(), 0);
 
     let service = world.start(&[]);
     service.await_log("is COMPLETED already");
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![service], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
 fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
     let world = backend.world(&witnessed("", 2));
     let uuid = world.send_and_die("hold", "publish.published");
-    let mut sweeper = sweeper(&world, "");
-    eventually("the second copy", || world.ready("default") == 2);
+    let mut sweeper = world.launch_without_consuming("");
+    world.await_ready("default", 2);
     assert_eq!(sweeper.terminate(), 0);
 
     let service = world.start(&[]);
     service.await_log("was delivered again while it is in hand");
     world.let_go();
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![service], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
@@ -80,18 +69,18 @@ fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: 
         "UPDATE carrot_messagelog SET due_time = {}",
         backend.database.ago(1)
     ));
-    let mut first = sweeper(&world, failpoint);
+    let mut first = world.launch_without_consuming(failpoint);
     assert_eq!(first.wait(), -9);
     assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
 
-    let mut second = sweeper(&world, "");
+    let mut second = world.launch_without_consuming("");
     eventually("its publishing", || {
         (world.find(&uuid)?["status"] == "PUBLISHED").then_some(())
     });
     assert_eq!(second.terminate(), 0);
     assert_eq!(world.ready("default"), copies);
     let service = world.start(&[]);
-    world.assert_all_well(vec![service], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![service], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 

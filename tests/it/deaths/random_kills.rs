@@ -70,8 +70,7 @@ fn messages_survive_services_that_are_killed_at_random(backend: Backend) {
 fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Database) {
     let mut random = random();
     let mut world = World::on(database, &witnessed("", 3));
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     world.declare_queue("default");
     let services = vec![world.start(&[]), world.start(&[])];
     let mut uuids = Vec::new();
@@ -116,8 +115,7 @@ fn counting() -> (Registry, Arc<Mutex<HashMap<String, usize>>>) {
 fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: Database) {
     let mut random = random();
     let mut world = World::on(database, "[[queues]]\nname = 'default'\nconcurrency = 4\n");
-    let proxy = Proxy::start();
-    world.broker_url = proxy.url(&world.broker_url);
+    let proxy = world.proxy_broker();
     world.declare_queue("default");
     let (registry, runs) = counting();
     let services = [
@@ -160,5 +158,5 @@ fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(back
     assert!(killed.elapsed() < Duration::from_secs(15));
     second.await_log("died without signing off");
     world.let_go();
-    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![second], &[&uuid]);
 }

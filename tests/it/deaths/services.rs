@@ -41,7 +41,7 @@ fn is_run_again_after_a_death(backend: Backend, failpoint: &str, runs: usize) {
     assert_eq!(world.runs(&uuid).len(), runs);
 
     let second = world.start(&[]);
-    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![second], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), runs + 1);
     // The first run, if there was one, died before it was written.
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
@@ -71,10 +71,7 @@ fn a_message_whose_service_dies_before_it_claims_is_as_it_was(backend: Backend) 
     assert_eq!(world.find(&uuid).unwrap()["status"], "PUBLISHED");
 
     let second = world.start(&[]);
-    assert_eq!(
-        world.assert_all_well(vec![second], std::slice::from_ref(&uuid)),
-        0
-    );
+    assert_eq!(world.assert_all_well(vec![second], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
@@ -85,17 +82,14 @@ fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again(backe
     assert_eq!(first.wait(), -9);
     assert_eq!(world.find(&uuid).unwrap()["status"], "COMPLETED");
     if !backend.is_embedded {
-        eventually("its redelivery", || world.ready("default") == 1);
+        world.await_ready("default", 1);
     }
 
     let second = world.start(&[]);
     if !backend.is_embedded {
         second.await_log("is COMPLETED already");
     }
-    assert_eq!(
-        world.assert_all_well(vec![second], std::slice::from_ref(&uuid)),
-        0
-    );
+    assert_eq!(world.assert_all_well(vec![second], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
@@ -119,7 +113,7 @@ fn a_suspect_has_its_attempt_counted_before_it_runs(backend: Backend) {
 
     world.let_go();
     let fourth = world.start(&[]);
-    world.assert_all_well(vec![fourth], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![fourth], &[&uuid]);
     assert_eq!(attempts(), 3);
 }
 
@@ -160,7 +154,7 @@ fn crashes(backend: Backend, most: usize) {
     let told = format!("max_crashes = {most}");
     assert!(reason.contains(&told), "{reason}");
     assert_eq!(world.runs(&killer).len(), most);
-    world.assert_all_well(vec![survivor], std::slice::from_ref(&neighbour));
+    world.assert_all_well(vec![survivor], &[&neighbour]);
     assert_eq!(world.runs(&neighbour).len(), 1);
 }
 
@@ -171,7 +165,7 @@ fn a_message_that_may_crash_once_is_run_if_its_service_died_before_that(backend:
     assert_eq!(first.wait(), -9);
     assert_eq!(world.find(&uuid).unwrap()["status"], "IN_PROGRESS");
     let second = world.start(&[]);
-    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![second], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 1);
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
@@ -205,7 +199,7 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Ba
         !orphans.iter().any(|pid| is_alive(*pid))
     });
     world.let_go();
-    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![second], &[&uuid]);
     eventually("the end of what the second run has left", || {
         !family(&world).into_iter().any(is_alive)
     });
@@ -275,7 +269,7 @@ fn killed_and_purged(world: &World) -> String {
     world.await_runs(&uuid, 1);
     first.kill();
     if !world.is_embedded() {
-        eventually("its redelivery", || world.ready("default") == 1);
+        world.await_ready("default", 1);
         assert!(world.take("default").is_some());
     }
     world.let_go();
@@ -286,7 +280,7 @@ fn a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again(backe
     let world = world(backend);
     let uuid = killed_and_purged(&world);
     let second = world.start(&[]);
-    world.assert_all_well(vec![second], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![second], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 2);
 }
 
@@ -298,6 +292,6 @@ fn a_message_that_a_sweep_recovered_before_it_died_is_published_by_another(backe
     assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
 
     let third = world.start(&[]);
-    world.assert_all_well(vec![third], std::slice::from_ref(&uuid));
+    world.assert_all_well(vec![third], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 2);
 }

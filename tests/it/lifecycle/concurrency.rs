@@ -117,7 +117,7 @@ fn what_was_claimed_behind_a_long_task_is_given_back_for_others_to_run() {
     let (gate, registry) = Gate::new();
     let service = world.in_process(registry.clone());
     gate.await_running(1);
-    eventually("a return", || world.count("IN_PROGRESS") == 1);
+    world.await_count("IN_PROGRESS", 1);
     assert!(world.count("PUBLISHED") > 2_000);
 
     let other = world.in_process(registry);

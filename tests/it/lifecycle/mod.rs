@@ -50,13 +50,6 @@ impl World {
         let (code, _, err) = self.run(&["--testmode", "--logfile", "rest.log"]);
         assert_eq!(code, 0, "{err}");
     }
-
-    #[track_caller]
-    fn await_ready(&self, queue: &str, count: u32) {
-        eventually(&format!("{count} messages in {queue}"), || {
-            self.ready(queue) == count
-        });
-    }
 }
 
 impl Running {

@@ -85,9 +85,7 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
         assert_ne!(trial.world.count("PENDING"), 0);
         broker.rabbitmqctl(&ENOUGH);
         trial.services[0].await_log(" goes on after ");
-        eventually("nothing waits any more", || {
-            trial.world.count("PENDING") == 0
-        });
+        trial.world.await_count("PENDING", 0);
     });
     trial.server = "publishing to";
     trial.assert_survived();
@@ -141,13 +139,12 @@ fn a_queue_that_is_deleted_again_and_again() {
     let config = witnessed("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let mut trial = begin(World::new(&config));
     trial.server = "queue";
-    let path = format!("/api/queues/{}/default", trial.world.name);
     let held: Vec<String> = (0..2).map(|_| trial.world.send(&["hold"])).collect();
     held.iter().for_each(|held| trial.world.await_runs(held, 1));
     for nth in 1..=5 {
         trial.uuids.extend((0..4).map(|_| by_command(&trial.world)));
-        eventually("all are delivered", || trial.world.ready("default") == 0);
-        World::rabbitmq_api("DELETE", &path, None);
+        trial.world.await_ready("default", 0);
+        trial.world.delete_queue("default");
         trial.await_back(nth);
     }
     trial.world.let_go();

@@ -71,7 +71,7 @@ fn one_to_an_exchange_that_the_broker_has_forgotten_is_published_all_the_same() 
     world.is_owed("far", 3);
     world.execute("UPDATE carrot_messagelog SET exchange = 'far' WHERE uuid <> 'far-1'");
     let mut service = world.start(&[]);
-    eventually("their publishing", || world.count("PUBLISHED") == 3);
+    world.await_count("PUBLISHED", 3);
     assert_eq!(world.ready("far"), 3);
     assert_eq!(service.terminate(), 0);
 }
@@ -88,6 +88,6 @@ fn one_to_an_exchange_that_nobody_knows_is_failed_with_the_reason() {
     assert_eq!(row["status"], "FAILED");
     let why = row["exception"].as_str().unwrap();
     assert!(why.contains("nowhere"), "{why}");
-    eventually("the other", || world.count("PUBLISHED") == 1);
+    world.await_count("PUBLISHED", 1);
     assert_eq!(service.terminate(), 0);
 }

@@ -110,9 +110,7 @@ fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Da
 
     world.may_write(".*");
 
-    eventually("their publishing", || {
-        world.count("PUBLISHED") == uuids.len()
-    });
+    world.await_count("PUBLISHED", uuids.len());
     assert_eq!(world.ready("far"), 50, "each once");
     let row = world.row("far-7");
     assert!(
@@ -157,7 +155,7 @@ fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(dat
     assert!(row["failure_time"].is_string(), "{row}");
     service.await_log("message old can't be published: ");
     world.may_write(".*");
-    eventually("the others", || world.count("PUBLISHED") == 2);
+    world.await_count("PUBLISHED", 2);
     assert_eq!(service.terminate(), 0);
     world.loses_its_user();
 }
@@ -207,7 +205,7 @@ fn who_sends_what_is_refused_is_told_that_it_waits_and_why() {
     world.may_write(".*");
     let (code, _, err) = world.run(&["schedule", "disable", "tick"]);
     assert_eq!(code, 0, "{err}");
-    eventually("their publishing", || world.count("PENDING") == 0);
+    world.await_count("PENDING", 0);
     let published = world.count("PUBLISHED");
     assert_eq!(
         world.ready("far"),
@@ -261,7 +259,7 @@ fn a_topic_that_may_not_be_written_holds_up_no_other() {
     let near = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
     assert_eq!(world.ended(&near)["status"], "COMPLETED");
     World::rabbitmq_api("PUT", &path, Some(&only(".*")));
-    eventually("their publishing", || world.count("PUBLISHED") == 2);
+    world.await_count("PUBLISHED", 2);
     assert_eq!(world.ready("far"), 2);
     assert_eq!(service.terminate(), 0);
     world.loses_its_user();
@@ -285,6 +283,6 @@ fn an_exchange_that_takes_no_messages_of_anybody_fails_them_at_once() {
         assert_eq!(row["status"], "FAILED");
         assert!(text(&row, "exception").contains(why), "{row}");
     }
-    eventually("the other", || world.count("PUBLISHED") == 1);
+    world.await_count("PUBLISHED", 1);
     assert_eq!(service.terminate(), 0);
 }

@@ -84,7 +84,7 @@ fn who_is_killed_while_it_requeues_has_lost_none_and_doubled_none(database: Data
 #[track_caller]
 fn are_published(world: &World) {
     let mut service = world.launch(&[], "");
-    eventually("their publishing", || world.count("PUBLISHED") == MANY);
+    world.await_count("PUBLISHED", MANY);
     assert_eq!(world.ready("default"), 17);
     assert_eq!(service.terminate(), 0);
 }

@@ -75,7 +75,7 @@ impl World {
 
     #[track_caller]
     fn await_published(&self) {
-        eventually("their publishing", || self.count("PENDING") == 0);
+        self.await_count("PENDING", 0);
     }
 
     /// Runs what is in the queue: each once.

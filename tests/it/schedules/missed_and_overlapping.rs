@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{assert_each_second_has_one, not_consuming, planned, row, stop, world};
+use super::{assert_each_second_has_one, planned, row, stop, world};
 use crate::support::{Database, World, cases, eventually};
 
 cases! { on every_database:
@@ -104,7 +104,7 @@ fn missed_occurrences_are_made_up_for_also_if_together_they_are_too_large(databa
     let others = json!({"missed": "run_all", "content": content});
     let id = world.insert_schedule(&row("large", "note", 3600, &others));
     world.is_due_since(id, 99 * HOUR + 600);
-    let service = not_consuming(&world, "");
+    let service = world.launch_without_consuming("");
     let published = format!(
         "SELECT count(*) AS n FROM carrot_messagelog WHERE schedule_id = {id} AND status = 'PUBLISHED'"
     );
@@ -186,7 +186,7 @@ fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Datab
 fn a_message_that_its_broker_has_lost_is_named_and_requeued(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({"overlap": "skip"})));
-    let service = not_consuming(&world, "");
+    let service = world.launch_without_consuming("");
     let lost = world.await_occurrences(id, 1).remove(0);
     let lost = lost["uuid"].as_str().unwrap();
     eventually("it is published", || {

@@ -28,14 +28,6 @@ fn row(name: &str, task: &str, seconds: u32, others: &Value) -> Value {
     row
 }
 
-/// A service that consumes nothing.
-fn not_consuming(world: &World, failpoints: &str) -> Running {
-    let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
-    world.write("not-consuming.toml", config);
-    let path = world.directory().join("not-consuming.toml");
-    world.launch(&["--config", path.to_str().unwrap()], failpoints)
-}
-
 impl World {
     /// Inserts a schedule; its id.
     #[track_caller]

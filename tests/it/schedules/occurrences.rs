@@ -3,7 +3,7 @@
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-use super::{assert_each_second_has_one, not_consuming, planned, row, stop, world};
+use super::{assert_each_second_has_one, planned, row, stop, world};
 use crate::support::{Database, Running, cases, eventually, milliseconds, random};
 
 cases! { on every_database:
@@ -186,7 +186,7 @@ fn is_published_once(database: Database, failpoint: &str, left: Option<&str>) {
     let id = world.insert_schedule(&row("a", "note", 1000, &json!({"missed": RUN_ALL})));
     world.is_due_since(id, 0);
     let due = world.schedule_row(id)["next_run"].clone();
-    let mut first = not_consuming(&world, &format!("{failpoint}=kill"));
+    let mut first = world.launch_without_consuming(&format!("{failpoint}=kill"));
     assert_eq!(first.wait(), -9);
     let rows = world.occurrences(id);
     let states: Vec<_> = rows.iter().map(|row| &row["status"]).collect();

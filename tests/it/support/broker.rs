@@ -6,7 +6,8 @@ use amiquip::{
 };
 use serde_json::Value;
 
-use super::{eventually, server, world::World};
+use super::world::World;
+use super::{Proxy, eventually, server};
 
 /// A message with exactly these properties; nothing is added.
 #[derive(Clone, Default)]
@@ -179,6 +180,27 @@ impl World {
         let channel = connection.open_channel(None).unwrap();
         let declared = channel.queue_declare_passive(queue).unwrap();
         declared.declared_message_count().unwrap()
+    }
+
+    /// Waits until `count` messages are ready in the queue.
+    #[track_caller]
+    pub fn await_ready(&self, queue: &str, count: u32) {
+        eventually(&format!("{count} messages are ready in {queue}"), || {
+            self.ready(queue) == count
+        });
+    }
+
+    /// Deletes the queue.
+    pub fn delete_queue(&self, queue: &str) {
+        let path = format!("/api/queues/{}/{queue}", self.name);
+        Self::rabbitmq_api("DELETE", &path, None);
+    }
+
+    /// Starts a proxy to RabbitMQ. Commands and services of this world connect to it from now on.
+    pub fn proxy_broker(&mut self) -> Proxy {
+        let proxy = Proxy::start();
+        self.broker_url = proxy.url(&self.broker_url);
+        proxy
     }
 
     /// Removes one message from the queue.

@@ -71,6 +71,19 @@ pub fn eventually<C: Condition>(what: &str, mut condition: impl FnMut() -> C) ->
     }
 }
 
+/// How long a service may take to work again when a part of it has died.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// Fails if `work` takes longer than a service may take to recover.
+#[track_caller]
+pub fn recovers<T>(work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let done = work();
+    let elapsed = started.elapsed();
+    assert!(elapsed < RECOVERY, "the recovery took {elapsed:?}");
+    done
+}
+
 /// Sleeps before the next look at a condition: longer the longer the wait has taken, since a look may open a
 /// connection to a server.
 pub fn look_again(started: Instant) {

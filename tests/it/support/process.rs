@@ -68,6 +68,15 @@ impl World {
         self.spawn(command)
     }
 
+    /// Starts a service that does not consume the queue "default", with failpoints, without waiting for
+    /// anything. Its sweep and its scheduler publish to that queue.
+    pub fn launch_without_consuming(&self, failpoints: &str) -> Running {
+        let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
+        self.write("not-consuming.toml", config);
+        let path = self.directory().join("not-consuming.toml");
+        self.launch(&["--config", path.to_str().unwrap()], failpoints)
+    }
+
     /// An ignored test in a process of its own, on this world's servers. `module` is its `module_path!()`.
     pub fn ignored_test(&self, module: &str, name: &str) -> Command {
         let (_, path) = module.split_once("::").unwrap();
@@ -172,6 +181,27 @@ impl Running {
     /// The standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
+    }
+
+    /// How many times the service has begun to consume a queue.
+    pub fn openings(&self) -> usize {
+        self.log().matches("consuming queue").count()
+    }
+
+    /// Waits until the service has begun to consume `count` times.
+    #[track_caller]
+    pub fn await_openings(&self, count: usize) {
+        eventually(&format!("consuming begins for the {count}th time"), || {
+            self.openings() >= count
+        });
+    }
+
+    /// Calls `interrupt`, and waits until the service consumes again.
+    #[track_caller]
+    pub fn reopens_after<T>(&self, interrupt: impl FnOnce() -> T) {
+        let before = self.openings();
+        interrupt();
+        self.await_openings(before + 1);
     }
 
     /// Waits until the log contains `text`.

@@ -23,8 +23,13 @@ const WAIT: &str = "while [ ! -e go ] && [ ! -e go-$PPID ]; do sleep 0.02; done;
 /// - `family` is `hold` with a child process; it writes both pids to the file `family`;
 /// - `killer` kills its service.
 pub fn witnessed(settings: &str, concurrency: usize) -> String {
+    let queue = format!("[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n");
+    format!("{settings}\n{queue}{}", witnessed_tasks())
+}
+
+/// The configuration of these tasks alone.
+pub fn witnessed_tasks() -> String {
     [
-        format!("{settings}\n[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n"),
         witnessed_task("note", "echo $PPID"),
         witnessed_task("hold", WAIT),
         witnessed_task(
@@ -56,6 +61,13 @@ impl World {
             times.push(time.parse().unwrap());
         }
         runs
+    }
+
+    /// Fails unless each message that was run was run once.
+    #[track_caller]
+    pub fn assert_each_ran_once(&self) {
+        let runs = self.all_runs();
+        assert!(runs.values().all(|runs| runs.len() == 1), "{runs:?}");
     }
 
     /// Waits until `count` runs of the message have begun.
@@ -95,9 +107,9 @@ impl World {
     /// one row, it was run, no run began after its end was recorded, and no copy is left to deliver. Returns
     /// how many second copies the services have left in the queue; another service consumes these.
     #[track_caller]
-    pub fn assert_all_well(&self, services: Vec<Running>, uuids: &[String]) -> u32 {
+    pub fn assert_all_well(&self, services: Vec<Running>, uuids: &[impl AsRef<str>]) -> u32 {
         for uuid in uuids {
-            let row = self.ended(uuid);
+            let row = self.ended(uuid.as_ref());
             assert_eq!(row["status"], "COMPLETED", "{row}");
         }
         for mut service in services {

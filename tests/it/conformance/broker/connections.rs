@@ -85,8 +85,7 @@ fn a_queue_that_is_deleted_ends_consuming() {
     let (world, broker) = open(Backend::rabbitmq());
     let queue = queue(&world, 10);
     let subscriber = Subscriber::open(&broker, &queue, 1);
-    let path = format!("/api/queues/{}/default", world.name);
-    World::rabbitmq_api("DELETE", &path, None);
+    world.delete_queue("default");
     let ended = subscriber.end();
     assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");
 }
@@ -140,7 +139,7 @@ impl Halting {
         self.commands.send(Command::Depth).unwrap();
         self.stopped.recv_timeout(PATIENCE).unwrap();
         fill(broker.as_ref(), &self.queue, &messages(20));
-        eventually("all are delivered", || world.ready("default") == 0);
+        world.await_ready("default", 0);
     }
 
     /// Releases it, and waits until the twenty messages are passed on.
@@ -161,8 +160,7 @@ fn what_a_deleted_queue_had_delivered_is_handed_on_before_consuming_ends() {
     let (world, broker) = open(Backend::rabbitmq());
     let halting = Halting::open(&world, &broker);
     halting.stop_with_twenty(&world, &broker);
-    let path = format!("/api/queues/{}/default", world.name);
-    World::rabbitmq_api("DELETE", &path, None);
+    world.delete_queue("default");
     halting.release_twenty();
     let ended = halting.thread.join().unwrap();
     assert!(matches!(ended, Err(BrokerError::QueueGone(_))), "{ended:?}");

@@ -57,6 +57,10 @@ fn claimed(session: &mut dyn Session, worker: WorkerId) -> String {
     keys.into_iter().next().unwrap()
 }
 
+fn claim_one(session: &mut dyn Session, worker: WorkerId, key: &str) -> Vec<Claim> {
+    claim(session, worker, &[key.to_owned()])
+}
+
 impl World {
     /// Sets the time of the first put-off to so many seconds ago.
     fn is_put_off_for(&self, key: &str, seconds: u64) {
@@ -148,7 +152,7 @@ fn what_is_put_off_again_waits_twice_as_long_up_to_half_a_minute(database: Datab
     );
     for (so_far, next) in [(3, 4), (20, 21), (29, 30), (100_000, 30)] {
         world.is_put_off_for(&key, so_far);
-        claim(session.as_mut(), worker, std::slice::from_ref(&key));
+        claim_one(session.as_mut(), worker, &key);
         assert_eq!(
             put_off(session.as_mut(), worker, without_limit()),
             PutBack::Waits
@@ -179,14 +183,14 @@ fn what_has_been_put_off_for_too_long_stays_with_its_worker(database: Database) 
     );
     // The wait is cut so that the last attempt is at the end of the patience.
     world.is_put_off_for(&key, 8);
-    claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), worker, &key);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
         PutBack::Waits
     );
     is_about(world.times(&key).0, 2);
     world.is_put_off_for(&key, 11);
-    claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), worker, &key);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
         PutBack::TooLong
@@ -207,7 +211,7 @@ fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Databas
     let key = claimed(session.as_mut(), worker);
     let other = session.register(&process(2)).unwrap();
     let mut late = |cause| {
-        claim(session.as_mut(), worker, std::slice::from_ref(&key));
+        claim_one(session.as_mut(), worker, &key);
         let put_back = put_off(session.as_mut(), worker, of(&key, cause, PATIENCE));
         is_about(world.times(&key).1, 0);
         world.is_put_off_for(&key, 1000);
@@ -219,7 +223,7 @@ fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Databas
     assert_eq!(late(Cause::UnknownTask), PutBack::Waits);
     assert_eq!(late(Cause::Resources), PutBack::Waits);
     // So does a put-off after a run whose worker died.
-    claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), worker, &key);
     session.deregister(&[worker]).unwrap();
     session.recover(10).unwrap();
     let row = world.find(&key).unwrap();
@@ -230,12 +234,12 @@ fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Databas
     // So does one after another worker took the message from the dead one.
     let once_more = || of(&key, Cause::Resources, PATIENCE);
     session.heartbeat(worker, &process(1)).unwrap();
-    claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), worker, &key);
     put_off(session.as_mut(), worker, once_more());
     world.is_put_off_for(&key, 1000);
-    claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), worker, &key);
     session.deregister(&[worker]).unwrap();
-    claim(session.as_mut(), other, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), other, &key);
     assert_eq!(
         put_off(session.as_mut(), other, once_more()),
         PutBack::Waits
@@ -318,7 +322,7 @@ fn a_run_that_is_put_off_does_not_count_and_those_before_it_do(database: Databas
     // The attempt of a crash suspect is counted before it runs, but this run does not begin.
     session.deregister(&[worker]).unwrap();
     session.heartbeat(worker, &process(1)).unwrap();
-    claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    claim_one(session.as_mut(), worker, &key);
     let begun = Batch {
         begins: vec![begin(&key)],
         ..Batch::default()
@@ -333,7 +337,7 @@ fn a_run_that_is_put_off_does_not_count_and_those_before_it_do(database: Databas
         attempts,
         suspect: true,
     };
-    let mut claims = || claim(session.as_mut(), worker, std::slice::from_ref(&key));
+    let mut claims = || claim_one(session.as_mut(), worker, &key);
     assert_eq!(claims(), [suspect(0)]);
     // Attempts that a death in this process has counted stay counted.
     let counted = PutOff {

@@ -213,7 +213,7 @@ fn a_message_is_requeued_as_it_came(database: Database) {
     let mut config = world.config();
     config.tasks.clear();
     let service = world.in_process_with(tasks, config);
-    eventually("the end of all", || world.count("FAILED") == bodies.len());
+    world.await_count("FAILED", bodies.len());
     service.stop();
 
     let requeued = world.requeue_failed();

@@ -191,7 +191,15 @@ impl World {
         })
     }
 
-    /// Waits until so many messages are COMPLETED.
+    /// Waits until `count` messages are in this state.
+    #[track_caller]
+    pub fn await_count(&self, status: &str, count: usize) {
+        eventually(&format!("{count} messages are {status}"), || {
+            self.count(status) == count
+        });
+    }
+
+    /// Waits until at least `count` messages are COMPLETED; on failure, prints the other rows.
     #[track_caller]
     pub fn await_completed(&self, count: usize) {
         let started = std::time::Instant::now();
