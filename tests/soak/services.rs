@@ -72,7 +72,7 @@ fn note_run(uuid: &str) {
     runs.unwrap().write_all(line.as_bytes()).unwrap();
 }
 
-/// Has the queues declared by one who runs nothing, so that messages can be sent before there is a
+/// Has the queues declare_by_a_service by one who runs nothing, so that messages can be sent before there is a
 /// service.
 pub fn declare_queues(world: &World, queues: &[&str]) {
     let mut service = launch(world);

@@ -1,4 +1,4 @@
-//! A queue is deleted: what a service has of it is nowhere else.
+//! A queue is deleted. The messages that a service was delivered from it exist nowhere else.
 
 use crate::support::witness::witnessed_tasks;
 use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually};
@@ -53,8 +53,8 @@ fn what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops(databa
     delete_queue(&world, &service);
     cut(&proxy, &service);
     service.signal(rustix::process::Signal::TERM);
-    // The one that runs is waited for.
-    eventually("the others go to the sweep", || {
+    // The service waits for the message that runs.
+    eventually("the other messages are given to the sweep", || {
         world.count("IN_PROGRESS") == 1 && world.count("PENDING") + world.count("PUBLISHED") == 4
     });
     world.let_go();
@@ -91,7 +91,7 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
     world.await_ready("default", 0);
     delete_queue(&world, &service);
     service.signal(rustix::process::Signal::TERM);
-    eventually("the others go to the sweep", || {
+    eventually("the other messages are given to the sweep", || {
         world.count("PENDING") + world.count("PUBLISHED") == 2
     });
     world.let_go();

@@ -1,5 +1,4 @@
-//! Queues that count how often a message comes back, and drop it when that is too often. Here they do so at
-//! the third time.
+//! Queues that drop a message when it was returned to them too often, here at the third time.
 
 use amiquip::AmqpValue;
 use serde_json::json;
@@ -16,10 +15,10 @@ cases! { on every_database:
     cut_connections_lose_nothing_of_what_was_held_unrun,
 }
 
-/// The queue's settings.
+/// A queue that drops messages after two returns.
 const QUORUM: &str = "queue_arguments = { x-queue-type = 'quorum', x-delivery-limit = 2 }\n";
 
-/// More is held than runs.
+/// More messages are prefetched than run.
 const HOARDING: &str = "prefetch_factor = 8\n";
 
 /// The configuration of a quorum queue with one consumer.
@@ -37,8 +36,8 @@ impl World {
         (0..count).map(|_| self.send(&[task])).collect()
     }
 
-    /// As if the time in which the broker may deliver a message again were over.
-    fn let_the_grace_pass(&self) {
+    /// Makes the messages that the broker may still redeliver due at once.
+    fn make_pending_due(&self) {
         self.execute(&format!(
             "UPDATE carrot_messagelog SET due_time = {} WHERE status = 'PENDING'",
             self.database.ago(1)
@@ -49,7 +48,7 @@ impl World {
         self.all_runs().values().map(Vec::len).sum()
     }
 
-    /// How many messages the queue has out to consumers.
+    /// How many messages of the queue are unacknowledged.
     fn unacknowledged(&self) -> u64 {
         let path = format!("/api/queues/{}/default", self.name);
         let queue = Self::rabbitmq_api("GET", &path, None).unwrap();
@@ -65,7 +64,7 @@ fn neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drop
     let neighbours = world.send_many("note", 7);
 
     let mut service = world.launch(&[], "");
-    eventually("the end of what kills", || {
+    eventually("the message that kills its service is FAILED", || {
         if service.ended().is_some() {
             service = world.launch(&[], "");
         }
@@ -79,11 +78,12 @@ fn neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drop
     }
 }
 
-/// Stops a service so many times, each time in its next run, which is the `first` one to begin with.
+/// Starts and stops a service `times` times, each time during its next run. The first of them is run number
+/// `first`.
 fn restart(world: &World, first: usize, times: usize) {
     for run in first..first + times {
         let mut service = world.start(&[]);
-        eventually("the next run", || world.all_runs_count() == run);
+        eventually("the next run begins", || world.all_runs_count() == run);
         assert_eq!(service.terminate(), 0);
         assert_eq!(world.count("COMPLETED"), run);
     }
@@ -93,14 +93,14 @@ fn orderly_restarts_lose_nothing_of_what_was_held_unrun(database: Database) {
     let world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
     let uuids = world.send_many("slow", 8);
     restart(&world, 1, 3);
-    // Each row says that the broker may have dropped its message, as it has.
+    // Each row records that the broker may have dropped its message, as it has here.
     assert_eq!(world.count("PENDING"), 5);
     assert_eq!(world.ready("default"), 0);
     for row in world.rows("SELECT * FROM carrot_messagelog WHERE status = 'PENDING'") {
         let due = milliseconds(&row, "due_time") - chrono::Utc::now().timestamp_millis();
         assert!((10_000..=30_000).contains(&due), "{row}");
     }
-    world.let_the_grace_pass();
+    world.make_pending_due();
     restart(&world, 4, 2);
     let service = world.start(&[]);
     service.await_log("prefetch_factor = 8");
@@ -152,7 +152,7 @@ fn a_policy_limits_deliveries_as_an_argument_does() {
     restart(&world, 1, 3);
     assert_eq!(world.count("PENDING"), 5);
     assert_eq!(world.ready("default"), 0);
-    world.let_the_grace_pass();
+    world.make_pending_due();
     let service = world.start(&[]);
     world.assert_all_well(vec![service], &uuids);
 }
@@ -184,8 +184,8 @@ fn a_message_that_is_returned_to_the_queue_and_not_dropped_is_run_once() {
     world.await_runs(&uuids[0], 1);
     assert_eq!(first.terminate(), 0);
     assert_eq!(world.count("PENDING"), 3);
-    // Both the broker's copies and those of the sweep are there.
-    world.let_the_grace_pass();
+    // Both the copies in the broker and those that the sweep publishes are there.
+    world.make_pending_due();
     let service = world.start(&[]);
     world.assert_all_well(vec![service], &uuids);
     assert_eq!(world.all_runs_count(), 4);
@@ -213,7 +213,8 @@ fn a_service_that_dies_after_it_has_noted_what_it_gives_back_loses_nothing() {
     loses_nothing_when_it_dies("ledger.after-republish=kill");
 }
 
-/// A queue is a quorum queue of somebody else's, and its deliveries say so.
+/// The queue is configured as a classic one, but the header `x-delivery-count` of its deliveries says that it
+/// is a quorum queue.
 #[test]
 fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does() {
     let mut world = World::new(&witnessed("", 1));
@@ -226,7 +227,7 @@ fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does(
     first.properties = first.properties.with_headers(headers);
     world.publish(&[first]);
     {
-        // From here on it has been delivered before.
+        // From now on the message counts as redelivered.
         let mut connection = world.amqp();
         let channel = connection.open_channel(None).unwrap();
         assert!(channel.basic_get("default", false).unwrap().is_some());
@@ -238,20 +239,21 @@ fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does(
 
     let mut service = world.start(&[]);
     world.await_runs("first", 1);
-    eventually("what is here is claimed", || {
+    eventually("every unacknowledged message is claimed", || {
         let out = world.unacknowledged();
         out > 1 && world.count("IN_PROGRESS") as u64 == out
     });
     proxy.cut_connections();
-    eventually("no more than one is out", || {
-        service.openings() == 2 && world.unacknowledged() == 1
-    });
+    eventually(
+        "one message is unacknowledged on the new connection",
+        || service.openings() == 2 && world.unacknowledged() == 1,
+    );
     let claimed = world.count("IN_PROGRESS");
     service.signal(rustix::process::Signal::TERM);
     world.await_count("PENDING", claimed - 1);
     world.let_go();
     assert_eq!(service.wait(), 0);
-    world.let_the_grace_pass();
+    world.make_pending_due();
     let service = world.start(&[]);
     world.await_completed(10);
     drop(service);

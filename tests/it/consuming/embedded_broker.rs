@@ -1,4 +1,4 @@
-//! The embedded broker as a user meets it: no RabbitMQ anywhere.
+//! The embedded broker as a user sees it, without any RabbitMQ.
 
 use serde_json::json;
 
@@ -52,7 +52,7 @@ fn the_command_line_works_without_a_broker(database: Database) {
     world.assert_all_well(vec![service], &[uuid]);
 }
 
-/// To which and fro is a change of a setting, and one more step of the migration on servers.
+/// Switching is a change of one setting, and on servers one more step of the migration.
 fn a_database_serves_rabbitmq_then_the_embedded_broker_and_rabbitmq_again(database: Database) {
     let mut world = World::on(database, &witnessed("", 1));
     let run = |world: &World| {
@@ -63,7 +63,7 @@ fn a_database_serves_rabbitmq_then_the_embedded_broker_and_rabbitmq_again(databa
     };
     run(&world);
     let rabbitmq = std::mem::replace(&mut world.broker_url, "embedded".to_owned());
-    // A file is migrated by whoever comes first; the others' owners are asked to.
+    // An SQLite file is migrated automatically. On servers, the message says to run `migrate`.
     if database != Database::Sqlite {
         for arguments in [
             &["--logfile", "carrot.log"][..],
@@ -106,8 +106,8 @@ fn a_message_for_a_queue_that_is_not_configured_is_failed_with_the_reason(databa
 }
 
 fn higher_priorities_are_run_first_and_then_the_oldest(database: Database) {
-    // What another statement has locked in that moment is passed over, as MariaDB's scans lock what they
-    // do not want.
+    // A row that another statement has locked is skipped, and MariaDB's scans lock rows that they do not
+    // return. So only PostgreSQL keeps the order every time.
     let tries = if database == Database::Postgresql {
         1
     } else {
@@ -116,7 +116,7 @@ fn higher_priorities_are_run_first_and_then_the_oldest(database: Database) {
     assert!((0..tries).any(|_| are_run_in_order(database)));
 }
 
-/// Whether messages are run by priority, and then by age.
+/// Whether messages are run by priority, and then the oldest first.
 fn are_run_in_order(database: Database) -> bool {
     let world = world(database);
     let send = |priority: &str| world.send(&["note", "--priority", priority]);
@@ -153,7 +153,7 @@ fn one_queue_may_be_embedded_and_another_in_rabbitmq(database: Database) {
         assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
         assert_eq!(world.runs(&uuid).len(), 1);
     }
-    // What another program publishes to RabbitMQ is adopted beside that.
+    // A message that another program publishes to RabbitMQ is adopted as well.
     world.publish(&[Raw::foreign("note", Some("foreign"), "{}")]);
     assert_eq!(world.ended("foreign")["status"], "COMPLETED");
     service.stop_with_empty(&world, &["default"]);
@@ -174,9 +174,9 @@ fn what_a_killed_service_had_taken_is_run_by_one_that_is_there(database: Databas
     assert_eq!(world.runs(other).len(), 1);
 }
 
-/// The message that a service runs: not always the oldest, as `are_run_in_order` has it.
+/// The message that a service runs. It is not always the oldest, see `are_run_in_order`.
 fn one_that_runs<'a>(world: &World, uuids: &'a [String]) -> &'a String {
-    eventually("a task that runs", || {
+    eventually("a task runs", || {
         uuids.iter().find(|uuid| world.runs(uuid).len() == 1)
     })
 }
@@ -219,8 +219,8 @@ fn services_share_a_queue_and_each_message_runs_once(database: Database) {
     let world = World::embedded_on(database, &witnessed("", 2));
     let mut uuids = world.post("default", "hold", 8);
     let services = vec![world.start(&[]), world.start(&[])];
-    // Each has taken twice as many as it has consumers, and left the others.
-    eventually("four tasks that run", || world.all_runs().len() == 4);
+    // Each service has taken twice as many messages as it has consumers, and left the others.
+    eventually("four tasks run", || world.all_runs().len() == 4);
     uuids.extend(world.post("default", "note", 300));
     world.let_go();
     world.await_completed(uuids.len());
@@ -241,7 +241,7 @@ fn a_service_that_stops_leaves_what_it_had_taken_to_others(database: Database) {
     let second = world.start(&[]);
     first.signal(rustix::process::Signal::TERM);
     first.await_log("messages go back");
-    // The first still runs what it ran; nobody waits for that.
+    // The first service still runs its message. The others do not wait for it.
     world.let_go_of(&second);
     for uuid in uuids.iter().filter(|uuid| *uuid != running) {
         assert_eq!(world.ended(uuid)["status"], "COMPLETED");
@@ -267,7 +267,7 @@ fn messages_survive_connections_to_the_database_that_are_cut(database: Database)
     let mut uuids = Vec::new();
     for _ in 0..5 {
         uuids.extend(world.post("default", "note", 60));
-        eventually("some progress", || {
+        eventually("some messages are COMPLETED", || {
             world.count("COMPLETED") + 40 > uuids.len()
         });
         assert_ne!(proxy.cut_connections(), 0);

@@ -1,4 +1,4 @@
-//! A message's way through the service, whatever the message is like.
+//! Messages of any content from the delivery to the recorded end.
 
 use amiquip::{AmqpProperties, AmqpValue, FieldTable, QueueDeclareOptions};
 use serde_json::{Value, json};
@@ -29,14 +29,14 @@ concurrency = 2
 command = ["cat"]
 "#;
 
-/// A world whose queue is there before any service.
+/// A world whose queue exists before any service.
 fn world(database: Database) -> World {
     let world = World::on(database, CAT);
     world.declare_queue("default");
     world
 }
 
-/// What the task `cat` was given.
+/// The message that the task `cat` was given.
 fn given(row: &Value) -> Value {
     serde_json::from_str(text(row, "output")).unwrap()
 }
@@ -75,7 +75,7 @@ fn a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept(database: Data
 fn a_body_that_can_not_be_read_is_not_made_readable_by_its_row(database: Database) {
     let world = world(database);
     world.publish(&[Raw::foreign("cat", Some("bad"), "{\"args\": 5}")]);
-    // It is claimed, and then inserted.
+    // Die at the second commit: one claims the message, and the next inserts its row.
     let mut first = world.launch(&[], "ledger.after-commit=kill@2");
     assert_eq!(first.wait(), -9);
     world.await_ready("default", 1);

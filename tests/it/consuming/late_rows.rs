@@ -1,5 +1,5 @@
-//! A transaction of Django's that commits long after its message was published: the message was cancelled
-//! because it had no row, and is run once all the same.
+//! Django's transaction commits long after it published a message. The message was cancelled because it had
+//! no row, and is run once nevertheless.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn world(database: Database) -> World {
     world
 }
 
-/// Begins a transaction that writes the row of a message, and publishes the message.
+/// Publishes a message and inserts its row in a transaction, which is left open.
 fn publish_in_a_transaction(world: &World, uuid: &str) -> Client {
     let mut django = world.client();
     let insert = world
@@ -46,7 +46,7 @@ fn publish_in_a_transaction(world: &World, uuid: &str) -> Client {
     django
 }
 
-/// A message whose row does not come before it is cancelled.
+/// Publishes a message without a row, and waits until it is cancelled.
 #[track_caller]
 fn cancelled(world: &World, uuid: &str) {
     world.publish(&[Raw::django("note", uuid, "{}")]);
@@ -58,7 +58,7 @@ fn insert_row(world: &World, uuid: &str) {
 }
 
 impl World {
-    /// The statuses of a message's rows.
+    /// The states of all rows of the message.
     fn statuses(&self, uuid: &str) -> Vec<String> {
         let rows = self.rows(&format!(
             "SELECT status FROM carrot_messagelog WHERE uuid = '{uuid}' ORDER BY status"
@@ -76,14 +76,14 @@ impl World {
         });
     }
 
-    /// The message was run once, and has one row.
+    /// Waits until the message has one row, which is COMPLETED, and fails unless it was run once.
     #[track_caller]
-    fn is_run_once(&self, uuid: &str) {
+    fn assert_run_once(&self, uuid: &str) {
         self.await_statuses(uuid, &["COMPLETED"]);
         assert_eq!(self.runs(uuid).len(), 1);
     }
 
-    /// Requeues; the new uuids.
+    /// Requeues messages; the new uuids.
     #[track_caller]
     fn requeued(&self, arguments: &[&str]) -> Vec<String> {
         let (code, out, err) = self.run(&[&["requeue"], arguments].concat());
@@ -93,9 +93,9 @@ impl World {
     }
 }
 
-/// For so long nothing happens, though a row is looked for each second.
+/// Checks `holds` for three seconds. Services look for late rows every second.
 #[track_caller]
-fn for_a_while(mut holds: impl FnMut()) {
+fn holds_for_three_seconds(mut holds: impl FnMut()) {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
         holds();
@@ -113,7 +113,7 @@ fn a_message_whose_transaction_commits_after_seven_seconds_is_run_once(database:
     let service = world.start(&[]);
     let start = Instant::now();
     let mut django = publish_in_a_transaction(&world, "late");
-    // There nobody else writes meanwhile.
+    // On SQLite the open transaction keeps the service from writing.
     if database != Database::Sqlite {
         assert_eq!(world.ended("late")["status"], "CANCELLED");
     }
@@ -122,9 +122,9 @@ fn a_message_whose_transaction_commits_after_seven_seconds_is_run_once(database:
     assert!(world.runs("late").is_empty());
     django.execute("COMMIT");
 
-    world.is_run_once("late");
+    world.assert_run_once("late");
     stop(&world, service);
-    world.is_run_once("late");
+    world.assert_run_once("late");
 }
 
 fn a_message_whose_row_comes_after_it_was_cancelled_is_run_once(database: Database) {
@@ -134,10 +134,10 @@ fn a_message_whose_row_comes_after_it_was_cancelled_is_run_once(database: Databa
 
     insert_row(&world, "late");
 
-    world.is_run_once("late");
+    world.assert_run_once("late");
     service.await_log("message late: its row has come late; it is published again");
     stop(&world, service);
-    world.is_run_once("late");
+    world.assert_run_once("late");
 }
 
 fn a_message_whose_transaction_is_rolled_back_stays_cancelled(database: Database) {
@@ -150,7 +150,7 @@ fn a_message_whose_transaction_is_rolled_back_stays_cancelled(database: Database
     django.execute("ROLLBACK");
     world.await_statuses("never", &["CANCELLED"]);
 
-    for_a_while(|| assert_eq!(world.statuses("never"), ["CANCELLED"]));
+    holds_for_three_seconds(|| assert_eq!(world.statuses("never"), ["CANCELLED"]));
     stop(&world, service);
     assert!(world.runs("never").is_empty());
 }
@@ -161,17 +161,17 @@ fn a_message_that_two_services_cancelled_is_run_once(database: Database) {
     let copy = Raw::django("note", "late", "{}");
     world.publish(&vec![copy; 8]);
     assert_eq!(world.ended("late")["status"], "CANCELLED");
-    // Or that it is CANCELLED already.
+    // Either that it cancels the message or that it is CANCELLED already.
     services
         .iter()
         .for_each(|one| one.await_log("message late"));
 
     insert_row(&world, "late");
 
-    world.is_run_once("late");
-    for_a_while(|| world.is_run_once("late"));
+    world.assert_run_once("late");
+    holds_for_three_seconds(|| world.assert_run_once("late"));
     services.into_iter().for_each(|one| stop(&world, one));
-    world.is_run_once("late");
+    world.assert_run_once("late");
 }
 
 fn a_message_that_was_requeued_before_its_row_came_is_not_run_again(database: Database) {
@@ -180,14 +180,14 @@ fn a_message_that_was_requeued_before_its_row_came_is_not_run_again(database: Da
     cancelled(&world, "late");
     let new = world.requeued(&["late"]);
     assert_eq!(new.len(), 1);
-    world.is_run_once(&new[0]);
+    world.assert_run_once(&new[0]);
 
     insert_row(&world, "late");
 
-    for_a_while(|| assert_eq!(world.statuses("late"), ["PUBLISHED"]));
+    holds_for_three_seconds(|| assert_eq!(world.statuses("late"), ["PUBLISHED"]));
     stop(&world, service);
     assert!(world.runs("late").is_empty());
-    world.is_run_once(&new[0]);
+    world.assert_run_once(&new[0]);
 }
 
 fn a_row_that_comes_when_its_task_has_run_stays_as_it_is(database: Database) {
@@ -195,7 +195,7 @@ fn a_row_that_comes_when_its_task_has_run_stays_as_it_is(database: Database) {
     let service = world.start(&[]);
     cancelled(&world, "late");
 
-    // As a consumer of django-carrot's leaves it.
+    // As a consumer of django-carrot leaves the row.
     let mut row = published_row("default", "note", "late");
     row["status"] = json!("COMPLETED");
     row["completion_time"] = json!("2026-01-01 00:00:01");
@@ -203,7 +203,7 @@ fn a_row_that_comes_when_its_task_has_run_stays_as_it_is(database: Database) {
     world.insert_django_rows(&[row]);
 
     world.await_statuses("late", &["COMPLETED"]);
-    for_a_while(|| assert_eq!(world.find("late").unwrap()["output"], "theirs"));
+    holds_for_three_seconds(|| assert_eq!(world.find("late").unwrap()["output"], "theirs"));
     stop(&world, service);
     assert!(world.runs("late").is_empty());
 }
@@ -216,10 +216,10 @@ fn many_rows_that_come_late_are_run_once_each(database: Database) {
     world.publish(&uuids.iter().map(message).collect::<Vec<_>>());
     world.await_count("CANCELLED", uuids.len());
 
-    // Half of them at first.
+    // First one half, then the other.
     for half in uuids.chunks(100) {
         world.insert_published("default", "note", half);
-        half.iter().for_each(|uuid| world.is_run_once(uuid));
+        half.iter().for_each(|uuid| world.assert_run_once(uuid));
     }
 
     world.assert_all_well(vec![service], &uuids);
@@ -236,7 +236,7 @@ fn a_service_that_ends_before_the_row_comes_forgets_it_and_a_requeue_runs_it_onc
     insert_row(&world, "late");
 
     let second = world.start(&[]);
-    for_a_while(|| assert_eq!(world.statuses("late"), ["CANCELLED", "PUBLISHED"]));
+    holds_for_three_seconds(|| assert_eq!(world.statuses("late"), ["CANCELLED", "PUBLISHED"]));
 
     let new = world.requeued(&["late"]);
     assert_eq!(new.len(), 1);
@@ -262,10 +262,10 @@ fn a_service_that_dies_while_it_mends_leaves_both_rows_as_they_were(database: Da
 
 fn a_message_whose_service_dies_after_it_has_mended_is_published_by_the_next(database: Database) {
     let world = world(database);
-    // A look in vain comes first.
+    // The first look for the row finds none.
     let mut first = world.launch(&[], "sweep.late=kill");
     world.publish(&[Raw::django("note", "late", "{}")]);
-    // It dies at the first look, a second after it has cancelled the message.
+    // The service is killed at the first look, a second after it has cancelled the message.
     assert_eq!(world.ended("late")["status"], "CANCELLED");
     insert_row(&world, "late");
     assert_eq!(first.wait(), -9);
@@ -273,9 +273,9 @@ fn a_message_whose_service_dies_after_it_has_mended_is_published_by_the_next(dat
     assert_eq!(statuses, ["PENDING"]);
 
     let second = world.start(&[]);
-    world.is_run_once("late");
+    world.assert_run_once("late");
     stop(&world, second);
-    world.is_run_once("late");
+    world.assert_run_once("late");
 }
 
 fn of_rows_of_one_message_that_failed_one_new_message_is_made(database: Database) {
@@ -326,14 +326,14 @@ fn a_message_that_is_named_twice_is_requeued_once(database: Database) {
     assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 1);
 }
 
-/// The row is committed when the message has been looked for the last time, and before it is cancelled.
+/// The row is committed after the last look for it, and before the message is cancelled.
 fn a_message_whose_row_comes_while_it_is_cancelled_is_run_once(database: Database) {
     let world = world(database);
     let service = world.start(&[]);
     let mut django = world.client();
     world.publish(&[Raw::django("note", "late", "{}")]);
     service.await_log("consuming queue");
-    // Our row waits for this one, as it can't be told from it before that is over.
+    // The service's insert waits for this transaction, since the two rows have the same unique key.
     let ours = json!({"uuid": "late", "status": "CANCELLED"});
     django.execute("BEGIN");
     django.execute(&format!(
@@ -346,9 +346,9 @@ fn a_message_whose_row_comes_while_it_is_cancelled_is_run_once(database: Databas
     insert_row(&world, "late");
     django.execute("ROLLBACK");
 
-    world.is_run_once("late");
+    world.assert_run_once("late");
     stop(&world, service);
-    world.is_run_once("late");
+    world.assert_run_once("late");
 }
 
 fn a_transaction_that_stays_open_holds_up_no_others(database: Database) {
@@ -358,22 +358,22 @@ fn a_transaction_that_stays_open_holds_up_no_others(database: Database) {
     for nth in 0..20 {
         let other = format!("other-{nth}");
         world.post_row(&other);
-        world.is_run_once(&other);
+        world.assert_run_once(&other);
     }
     world.await_statuses("open", &["CANCELLED"]);
-    // A second copy of it neither.
+    // A second copy of the message does not hold up others either.
     world.publish(&[Raw::django("note", "open", "{}")]);
     service.await_log("message open is CANCELLED already");
     world.post_row("last");
-    world.is_run_once("last");
+    world.assert_run_once("last");
     django.execute("COMMIT");
-    world.is_run_once("open");
+    world.assert_run_once("open");
     stop(&world, service);
-    world.is_run_once("open");
+    world.assert_run_once("open");
 }
 
 impl World {
-    /// Publishes a message with its row.
+    /// Publishes a message, with its row.
     fn post_row(&self, uuid: &str) {
         insert_row(self, uuid);
         self.publish(&[Raw::django("note", uuid, "{}")]);

@@ -1,12 +1,12 @@
-//! Connections, channels and queues that end under a running task: its service lives, and its end
-//! stands.
+//! A connection, a channel or a queue is lost while a task runs. The service goes on, and records the end of
+//! the run.
 
 use crate::support::{Proxy, Running, World, eventually, witnessed};
 
-/// Makes the broker close the connections of the test's services until this one consumes again.
+/// Makes the broker close the connections of the test's services until this service consumes on a new one.
 fn cut(world: &World, service: &Running) {
     let before = service.openings();
-    eventually("a new connection", || {
+    eventually("the service consumes on a new connection", || {
         let is_back = service.openings() > before;
         if !is_back {
             world.cut_connections();
@@ -37,7 +37,7 @@ fn a_task_whose_connection_is_cut_runs_once_when_its_service_has_no_consumer_to_
     world.await_runs(&uuid, 1);
     cut(&world, &service);
     world.let_go();
-    // It is not claimed again before its end.
+    // The redelivered message is not looked at before the run has ended.
     service.await_log("is COMPLETED already");
     assert_eq!(world.assert_all_well(vec![service], &[&uuid]), 0);
     assert_eq!(world.runs(&uuid).len(), 1);
@@ -50,8 +50,8 @@ fn a_task_whose_connection_is_cut_runs_once_when_another_service_gets_it() {
     let first = world.start(&[]);
     world.await_runs(&uuid, 1);
     let second = world.start(&[]);
-    eventually("the second service has it", || {
-        // Redelivered to whoever is back first.
+    eventually("the second service is delivered the message", || {
+        // The broker redelivers to the service that reconnects first.
         cut(&world, &first);
         second.log().contains("is with worker")
     });

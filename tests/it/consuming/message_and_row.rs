@@ -1,4 +1,4 @@
-//! A message and its row: either may come late, twice, or be taken away.
+//! A message or its row comes late, comes twice, or is deleted.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ cases! { on every_database:
     a_row_that_is_deleted_while_its_task_runs_stays_deleted,
 }
 
-/// The task `gated` notes that it runs, and goes on when there is a file `go`.
+/// The task `gated` notes its run, and ends when the file `go` exists.
 const GATED: &str = r#"
 [[queues]]
 name = "default"
@@ -38,13 +38,13 @@ fn world(database: Database) -> World {
 
 impl World {
     fn await_run(&self) {
-        eventually("the run of the task", || self.read("runs") == "run\n");
+        eventually("the task runs once", || self.read("runs") == "run\n");
     }
 }
 
 impl Running {
     fn await_lines(&self, count: usize, of: &str) {
-        eventually(&format!("{count} lines of {of:?}"), || {
+        eventually(&format!("{count} log lines contain {of:?}"), || {
             self.log().matches(of).count() == count
         });
     }
@@ -136,7 +136,7 @@ fn a_message_that_is_delivered_again_after_a_cut_connection_joins_its_run(databa
     let uuid = world.send(&["gated"]);
     world.await_run();
 
-    eventually("the loss of the connection", || {
+    eventually("the service loses its connection", || {
         world.cut_connections();
         running.log().contains("is away")
     });

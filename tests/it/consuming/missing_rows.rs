@@ -1,4 +1,5 @@
-//! Messages that say they have a row and have none: they wait for it, and hold up nobody.
+//! Messages whose headers say that they have a row, and that have none. Each waits for its row, and holds up
+//! no other.
 
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,10 @@ cases! { on every_database:
     where_one_consumer_is_active_they_are_over_one_prefetch_after_another,
 }
 
-/// So long a row may come after its message.
+/// How long a service waits for the row of a message.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// On an idle machine all are over within two grace times; one after another would take many more.
+/// On an idle machine all end within two grace times. One after another, they would take many more.
 const SOON: Duration = Duration::from_secs(30);
 
 fn config(queue: &str) -> String {
@@ -45,7 +46,7 @@ fn rowless(keys: &[String], body: &str) -> Vec<Raw> {
     keys.iter().map(message).collect()
 }
 
-/// A message with its row.
+/// Inserts the row of a message, and returns the message.
 fn good(world: &World, task: &str, uuid: &str) -> Raw {
     world.insert_published("default", task, &[uuid.to_owned()]);
     Raw::django(task, uuid, "{}")
@@ -59,17 +60,17 @@ impl World {
         });
     }
 
-    /// A queue as it is configured, made by a service.
-    fn declared(&self) {
+    /// Declares the queue as it is configured, by starting a service.
+    fn declare_by_a_service(&self) {
         let mut running = self.start(&[]);
         assert_eq!(running.terminate(), 0);
     }
 }
 
-/// So many messages without a row, and a good one behind them: how long after the start the good one was
-/// over, and how long all.
+/// Publishes `count` messages without a row and a good one behind them. Returns how long after the start the
+/// good one had ended, and how long all.
 #[track_caller]
-fn behind(world: &World, count: usize) -> (Running, Duration, Duration) {
+fn run_behind_rowless(world: &World, count: usize) -> (Running, Duration, Duration) {
     let keys = keys("rowless", count);
     world.publish(&rowless(&keys, "{}"));
     world.publish(&[good(world, "noop", "good")]);
@@ -87,7 +88,7 @@ fn behind(world: &World, count: usize) -> (Running, Duration, Duration) {
 fn many_without_a_row_do_not_hold_up_one_with_a_row(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
-    let (mut running, good, all) = behind(&world, 60);
+    let (mut running, good, all) = run_behind_rowless(&world, 60);
     eprintln!("good after {good:?}, all after {all:?}");
     assert!(good < all && all >= GRACE && all < SOON, "{good:?} {all:?}");
     running.stop_with_empty(&world, &["default"]);
@@ -96,7 +97,7 @@ fn many_without_a_row_do_not_hold_up_one_with_a_row(database: Database) {
 fn two_hundred_without_a_row_are_over_within_two_grace_times(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
-    let (mut running, good, all) = behind(&world, 200);
+    let (mut running, good, all) = run_behind_rowless(&world, 200);
     eprintln!("good after {good:?}, all after {all:?}");
     assert!(good < all && all < SOON, "{good:?} {all:?}");
     running.stop_with_empty(&world, &["default"]);
@@ -105,7 +106,7 @@ fn two_hundred_without_a_row_are_over_within_two_grace_times(database: Database)
 fn a_thousand_without_a_row_are_over_within_two_grace_times(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
-    let (mut running, good, all) = behind(&world, 1000);
+    let (mut running, good, all) = run_behind_rowless(&world, 1000);
     eprintln!("good after {good:?}, all after {all:?}");
     assert!(all < SOON, "{all:?}");
     running.stop_with_empty(&world, &["default"]);
@@ -137,7 +138,7 @@ fn normal_work_goes_on_beside_many_without_a_row(database: Database) {
 fn where_the_prefetch_is_set_they_hold_up_nobody_either(database: Database) {
     let world = World::on(database, &config("concurrency = 1\nprefetch_factor = 1"));
     world.declare_queue("default");
-    let (mut running, good, all) = behind(&world, 60);
+    let (mut running, good, all) = run_behind_rowless(&world, 60);
     eprintln!("good after {good:?}, all after {all:?}");
     assert!(good < all && all < SOON, "{good:?} {all:?}");
     running.stop_with_empty(&world, &["default"]);
@@ -146,8 +147,8 @@ fn where_the_prefetch_is_set_they_hold_up_nobody_either(database: Database) {
 fn in_a_quorum_queue_they_hold_up_nobody_either(database: Database) {
     let quorum = "concurrency = 1\nqueue_arguments = { x-queue-type = \"quorum\" }";
     let world = World::on(database, &config(quorum));
-    world.declared();
-    let (mut running, good, all) = behind(&world, 200);
+    world.declare_by_a_service();
+    let (mut running, good, all) = run_behind_rowless(&world, 200);
     eprintln!("good after {good:?}, all after {all:?}");
     assert!(good < all && all < SOON, "{good:?} {all:?}");
     running.stop_with_empty(&world, &["default"]);
@@ -160,12 +161,13 @@ fn large_ones_are_over_within_the_bound_of_their_bytes(database: Database) {
     world.publish(&rowless(&keys("rowless", 20), &body));
     let running = world.start(&[]);
     let mut most = 0;
-    eventually("as many as the bytes allow", || {
+    eventually("six messages are CANCELLED", || {
         let unacknowledged = 20 - world.count("CANCELLED") - world.ready("default") as usize;
         most = most.max(unacknowledged);
         world.count("CANCELLED") >= 6
     });
-    // More than the prefetch. What was cancelled meanwhile is counted twice at most.
+    // More messages are unacknowledged than the prefetch. The count may include those that were cancelled
+    // between the two looks.
     assert!((5..=14).contains(&most), "{most}");
     drop(running);
 }
@@ -202,7 +204,7 @@ fn those_that_wait_when_the_connection_is_lost_come_again(database: Database) {
     world.publish(&rowless(&keys("rowless", 60), "{}"));
     let mut running = world.start(&[]);
     world.await_ready("default", 0);
-    eventually("the loss of the connection", || {
+    eventually("the service loses its connection", || {
         world.cut_connections();
         running.log().contains("is away")
     });
@@ -229,8 +231,8 @@ fn where_one_consumer_is_active_they_are_over_one_prefetch_after_another(databas
     let single = "concurrency = 1\nprefetch_factor = 4\n\
         queue_arguments = { x-single-active-consumer = true }";
     let world = World::on(database, &config(single));
-    world.declared();
-    let (mut running, good, _) = behind(&world, 6);
+    world.declare_by_a_service();
+    let (mut running, good, _) = run_behind_rowless(&world, 6);
     assert!(good >= GRACE, "{good:?}");
     running.stop_with_empty(&world, &["default"]);
 }

@@ -1,4 +1,4 @@
-//! Messages without an id whose channel ends while they run: the broker delivers them again.
+//! Messages without an id whose channel is closed while they run, so that the broker redelivers them.
 
 use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually, witnessed};
 
@@ -12,7 +12,7 @@ fn config(concurrency: usize) -> String {
     witnessed("", concurrency)
 }
 
-/// A service by way of a proxy.
+/// A service behind a proxy.
 fn start(database: Database, concurrency: usize) -> (World, Proxy, Running) {
     let mut world = World::on(database, &config(concurrency));
     world.declare_queue("default");
@@ -23,24 +23,27 @@ fn start(database: Database, concurrency: usize) -> (World, Proxy, Running) {
 
 impl World {
     fn await_all_runs(&self, count: usize) {
-        eventually("all runs", || self.all_runs().len() == count);
+        eventually("all messages run", || self.all_runs().len() == count);
     }
 }
 
 impl Running {
-    /// Waits until so many messages were known to have come again.
-    fn await_known(&self, count: usize) {
-        eventually(&format!("{count} are known again"), || {
-            let log = self.log();
-            let known = log.matches("which has no id, was delivered again").count();
-            known == count
-        });
+    /// Waits until the log says `count` times that a redelivered message was recognised.
+    fn await_recognised(&self, count: usize) {
+        eventually(
+            &format!("{count} redelivered messages are recognised"),
+            || {
+                let log = self.log();
+                let known = log.matches("which has no id, was delivered again").count();
+                known == count
+            },
+        );
     }
 }
 
-/// All there is: these are over, after one run each.
+/// Fails unless there are `count` messages, all COMPLETED after one run each.
 #[track_caller]
-fn is_all(world: &World, mut service: Running, count: usize) {
+fn assert_all_completed_once(world: &World, mut service: Running, count: usize) {
     world.await_completed(count);
     service.stop_with_empty(world, &["default"]);
     let rows = world.rows("SELECT uuid FROM carrot_messagelog");
@@ -56,13 +59,14 @@ fn a_message_without_an_id_that_outlasts_its_channel_runs_once(database: Databas
         Raw::foreign("hold", Some(""), "{\"args\": [2]}"),
     ]);
     world.await_all_runs(2);
-    // As RabbitMQ does it to a task that takes longer than its `consumer_timeout`, and once more.
+    // RabbitMQ closes the channel when a task takes longer than its `consumer_timeout`. Here it does so
+    // twice.
     proxy.close_channels();
-    service.await_known(2);
+    service.await_recognised(2);
     proxy.close_channels();
-    service.await_known(4);
+    service.await_recognised(4);
     world.let_go();
-    is_all(&world, service, 2);
+    assert_all_completed_once(&world, service, 2);
 }
 
 fn as_many_messages_run_as_were_sent_though_they_look_the_same(database: Database) {
@@ -71,12 +75,12 @@ fn as_many_messages_run_as_were_sent_though_they_look_the_same(database: Databas
     world.publish(&[same.clone(), same.clone(), same.clone()]);
     world.await_all_runs(3);
     proxy.cut_connections();
-    service.await_known(3);
-    // One more that looks the same.
+    service.await_recognised(3);
+    // Another message that looks the same.
     world.publish(&[same]);
     world.await_all_runs(4);
     world.let_go();
-    is_all(&world, service, 4);
+    assert_all_completed_once(&world, service, 4);
 }
 
 fn a_message_without_an_id_that_ends_before_it_comes_again_runs_once(database: Database) {
@@ -90,18 +94,18 @@ fn a_message_without_an_id_that_ends_before_it_comes_again_runs_once(database: D
     world.let_go();
     world.await_completed(2);
     proxy.let_pass();
-    service.await_known(2);
-    eventually("both are acknowledged", || {
+    service.await_recognised(2);
+    eventually("both are acknowledged as COMPLETED", || {
         service.log().matches("is COMPLETED already").count() == 2
     });
-    is_all(&world, service, 2);
+    assert_all_completed_once(&world, service, 2);
 }
 
 #[test]
 fn a_message_without_an_id_that_a_stop_finds_claimed_and_unrun_is_published_from_its_row() {
     let world = World::new(&config(1).replace("concurrency = 1", "prefetch_factor = 3"));
     world.declare_queue("default");
-    // Short ones first, so that some are claimed ahead.
+    // Run short messages first, so that the next ones are claimed ahead.
     let note = Raw::foreign("note", None, "{}");
     world.publish(&[note.clone(), note]);
     let mut service = world.start(&[]);
@@ -114,7 +118,7 @@ fn a_message_without_an_id_that_a_stop_finds_claimed_and_unrun_is_published_from
     world.let_go();
     assert_eq!(service.wait(), 0);
     let second = world.start(&[]);
-    is_all(&world, second, 4);
+    assert_all_completed_once(&world, second, 4);
 }
 
 #[test]
@@ -128,7 +132,7 @@ fn messages_that_differ_in_anything_are_not_taken_for_one_another() {
     world.publish(&[one.clone(), other(one.properties.clone().with_priority(1))]);
     world.await_all_runs(2);
     proxy.cut_connections();
-    service.await_known(2);
+    service.await_recognised(2);
     world.let_go();
-    is_all(&world, service, 2);
+    assert_all_completed_once(&world, service, 2);
 }

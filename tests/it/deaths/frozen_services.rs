@@ -1,4 +1,4 @@
-//! Services that stand still for so long that others take over their messages, and then go on.
+//! Services that are frozen until others take over their messages, and then continue.
 
 use rustix::process::Signal;
 
@@ -9,7 +9,7 @@ cases! { on every_database_and_broker:
     the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over,
 }
 
-// One that has locked SQLite's file keeps others from it for as long as it stands still.
+// A service that is frozen with a lock on SQLite's file keeps all others from it.
 cases! { on every_server_and_broker:
     what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end,
 }
@@ -49,19 +49,19 @@ fn what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end(backend: Bac
     world.assert_all_well(vec![frozen, other], &uuids);
 }
 
-/// How many of the workers have not sent a heartbeat for so long.
+/// How many workers have not recorded a heartbeat for so many seconds.
 fn silent_for(world: &World, seconds: u64) -> usize {
     let then = world.database.ago(seconds);
     let query = format!("SELECT id FROM carrot_worker WHERE heartbeat < {then}");
     world.rows(&query).len()
 }
 
-// MariaDB does not let them wait for so long, and SQLite locks no rows.
+// On PostgreSQL alone: on MariaDB such a wait ends earlier, and SQLite locks no rows.
 #[test]
 fn services_whose_heartbeats_waited_for_the_database_do_not_call_each_other_dead() {
     let world = World::new(&witnessed("", 1));
     let services = [world.start(&[]), world.start(&[])];
-    eventually("heartbeats for longer than anybody is waited for", || {
+    eventually("both services have recorded heartbeats for 15 s", || {
         let query = "SELECT id FROM carrot_worker WHERE heartbeat > started + interval '15 s'";
         world.rows(query).len() == 2
     });
@@ -77,13 +77,15 @@ fn services_whose_heartbeats_waited_for_the_database_do_not_call_each_other_dead
             lock
         })
         .collect::<Vec<_>>();
-    eventually("heartbeats that are too old", || {
+    eventually("both heartbeats are too old", || {
         silent_for(&world, 21) == 2
     });
-    // One has its answer before the other, and beats on meanwhile.
+    // One heartbeat is recorded before the other, and then goes on.
     for (lock, left) in locks.iter_mut().zip([1, 0]) {
         lock.execute("COMMIT");
-        eventually("another heartbeat", || silent_for(&world, 4) == left);
+        eventually("the heartbeat is recorded", || {
+            silent_for(&world, 4) == left
+        });
     }
     let uuid = world.send(&["note"]);
     for service in &services {

@@ -1,4 +1,4 @@
-//! Whoever publishes dies: a program, or the sweep.
+//! A program or a sweep dies while it publishes.
 
 use super::services::world;
 use crate::support::{Backend, Running, World, cases, eventually, witnessed};
@@ -10,7 +10,7 @@ cases! { on every_database_and_broker:
     what_a_sweep_published_before_it_died_is_published_again_and_run_once,
 }
 
-// A row waits once, however often it is marked.
+// On the embedded broker there is no second copy: a message is one row.
 cases! { on every_database:
     a_message_that_was_published_twice_runs_once,
     a_message_that_was_published_twice_joins_its_own_run,
@@ -60,7 +60,7 @@ fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-/// A sweep dies at `failpoint` with a message that was its to publish.
+/// A sweep is killed at `failpoint` while it publishes a message.
 #[track_caller]
 fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: u32) {
     let world = world(backend);
@@ -74,7 +74,7 @@ fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: 
     assert_eq!(world.find(&uuid).unwrap()["status"], "PENDING");
 
     let mut second = world.launch_without_consuming("");
-    eventually("its publishing", || {
+    eventually("the message is published", || {
         (world.find(&uuid)?["status"] == "PUBLISHED").then_some(())
     });
     assert_eq!(second.terminate(), 0);

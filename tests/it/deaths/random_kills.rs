@@ -1,15 +1,11 @@
-//! Deaths by luck: whatever moment is hit, what holds holds.
+//! Services are killed and connections are cut at random moments.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use carrot_actors::internals::service::Ended;
-use carrot_actors::task::Registry;
-use serde_json::Value;
 
 use crate::support::{
-    Backend, Database, Proxy, Running, World, cases, eventually, random, witnessed,
+    Backend, Database, Proxy, Running, Runs, World, cases, eventually, random, witnessed,
 };
 
 cases! { on every_database_and_broker:
@@ -22,13 +18,13 @@ cases! { on every_database:
     a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
 }
 
-/// So long services are killed, or their connections cut.
+/// How long services are killed or connections are cut.
 const SPELL: Duration = Duration::from_secs(10);
 
-/// Waits until some more messages are COMPLETED, or all of them, or the spell is over.
+/// Waits until `more` messages have been COMPLETED, or all, or the time is over.
 fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
     let before = world.count("COMPLETED");
-    eventually("progress", || {
+    eventually("more messages are COMPLETED", || {
         let completed = world.count("COMPLETED");
         completed >= (before + more).min(all) || Instant::now() > end
     });
@@ -36,7 +32,7 @@ fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
 
 fn messages_survive_services_that_are_killed_at_random(backend: Backend) {
     let mut random = random();
-    // No message kills its service here; that one is hit four times is luck.
+    // No limit of crashes: a message may be running at four kills by chance.
     let world = backend.world(&witnessed("max_crashes = 1000", 3));
     world.declare_queue("default");
     let mut uuids = Vec::new();
@@ -79,7 +75,7 @@ fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Da
     while Instant::now() < end {
         uuids.extend(world.post("default", "note", random.usize(10..60)));
         await_progress(&world, random.usize(1..30), uuids.len(), end);
-        // Without a word, or as the broker does it; that one lists a connection only after a while.
+        // Cut the TCP connections, or let the broker close them, which lists a connection only after a while.
         cuts += match random.bool() {
             true => proxy.cut_connections(),
             false => world.cut_connections(),
@@ -94,30 +90,13 @@ fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Da
     }
 }
 
-/// A task `count` that counts the runs of each message.
-fn counting() -> (Registry, Arc<Mutex<HashMap<String, usize>>>) {
-    let runs = Arc::new(Mutex::new(HashMap::new()));
-    let counted = Arc::clone(&runs);
-    let mut registry = Registry::new();
-    registry
-        .register("count", move |context, _| {
-            *counted
-                .lock()
-                .unwrap()
-                .entry(context.uuid.clone())
-                .or_insert(0) += 1;
-            Ok(Value::Null)
-        })
-        .unwrap();
-    (registry, runs)
-}
-
 fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: Database) {
     let mut random = random();
     let mut world = World::on(database, "[[queues]]\nname = 'default'\nconcurrency = 4\n");
     let proxy = world.proxy_broker();
     world.declare_queue("default");
-    let (registry, runs) = counting();
+    let runs = Runs::default();
+    let registry = runs.registry(|| ());
     let services = [
         world.in_process(registry.clone()),
         world.in_process(registry),
@@ -136,13 +115,13 @@ fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: D
     for service in services {
         assert_eq!(service.stop(), Ended::Drained);
     }
-    // What was cut between an end's commit and its acknowledgement may have been delivered again.
+    // A message whose connection was cut between the commit of its end and its acknowledgement may be
+    // redelivered.
     let (code, _, err) = world.run(&["--testmode", "--logfile", "last.log"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(world.ready("default"), 0);
     assert_eq!(world.count("COMPLETED"), uuids.len());
-    let runs = runs.lock().unwrap();
-    assert!(uuids.iter().all(|uuid| runs.get(uuid) == Some(&1)));
+    runs.assert_once_each(&uuids);
 }
 
 fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(backend: Backend) {
@@ -154,7 +133,7 @@ fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(back
     let killed = Instant::now();
     first.kill();
     world.await_runs(&uuid, 2);
-    // A heartbeat is old after 20 s.
+    // A heartbeat is too old after 20 s.
     assert!(killed.elapsed() < Duration::from_secs(15));
     second.await_log("died without signing off");
     world.let_go();

@@ -1,5 +1,4 @@
-//! The table of deaths of the design, each died exactly there. Here services die; publishers do in
-//! [`publishing`].
+//! A service dies at each step of a message. Programs and sweeps that publish die in `deaths::publishers`.
 
 use std::fs;
 
@@ -29,7 +28,8 @@ fn world(backend: Backend) -> World {
     backend.world(&witnessed("", 1))
 }
 
-/// A service dies at `failpoint`, when the task has begun `runs` times; the next one runs it again.
+/// A service is killed at `failpoint`, when the task has begun `runs` times. The next service runs the
+/// message again.
 #[track_caller]
 fn is_run_again_after_a_death(backend: Backend, failpoint: &str, runs: usize) {
     let world = world(backend);
@@ -43,7 +43,7 @@ fn is_run_again_after_a_death(backend: Backend, failpoint: &str, runs: usize) {
     let second = world.start(&[]);
     world.assert_all_well(vec![second], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), runs + 1);
-    // The first run, if there was one, died before it was written.
+    // The first run, if any, was not recorded.
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
 
@@ -127,16 +127,16 @@ fn a_message_that_may_crash_once_is_not_run_again_and_its_neighbour_is_run(backe
     crashes(backend, 1);
 }
 
-/// A message kills its service as often as it may.
+/// A message kills its service `most` times, which is as often as it may.
 #[track_caller]
 fn crashes(backend: Backend, most: usize) {
     let world = backend.world(&witnessed(&format!("max_crashes = {most}"), 1));
     let killer = world.send(&["killer"]);
     let neighbour = world.send(&["note"]);
     let is_failed = || world.find(&killer).unwrap()["status"] == "FAILED";
-    let survivor = eventually("the end of the killing", || {
+    let survivor = eventually("the message that kills is FAILED", || {
         let mut service = world.launch(&[], "");
-        let code = eventually("a death, or the end of it", || {
+        let code = eventually("the service dies or the message is FAILED", || {
             let ended = service.ended().map(Some);
             ended.or_else(|| is_failed().then_some(None))
         });
@@ -170,7 +170,7 @@ fn a_message_that_may_crash_once_is_run_if_its_service_died_before_that(backend:
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
 
-/// The pids that the task `family` has left.
+/// The pids of the task `family` and its child.
 fn family(world: &World) -> Vec<i32> {
     let pids = fs::read_to_string(world.directory().join("family")).unwrap_or_default();
     pids.split_whitespace()
@@ -188,26 +188,28 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Ba
     let world = world(backend);
     let uuid = world.send(&["family"]);
     let mut first = world.start(&[]);
-    eventually("a command and its child", || family(&world).len() == 2);
+    eventually("the command and its child run", || {
+        family(&world).len() == 2
+    });
     let orphans = family(&world);
     assert!(orphans.iter().all(|pid| is_alive(*pid)));
     first.kill();
 
     let second = world.start(&[]);
     world.await_runs(&uuid, 2);
-    eventually("the death of the first run", || {
+    eventually("the processes of the first run are dead", || {
         !orphans.iter().any(|pid| is_alive(*pid))
     });
     world.let_go();
     world.assert_all_well(vec![second], &[&uuid]);
-    eventually("the end of what the second run has left", || {
+    eventually("the processes of the second run have ended", || {
         !family(&world).into_iter().any(is_alive)
     });
 }
 
-/// A service that runs `hold` and has claimed more behind it, and all messages.
+/// A service that runs `hold` and has claimed more messages behind it; and the uuids of all messages.
 ///
-/// It claims ahead while commits take longer than its tasks; so commits are slow at first.
+/// A service claims ahead only while commits take longer than its tasks, so commits are slow at first.
 pub fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Running, Vec<String>) {
     world.declare_queue("default");
     let mut uuids = world.post("default", "note", 10);
@@ -216,7 +218,7 @@ pub fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Runnin
     let service = world.with_slow_commits(|| {
         let service = world.launch(&[], failpoints);
         world.await_runs(&uuids[10], 1);
-        eventually("messages that are claimed and wait", || {
+        eventually("messages are claimed ahead", || {
             world.count("IN_PROGRESS") > 1
         });
         service
@@ -234,7 +236,7 @@ fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_w
     world.let_go();
     assert_eq!(service.wait(), 0);
 
-    // One may have overtaken another.
+    // The messages may have run in another order.
     assert!((1..=11).contains(&world.count("COMPLETED")));
     assert_eq!(world.runs(&uuids[10]).len(), 1);
     let back = world.rows("SELECT * FROM carrot_messagelog WHERE status <> 'COMPLETED'");
@@ -262,7 +264,7 @@ fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next(b
     assert_eq!(world.runs(&uuids[10]).len(), 2);
 }
 
-/// A service was killed while it ran `hold`, and the message is gone from the broker.
+/// Kills a service while it runs `hold`, and removes the message from the broker; its uuid.
 fn killed_and_purged(world: &World) -> String {
     let uuid = world.send(&["hold"]);
     let mut first = world.start(&[]);

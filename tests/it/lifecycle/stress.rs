@@ -1,14 +1,11 @@
 //! Services that start and stop, over and over, with messages under way.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carrot_actors::internals::service::Ended;
 use carrot_actors::task::Registry;
-use serde_json::Value;
 
-use crate::support::{Database, World, cases, eventually};
+use crate::support::{Database, Runs, World, cases, eventually};
 
 cases! { on every_database:
     in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost,
@@ -28,40 +25,9 @@ name = "two"
 concurrency = 1
 "#;
 
-/// How often each message has been run.
-#[derive(Clone, Default)]
-struct Runs(Arc<Mutex<HashMap<String, usize>>>);
-
-impl Runs {
-    fn registry(&self) -> Registry {
-        let runs = self.clone();
-        let mut registry = Registry::new();
-        registry
-            .register("count", move |context, _| {
-                *runs
-                    .0
-                    .lock()
-                    .unwrap()
-                    .entry(context.uuid.clone())
-                    .or_default() += 1;
-                std::thread::sleep(Duration::from_millis(fastrand::u64(0..3)));
-                Ok(Value::Null)
-            })
-            .unwrap();
-        registry
-    }
-
-    fn total(&self) -> usize {
-        self.0.lock().unwrap().values().sum()
-    }
-
-    #[track_caller]
-    fn assert_once_each(&self, uuids: &[String]) {
-        let runs = self.0.lock().unwrap();
-        for uuid in uuids {
-            assert_eq!(runs.get(uuid), Some(&1), "runs of {uuid}");
-        }
-    }
+/// Tasks that count their runs, and take up to two milliseconds.
+fn registry(runs: &Runs) -> Registry {
+    runs.registry(|| std::thread::sleep(Duration::from_millis(fastrand::u64(0..3))))
 }
 
 /// Nothing under way, and all at its end.
@@ -80,14 +46,14 @@ fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(datab
     uuids.extend(world.enqueue("two", "count", 200));
     for round in 0..100 {
         let wanted = (runs.total() + round % 8).min(uuids.len());
-        let service = world.in_process(runs.registry());
+        let service = world.in_process(registry(&runs));
         eventually("some runs", || runs.total() >= wanted);
         assert_eq!(service.stop(), Ended::Drained);
         let completed = world.count("COMPLETED");
         assert_eq!(completed, runs.total(), "in round {round}");
     }
     assert_eq!(world.count("IN_PROGRESS"), 0);
-    let last = world.in_process(runs.registry());
+    let last = world.in_process(registry(&runs));
     world.await_completed(uuids.len());
     assert_eq!(last.stop(), Ended::Drained);
     assert_all_completed(&world, uuids.len());
@@ -104,7 +70,7 @@ fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String>
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed + nth);
                 for _ in 0..12 {
-                    let service = world.in_process(runs.registry());
+                    let service = world.in_process(registry(runs));
                     let wanted = (runs.total() + random.usize(0..20)).min(400);
                     eventually("some runs", || runs.total() >= wanted);
                     if random.u32(0..10) < hard {
@@ -116,7 +82,7 @@ fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String>
             });
         }
     });
-    let last = world.in_process(runs.registry());
+    let last = world.in_process(registry(runs));
     world.await_completed(uuids.len());
     assert_eq!(last.stop(), Ended::Drained);
     uuids
@@ -140,10 +106,6 @@ fn services_that_are_also_stopped_hard_lose_nothing(database: Database) {
         // A message may have a second copy: given back by the broker, and published by the sweep.
         world.run_the_rest();
         assert_all_completed(&world, uuids.len());
-        assert!(
-            uuids
-                .iter()
-                .all(|uuid| runs.0.lock().unwrap().contains_key(uuid))
-        );
+        assert!(uuids.iter().all(|uuid| runs.contains(uuid)));
     }
 }

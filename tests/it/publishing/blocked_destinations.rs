@@ -1,4 +1,4 @@
-//! Messages whose broker or queue takes nothing hold up no others.
+//! Messages whose broker or queue accepts nothing do not hold up others.
 
 use crate::support::{Database, World, cases, eventually};
 
@@ -9,21 +9,17 @@ cases! { on every_database:
 
 const NEAR: &str = "[[queues]]\nname = 'near'\n[tasks.cat]\ncommand = ['cat']\n";
 
-/// Many more than the sweep takes at once.
+/// Many more than the sweep takes in one batch.
 const MANY: usize = 3_000;
 
 impl World {
-    /// Has messages for `queue` be due since long ago.
-    fn is_owed(&self, queue: &str, count: usize) {
-        let uuids: Vec<String> = (0..count).map(|nth| format!("{queue}-{nth}")).collect();
-        self.insert_published(queue, "cat", &uuids);
-        self.execute(&format!(
-            "UPDATE carrot_messagelog SET status = 'PENDING', due_time = {}",
-            self.database.ago(3600)
-        ));
+    /// Inserts overdue messages for the queue `far`, with the uuids `far-0`, `far-1` and so on.
+    fn insert_overdue_for_far(&self, count: usize) {
+        let uuids: Vec<String> = (0..count).map(|nth| format!("far-{nth}")).collect();
+        self.insert_overdue("far", "cat", &uuids);
     }
 
-    /// How many of those were never tried.
+    /// How many overdue messages were never tried.
     fn untried(&self) -> usize {
         let query = format!(
             "SELECT uuid FROM carrot_messagelog WHERE due_time < {}",
@@ -36,7 +32,7 @@ impl World {
 #[track_caller]
 fn holds_up_no_others(database: Database, queue: &str) {
     let world = World::on(database, &format!("{NEAR}{queue}"));
-    world.is_owed("far", MANY);
+    world.insert_overdue_for_far(MANY);
     let mut service = world.start(&[]);
     for _ in 0..3 {
         let uuid = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
@@ -67,8 +63,8 @@ fn one_to_an_exchange_that_the_broker_has_forgotten_is_published_all_the_same() 
     let world = World::new(&format!(
         "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
     ));
-    // As a schedule of Django's may have it, after a restart of the broker.
-    world.is_owed("far", 3);
+    // A schedule of Django's may name an exchange that the broker has lost in a restart.
+    world.insert_overdue_for_far(3);
     world.execute("UPDATE carrot_messagelog SET exchange = 'far' WHERE uuid <> 'far-1'");
     let mut service = world.start(&[]);
     world.await_count("PUBLISHED", 3);
@@ -81,7 +77,7 @@ fn one_to_an_exchange_that_nobody_knows_is_failed_with_the_reason() {
     let world = World::new(&format!(
         "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
     ));
-    world.is_owed("far", 2);
+    world.insert_overdue_for_far(2);
     world.execute("UPDATE carrot_messagelog SET exchange = 'nowhere' WHERE uuid = 'far-1'");
     let mut service = world.start(&[]);
     let row = world.ended("far-1");

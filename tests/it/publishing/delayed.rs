@@ -1,4 +1,4 @@
-//! Messages that are sent for later: they wait in the database, and nowhere else.
+//! Messages that are sent for later. They wait in the database, not in the broker.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ fn a_delayed_message_is_published_when_it_is_due_and_not_before(database: Databa
     let past = world.send(&["cat", "--at", "2020-02-29T12:00:00+01:00"]);
     let row = world.ended(&late);
     assert_eq!(row["status"], "COMPLETED", "{row}");
-    // When it was to be published.
+    // `publish_time` is the time when it was to be published.
     let due = milliseconds(&row, "publish_time");
     assert!((before + 1500..=later + 1500).contains(&due), "{row}");
     assert!(milliseconds(&row, "completion_time") >= due, "{row}");
@@ -50,7 +50,7 @@ fn a_delayed_message_is_published_when_it_is_due_and_not_before(database: Databa
 fn a_delayed_message_outlives_whoever_was_there_when_it_was_sent(database: Database) {
     let world = World::on(database, TASKS);
     let mut send = world.command(&["send", "cat", "--delay", "1h", "--priority", "9"]);
-    // It needs no broker now.
+    // Recording it needs no broker.
     let (code, out, err) = outcome(send.env("CARROT_DEFAULT_BROKER", CLOSED_BROKER));
     assert_eq!((code, err.as_str()), (0, ""));
     let uuid = out.trim();
@@ -59,7 +59,7 @@ fn a_delayed_message_outlives_whoever_was_there_when_it_was_sent(database: Datab
     let due = milliseconds(&world.message(uuid), "due_time");
     assert!(due > world.now() + 50 * 60 * 1000);
 
-    // An hour later:
+    // Let the hour pass:
     world.execute(&format!(
         "UPDATE carrot_messagelog SET due_time = {}",
         database.ago(0)

@@ -1,24 +1,23 @@
-//! Many messages at once, of which some are on their way while others are recorded.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+//! The process of a program dies while it publishes many messages: some are recorded, some sent, some marked
+//! as published.
 
 use carrot_actors::internals::service::Ended;
-use carrot_actors::{App, Client, Config, TaskContext, TaskError};
+use carrot_actors::{Client, Config};
 
-use crate::support::{Database, World, cases, exit_code};
+use crate::support::{Database, Runs, World, cases, exit_code};
 
 cases! { on every_database:
     those_under_way_when_their_caller_dies_before_a_mark_are_each_run_once,
     those_under_way_when_their_caller_dies_after_a_mark_are_each_run_once,
 }
 
-/// They are recorded a thousand at a time, with up to four thousand under way.
+/// They are recorded in batches of a thousand, with up to four thousand unconfirmed.
 const MESSAGES: usize = 5_500;
 
 const QUEUES: &str = "[[queues]]\nname = 'default'\nconcurrency = 4\n";
 
-/// A caller dies; what it has recorded by then, some of it sent and unmarked, is run.
+/// The program is killed at the failpoint, when it has marked `marked` messages. Every message that it has
+/// recorded by then is run once.
 #[track_caller]
 fn are_each_run_once(database: Database, failpoint: &str, marked: usize) {
     let world = World::on(database, QUEUES);
@@ -30,22 +29,11 @@ fn are_each_run_once(database: Database, failpoint: &str, marked: usize) {
     let recorded = marked + world.count("PENDING");
     assert!(recorded > marked + 1_000, "{recorded}");
 
-    let runs = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
-    let counted = Arc::clone(&runs);
-    let app = App::new().task("count", move |context: TaskContext| {
-        *counted
-            .lock()
-            .unwrap()
-            .entry(context.uuid.clone())
-            .or_default() += 1;
-        Ok::<_, TaskError>(())
-    });
-    let service = world.in_process(app.into_registry().unwrap());
+    let runs = Runs::default();
+    let service = world.in_process(runs.registry(|| ()));
     world.await_completed(recorded);
     assert_eq!(service.stop(), Ended::Drained);
-    let runs = runs.lock().unwrap();
-    assert_eq!(runs.len(), recorded);
-    assert!(runs.values().all(|count| *count == 1));
+    assert_eq!((runs.messages(), runs.total()), (recorded, recorded));
 }
 
 #[test]

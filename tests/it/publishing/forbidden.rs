@@ -1,4 +1,4 @@
-//! A broker that does not permit its user to publish, for now.
+//! A broker that forbids its user to publish, for a while or for good.
 
 use carrot_actors::Client;
 use carrot_actors::client::Delivery;
@@ -14,12 +14,13 @@ cases! { on every_database:
 const QUEUES: &str = "[[queues]]\nname = 'near'\n[[queues]]\nname = 'far'\nconsumable = false\n\
     [tasks.cat]\ncommand = ['cat']\n";
 
-/// All that there is may be written, but by this exchange: what its name begins with.
+/// A pattern of every name that does not begin with "far".
 const BUT_FAR: &str = "^(?!far)";
 
 impl World {
-    /// A user of this world's vhost alone, by whom its programs go to the broker from now on.
-    fn has_its_user(&mut self) {
+    /// Creates a user of this world's vhost. The commands and services of this world connect as this user
+    /// from now on.
+    fn create_user(&mut self) {
         let user = json!({"password": "secret", "tags": ""});
         World::rabbitmq_api("PUT", &format!("/api/users/{}", self.name), Some(&user));
         self.may_write(".*");
@@ -27,7 +28,7 @@ impl World {
         self.broker_url = format!("amqp://{}:secret@{server}", self.name);
     }
 
-    /// The user may write to exchanges and queues like these.
+    /// Permits the user to write to the exchanges and queues that match the pattern.
     fn may_write(&self, pattern: &str) {
         self.may(".*", pattern);
     }
@@ -38,21 +39,15 @@ impl World {
         World::rabbitmq_api("PUT", &path, Some(&permission));
     }
 
-    fn loses_its_user(&self) {
+    fn delete_user(&self) {
         World::rabbitmq_api("DELETE", &format!("/api/users/{}", self.name), None);
     }
 
-    /// Has messages for `far` by its own exchange be due since long ago.
-    fn owes_far(&self, uuids: &[&str]) {
+    /// Inserts overdue messages for the queue `far`, to be published to the exchange of that name.
+    fn insert_overdue_for_far(&self, uuids: &[&str]) {
         let uuids: Vec<String> = uuids.iter().map(|uuid| (*uuid).to_owned()).collect();
-        self.insert_published("far", "cat", &uuids);
-        for uuid in uuids {
-            self.execute(&format!(
-                "UPDATE carrot_messagelog SET status = 'PENDING', exchange = 'far', due_time = {} \
-                 WHERE uuid = '{uuid}'",
-                self.database.ago(3600)
-            ));
-        }
+        self.insert_overdue("far", "cat", &uuids);
+        self.execute("UPDATE carrot_messagelog SET exchange = 'far' WHERE queue = 'far'");
     }
 
     fn row(&self, uuid: &str) -> Value {
@@ -61,7 +56,7 @@ impl World {
 
     #[track_caller]
     fn await_refused(&self, uuid: &str) {
-        eventually("the note of a refusal", || {
+        eventually("the refusal is recorded", || {
             let reason = self.row(uuid);
             let reason = text(&reason, "put_off_reason");
             reason.contains("ACCESS_REFUSED")
@@ -69,10 +64,10 @@ impl World {
     }
 }
 
-/// A world whose exchange `far` is there, and not to be written to.
+/// A world in which the exchange `far` exists and may not be written to.
 fn world(database: Database) -> World {
     let mut world = World::on(database, QUEUES);
-    world.has_its_user();
+    world.create_user();
     world.declare_far();
     world.may_write(BUT_FAR);
     world
@@ -97,10 +92,10 @@ fn lines(service: &Running, what: &str) -> usize {
 fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Database) {
     let world = world(database);
     let uuids: Vec<String> = (0..50).map(|nth| format!("far-{nth}")).collect();
-    world.owes_far(&uuids.iter().map(String::as_str).collect::<Vec<_>>());
+    world.insert_overdue_for_far(&uuids.iter().map(String::as_str).collect::<Vec<_>>());
     let mut service = world.start(&[]);
     uuids.iter().for_each(|uuid| world.await_refused(uuid));
-    // Others go on beside it.
+    // Other messages are published meanwhile.
     for _ in 0..3 {
         let near = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
         assert_eq!(world.ended(&near)["status"], "COMPLETED");
@@ -121,19 +116,20 @@ fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Da
     assert_eq!(lines(&service, " waits: "), 1, "{}", service.log());
     assert_eq!(lines(&service, " goes on after "), 1, "{}", service.log());
     assert_eq!(service.terminate(), 0);
-    world.loses_its_user();
+    world.delete_user();
 }
 
 fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(database: Database) {
     let world = world(database);
-    world.owes_far(&["young", "old", "put-off"]);
+    world.insert_overdue_for_far(&["young", "old", "put-off"]);
     let since = |uuid: &str, seconds| {
         world.execute(&format!(
             "UPDATE carrot_messagelog SET put_off_since = {} WHERE uuid = '{uuid}'",
             world.database.ago(seconds)
         ));
     };
-    // A day without the broker, or without files for its run, was no refusal.
+    // Put-offs for another reason, such as an outage of the broker or a lack of files, do not count as
+    // refusals.
     since("put-off", 90_000);
     world.execute(
         "UPDATE carrot_messagelog SET put_off_reason = 'out of resources: no more files' \
@@ -157,13 +153,13 @@ fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(dat
     world.may_write(".*");
     world.await_count("PUBLISHED", 2);
     assert_eq!(service.terminate(), 0);
-    world.loses_its_user();
+    world.delete_user();
 }
 
 #[test]
 fn who_sends_what_is_refused_is_told_that_it_waits_and_why() {
     let mut world = World::new(QUEUES);
-    world.has_its_user();
+    world.create_user();
     world.declare_far();
     world.may_write("^$");
     let (code, out, err) = world.run(&["send", "cat", "--queue", "far"]);
@@ -194,7 +190,7 @@ fn who_sends_what_is_refused_is_told_that_it_waits_and_why() {
     world.configure(&config);
     let mut service = world.launch(&[], "");
     eventually(
-        "some occurrences, and what was delayed, are refused",
+        "the occurrences and the delayed message are refused",
         || {
             let refused = "SELECT uuid FROM carrot_messagelog WHERE status = 'PENDING' \
             AND put_off_reason LIKE '%ACCESS_REFUSED%'";
@@ -216,13 +212,13 @@ fn who_sends_what_is_refused_is_told_that_it_waits_and_why() {
     assert_eq!(log.matches(" waits: ").count(), 1, "{log}");
     assert_eq!(log.matches(" goes on after ").count(), 1, "{log}");
     assert_eq!(service.terminate(), 0);
-    world.loses_its_user();
+    world.delete_user();
 }
 
 #[test]
 fn a_queue_that_may_not_be_declared_waits_until_it_may() {
     let mut world = World::new(QUEUES);
-    world.has_its_user();
+    world.create_user();
     world.may("^near$", ".*");
     let mut service = world.start(&[]);
     let (code, out, err) = world.run(&["send", "cat", "--queue", "far"]);
@@ -233,12 +229,12 @@ fn a_queue_that_may_not_be_declared_waits_until_it_may() {
     let near = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
     assert_eq!(world.ended(&near)["status"], "COMPLETED");
     world.may(".*", ".*");
-    eventually("its publishing", || {
+    eventually("the message is published", || {
         world.row(uuid)["status"] == "PUBLISHED"
     });
     assert_eq!(world.ready("far"), 1);
     assert_eq!(service.terminate(), 0);
-    world.loses_its_user();
+    world.delete_user();
 }
 
 #[test]
@@ -247,12 +243,12 @@ fn a_topic_that_may_not_be_written_holds_up_no_other() {
     let mut world = World::new(&format!(
         "[[queues]]\nname = 'near'\n{far}[tasks.cat]\ncommand = ['cat']\n"
     ));
-    world.has_its_user();
+    world.create_user();
     world.declare_far();
     let path = format!("/api/topic-permissions/{0}/{0}", world.name);
     let only = |write: &str| json!({"exchange": "far", "write": write, "read": ".*"});
     World::rabbitmq_api("PUT", &path, Some(&only("^nothing$")));
-    world.owes_far(&["a", "b"]);
+    world.insert_overdue_for_far(&["a", "b"]);
     let mut service = world.start(&[]);
     world.await_refused("a");
     world.await_refused("b");
@@ -262,7 +258,7 @@ fn a_topic_that_may_not_be_written_holds_up_no_other() {
     world.await_count("PUBLISHED", 2);
     assert_eq!(world.ready("far"), 2);
     assert_eq!(service.terminate(), 0);
-    world.loses_its_user();
+    world.delete_user();
 }
 
 #[test]
@@ -271,7 +267,7 @@ fn an_exchange_that_takes_no_messages_of_anybody_fails_them_at_once() {
     let path = format!("/api/exchanges/{}/inner", world.name);
     let inner = json!({"type": "direct", "internal": true});
     World::rabbitmq_api("PUT", &path, Some(&inner));
-    world.owes_far(&["inner", "missing", "good"]);
+    world.insert_overdue_for_far(&["inner", "missing", "good"]);
     for exchange in ["inner", "missing"] {
         world.execute(&format!(
             "UPDATE carrot_messagelog SET exchange = '{exchange}' WHERE uuid = '{exchange}'"

@@ -1,4 +1,4 @@
-//! Many messages whose bytes are more than a database takes with one statement.
+//! Messages that together are larger than a database accepts in one statement.
 
 use carrot_actors::Client;
 use carrot_actors::client::Delivery;
@@ -15,7 +15,7 @@ cases! { on every_database:
 
 const QUEUES: &str = "[[queues]]\nname = 'default'\nconsumable = false\n";
 
-/// MariaDB takes 16 MiB.
+/// MariaDB accepts 16 MiB.
 const MANY: usize = 17;
 const LARGE: usize = 1_000_000;
 
@@ -26,8 +26,8 @@ fn world(database: Database) -> World {
 }
 
 impl World {
-    /// Has so many large messages be FAILED.
-    fn has_large_failed(&self, count: usize) {
+    /// Inserts `count` large messages that are FAILED.
+    fn insert_large_failed(&self, count: usize) {
         let uuids: Vec<String> = (0..count).map(|nth| format!("large-{nth:02}")).collect();
         self.insert_published("default", "note", &uuids);
         let text = match self.database {
@@ -47,7 +47,7 @@ impl World {
 
 fn large_messages_that_failed_are_requeued(database: Database) {
     let world = world(database);
-    world.has_large_failed(MANY);
+    world.insert_large_failed(MANY);
     world.execute("UPDATE carrot_messagelog SET content = '[1]' WHERE uuid = 'large-07'");
     let (code, out, err) = world.run(&["requeue", "--failed"]);
     assert_eq!(code, 1, "{err}");
@@ -65,7 +65,7 @@ fn large_messages_that_failed_are_requeued(database: Database) {
 fn who_is_killed_while_it_requeues_has_lost_none_and_doubled_none(database: Database) {
     for failpoint in ["requeue.before-commit=kill@2", "publish.marked=kill@2"] {
         let world = world(database);
-        world.has_large_failed(MANY);
+        world.insert_large_failed(MANY);
         let mut command = world.command(&["requeue", "--failed"]);
         command.env("CARROT_FAILPOINTS", failpoint);
         assert_eq!(exit_code(command.output().unwrap().status), -9);
@@ -80,9 +80,9 @@ fn who_is_killed_while_it_requeues_has_lost_none_and_doubled_none(database: Data
     }
 }
 
-/// The sweep publishes them.
+/// Waits until the sweep has published all.
 #[track_caller]
-fn are_published(world: &World) {
+fn await_all_published(world: &World) {
     let mut service = world.launch(&[], "");
     world.await_count("PUBLISHED", MANY);
     assert_eq!(world.ready("default"), 17);
@@ -106,13 +106,13 @@ fn large_messages_are_recorded_for_later(database: Database) {
             .all(|receipt| receipt.state == Delivery::Delayed)
     );
     assert_eq!(world.all(), MANY);
-    are_published(&world);
+    await_all_published(&world);
 }
 
 fn large_messages_are_recorded_in_a_transaction(database: Database) {
     let world = world(database);
     let client = Client::connect(world.config()).unwrap();
-    // JSON has each of them twice as long.
+    // Each character takes two bytes in JSON.
     let text = "\"".repeat(LARGE / 2);
     let drafts = || {
         (0..MANY).map(|_| {
@@ -134,7 +134,7 @@ fn large_messages_are_recorded_in_a_transaction(database: Database) {
         .transaction(|connection| client.record_many(drafts(), connection))
         .unwrap());
     assert_eq!((uuids.len(), world.all()), (MANY, MANY));
-    are_published(&world);
+    await_all_published(&world);
 }
 
 #[cfg(feature = "mysql")]

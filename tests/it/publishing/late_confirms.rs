@@ -1,4 +1,4 @@
-//! A queue that does not confirm what it was sent, on connections that live.
+//! A queue that does not confirm its messages for a long time, while the connections live.
 
 use std::process::Command;
 
@@ -13,10 +13,10 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
 
 const FAR: &str = "\n[[queues]]\nname = 'far'\nconsumable = false\n";
 
-/// So many messages are sent to the queue.
+/// How many messages are sent to the queue.
 const MESSAGES: usize = 5;
 
-/// A queue whose process stands still until this is dropped.
+/// A queue whose Erlang process is suspended until this is dropped.
 struct Suspended {
     world: String,
     is_over: bool,
@@ -57,18 +57,14 @@ fn tell(world: &str, what: &str) {
 }
 
 impl World {
-    /// Has messages for the queue be due since long ago.
-    fn owes(&self) -> Vec<String> {
+    /// Inserts overdue messages for the queue; their uuids.
+    fn insert_overdue_for_far(&self) -> Vec<String> {
         let uuids: Vec<String> = (0..MESSAGES).map(|nth| format!("far-{nth}")).collect();
-        self.insert_published("far", "note", &uuids);
-        self.execute(&format!(
-            "UPDATE carrot_messagelog SET status = 'PENDING', due_time = {} WHERE queue = 'far'",
-            self.database.ago(3600)
-        ));
+        self.insert_overdue("far", "note", &uuids);
         uuids
     }
 
-    /// When the lease of one is over.
+    /// When the lease of the message expires.
     fn lease(&self, uuid: &str) -> String {
         text(&self.find(uuid).unwrap(), "due_time").to_owned()
     }
@@ -78,9 +74,9 @@ impl World {
         self.await_count("PENDING", 0);
     }
 
-    /// Runs what is in the queue: each once.
+    /// Runs the messages in the queue, and fails unless each is run once.
     #[track_caller]
-    fn runs_each_once(&self, uuids: &[String]) {
+    fn assert_each_runs_once(&self, uuids: &[String]) {
         self.configure(&(witnessed("", 2) + "\n[[queues]]\nname = 'far'\n"));
         let mut service = self.start(&[]);
         for uuid in uuids {
@@ -103,27 +99,27 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
     let world = world(database);
     let mut services = [world.start(&[]), world.start(&[])];
     let suspended = Suspended::queue(&world);
-    let uuids = world.owes();
-    eventually("the news that it confirms nothing", || {
+    let uuids = world.insert_overdue_for_far();
+    eventually("a service logs that the queue confirms nothing", || {
         let said = "waits: queue \"far\" does not confirm what it was sent";
         let logs = services.iter().map(|service| service.log());
         logs.map(|log| log.matches(said).count()).sum::<usize>() == 1
     });
-    // Others are not held up, whoever publishes them.
+    // Messages for other queues are not held up, neither in the program nor in the sweep.
     for _ in 0..3 {
         let near = world.send(&["note", "--delay", "1ms"]);
         assert_eq!(world.ended(&near)["status"], "COMPLETED");
     }
-    // For longer than any lease was at first.
+    // Wait for longer than the first lease.
     let lease = world.lease(&uuids[0]);
-    eventually("a longer lease", || world.lease(&uuids[0]) > lease);
+    eventually("the lease is extended", || world.lease(&uuids[0]) > lease);
     assert_eq!(world.count("PENDING"), MESSAGES);
 
     suspended.resume();
 
     world.await_published();
     assert_eq!(world.ready("far"), u32::try_from(MESSAGES).unwrap());
-    eventually("the news that it goes on", || {
+    eventually("a service logs that the queue goes on", || {
         let logs = services.iter().map(|service| service.log());
         logs.map(|log| log.matches(" goes on after ").count())
             .sum::<usize>()
@@ -134,7 +130,7 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
         assert!(!log.contains(" is away"), "{log}");
         assert_eq!(service.terminate(), 0);
     }
-    world.runs_each_once(&uuids);
+    world.assert_each_runs_once(&uuids);
 }
 
 #[test]
@@ -142,19 +138,21 @@ fn what_a_queue_has_not_confirmed_is_sent_again_when_the_connection_has_ended() 
     let world = world(Database::Postgresql);
     let mut service = world.start(&[]);
     let suspended = Suspended::queue(&world);
-    let uuids = world.owes();
+    let uuids = world.insert_overdue_for_far();
     service.await_log("waits: queue \"far\" does not confirm what it was sent");
     let lease = world.lease(&uuids[0]);
-    // The subscription's and the sweep's.
+    // The connections of the subscription and of the sweep.
     world.await_listed_connections(2);
     world.cut_connections();
-    eventually("another lease", || world.lease(&uuids[0]) != lease);
+    eventually("the sweep leases the message again", || {
+        world.lease(&uuids[0]) != lease
+    });
     suspended.resume();
     world.await_published();
     let copies = world.ready("far");
     assert!((6..=10).contains(&copies), "{copies}");
     assert_eq!(service.terminate(), 0);
-    world.runs_each_once(&uuids);
+    world.assert_each_runs_once(&uuids);
 }
 
 #[test]
@@ -173,11 +171,11 @@ fn a_client_learns_by_itself_what_a_queue_confirms_late() {
     suspended.resume();
     world.await_published();
     assert_eq!(world.ready("far"), 2);
-    let last = eventually("a receipt", || {
+    let last = eventually("a message is confirmed", || {
         let receipt = client.task("note").queue("far").publish().unwrap();
         (receipt.state == Delivery::Published).then_some(receipt)
     });
     drop(client);
     world.execute("DELETE FROM carrot_messagelog WHERE status = 'PENDING'");
-    world.runs_each_once(&[first.uuid, late.uuid, last.uuid]);
+    world.assert_each_runs_once(&[first.uuid, late.uuid, last.uuid]);
 }

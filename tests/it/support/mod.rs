@@ -8,6 +8,7 @@ mod filter;
 mod own;
 mod process;
 mod proxy;
+mod runs;
 pub mod witness;
 mod world;
 
@@ -26,6 +27,7 @@ pub use filter::refuse;
 pub use own::{Blow, Own, Server};
 pub use process::{Running, Spawned, exit_code, outcome};
 pub use proxy::Proxy;
+pub use runs::Runs;
 pub use witness::{witnessed, witnessed_task};
 pub use world::{InProcess, World};
 

@@ -1,4 +1,4 @@
-//! What AMQP does not allow, and what is no AMQP.
+//! Bytes that violate AMQP, and bytes that are no AMQP at all.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,24 @@ use super::encoding::{self, Properties, field, frame, method, nested, short};
 use super::fake_broker::{Fake, Says};
 use crate::support::{Database, Raw, World, eventually};
 
-/// The service says once what the broker did, comes back more and more slowly, and works when the broker
-/// has become a real one.
+/// The service logs the violation once, reconnects at growing intervals, and works when the broker has become
+/// a real one.
 #[track_caller]
 fn assert_named(says: Says, reason: &str) {
     let mut world = World::on(Database::Sqlite, CAT);
     world.declare_queue("default");
     world.publish(&[Raw::foreign("cat", Some("good"), "{}")]);
     let fake = Fake::start(says);
-    fake.stand_before(&mut world);
+    fake.replace_broker(&mut world);
 
     let mut running = world.launch(&[], "");
     running.await_log(reason);
     let watched = Instant::now();
     let before = fake.connections();
-    eventually("some more connections", || fake.connections() >= before + 4);
-    // 50, 100, 200 and 400 ms are the shortest waits.
+    eventually("the service connects four more times", || {
+        fake.connections() >= before + 4
+    });
+    // The waits between the connections are at least 50, 100, 200 and 400 ms.
     assert!(
         watched.elapsed() > Duration::from_millis(400),
         "{:?}",
@@ -35,7 +37,7 @@ fn assert_named(says: Says, reason: &str) {
         "{log}"
     );
 
-    fake.become_real();
+    fake.forward_to_rabbitmq();
     assert_eq!(world.ended("good")["status"], "COMPLETED");
     running.stop_with_empty(&world, &["default"]);
     let log = running.log();
@@ -112,7 +114,7 @@ fn what_is_no_amqp_is_named() {
 fn check_and_send_say_what_is_no_amqp() {
     let mut world = World::on(Database::Sqlite, CAT);
     let fake = Fake::start(Says::AtOnce(b"AMQP\0\0\x09\x01".to_vec()));
-    fake.stand_before(&mut world);
+    fake.replace_broker(&mut world);
     let (code, out, err) = world.run(&["check"]);
     assert_eq!(code, 69, "{out}{err}");
     let reason =
@@ -129,7 +131,7 @@ fn check_and_send_say_what_is_no_amqp() {
 fn a_publisher_names_what_it_is_sent_in_the_place_of_a_confirm() {
     let mut world = World::on(Database::Sqlite, CAT);
     let fake = Fake::start(Says::ToPublishers(b"\x02\0\x01\x7f\xff\xff\xff".to_vec()));
-    fake.stand_before(&mut world);
+    fake.replace_broker(&mut world);
 
     let (code, uuid, err) = world.run(&["send", "cat"]);
 

@@ -1,4 +1,4 @@
-//! AMQP 0-9-1 as bytes, which need not be what the specification allows.
+//! AMQP 0-9-1 encoded as bytes, valid or not.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ pub fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()], text].concat()
 }
 
-/// A long string, a byte array, an array or a table, without its type.
+/// A long string, a byte array, an array or a table, without the octet of its type.
 pub fn long(content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap();
     [&length.to_be_bytes()[..], content].concat()
@@ -18,7 +18,7 @@ pub fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&short(name)[..], value].concat()
 }
 
-/// A value of this type with a length.
+/// A value of this type, with its length.
 pub fn value(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[kind][..], &long(content)].concat()
 }
@@ -28,12 +28,12 @@ pub fn task(name: &str) -> Vec<u8> {
     field(b"type", &value(b'S', name.as_bytes()))
 }
 
-/// Arrays in arrays.
+/// Nested arrays.
 pub fn nested(deep: usize) -> Vec<u8> {
     (0..deep).fold(b"V".to_vec(), |inside, _| value(b'A', &inside))
 }
 
-/// Tables in arrays in tables.
+/// Nested tables and arrays, in turns.
 pub fn nested_tables(deep: usize) -> Vec<u8> {
     (0..deep).fold(b"V".to_vec(), |inside, nth| match nth % 2 {
         0 => value(b'F', &field(b"", &inside)),
@@ -41,11 +41,11 @@ pub fn nested_tables(deep: usize) -> Vec<u8> {
     })
 }
 
-/// Some properties of a message.
+/// The encoded properties of a message.
 #[derive(Debug, Clone, Default)]
 pub struct Properties {
     flags: u16,
-    /// By the bit of its flag.
+    /// Each property with the bit of its flag.
     encoded: Vec<(u16, Vec<u8>)>,
 }
 
@@ -56,7 +56,7 @@ impl Properties {
         self
     }
 
-    /// With flags that no property goes with.
+    /// Sets flags that have no property.
     pub fn flags(mut self, flags: u16) -> Self {
         self.flags |= flags;
         self
@@ -111,7 +111,7 @@ pub fn method(channel: u16, class: u16, number: u16, arguments: &[&[u8]]) -> Vec
     frame(1, channel, &payload)
 }
 
-/// A delivery on channel 1, to the consumer of this tag.
+/// A delivery on channel 1 to the consumer with this tag.
 pub fn delivery(consumer: &[u8], tag: u64, properties: &Properties, body: &[u8]) -> Vec<u8> {
     let deliver = [&short(consumer)[..], &tag.to_be_bytes(), &[0]].concat();
     [
@@ -122,7 +122,7 @@ pub fn delivery(consumer: &[u8], tag: u64, properties: &Properties, body: &[u8])
     .concat()
 }
 
-/// The next frame: its type, its channel and its payload.
+/// Reads a frame: its type, its channel and its payload.
 pub fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, u16, Vec<u8>)> {
     let mut head = [0; 7];
     stream.read_exact(&mut head)?;
@@ -133,7 +133,7 @@ pub fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, u16, Vec<u8>)> {
     Ok((head[0], u16::from_be_bytes([head[1], head[2]]), payload))
 }
 
-/// The next method's class and number, and its arguments.
+/// Reads a method: its class, its number and its arguments. Other frames are skipped.
 pub fn read_method(stream: &mut TcpStream) -> io::Result<(u16, u16, Vec<u8>)> {
     loop {
         let (kind, _, payload) = read_frame(stream)?;

@@ -1,5 +1,5 @@
-//! A broker that lets a consumer in, and then sends it what it is told to; or the real one, from when it
-//! is told to be.
+//! A broker that accepts a consumer and then sends it given bytes. The test can turn it into a proxy to
+//! RabbitMQ.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -10,14 +10,14 @@ use std::thread;
 use super::encoding::{field, long, method, read_method, short, value, write};
 use crate::support::{World, server};
 
-/// What it sends, and when.
+/// What the fake broker sends, and when.
 #[derive(Debug, Clone)]
 pub enum Says {
     /// Instead of the first frame of the handshake.
     AtOnce(Vec<u8>),
-    /// To the first consumer of each connection, whose tag it is told.
+    /// To the first consumer of each connection; the function takes its tag.
     ToConsumers(fn(&[u8]) -> Vec<u8>),
-    /// In the place of a confirm.
+    /// Instead of a confirm.
     ToPublishers(Vec<u8>),
 }
 
@@ -26,7 +26,7 @@ struct Shared {
     connections: AtomicUsize,
     is_real: AtomicBool,
     is_over: AtomicBool,
-    /// The numbers of the deliveries that were acknowledged.
+    /// The tags of the deliveries that were acknowledged.
     acknowledged: Mutex<Vec<u64>>,
 }
 
@@ -59,8 +59,8 @@ impl Fake {
         Self { shared, port }
     }
 
-    /// Makes the world's services come here.
-    pub fn stand_before(&self, world: &mut World) {
+    /// Makes the services of the world connect to it.
+    pub fn replace_broker(&self, world: &mut World) {
         let port = self.port;
         world.broker_url = format!("amqp://guest:guest@127.0.0.1:{port}/{}", world.name);
     }
@@ -73,8 +73,8 @@ impl Fake {
         self.shared.acknowledged.lock().unwrap().clone()
     }
 
-    /// The real broker is here from now on.
-    pub fn become_real(&self) {
+    /// Makes new connections go to RabbitMQ from now on.
+    pub fn forward_to_rabbitmq(&self) {
         self.shared.is_real.store(true, Ordering::SeqCst);
     }
 }
@@ -103,7 +103,7 @@ impl Shared {
         io::Read::read_exact(&mut stream, &mut [0; 8])?;
         if let Says::AtOnce(bytes) = &self.says {
             write(&mut stream, bytes)?;
-            // Until the other side hangs up.
+            // Wait until the client closes the connection.
             io::copy(&mut stream, &mut io::sink())?;
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Bytes that AMQP allows and amiquip's parser does not take, and what AMQP does not allow.
+//! Bytes that AMQP allows but amiquip's parser rejects, and bytes that AMQP does not allow.
 
 mod breaches;
 mod encoding;
@@ -39,7 +39,7 @@ fn world(database: Database) -> World {
     world
 }
 
-/// A good message is run behind all others, and nobody has found the broker away.
+/// A good message is run after all others, and the log never says that the broker is away.
 #[track_caller]
 fn assert_all_is_well(world: &World, mut running: Running) {
     world.publish(&[Raw::foreign("cat", Some("the last"), "{}")]);
@@ -81,7 +81,7 @@ fn messages_of_django_whose_properties_are_no_texts_are_run_once_in_their_rows(d
             .app_id(b"\xe9"),
         base.clone().content_type(b"text/plain; name=caf\xe9"),
         base.clone().app_id(&raw).content_type(&raw),
-        // Bits that RabbitMQ passes over, and on.
+        // Bits that RabbitMQ ignores and forwards.
         base.flags(3),
     ];
     let uuids: Vec<_> = cases.iter().map(|_| Uuid::new_v4().to_string()).collect();
@@ -99,12 +99,12 @@ fn messages_of_django_whose_properties_are_no_texts_are_run_once_in_their_rows(d
 
 fn raw_uuids_as_message_ids_are_those_uuids(database: Database) {
     let world = world(database);
-    // A UUID of bytes that are a text by chance is taken for that text.
+    // A UUID whose bytes happen to be UTF-8 is read as text.
     let natural = std::iter::repeat_with(Uuid::new_v4)
         .filter(|uuid| std::str::from_utf8(uuid.as_bytes()).is_err());
     let uuids: Vec<Uuid> = natural.take(16).collect();
     let keys: Vec<_> = uuids.iter().map(Uuid::to_string).collect();
-    // Half of them are Django's.
+    // Half of them have a row of Django's.
     world.insert_published("default", "cat", &keys[..8]);
     let mut client = Client::of(&world);
     for (nth, uuid) in uuids.iter().enumerate() {
@@ -193,7 +193,7 @@ fn nested_headers_harm_nobody(database: Database) {
     world.declare_queue("default");
     let waiting = world.enqueue("other", "wait", 1);
     let running = world.start(&[]);
-    eventually("the task of the other queue", || {
+    eventually("the task of the other queue runs", || {
         let row = world.find(&waiting[0])?;
         (row["status"] == "IN_PROGRESS").then_some(())
     });
@@ -272,7 +272,7 @@ fn a_task_name_that_is_no_text_is_failed_with_the_reason(database: Database) {
     assert_all_is_well(&world, running);
 }
 
-/// RabbitMQ refuses such headers of its publishers.
+/// RabbitMQ refuses such headers from publishers, so the fake broker sends them.
 fn headers_that_can_not_be_read_fail_their_message_and_no_other(database: Database) {
     let says = |consumer: &[u8]| {
         let odd = field(b"odd", b"Z\0\0");
@@ -293,11 +293,11 @@ fn headers_that_can_not_be_read_fail_their_message_and_no_other(database: Databa
         }
         bytes
     };
-    // A consumer for each: this broker does not deliver again what is given back.
+    // One consumer for each message: the fake broker does not redeliver what is returned to it.
     let config = CAT.replace("[tasks", "concurrency = 8\n[tasks");
     let mut world = World::on(database, &config);
     let fake = Fake::start(Says::ToConsumers(says));
-    fake.stand_before(&mut world);
+    fake.replace_broker(&mut world);
 
     let mut running = world.start(&[]);
 
@@ -315,7 +315,7 @@ fn headers_that_can_not_be_read_fail_their_message_and_no_other(database: Databa
         assert_eq!(row["task_args"], "(1,)");
     }
     assert_eq!(world.ended("good")["status"], "COMPLETED");
-    eventually("all acknowledged", || {
+    eventually("all messages are acknowledged", || {
         (fake.acknowledged().iter().max() == Some(&4)).then_some(())
     });
     assert_eq!(running.terminate(), 0);

@@ -1,4 +1,4 @@
-//! A client of RabbitMQ that sends whatever bytes it is given.
+//! A client of RabbitMQ that sends any bytes.
 
 use std::net::TcpStream;
 
@@ -8,7 +8,7 @@ use crate::support::{World, server};
 pub struct Client(TcpStream);
 
 impl Client {
-    /// A connection to the world's vhost, with a channel that confirms.
+    /// Connects to the world's vhost, and opens a channel with confirms.
     pub fn of(world: &World) -> Self {
         let url = url::Url::parse(&server("CARROT_TEST_AMQP")).unwrap();
         let stream = TcpStream::connect(("127.0.0.1", url.port().unwrap())).unwrap();
@@ -43,7 +43,7 @@ impl Client {
         self.expects(class, answer);
     }
 
-    /// Makes a fanout exchange that leads to the queue.
+    /// Declares a fanout exchange and binds the queue to it.
     pub fn fanout(&mut self, exchange: &str, queue: &str) {
         let name = short(exchange.as_bytes());
         let declare = [&[0, 0], &name[..], &short(b"fanout"), &[0], &long(b"")];
@@ -59,7 +59,7 @@ impl Client {
         self.calls(1, 50, 20, &bind, 21);
     }
 
-    /// Publishes a message and waits until the broker has it.
+    /// Publishes a message and waits for its confirm.
     pub fn publish(&mut self, exchange: &str, key: &[u8], properties: &Properties, body: &[u8]) {
         let publish = [&[0, 0], &short(exchange.as_bytes())[..], &short(key), &[0]];
         let bytes = [
@@ -71,7 +71,7 @@ impl Client {
         self.expects(60, 80);
     }
 
-    /// The same to the queue "default".
+    /// Publishes a message to the queue "default".
     pub fn send(&mut self, properties: &Properties) {
         self.publish("", b"default", properties, b"{\"args\": [1]}");
     }

@@ -228,6 +228,17 @@ impl World {
         self.insert_django_rows(&uuids.iter().map(row).collect::<Vec<_>>());
     }
 
+    /// Inserts the rows of messages without arguments that were recorded an hour ago and not published, so
+    /// that a sweep publishes them.
+    pub fn insert_overdue(&self, queue: &str, task: &str, uuids: &[String]) {
+        self.insert_published(queue, task, uuids);
+        self.execute(&format!(
+            "UPDATE carrot_messagelog SET status = 'PENDING', due_time = {} \
+             WHERE status = 'PUBLISHED' AND queue = '{queue}'",
+            self.database.ago(3600)
+        ));
+    }
+
     /// Inserts a row into any table, with the columns that it names.
     pub fn insert_into(&self, table: &str, row: &Value) {
         let row = row.as_object().unwrap();
