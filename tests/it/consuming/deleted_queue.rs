@@ -85,7 +85,7 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
         Raw::foreign("hold", Some("with-id"), "{}"),
         Raw::foreign("hold", None, "{\"args\": [\"without\"]}"),
     ]);
-    let proxy = world.proxy_broker();
+    let _proxy = world.proxy_broker();
     let mut service = world.start(&[]);
     world.await_runs("first", 1);
     world.await_ready("default", 0);

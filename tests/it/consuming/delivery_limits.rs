@@ -4,9 +4,7 @@ use amiquip::AmqpValue;
 use serde_json::json;
 
 use crate::support::witness::{witnessed_task, witnessed_tasks};
-use crate::support::{
-    Database, Proxy, Raw, Running, World, cases, eventually, milliseconds, text, witnessed,
-};
+use crate::support::{Database, Raw, World, cases, eventually, milliseconds, text, witnessed};
 
 cases! { on every_database:
     neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drops_them,

@@ -3,7 +3,7 @@
 use amiquip::{AmqpProperties, AmqpValue, FieldTable, QueueDeclareOptions};
 use serde_json::{Value, json};
 
-use crate::support::{Database, Raw, World, cases, eventually, text};
+use crate::support::{Database, Raw, World, cases, text};
 
 cases! { on every_database:
     a_body_that_can_not_be_read_is_failed_with_the_reason_and_kept,

@@ -1,7 +1,7 @@
 //! A connection, a channel or a queue is lost while a task runs. The service goes on, and records the end of
 //! the run.
 
-use crate::support::{Proxy, Running, World, eventually, witnessed};
+use crate::support::{Running, World, eventually, witnessed};
 
 /// Makes the broker close the connections of the test's services until this service consumes on a new one.
 fn cut(world: &World, service: &Running) {

@@ -1,10 +1,10 @@
-//! What ends with a daemon that is killed, where the system refuses `close_range` as filters do that are
-//! older than it.
+//! The commands of a daemon end when it is killed, also where a seccomp filter refuses `close_range`, as
+//! those do that are older than that call.
 
 use nix::libc;
 
-use super::{Daemon, await_end, kill};
-use crate::support::{outcome, refuse};
+use super::{Daemon, kill};
+use crate::support::{await_end, outcome, refuse};
 
 #[test]
 fn without_close_range_a_killed_daemon_takes_its_commands_along_and_can_be_started_at_once() {

@@ -1,4 +1,4 @@
-//! The daemon has nothing left of its caller, and its caller's paths mean what they meant.
+//! The daemon keeps nothing of its caller's session, and resolves paths as its caller does.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -10,9 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, getpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{Spawned, eventually, exit_code, outcome};
+use crate::support::{Spawned, eventually, exit_code, lives, outcome};
 
-use super::{Daemon, kill, lives};
+use super::{Daemon, kill};
 
 /// `/proc/PID/…` of the process.
 fn proc(pid: Pid, name: &str) -> String {
@@ -38,9 +38,9 @@ const TERMINAL: usize = 7;
 fn it_has_its_own_session_no_terminal_the_root_directory_and_a_mask() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
-    // Read from /proc, as the session of a test in a container may be one that it can't name.
+    // Read from /proc: in a container, getsid(2) may not be able to name the session of a test.
     assert_ne!(stat(pid, SESSION), stat(getpid(), SESSION));
-    // Not its leader, so that no terminal that it opens becomes its own.
+    // It is not the leader of the session, so it never gets a controlling terminal.
     assert_ne!(stat(pid, SESSION), pid.as_raw_nonzero().get());
     assert_eq!(stat(pid, TERMINAL), 0);
     assert_eq!(
@@ -51,7 +51,7 @@ fn it_has_its_own_session_no_terminal_the_root_directory_and_a_mask() {
     assert!(status.contains("\nUmask:\t0022\n"), "{status}");
     let (_, ignored) = status.split_once("\nSigIgn:\t").unwrap();
     let ignored = u64::from_str_radix(&ignored[..16], 16).unwrap();
-    // The realtime ones are the C library's own.
+    // The C library uses the realtime signals itself.
     assert_eq!(ignored & 0x7fff_ffff, 0, "{status}");
     daemon.down();
 }
@@ -155,7 +155,7 @@ fn the_default_database_is_the_callers_too() {
     daemon.down();
 }
 
-/// A terminal, which closes when it is dropped.
+/// A terminal; it is closed when this is dropped.
 struct Terminal(OwnedFd);
 
 impl Terminal {
@@ -167,7 +167,7 @@ impl Terminal {
         Self(controller)
     }
 
-    /// The command in this terminal, as its session's leader.
+    /// The command as the leader of a session in this terminal.
     fn login(&self, command: &Command, daemon: &Daemon) -> Command {
         let name = ptsname(&self.0, Vec::new()).unwrap();
         let open = || {
@@ -175,18 +175,18 @@ impl Terminal {
             rustix::fs::open(&*name, flags, Mode::empty()).unwrap()
         };
         let mut login = daemon.command_of("setsid", &["--ctty", "--wait"]);
-        // Tests that are run with nohup ignore it, and what they start does so as well.
+        // Under nohup, tests and their children ignore SIGHUP.
         login.args(["env", "--default-signal=HUP"]);
         login.arg(command.get_program()).args(command.get_args());
         login.stdin(open()).stdout(open()).stderr(open());
         login
     }
 
-    /// Closes it; what was on it.
+    /// Closes it; what was written to it.
     fn close(self) -> String {
         let mut shown = Vec::new();
         let read = File::from(self.0).read_to_end(&mut shown);
-        // EIO: nobody has it open any more.
+        // EIO says that no process has it open any more.
         assert!(read.is_ok() || read.unwrap_err().kind() != ErrorKind::NotFound);
         String::from_utf8(shown).unwrap()
     }
@@ -226,12 +226,16 @@ fn the_terminal_may_close_in_the_middle_of_the_start() {
         .login(&daemon.controller(&["start"]), &daemon)
         .spawn()
         .unwrap();
-    // Now the service connects, and the controller waits.
+    // Now the service connects, and the controller waits for it.
     let connection = silent.accept().unwrap();
     drop(terminal);
-    assert_ne!(exit_code(login.wait().unwrap()), 0, "it is hung up");
+    assert_ne!(
+        exit_code(login.wait().unwrap()),
+        0,
+        "it is killed by SIGHUP"
+    );
     assert_eq!(daemon.status()["status"], "running");
-    eventually("the service to know what it waits for", || {
+    eventually("the status says what the service waits for", || {
         daemon.status()["state"] == "waiting"
     });
     drop(connection);
@@ -271,7 +275,7 @@ fn a_service_that_is_killed_in_its_start_is_said_to_have_died() {
     assert_eq!(
         daemon.daemon(&["status"]).0,
         super::code::STOPPED,
-        "it is cleared up"
+        "its files are removed"
     );
     drop(connection);
 }

@@ -1,5 +1,5 @@
-//! The daemon and its controller: the real binary, each verb in each state, with its output and exit
-//! code.
+//! The commands `daemon start`, `stop`, `restart` and `status`, with their output and exit codes, and the
+//! process that they control.
 
 mod command_guard;
 mod detachment;
@@ -10,15 +10,15 @@ mod start;
 mod status;
 mod stop;
 
-use std::fs;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Database, Spawned, World, eventually, outcome};
+use crate::support::{self, Database, Spawned, World, await_end, eventually, outcome};
 
-/// Two queues, and commands that run until the test says `go`.
+/// Two queues, a task `gated` that runs until the test writes the file `go`, and a task `endless` with a
+/// child.
 const CONFIG: &str = r#"
 [[queues]]
 name = "one"
@@ -33,14 +33,14 @@ command = ["sh", "-c", "sleep 1000 & echo $$ $! >pids.new; mv pids.new pids; wai
 command = ["true"]
 "#;
 
-/// The least that starts: nobody listens at its broker, and its database is a file. Up within
+/// The least that a service starts with: no broker listens, and the database is a file. It is up within
 /// milliseconds.
 const LONELY: &str = r#"
 default_broker = "amqp://guest:s3cr3t@127.0.0.1:1/"
 database_url = "sqlite://carrot.db"
 "#;
 
-/// Exit codes, as documented.
+/// The documented exit codes.
 mod code {
     pub const DEAD: i32 = 1;
     pub const STOPPED: i32 = 3;
@@ -51,7 +51,7 @@ mod code {
     pub const PIDFILE: i32 = 72;
 }
 
-/// A world with a daemon in it; whatever runs at the end of the test is killed.
+/// A world with a daemon, which is killed with the test.
 struct Daemon {
     world: World,
 }
@@ -74,29 +74,29 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    /// One with its servers.
+    /// With the servers of a world.
     fn new() -> Self {
         Self {
             world: World::new(CONFIG),
         }
     }
 
-    /// One without servers.
+    /// Without any server.
     fn lonely() -> Self {
         let mut world = World::without_tables_on(Database::Sqlite, LONELY);
-        // What stands in the file counts.
+        // So that the configuration file counts.
         world.broker_url.clear();
         world.database_url.clear();
         Self { world }
     }
 
-    /// The command with a pidfile and a log of the test's own.
+    /// The `daemon` command with a pidfile and a log in the test's directory.
     fn controller(&self, arguments: &[&str]) -> Command {
         let own = ["--pidfile", "daemon.pid", "--logfile", "daemon.log"];
         self.command(&[&["daemon"], arguments, &own].concat())
     }
 
-    /// Its exit code, standard output and standard error.
+    /// Runs the `daemon` command: exit code, standard output, standard error.
     fn daemon(&self, arguments: &[&str]) -> (i32, String, String) {
         outcome(&mut self.controller(arguments))
     }
@@ -107,7 +107,7 @@ impl Daemon {
         self.up_by(&mut self.controller(&["start"]))
     }
 
-    /// The same by a command of the test's own.
+    /// The same with another command.
     #[track_caller]
     fn up_by(&self, start: &mut Command) -> Pid {
         let (code, out, err) = outcome(start);
@@ -133,42 +133,34 @@ impl Daemon {
         assert!(out.ends_with("Process has been stopped\n"), "{out}");
     }
 
-    /// What `status --json` says.
+    /// The output of `status --json`.
     #[track_caller]
     fn status(&self) -> Value {
         let (_, out, _) = self.daemon(&["status", "--json"]);
         serde_json::from_str(&out).unwrap()
     }
 
-    /// Starts a verb and waits for nothing.
+    /// Starts a `daemon` command without waiting for its end.
     fn begin(&self, arguments: &[&str]) -> Spawned {
         Spawned::new(&mut self.controller(arguments))
     }
 
-    /// Waits until so many gated commands run.
+    /// Waits until `count` tasks run.
     #[track_caller]
     fn await_running(&self, count: u64) {
-        eventually("running tasks", || self.status()["running_tasks"] == count);
+        eventually(&format!("{count} tasks run"), || {
+            self.status()["running_tasks"] == count
+        });
     }
 
-    /// Waits for the endless command, and returns it and its child.
+    /// Waits until the command `endless` runs; its pid and that of its child.
     #[track_caller]
     fn endless(&self) -> Vec<Pid> {
-        let pids = eventually("the command", || {
+        let pids = eventually("the command has written its pids", || {
             Some(self.read("pids")).filter(|pids| !pids.is_empty())
         });
-        let pids = pids.split_whitespace();
-        pids.map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap())
-            .collect()
+        support::pids(&pids)
     }
-}
-
-/// Whether the process runs.
-fn lives(pid: Pid) -> bool {
-    let stat =
-        fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, state)| state.to_owned());
-    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
 /// `kill -9`, and waits until it is dead.
@@ -176,9 +168,4 @@ fn lives(pid: Pid) -> bool {
 fn kill(pid: Pid) {
     kill_process(pid, Signal::KILL).unwrap();
     await_end(pid);
-}
-
-#[track_caller]
-fn await_end(pid: Pid) {
-    eventually("its end", || !lives(pid));
 }

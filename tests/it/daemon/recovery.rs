@@ -1,5 +1,5 @@
-//! A daemon that loses what it can't do without begins again: as the same process, with all that it had from
-//! its start, and nothing of what was under way.
+//! A daemon that loses an essential part by a panic executes itself again: the same process with all that it
+//! had from its start, and nothing of what was in flight.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 
-use super::{Daemon, await_end, code};
+use super::{Daemon, code};
 use crate::support::{
-    Backend, Database, Proxy, World, cases, eventually, outcome, recovers, witnessed,
+    Backend, Database, Proxy, World, await_end, cases, eventually, outcome, recovers, witnessed,
 };
 
 cases! { on postgresql, embedded_sqlite:
@@ -33,10 +33,10 @@ impl Daemon {
         self.up_by(start.env("CARROT_FAILPOINTS", failpoints))
     }
 
-    /// Waits until it has begun again so often, and consumes; what its status says then.
+    /// Waits until the daemon has restarted `count` times and consumes; its status then.
     #[track_caller]
     fn await_restarts(&self, count: u64) -> Value {
-        eventually("a daemon that has begun again", || {
+        eventually("the daemon has restarted and consumes", || {
             let status = self.status();
             let counted = status["restarts"]["count"].as_u64().unwrap_or_default();
             (counted >= count && status["state"] == "consuming").then_some(status)
@@ -44,16 +44,16 @@ impl Daemon {
     }
 }
 
-/// A daemon dies at `failpoint`, with one long task under way and many short ones waiting.
+/// The daemon restarts after a panic at `failpoint`, with one long task running and many short ones waiting.
 #[track_caller]
-fn begins_again(backend: Backend, failpoint: &str, what: &str) {
+fn assert_restarts(backend: Backend, failpoint: &str, what: &str) {
     let daemon = on(backend);
     let pid = daemon.up_with(failpoint);
     let log = || daemon.read("daemon.log");
     let held = daemon.send(&["hold"]);
     daemon.await_runs(&held, 1);
     let mut uuids = daemon.post("default", "note", 30);
-    eventually("a death", || {
+    eventually("the daemon logs the death", || {
         log().contains(" died, and the service ends with that")
     });
     let status = recovers(|| daemon.await_restarts(1));
@@ -61,7 +61,7 @@ fn begins_again(backend: Backend, failpoint: &str, what: &str) {
     assert_eq!(status["restarts"]["cause"], json!(what));
     assert_eq!(daemon.pid(), pid);
     assert_eq!(daemon.daemon(&["start"]).0, code::ALREADY_RUNNING);
-    // The one that it was is seen to live: only it knows better.
+    // Its old worker would seem alive, as the process is. Only the daemon itself can remove it.
     assert_eq!(daemon.rows("SELECT * FROM carrot_worker").len(), 1);
     let (_, out, _) = daemon.daemon(&["status"]);
     let told = format!("{what} had died\n");
@@ -79,11 +79,11 @@ fn begins_again(backend: Backend, failpoint: &str, what: &str) {
 }
 
 fn a_daemon_that_loses_its_ledger_begins_again(backend: Backend) {
-    begins_again(backend, "ledger.after-commit=panic@4", "the ledger");
+    assert_restarts(backend, "ledger.after-commit=panic@4", "the ledger");
 }
 
 fn a_daemon_that_loses_a_set_of_consumers_begins_again(backend: Backend) {
-    begins_again(
+    assert_restarts(
         backend,
         "set.claimed=panic@3",
         "the set of consumers of queue default",
@@ -103,7 +103,7 @@ fn a_daemon_goes_on_while_what_can_be_is_begun_anew(backend: Backend) {
         "the scheduler died",
         "the subscription of queue default died",
     ];
-    eventually("all deaths", || {
+    eventually("all parts have died", || {
         let log = daemon.read("daemon.log");
         deaths.iter().all(|death| log.contains(death))
     });
@@ -126,19 +126,19 @@ fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
     let daemon = on(Backend::embedded(Database::Sqlite));
     let pid = daemon.up_with("ledger.before-commit=panic@1+");
     let uuid = daemon.send(&["note"]);
-    // The rests grow: the fifth is at least 800 ms long.
-    let status = eventually("a rest", || {
+    // The pauses between restarts grow: the fifth takes at least 800 ms.
+    let status = eventually("the daemon pauses before a restart", || {
         let status = daemon.status();
         let count = status["restarts"]["count"].as_u64().unwrap_or_default();
         (count >= 5 && status["state"] == "restarting").then_some(status)
     });
     assert_eq!(status["failure"], "the ledger");
-    // As logrotate does it: no life is hit in its beginning.
+    // SIGHUP, as logrotate sends it, must not hit the process while it starts again.
     for _ in 0..50 {
         kill_process(pid, Signal::HUP).unwrap();
         std::thread::sleep(Duration::from_millis(20));
     }
-    eventually("another rest", || {
+    eventually("the daemon pauses again", || {
         let status = daemon.status();
         assert_eq!(status["pid"], pid.as_raw_nonzero().get());
         status["state"] == "restarting"
@@ -171,7 +171,7 @@ fn a_daemon_that_loses_its_supervisor_in_its_start_does_not_start() {
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
 }
 
-/// What its commands say of what they have inherited, and where they are.
+/// A task that prints what it has inherited and where it runs.
 const SURROUNDINGS: &str = r#"
 [[queues]]
 name = "default"
@@ -179,7 +179,7 @@ name = "default"
 command = ["sh", "-c", "id -u; pwd; umask; ulimit -Sn; ls -l /proc/self/fd; env; grep SigIgn /proc/self/status"]
 "#;
 
-/// What a command says of its surroundings, but for what differs from one command to the next.
+/// The output of `look` without what differs from one command to the next.
 fn surroundings(world: &World) -> Vec<String> {
     let uuid = world.send(&["look"]);
     let row = world.ended(&uuid);
@@ -190,7 +190,7 @@ fn surroundings(world: &World) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// The descriptors of the process, by what they lead to, but for what has no name.
+/// The files that the process has open, without those that have no path.
 fn files(pid: Pid) -> Vec<String> {
     let list = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap();
     let links = list.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
@@ -200,7 +200,7 @@ fn files(pid: Pid) -> Vec<String> {
     names
 }
 
-/// How many of its children have died and are not buried.
+/// How many of its children are zombies.
 fn zombies(pid: Pid) -> usize {
     let number = pid.as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{number}/task/{number}/children"));
@@ -225,11 +225,11 @@ fn a_daemon_that_begins_again_is_where_and_who_it_was_and_reads_nothing_anew() {
     } else {
         eprintln!("not as another user: only root can become one");
     }
-    // A claim and an end are a commit each: it dies by its second message.
+    // A claim and an end are one commit each, so it dies with its second message.
     start.env("CARROT_FAILPOINTS", "ledger.after-commit=panic@3");
     let pid = daemon.up_by(&mut start);
     let before = (surroundings(&daemon), files(pid));
-    // What it was configured by stands nowhere any more.
+    // It can't read its configuration again.
     fs::remove_file(config).unwrap();
     let uuid = daemon.send(&["look", "--queue", "default"]);
     daemon.await_restarts(1);
@@ -255,11 +255,11 @@ fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
 
     proxy.hold_up();
     let uuids = daemon.post("default", "note", 1);
-    eventually("a new life", || {
+    eventually("the daemon has executed itself again", || {
         daemon.read("daemon.log").contains("executed again")
     });
     assert_eq!(workers(), before);
-    // What the first life has said and the database has not heard.
+    // These statements of the old worker have not reached the database.
     proxy.cut_connections();
     proxy.let_pass();
     recovers(|| {

@@ -1,8 +1,9 @@
 //! `daemon restart`.
 
-use super::{Daemon, await_end, code, kill, lives};
+use super::{Daemon, code, kill};
+use crate::support::{await_end, lives};
 
-/// What a restart of a service that runs says.
+/// The output of a restart of a running service.
 fn words(pid: rustix::process::Pid) -> String {
     format!(
         "Attempting to stop the process. Please wait...\n\
@@ -79,7 +80,10 @@ fn it_waits_for_one_that_is_stopping_already() {
     let (code, out, err) = daemon.daemon(&["restart", "--timeout", "0s"]);
     assert_eq!(code, code::STILL_RUNNING, "{out}");
     assert!(err.contains("is still stopping after --timeout"), "{err}");
-    assert!(lives(first) && daemon.pid() == first, "nothing was started");
+    assert!(
+        lives(first) && daemon.pid() == first,
+        "no second service was started"
+    );
 
     let mut restart = daemon.begin(&["restart"]);
     restart.await_output("It is stopping already\n");

@@ -1,13 +1,13 @@
-//! `daemon start`: what it says, and when it returns.
+//! `daemon start`: its output, and when it returns.
 
 use std::fs;
 use std::net::TcpListener;
 
-use crate::support::{World, outcome};
+use crate::support::{World, await_end, lives, outcome};
 
-use super::{Daemon, await_end, code, lives};
+use super::{Daemon, code};
 
-/// What it says before it is known how it goes.
+/// The first line of its output.
 const ATTEMPT: &str = "Attempting to start the process\n";
 
 impl World {
@@ -101,9 +101,9 @@ fn a_second_start_says_so_and_harms_nothing() {
     daemon.down();
 }
 
-/// A start that fails so, says why, and leaves nothing.
+/// Fails unless the start assert_start_fails with this exit code and reason, and leaves nothing behind.
 #[track_caller]
-fn fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
+fn assert_start_fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
     let (found, _, err) = daemon.daemon(arguments);
     assert_eq!(found, code, "{err}");
     assert!(err.contains(why), "{err}");
@@ -117,7 +117,7 @@ fn fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
 fn a_faulty_configuration_is_told_by_the_controller() {
     let daemon = Daemon::lonely();
     daemon.configure("max_crashs = 3");
-    fails(&daemon, &["start"], 78, "did you mean max_crashes?");
+    assert_start_fails(&daemon, &["start"], 78, "did you mean max_crashes?");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_database_that_is_not_migrated_is_told_by_the_controller() {
     let daemon = Daemon {
         world: World::without_tables(super::CONFIG),
     };
-    fails(&daemon, &["start"], 78, "carrot-actors migrate");
+    assert_start_fails(&daemon, &["start"], 78, "carrot-actors migrate");
     let log = daemon.read("daemon.log");
     assert!(
         log.contains("ERROR:: the database can't be used: postgres://"),
@@ -137,7 +137,7 @@ fn a_database_that_is_not_migrated_is_told_by_the_controller() {
 fn a_log_file_that_can_not_be_written_is_told_by_the_controller() {
     let daemon = Daemon::lonely();
     fs::create_dir(daemon.directory().join("daemon.log")).unwrap();
-    fails(
+    assert_start_fails(
         &daemon,
         &["start"],
         73,
@@ -149,7 +149,7 @@ fn a_log_file_that_can_not_be_written_is_told_by_the_controller() {
 fn a_database_file_in_a_folder_that_is_not_there_is_told_by_the_controller() {
     let daemon = Daemon::lonely();
     daemon.configure("database_url = \"sqlite://no/such/folder/x.db\"");
-    fails(
+    assert_start_fails(
         &daemon,
         &["start"],
         78,
@@ -234,7 +234,9 @@ fn it_runs_what_is_queued_and_ends_in_test_mode() {
     let (code, out, err) = daemon.daemon(&["start", "--testmode"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
-    crate::support::eventually("its end", || daemon.daemon(&["status"]).0 == code::STOPPED);
+    crate::support::eventually("the daemon ends", || {
+        daemon.daemon(&["status"]).0 == code::STOPPED
+    });
 }
 
 #[test]
@@ -280,7 +282,7 @@ fn of_two_starts_at_once_one_wins_and_the_other_says_so() {
     }
 }
 
-/// The verb, by a process that dies at this place, or whose daemon does.
+/// Runs the `daemon` command, which is killed at this failpoint, or whose daemon is.
 fn dies(daemon: &Daemon, verb: &str, place: &str) -> (i32, String, String) {
     let mut command = daemon.controller(&[verb]);
     outcome(command.env("CARROT_FAILPOINTS", format!("{place}=kill")))
@@ -300,10 +302,10 @@ fn wherever_it_dies_that_is_said_and_the_next_start_succeeds() {
         daemon.up();
         daemon.down();
     }
-    // The controller itself.
+    // The controller is killed.
     assert_eq!(dies(&daemon, "start", "daemon.claimed").0, -9);
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
-    // The service, as the last thing that it does.
+    // The service is killed as the last thing that it does.
     assert_eq!(dies(&daemon, "start", "daemon.over").0, 0);
     daemon.down();
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);

@@ -2,9 +2,9 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Proxy, eventually};
+use crate::support::{Proxy, await_end, eventually, lives};
 
-use super::{Daemon, await_end, code, kill, lives};
+use super::{Daemon, code, kill};
 
 const ATTEMPT: &str = "Attempting to stop the process. Please wait...\n";
 const STOPPED: &str = "Process has been stopped\n";
@@ -87,9 +87,8 @@ fn stops_at_once_send_one_signal_between_them() {
     assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
 }
 
-/// A hard stop, of a service that runs the endless command: that ends too, and its message is run
-/// again by the next.
-fn loses_nothing(arguments: &[&str], said: &str) {
+/// A hard stop kills a service and the command that it runs. The next service runs the message again.
+fn assert_hard_stop_loses_nothing(arguments: &[&str], said: &str) {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "endless", 1).remove(0);
     let pid = daemon.up();
@@ -104,7 +103,7 @@ fn loses_nothing(arguments: &[&str], said: &str) {
     assert_eq!(
         daemon.daemon(&["status"]).0,
         code::STOPPED,
-        "all is cleared up"
+        "its files are removed"
     );
 
     daemon.configure(&super::CONFIG.replace("sleep 1000 &", "true; exit 0 #"));
@@ -116,13 +115,13 @@ fn loses_nothing(arguments: &[&str], said: &str) {
 
 #[test]
 fn hard_it_kills_at_once_ends_running_commands_and_loses_nothing() {
-    loses_nothing(&["stop", "--hard"], "");
+    assert_hard_stop_loses_nothing(&["stop", "--hard"], "");
 }
 
 #[test]
 fn hard_with_a_timeout_it_kills_after_that() {
     let said = "Waiting for running tasks: 1 (one: 1)\nThe time is over: killing it\n";
-    loses_nothing(&["stop", "--hard", "--timeout", "2s"], said);
+    assert_hard_stop_loses_nothing(&["stop", "--hard", "--timeout", "2s"], said);
 }
 
 #[test]
@@ -211,7 +210,9 @@ fn a_service_that_has_just_been_forked_is_stopped_in_order() {
     let daemon = Daemon::lonely();
     for round in 0..30 {
         let mut start = daemon.begin(&["start"]);
-        eventually("the pidfile", || !daemon.read("daemon.pid").is_empty());
+        eventually("the pidfile is written", || {
+            !daemon.read("daemon.pid").is_empty()
+        });
         let (code, out, err) = daemon.daemon(&["stop"]);
         assert_eq!((code, err.as_str()), (0, ""), "in round {round}: {out}");
         let (code, out, err) = start.wait();

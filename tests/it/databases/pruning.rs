@@ -1,6 +1,6 @@
 //! Pruning, as a service does it by itself and as `carrot-actors prune` does it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Database, Raw, World, captured, eventually, outcome};
 

@@ -1,7 +1,7 @@
 //! A program or a sweep dies while it publishes.
 
 use super::services::world;
-use crate::support::{Backend, Running, World, cases, eventually, witnessed};
+use crate::support::{Backend, cases, eventually, witnessed};
 
 cases! { on every_database_and_broker:
     a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use carrot_actors::internals::service::Ended;
 
 use crate::support::{
-    Backend, Database, Proxy, Running, Runs, World, cases, eventually, random, witnessed,
+    Backend, Database, Running, Runs, World, cases, eventually, random, witnessed,
 };
 
 cases! { on every_database_and_broker:

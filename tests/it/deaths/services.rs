@@ -1,10 +1,10 @@
 //! A service dies at each step of a message. Programs and sweeps that publish die in `deaths::publishers`.
 
-use std::fs;
+use rustix::process::{Pid, Signal};
 
-use rustix::process::Signal;
-
-use crate::support::{Backend, Running, World, cases, eventually, witnessed};
+use crate::support::{
+    Backend, Running, World, await_end, cases, eventually, lives, pids, witnessed,
+};
 
 cases! { on every_database_and_broker:
     a_message_whose_service_dies_after_the_claim_is_run_by_the_next,
@@ -24,7 +24,7 @@ cases! { on every_database_and_broker:
     a_message_that_a_sweep_recovered_before_it_died_is_published_by_another,
 }
 
-fn world(backend: Backend) -> World {
+pub fn world(backend: Backend) -> World {
     backend.world(&witnessed("", 1))
 }
 
@@ -170,18 +170,9 @@ fn a_message_that_may_crash_once_is_run_if_its_service_died_before_that(backend:
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
 
-/// The pids of the task `family` and its child.
-fn family(world: &World) -> Vec<i32> {
-    let pids = fs::read_to_string(world.directory().join("family")).unwrap_or_default();
-    pids.split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect()
-}
-
-fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    !state.is_empty() && !state.starts_with(['Z', 'X'])
+/// The pids of all runs of the task `family`, each followed by that of its child.
+fn family(world: &World) -> Vec<Pid> {
+    pids(&world.read("family"))
 }
 
 fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Backend) {
@@ -192,19 +183,15 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Ba
         family(&world).len() == 2
     });
     let orphans = family(&world);
-    assert!(orphans.iter().all(|pid| is_alive(*pid)));
+    assert!(orphans.iter().all(|pid| lives(*pid)));
     first.kill();
 
     let second = world.start(&[]);
     world.await_runs(&uuid, 2);
-    eventually("the processes of the first run are dead", || {
-        !orphans.iter().any(|pid| is_alive(*pid))
-    });
+    orphans.into_iter().for_each(await_end);
     world.let_go();
     world.assert_all_well(vec![second], &[&uuid]);
-    eventually("the processes of the second run have ended", || {
-        !family(&world).into_iter().any(is_alive)
-    });
+    family(&world).into_iter().for_each(await_end);
 }
 
 /// A service that runs `hold` and has claimed more messages behind it; and the uuids of all messages.

@@ -1,4 +1,4 @@
-//! How many tasks run at once.
+//! How many tasks run at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::support::{World, eventually};
 
-/// So long something is seen not to happen.
+/// How long a test watches that nothing happens.
 const WHILE: Duration = Duration::from_millis(250);
 
 /// Much longer than a commit takes on a busy machine.
 const LONG: Duration = Duration::from_millis(1500);
 
-/// A task that runs until it is let go, and one that does not.
+/// The task `gated`, which runs until the test releases it; the task `noop` does not wait.
 struct Gate {
     running: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
@@ -49,7 +49,7 @@ impl Gate {
 
     #[track_caller]
     fn await_running(&self, count: usize) {
-        eventually(&format!("{count} running tasks"), || {
+        eventually(&format!("{count} tasks run"), || {
             self.running.load(Ordering::SeqCst) == count
         });
     }
@@ -110,7 +110,7 @@ fn with_long_tasks_only_what_runs_reads_in_progress() {
 #[test]
 fn what_was_claimed_behind_a_long_task_is_given_back_for_others_to_run() {
     let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 1\n");
-    // Short tasks have it claim many at once, and then comes a long one.
+    // The service claims many short tasks at once, and then the long one.
     world.enqueue("default", "noop", 3_000);
     world.post("default", "gated", 1);
     world.post("default", "noop", 3_000);
@@ -121,7 +121,7 @@ fn what_was_claimed_behind_a_long_task_is_given_back_for_others_to_run() {
     assert!(world.count("PUBLISHED") > 2_000);
 
     let other = world.in_process(registry);
-    // All but the two that are buffered.
+    // All but the long task and two that are prefetched behind it.
     world.await_completed(5_998);
     assert_eq!(gate.running.load(Ordering::SeqCst), 1);
     gate.let_go(1);

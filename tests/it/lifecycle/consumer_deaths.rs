@@ -1,4 +1,4 @@
-//! A consumer that dies.
+//! A consumer dies by a panic, and is started again.
 
 use crate::support::{World, text};
 
@@ -10,7 +10,7 @@ concurrency = 1
 command = ["sh", "-c", "echo run >>runs"]
 "#;
 
-fn is_survived(failpoint: &str, runs: usize) {
+fn assert_restarted(failpoint: &str, runs: usize) {
     let world = World::new(ONE);
     let uuids = world.enqueue("default", "noop", 3);
     let mut service = world.launch(&[], failpoint);
@@ -22,7 +22,7 @@ fn is_survived(failpoint: &str, runs: usize) {
         assert!(text(&row, "log").contains("default-consumer-1"));
         attempts += row["attempts"].as_u64().unwrap();
     }
-    assert_eq!(attempts, 4, "the attempt that its consumer died in counts");
+    assert_eq!(attempts, 4, "the attempt in which its consumer died counts");
     service.await_log("consumer default-consumer-1 died while it ran message");
     service.await_log("consumer default-consumer-1 died; a new one starts in");
     assert_eq!(service.terminate(), 0);
@@ -33,17 +33,17 @@ fn is_survived(failpoint: &str, runs: usize) {
 
 #[test]
 fn a_consumer_that_dies_after_a_run_is_made_again_and_its_message_run_again() {
-    is_survived("consumer.ran=panic", 4);
+    assert_restarted("consumer.ran=panic", 4);
 }
 
 #[test]
 fn a_consumer_that_dies_before_a_run_is_made_again_and_its_message_run_then() {
-    is_survived("consumer.before-run=panic", 3);
+    assert_restarted("consumer.before-run=panic", 3);
 }
 
 #[test]
 fn a_consumer_that_dies_in_the_midst_of_others_is_made_again() {
-    is_survived("consumer.ran=panic@2", 4);
+    assert_restarted("consumer.ran=panic@2", 4);
 }
 
 #[test]

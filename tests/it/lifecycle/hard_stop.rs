@@ -1,10 +1,8 @@
-//! The second signal, and the end of the grace time: it stops hard.
+//! A service stops hard at the second signal or when the grace time is over.
 
-use std::fs;
+use rustix::process::{Pid, Signal};
 
-use rustix::process::Signal;
-
-use crate::support::{Running, World, eventually};
+use crate::support::{Running, World, await_end, eventually, lives, pids};
 
 const ENDLESS: &str = r#"
 [[queues]]
@@ -14,37 +12,31 @@ prefetch_factor = 5
 command = ["sh", "-c", "sleep 1000 & echo $$ $! >pids.new; mv pids.new pids; wait"]
 "#;
 
-/// A command that has begun, with a child of its own.
-fn begun(world: &World) -> Vec<u32> {
-    let pids = eventually("the command", || {
-        fs::read_to_string(world.directory().join("pids")).ok()
+/// Waits until the command and its child run; their pids.
+fn await_command(world: &World) -> Vec<Pid> {
+    let written = eventually("the command has written its pids", || {
+        Some(world.read("pids")).filter(|pids| !pids.is_empty())
     });
-    pids.split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect()
+    pids(&written)
 }
 
-fn lives(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, state)| state.to_owned());
-    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
-}
-
-/// What must hold after `stop` has stopped a running command hard.
-fn halts(world: &World, stop: impl Fn(&mut Running)) {
+/// Fails unless `stop` stops a running command hard, with its children.
+fn assert_hard_stop(world: &World, stop: impl Fn(&mut Running)) {
     let uuids = world.enqueue("default", "work", 3);
     let mut service = world.start(&[]);
-    let pids = begun(world);
-    assert!(pids.iter().all(|pid| lives(*pid)));
+    let command = await_command(world);
+    assert!(command.iter().all(|pid| lives(*pid)));
 
     stop(&mut service);
 
     assert_eq!(service.wait(), 75);
-    eventually("the end of the command and its child", || {
-        !pids.iter().any(|pid| lives(*pid))
-    });
+    command.into_iter().for_each(await_end);
     world.await_ready("default", 3);
-    assert_eq!(world.count("FAILED"), 0, "a kill of ours is not an end");
+    assert_eq!(
+        world.count("FAILED"),
+        0,
+        "a command that the service kills has not failed"
+    );
 
     world.configure(&ENDLESS.replace("sleep 1000 &", "true; exit 0 #"));
     let mut next = world.start(&[]);
@@ -58,7 +50,7 @@ fn halts(world: &World, stop: impl Fn(&mut Running)) {
 #[test]
 fn a_second_signal_kills_the_running_command_with_its_group_and_leaves_its_message() {
     let world = World::new(ENDLESS);
-    halts(&world, |service| {
+    assert_hard_stop(&world, |service| {
         service.signal(Signal::TERM);
         service.await_log("waiting for 1 running tasks");
         service.signal(Signal::INT);
@@ -68,7 +60,7 @@ fn a_second_signal_kills_the_running_command_with_its_group_and_leaves_its_messa
 #[test]
 fn the_end_of_the_grace_kills_the_running_command_with_its_group_and_leaves_its_message() {
     let world = World::new(&format!("shutdown_grace = \"300ms\"\n{ENDLESS}"));
-    halts(&world, |service| {
+    assert_hard_stop(&world, |service| {
         service.signal(Signal::TERM);
         service.await_log("the grace time is over");
     });
@@ -107,11 +99,9 @@ fn a_service_that_is_killed_takes_its_command_along_and_the_next_runs_its_messag
     world.declare_queue("default");
     let uuid = world.send(&["work"]);
     let mut service = world.start(&[]);
-    let pids = begun(&world);
+    let command = await_command(&world);
     service.kill();
-    eventually("the end of the command and its child", || {
-        !pids.iter().any(|pid| lives(*pid))
-    });
+    command.into_iter().for_each(await_end);
     world.configure(&ENDLESS.replace("sleep 1000 &", "true; exit 0 #"));
     let mut next = world.start(&[]);
     let row = world.ended(&uuid);

@@ -1,4 +1,4 @@
-//! The tree of actors, seen from outside: how it starts, stops and mends itself.
+//! The life cycle of a service: how its actors start, work at the same time, stop and are started again.
 
 mod concurrency;
 mod consumer_deaths;
@@ -11,7 +11,7 @@ use std::fs;
 
 use crate::support::{Running, World, eventually};
 
-/// Two queues, and commands that run until the test says `go`.
+/// Two queues, and a task `gated` that runs until the test writes the file `go`.
 const TWO_QUEUES: &str = r#"
 [[queues]]
 name = "one"
@@ -28,7 +28,7 @@ command = ["true"]
 "#;
 
 impl World {
-    /// Waits until so many gated commands have begun.
+    /// Waits until `count` gated commands have begun.
     #[track_caller]
     fn await_begun(&self, count: usize) {
         let begun = || {
@@ -36,7 +36,7 @@ impl World {
             let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             names.filter(|name| name.starts_with("started.")).count()
         };
-        eventually(&format!("{count} running commands"), || begun() == count);
+        eventually(&format!("{count} commands have begun"), || begun() == count);
     }
 
     /// Lets the gated commands end.
@@ -44,7 +44,7 @@ impl World {
         fs::write(self.directory().join("go"), "").unwrap();
     }
 
-    /// Runs what is queued, and nothing else.
+    /// Runs what is queued in test mode.
     #[track_caller]
     fn run_the_rest(&self) {
         let (code, _, err) = self.run(&["--testmode", "--logfile", "rest.log"]);
@@ -53,7 +53,7 @@ impl World {
 }
 
 impl Running {
-    /// Where the log first says `text`.
+    /// The position of `text` in the log.
     #[track_caller]
     fn position(&self, text: &str) -> usize {
         let log = self.log();

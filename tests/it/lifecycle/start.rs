@@ -1,4 +1,4 @@
-//! A signal at any moment of the start.
+//! A signal may come at any moment of the start.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::support::{Running, World, eventually};
 
 const MESSAGES: usize = 40;
 
-/// Stops the service at the moment that `wait` ends, again and again; nothing may come to harm.
-fn is_stopped_at_once_after(moments: impl Iterator<Item = impl Fn(&Running)>) {
+/// Starts the service, waits for a moment and stops it, for each of the moments. No message may be lost.
+fn stops_in_order_after(moments: impl Iterator<Item = impl Fn(&Running)>) {
     let world = World::new(TWO_QUEUES);
     world.enqueue("one", "noop", MESSAGES / 2);
     world.enqueue("two", "noop", MESSAGES / 2);
@@ -20,12 +20,12 @@ fn is_stopped_at_once_after(moments: impl Iterator<Item = impl Fn(&Running)>) {
         let had_begun = !service.log().is_empty();
         service.signal(Signal::TERM);
         let code = service.wait();
-        // Before it listens to signals, one ends it as it would any program.
+        // Before it handles signals, a signal ends it like any program.
         let unheard = code == -15 && !had_begun;
         assert!(code == 0 || unheard, "exit code {code}:\n{}", service.log());
         assert_eq!(world.count("IN_PROGRESS"), 0, "{}", service.log());
-        // A queue takes back what it is given a moment after the connection is closed.
-        eventually("every message run or back in its queue", || {
+        // RabbitMQ returns messages to their queue a moment after the connection is closed.
+        eventually("every message is COMPLETED or in its queue", || {
             let ready = world.ready("one") + world.ready("two");
             ready as usize + world.count("COMPLETED") == MESSAGES
         });
@@ -46,7 +46,7 @@ fn it_stops_in_order_right_after_each_line_of_its_start() {
         "All queues consumer sets started",
         "consuming queue",
     ];
-    is_stopped_at_once_after(
+    stops_in_order_after(
         lines
             .into_iter()
             .map(|line| move |service: &Running| service.await_log(line)),
@@ -56,7 +56,7 @@ fn it_stops_in_order_right_after_each_line_of_its_start() {
 #[test]
 fn it_stops_in_order_at_any_moment_of_its_start() {
     let moments = (0..20).map(|step| Duration::from_millis(4 * step));
-    is_stopped_at_once_after(moments.map(|moment| move |_: &Running| std::thread::sleep(moment)));
+    stops_in_order_after(moments.map(|moment| move |_: &Running| std::thread::sleep(moment)));
 }
 
 #[test]
@@ -67,7 +67,9 @@ fn it_stops_in_order_while_its_start_waits_for_a_lock_in_the_database() {
     let mut service = world.launch(&[], "");
     let waits =
         "SELECT pid FROM pg_locks WHERE relation = 'carrot_worker'::regclass AND NOT granted";
-    eventually("a start that waits", || !world.rows(waits).is_empty());
+    eventually("the start waits for the lock", || {
+        !world.rows(waits).is_empty()
+    });
     assert_eq!(service.terminate(), 0, "{}", service.log());
     lock.execute("COMMIT");
 }

@@ -1,4 +1,4 @@
-//! The first signal: everything stops in order.
+//! The first signal stops everything in order.
 
 use std::net::TcpListener;
 
@@ -17,11 +17,11 @@ fn stops_in_order_on(signal: Signal) {
     service.signal(signal);
     world.await_ready("one", 3);
     world.await_ready("two", 3);
-    assert_eq!(world.count("IN_PROGRESS"), 3, "what runs goes on");
+    assert_eq!(world.count("IN_PROGRESS"), 3, "running tasks go on");
     assert_eq!(
         world.count("PUBLISHED"),
         6,
-        "what was buffered can be run by anyone"
+        "prefetched messages are returned to their queues"
     );
     world.go();
 
@@ -84,13 +84,16 @@ fn a_flood_of_short_tasks_is_stopped_without_losing_or_repeating_any() {
         assert_eq!(
             world.count("IN_PROGRESS"),
             0,
-            "what was claimed is given back"
+            "claimed messages are given back"
         );
         let ready = world.ready("one") + world.ready("two");
         assert_eq!(ready as usize, world.count("PUBLISHED"));
         stops += 1;
     }
-    assert!(stops > 2, "the flood was over before it was stopped");
+    assert!(
+        stops > 2,
+        "all messages had run before the service was stopped"
+    );
     let runs = std::fs::read_to_string(world.directory().join("runs")).unwrap();
     assert_eq!(runs.lines().count(), all);
 }
@@ -149,7 +152,7 @@ fn a_closed_terminal_does_not_keep_it_from_stopping() {
         .spawn()
         .unwrap();
     drop((child.stdout.take(), child.stderr.take()));
-    eventually("the service", || {
+    eventually("the service consumes", || {
         std::fs::read_to_string(&log).is_ok_and(|log| log.contains("consuming queue"))
     });
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();

@@ -1,4 +1,4 @@
-//! Services that start and stop, over and over, with messages under way.
+//! Services start and stop many times while messages are in flight.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ cases! { on every_database:
     services_that_are_also_stopped_hard_lose_nothing,
 }
 
-/// No message kills its service here; that one is in hand at four hard stops is luck.
+/// No limit of crashes: a message may be running at four hard stops by chance.
 const QUEUES: &str = r#"
 max_crashes = 1000
 [[queues]]
@@ -30,7 +30,7 @@ fn registry(runs: &Runs) -> Registry {
     runs.registry(|| std::thread::sleep(Duration::from_millis(fastrand::u64(0..3))))
 }
 
-/// Nothing under way, and all at its end.
+/// Waits until all messages are COMPLETED, and fails if any is left in a queue.
 #[track_caller]
 fn assert_all_completed(world: &World, count: usize) {
     world.await_completed(count);
@@ -47,7 +47,7 @@ fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(datab
     for round in 0..100 {
         let wanted = (runs.total() + round % 8).min(uuids.len());
         let service = world.in_process(registry(&runs));
-        eventually("some runs", || runs.total() >= wanted);
+        eventually("some messages run", || runs.total() >= wanted);
         assert_eq!(service.stop(), Ended::Drained);
         let completed = world.count("COMPLETED");
         assert_eq!(completed, runs.total(), "in round {round}");
@@ -60,8 +60,7 @@ fn in_a_hundred_starts_and_stops_each_message_is_run_once_and_none_is_lost(datab
     runs.assert_once_each(&uuids);
 }
 
-/// Services side by side, each started and stopped in an order of its own. `hard` says how many of
-/// ten stops are.
+/// Starts and stops four services at the same time, each at random moments. `hard` of ten stops are hard.
 fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String> {
     let mut uuids = world.enqueue("one", "count", 300);
     uuids.extend(world.enqueue("two", "count", 100));
@@ -72,7 +71,7 @@ fn side_by_side(world: &World, runs: &Runs, seed: u64, hard: u32) -> Vec<String>
                 for _ in 0..12 {
                     let service = world.in_process(registry(runs));
                     let wanted = (runs.total() + random.usize(0..20)).min(400);
-                    eventually("some runs", || runs.total() >= wanted);
+                    eventually("some messages run", || runs.total() >= wanted);
                     if random.u32(0..10) < hard {
                         assert_eq!(service.halt(), Ended::Halted);
                     } else {
@@ -103,7 +102,8 @@ fn services_that_are_also_stopped_hard_lose_nothing(database: Database) {
         let world = World::on(database, QUEUES);
         let runs = Runs::default();
         let uuids = side_by_side(&world, &runs, seed, 4);
-        // A message may have a second copy: given back by the broker, and published by the sweep.
+        // A message may have two copies: one that the broker returned to its queue, and one that the sweep
+        // published.
         world.run_the_rest();
         assert_all_completed(&world, uuids.len());
         assert!(uuids.iter().all(|uuid| runs.contains(uuid)));

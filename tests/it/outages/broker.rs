@@ -1,4 +1,4 @@
-//! RabbitMQ goes away, or takes no messages.
+//! RabbitMQ goes away, or accepts no messages.
 
 use super::trial::{SHORT, Trial, by_command};
 use crate::support::{Blow, Own, Server, World, eventually, text, witnessed};
@@ -20,13 +20,13 @@ impl Trial {
 
     #[track_caller]
     fn await_ticks(&self, count: usize) {
-        eventually("so many messages of schedules", || {
+        eventually(&format!("schedules have {count} messages"), || {
             self.ticks().len() >= count
         });
     }
 }
 
-fn survives(blow: Blow) {
+fn assert_survives(blow: Blow) {
     let broker = Own::take(Server::Rabbitmq);
     let mut trial = begin(World::new(&witnessed("", 4)));
     trial.send_during(by_command, |trial| trial.suffer(&broker, blow, || ()));
@@ -35,17 +35,17 @@ fn survives(blow: Blow) {
 
 #[test]
 fn a_broker_that_is_stopped() {
-    survives(Blow::Stop);
+    assert_survives(Blow::Stop);
 }
 
 #[test]
 fn a_broker_that_is_killed() {
-    survives(Blow::Kill);
+    assert_survives(Blow::Kill);
 }
 
 #[test]
 fn a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
-    survives(Blow::Freeze);
+    assert_survives(Blow::Freeze);
 }
 
 #[test]
@@ -63,7 +63,8 @@ fn a_broker_that_is_away_at_the_start() {
     trial.assert_survived();
 }
 
-/// What RabbitMQ may use of the memory; its start is `scripts/services`' affair.
+/// How much memory RabbitMQ may use: at 1 MB it blocks publishers. `scripts/services` sets the limit at the
+/// start.
 const LITTLE: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "1MB"];
 const ENOUGH: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "2GB"];
 
@@ -91,7 +92,7 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
     trial.assert_survived();
 }
 
-/// One of everything that publishes in a service meets the outage, and it is said once.
+/// Everything in a service that publishes meets the outage, which is logged once.
 fn is_said_once_though_a_schedule_publishes(
     server: &'static str,
     outage: impl FnOnce(&Trial, &Own),
@@ -132,8 +133,8 @@ fn a_broker_without_memory_while_a_schedule_publishes() {
     });
 }
 
-/// What was in the queue and nowhere else goes with it, as whoever deletes it must want; what was
-/// delivered does not, whether it is running or not even claimed.
+/// Messages that were ready in the queue are lost, as the deleter intends. Messages that were delivered are
+/// not, whether they run or are not even claimed.
 #[test]
 fn a_queue_that_is_deleted_again_and_again() {
     let config = witnessed("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");

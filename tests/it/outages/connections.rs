@@ -1,12 +1,12 @@
-//! Connections that are cut, half-open or held up, while the servers are well.
+//! Connections are cut, half-open or held up, while the servers are up.
 
 use std::time::Duration;
 
 use super::trial::{SHORT, Trial, by_command, while_the_database_is_away};
 use crate::support::{Backend, Proxy, World, cases, witnessed};
 
-/// The trial of a service that reaches the broker by a way of the test's.
-fn beside_the_broker() -> (Proxy, Trial) {
+/// A service that connects to the broker through a proxy.
+fn with_proxy_to_broker() -> (Proxy, Trial) {
     let config = format!("{}\n[[queues]]\nname = 'other'\n", witnessed("", 4));
     let world = World::new(&config);
     let proxy = Proxy::start();
@@ -17,8 +17,8 @@ fn beside_the_broker() -> (Proxy, Trial) {
     (proxy, Trial::begin(world, vec![service], "the broker"))
 }
 
-/// The same for the database.
-fn beside_the_database(backend: Backend) -> (Proxy, Trial) {
+/// A service that connects to the database through a proxy.
+fn with_proxy_to_database(backend: Backend) -> (Proxy, Trial) {
     let world = backend.world(&witnessed("", 4));
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command(&[]);
@@ -29,7 +29,7 @@ fn beside_the_database(backend: Backend) -> (Proxy, Trial) {
 
 #[test]
 fn all_to_the_broker_are_cut_at_once() {
-    let (proxy, mut trial) = beside_the_broker();
+    let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         for nth in 1..=3 {
             assert_ne!(proxy.cut_connections(), 0);
@@ -41,7 +41,7 @@ fn all_to_the_broker_are_cut_at_once() {
 
 #[test]
 fn those_to_the_broker_are_half_open() {
-    let (proxy, mut trial) = beside_the_broker();
+    let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         proxy.leave_half_open();
         trial.await_away();
@@ -51,7 +51,7 @@ fn those_to_the_broker_are_half_open() {
 
 #[test]
 fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
-    let (proxy, mut trial) = beside_the_broker();
+    let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         proxy.hold_up();
         trial.idle_for(Duration::from_secs(3));
@@ -61,7 +61,7 @@ fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
 }
 
 fn to_the_database_are_cut_at_once(backend: Backend) {
-    let (proxy, mut trial) = beside_the_database(backend);
+    let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             assert_ne!(proxy.cut_connections(), 0);
@@ -72,7 +72,7 @@ fn to_the_database_are_cut_at_once(backend: Backend) {
 }
 
 fn to_the_database_are_half_open_until_they_are_cut(backend: Backend) {
-    let (proxy, mut trial) = beside_the_database(backend);
+    let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.leave_half_open();
         trial.await_away();
@@ -83,7 +83,7 @@ fn to_the_database_are_half_open_until_they_are_cut(backend: Backend) {
 }
 
 fn to_the_database_are_held_up(backend: Backend) {
-    let (proxy, mut trial) = beside_the_database(backend);
+    let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.hold_up();
         trial.await_away();

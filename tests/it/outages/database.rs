@@ -9,7 +9,7 @@ use crate::support::{
     Backend, Blow, Database, Own, Raw, Server, World, cases, eventually, witnessed,
 };
 
-/// Longer than MariaDB waits for a lock by itself.
+/// Longer than MariaDB's own limit of waiting for a lock.
 const A_LOCK: Duration = Duration::from_secs(12);
 
 pub fn own(database: Database) -> Own {
@@ -21,14 +21,14 @@ pub fn own(database: Database) -> Own {
     })
 }
 
-/// Two services, neither of which may take the other for dead.
+/// Two services, neither of which may consider the other dead.
 fn begin(world: World) -> Trial {
     let services = vec![world.start(&[]), world.start(&[])];
     Trial::begin(world, services, "the database")
 }
 
-/// A task that runs while the database is away, and ends meanwhile, is run once.
-fn survives(backend: Backend, blow: Blow) {
+/// A task that runs while the database is away, and ends in that time, is run once.
+fn assert_survives(backend: Backend, blow: Blow) {
     let database = own(backend.database);
     let mut trial = begin(backend.world(&witnessed("", 4)));
     let held = trial.world.send(&["hold"]);
@@ -43,15 +43,15 @@ fn survives(backend: Backend, blow: Blow) {
 }
 
 fn one_that_is_stopped(backend: Backend) {
-    survives(backend, Blow::Stop);
+    assert_survives(backend, Blow::Stop);
 }
 
 fn one_that_is_killed(backend: Backend) {
-    survives(backend, Blow::Kill);
+    assert_survives(backend, Blow::Kill);
 }
 
 fn one_that_is_frozen_for_longer_than_a_heartbeat_is_good(backend: Backend) {
-    survives(backend, Blow::Freeze);
+    assert_survives(backend, Blow::Freeze);
 }
 
 fn one_that_is_away_at_the_start(backend: Backend) {
@@ -69,7 +69,7 @@ fn one_that_is_away_at_the_start(backend: Backend) {
     trial.assert_survived();
 }
 
-/// Ends every connection of a service, as an administrator would.
+/// Kills every connection of a service, as an administrator can.
 pub fn kill_connections(world: &World) {
     match world.database {
         Database::Postgresql => {
@@ -83,7 +83,7 @@ pub fn kill_connections(world: &World) {
             let mine = "SELECT id FROM information_schema.processlist \
                 WHERE db = database() AND id <> connection_id()";
             for connection in world.rows(mine) {
-                // It may have ended by itself.
+                // The connection may have ended by itself.
                 world.execute(&format!(
                     "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
                      KILL {}; END",
@@ -133,7 +133,7 @@ fn one_whose_services_die_as_well(backend: Backend) {
     trial.world.await_runs(&held, 1);
     trial.uuids.push(held);
     if backend.is_embedded {
-        // Some of them have begun by then.
+        // Some of these have begun when the database is stopped.
         trial.uuids.extend(trial.world.post("default", "note", 200));
     }
     let away = database.suffer(Blow::Stop);
@@ -175,8 +175,8 @@ fn what_waits_for_one_waits_in_the_broker() {
         Raw::foreign("note", Some(&id), large.clone())
     });
     trial.world.publish(&messages.collect::<Vec<_>>());
-    // Two services, each with a prefetch of 25.
-    eventually("all but what is prefetched", || {
+    // There are two services, each with a prefetch of 25.
+    eventually("all but the prefetched messages are ready", || {
         trial.world.ready("default") == count - 50
     });
     trial.idle_for(SHORT);

@@ -15,11 +15,11 @@ cases! { on sqlite, embedded_sqlite:
     its_disk_is_full,
 }
 
-/// A small disk, and which broker to try there, for the test that is run with one.
+/// The small disk, and the broker to use, for the ignored test that runs on it.
 const DISK: &str = "CARROT_TEST_SMALL_DISK";
 const EMBEDDED: &str = "CARROT_TEST_EMBEDDED";
 
-/// Runs the arguments after the first where that is a disk of 16 MiB, for nobody else to see.
+/// Mounts a disk of 16 MiB at the first argument, in its own mount namespace, and runs the other arguments.
 const WITH_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=16m tmpfs "$0" && exec "$@""#;
 
 fn begin(world: World) -> Trial {
@@ -39,8 +39,8 @@ fn another_process_writes_for_longer_than_anybody_waits(backend: Backend) {
     trial.assert_survived();
 }
 
-/// A disk can be mounted in a name space of one's own, without rights, but not by one thread of many:
-/// the test runs itself there.
+/// Without rights, a process can mount a disk in its own mount namespace, but one of its threads can't. So
+/// the test runs itself again there.
 fn its_disk_is_full(backend: Backend) {
     let disk = tempfile::TempDir::new().unwrap();
     let mut command = Command::new("unshare");
@@ -80,7 +80,7 @@ fn on_a_small_disk() {
     trial.assert_survived();
 }
 
-/// Leaves no room; the file that takes it.
+/// Fills the disk; the file that fills it.
 fn fill(disk: &Path) -> PathBuf {
     let path = disk.join("filler");
     let mut filler = File::create(&path).unwrap();

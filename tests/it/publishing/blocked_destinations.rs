@@ -1,6 +1,6 @@
 //! Messages whose broker or queue accepts nothing do not hold up others.
 
-use crate::support::{Database, World, cases, eventually};
+use crate::support::{Database, World, cases};
 
 cases! { on every_database:
     those_of_a_broker_that_is_away_hold_up_no_others,
@@ -14,7 +14,7 @@ const MANY: usize = 3_000;
 
 impl World {
     /// Inserts overdue messages for the queue `far`, with the uuids `far-0`, `far-1` and so on.
-    fn insert_overdue_for_far(&self, count: usize) {
+    fn insert_overdue_messages(&self, count: usize) {
         let uuids: Vec<String> = (0..count).map(|nth| format!("far-{nth}")).collect();
         self.insert_overdue("far", "cat", &uuids);
     }
@@ -32,7 +32,7 @@ impl World {
 #[track_caller]
 fn holds_up_no_others(database: Database, queue: &str) {
     let world = World::on(database, &format!("{NEAR}{queue}"));
-    world.insert_overdue_for_far(MANY);
+    world.insert_overdue_messages(MANY);
     let mut service = world.start(&[]);
     for _ in 0..3 {
         let uuid = world.send(&["cat", "--queue", "near", "--delay", "1ms"]);
@@ -64,7 +64,7 @@ fn one_to_an_exchange_that_the_broker_has_forgotten_is_published_all_the_same() 
         "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
     ));
     // A schedule of Django's may name an exchange that the broker has lost in a restart.
-    world.insert_overdue_for_far(3);
+    world.insert_overdue_messages(3);
     world.execute("UPDATE carrot_messagelog SET exchange = 'far' WHERE uuid <> 'far-1'");
     let mut service = world.start(&[]);
     world.await_count("PUBLISHED", 3);
@@ -77,7 +77,7 @@ fn one_to_an_exchange_that_nobody_knows_is_failed_with_the_reason() {
     let world = World::new(&format!(
         "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
     ));
-    world.insert_overdue_for_far(2);
+    world.insert_overdue_messages(2);
     world.execute("UPDATE carrot_messagelog SET exchange = 'nowhere' WHERE uuid = 'far-1'");
     let mut service = world.start(&[]);
     let row = world.ended("far-1");

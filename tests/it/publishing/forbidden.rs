@@ -44,7 +44,7 @@ impl World {
     }
 
     /// Inserts overdue messages for the queue `far`, to be published to the exchange of that name.
-    fn insert_overdue_for_far(&self, uuids: &[&str]) {
+    fn insert_overdue_by_exchange(&self, uuids: &[&str]) {
         let uuids: Vec<String> = uuids.iter().map(|uuid| (*uuid).to_owned()).collect();
         self.insert_overdue("far", "cat", &uuids);
         self.execute("UPDATE carrot_messagelog SET exchange = 'far' WHERE queue = 'far'");
@@ -92,7 +92,7 @@ fn lines(service: &Running, what: &str) -> usize {
 fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Database) {
     let world = world(database);
     let uuids: Vec<String> = (0..50).map(|nth| format!("far-{nth}")).collect();
-    world.insert_overdue_for_far(&uuids.iter().map(String::as_str).collect::<Vec<_>>());
+    world.insert_overdue_by_exchange(&uuids.iter().map(String::as_str).collect::<Vec<_>>());
     let mut service = world.start(&[]);
     uuids.iter().for_each(|uuid| world.await_refused(uuid));
     // Other messages are published meanwhile.
@@ -121,7 +121,7 @@ fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Da
 
 fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(database: Database) {
     let world = world(database);
-    world.insert_overdue_for_far(&["young", "old", "put-off"]);
+    world.insert_overdue_by_exchange(&["young", "old", "put-off"]);
     let since = |uuid: &str, seconds| {
         world.execute(&format!(
             "UPDATE carrot_messagelog SET put_off_since = {} WHERE uuid = '{uuid}'",
@@ -248,7 +248,7 @@ fn a_topic_that_may_not_be_written_holds_up_no_other() {
     let path = format!("/api/topic-permissions/{0}/{0}", world.name);
     let only = |write: &str| json!({"exchange": "far", "write": write, "read": ".*"});
     World::rabbitmq_api("PUT", &path, Some(&only("^nothing$")));
-    world.insert_overdue_for_far(&["a", "b"]);
+    world.insert_overdue_by_exchange(&["a", "b"]);
     let mut service = world.start(&[]);
     world.await_refused("a");
     world.await_refused("b");
@@ -267,7 +267,7 @@ fn an_exchange_that_takes_no_messages_of_anybody_fails_them_at_once() {
     let path = format!("/api/exchanges/{}/inner", world.name);
     let inner = json!({"type": "direct", "internal": true});
     World::rabbitmq_api("PUT", &path, Some(&inner));
-    world.insert_overdue_for_far(&["inner", "missing", "good"]);
+    world.insert_overdue_by_exchange(&["inner", "missing", "good"]);
     for exchange in ["inner", "missing"] {
         world.execute(&format!(
             "UPDATE carrot_messagelog SET exchange = '{exchange}' WHERE uuid = '{exchange}'"

@@ -4,7 +4,7 @@ use carrot_actors::Client;
 use carrot_actors::client::Delivery;
 use diesel::Connection as _;
 
-use crate::support::{self, Database, World, cases, eventually, exit_code, with_connection};
+use crate::support::{Database, World, cases, exit_code, with_connection};
 
 cases! { on every_database:
     large_messages_that_failed_are_requeued,

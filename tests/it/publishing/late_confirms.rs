@@ -58,7 +58,7 @@ fn tell(world: &str, what: &str) {
 
 impl World {
     /// Inserts overdue messages for the queue; their uuids.
-    fn insert_overdue_for_far(&self) -> Vec<String> {
+    fn insert_unconfirmed(&self) -> Vec<String> {
         let uuids: Vec<String> = (0..MESSAGES).map(|nth| format!("far-{nth}")).collect();
         self.insert_overdue("far", "note", &uuids);
         uuids
@@ -99,7 +99,7 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
     let world = world(database);
     let mut services = [world.start(&[]), world.start(&[])];
     let suspended = Suspended::queue(&world);
-    let uuids = world.insert_overdue_for_far();
+    let uuids = world.insert_unconfirmed();
     eventually("a service logs that the queue confirms nothing", || {
         let said = "waits: queue \"far\" does not confirm what it was sent";
         let logs = services.iter().map(|service| service.log());
@@ -138,7 +138,7 @@ fn what_a_queue_has_not_confirmed_is_sent_again_when_the_connection_has_ended() 
     let world = world(Database::Postgresql);
     let mut service = world.start(&[]);
     let suspended = Suspended::queue(&world);
-    let uuids = world.insert_overdue_for_far();
+    let uuids = world.insert_unconfirmed();
     service.await_log("waits: queue \"far\" does not confirm what it was sent");
     let lease = world.lease(&uuids[0]);
     // The connections of the subscription and of the sweep.

@@ -11,7 +11,7 @@ cases! { on postgresql, embedded_sqlite:
 }
 
 #[track_caller]
-fn goes_on(backend: Backend, failpoint: &str, death: &str) {
+fn assert_goes_on(backend: Backend, failpoint: &str, death: &str) {
     let world = backend.world(&witnessed("max_crashes = 1000", 4));
     let row = row("a", "note", 1, &json!({"missed": "run_all"}));
     let id = world.insert_schedule(&row);
@@ -25,11 +25,11 @@ fn goes_on(backend: Backend, failpoint: &str, death: &str) {
 }
 
 fn the_scheduler_goes_on_when_its_threads_have_died(backend: Backend) {
-    goes_on(backend, "schedule.looks=panic@3", "the scheduler died");
+    assert_goes_on(backend, "schedule.looks=panic@3", "the scheduler died");
 }
 
 fn the_scheduler_goes_on_when_its_actor_has_died(backend: Backend) {
-    goes_on(
+    assert_goes_on(
         backend,
         "scheduler.started=panic",
         "the scheduler's actor died",

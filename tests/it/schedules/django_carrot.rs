@@ -1,4 +1,4 @@
-//! Rows that django-carrot wrote.
+//! Schedules that django-carrot wrote.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ cases! { on every_database:
     what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is,
 }
 
-/// Consumed by nobody, so that the messages stay as they were published.
+/// The queue is not consumed, so that the messages stay as they were published.
 const CONFIG: &str = "[[queues]]\nname = 'default'\nconsumable = false\n";
 
 fn what_django_scheduled_is_published_as_django_would(database: Database) {
@@ -22,7 +22,7 @@ fn what_django_scheduled_is_published_as_django_would(database: Database) {
         .iter()
         .map(|row| {
             let id = world.insert_schedule(row);
-            world.is_due_since(id, 1);
+            world.make_due_since(id, 1);
             id
         })
         .collect();
@@ -33,7 +33,7 @@ fn what_django_scheduled_is_published_as_django_would(database: Database) {
     let bodies = [
         json!({"kwargs": {"hello": true}}),
         json!({}),
-        // Not all strings, as django-carrot makes of them: that is a defect of its.
+        // Keep the types of the arguments. django-carrot makes strings of all, which is a defect.
         json!({"args": [1, "x", true]}),
         json!({"kwargs": {"a": [1, 2]}}),
     ];
@@ -127,7 +127,7 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
     let (_, out, _) = world.run(&["schedule", "show", "refused", "--json"]);
     let shown: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(shown["problem"], why);
-    // A row that is good again runs: within a second where its timetable was bad.
+    // A row that is valid again runs, within a second if its timetable was invalid.
     let name = "UPDATE carrot_scheduledtask SET";
     world.execute(&format!(
         "{name} interval_type = 'seconds' WHERE id = {}; {name} task_args = '1' WHERE id = {}",
@@ -160,9 +160,9 @@ fn bad_rows_whose_timetables_are_changed_hurt_no_other(database: Database) {
         .collect();
     let overdue = insert("overdue", "note");
     for id in refused.iter().chain([&overdue]) {
-        world.is_due_since(*id, 60);
+        world.make_due_since(*id, 60);
     }
-    // What is due by the old timetable has its message when the new one is reckoned.
+    // A run that was due by the old timetable is published when the new one is computed.
     world.execute("UPDATE carrot_scheduledtask SET interval_count = 7200");
     let new = world.insert_schedule(&super::row("new", "note", 1, &json!({})));
     let service = world.start(&[]);
@@ -186,7 +186,7 @@ fn what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_
     let newer = insert("newer", json!({"interval_type": "fortnights"}));
     let good = insert("good", json!({}));
     for id in [refused, newer] {
-        world.is_due_since(id, 60);
+        world.make_due_since(id, 60);
     }
     world.execute(&format!(
         "UPDATE carrot_scheduledtask SET next_run = NULL, refusal = 'seconds are not known' \

@@ -1,4 +1,5 @@
-//! Rows that are changed while services run, as Django does it: with statements that know nothing of us.
+//! Schedules that are changed while services run, as Django changes them: by statements that know nothing of
+//! the service's columns.
 
 use serde_json::json;
 
@@ -18,9 +19,9 @@ fn a_row_that_is_added_changed_deactivated_or_deleted_takes_effect(database: Dat
     let clock = world.insert_schedule(&row("clock", "note", 1, &json!({})));
     let waits_for_clock = || world.await_occurrences(clock, world.occurrences(clock).len() + 3);
 
-    // Added, it would come in an hour; changed, it comes every second.
+    // As it is added, it runs in an hour; as it is changed, it runs every second.
     let id = world.insert_schedule(&row("slow", "note", 3600, &json!({})));
-    eventually("it is planned", || {
+    eventually("its next run is set", || {
         world.schedule_row(id)["next_run"].is_string()
     });
     let change = |set: &str| {
@@ -31,7 +32,7 @@ fn a_row_that_is_added_changed_deactivated_or_deleted_takes_effect(database: Dat
     change("interval_count = 1");
     world.await_occurrences(id, 2);
 
-    // An occurrence that is being taken is committed before the change is.
+    // An occurrence that is being taken is committed before this change.
     change("active = false");
     let before = world.occurrences(id).len();
     waits_for_clock();
@@ -40,7 +41,7 @@ fn a_row_that_is_added_changed_deactivated_or_deleted_takes_effect(database: Dat
     change("active = true");
     world.await_occurrences(id, before + 2);
 
-    // From seconds to a cron line that does not come before next year.
+    // Change it from seconds to a cron expression that is not due before next year.
     change("cron = '0 0 1 1 *', time_zone = 'Europe/Berlin'");
     waits_for_clock();
     let before = world.occurrences(id).len();
@@ -67,10 +68,10 @@ fn a_run_that_is_due_when_its_timetable_is_changed_is_not_lost(database: Databas
     ]
     .map(|(name, missed)| world.insert_schedule(&hourly(name, missed)));
     let due = [by_anyone, by_command, skipped].map(|id| {
-        world.is_due_since(id, 600);
+        world.make_due_since(id, 600);
         milliseconds(&world.schedule_row(id), "next_run")
     });
-    // No service is there to see it.
+    // No service runs meanwhile.
     world.execute(&format!(
         "UPDATE carrot_scheduledtask SET interval_count = 7200 WHERE id <> {by_command}"
     ));
@@ -108,7 +109,7 @@ fn what_a_message_says_is_what_the_row_says_when_it_is_due(database: Database) {
         }
     ));
     let edited = milliseconds(&edited[0], "time");
-    let after = eventually("a message that was planned after that", || {
+    let after = eventually("an occurrence after the edit has its message", || {
         world
             .occurrences(id)
             .into_iter()

@@ -1,4 +1,5 @@
-//! What nobody was there for, and what comes while the one before is under way.
+//! Occurrences that were missed while no service ran, and occurrences that are due while the previous run is
+//! unfinished.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -19,18 +20,22 @@ cases! { on every_database:
 
 const HOUR: u64 = 3600;
 
-/// Every hour, due for the first of six times five hours and ten minutes ago.
+/// An hourly schedule with six missed occurrences, the first of them five hours and ten minutes ago.
 fn missed_six(world: &World, missed: &str, active: bool) -> (i64, Vec<i64>) {
     let others = json!({"missed": missed, "active": active});
     let id = world.insert_schedule(&row(missed, "note", 3600, &others));
-    world.is_due_since(id, 5 * HOUR + 600);
+    world.make_due_since(id, 5 * HOUR + 600);
     let first = crate::support::milliseconds(&world.schedule_row(id), "next_run");
     (id, (0..6).map(|nth| first + nth * 3_600_000).collect())
 }
 
-/// Waits until the schedule has been advanced, and sees what was published.
+/// Waits until the schedule has been advanced, and checks which of the missed occurrences were published.
 #[track_caller]
-fn comes_to(world: &World, (id, missed): &(i64, Vec<i64>), published: std::ops::Range<usize>) {
+fn assert_published(
+    world: &World,
+    (id, missed): &(i64, Vec<i64>),
+    published: std::ops::Range<usize>,
+) {
     let next = missed.last().unwrap() + 3_600_000;
     eventually("its next run is an hour after the last missed one", || {
         let row = world.schedule_row(*id);
@@ -44,9 +49,9 @@ fn missed_occurrences_follow_the_policy(database: Database) {
     let [once, all, skip] =
         ["run_once", "run_all", "skip"].map(|missed| missed_six(&world, missed, true));
     let services = vec![world.start(&[]), world.start(&[])];
-    comes_to(&world, &once, 5..6);
-    comes_to(&world, &all, 0..6);
-    comes_to(&world, &skip, 0..0);
+    assert_published(&world, &once, 5..6);
+    assert_published(&world, &all, 0..6);
+    assert_published(&world, &skip, 0..0);
     for row in world.end_schedules() {
         assert_eq!(row["status"], "COMPLETED");
     }
@@ -67,9 +72,9 @@ fn missed_occurrences_of_a_timetable_that_was_changed_meanwhile_follow_the_polic
     let (code, _, err) = world.run(&["schedule", "edit", "command", "--every", "2h"]);
     assert_eq!(code, 0, "{err}");
     let service = world.start(&[]);
-    comes_to(&world, &once, 5..6);
-    comes_to(&world, &all, 0..6);
-    comes_to(&world, &skip, 0..0);
+    assert_published(&world, &once, 5..6);
+    assert_published(&world, &all, 0..6);
+    assert_published(&world, &skip, 0..0);
     let rows = world.await_occurrences(by_command.0, 6);
     assert_eq!(planned(&rows), by_command.1);
     service.await_log("6 of them run now (missed = run_all)");
@@ -90,25 +95,25 @@ fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(databa
         assert_eq!(world.occurrences(*id), [] as [Value; 0]);
     }
     world.execute("UPDATE carrot_scheduledtask SET active = true");
-    comes_to(&world, &once, 5..6);
-    comes_to(&world, &all, 0..6);
-    comes_to(&world, &skip, 0..0);
+    assert_published(&world, &once, 5..6);
+    assert_published(&world, &all, 0..6);
+    assert_published(&world, &skip, 0..0);
     stop(vec![service]);
 }
 
 fn missed_occurrences_are_made_up_for_also_if_together_they_are_too_large(database: Database) {
-    // MariaDB takes 16 MiB at once.
+    // Together they are more than the 16 MiB that MariaDB accepts in one statement.
     const KWARGS: usize = 200_000;
     let world = world(database);
     let content = json!({ "a": "x".repeat(KWARGS) }).to_string();
     let others = json!({"missed": "run_all", "content": content});
     let id = world.insert_schedule(&row("large", "note", 3600, &others));
-    world.is_due_since(id, 99 * HOUR + 600);
+    world.make_due_since(id, 99 * HOUR + 600);
     let service = world.launch_without_consuming("");
     let published = format!(
         "SELECT count(*) AS n FROM carrot_messagelog WHERE schedule_id = {id} AND status = 'PUBLISHED'"
     );
-    eventually("a hundred messages", || {
+    eventually("a hundred messages are published", || {
         world.rows(&published)[0]["n"] == 100
     });
     assert!(!service.log().contains("is held back"));
@@ -130,7 +135,7 @@ fn what_is_late_because_a_service_stood_still_for_seconds_is_not_missed(database
             .rows(&format!("SELECT {} AS now", database.ago(0)))
             .remove(0)
     };
-    eventually("seconds have gone by", || {
+    eventually("seven seconds have passed", || {
         let stopped = crate::support::milliseconds(&world.schedule_row(ids[0]), "next_run");
         crate::support::milliseconds(&now(), "now") > stopped + 7000
     });
@@ -153,7 +158,7 @@ fn a_restart_restarts_no_interval(database: Database) {
     let mut times = Vec::new();
     for _ in 0..3 {
         let mut service = world.start(&[]);
-        eventually("it is planned", || {
+        eventually("its next run is set", || {
             world.schedule_row(id)["next_run"].is_string()
         });
         service.kill();
@@ -171,11 +176,11 @@ fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Datab
     let services = vec![world.start(&[]), world.start(&[])];
     world.await_occurrences(id, 1);
     let before = world.await_occurrences(free, 1).len();
-    // By the other's occurrences it is seen that time goes by.
+    // The occurrences of the other schedule show that time passes.
     world.await_occurrences(free, before + 3);
     assert_eq!(world.occurrences(id).len(), 1);
     let logs = || services.iter().map(|s| s.log()).collect::<String>();
-    eventually("the skipping is said", || {
+    eventually("the service logs that it skips the run", || {
         logs().contains("(\"a\") skips its run of")
     });
     world.let_go();
@@ -189,12 +194,12 @@ fn a_message_that_its_broker_has_lost_is_named_and_requeued(database: Database) 
     let service = world.launch_without_consuming("");
     let lost = world.await_occurrences(id, 1).remove(0);
     let lost = lost["uuid"].as_str().unwrap();
-    eventually("it is published", || {
+    eventually("the message is published", || {
         world.find(lost).unwrap()["status"] == "PUBLISHED"
     });
     stop(vec![service]);
     world.take_all("default");
-    // A minute later:
+    // Let a minute pass:
     world.execute(&format!(
         "UPDATE carrot_messagelog SET publish_time = {}",
         database.ago(60)
@@ -205,7 +210,7 @@ fn a_message_that_its_broker_has_lost_is_named_and_requeued(database: Database) 
     ));
     let next = |row: &Value| crate::support::milliseconds(row, "next_run");
     let before = next(&world.schedule_row(id));
-    eventually("more skipped", || {
+    eventually("more runs are skipped", || {
         next(&world.schedule_row(id)) > before + 1000
     });
     assert_eq!(service.log().matches("is held back").count(), 1);

@@ -1,4 +1,4 @@
-//! The scheduler: which occurrences are published, by whom, how often.
+//! The scheduler: which occurrences are published, by which service, and how often.
 
 mod dead_threads;
 mod django_carrot;
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, Running, World, eventually, milliseconds, text, witnessed};
 
-/// A world whose tasks note their runs, of which no number of deaths is too many.
+/// A world whose tasks note their runs, without a limit of crashes.
 fn world(database: Database) -> World {
     World::on(database, &witnessed("max_crashes = 1000", 4))
 }
 
-/// A schedule as Django inserts it, with these columns of its own or of ours beside that.
+/// A schedule as Django inserts it, with additional columns of Django's or ours.
 fn row(name: &str, task: &str, seconds: u32, others: &Value) -> Value {
     let mut row = json!({
         "interval_type": "seconds", "interval_count": seconds, "exchange": null,
@@ -40,8 +40,8 @@ impl World {
         ids[0]["id"].as_i64().unwrap()
     }
 
-    /// As if a service had reckoned long ago that the schedule is due since then.
-    fn is_due_since(&self, id: i64, seconds: u64) {
+    /// Makes the schedule due since so many seconds ago, as a service would have computed it.
+    fn make_due_since(&self, id: i64, seconds: u64) {
         let since = self.database.ago(seconds);
         let timetable = match self.database {
             #[cfg(feature = "mysql")]
@@ -66,7 +66,7 @@ impl World {
         ))
     }
 
-    /// Waits until a schedule has so many messages.
+    /// Waits until the schedule has `count` messages.
     #[track_caller]
     fn await_occurrences(&self, id: i64, count: usize) -> Vec<Value> {
         eventually(&format!("{count} messages of schedule {id}"), || {
@@ -74,13 +74,13 @@ impl World {
         })
     }
 
-    /// Has all schedules run no more; their messages, when all are over.
+    /// Deactivates all schedules, and waits until their messages have ended; the rows of these.
     #[track_caller]
     fn end_schedules(&self) -> Vec<Value> {
         self.execute("UPDATE carrot_scheduledtask SET active = false");
         let all = "SELECT * FROM carrot_messagelog WHERE schedule_id IS NOT NULL \
                    ORDER BY schedule_id, planned_time";
-        eventually("the end of all messages", || {
+        eventually("all messages of schedules have ended", || {
             Some(self.rows(all)).filter(|rows| {
                 rows.iter()
                     .all(|row| ["COMPLETED", "FAILED"].contains(&text(row, "status")))
@@ -89,14 +89,14 @@ impl World {
     }
 }
 
-/// When these were planned, in milliseconds.
+/// The planned times, in milliseconds.
 fn planned(rows: &[Value]) -> Vec<i64> {
     rows.iter()
         .map(|row| milliseconds(row, "planned_time"))
         .collect()
 }
 
-/// Each planned time has one message, which ran and has its end.
+/// Fails unless the planned times are one second apart, and each has one message, which is COMPLETED.
 #[track_caller]
 fn assert_each_second_has_one(rows: &[Value]) {
     for row in rows {

@@ -1,4 +1,4 @@
-//! Once per occurrence, whoever dies when.
+//! Each occurrence has one message, whichever service dies at whichever step.
 
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ cases! { on every_database:
     an_occurrence_that_was_marked_runs_once,
 }
 
-/// The schedules of these tests come every second, and no outage of all services may cost an occurrence.
+/// The schedules of these tests run every second. With this policy, no occurrence is lost while no service
+/// runs.
 const RUN_ALL: &str = "run_all";
 
 fn each_occurrence_of_two_services_has_one_message(database: Database) {
@@ -35,7 +36,7 @@ fn each_occurrence_of_two_services_has_one_message(database: Database) {
         let of = rows.iter().filter(|row| row["schedule_id"] == id);
         assert_each_second_has_one(&of.cloned().collect::<Vec<_>>());
     }
-    // Nobody died: nothing runs twice.
+    // No service died, so no message runs twice.
     for row in &rows {
         assert_eq!(world.runs(row["uuid"].as_str().unwrap()).len(), 1, "{row}");
     }
@@ -60,7 +61,7 @@ fn each_occurrence_of_five_services_that_are_killed_at_random_has_one_message(da
         services[victim] = world.launch(&[], "");
         kills += 1;
         let more = world.occurrences(ids[0]).len() + random.usize(..2);
-        eventually("more occurrences", || {
+        eventually("more occurrences are published", || {
             world.occurrences(ids[0]).len() >= more
         });
     }
@@ -82,9 +83,9 @@ fn each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_messag
     let world = world(database);
     let row = |name| row(name, "note", 1, &json!({"missed": RUN_ALL}));
     let ids = ["a", "b", "c", "d", "e"].map(|name| world.insert_schedule(&row(name)));
-    // Not all at once: then one service would have them all.
+    // Not all at once, or one service would take all.
     for id in ids {
-        world.is_due_since(id, 0);
+        world.make_due_since(id, 0);
     }
     let survivor = world.start(&[]);
     for failpoint in [
@@ -118,7 +119,7 @@ fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_
     let rows = world.end_schedules();
     stop(vec![service]);
     let later = |column: &str, seconds: u32| later(database, column, seconds);
-    // As if the clock had been an hour ahead when it was set back; the last run was one of that hour.
+    // The clock was an hour ahead when it was set back; the last run belongs to that hour.
     let ahead = rows.last().unwrap()["uuid"].as_str().unwrap();
     let next = later("(SELECT next_run FROM carrot_scheduledtask)", 5);
     world.execute(&format!(
@@ -131,7 +132,7 @@ fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_
     ));
     let service = world.start(&[]);
     let passed = milliseconds(&world.find(ahead).unwrap(), "planned_time") + 2000;
-    eventually("two more after that", || {
+    eventually("the next two occurrences are published", || {
         let times = planned(&world.occurrences(id));
         times.contains(&passed)
     });
@@ -152,7 +153,7 @@ fn a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_agai
     const YEAR: u32 = 365 * 24 * 3600;
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
-    world.is_due_since(id, 0);
+    world.make_due_since(id, 0);
     world.execute(&format!(
         "UPDATE carrot_scheduledtask SET anchor = {}, next_run = {}",
         later(database, "anchor", YEAR),
@@ -166,7 +167,7 @@ fn a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_agai
     stop(vec![service]);
 }
 
-/// The time in a column, so many seconds later.
+/// SQL for the time in a column, so many seconds later.
 fn later(database: Database, column: &str, seconds: u32) -> String {
     match database {
         Database::Postgresql => format!("{column} + interval '{seconds} seconds'"),
@@ -178,13 +179,13 @@ fn later(database: Database, column: &str, seconds: u32) -> String {
     }
 }
 
-/// A service dies at `failpoint` at its first occurrence, which is in this state then, or has no row; the
-/// next service brings it to its end, once.
+/// A service is killed at `failpoint` at its first occurrence, which then is in the state `left`, or has no
+/// row. The next service publishes it and runs it once.
 #[track_caller]
-fn is_published_once(database: Database, failpoint: &str, left: Option<&str>) {
+fn assert_published_once(database: Database, failpoint: &str, left: Option<&str>) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1000, &json!({"missed": RUN_ALL})));
-    world.is_due_since(id, 0);
+    world.make_due_since(id, 0);
     let due = world.schedule_row(id)["next_run"].clone();
     let mut first = world.launch_without_consuming(&format!("{failpoint}=kill"));
     assert_eq!(first.wait(), -9);
@@ -208,21 +209,21 @@ fn is_published_once(database: Database, failpoint: &str, left: Option<&str>) {
 }
 
 fn an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services(database: Database) {
-    is_published_once(database, "schedule.before-take", None);
+    assert_published_once(database, "schedule.before-take", None);
 }
 
 fn an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services(database: Database) {
-    is_published_once(database, "schedule.before-commit", None);
+    assert_published_once(database, "schedule.before-commit", None);
 }
 
 fn an_occurrence_that_was_taken_and_not_published_is_published_by_the_sweep(database: Database) {
-    is_published_once(database, "schedule.taken", Some("PENDING"));
+    assert_published_once(database, "schedule.taken", Some("PENDING"));
 }
 
 fn an_occurrence_that_was_published_and_not_marked_runs_once(database: Database) {
-    is_published_once(database, "publish.published", Some("PENDING"));
+    assert_published_once(database, "publish.published", Some("PENDING"));
 }
 
 fn an_occurrence_that_was_marked_runs_once(database: Database) {
-    is_published_once(database, "publish.marked", Some("PUBLISHED"));
+    assert_published_once(database, "publish.marked", Some("PUBLISHED"));
 }

@@ -1,4 +1,4 @@
-//! The scheduler's beginning and end, and doing without it.
+//! The start and stop of the scheduler, and services without one.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -26,8 +26,8 @@ fn the_scheduler_stops_before_any_consumer(database: Database) {
     let stopped = log.find("the scheduler is stopped").unwrap();
     assert!(stopped < log.find("are told to stop").unwrap());
     let published = world.occurrences(id).len();
-    // An occurrence comes, and nobody takes it: the next host does.
-    eventually("another is due", || {
+    // An occurrence is due and nothing takes it. The next service will.
+    eventually("another occurrence is due", || {
         let due = milliseconds(&world.schedule_row(id), "next_run");
         due + 500 < chrono::Utc::now().timestamp_millis()
     });
@@ -44,7 +44,7 @@ fn the_scheduler_stops_before_any_consumer(database: Database) {
 fn without_the_scheduler_nothing_is_scheduled_and_the_sweep_goes_on(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
-    world.is_due_since(id, 1);
+    world.make_due_since(id, 1);
     let left = world.send_and_die("note", "publish.recorded");
     let service = world.start(&["--no-scheduler"]);
     assert_eq!(world.ended(&left)["status"], "COMPLETED");
@@ -60,7 +60,7 @@ fn what_comes_while_the_broker_is_away_is_published_when_it_is_back(database: Da
     let row = row("a", "note", 1, &json!({"missed": "run_all"}));
     let id = world.insert_schedule(&row);
     let mut command = world.command(&[]);
-    // Nobody listens there.
+    // No broker listens there.
     command.env("CARROT_DEFAULT_BROKER", "amqp://guest:guest@127.0.0.1:1/");
     let service = world.spawn(command);
     service.await_log(" is away: ");

@@ -25,7 +25,7 @@ pub(crate) use database::with_connection;
 pub use database::{Client, DJANGOS_COLUMNS, Database, milliseconds, text};
 pub use filter::refuse;
 pub use own::{Blow, Own, Server};
-pub use process::{Running, Spawned, exit_code, outcome};
+pub use process::{Running, Spawned, await_end, exit_code, lives, outcome, pids};
 pub use proxy::Proxy;
 pub use runs::Runs;
 pub use witness::{witnessed, witnessed_task};

@@ -224,6 +224,27 @@ impl Drop for Running {
     }
 }
 
+/// The pids in a text, separated by white space.
+pub fn pids(text: &str) -> Vec<Pid> {
+    text.split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap())
+        .collect()
+}
+
+/// Whether the process runs: it exists and is no zombie.
+pub fn lives(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, state)| state);
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// Waits until the process does not run any more.
+#[track_caller]
+pub fn await_end(pid: Pid) {
+    eventually(&format!("process {pid:?} ends"), || !lives(pid));
+}
+
 /// Runs a command to its end: exit code, standard output, standard error.
 pub fn outcome(command: &mut Command) -> (i32, String, String) {
     let output = command.output().unwrap();

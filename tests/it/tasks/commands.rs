@@ -5,12 +5,12 @@ use std::os::unix::process::CommandExt;
 
 use carrot_actors::internals::service::{Service, ServiceError};
 use carrot_actors::task::Registry;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
+use crate::support::{self, Raw, World, await_end, eventually, lives, text};
 #[cfg(feature = "mysql")]
 use crate::support::{Database, cases};
-use crate::support::{Raw, World, eventually, text};
 
 /// A world where the task `task` is this command, in TOML.
 fn world(command: &str) -> World {
@@ -37,24 +37,9 @@ impl World {
     fn pids(&self, count: usize) -> Vec<Pid> {
         eventually("the pids of the command", || {
             let noted = self.read("pids");
-            let numbers = noted.split_whitespace().map(|pid| pid.parse().unwrap());
-            let pids: Vec<Pid> = numbers.filter_map(Pid::from_raw).collect();
+            let pids = support::pids(&noted);
             (noted.ends_with('\n') && pids.len() == count).then_some(pids)
         })
-    }
-}
-
-/// Whether there is such a process, and more than what nobody has waited for.
-fn is_alive(pid: Pid) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()));
-    let dead = |status: String| status.contains("\nState:\tZ") || status.contains("\nState:\tX");
-    test_kill_process(pid).is_ok() && status.is_ok_and(|status| !dead(status))
-}
-
-#[track_caller]
-fn await_deaths(pids: &[Pid]) {
-    for pid in pids {
-        eventually(&format!("the end of {pid:?}"), || !is_alive(*pid));
     }
 }
 
@@ -266,7 +251,7 @@ fn what_a_command_leaves_in_the_background_ends_with_it() {
         (&row["status"], &row["output"]),
         (&json!("COMPLETED"), &json!("done"))
     );
-    await_deaths(&world.pids(1));
+    world.pids(1).into_iter().for_each(await_end);
     running.stop_with_empty(&world, &["default"]);
 }
 
@@ -276,11 +261,11 @@ fn a_killed_service_takes_its_commands_and_their_children_with_it() {
     let mut running = world.start(&[]);
     world.send(&["task"]);
     let pids = world.pids(2);
-    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    assert!(pids.iter().all(|pid| lives(*pid)));
 
     running.kill();
 
-    await_deaths(&pids);
+    pids.into_iter().for_each(await_end);
 }
 
 #[test]
@@ -298,7 +283,7 @@ fn ctrl_c_lets_a_running_command_finish() {
 
     kill_process_group(running.pid(), Signal::INT).unwrap();
     running.await_log("waiting for 1 running tasks");
-    assert!(is_alive(pids[0]));
+    assert!(lives(pids[0]));
     assert_eq!(world.find(&uuid).unwrap()["status"], "IN_PROGRESS");
     world.write("go", "");
 

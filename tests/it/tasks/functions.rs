@@ -261,9 +261,9 @@ fn what_a_task_logs_is_in_its_messages_log_in_django_carrots_shape() {
     let mut registry = Registry::new();
     registry
         .register("talks", |_, _| {
-            log::set_max_level(LevelFilter::Debug);
+            log::set_max_level(log::LevelFilter::Debug);
             log::debug!("one");
-            log::set_max_level(LevelFilter::Info);
+            log::set_max_level(log::LevelFilter::Info);
             log::info!("two:: halves");
             log::warn!("three");
             log::error!("four");

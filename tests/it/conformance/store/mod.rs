@@ -19,7 +19,7 @@ use carrot_actors::internals::store::{
 use carrot_actors::message::{Arguments, Message};
 use serde_json::json;
 
-use crate::support::{Backend, Database, World};
+use crate::support::{Backend, World};
 
 /// The store of a world's database.
 fn open(world: &World) -> Box<dyn Store> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::django::{Django, MESSAGE_LOG};
 use super::{adopted_world, message_of, message_rows};
-use crate::support::{Database, Raw, World, cases, eventually, text};
+use crate::support::{Database, Raw, World, cases, text};
 
 cases! { on every_database:
     a_requeued_row_of_djangos_is_the_message_that_django_sent,

@@ -178,9 +178,7 @@ fn a_name_that_another_table_has_is_said(database: Database) {
     world.migrates();
 }
 
-cases! { on postgresql: a_name_that_another_table_has_is_said }
-
-cases! { on sqlite: a_name_that_another_table_has_is_said }
+cases! { on postgresql, sqlite: a_name_that_another_table_has_is_said }
 
 /// The optimizer is told to pass over it.
 #[cfg(feature = "mysql")]
