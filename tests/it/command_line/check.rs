@@ -1,4 +1,4 @@
-//! The command line: `check`.
+//! The command `check`.
 
 use crate::support::{Database, World, cases, outcome};
 
@@ -9,7 +9,7 @@ cases! { on every_server:
 
 const CONFIG: &str = "[[queues]]\nname = \"default\"\n";
 
-/// Nobody listens there.
+/// No broker listens there.
 const CLOSED_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/";
 
 fn check_gives_each_part_its_verdict(database: Database) {

@@ -1,4 +1,4 @@
-//! Passwords stay where they are.
+//! Passwords are in no output, no log and no row.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ name = "default"
 command = ["true"]
 "#;
 
-/// A user of a test's own on both servers, with a password that is found nowhere by chance.
+/// A user on both servers, with a password that appears nowhere else by chance.
 struct Secretive(World);
 
 const PASSWORD: &str = "Sup3rS3cr3t";
@@ -63,7 +63,7 @@ impl Drop for Secretive {
 fn no_password_is_in_any_output_or_log(database: Database) {
     let secretive = Secretive::new(database);
     let world = &secretive.0;
-    // What the server, or its library, says about it may quote the URL.
+    // Errors of the server, or of its client library, may quote the URL.
     let fault = match database {
         Database::Postgresql => "&nonsense=1",
         _ => "-not-there",

@@ -1,4 +1,4 @@
-//! The command line: `send` and `requeue`.
+//! The commands `send` and `requeue`.
 
 use serde_json::{Value, json};
 
@@ -29,12 +29,12 @@ fn world_with_service() -> (World, Running) {
     (world, running)
 }
 
-/// What the command was given.
+/// The message that the command was given.
 fn given(row: &Value) -> Value {
     serde_json::from_str(text(row, "output")).unwrap()
 }
 
-/// The new uuid that `requeue` printed for the old one.
+/// The new uuid that `requeue` has printed for the old one.
 #[track_caller]
 fn new_uuid(out: &str, old: &str) -> String {
     let head = format!("{old} -> ");

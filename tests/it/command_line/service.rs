@@ -1,4 +1,4 @@
-//! The command line: the service's own options, `migrate` and `check`.
+//! The options of the service, and the commands `migrate` and `check`.
 
 use crate::support::{Database, World, cases, outcome};
 
@@ -18,7 +18,7 @@ name = "reports"
 command = ["true"]
 "#;
 
-/// Nobody listens there.
+/// No broker listens there.
 const CLOSED_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/";
 
 #[test]

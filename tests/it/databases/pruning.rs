@@ -1,4 +1,4 @@
-//! Pruning, as a service does it by itself and as `carrot-actors prune` does it.
+//! Pruning by a service, and by `carrot-actors prune`.
 
 use serde_json::json;
 
@@ -11,14 +11,14 @@ name = "default"
 command = ["true"]
 "#;
 
-/// A configuration with this history.
-fn with(history: &str) -> String {
+/// A configuration config_with this `history`.
+fn config_with(history: &str) -> String {
     format!("history = {{ {history} }}\n{TASK}")
 }
 
 impl World {
-    /// So many messages in this state that got there so many hours ago.
-    fn past(&self, status: &str, count: usize, hours: u32) {
+    /// Inserts `count` messages that got into this state so many hours ago.
+    fn insert_past(&self, status: &str, count: usize, hours: u32) {
         let end = |of| {
             if status == of { "at" } else { "NULL" }
         };
@@ -32,7 +32,7 @@ impl World {
         ));
     }
 
-    /// How many messages there are of each state, as `COMPLETED 3, FAILED 1`.
+    /// How many messages are in each state, as in `COMPLETED 3, FAILED 1`.
     fn census(&self) -> String {
         let rows = self.rows(
             "SELECT status || ' ' || count(*) AS line FROM carrot_messagelog \
@@ -53,7 +53,9 @@ impl World {
 
 #[test]
 fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
-    let world = World::new(&with("completed = '1h', failed = '2d', every = '1s'"));
+    let world = World::new(&config_with(
+        "completed = '1h', failed = '2d', every = '1s'",
+    ));
     for status in [
         "PENDING",
         "PUBLISHED",
@@ -63,8 +65,8 @@ fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
         "CANCELLED",
         "EXPIRED",
     ] {
-        world.past(status, 3, 3);
-        world.past(status, 1, 49);
+        world.insert_past(status, 3, 3);
+        world.insert_past(status, 1, 49);
     }
     let mut service = world.start(&[]);
     let uuid = world.send(&["noop"]);
@@ -81,23 +83,23 @@ fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
         service.log()
     );
 
-    // What the task has left grows old too.
+    // The row of a message that the service has run grows old too.
     world.execute(
         "UPDATE carrot_messagelog SET completion_time = now() - interval '61 minutes', \
              publish_time = now() - interval '61 minutes' WHERE status = 'COMPLETED'",
     );
-    eventually("the end of its row", || world.find(&uuid).is_none());
+    eventually("its row is deleted", || world.find(&uuid).is_none());
     assert_eq!(service.terminate(), 0);
 }
 
-/// A walk passes over what is kept for good that an earlier one has seen, but over nothing else.
+/// A walk skips stretches that an earlier walk has found to be kept for good, and no others.
 #[test]
 fn a_service_finds_what_grows_too_old_amid_what_is_kept_for_good() {
-    let world = World::new(&with("failed = '7d', every = '1s'"));
-    world.past("COMPLETED", 500, 300);
-    world.past("FAILED", 1, 100);
-    world.past("COMPLETED", 2000, 200);
-    world.past("FAILED", 1, 200);
+    let world = World::new(&config_with("failed = '7d', every = '1s'"));
+    world.insert_past("COMPLETED", 500, 300);
+    world.insert_past("FAILED", 1, 100);
+    world.insert_past("COMPLETED", 2000, 200);
+    world.insert_past("FAILED", 1, 200);
     let mut service = world.start(&[]);
     world.await_census("COMPLETED 2500, FAILED 1");
     world.execute(
@@ -110,9 +112,9 @@ fn a_service_finds_what_grows_too_old_amid_what_is_kept_for_good() {
 
 #[test]
 fn services_that_prune_together_delete_it_all_and_get_on() {
-    let world = World::new(&with("completed = '7d', every = '1s'"));
-    world.past("COMPLETED", 5000, 200);
-    world.past("COMPLETED", 10, 100);
+    let world = World::new(&config_with("completed = '7d', every = '1s'"));
+    world.insert_past("COMPLETED", 5000, 200);
+    world.insert_past("COMPLETED", 10, 100);
     let mut services = [(); 3].map(|()| world.start(&[]));
     world.await_census("COMPLETED 10");
     for service in &mut services {
@@ -125,7 +127,7 @@ fn services_that_prune_together_delete_it_all_and_get_on() {
 #[test]
 fn a_service_without_a_history_keeps_everything() {
     let world = World::new(TASK);
-    world.past("COMPLETED", 2, 100_000);
+    world.insert_past("COMPLETED", 2, 100_000);
     let mut service = world.start(&[]);
     let uuid = world.send(&["noop"]);
     assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
@@ -136,12 +138,12 @@ fn a_service_without_a_history_keeps_everything() {
 
 #[test]
 fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
-    let world = World::new(&with("completed = '7d', every = '1s'"));
-    world.past("COMPLETED", 3, 200);
+    let world = World::new(&config_with("completed = '7d', every = '1s'"));
+    world.insert_past("COMPLETED", 3, 200);
     let mut blocker = world.client();
     blocker.execute("BEGIN; LOCK TABLE carrot_messagelog IN EXCLUSIVE MODE");
     let service = world.start(&[]);
-    eventually("the end of a connection that prunes", || {
+    eventually("a connection that prunes is killed", || {
         let cut = world.rows(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT %completion_time%' AND pid IN \
@@ -158,10 +160,12 @@ fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
 
 #[test]
 fn a_service_that_stops_amid_pruning_says_how_far_it_has_come() {
-    let world = World::new(&with("completed = '7d', every = '1s'"));
-    world.past("COMPLETED", 50_000, 200);
+    let world = World::new(&config_with("completed = '7d', every = '1s'"));
+    world.insert_past("COMPLETED", 50_000, 200);
     let mut service = world.start(&[]);
-    eventually("the first batch", || world.count("COMPLETED") < 50_000);
+    eventually("the first batch is deleted", || {
+        world.count("COMPLETED") < 50_000
+    });
     assert_eq!(service.terminate(), 0);
     let gone = 50_000 - world.count("COMPLETED");
     let said = format!("deleted {gone} COMPLETED messages");
@@ -170,13 +174,15 @@ fn a_service_that_stops_amid_pruning_says_how_far_it_has_come() {
 
 #[test]
 fn prune_deletes_what_is_too_old_and_says_how_many_of_each_state() {
-    let world = World::new(&with("completed = '7d', failed = '90d', expired = '1y'"));
-    world.past("COMPLETED", 2500, 169);
-    world.past("COMPLETED", 3, 167);
-    world.past("FAILED", 2, 2161);
-    world.past("FAILED", 5, 169);
-    world.past("CANCELLED", 1, 100_000);
-    world.past("PUBLISHED", 1, 100_000);
+    let world = World::new(&config_with(
+        "completed = '7d', failed = '90d', expired = '1y'",
+    ));
+    world.insert_past("COMPLETED", 2500, 169);
+    world.insert_past("COMPLETED", 3, 167);
+    world.insert_past("FAILED", 2, 2161);
+    world.insert_past("FAILED", 5, 169);
+    world.insert_past("CANCELLED", 1, 100_000);
+    world.insert_past("PUBLISHED", 1, 100_000);
     let before = world.census();
 
     let (code, out, err) = world.run(&["prune", "--dry-run"]);
@@ -203,13 +209,13 @@ fn prune_deletes_what_is_too_old_and_says_how_many_of_each_state() {
     assert_eq!(world.census(), after);
 }
 
-/// A service ends its walk where messages are too recent; what came into the table later than its
-/// time is found by the command.
+/// A service ends its walk at the first recent messages. Only the command finds old messages that were
+/// inserted after them.
 #[test]
 fn prune_finds_old_messages_behind_recent_ones() {
-    let world = World::new(&with("completed = '7d'"));
-    world.past("COMPLETED", 1500, 1);
-    world.past("COMPLETED", 2, 200);
+    let world = World::new(&config_with("completed = '7d'"));
+    world.insert_past("COMPLETED", 1500, 1);
+    world.insert_past("COMPLETED", 2, 200);
     let (code, out, _) = world.run(&["prune"]);
     assert_eq!((code, out.contains("deleted 2 COMPLETED")), (0, true));
     assert_eq!(world.census(), "COMPLETED 1500");
@@ -217,8 +223,8 @@ fn prune_finds_old_messages_behind_recent_ones() {
 
 #[test]
 fn prune_leaves_what_another_has_locked() {
-    let world = World::new(&with("failed = '7d'"));
-    world.past("FAILED", 3, 200);
+    let world = World::new(&config_with("failed = '7d'"));
+    world.insert_past("FAILED", 3, 200);
     let mut other = world.client();
     other.execute("BEGIN; SELECT FROM carrot_messagelog WHERE uuid = 'FAILED-200-2' FOR UPDATE");
     let (code, out, _) = world.run(&["prune"]);
@@ -232,11 +238,11 @@ fn prune_leaves_what_another_has_locked() {
 fn rows_of_django_carrot_grow_old_by_the_same_rules() {
     let world = World::of_django(
         Database::Postgresql,
-        &with("completed = '7d', failed = '90d'"),
+        &config_with("completed = '7d', failed = '90d'"),
     );
     let rows = captured::message_rows();
     let template = rows.first().unwrap();
-    // As django-carrot leaves them: the time of the end is in the column of its state.
+    // As django-carrot writes them: each state has its own column for the time of the end.
     let old = "2020-01-01T00:00:00Z";
     let recent = "2999-01-01T00:00:00Z";
     for (uuid, status, completed, failed) in [
@@ -270,7 +276,7 @@ fn rows_of_django_carrot_grow_old_by_the_same_rules() {
 #[test]
 fn prune_without_a_history_exits_78_and_says_what_to_set() {
     let world = World::new(TASK);
-    world.past("COMPLETED", 2, 100_000);
+    world.insert_past("COMPLETED", 2, 100_000);
     for arguments in [&["prune"][..], &["prune", "--dry-run"]] {
         let (code, out, err) = world.run(arguments);
         assert_eq!((code, out.as_str()), (78, ""), "{err}");
@@ -288,7 +294,7 @@ fn prune_without_a_history_exits_78_and_says_what_to_set() {
 
 #[test]
 fn prune_exits_as_the_other_commands_do() {
-    let world = World::without_tables(&with("completed = '7d'"));
+    let world = World::without_tables(&config_with("completed = '7d'"));
     let (code, _, err) = world.run(&["prune"]);
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("carrot-actors migrate"), "{err}");
@@ -303,7 +309,7 @@ fn prune_exits_as_the_other_commands_do() {
     assert_eq!(code, 64, "{err}");
     assert!(err.contains("--dry-run"), "{err}");
 
-    world.configure(&with("complete = '7d', failed = '5m'"));
+    world.configure(&config_with("complete = '7d', failed = '5m'"));
     let (code, _, err) = world.run(&["prune"]);
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("history.complete: is not a known key; did you mean completed?"));
@@ -315,7 +321,7 @@ fn prune_exits_as_the_other_commands_do() {
 
 #[test]
 fn a_copy_of_a_message_whose_row_is_pruned_is_not_run_again() {
-    let world = World::new(&with("completed = '1h', every = '1s'"));
+    let world = World::new(&config_with("completed = '1h', every = '1s'"));
     let mut service = world.start(&[]);
     let uuid = world.send(&["noop"]);
     assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
@@ -323,7 +329,7 @@ fn a_copy_of_a_message_whose_row_is_pruned_is_not_run_again() {
         "UPDATE carrot_messagelog SET completion_time = now() - interval '2 hours', \
              publish_time = now() - interval '2 hours'",
     );
-    eventually("the end of its row", || world.find(&uuid).is_none());
+    eventually("its row is deleted", || world.find(&uuid).is_none());
     world.publish(&[Raw::django("noop", &uuid, "{}")]);
     assert_eq!(world.ended(&uuid)["status"], "CANCELLED");
     service.stop_with_empty(&world, &["default"]);

@@ -1,7 +1,7 @@
 //! The service as process 1 of a container.
 //!
-//! Process namespaces of their own are to be had by root alone, and not everywhere: without them, these
-//! tests say so and try nothing.
+//! Only root can create process namespaces, and not everywhere. Without them, these tests say so and test
+//! nothing.
 
 use std::fs;
 use std::io::Write;
@@ -13,14 +13,14 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::quickstart::built;
 use crate::support::{Database, Running, World, eventually, outcome};
 
-/// As `unshare` makes a container; the rest of its arguments is process 1.
+/// The arguments with which `unshare` makes a container. The rest is the command of process 1.
 const CONTAINER: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 
 const CONFIG: &str = "[[queues]]\nname = 'default'\nconcurrency = 2\n\
      [tasks.orphans]\ncommand = ['sh', '-c', 'sleep 1000 & setsid sleep 0.1 & echo done']\n\
      [tasks.gated]\ncommand = ['sh', '-c', 'touch began; until test -e go; do sleep 0.02; done']\n";
 
-/// A world whose services are process 1, if there can be such.
+/// A world whose services are process 1, if containers are possible here.
 fn world() -> Option<World> {
     has_namespaces().then(|| World::embedded_on(Database::Sqlite, CONFIG))
 }
@@ -43,28 +43,26 @@ impl World {
         self.contained_of(env!("CARGO_BIN_EXE_carrot-actors"), arguments)
     }
 
-    /// A container that consumes.
+    /// Starts a container, and waits until its service consumes.
     #[track_caller]
     fn container(&self) -> Container {
         Container::of(self.spawn(self.contained(&[])))
     }
 
-    /// Has the gated task begin; its uuid.
+    /// Sends a message for the task `gated`, and waits until it runs; its uuid.
     #[track_caller]
     fn gated(&self) -> String {
         let uuid = self.send(&["gated"]);
-        eventually("the task's beginning", || {
-            self.directory().join("began").exists()
-        });
+        eventually("the task runs", || self.directory().join("began").exists());
         uuid
     }
 }
 
 /// A service in a container.
 struct Container {
-    /// `unshare`, outside, which ends as process 1 does.
+    /// The process `unshare`, outside of the container. It ends as process 1 does.
     running: Running,
-    /// Process 1, as it is called outside.
+    /// The pid of process 1 outside of the container.
     first: Pid,
 }
 
@@ -76,7 +74,7 @@ impl Container {
         Self { running, first }
     }
 
-    /// The child that is the service.
+    /// The pid of the service, a child of process 1.
     fn service(&self) -> Pid {
         children(self.first)[0]
     }
@@ -86,7 +84,7 @@ impl Container {
     }
 }
 
-/// The children of a process, the dead ones that nobody has reaped included.
+/// The children of a process, zombies included.
 fn children(pid: Pid) -> Vec<Pid> {
     let pid = pid.as_raw_nonzero();
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -104,7 +102,7 @@ fn what_commands_orphan_is_reaped() {
             assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
         }
     }
-    eventually("the end of all but the service", || {
+    eventually("only the service is left", || {
         children(container.first).len() == 1
     });
     container.signal(Signal::TERM);
@@ -124,7 +122,7 @@ fn what_tasks_of_a_program_orphan_is_reaped() {
     for _ in 0..5 {
         assert_eq!(world.ended(&world.send(&["orphan"]))["status"], "COMPLETED");
     }
-    eventually("the end of all but the service", || {
+    eventually("only the service is left", || {
         children(container.first).len() == 1
     });
     container.signal(Signal::TERM);
@@ -212,13 +210,15 @@ fn signals_are_passed_on_whatever_they_are() {
     let rotated = world.directory().join("rotated");
     fs::rename(&container.running.log, rotated).unwrap();
     container.signal(Signal::HUP);
-    eventually("a new log file", || container.running.log.exists());
-    // What the service has no use for has its usual effect.
+    eventually("the log file is created again", || {
+        container.running.log.exists()
+    });
+    // A signal that the service does not handle has its default effect.
     container.signal(Signal::USR1);
     assert_eq!(container.running.wait(), 128 + 10);
 }
 
-/// A terminal sends Ctrl+C to all that is in front: the service hears it once.
+/// A terminal sends Ctrl+C to every process in the foreground. The service stops only once.
 #[test]
 fn ctrl_c_in_a_containers_terminal_stops_in_order() {
     let Some(world) = world() else { return };

@@ -1,8 +1,8 @@
-//! A service that was started with signals ignored and blocked hears its own, and its commands have none
-//! of that.
+//! A service that was start_with_signals_ignored with signals ignored and blocked handles its own signals, and does not pass
+//! that state to its commands.
 #![expect(
     unsafe_code,
-    reason = "what a process is started with is set between fork and exec"
+    reason = "what a process is start_with_signals_ignored with is set between fork and exec"
 )]
 
 use std::io;
@@ -23,9 +23,9 @@ fn world() -> World {
     World::embedded_on(Database::Sqlite, CONFIG)
 }
 
-/// Has the command start with all signals ignored that may be, and blocked.
-fn deafen(command: &mut Command) -> &mut Command {
-    let deafen = || {
+/// Makes the command start with all signals blocked, and ignored where possible.
+fn ignore_and_block_signals(command: &mut Command) -> &mut Command {
+    let ignore_and_block_signals = || {
         // SAFETY: as below.
         unsafe {
             for signal in 1..=31 {
@@ -39,23 +39,23 @@ fn deafen(command: &mut Command) -> &mut Command {
             }
         }
     };
-    // SAFETY: system calls alone, which can be made between fork and exec.
-    unsafe { command.pre_exec(deafen) }
+    // SAFETY: it makes only system calls, which is allowed between fork and exec.
+    unsafe { command.pre_exec(ignore_and_block_signals) }
 }
 
-/// Has the command start as a parent leaves it that does not want to know of its children.
+/// Makes the command start with SIGCHLD ignored, as a parent does that does not wait for its children.
 fn ignore_children(command: &mut Command) -> &mut Command {
     let ignore = || {
         // SAFETY: as below.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
         Ok(())
     };
-    // SAFETY: a system call, which can be made between fork and exec.
+    // SAFETY: it makes one system call, which is allowed between fork and exec.
     unsafe { command.pre_exec(ignore) }
 }
 
 #[track_caller]
-fn has_none_ignored_or_blocked(world: &World) {
+fn assert_commands_have_no_signal_ignored_or_blocked(world: &World) {
     let row = world.ended(&world.send(&["signals"]));
     assert_eq!(row["status"], "COMPLETED", "{row}");
     let lines: Vec<&str> = text(&row, "output").lines().collect();
@@ -66,8 +66,8 @@ fn has_none_ignored_or_blocked(world: &World) {
     );
 }
 
-fn started(world: &World, mut command: Command) -> Running {
-    deafen(&mut command);
+fn start_with_signals_ignored(world: &World, mut command: Command) -> Running {
+    ignore_and_block_signals(&mut command);
     let running = world.spawn(command);
     running.await_log("consuming queue");
     running
@@ -87,14 +87,14 @@ fn commands_succeed_though_sigchld_was_ignored() {
 #[test]
 fn a_service_hears_signals_that_were_ignored_and_blocked_and_its_commands_have_them_all() {
     let world = world();
-    let mut service = started(&world, world.command(&[]));
-    has_none_ignored_or_blocked(&world);
+    let mut service = start_with_signals_ignored(&world, world.command(&[]));
+    assert_commands_have_no_signal_ignored_or_blocked(&world);
     std::fs::rename(&service.log, world.directory().join("rotated")).unwrap();
     service.signal(Signal::HUP);
     service.await_log("log");
     assert_eq!(service.terminate(), 0);
 
-    let mut service = started(&world, world.command(&[]));
+    let mut service = start_with_signals_ignored(&world, world.command(&[]));
     service.signal(Signal::INT);
     assert_eq!(service.wait(), 0);
 }
@@ -106,9 +106,9 @@ fn so_does_a_daemon() {
         let options = ["--pidfile", "daemon.pid", "--logfile", "daemon.log"];
         world.command(&[&["daemon", verb], &options[..]].concat())
     };
-    let (code, _, err) = outcome(deafen(&mut daemon("start")));
+    let (code, _, err) = outcome(ignore_and_block_signals(&mut daemon("start")));
     assert_eq!((code, err.as_str()), (0, ""));
-    has_none_ignored_or_blocked(&world);
+    assert_commands_have_no_signal_ignored_or_blocked(&world);
     let (code, _, err) = outcome(&mut daemon("stop"));
     assert_eq!((code, err.as_str()), (0, ""));
 }

@@ -1,4 +1,5 @@
-//! What an operator's machine does with the service: log rotation, privileges, systemd, init scripts.
+//! What an operator's machine does to the service: containers, inherited signals, TLS, log rotation,
+//! privileges, systemd and init scripts.
 
 mod container_init;
 mod inherited_signals;
@@ -15,7 +16,7 @@ use std::process::Command;
 
 use crate::support::outcome;
 
-/// Whether the program is installed; says so where it is not.
+/// Whether the program is installed; prints that a test is skipped if it is not.
 fn has(program: &str) -> bool {
     let (code, ..) = outcome(Command::new("sh").args(["-c", "command -v \"$0\"", program]));
     if code != 0 {

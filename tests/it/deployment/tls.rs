@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{World, eventually, exit_code, server};
 
-/// The task runs until the file `go` is there.
+/// The task `wait` runs until the file `go` exists.
 const TASKS: &str = r#"
 [[queues]]
 name = "default"
@@ -22,7 +22,7 @@ command = ["sh", "-c", "until [ -e go ]; do sleep 0.05; done; cat"]
 /// The connect timeout is 10 s.
 const AT_MOST: Duration = Duration::from_secs(20);
 
-/// A world that speaks TLS alone, verifying both servers.
+/// A world that uses only TLS and verifies both servers.
 fn world() -> World {
     let mut world = World::new(TASKS);
     world.broker_url = format!("{}/{}", server("CARROT_TEST_AMQPS"), world.name);
@@ -34,13 +34,13 @@ fn world() -> World {
     world
 }
 
-/// The port of the server that `variable` tells the URL of.
+/// The port of the server whose URL is in `variable`.
 fn port(variable: &str) -> u16 {
     let url = url::Url::parse(&server(variable)).unwrap();
     url.port().unwrap()
 }
 
-/// The binary, trusting the system's CAs alone.
+/// The binary, which trusts only the system's CAs.
 fn distrusting(world: &World, arguments: &[&str]) -> Command {
     let mut command = world.command(arguments);
     command.env_remove("SSL_CERT_FILE");
@@ -48,14 +48,14 @@ fn distrusting(world: &World, arguments: &[&str]) -> Command {
     command
 }
 
-/// The binary, trusting the test's CA.
+/// The binary, which trusts the test's CA.
 fn trusting(world: &World, arguments: &[&str]) -> Command {
     let mut command = distrusting(world, arguments);
     command.env("SSL_CERT_FILE", server("CARROT_TEST_CA"));
     command
 }
 
-/// Exit code, standard output and standard error of a process that must end soon.
+/// Runs a process that must end soon: exit code, standard output, standard error.
 #[track_caller]
 fn run(mut command: Command) -> (i32, String, String) {
     let started = Instant::now();
@@ -77,7 +77,7 @@ fn run(mut command: Command) -> (i32, String, String) {
     (code, text(output.stdout), text(output.stderr))
 }
 
-/// `check` says that the broker is faulty, and why; the database is fine.
+/// Fails unless `check` reports the broker as faulty for this reason, and the database as fine.
 #[track_caller]
 fn assert_broker_faulty(command: Command, reasons: &[&str]) {
     let (code, out, err) = run(command);
@@ -91,7 +91,7 @@ fn assert_broker_faulty(command: Command, reasons: &[&str]) {
     }
 }
 
-/// The connections to the test's vhost: whether each is a TLS one.
+/// For each connection to the test's vhost, whether it uses TLS.
 fn connections(world: &World) -> Vec<bool> {
     let all = World::rabbitmq_api("GET", "/api/connections", None).unwrap();
     let ours = all.as_array().unwrap().iter();
@@ -103,7 +103,7 @@ fn connections(world: &World) -> Vec<bool> {
 #[test]
 fn a_message_is_sent_and_run_over_tls() {
     let world = world();
-    // More than fits a TLS record.
+    // More than fits into a TLS record.
     let long = "x".repeat(100_000);
     let (code, uuid, err) = run(trusting(&world, &["send", "wait", &long]));
     assert_eq!((code, err.as_str()), (0, ""));
@@ -183,7 +183,7 @@ fn a_message_waits_while_the_ca_is_unknown() {
 #[test]
 fn a_broker_of_another_name_is_refused() {
     let mut world = world();
-    // The same address, and not what the certificate is for.
+    // The address is the same, but the certificate is for another name.
     world.broker_url = world.broker_url.replace("@localhost:", "@127.1:");
     let check = trusting(&world, &["check"]);
     assert_broker_faulty(check, &["TLS", "the certificate is for another host"]);

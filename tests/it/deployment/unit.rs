@@ -33,7 +33,7 @@ fn its_exposure_stays_what_it_is() {
     if !has("systemd-analyze") {
         return;
     }
-    // In tenths, of ten.
+    // The threshold is in tenths: an exposure of 4.5 out of 10.
     let (code, said) = analyze(&["security", "--offline=true", "--threshold=45"]);
     if said.contains("unrecognized option") {
         eprintln!("skipped: this systemd-analyze knows no --offline");

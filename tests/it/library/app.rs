@@ -1,4 +1,4 @@
-//! An app's functions, with what they ask for.
+//! The functions of an app, and what their arguments extract.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,7 +56,7 @@ fn nothing() -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Two more messages, of the service's own client.
+/// Publishes two more messages with the client of the service.
 async fn spread(Args((number,)): Args<(i64,)>, client: Client) -> Result<String, PublishError> {
     let first = client.task("sum").args((number, 1)).publish_async().await?;
     let second = client.task("sum").args((number, 2)).publish()?;
@@ -201,7 +201,7 @@ fn a_service_whose_state_can_not_be_made_says_why() {
         error.to_string(),
         "the state u8 could not be made: no more pools"
     );
-    // It has not left a worker behind.
+    // It has removed its worker.
     assert_eq!(
         world.rows("SELECT id FROM carrot_worker"),
         Vec::<Value>::new()
@@ -277,7 +277,7 @@ fn a_long_task_learns_that_its_service_is_told_to_stop() {
     assert_eq!(outputs, [json!("told"), json!("seen")]);
 }
 
-/// Notes what it sees, and where. The inner one refuses some tasks.
+/// A middleware that records what it sees, and where. The inner one refuses some tasks.
 struct Notes {
     name: &'static str,
     seen: Arc<Mutex<Vec<String>>>,
@@ -379,14 +379,14 @@ fn middleware_is_entered_and_left_in_order_with_message_and_outcome() {
     let (row, _) = run("refused with a panic", 1);
     assert_eq!(row["status"], "FAILED");
     assert!(text(&row, "exception").contains("no way"), "{row}");
-    // What comes after a task changes nothing of its outcome.
+    // A panic after the task does not change its outcome.
     let (row, noted) = run("panics after", 2);
     assert_eq!(
         (&row["status"], &row["output"]),
         (&json!("COMPLETED"), &json!("2"))
     );
     assert_eq!(noted.len(), 4, "{noted:?}");
-    // Failures of what could not be run are told too.
+    // `on_failure` is also called for messages that could not be run.
     let (row, noted) = run("unknown", 1);
     assert_eq!(row["status"], "FAILED");
     assert!(

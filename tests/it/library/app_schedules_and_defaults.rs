@@ -1,4 +1,4 @@
-//! What an app brings along: its schedules, and its configuration.
+//! The schedules and the default configuration that an app declares.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -15,7 +15,7 @@ cases! { on every_database:
     a_schedule_that_is_there_stays_as_its_users_have_made_it,
 }
 
-/// A service that brings schedules along, and ends as soon as nothing waits.
+/// A service that declares schedules, and ends when no message waits.
 fn service(world: &World, schedules: &[Schedule]) -> Service {
     Service {
         schedules: schedules.to_vec(),

@@ -1,4 +1,4 @@
-//! The one runtime of a service's tasks, and apps in programs that have one of their own.
+//! The async runtime that the tasks of a service share, and apps in tests that have a runtime themselves.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,14 +10,13 @@ use carrot_actors::message::Arguments;
 use carrot_actors::testing::TestError;
 use carrot_actors::{App, Args, FromMessage, Middleware, Next, State, TaskContext, TaskError};
 use crossbeam_channel::{Sender, bounded};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
-use crate::quickstart::built;
-use crate::support::{Database, InProcess, PATIENCE, World, outcome, start_logging, text};
+use crate::support::{Database, InProcess, PATIENCE, World, start_logging, text};
 
 const TWO_QUEUES: &str =
     "unknown_tasks = 'fail'\n[[queues]]\nname = 'default'\n[[queues]]\nname = 'other'\n";
@@ -30,14 +29,14 @@ fn service(world: &World, app: App) -> InProcess {
     world.in_process(app.into_registry().unwrap())
 }
 
-/// The row of a message in the end.
+/// Sends a message and waits for its end; its row.
 #[track_caller]
 fn ended(world: &World, arguments: &[&str]) -> Value {
     world.ended(&world.send(arguments))
 }
 
-/// As a pool of connections has it: what comes from the other side is seen by a task in the background,
-/// which whoever needs the connection first has spawned.
+/// A connection as in a pool: a background task reads its answers. The first task that needs the connection
+/// spawns it.
 #[derive(Default)]
 struct Connection(Mutex<Option<mpsc::UnboundedSender<oneshot::Sender<u32>>>>);
 
@@ -111,7 +110,7 @@ fn what_a_task_has_spawned_goes_on_after_its_end() {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-/// Says when it is dropped.
+/// Reports when it is dropped.
 struct Witness(Sender<&'static str>);
 
 impl Drop for Witness {
@@ -127,7 +126,7 @@ fn what_a_task_spawns_on_its_own_thread_is_logged_with_it_and_ends_with_it() {
     let (seen, sees) = bounded(9);
     let app = App::new().task("local", move |context: TaskContext| {
         let witness = Witness(seen.clone());
-        // In the function itself already, which has returned no future yet.
+        // Spawn already in the function, before it returns a future.
         spawn_local(async move {
             log::info!("beside {}", context.attempt);
             let _witness = witness;
@@ -171,11 +170,11 @@ fn a_spawned_future_can_log_for_its_message() {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-/// What everything that is the app's own counts in, each by a task of the runtime's.
+/// A counter for the app's own code. Each count is made by a task on the runtime.
 struct Pool(Arc<AtomicU32>);
 
 impl Pool {
-    /// As a pool connects that has to.
+    /// Connects as a pool does that must connect at once.
     fn connect(counted: &Arc<AtomicU32>) -> Result<Self, Infallible> {
         let pool = Self(Arc::clone(counted));
         Handle::current().block_on(async {
@@ -185,7 +184,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// As one does that is left to the background.
+    /// Counts in the background.
     fn count(&self, by: u32) {
         let counted = Arc::clone(&self.0);
         tokio::spawn(async move { counted.fetch_add(by, Ordering::Relaxed) });
@@ -227,7 +226,7 @@ impl Middleware for Around {
     }
 }
 
-/// What is called around an async task, in the sync part of it, and in a sync one.
+/// An app with state, middleware, extractors, an async task and a sync one, each of which counts.
 fn of_all_kinds(counted: &Arc<AtomicU32>) -> App {
     let counted = Arc::clone(counted);
     App::new()
@@ -254,7 +253,7 @@ fn all_that_is_an_apps_own_runs_in_the_runtime() {
     assert_eq!(ended(&world, &["async"])["status"], "COMPLETED");
     assert_eq!(ended(&world, &["sync"])["exception"], "not today");
     assert_eq!(ended(&world, &["unknown"])["status"], "FAILED");
-    crate::support::eventually("what was spawned", || {
+    crate::support::eventually("all spawned tasks have counted", || {
         counted.load(Ordering::Relaxed) == COUNTED + 10_000
     });
     assert_eq!(service.stop(), Ended::Drained);
@@ -310,93 +309,4 @@ fn a_task_tried_in_no_runtime_runs_on_the_tests_own_thread() {
     let mut app = app.test().unwrap();
     let done = app.run(app.task("double").args((21,))).unwrap();
     assert_eq!(done.result.unwrap(), 42);
-}
-
-/// `tests/guest`, in a world's directory.
-fn guest(world: &World, variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
-    let mut command = world.command_of(built("guest"), arguments);
-    outcome(command.envs(variables.iter().copied()))
-}
-
-#[test]
-fn an_app_runs_in_a_program_that_has_a_runtime_of_its_own() {
-    for flavor in ["current_thread", "multi_thread"] {
-        let world = world();
-        let variables = [("GUEST_RUNTIME", flavor)];
-        let run = |arguments: &[&str]| {
-            let (code, out, err) = guest(&world, &variables, arguments);
-            assert_eq!(code, 0, "{flavor}: {err}");
-            out.trim().to_owned()
-        };
-        let uuid = run(&["send", "double", "--args", "[21]"]);
-        run(&["--testmode", "--logfile", "-"]);
-        let row = world.ended(&uuid);
-        assert_eq!(row["output"], "42", "{row}");
-        let line = "double runs on default-consumer-1";
-        assert!(text(&row, "log").contains(line), "{row}");
-
-        let (code, _, err) = guest(
-            &world,
-            &variables,
-            &[
-                "daemon",
-                "start",
-                "--pidfile",
-                "x.pid",
-                "--logfile",
-                "x.log",
-            ],
-        );
-        assert_eq!(code, 70, "{err}");
-        assert!(
-            err.contains("call `App::run` before any is started"),
-            "{err}"
-        );
-    }
-}
-
-#[test]
-fn a_service_whose_program_logs_elsewhere_does_not_start_and_says_what_to_do() {
-    let world = world();
-    let variables = [("GUEST_LOGGER", "env_logger")];
-    let (code, _, err) = guest(&world, &variables, &["--testmode", "--logfile", "x.log"]);
-    assert_eq!(code, 78, "{err}");
-    assert!(
-        err.contains("this program has set a logger before"),
-        "{err}"
-    );
-    let daemon = [
-        "daemon",
-        "start",
-        "--pidfile",
-        "x.pid",
-        "--logfile",
-        "x.log",
-    ];
-    let (code, _, err) = guest(&world, &variables, &daemon);
-    assert_eq!(code, 78, "{err}");
-    assert!(
-        err.contains("this program has set a logger before"),
-        "{err}"
-    );
-    // What is no service goes on.
-    let (code, _, err) = guest(&world, &variables, &["send", "double", "21"]);
-    assert_eq!(code, 0, "{err}");
-}
-
-#[test]
-fn an_app_is_tried_in_a_test_that_logs_elsewhere() {
-    let world = world();
-    let variables = [
-        ("GUEST_LOGGER", "env_logger"),
-        ("GUEST_RUNTIME", "current_thread"),
-        ("GUEST_TRIES", "21"),
-        ("RUST_LOG", "info"),
-    ];
-    let (code, out, err) = guest(&world, &variables, &[]);
-    assert_eq!(code, 0, "{err}");
-    let told: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(told["result"], json!(42));
-    assert!(!text(&told, "log").contains("double runs"), "{told}");
-    assert!(err.contains("double runs on"), "{err}");
 }

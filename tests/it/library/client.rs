@@ -1,4 +1,4 @@
-//! Publishing from a program, by a client.
+//! Publishing from a program by a client.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn what_is_delayed_is_run_when_it_is_due(backend: Backend) {
     assert_eq!(now.state, Delivery::Published);
     let [soon, now] = [soon, now].map(|receipt| world.ended(&receipt.uuid));
     assert_eq!([&soon["output"], &now["output"]], ["2", "6"]);
-    // It is recorded with the time at which it is due.
+    // `publish_time` is the time when it is due.
     let due = milliseconds(&soon, "publish_time");
     assert!(milliseconds(&soon, "completion_time") >= due, "{soon}");
     assert_eq!(world.find(&never.uuid).unwrap()["status"], "PENDING");
@@ -156,7 +156,7 @@ fn many_messages_are_published_in_their_order(backend: Backend) {
     }
     assert_eq!(world.count("PUBLISHED"), COUNT);
 
-    // None is recorded if one can't be.
+    // If one message can't be recorded, none is.
     let drafts = [client.task("double"), client.task("")];
     let refused = client.publish_many(drafts).unwrap_err();
     assert!(matches!(refused, PublishError::Unfit { .. }), "{refused}");
@@ -212,8 +212,8 @@ fn a_client_whose_idle_connection_was_ended_opens_another(database: Database) {
     let publish = || client.task("double").args((1,)).publish();
     publish().unwrap();
     kill_connections(&world);
-    // Its next attempt may meet the end of the connection, or come long after.
-    eventually("a message that is published", || match publish() {
+    // Its next attempt may find the connection closed, or come long after.
+    eventually("a message is published", || match publish() {
         Ok(receipt) => Some(receipt),
         Err(PublishError::Database { .. }) => None,
         Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! What an app's middleware may do around a task, and what becomes of a panic in it.
+//! What middleware may do around a task, and what a panic in it does.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ where
     }
 }
 
-/// Lets closures be inferred with the right lifetimes.
+/// Gives closures the lifetimes that the trait needs.
 fn around<F>(middleware: F) -> Around<F>
 where
     F: Fn(&TaskContext, Next<'_>) -> Result<Value, TaskError> + Send + Sync + 'static,
@@ -43,7 +43,7 @@ fn halved(Args((n,)): Args<(u32,)>) -> Result<u32, TaskError> {
     }
 }
 
-/// What becomes of each, with this around it.
+/// The outcomes of `halve` for these numbers, in an app with this middleware.
 fn outcomes<const N: usize>(app: App, numbers: [u32; N]) -> [Outcome; N] {
     let mut app = app.task("halve", halved).test().unwrap();
     numbers.map(|number| app.run(app.task("halve").args((number,))).unwrap())
@@ -57,7 +57,7 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Is there as long as it is held.
+/// A guard that counts while it is held.
 struct Held;
 
 impl Held {

@@ -4,6 +4,7 @@ mod app;
 mod app_schedules_and_defaults;
 mod async_runtime;
 mod client;
+mod host_programs;
 mod middleware;
 mod testing;
 mod transaction;

@@ -1,4 +1,4 @@
-//! An app's tasks as its own tests run them: in this process, and with no broker to be had.
+//! Tests of an app's tasks: in the process of the test, without a broker.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -19,14 +19,14 @@ cases! { on every_database:
     failures_are_outcomes_and_the_hooks_are_told,
 }
 
-/// The connection of an app's own.
+/// A connection of the app.
 struct Connection(Mutex<support::Client>);
 
 fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
     Ok(format!("Hello {name}"))
 }
 
-/// Greets all if all can be greeted, and nobody otherwise.
+/// Greets all, or, if one name is empty, nobody.
 fn sign_up(
     Args(names): Args<Vec<String>>,
     client: Client,
@@ -44,7 +44,7 @@ fn sign_up(
     }))
 }
 
-/// A world's configuration, but for a broker: there is none.
+/// The configuration of a world, without a broker.
 fn config(world: &World) -> Config {
     Config {
         queues: Config::default().queues,
@@ -85,7 +85,7 @@ fn what_a_task_records_is_published_when_its_transaction_commits(database: Datab
     assert!(rolled_back.published.is_empty());
     assert!(app.run_until_idle().unwrap().is_empty());
 
-    // A test's own transaction is seen as well.
+    // The test can record a message in its own transaction.
     let mut connection = world.client();
     let draft = app.task("greet").args(("Bob",));
     with_connection!(&mut connection, connection => connection
@@ -108,7 +108,7 @@ fn messages_are_run_by_priority_and_age_and_none_is_waited_for(database: Databas
         draft("last"),
     ];
     app.client().publish_many(drafts).unwrap();
-    // One that is run by itself leaves the others where they are.
+    // Running one message does not run the others.
     let alone = app.run(app.task("greet").args(("alone",)).delay(hour));
     assert_eq!(alone.unwrap().result.unwrap(), "Hello alone");
     let ran = app.run_until_idle().unwrap();
@@ -120,7 +120,7 @@ fn messages_are_run_by_priority_and_age_and_none_is_waited_for(database: Databas
     assert_eq!(greeted, in_order);
 }
 
-/// Each run makes another message.
+/// Publishes another message of this task.
 fn again(client: Client) -> Result<(), PublishError> {
     client.task("again").publish().map(drop)
 }
@@ -154,7 +154,7 @@ fn failures_are_outcomes_and_the_hooks_are_told(database: Database) {
     assert_eq!(told.lock().unwrap()[0], "fails: not today");
     assert_eq!(world.count("FAILED"), 4);
 
-    // It does not hang where messages make messages.
+    // It does not run for ever if each message publishes another.
     if database == Database::Sqlite {
         app.client().task("again").publish().unwrap();
         let endless = app.run_until_idle();

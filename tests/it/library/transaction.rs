@@ -1,4 +1,4 @@
-//! Messages that are recorded in a transaction of the caller's.
+//! Messages that are recorded in the caller's transaction.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -55,7 +55,7 @@ fn client(world: &World) -> Client {
     Client::connect(world.config()).unwrap()
 }
 
-/// A customer, and a message to greet them.
+/// Inserts a customer, and records messages to greet them.
 fn sign_up<C: Recording + SimpleConnection>(
     connection: &mut C,
     client: &Client,
@@ -105,7 +105,7 @@ fn what_a_transaction_recorded_is_gone_when_it_was_rolled_back(backend: Backend)
         rolled_back,
         Err(RecordError::Database(Error::RollbackTransaction))
     ));
-    // What comes after it is run, and it has left nothing.
+    // Later messages are run, and the transaction that was rolled back has left nothing.
     let uuids = with_connection!(&mut connection, connection => connection
         .transaction(|connection| sign_up(connection, &client, "Eve"))
         .unwrap());
@@ -141,7 +141,7 @@ fn nothing_is_run_before_the_commit(backend: Backend) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-/// Signs up in a process of its own, which dies on the way.
+/// Signs up in another process, which dies before or after the commit.
 fn sign_up_and_die(world: &World, when: &str) {
     let mut caller = world.ignored_test(module_path!(), "a_caller_that_dies");
     caller.env("CARROT_TEST_CALLER", format!("{:?} {when}", world.database));
@@ -285,7 +285,7 @@ fn a_plain_connection_to_sqlite_that_waits_records_beside_a_busy_service() {
             while !is_over.load(Ordering::Relaxed) {
                 let drafts = (0..20).map(|n| client.task("greet").args(("Eve", n)));
                 published += client.publish_many(drafts).unwrap().len();
-                // A connection that waits asks but now and then.
+                // A connection that waits for a lock retries at intervals.
                 thread::sleep(Duration::from_millis(3));
             }
             published
@@ -299,13 +299,13 @@ fn a_plain_connection_to_sqlite_that_waits_records_beside_a_busy_service() {
         is_over.store(true, Ordering::Relaxed);
         busy.join().unwrap()
     });
-    eventually("the end of all messages", || {
+    eventually("all messages are COMPLETED", || {
         world.count("COMPLETED") == busy + 4 * TRANSACTIONS
     });
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-/// A session of ours.
+/// A session of the service's store.
 fn session(world: &World) -> Box<dyn Session> {
     store::open_for(&world.config()).unwrap().connect().unwrap()
 }
@@ -331,13 +331,13 @@ fn postgresql_tells_those_who_listen_when_a_transaction_commits() {
     assert!(!record(Err(Error::RollbackTransaction)));
     assert_eq!(listener.is_told().unwrap(), Some(false));
     assert!(record(Ok(())));
-    eventually("word of the commit", || {
+    eventually("the listener is told of the commit", || {
         (listener.is_told().unwrap() == Some(true)).then_some(())
     });
     assert_eq!(listener.is_told().unwrap(), Some(false));
     assert_eq!(elsewhere.is_told().unwrap(), Some(false));
 
-    // Neither of the others says so.
+    // SQLite does not notify.
     let sqlite = self::world(Database::Sqlite);
     assert_eq!(session(&sqlite).is_told().unwrap(), None);
 }

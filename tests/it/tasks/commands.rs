@@ -12,7 +12,7 @@ use crate::support::{self, Raw, World, await_end, eventually, lives, text};
 #[cfg(feature = "mysql")]
 use crate::support::{Database, cases};
 
-/// A world where the task `task` is this command, in TOML.
+/// A world in which the task `task` is this command, in TOML.
 fn world(command: &str) -> World {
     let world = World::new(&format!(
         "[[queues]]\nname = \"default\"\n[tasks.task]\ncommand = {command}\n"
@@ -32,10 +32,10 @@ impl World {
         self.find(&uuid).unwrap()
     }
 
-    /// The processes that the command has noted in its file `pids`, `count` of them.
+    /// Waits until the command has written `count` pids to the file `pids`.
     #[track_caller]
     fn pids(&self, count: usize) -> Vec<Pid> {
-        eventually("the pids of the command", || {
+        eventually("the command has written its pids", || {
             let noted = self.read("pids");
             let pids = support::pids(&noted);
             (noted.ends_with('\n') && pids.len() == count).then_some(pids)
@@ -274,7 +274,7 @@ fn ctrl_c_lets_a_running_command_finish() {
         r#"["sh", "-c", "echo $$ > pids; while [ ! -e go ]; do sleep 0.02; done; echo finished"]"#,
     );
     let mut command = world.command(&[]);
-    // As a shell starts a job: a terminal sends Ctrl+C to the whole group.
+    // In its own process group, as a shell starts a job: a terminal sends Ctrl+C to the whole group.
     command.process_group(0);
     let mut running = world.spawn(command);
     running.await_log("consuming queue");

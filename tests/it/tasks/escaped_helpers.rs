@@ -1,5 +1,5 @@
-//! A command's process is its run: helpers that it has sent off into sessions of their own, and that keep
-//! its pipes, hold up nothing.
+//! A run ends with the process of its command. Helpers that it has started in other sessions, and that keep
+//! its pipes open, hold up nothing.
 
 use std::fs;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, Running, World, eventually, milliseconds, refuse, text};
 
-/// Far longer than it takes to notice an exit, and far shorter than helpers live.
+/// Far longer than the service needs to notice an exit, and far shorter than helpers live.
 const SOON: Duration = Duration::from_secs(10);
 
-/// More than a pipe holds.
+/// More bytes than a pipe holds.
 const MUCH: usize = 100_000;
 
 fn world(command: &str) -> World {
@@ -23,17 +23,18 @@ fn world(command: &str) -> World {
     )
 }
 
-/// A command that sends off this helper, in the shell's language, before it says that it is done.
-fn sends_off(helper: &str) -> World {
+/// A command that starts this helper, in the shell's language, in its own session, and then ends.
+fn world_with_helper(helper: &str) -> World {
     world(&format!(
         "['sh', '-c', '''setsid sh -c \"{helper}\" & sleep 0.2; echo done''']"
     ))
 }
 
 impl World {
-    /// Runs two messages with much to say, one after the other, and stops the service; their rows.
+    /// Runs two messages with large arguments one after the other, and stops the service; their rows. Fails
+    /// if a helper holds them up.
     #[track_caller]
-    fn is_held_up_by_nothing(&self) -> [Value; 2] {
+    fn assert_not_held_up(&self) -> [Value; 2] {
         let arguments = json!(["x".repeat(MUCH)]).to_string();
         let uuids = [(); 2].map(|()| self.send(&["task", "--args", &arguments]));
         let mut service = self.start(&[]);
@@ -41,7 +42,7 @@ impl World {
         for row in &rows {
             assert_eq!(row["status"], "COMPLETED", "{row:.2000}");
         }
-        is_stopped_soon(&mut service);
+        assert_stops_soon(&mut service);
         rows
     }
 
@@ -56,7 +57,7 @@ impl World {
 }
 
 #[track_caller]
-fn is_stopped_soon(service: &mut Running) {
+fn assert_stops_soon(service: &mut Running) {
     let began = Instant::now();
     assert_eq!(service.terminate(), 0);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
@@ -64,30 +65,31 @@ fn is_stopped_soon(service: &mut Running) {
 
 #[test]
 fn a_helper_that_writes_every_50_ms_holds_up_nothing() {
-    sends_off("while echo tick; do sleep 0.05; done").is_held_up_by_nothing();
-    let rows = sends_off("while echo tick >&2; do sleep 0.05; done").is_held_up_by_nothing();
+    world_with_helper("while echo tick; do sleep 0.05; done").assert_not_held_up();
+    let rows = world_with_helper("while echo tick >&2; do sleep 0.05; done").assert_not_held_up();
     assert_eq!(rows[0]["output"], "done");
     assert!(text(&rows[0], "log").contains(" INFO:: tick"));
 }
 
 #[test]
 fn a_helper_that_writes_as_fast_as_it_can_holds_up_nothing() {
-    sends_off("exec yes").is_held_up_by_nothing();
-    sends_off("exec yes >&2").is_held_up_by_nothing();
-    sends_off("exec cat /dev/zero").is_held_up_by_nothing();
+    world_with_helper("exec yes").assert_not_held_up();
+    world_with_helper("exec yes >&2").assert_not_held_up();
+    world_with_helper("exec cat /dev/zero").assert_not_held_up();
 }
 
 #[test]
 fn a_helper_that_ends_no_line_holds_up_nothing() {
     let endless = "while printf x >&2; do sleep 0.01; done";
-    let rows = sends_off(endless).is_held_up_by_nothing();
+    let rows = world_with_helper(endless).assert_not_held_up();
     assert!(text(&rows[0], "log").contains(" INFO:: xx"));
 }
 
 #[test]
 fn a_helper_that_keeps_standard_input_holds_up_nothing() {
-    sends_off("exec sleep 100").is_held_up_by_nothing();
-    sends_off("while test -n \\\"$(head -c 100)\\\"; do sleep 0.05; done").is_held_up_by_nothing();
+    world_with_helper("exec sleep 100").assert_not_held_up();
+    world_with_helper("while test -n \\\"$(head -c 100)\\\"; do sleep 0.05; done")
+        .assert_not_held_up();
 }
 
 #[test]
@@ -105,15 +107,15 @@ fn a_run_ends_when_its_command_does() {
     let took = milliseconds(&row, "completion_time") - touched;
     eprintln!("recorded {took} ms after its last act");
     assert!(took < 5_000, "{took} ms");
-    is_stopped_soon(&mut service);
+    assert_stops_soon(&mut service);
 }
 
-/// Runs a command that is still at work when the service stops in order, and stops that hard.
+/// Stops a service in order and then hard while its command runs, and fails unless the command is killed.
 #[track_caller]
-fn is_stopped_hard(world: &World) {
+fn assert_stops_hard(world: &World) {
     let uuid = world.send(&["task"]);
     let mut service = world.start(&[]);
-    let pid = eventually("the command's pid", || {
+    let pid = eventually("the command has written its pid", || {
         let noted = world.read("pid");
         Pid::from_raw(noted.strip_suffix('\n')?.parse().ok()?)
     });
@@ -123,14 +125,14 @@ fn is_stopped_hard(world: &World) {
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 75);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    eventually("the command's end", || test_kill_process(pid).is_err());
+    eventually("the command is dead", || test_kill_process(pid).is_err());
     assert_eq!(world.find(&uuid).unwrap()["status"], "IN_PROGRESS");
 }
 
 #[test]
 fn a_running_command_with_a_talkative_helper_is_stopped_hard_as_any_other() {
     let talkative = "setsid sh -c \"while echo tick; do sleep 0.05; done\"";
-    is_stopped_hard(&world(&format!(
+    assert_stops_hard(&world(&format!(
         "['sh', '-c', '''{talkative} & echo $$ > pid; exec sleep 1000''']"
     )));
 }
@@ -139,13 +141,13 @@ fn a_running_command_with_a_talkative_helper_is_stopped_hard_as_any_other() {
 fn a_command_that_has_left_its_process_group_is_stopped_hard_as_any_other() {
     let leaves = "setpgrp(0, getpgrp(getppid())) or die; \
                   open(F, q(>), q(pid)); print F qq($$\\n); close F; sleep 1000";
-    is_stopped_hard(&world(&format!("['perl', '-e', '{leaves}']")));
+    assert_stops_hard(&world(&format!("['perl', '-e', '{leaves}']")));
 }
 
-/// As on a kernel before 5.3, or under a filter that does not know them.
+/// A kernel before 5.3 has no pidfds, and a seccomp filter may refuse them.
 #[test]
 fn without_pidfds_a_command_is_run_as_with_them() {
-    let world = sends_off("while echo tick; do sleep 0.05; done");
+    let world = world_with_helper("while echo tick; do sleep 0.05; done");
     let arguments = json!(["x".repeat(MUCH)]).to_string();
     for error in [libc::ENOSYS, libc::EPERM] {
         let uuid = world.send(&["task", "--args", &arguments]);
@@ -153,7 +155,7 @@ fn without_pidfds_a_command_is_run_as_with_them() {
         refuse(&mut command, libc::SYS_pidfd_open, error);
         let mut service = world.spawn(command);
         assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
-        is_stopped_soon(&mut service);
+        assert_stops_soon(&mut service);
     }
 }
 
@@ -199,5 +201,5 @@ fn what_its_children_are_writing_ends_with_the_command() {
     let row = world.run_one();
     assert_eq!(row["status"], "COMPLETED", "{row:.2000}");
     let pid = Pid::from_raw(world.read("pid").trim().parse().unwrap()).unwrap();
-    eventually("the child's end", || test_kill_process(pid).is_err());
+    eventually("the child is dead", || test_kill_process(pid).is_err());
 }

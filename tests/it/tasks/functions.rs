@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{InProcess, Raw, World, start_logging, text};
 
-/// One consumer, so that what it runs it runs one after the other.
+/// One consumer, so that messages run one after the other.
 const ONE: &str = "[[queues]]\nname = \"default\"\n";
 
 fn world() -> World {
@@ -20,7 +20,7 @@ fn world() -> World {
 }
 
 impl World {
-    /// Publishes a message for `task`; its row in the end.
+    /// Publishes a message for `task` and waits for its end; its row.
     #[track_caller]
     fn outcome(&self, task: &str, body: &Value) -> Value {
         let uuid = uuid::Uuid::new_v4().to_string();
@@ -35,7 +35,7 @@ fn stop_with_empty(service: InProcess, world: &World) {
     assert_eq!(world.ready("default"), 0);
 }
 
-/// The level and the message of a line of a log, whose other parts are as they must be.
+/// The level and the message of a line of a log. Fails if another part is wrong.
 #[track_caller]
 fn parts(line: &str) -> (&str, &str) {
     let (head, message) = line.split_once(":: ").unwrap();
@@ -188,7 +188,7 @@ fn an_error_fails_the_message_with_all_its_causes() {
     stop_with_empty(service, &world);
 }
 
-/// A payload whose own drop panics as well.
+/// A panic payload that panics again when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {

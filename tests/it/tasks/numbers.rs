@@ -1,4 +1,4 @@
-//! Numbers with all their digits, wherever a message goes.
+//! Numbers keep all their digits on every way of a message.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::support::{World, text};
 
-/// What no f64 is, as JSON and as Python have it.
+/// Numbers that no f64 holds, in JSON and in Python.
 const DIGITS: &str =
     "[1e+400,2.50,1e-05,-0.0,123456789012345678901234567890,1.00000000000000000001]";
 const PYTHON: &str =
     "1e+400, 2.5, 1e-05, -0.0, 123456789012345678901234567890, 1.00000000000000000001";
 
-/// The same, once a row has been read.
+/// The same in JSON, after a row was read.
 const REREAD: &str =
     "[1e+400,2.5,1e-05,-0.0,123456789012345678901234567890,1.00000000000000000001]";
 
@@ -50,7 +50,7 @@ fn a_command_gets_every_digit_that_was_typed_and_a_row_keeps_them() {
     }
 }
 
-/// Notes what it sees of messages.
+/// A middleware that records the arguments that it sees.
 struct Onlooker(Arc<Mutex<Vec<Value>>>);
 
 impl Middleware for Onlooker {
@@ -138,7 +138,7 @@ fn app() -> App {
         .task("double", double)
 }
 
-/// What becomes of a message with these arguments, in JSON.
+/// Runs a message with these arguments, in JSON; its result.
 fn ran(app: &mut TestApp, task: &str, args: &str, kwargs: &str) -> Result<Value, String> {
     let raw = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
     let draft = app.task(task).args(raw(args)).kwargs(raw(kwargs));

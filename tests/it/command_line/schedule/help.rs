@@ -1,4 +1,4 @@
-//! What `schedule` shows to people.
+//! The help and the tables of `schedule`.
 
 use super::TASKS;
 use crate::support::World;

@@ -1,4 +1,4 @@
-//! The command line: `schedule`.
+//! The command `schedule`.
 
 mod help;
 mod refusals;
@@ -27,7 +27,7 @@ command = ["cat"]
 "#;
 
 impl World {
-    /// What `schedule … --json` prints.
+    /// The output of `schedule … --json`.
     #[track_caller]
     fn answer(&self, arguments: &[&str]) -> Value {
         let arguments = [&["schedule"], arguments, &["--json"]].concat();
@@ -36,7 +36,7 @@ impl World {
         serde_json::from_str(&out).unwrap()
     }
 
-    /// Has `schedule …` refused, with this exit code: what it says.
+    /// Fails unless `schedule …` is refused with this exit code; its error.
     #[track_caller]
     fn refused(&self, code: i32, arguments: &[&str]) -> String {
         let (exit, out, err) = self.run(&[&["schedule"], arguments].concat());
@@ -44,14 +44,14 @@ impl World {
         err
     }
 
-    /// The ids and names of all.
+    /// The names of all schedules.
     fn names(&self) -> Vec<Value> {
         let list = self.answer(&["list"]);
         let names = list.as_array().unwrap().iter();
         names.map(|schedule| schedule["name"].clone()).collect()
     }
 
-    /// Inserts the rows that django-carrot wrote, naming its own columns.
+    /// Inserts the rows that django-carrot wrote, with only its own columns.
     fn insert_django_schedules(&self) {
         for row in captured::schedule_rows() {
             self.insert_into("carrot_scheduledtask", &row);
@@ -96,7 +96,7 @@ fn a_schedule_that_is_added_is_listed_and_shown(database: Database) {
     assert!(text(&added, "next_run").ends_with(":30:00Z"), "{added}");
     assert_eq!(world.answer(&["list"]), json!([expected]));
     let row = &world.rows("SELECT * FROM carrot_scheduledtask")[0];
-    // As django-carrot reads them.
+    // The row is as django-carrot reads it.
     assert_eq!(row["task_args"], "1, \"it's\", None, [True, {'a': 2.5}]");
     assert_eq!(row["content"], "{\"draft\":true}");
     assert_eq!(
@@ -134,7 +134,7 @@ fn a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it(
     reckoned(&["edit", "tick", "--every", "2h"], 7_200_000);
     world.answer(&["disable", "tick"]);
     world.answer(&["edit", "tick", "--every", "1s"]);
-    // What came before it was enabled is nothing that it has missed.
+    // Occurrences before it was enabled are not missed.
     world.execute(&format!(
         "UPDATE carrot_scheduledtask SET anchor = {}",
         database.ago(10)
@@ -144,7 +144,9 @@ fn a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it(
     assert!(next > anchor + 10_000);
     let _running = world.start(&[]);
     let rows = "SELECT planned_time FROM carrot_messagelog ORDER BY planned_time";
-    let first = eventually("a run", || world.rows(rows).into_iter().next());
+    let first = eventually("an occurrence is published", || {
+        world.rows(rows).into_iter().next()
+    });
     assert!(milliseconds(&first, "planned_time") >= next);
 }
 
@@ -182,7 +184,7 @@ fn only_what_is_given_changes(database: Database) {
     );
     let enabled = world.answer(&["enable", "nightly"]);
     assert_eq!(enabled["active"], true);
-    // Also by its id.
+    // A schedule can also be named by its id.
     let id = expected["id"].to_string();
     assert_eq!(world.answer(&["remove", &id])["name"], "nightly");
     assert_eq!(world.answer(&["list"]), json!([]));
@@ -253,7 +255,7 @@ fn rows_that_django_wrote_are_listed_shown_and_edited(database: Database) {
     let shown = world.answer(&["show", "daily"]);
     assert!(text(&shown, "next_run").ends_with("T18:15:00Z"), "{shown}");
 
-    // Names that are not one, and none.
+    // Two schedules have the same name, and one has none.
     world.execute(
         "UPDATE carrot_scheduledtask SET task_name = 'hourly' WHERE id = 4; \
          UPDATE carrot_scheduledtask SET task_name = NULL WHERE id = 2;",
@@ -300,7 +302,7 @@ fn a_schedule_is_run_beside_its_timetable(database: Database) {
             (&json!([1]), &json!({"a": "b"}))
         );
     }
-    // It is as disabled as before.
+    // It is still disabled.
     assert_eq!(world.answer(&["show", "report"])["active"], false);
 }
 
@@ -316,7 +318,7 @@ fn a_schedule_that_is_added_runs_and_says_when_it_did(database: Database) {
         "--args",
         "[\"of tick\"]",
     ]);
-    let shown = eventually("a run", || {
+    let shown = eventually("the schedule has run", || {
         let shown = world.answer(&["show", "tick"]);
         shown["last_run"].is_string().then_some(shown)
     });

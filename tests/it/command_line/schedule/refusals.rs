@@ -1,4 +1,4 @@
-//! What `schedule` refuses, and how it says so.
+//! What `schedule` refuses, and its errors.
 
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn a_row_that_can_not_run_says_why_and_can_be_put_right() {
     for name in ["line", "zone", "arguments", "interval", "policy"] {
         world.answer(&["add", name, "cat", "--every", "5m"]);
     }
-    // As somebody else may write them.
+    // Other programs may write such rows.
     world.execute(
         "UPDATE carrot_scheduledtask SET cron = 'nonsense' WHERE task_name = 'line'; \
          UPDATE carrot_scheduledtask SET cron = '@daily', time_zone = 'Mars/Olympus' \
@@ -127,7 +127,7 @@ fn a_row_that_can_not_run_says_why_and_can_be_put_right() {
         let shown = world.answer(&["show", name]);
         assert!(text(&shown, "problem").contains(why), "{shown}");
         assert_eq!(shown["next_run"], Value::Null);
-        // Anything else of it can be changed meanwhile; it says that this is not enough.
+        // Other columns can be edited, with a warning that the schedule will not run.
         let (code, _, err) = world.run(&["schedule", "edit", name, "--priority", "1"]);
         assert_eq!(code, 0, "{err}");
         assert!(

@@ -1,11 +1,11 @@
-//! What a database says of its tables.
+//! The definitions of tables, as the database describes them.
 
 use serde_json::Value;
 
 use crate::support::{Database, World};
 
 impl World {
-    /// A table's columns in their order, with all that makes them what they are.
+    /// The columns of a table in their order, with all their properties.
     pub fn columns(&self, table: &str) -> Vec<Value> {
         self.rows(&match self.database {
             Database::Postgresql => format!(
@@ -32,7 +32,7 @@ impl World {
         })
     }
 
-    /// A table's indexes and constraints, and whatever else it has as a whole.
+    /// The indexes and constraints of a table, and its other properties.
     pub fn properties(&self, table: &str) -> Vec<Value> {
         self.rows(&match self.database {
             Database::Postgresql => format!(
@@ -44,7 +44,7 @@ impl World {
                  UNION ALL SELECT 'owner', concat_ws(' ', relowner, reloptions) FROM pg_class \
                      WHERE oid = '{table}'::regclass"
             ),
-            // The table's own text ends in a bracket.
+            // Without the statement of the table itself.
             Database::Sqlite => format!(
                 "SELECT name, sql AS definition FROM sqlite_master \
                      WHERE tbl_name = '{table}' AND type <> 'table'"
@@ -65,7 +65,7 @@ impl World {
         })
     }
 
-    /// All that makes some tables what they are, line by line.
+    /// The definitions of several tables, line by line.
     pub fn catalogue(&self, tables: &[&str]) -> Vec<String> {
         let line = |table: &str, kind, line: &Value| format!("{table}: {kind} {line}");
         let of = |table: &&str| {

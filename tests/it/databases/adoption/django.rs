@@ -1,10 +1,10 @@
-//! Django's own statements, as its ORM writes them.
+//! Django's statements, as its ORM writes them.
 
 use serde_json::{Map, Value};
 
 use crate::support::{Client, DJANGOS_COLUMNS, Database, World};
 
-/// Their columns, but for the id.
+/// The columns of a schedule, without the id.
 const SCHEDULE: [&str; 10] = [
     "interval_type",
     "interval_count",
@@ -23,7 +23,7 @@ const SCHEDULE: [&str; 10] = [
 pub struct Model {
     pub table: &'static str,
     pub columns: &'static [&'static str],
-    /// Rows that were captured from it.
+    /// The captured rows of this model.
     pub captured: fn() -> Vec<Value>,
 }
 
@@ -60,7 +60,7 @@ impl Django {
         }
     }
 
-    /// A column with its table.
+    /// The column, qualified by its table.
     fn full(&self, model: Model, column: &str) -> String {
         format!("{}.{}", self.quoted(model.table), self.quoted(column))
     }
@@ -87,7 +87,7 @@ impl Django {
         );
         let id = |row: &Value| row["id"].as_i64().unwrap();
         match self.database {
-            // Some of Django's versions ask so, and all get so many in a row.
+            // Some of Django's versions ask like this; the ids of a statement are consecutive.
             #[cfg(feature = "mysql")]
             Database::Mariadb => {
                 self.client.execute(&insert);
@@ -114,7 +114,7 @@ impl Django {
         ));
     }
 
-    /// `save()` of an object that is there: all columns.
+    /// `save()` of an existing object: it writes all columns.
     pub fn save(&mut self, model: Model, id: i64, row: &Value) {
         let set: Vec<_> = model
             .columns
@@ -164,7 +164,7 @@ impl Django {
     }
 }
 
-/// A row with its times as the fixtures have them, whatever the database makes of them.
+/// A row with its times in the format of the fixtures, on any database.
 pub fn plain(row: Value) -> Value {
     let Value::Object(row) = row else {
         return row;

@@ -1,4 +1,4 @@
-//! Migrations that did not come to their end, or are not alone.
+//! Migrations that were interrupted, or that run at the same time.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn migrations(database: Database) -> Vec<(String, String)> {
     migrations
 }
 
-/// A world of Django's for which every step is run: one of its queues is embedded.
+/// A world with Django's rows for which every step is run: one of its queues is embedded.
 fn world_of_all_steps(database: Database) -> World {
     let world = djangos_world(database);
     let queue = "[[queues]]\nname = 'rows'\nhost = 'embedded'\n";
@@ -49,14 +49,14 @@ fn world_of_all_steps(database: Database) -> World {
 
 const TABLES: [&str; 3] = ["carrot_messagelog", "carrot_scheduledtask", "carrot_worker"];
 
-/// The tables as an undisturbed migration leaves them.
-fn whole(database: Database) -> Vec<String> {
+/// The definitions of the tables after an undisturbed migration.
+fn undisturbed_definitions(database: Database) -> Vec<String> {
     let world = world_of_all_steps(database);
     migrates(&world);
     world.catalogue(&TABLES)
 }
 
-/// Notes, as diesel does, that these migrations were run.
+/// Records, as diesel does, that these migrations were run.
 fn note(world: &World, migrations: &[(String, String)]) {
     world.execute(
         "CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY NOT NULL, \
@@ -82,7 +82,7 @@ fn migrates(world: &World) {
 }
 
 fn a_migration_goes_on_from_where_the_last_one_ended(database: Database) {
-    let whole = whole(database);
+    let definitions = undisturbed_definitions(database);
     let migrations = migrations(database);
     for done in 0..=migrations.len() {
         let world = world_of_all_steps(database);
@@ -91,22 +91,22 @@ fn a_migration_goes_on_from_where_the_last_one_ended(database: Database) {
         }
         note(&world, &migrations[..done]);
         migrates(&world);
-        assert_eq!(world.catalogue(&TABLES), whole, "after {done}");
+        assert_eq!(world.catalogue(&TABLES), definitions, "after {done}");
     }
 }
 
-/// There each statement is committed by itself.
+/// MariaDB commits each such statement by itself.
 #[cfg(feature = "mysql")]
 #[test]
 fn a_migration_of_mariadb_goes_on_after_any_statement() {
     let database = Database::Mariadb;
-    let whole = whole(database);
+    let definitions = undisturbed_definitions(database);
     let all: String = migrations(database)
         .into_iter()
         .map(|(_, all)| all)
         .collect();
     let statements: Vec<_> = all.split_inclusive(";\n").collect();
-    // The others change only the connection.
+    // Statements with these words change only the connection.
     let changes = |done: &usize| {
         let last = statements[done - 1];
         !["SET @", "PREPARE", "DEALLOCATE"]
@@ -125,7 +125,7 @@ fn a_migration_of_mariadb_goes_on_after_any_statement() {
         migrates(&world);
         assert_eq!(
             world.catalogue(&TABLES),
-            whole,
+            definitions,
             "after {}",
             statements[done - 1]
         );
@@ -134,7 +134,7 @@ fn a_migration_of_mariadb_goes_on_after_any_statement() {
 
 fn a_migration_that_was_killed_is_run_again(database: Database) {
     let world = world_of_all_steps(database);
-    // A transaction that has read the table keeps it as it is.
+    // A transaction that has read the table keeps it from being altered.
     let mut reader = Django::on(&world);
     reader.client.execute("BEGIN");
     reader.filter(MESSAGE_LOG, "1 = 1");
@@ -146,10 +146,10 @@ fn a_migration_that_was_killed_is_run_again(database: Database) {
     reader.client.execute("COMMIT");
 
     migrates(&world);
-    assert_eq!(world.catalogue(&TABLES), whole(database));
+    assert_eq!(world.catalogue(&TABLES), undisturbed_definitions(database));
 }
 
-/// A schema is a project's own; MySQL's are databases.
+/// On PostgreSQL, a project has its own schema; MySQL's schemas are databases.
 #[test]
 fn a_migration_waits_for_none_of_another_schema() {
     let world = world_of_all_steps(Database::Postgresql);
@@ -168,7 +168,7 @@ fn a_migration_waits_for_none_of_another_schema() {
     assert_eq!(exit_code(migration.wait().unwrap()), 0);
 }
 
-/// Whether somebody waits for Django's table.
+/// Whether a connection waits for Django's table.
 fn waits(world: &World) -> bool {
     let waiting = world.rows(&match world.database {
         Database::Postgresql => "SELECT pid FROM pg_locks WHERE NOT granted \
@@ -224,14 +224,14 @@ fn migrations_at_the_same_time_end_well_while_django_writes(database: Database) 
 fn tables_that_django_has_made_anew_are_adopted_again(database: Database) {
     let world = world_of_all_steps(database);
     migrates(&world);
-    let whole = world.catalogue(&TABLES);
+    let definitions = world.catalogue(&TABLES);
     world.execute("DROP TABLE carrot_messagelog; DROP TABLE carrot_scheduledtask");
     world.execute(&database.django_schema());
     world.fill();
 
     let (code, _, err) = world.run(&["send", "app.tasks.hello"]);
 
-    // A file is migrated by whoever comes first; the others' owners are asked to.
+    // An SQLite file is migrated automatically. On servers, the message says to run `migrate`.
     if database == Database::Sqlite {
         assert_eq!(code, 0, "{err}");
         Django::on(&world).delete(MESSAGE_LOG, "id = (SELECT max(id) FROM carrot_messagelog)");
@@ -240,10 +240,10 @@ fn tables_that_django_has_made_anew_are_adopted_again(database: Database) {
         assert!(err.contains("carrot-actors migrate"), "{err}");
     }
     migrates(&world);
-    assert_eq!(world.catalogue(&TABLES), whole);
+    assert_eq!(world.catalogue(&TABLES), definitions);
 }
 
-/// As Django changes a table of SQLite: with a new one that has its own columns alone.
+/// Django alters a table in SQLite by creating a new one with only its own columns.
 fn a_table_that_django_has_made_anew_beside_another_is_adopted_again(database: Database) {
     for (table, others) in [
         ("carrot_scheduledtask", "carrot_messagelog"),
@@ -251,7 +251,7 @@ fn a_table_that_django_has_made_anew_beside_another_is_adopted_again(database: D
     ] {
         let world = world_of_all_steps(database);
         migrates(&world);
-        let whole = world.catalogue(&TABLES);
+        let definitions = world.catalogue(&TABLES);
         let before = world.rows(&format!("SELECT * FROM {others} ORDER BY id"));
         world.execute(&format!("DROP TABLE {table}"));
         let schema = database.django_schema();
@@ -263,7 +263,7 @@ fn a_table_that_django_has_made_anew_beside_another_is_adopted_again(database: D
             Django::on(&world).create(MESSAGE_LOG, &message_rows());
         }
         migrates(&world);
-        assert_eq!(world.catalogue(&TABLES), whole);
+        assert_eq!(world.catalogue(&TABLES), definitions);
         assert_eq!(
             world.rows(&format!("SELECT * FROM {others} ORDER BY id")),
             before

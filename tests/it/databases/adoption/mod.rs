@@ -1,5 +1,5 @@
-//! A database where Django made the tables: `migrate` adds what is ours and changes nothing of
-//! Django's, which goes on working with them.
+//! A database in which Django has created the tables. `migrate` adds the service's columns and tables and
+//! changes nothing of Django's, which goes on using its own.
 
 mod catalogue;
 mod django;
@@ -46,7 +46,7 @@ fn message_of(row: &Value) -> Value {
 
 const MODELS: [Model; 2] = [MESSAGE_LOG, SCHEDULED_TASK];
 
-/// A world where Django has been at work, and we have not.
+/// A world in which Django has written rows, and the service has not migrated.
 fn djangos_world(database: Database) -> World {
     let world = World::without_tables_on(database, TASKS);
     world.execute(&database.django_schema());
@@ -54,7 +54,7 @@ fn djangos_world(database: Database) -> World {
     world
 }
 
-/// One that we have adopted since.
+/// A world like that, migrated by the service.
 fn adopted_world(database: Database) -> World {
     let world = djangos_world(database);
     let (code, _, err) = world.run(&["migrate"]);
@@ -63,7 +63,7 @@ fn adopted_world(database: Database) -> World {
 }
 
 impl World {
-    /// Every captured row, under its id.
+    /// Inserts every captured row with its id.
     fn fill(&self) {
         let mut django = Django::on(self);
         for model in MODELS {
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// All that Django can see of a table: its columns, their indexes and constraints, its rows.
+    /// What Django can see of a table: its own columns, their indexes and constraints, and its rows.
     fn of_django_in(&self, model: Model) -> [Vec<Value>; 3] {
         let is_djangos = |column: &Value| {
             let name = column["name"].as_str().unwrap();
@@ -118,7 +118,7 @@ fn migrate_only_adds(database: Database) {
         assert!(lost.is_empty(), "{lost:?}");
         let all = world.columns(model.table);
         let (djangos, ours) = all.split_at(model.columns.len() + 1);
-        assert_eq!(djangos, columns, "ours come after Django's");
+        assert_eq!(djangos, columns, "our columns come after Django's");
         for column in ours {
             let may_be_left_out = column["nullable"] == json!(true)
                 || column["nullable"] == json!(1)
@@ -156,7 +156,7 @@ fn what_django_writes_is_what_it_reads(database: Database) {
         for (id, row) in ids.iter().zip([rows.clone(), rows.clone()].concat()) {
             assert_eq!(django.get(model, *id), Some(like(&row, *id)));
         }
-        // Each with all that another one is.
+        // Save each with the values of another one.
         for (id, row) in ids.iter().zip(rows.iter().rev()) {
             django.save(model, *id, row);
             assert_eq!(django.get(model, *id), Some(like(row, *id)));

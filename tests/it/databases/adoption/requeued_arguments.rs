@@ -1,4 +1,4 @@
-//! Arguments, from a message to its row as Python writes it, and back by a requeue.
+//! Arguments on their way from a message to its row, in Python's format, and back to a message by a requeue.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ cases! { on every_database:
     what_a_message_can_not_carry_is_not_requeued_and_stays_as_it_is,
 }
 
-/// What CPython says of its literals: how it writes them, and what they are.
+/// Literals as CPython writes them, and their values.
 fn literals(kind: &str) -> Vec<(String, Literal)> {
     let fixture = json::parse(include_str!("../../../fixtures/python_literals.json")).unwrap();
     let Literal::List(literals) = part(&fixture, kind) else {
@@ -32,7 +32,7 @@ fn literals(kind: &str) -> Vec<(String, Literal)> {
     literals.iter().map(literal).collect()
 }
 
-/// What an object has of that name.
+/// The value of that name in an object.
 fn part<'a>(object: &'a Literal, name: &str) -> &'a Literal {
     let Literal::Object(pairs) = object else {
         panic!("{object} is no object");
@@ -40,7 +40,7 @@ fn part<'a>(object: &'a Literal, name: &str) -> &'a Literal {
     pairs.get(name).unwrap_or(&Literal::Null)
 }
 
-/// A world whose queue nobody consumes.
+/// A world whose queue is not consumed.
 fn world(database: Database) -> World {
     let world = adopted_world(database);
     Django::on(&world).delete(MESSAGE_LOG, "1 = 1");
@@ -48,7 +48,7 @@ fn world(database: Database) -> World {
     world
 }
 
-/// A row as django-carrot has it once its task has failed.
+/// The row of a message whose task has failed, as django-carrot writes it.
 fn failed(uuid: &str, task_args: &str) -> Value {
     let mut row = message_rows().remove(3);
     row["uuid"] = uuid.into();
@@ -60,7 +60,7 @@ fn failed(uuid: &str, task_args: &str) -> Value {
 }
 
 impl World {
-    /// Requeues what has failed: the new uuid of each old one.
+    /// Requeues all failed messages: the new uuid of each old one.
     #[track_caller]
     pub fn requeue_failed(&self) -> HashMap<String, String> {
         let (code, out, err) = self.run(&["requeue", "--failed"]);
@@ -91,7 +91,7 @@ fn body(message: &Delivery) -> Literal {
     json::parse(str::from_utf8(&message.body).unwrap()).unwrap()
 }
 
-/// The positional arguments in a body, which has none if they are empty.
+/// The positional arguments in a body. A body without any does not have them.
 fn args(body: &Literal) -> Literal {
     match part(body, "args") {
         Literal::Null => Literal::List(Vec::new()),
@@ -163,7 +163,7 @@ fn a_requeued_row_of_djangos_is_the_message_that_django_sent(database: Database)
     assert_eq!(
         django.filter(MESSAGE_LOG, "1 = 1").len(),
         messages.len(),
-        "the old ones are gone"
+        "the old messages are deleted"
     );
 }
 
@@ -193,7 +193,7 @@ fn a_message_is_requeued_as_it_came(database: Database) {
     let mut bodies: Vec<_> = (literals("written").into_iter())
         .map(|(_, args)| format!("{{\"args\": {args}, \"kwargs\": {{\"same\": {args}}}}}"))
         .collect();
-    // What is no double, and what CPython would not write so.
+    // Numbers that are not doubles, or that CPython would write otherwise.
     let numbers = "[1e+400, -1e+400, 1e-400, 1.00000000000000000001, 123456789012345678901.5]";
     bodies.push(format!("{{\"args\": {numbers}}}"));
     let messages: Vec<_> = (bodies.iter().enumerate())

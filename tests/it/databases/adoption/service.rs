@@ -1,4 +1,4 @@
-//! Django's messages, from its rows to their ends, and what Django reads then.
+//! The messages of Django's rows, run by the service, and what Django reads then.
 
 use chrono::{NaiveDateTime, Utc};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ cases! { on every_database:
     django_reads_a_failure_and_an_adopted_message_too,
 }
 
-/// As Django's SQLite has times, and its `DateTimeField` reads them.
+/// The format of times in Django's SQLite tables, which its `DateTimeField` reads.
 const TIME: &str = "%Y-%m-%d %H:%M:%S.%6f";
 
 #[track_caller]
@@ -22,7 +22,7 @@ fn time(row: &Value, column: &str) -> NaiveDateTime {
     })
 }
 
-/// Runs what is in the queue.
+/// Runs what is in the queue; the output.
 #[track_caller]
 fn run(world: &World) -> String {
     let (code, out, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);
@@ -53,7 +53,7 @@ fn every_captured_message_is_run_from_djangos_row_to_its_end(database: Database)
             expected[column] = row[column].clone();
         }
         assert_eq!(row, expected);
-        // By the database's clock, which is this machine's, and in UTC.
+        // The time is in UTC by the database's clock, which is this machine's.
         let end = time(&row, "completion_time");
         let slack = chrono::TimeDelta::milliseconds(1);
         assert!(
@@ -67,7 +67,7 @@ fn every_captured_message_is_run_from_djangos_row_to_its_end(database: Database)
         let completed = format!(" INFO:: Task {task} completed successfully with response ");
         assert!(lines[lines.len() - 1].contains(&completed), "{row}");
     }
-    // Its own way to ask for a time, as text on SQLite.
+    // Django compares times as text on SQLite.
     let since = format!(
         "completion_time >= '{}'",
         (start - chrono::TimeDelta::seconds(1)).format(TIME)
@@ -77,7 +77,7 @@ fn every_captured_message_is_run_from_djangos_row_to_its_end(database: Database)
         message_rows().len()
     );
     assert_eq!(django.filter(SCHEDULED_TASK, "active"), schedule_rows());
-    // And it may go on with them as it likes.
+    // Django may change the rows afterwards.
     let id = message_rows()[0]["id"].as_i64().unwrap();
     django.save(MESSAGE_LOG, id, &message_rows()[0]);
     assert_eq!(

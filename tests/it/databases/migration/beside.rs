@@ -1,6 +1,6 @@
-//! How long others wait while a migration works on a large table.
+//! How long other connections wait while a migration works on a large table.
 //!
-//! `CARROT_TEST_ROWS=5000000` makes it as large as that.
+//! `CARROT_TEST_ROWS=5000000` sets the number of its rows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::support::{Client, Database, cases};
 
 cases! { on every_server: nobody_waits_long_for_a_migration }
 
-/// So long a transaction that has used the table stays idle.
+/// How long a transaction that has used the table stays idle.
 const IDLE: Duration = Duration::from_secs(5);
 
 fn rows() -> usize {
@@ -18,12 +18,12 @@ fn rows() -> usize {
     given.map_or(200_000, |rows| rows.parse().unwrap())
 }
 
-/// The longest that any of these statements took, one after another, until it is over.
+/// Runs these statements one after another until `over` is set; how long the slowest took.
 fn longest(world: &Apart, over: &AtomicBool, statement: impl Fn(usize) -> String) -> Duration {
     let mut client = world.client();
     if world.database == Database::Postgresql {
-        // What waits for a lock for so long fails, and with it the test. The time by the clock also tells how
-        // busy the machine is.
+        // A statement that waits longer for a lock fails, and the test with it. The measured time also
+        // includes how busy the machine is.
         client.execute("SET lock_timeout = '1s'");
     }
     let mut longest = Duration::ZERO;
@@ -49,7 +49,7 @@ fn nobody_waits_long_for_a_migration(database: Database) {
     let over = AtomicBool::new(false);
     let began = Instant::now();
     let (longest_waits, said) = std::thread::scope(|scope| {
-        // Any but the first, which the transaction that stays has locked.
+        // Any row but the first, which the idle transaction has locked.
         let nth = |nth: usize| nth * 7919 % (rows - 1) + 2;
         let (world, over) = (&world, &over);
         let read = move |n| format!("SELECT uuid FROM carrot_messagelog WHERE id = {}", nth(n));
@@ -69,7 +69,7 @@ fn nobody_waits_long_for_a_migration(database: Database) {
             scope.spawn(move || longest(world, over, insert)),
         ];
         let mut migration = world.begin();
-        // Others come and stay a while, as long as it works.
+        // Other transactions come and stay idle for a while, as long as the migration works.
         while migration.child.try_wait().unwrap().is_none() {
             let mut idle = world.client();
             stay(&mut idle, &mut migration);
@@ -92,7 +92,7 @@ fn nobody_waits_long_for_a_migration(database: Database) {
     assert!(world.run(&["migrate"]).1.contains("is up to date"));
 }
 
-/// A transaction that uses the table and is idle for a while, and a pause after it.
+/// Uses the table in a transaction that then is idle for a while, and pauses after it.
 fn stay(client: &mut Client, migration: &mut super::Begun<'_>) {
     client.execute("BEGIN");
     client.rows("SELECT id FROM carrot_messagelog WHERE id = 1");
@@ -102,7 +102,7 @@ fn stay(client: &mut Client, migration: &mut super::Begun<'_>) {
     wait(8 * IDLE, migration);
 }
 
-/// Waits so long, or for the migration's end.
+/// Waits for this time or for the end of the migration, whichever comes first.
 fn wait(time: Duration, migration: &mut super::Begun<'_>) {
     let until = Instant::now() + time;
     while Instant::now() < until && migration.child.try_wait().unwrap().is_none() {

@@ -1,4 +1,4 @@
-//! The indexes are there, or they are built.
+//! A migration builds every index that is missing or wrong.
 
 use super::{Apart, TABLES};
 use crate::support::{Database, cases, text};
@@ -11,7 +11,7 @@ cases! { on every_database:
 }
 
 impl Apart {
-    /// The names of our tables' indexes and constraints.
+    /// The names of the indexes and constraints of the service's tables.
     fn indexes(&self) -> Vec<(&'static str, String)> {
         let of = |table: &&'static str| {
             let table = *table;
@@ -43,7 +43,7 @@ fn each_index_that_is_gone_is_built_again_and_no_service_starts_before(database:
     let world = Apart::with_queues(database, 5);
     let djangos = world.indexes();
     world.migrates();
-    let whole = world.whole();
+    let whole = world.definitions();
     let ours: Vec<_> = world
         .indexes()
         .into_iter()
@@ -57,17 +57,17 @@ fn each_index_that_is_gone_is_built_again_and_no_service_starts_before(database:
     assert_eq!(ours.len(), expected, "{ours:?}");
     for (table, name) in ours {
         world.drop_index(table, &name);
-        world.is_refused();
+        world.assert_refused();
         let (out, _) = world.migrates();
         assert!(out.contains(&format!("migrated {name}")), "{name}: {out}");
-        assert_eq!(world.whole(), whole, "{name}");
+        assert_eq!(world.definitions(), whole, "{name}");
     }
 }
 
 fn an_index_of_our_name_that_is_another_one_is_built_again(database: Database) {
     let world = Apart::with_queues(database, 5);
     world.migrates();
-    let whole = world.whole();
+    let whole = world.definitions();
     for (name, other) in [
         (
             "carrot_messagelog_uuid",
@@ -92,30 +92,30 @@ fn an_index_of_our_name_that_is_another_one_is_built_again(database: Database) {
     ] {
         world.drop_index("carrot_messagelog", name);
         world.execute(&format!("CREATE {other}"));
-        world.is_refused();
+        world.assert_refused();
         let (out, err) = world.migrates();
         assert!(out.contains(&format!("migrated {name}")), "{other}: {out}");
         assert!(
             err.contains(&format!("the index {name} is another one")),
             "{other}: {err}"
         );
-        assert_eq!(world.whole(), whole, "{other}");
+        assert_eq!(world.definitions(), whole, "{other}");
     }
     if database == Database::Postgresql || database == Database::Sqlite {
         world.execute(
             "DROP INDEX carrot_messagelog_in_progress; \
              CREATE INDEX carrot_messagelog_in_progress ON carrot_messagelog (owner) WHERE status = 'PENDING'",
         );
-        world.is_refused();
+        world.assert_refused();
         world.migrates();
-        assert_eq!(world.whole(), whole);
+        assert_eq!(world.definitions(), whole);
     }
 }
 
 fn rows_in_the_way_of_a_unique_index_are_named(database: Database) {
     let world = Apart::with_queues(database, 5);
     world.migrates();
-    let whole = world.whole();
+    let whole = world.definitions();
     world.drop_index("carrot_messagelog", "carrot_messagelog_adopted_uuid");
     world.execute("UPDATE carrot_messagelog SET adopted_uuid = 'twin' WHERE id < 3");
 
@@ -129,7 +129,7 @@ fn rows_in_the_way_of_a_unique_index_are_named(database: Database) {
         ] {
             assert!(err.contains(part), "{err}");
         }
-        // Nothing is left that refuses rows.
+        // No index is left that refuses rows.
         let names = world.indexes();
         assert!(
             !names
@@ -140,14 +140,14 @@ fn rows_in_the_way_of_a_unique_index_are_named(database: Database) {
     }
     world.execute("UPDATE carrot_messagelog SET adopted_uuid = NULL");
     world.migrates();
-    assert_eq!(world.whole(), whole);
+    assert_eq!(world.definitions(), whole);
 }
 
-/// What an earlier version has run by diesel's steps alone.
+/// An earlier version has migrated by the steps of diesel alone.
 fn the_tables_of_an_earlier_version_are_up_to_date(database: Database) {
     let world = Apart::with_queues(database, 5);
     world.migrates();
-    // It wrote `IF NOT EXISTS`, which SQLite keeps, and broke lines.
+    // Its statements had `IF NOT EXISTS` and line breaks, which SQLite stores.
     let (name, statement) = (
         "carrot_messagelog_occurrence",
         "CREATE UNIQUE INDEX IF NOT EXISTS carrot_messagelog_occurrence\n    \
@@ -162,7 +162,7 @@ fn the_tables_of_an_earlier_version_are_up_to_date(database: Database) {
     assert!(out.contains("is up to date"), "{out}");
 }
 
-/// One name may be had once in a schema, or a file.
+/// The name of an index is unique in a schema, or in a file.
 fn a_name_that_another_table_has_is_said(database: Database) {
     let world = Apart::of_django(database, 5);
     world.execute(
@@ -180,21 +180,21 @@ fn a_name_that_another_table_has_is_said(database: Database) {
 
 cases! { on postgresql, sqlite: a_name_that_another_table_has_is_said }
 
-/// The optimizer is told to pass over it.
+/// The optimizer ignores such an index.
 #[cfg(feature = "mysql")]
 #[test]
 fn an_index_that_is_switched_off_is_built_again() {
     let world = Apart::with_queues(Database::Mariadb, 5);
     world.migrates();
-    let whole = world.whole();
+    let whole = world.definitions();
     world.execute("ALTER TABLE carrot_messagelog ALTER INDEX carrot_messagelog_uuid IGNORED");
-    world.is_refused();
+    world.assert_refused();
     world.migrates();
-    assert_eq!(world.whole(), whole);
+    assert_eq!(world.definitions(), whole);
     assert_eq!(world.run(&["send", "noop"]).0, 0);
 }
 
-/// A program that has RabbitMQ alone does not pay for the embedded broker's.
+/// A project that uses only RabbitMQ does not have the index of the embedded broker.
 #[test]
 fn the_index_of_the_embedded_broker_is_for_that_alone() {
     let world = Apart::of_django(Database::Postgresql, 5);
@@ -210,7 +210,7 @@ fn the_index_of_the_embedded_broker_is_for_that_alone() {
         "{}[[queues]]\nname = 'rows'\nhost = 'embedded'\n",
         super::TASKS
     ));
-    world.is_refused();
+    world.assert_refused();
     world.migrates();
     assert!(is_there());
 }

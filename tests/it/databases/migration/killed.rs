@@ -1,26 +1,26 @@
-//! A migration that dies is run again.
+//! A migration that is killed can be run again.
 
 use super::{Apart, TABLES};
 use crate::support::{Client, Database, cases, eventually, exit_code};
 
 cases! { on every_database: a_migration_that_dies_at_any_step_is_run_again }
 
-fn whole(database: Database) -> Vec<String> {
+fn undisturbed_definitions(database: Database) -> Vec<String> {
     let world = Apart::with_queues(database, 5);
     world.migrates();
-    world.whole()
+    world.definitions()
 }
 
 fn a_migration_that_dies_at_any_step_is_run_again(database: Database) {
     let world = Apart::with_queues(database, 5);
     world.migrates();
-    let whole = world.whole();
+    let whole = world.definitions();
     let mut deaths = 0;
     for place in ["migrate.locked", "migrate.step", "migrate.index"] {
         for nth in 1.. {
-            world.begin_anew();
+            world.create_again();
             if database == Database::Sqlite {
-                // So many that each index is a transaction of its own.
+                // A table so large that each index is built in its own transaction.
                 world.execute("UPDATE carrot_messagelog SET id = 20000 WHERE id = 5");
             }
             let mut command = world.command(&["migrate"]);
@@ -31,17 +31,17 @@ fn a_migration_that_dies_at_any_step_is_run_again(database: Database) {
             }
             assert_eq!(exit_code(status), -9, "{place} {nth}");
             deaths += 1;
-            world.is_refused_unless_done();
+            world.assert_done_or_refused();
             world.migrates();
-            assert_eq!(world.whole(), whole, "{place} {nth}");
+            assert_eq!(world.definitions(), whole, "{place} {nth}");
         }
     }
     assert!(deaths >= 7 + 7, "{deaths}");
 }
 
 impl Apart {
-    /// With Django's tables alone.
-    fn begin_anew(&self) {
+    /// Drops all tables, and creates Django's.
+    fn create_again(&self) {
         for table in TABLES.iter().chain(&["__diesel_schema_migrations"]) {
             self.execute(&format!("DROP TABLE IF EXISTS {table}"));
         }
@@ -49,14 +49,14 @@ impl Apart {
         self.fill_with(5);
     }
 
-    /// The last failpoints are passed when all is done.
+    /// The last failpoints come when all is done, so both results are right.
     #[track_caller]
-    fn is_refused_unless_done(&self) {
+    fn assert_done_or_refused(&self) {
         let (code, out, err) = self.run(&["check"]);
         assert!(matches!(code, 0 | 78), "{out}{err}");
     }
 
-    /// An index that is there, but not valid.
+    /// An index that exists and is invalid.
     fn invalid(&self) -> Option<String> {
         let rows = self.rows(
             "SELECT indexrelid::regclass::text AS name FROM pg_index \
@@ -66,7 +66,7 @@ impl Apart {
             .map(|row| row["name"].as_str().unwrap().to_owned())
     }
 
-    /// Somebody who has a snapshot, for which a CONCURRENTLY waits.
+    /// A connection with a snapshot, for which `CREATE INDEX CONCURRENTLY` waits.
     fn with_a_snapshot(&self) -> Client {
         let mut reader = self.client();
         reader
@@ -81,7 +81,7 @@ fn an_index_that_was_not_built_to_its_end_is_built_again() {
     let world = Apart::with_queues(Database::Postgresql, 1000);
     let reader = world.with_a_snapshot();
     let mut migration = world.begin();
-    let invalid = eventually("an index that is not valid yet", || world.invalid());
+    let invalid = eventually("an index is being built", || world.invalid());
     migration.says("waits for pid");
     assert!(
         migration.said().contains("old reader"),
@@ -98,8 +98,8 @@ fn an_index_that_was_not_built_to_its_end_is_built_again() {
 
     migration.kill();
 
-    // The server sees within some seconds that nobody wants it any more.
-    eventually("the end of the migration", || {
+    // The server notices within seconds that its client is gone.
+    eventually("the server has ended the migration", || {
         let left = world.rows(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'carrot-actors' \
              AND datname = current_database()",
@@ -107,7 +107,7 @@ fn an_index_that_was_not_built_to_its_end_is_built_again() {
         left.is_empty()
     });
     assert_eq!(world.invalid(), Some(invalid.clone()));
-    world.is_refused();
+    world.assert_refused();
     drop(reader);
 
     let (_, err) = world.migrates();
@@ -117,7 +117,10 @@ fn an_index_that_was_not_built_to_its_end_is_built_again() {
         "{err}"
     );
     assert_eq!(world.invalid(), None);
-    assert_eq!(world.whole(), whole(Database::Postgresql));
+    assert_eq!(
+        world.definitions(),
+        undisturbed_definitions(Database::Postgresql)
+    );
 }
 
 #[test]
@@ -125,7 +128,7 @@ fn a_server_that_ends_the_connection_is_said_and_the_migration_run_again() {
     let world = Apart::with_queues(Database::Postgresql, 1000);
     let reader = world.with_a_snapshot();
     let mut migration = world.begin();
-    eventually("an index that is not valid yet", || world.invalid());
+    eventually("an index is being built", || world.invalid());
     world.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE application_name = 'carrot-actors' AND datname = current_database()",
@@ -138,5 +141,8 @@ fn a_server_that_ends_the_connection_is_said_and_the_migration_run_again() {
     );
     drop(reader);
     world.migrates();
-    assert_eq!(world.whole(), whole(Database::Postgresql));
+    assert_eq!(
+        world.definitions(),
+        undisturbed_definitions(Database::Postgresql)
+    );
 }

@@ -1,5 +1,5 @@
-//! `migrate` beside those who use the tables meanwhile: it keeps nobody from them, goes on where it was
-//! killed, and says what it does and whom it waits for.
+//! `migrate` while other connections use the tables: it does not block them, continues where it was killed,
+//! and says what it does and for whom it waits.
 
 mod beside;
 mod indexes;
@@ -16,8 +16,8 @@ const TASKS: &str = "[[queues]]\nname = 'default'\n[tasks.noop]\ncommand = ['tru
 
 const TABLES: [&str; 3] = ["carrot_messagelog", "carrot_scheduledtask", "carrot_worker"];
 
-/// A world whose database nobody else's migration is in: PostgreSQL has one lock for those in a database, and
-/// waits for the transactions in that.
+/// A world with its own database on PostgreSQL. There, migrations take a lock of their database, and wait for
+/// all transactions in it.
 struct Apart(World);
 
 impl Deref for Apart {
@@ -29,7 +29,7 @@ impl Deref for Apart {
 }
 
 impl Apart {
-    /// With Django's tables, in which so many messages are over.
+    /// With Django's tables, in which `messages` messages have ended.
     fn of_django(database: Database, messages: usize) -> Self {
         let mut world = World::without_tables_on(database, TASKS);
         if database == Database::Postgresql {
@@ -43,7 +43,7 @@ impl Apart {
         world
     }
 
-    /// For which every step is run and every index built.
+    /// With a configuration for which every step is run and every index is built.
     fn with_queues(database: Database, messages: usize) -> Self {
         let world = Self::of_django(database, messages);
         world.configure(&format!(
@@ -78,8 +78,8 @@ impl Apart {
         ));
     }
 
-    /// All that the tables are.
-    fn whole(&self) -> Vec<String> {
+    /// The definitions of all tables.
+    fn definitions(&self) -> Vec<String> {
         self.catalogue(&TABLES)
     }
 
@@ -93,9 +93,9 @@ impl Apart {
         (out, err)
     }
 
-    /// Whether a service may start; a file is migrated by whoever opens it.
+    /// Fails unless a service refuses to start. An SQLite file is migrated by any service.
     #[track_caller]
-    fn is_refused(&self) {
+    fn assert_refused(&self) {
         if self.database == Database::Sqlite {
             return;
         }
@@ -106,7 +106,7 @@ impl Apart {
         }
     }
 
-    /// A migration that goes on in the background, and what it says.
+    /// Starts a migration in the background.
     fn begin(&self) -> Begun<'_> {
         let nth = std::fs::read_dir(self.directory()).unwrap().count();
         let name = format!("migration-{nth}.err");
@@ -133,7 +133,7 @@ impl Drop for Apart {
     }
 }
 
-/// A migration under way.
+/// A migration that runs in the background.
 struct Begun<'a> {
     child: Child,
     name: String,
@@ -166,7 +166,7 @@ impl Begun<'_> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        // It may be over.
+        // It may have ended.
         self.child.kill().unwrap_or_default();
         self.child.wait().unwrap();
     }

@@ -1,4 +1,4 @@
-//! Whom a migration waits for, and who waits for it.
+//! For whom a migration waits, and who waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ cases! { on every_server:
 
 cases! { on every_database: a_service_of_before_works_while_the_tables_are_migrated }
 
-/// A transaction that has used the table, and is idle.
+/// Opens a transaction that has used the table and is idle.
 fn idle(world: &Apart) -> Client {
     let mut idle = world.client();
     if world.database == Database::Postgresql {
@@ -27,7 +27,7 @@ fn idle(world: &Apart) -> Client {
     idle
 }
 
-/// So long the longest of reads and writes takes, as long as `over` does not hold.
+/// Reads and writes until `over` returns true; how long the slowest statement took.
 fn longest_wait(world: &Apart, mut over: impl FnMut() -> bool) -> Duration {
     let mut longest = Duration::ZERO;
     let mut client = world.client();
@@ -57,7 +57,7 @@ fn behind_a_transaction_that_stays_a_migration_gives_way_to_others(database: Dat
             && began.elapsed() > Duration::from_secs(4)
     });
 
-    // MySQL's shortest wait is a second.
+    // MariaDB's shortest timeout is one second.
     let most = if database == Database::Postgresql {
         1.0
     } else {
@@ -75,12 +75,12 @@ fn behind_a_transaction_that_stays_a_migration_gives_way_to_others(database: Dat
     );
     holder.execute("COMMIT");
     migration.ends_well();
-    world.migrates_no_more();
+    world.assert_up_to_date();
 }
 
 impl Apart {
     #[track_caller]
-    fn migrates_no_more(&self) {
+    fn assert_up_to_date(&self) {
         let (code, out, err) = self.run(&["migrate"]);
         assert_eq!(code, 0, "{err}");
         assert!(out.contains("is up to date"), "{out}");
@@ -103,10 +103,10 @@ fn a_migration_that_waits_for_another_says_whose_it_is(database: Database) {
     holder.execute("COMMIT");
     first.ends_well();
     second.ends_well();
-    world.migrates_no_more();
+    world.assert_up_to_date();
 }
 
-/// Its connections know the tables as they were.
+/// Its connections have cached the old tables.
 fn a_service_of_before_works_while_the_tables_are_migrated(database: Database) {
     let world = Apart::of_django(database, 100);
     world.migrates();
@@ -116,7 +116,7 @@ fn a_service_of_before_works_while_the_tables_are_migrated(database: Database) {
         assert_eq!(world.ended(&uuid)["status"], "COMPLETED");
     };
     done(&world);
-    // What a later version adds: an index, and a column.
+    // Drop an index and two columns, which a later version would add.
     world.execute(match database {
         Database::Postgresql | Database::Sqlite => "DROP INDEX carrot_messagelog_pending",
         #[cfg(feature = "mysql")]

@@ -1,4 +1,4 @@
-//! Messages with such values.
+//! Messages with values that can't be read.
 
 use serde_json::{Value, json};
 
@@ -16,10 +16,10 @@ cases! { on every_embedded_database:
     three_of_four_that_wait_are_run_and_the_one_that_can_not_be_read_is_failed,
 }
 
-/// Columns that a message needs.
+/// The columns that a message needs.
 const NEEDED: [&str; 4] = ["task_args", "content", "task", "uuid"];
 
-/// Inserts a message of the default queue as django-carrot writes it, in that state; its id.
+/// Inserts a message of the queue "default" in this state, as django-carrot does; its id.
 fn insert(world: &Loose, uuid: &str, status: &str) -> i64 {
     let mut row = published_row("default", "note", uuid);
     row["status"] = status.into();
@@ -31,8 +31,8 @@ fn insert(world: &Loose, uuid: &str, status: &str) -> i64 {
     ids[0]["id"].as_i64().unwrap()
 }
 
-/// The same four times, the third with bytes that are no text in that column: the uuids of the good, and
-/// the id of the bad.
+/// Inserts four messages, the third with invalid bytes in this column: the uuids of the good ones, and the id
+/// of the bad one.
 fn four(world: &Loose, column: &str, status: &str) -> (Vec<String>, i64) {
     let uuid = |nth: usize| format!("{column}-{nth}");
     let ids: Vec<i64> = (0..4)
@@ -43,16 +43,16 @@ fn four(world: &Loose, column: &str, status: &str) -> (Vec<String>, i64) {
     ([0, 1, 3].map(uuid).to_vec(), ids[2])
 }
 
-/// The row is FAILED for that column, and the log has said so once.
+/// Waits until the row is FAILED for that column, and fails unless the log has said so once.
 #[track_caller]
 fn assert_failed(world: &Loose, service: &Running, id: i64, column: &str) {
-    let row = eventually("its end", || {
+    let row = eventually("the bad message is FAILED", || {
         let row = world.brief("carrot_messagelog", "status, exception", id);
         (row["status"] == "FAILED").then_some(row)
     });
     let reason = format!("{column} can't be read: it is not UTF-8: caf\\xe9");
     assert_eq!(text(&row, "exception"), reason);
-    // The row is written before the log is seen to be.
+    // The row may be written before the log.
     service.await_log(&reason);
     let log = service.log();
     assert_eq!(log.matches(&reason).count(), 1, "{log}");
@@ -111,7 +111,7 @@ fn what_failed_is_requeued_but_for_what_can_not_be_read(database: Database) {
 
 mod blobs {
     use super::*;
-    /// SQLite compares a blob to no text: a statement would look for the message in vain, for ever.
+    /// In SQLite, no text is equal to a blob, so no statement by key would ever find the message.
     #[test]
     fn a_key_that_is_a_blob_is_a_fault_and_other_blobs_are_read() {
         let world = loose(Database::Sqlite.into());
@@ -132,7 +132,7 @@ mod blobs {
         }
         let mut service = world.start(&[]);
         assert_eq!(world.ended("b")["status"], "COMPLETED");
-        let row = eventually("its end", || {
+        let row = eventually("the bad message is FAILED", || {
             let row = world.brief("carrot_messagelog", "status, exception", ids[0]);
             (row["status"] == "FAILED").then_some(row)
         });

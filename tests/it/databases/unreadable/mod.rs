@@ -1,4 +1,4 @@
-//! Rows with values that can't be read: each is named, and holds up no other.
+//! Rows with values that can't be read: each is named in the log, and holds up no other.
 
 mod messages;
 mod schedules;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Backend, Database, World, server, witnessed};
 
-/// A world whose database takes bytes that are no text, and dates that are none.
+/// A world whose database accepts invalid bytes and dates.
 struct Loose {
     world: World,
     _of_bytes: Option<OfBytes>,
@@ -24,11 +24,11 @@ impl Deref for Loose {
     }
 }
 
-/// A database of PostgreSQL's that knows bytes and no characters; gone with the test.
+/// A PostgreSQL database that does not check encodings; dropped with the test.
 struct OfBytes(String);
 
 impl OfBytes {
-    /// Makes it, and tells its URL.
+    /// Creates the database; its URL.
     fn create(name: &str) -> (Self, String) {
         let name = format!("{name}_bytes");
         Database::Postgresql.administer(&format!(
@@ -47,7 +47,7 @@ impl Drop for OfBytes {
     }
 }
 
-/// The columns that hold bytes on MariaDB, where a column of text takes no others.
+/// Changes the columns to bytes on MariaDB, where a text column accepts no invalid bytes.
 #[cfg(feature = "mysql")]
 const COLUMNS_OF_BYTES: &str = "ALTER TABLE carrot_messagelog \
         MODIFY uuid varbinary(200) NOT NULL, MODIFY task varbinary(200) NOT NULL, \
@@ -77,7 +77,7 @@ fn loose(backend: Backend) -> Loose {
 }
 
 impl Loose {
-    /// `caf\xe9` in SQL.
+    /// SQL for the invalid text `caf\xe9`.
     fn stray(&self) -> &'static str {
         match self.database {
             Database::Postgresql => "convert_from('\\x636166e9', 'SQL_ASCII')",
@@ -87,7 +87,7 @@ impl Loose {
         }
     }
 
-    /// The bytes of a column in hexadecimal digits, in SQL.
+    /// SQL for the bytes of a column in hexadecimal digits.
     fn bytes_of(&self, column: &str) -> String {
         match self.database {
             Database::Postgresql => {
@@ -97,7 +97,7 @@ impl Loose {
         }
     }
 
-    /// Sets columns where a server would rather not.
+    /// Sets columns to values that a server may refuse by default.
     fn set(&self, table: &str, set: &str, condition: &str) {
         let first = match self.database {
             #[cfg(feature = "mysql")]
@@ -109,15 +109,15 @@ impl Loose {
         ));
     }
 
-    /// Of a row, what can be read of any.
+    /// The given columns of a row, which must be readable.
     fn brief(&self, table: &str, columns: &str, id: i64) -> Value {
         self.rows(&format!("SELECT {columns} FROM {table} WHERE id = {id}"))
             .remove(0)
     }
 }
 
-/// Next runs that are no times, in SQL: as the database compares them, before all others, after them, and
-/// somewhere.
+/// SQL for next runs that are no times. The database compares them as before all times, as after them, and in
+/// between.
 fn no_times(database: Database) -> [&'static str; 3] {
     match database {
         Database::Postgresql => ["'-infinity'", "'infinity'", "'0044-03-15 12:00:00+00 BC'"],

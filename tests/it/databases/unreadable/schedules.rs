@@ -1,4 +1,4 @@
-//! Schedules with such values.
+//! Schedules with values that can't be read.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ cases! { on every_database:
 impl Loose {
     /// Adds a schedule that runs every second; its id.
     #[track_caller]
-    fn every_second(&self, name: &str) -> i64 {
+    fn add_every_second(&self, name: &str) -> i64 {
         let add = ["schedule", "add", name, "note", "--every", "1s", "--json"];
         let (code, out, err) = self.run(&add);
         assert_eq!(code, 0, "{err}");
@@ -29,18 +29,19 @@ impl Loose {
         self.rows(&query)[0]["n"].as_u64().unwrap()
     }
 
-    /// Waits until a schedule has so many messages more than now.
+    /// Waits until the schedule has `more` messages more than now.
     #[track_caller]
     fn await_more(&self, schedule: i64, more: u64) {
         let before = self.count_of(schedule);
-        eventually(&format!("{more} more of schedule {schedule}"), || {
-            self.count_of(schedule) >= before + more
-        });
+        eventually(
+            &format!("{more} more messages of schedule {schedule}"),
+            || self.count_of(schedule) >= before + more,
+        );
     }
 
     #[track_caller]
     fn await_refusal(&self, schedule: i64) -> String {
-        eventually(&format!("a note in schedule {schedule}"), || {
+        eventually(&format!("schedule {schedule} has a refusal"), || {
             let row = self.brief("carrot_scheduledtask", "refusal", schedule);
             row["refusal"].as_str().map(str::to_owned)
         })
@@ -54,7 +55,7 @@ impl Loose {
     }
 }
 
-/// The log has named a schedule so often as one that does not run, and called no database away.
+/// Fails unless the log says once that the schedule does not run, and never that the database is away.
 #[track_caller]
 fn assert_named_once(service: &Running, schedule: i64) {
     let log = service.log();
@@ -69,9 +70,9 @@ fn schedules_whose_next_run_is_no_time_hold_up_no_other_and_run_again_once_edite
     database: Database,
 ) {
     let world = loose(database.into());
-    let good = world.every_second("good");
+    let good = world.add_every_second("good");
     let names = ["first", "last", "between"];
-    let bad = names.map(|name| world.every_second(name));
+    let bad = names.map(|name| world.add_every_second(name));
     let mut service = world.start(&["--loglevel", "INFO"]);
     for id in bad {
         world.await_more(id, 1);
@@ -114,9 +115,10 @@ fn schedules_of_which_a_column_is_no_text_hold_up_no_other_and_run_again_once_ed
     database: Database,
 ) {
     let world = loose(database.into());
-    let good = world.every_second("good");
-    let bad = ["task_args", "content", "task"].map(|column| (column, world.every_second(column)));
-    let named = world.every_second("named");
+    let good = world.add_every_second("good");
+    let bad =
+        ["task_args", "content", "task"].map(|column| (column, world.add_every_second(column)));
+    let named = world.add_every_second("named");
     let mut service = world.start(&["--loglevel", "INFO"]);
     for (column, id) in bad.into_iter().chain([("task_name", named)]) {
         world.await_more(id, 1);
@@ -130,7 +132,7 @@ fn schedules_of_which_a_column_is_no_text_hold_up_no_other_and_run_again_once_ed
     }
     let before = bad.map(|(_, id)| world.count_of(id));
     world.await_more(good, 3);
-    // Nothing needs its name.
+    // No run needs the name of its schedule.
     world.await_more(named, 2);
     assert_eq!(bad.map(|(_, id)| world.count_of(id)), before);
     let list = world.schedule(&["list"]);
@@ -139,7 +141,7 @@ fn schedules_of_which_a_column_is_no_text_hold_up_no_other_and_run_again_once_ed
     }
     assert!(list.contains("caf\\xe9"), "{list}");
 
-    // What is not edited stays as it is, to the byte.
+    // A column that is not edited keeps its bytes.
     let bytes = world.bytes_of("task_args");
     world.schedule(&["edit", "task_args", "--priority", "3"]);
     let row = world.brief(
@@ -168,7 +170,7 @@ fn schedules_of_which_a_column_is_no_text_hold_up_no_other_and_run_again_once_ed
 
 fn a_schedule_that_can_not_be_read_is_shown_enabled_disabled_and_removed(database: Database) {
     let world = loose(database.into());
-    let id = world.every_second("odd");
+    let id = world.add_every_second("odd");
     let by_id = id.to_string();
     let set = format!(
         "task_args = {}, next_run = {no_time}, anchor = {no_time}, last_run = {no_time}",
@@ -210,11 +212,11 @@ fn a_schedule_that_can_not_be_read_is_shown_enabled_disabled_and_removed(databas
     assert_eq!(world.schedule(&["list", "--json"]).trim(), "[]");
 }
 
-/// What stands for one time and no other is read, whoever wrote it.
+/// A next run in another format is read if it can only mean one time.
 #[test]
 fn a_next_run_that_is_written_otherwise_is_read_and_said() {
     let world = loose(Database::Sqlite.into());
-    let good = world.every_second("good");
+    let good = world.add_every_second("good");
     let written = [
         "strftime('%Y-%m-%d %H:%M:%S+00:00', 'now', '1 second')",
         "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '1 second')",
@@ -223,10 +225,10 @@ fn a_next_run_that_is_written_otherwise_is_read_and_said() {
         "CAST(strftime('%Y-%m-%d %H:%M:%S', 'now', '1 second') AS blob)",
     ];
     let ids: Vec<i64> = (0..written.len())
-        .map(|nth| world.every_second(&format!("odd {nth}")))
+        .map(|nth| world.add_every_second(&format!("odd {nth}")))
         .collect();
-    // One that is an hour away is not taken before its time, however it compares.
-    let later = world.every_second("later");
+    // A run that is due in an hour is not taken before, however its text compares.
+    let later = world.add_every_second("later");
     let mut service = world.start(&["--loglevel", "INFO"]);
     world.await_more(later, 1);
     for (id, written) in ids.iter().zip(written) {
@@ -260,13 +262,13 @@ fn a_run_that_would_overlap_is_skipped_though_the_times_of_the_one_before_can_no
     database: Database,
 ) {
     let world = loose(database.into());
-    let good = world.every_second("good");
+    let good = world.add_every_second("good");
     let skip = ["add", "skip", "hold", "--every", "1s", "--overlap", "skip"];
     world.schedule(&skip);
     let rows = world.rows("SELECT id FROM carrot_scheduledtask WHERE task_name = 'skip'");
     let id = rows[0]["id"].as_i64().unwrap();
     let mut service = world.start(&["--loglevel", "INFO"]);
-    eventually("the first run", || world.count_of(id) == 1);
+    eventually("the first run is published", || world.count_of(id) == 1);
     let no_times = no_times(database);
     let message = format!("schedule_id = {id}");
     world.set(

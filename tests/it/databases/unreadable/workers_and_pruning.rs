@@ -1,4 +1,4 @@
-//! What else reads rows: workers and pruning.
+//! Workers and ended messages with values that can't be read.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn a_worker_that_can_not_be_read_hides_no_other_and_counts_as_silent(database: D
     for no_time in no_times(database) {
         let odd = session.register(&process(2)).unwrap();
         let set = match database {
-            // What we made there is of characters.
+            // There our own tables have text columns, which accept no invalid bytes.
             #[cfg(feature = "mysql")]
             Database::Mariadb => format!("heartbeat = {no_time}"),
             _ => format!("heartbeat = {no_time}, host = {}", world.stray()),

@@ -1,4 +1,4 @@
-//! Messages that their tasks hand back.
+//! Tasks hand their messages back.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ cases! { on every_database_and_broker:
 
 const ONE: &str = "[[queues]]\nname = 'default'\nconcurrency = 2\n";
 
-/// Notes what is told of failures, and what comes after a task.
+/// A middleware that records failures and what happens after a task.
 struct Notes(Arc<Mutex<Vec<String>>>);
 
 impl Middleware for Notes {
@@ -61,11 +61,11 @@ fn what_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted(backe
         });
     let uuids = ["sync", "async"].map(|task| world.send(&[task]));
     let service = world.in_process(app.into_registry().unwrap());
-    eventually("both runs", || begun.load(Ordering::Relaxed) == 2);
+    eventually("both messages run", || begun.load(Ordering::Relaxed) == 2);
     assert_eq!(service.stop(), Ended::Drained);
     for uuid in &uuids {
         let row = world.find(uuid).unwrap();
-        // The sweep may have published it already.
+        // The sweep may already have published it.
         assert!(
             row["status"] == "PENDING" || row["status"] == "PUBLISHED",
             "{row}"
@@ -143,7 +143,7 @@ fn a_command_that_exits_with_75_at_a_stop_hands_its_message_back(backend: Backen
             .contains("its task handed it back: the command exited with status 75")
     );
 
-    // At any other time it is a status like another.
+    // When the service does not stop, 75 is a failure like any other status.
     let second = world.start(&["--no-scheduler"]);
     let row = world.ended(&uuid);
     assert_eq!(
@@ -165,7 +165,7 @@ fn a_test_sees_that_a_message_was_handed_back_and_does_not_run_it_again() {
     assert_eq!(error.exception, "not now");
     assert_eq!(error.again, Some(Again::new("not now")));
     assert!(app.run_until_idle().unwrap().is_empty());
-    // What nobody knows fails at once there.
+    // In a test, a message for an unknown task fails at once.
     let outcome = app.run(app.task("unknown")).unwrap();
     let error = outcome.result.unwrap_err();
     assert!(

@@ -1,4 +1,5 @@
-//! What the machine lacks, or this service does not know, is not the message's fault: its run is put off.
+//! A run is put off where the machine lacks something, or the service does not know the task. That is not the
+//! message's fault.
 
 mod handed_back;
 mod resources;
@@ -24,12 +25,12 @@ cases! { on every_database_and_broker:
     a_service_that_dies_after_the_put_off_has_its_message_published_once_more,
 }
 
-/// One queue whose task `tool` is a program that is not there.
+/// One queue, and a task `tool` whose program does not exist.
 const TOOL: &str = "[[queues]]\nname = 'default'\nconcurrency = 2\n\
     [tasks.tool]\ncommand = ['./tool']\n[tasks.other]\ncommand = ['true']\n";
 
 impl World {
-    /// Starts a service with so much patience, in seconds, and failpoints.
+    /// Starts a service with failpoints and this patience, in seconds.
     fn start_patient(&self, patience: &str, failpoints: &str) -> Running {
         let mut command = self.command(&["--no-scheduler"]);
         command
@@ -42,7 +43,7 @@ impl World {
 
     /// Waits until the message is put off; its row.
     #[track_caller]
-    fn is_put_off(&self, uuid: &str, reason: &str) -> Value {
+    fn await_put_off(&self, uuid: &str, reason: &str) -> Value {
         eventually(&format!("{uuid} is put off for {reason:?}"), || {
             let row = self.find(uuid)?;
             let why = row["put_off_reason"].as_str().unwrap_or_default();
@@ -50,7 +51,7 @@ impl World {
         })
     }
 
-    /// Makes the program of the task `tool`.
+    /// Creates the program of the task `tool`.
     fn write_tool(&self) {
         let path = self.directory().join("tool");
         self.write("tool.new", "#!/bin/sh\necho done\n");
@@ -70,7 +71,7 @@ fn a_message_that_one_service_does_not_know_is_run_by_another_that_does(backend:
     let mut old = world.start(&[]);
     let uuids: Vec<String> = (0..3).map(|_| world.send(&["note"])).collect();
     for uuid in &uuids {
-        let row = world.is_put_off(uuid, "unknown task: no task \"note\" is registered");
+        let row = world.await_put_off(uuid, "unknown task: no task \"note\" is registered");
         assert!(row["put_off_since"].is_string(), "{row}");
         assert_eq!(
             (&row["attempts"], &row["exception"]),
@@ -79,13 +80,15 @@ fn a_message_that_one_service_does_not_know_is_run_by_another_that_does(backend:
     }
     world.configure(&witnessed("", 2));
     let new = world.start(&[]);
-    // The one or the other gets it each time; in the end the old one is replaced.
-    eventually("the first one's end", || world.count("COMPLETED") > 0);
+    // Either service may get a message. In the end the old service is replaced.
+    eventually("the first message is COMPLETED", || {
+        world.count("COMPLETED") > 0
+    });
     old.stop_with_empty(&world, &[]);
     for uuid in &uuids {
         assert_eq!(world.ended(uuid)["status"], "COMPLETED");
     }
-    // Once for all of them, in the old one.
+    // The old service logs it once for all messages.
     assert_eq!(lines_with(&old, "no task \"note\""), 1, "{}", old.log());
     assert!(old.log().contains("(for at most 15m)"));
     world.assert_all_well(vec![new], &uuids);
@@ -100,7 +103,7 @@ fn a_task_that_nobody_knows_fails_its_message_in_the_end_and_names_the_nearest(b
     let world = backend.world(TOOL);
     let uuid = world.send(&["otter"]);
     let mut service = world.start_patient("unknown=2", "");
-    world.is_put_off(&uuid, "unknown task");
+    world.await_put_off(&uuid, "unknown task");
     let row = world.ended(&uuid);
     assert_eq!(
         (&row["status"], &row["attempts"]),
@@ -121,7 +124,7 @@ fn a_program_that_comes_back_runs_its_message_as_if_nothing_had_been(backend: Ba
         world.send(&["tool", "--args", "[1, 2.50]"]),
     ];
     for uuid in &uuids {
-        let row = world.is_put_off(uuid, "no program: ");
+        let row = world.await_put_off(uuid, "no program: ");
         assert!(
             text(&row, "put_off_reason").contains("can't be started: No such file"),
             "{row}"
@@ -141,7 +144,7 @@ fn a_program_that_comes_back_runs_its_message_as_if_nothing_had_been(backend: Ba
             (&json!(1), &Value::Null)
         );
     }
-    // When it has come, and when it is over.
+    // It is logged when it begins, and when it is over.
     service.await_log("no message is put off any more for no program");
     assert_eq!(lines_with(&service, "No such file"), 2, "{}", service.log());
     assert_eq!(lines_with(&service, "is put off, and"), 1);
@@ -173,7 +176,7 @@ fn a_program_that_is_being_written_is_waited_for(backend: Backend) {
     let written = fs::OpenOptions::new().append(true).open(&path).unwrap();
     let uuid = world.send(&["tool"]);
     let mut service = world.start_patient("", "");
-    let row = world.is_put_off(&uuid, "no program: ");
+    let row = world.await_put_off(&uuid, "no program: ");
     assert!(
         text(&row, "put_off_reason").contains("Text file busy"),
         "{row}"
@@ -189,24 +192,24 @@ fn a_directory_that_is_not_there_is_waited_for(backend: Backend) {
     );
     let uuid = world.send(&["tool"]);
     let mut service = world.start_patient("", "");
-    world.is_put_off(&uuid, "no program: ");
+    world.await_put_off(&uuid, "no program: ");
     fs::create_dir(world.directory().join("release")).unwrap();
     assert!(text(&world.ended(&uuid), "output").ends_with("/release"));
     service.stop_with_empty(&world, &["default"]);
 }
 
-/// A task's name that no row holds.
+/// The name of a task that is too long for a row.
 fn long_name() -> String {
     "x".repeat(230)
 }
 
-/// Sends a message that no row carries, as others' programs can: by a row that differs from it, or, in
-/// RabbitMQ, by its name alone.
+/// Sends a message that its row can't reproduce, as other programs can: with a different row, or, in
+/// RabbitMQ, with a long task name.
 fn send_uncarried(world: &World) -> String {
     use crate::support::Raw;
     let uuid = uuid::Uuid::new_v4().to_string();
     if world.is_embedded() {
-        // Its messages are their rows: one that the database refuses to be changed.
+        // A message of the embedded broker is its row. The database refuses to change this one.
         world.refuse("put_off_reason", "stubborn");
         return world.send(&["stubborn"]);
     }
@@ -226,7 +229,7 @@ fn a_message_that_its_row_does_not_carry_waits_in_its_slot(backend: Backend) {
         uuid
     });
     let mut service = world.start_patient("unknown=4", "");
-    eventually("it is in its slot", || {
+    eventually("the message keeps its slot", || {
         (world.find(&uuid)?["status"] == "IN_PROGRESS").then_some(())
     });
     service.await_log("is put off, and others like it");
@@ -249,7 +252,7 @@ fn a_row_that_the_database_refuses_waits_in_its_slot_and_holds_up_no_other(backe
     let mut service = world.start_patient("unknown=5", "");
     let stubborn = world.send(&["stubborn"]);
     let docile = world.send(&["docile"]);
-    world.is_put_off(&docile, "unknown task");
+    world.await_put_off(&docile, "unknown task");
     let other = world.send(&["other"]);
     assert_eq!(world.ended(&other)["status"], "COMPLETED");
     assert_eq!(world.ended(&stubborn)["status"], "FAILED");
@@ -269,9 +272,9 @@ fn a_message_that_waits_in_its_slot_goes_back_when_the_service_stops(backend: Ba
     assert_eq!(world.ready("default"), 1);
 }
 
-/// A service dies at `failpoint`, with its message in `status`; the next one runs it.
+/// A service is killed at `failpoint`, and leaves its message in `status`. The next service runs the message.
 #[track_caller]
-fn is_run_after_a_death(backend: Backend, failpoint: &str, status: &str) {
+fn assert_run_after_a_death(backend: Backend, failpoint: &str, status: &str) {
     let world = backend.world(TOOL);
     let uuid = world.send(&["tool"]);
     let mut first = world.launch(&[], failpoint);
@@ -286,7 +289,8 @@ fn is_run_after_a_death(backend: Backend, failpoint: &str, status: &str) {
         "{row}"
     );
     assert_eq!(second.terminate(), 0);
-    // Of its two copies one may not have come yet: its row acknowledges it, whoever takes it.
+    // One of its two copies may not have been delivered yet. It is acknowledged by the row, whichever service
+    // gets it.
     let (code, _, err) = world.run(&["--testmode", "--logfile", "carrot.log"]);
     assert_eq!((code, world.ready("default")), (0, 0), "{err}");
     let row = world.find(&uuid).unwrap();
@@ -297,9 +301,9 @@ fn is_run_after_a_death(backend: Backend, failpoint: &str, status: &str) {
 }
 
 fn a_service_that_dies_before_the_put_off_leaves_its_message_to_the_next(backend: Backend) {
-    is_run_after_a_death(backend, "ledger.before-put-off=kill", "IN_PROGRESS");
+    assert_run_after_a_death(backend, "ledger.before-put-off=kill", "IN_PROGRESS");
 }
 
 fn a_service_that_dies_after_the_put_off_has_its_message_published_once_more(backend: Backend) {
-    is_run_after_a_death(backend, "ledger.after-put-off=kill", "PENDING");
+    assert_run_after_a_death(backend, "ledger.after-put-off=kill", "PENDING");
 }

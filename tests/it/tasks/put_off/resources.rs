@@ -1,10 +1,10 @@
-//! A machine that has too little of something.
+//! The machine has too few file descriptors, processes or threads.
 
 use std::process::Command;
 
 use crate::support::{Running, World, eventually};
 
-/// One queue whose tasks take a moment.
+/// One queue, and tasks that take a moment.
 fn world(concurrency: usize) -> World {
     let world = World::new(&format!(
         "[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n\
@@ -16,7 +16,7 @@ fn world(concurrency: usize) -> World {
 }
 
 impl World {
-    /// The service in a shell with such limits.
+    /// The service, started by a shell with these limits.
     fn limited(&self, limits: &str, shell: &[&str]) -> Command {
         let binary = env!("CARGO_BIN_EXE_carrot-actors");
         let script = format!("{limits} && exec {binary} --no-scheduler \"$@\"");
@@ -30,13 +30,13 @@ impl World {
         running
     }
 
-    /// Waits until so many messages are COMPLETED, however slowly: what is put off comes back in half a
-    /// minute. None may fail.
+    /// Waits until `count` messages are COMPLETED, however slowly: a message that is put off comes back
+    /// within half a minute. None may fail.
     #[track_caller]
-    fn all_complete(&self, count: usize) {
+    fn await_all_completed(&self, count: usize) {
         for minute in 1.. {
             let before = self.count("COMPLETED");
-            eventually("progress", || {
+            eventually("more messages are COMPLETED", || {
                 assert_eq!(self.count("FAILED"), 0);
                 let now = self.count("COMPLETED");
                 now == count || now > before
@@ -56,8 +56,8 @@ fn more_tasks_than_the_soft_limit_has_files_are_run_all() {
         world.enqueue("default", "nap", 300);
         let files = world.send(&["files"]);
         let mut service = world.start_limited(&format!("ulimit -Sn {soft}"));
-        world.all_complete(301);
-        // The commands' own limit is what it was.
+        world.await_all_completed(301);
+        // The limit of the commands is unchanged.
         assert_eq!(world.find(&files).unwrap()["output"], soft.to_string());
         let log = service.log();
         assert!(
@@ -76,7 +76,7 @@ fn where_the_hard_limit_is_too_low_that_is_said_and_what_finds_no_file_is_put_of
     service.await_log(
         "may have 944 files open, and the system allows it 200: messages that find none",
     );
-    world.all_complete(150);
+    world.await_all_completed(150);
     let log = service.log();
     let said = log
         .lines()
@@ -88,17 +88,17 @@ fn where_the_hard_limit_is_too_low_that_is_said_and_what_finds_no_file_is_put_of
 
 #[test]
 fn a_user_who_may_have_few_processes_has_all_messages_run() {
-    // A user of its own for this test.
+    // This test has its own user.
     let user = 60_000 + std::process::id() % 5000;
     let world = world(40);
     world.enqueue("default", "nap", 60);
     std::os::unix::fs::chown(world.directory(), Some(user), Some(user)).unwrap();
     let ids = [format!("--reuid={user}"), format!("--regid={user}")];
     let shell = ["setpriv", &ids[0], &ids[1], "--clear-groups", "bash"];
-    // Its own threads take about sixty.
+    // The threads of the service are about sixty.
     let mut service = world.spawn(world.limited("ulimit -u 75", &shell));
     service.await_log("consuming queue");
-    world.all_complete(60);
+    world.await_all_completed(60);
     let log = service.log();
     assert!(log.contains("Resource temporarily unavailable"), "{log}");
     service.stop_with_empty(&world, &["default"]);
@@ -114,7 +114,7 @@ fn consumers_that_find_no_thread_come_when_there_is_one() {
     let shell = ["setpriv", &ids[0], &ids[1], "--clear-groups", "bash"];
     let mut service = world.spawn(world.limited("ulimit -Su 35", &shell));
     service.await_log("no thread for a consumer");
-    // Others of the user's have ended.
+    // Raise the limit, as if other processes of the user had ended.
     let pid = service.pid().as_raw_nonzero().to_string();
     let raised = Command::new(shell[0])
         .args(&shell[1..4])
@@ -123,6 +123,6 @@ fn consumers_that_find_no_thread_come_when_there_is_one() {
         .unwrap();
     assert!(raised.success());
     service.await_log("consuming queue");
-    world.all_complete(60);
+    world.await_all_completed(60);
     service.stop_with_empty(&world, &["default"]);
 }
