@@ -3,8 +3,8 @@
 use crate::support::{Database, World, cases, outcome};
 
 cases! { on every_server:
-    check_gives_each_part_its_verdict,
-    check_says_which_server_is_away_or_refuses_us,
+    check_reports_on_each_part,
+    check_says_which_server_is_away_or_refuses_the_connection,
 }
 
 const CONFIG: &str = "[[queues]]\nname = \"default\"\n";
@@ -12,7 +12,7 @@ const CONFIG: &str = "[[queues]]\nname = \"default\"\n";
 /// No broker listens there.
 const CLOSED_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/";
 
-fn check_gives_each_part_its_verdict(database: Database) {
+fn check_reports_on_each_part(database: Database) {
     let world = World::on(database, CONFIG);
     let (code, out, err) = world.run(&["check"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -34,7 +34,7 @@ fn check_gives_each_part_its_verdict(database: Database) {
     );
 }
 
-fn check_says_which_server_is_away_or_refuses_us(database: Database) {
+fn check_says_which_server_is_away_or_refuses_the_connection(database: Database) {
     let world = World::on(database, CONFIG);
     let wrong = |url: &str, password: &str| url.replace(password, ":wr0ng@");
     let broker = wrong(&world.broker_url, ":guest@");

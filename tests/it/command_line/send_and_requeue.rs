@@ -94,7 +94,7 @@ fn send_takes_texts_or_json_and_prints_the_uuid() {
 }
 
 #[test]
-fn arguments_that_are_not_the_right_json_exit_65_and_record_nothing() {
+fn arguments_of_the_wrong_json_exit_65_and_record_nothing() {
     let world = World::new(TASKS);
     for (option, json) in [
         ("--args", "[1"),
@@ -111,7 +111,7 @@ fn arguments_that_are_not_the_right_json_exit_65_and_record_nothing() {
 }
 
 #[test]
-fn a_queue_that_is_not_there_fails_the_message_with_the_reason() {
+fn a_message_for_a_queue_that_does_not_exist_is_failed_with_the_reason() {
     let world = World::new(TASKS);
     let (code, _, err) = world.run(&["send", "cat", "--queue", "nowhere"]);
     assert_eq!(code, 65, "{err}");
@@ -132,7 +132,7 @@ fn a_queue_that_is_not_there_fails_the_message_with_the_reason() {
 }
 
 #[test]
-fn what_is_sent_while_the_broker_is_away_is_published_by_the_next_service() {
+fn a_message_that_is_sent_while_the_broker_is_away_is_published_by_the_next_service() {
     let world = World::new(TASKS);
     let mut command = world.command(&["send", "cat", "kept"]);
     let (code, out, err) = outcome(command.env("CARROT_DEFAULT_BROKER", CLOSED_BROKER));
@@ -181,7 +181,7 @@ fn a_requeued_message_is_deleted_and_a_new_one_runs_with_the_same_arguments() {
 }
 
 #[test]
-fn requeue_says_why_it_leaves_a_message_alone_and_exits_1() {
+fn requeue_says_why_it_does_not_requeue_a_message_and_exits_1() {
     let (world, mut running) = world_with_service();
     let done = world.send(&["cat", "again"]);
     assert_eq!(world.ended(&done)["status"], "COMPLETED");
@@ -226,7 +226,7 @@ fn a_row_whose_arguments_can_not_be_read_is_not_requeued_and_stays() {
 }
 
 #[test]
-fn what_is_requeued_while_the_broker_is_away_is_published_by_the_next_service() {
+fn a_message_that_is_requeued_while_the_broker_is_away_is_published_by_the_next_service() {
     let world = World::new(TASKS);
     let uuid = world.send(&["fails"]);
     assert_eq!(world.run(&["--testmode", "--logfile", "carrot.log"]).0, 0);

@@ -102,7 +102,7 @@ fn a_faulty_configuration_exits_78_with_all_its_faults_and_no_password() {
 }
 
 #[test]
-fn the_old_name_of_a_key_is_read_and_warned_of_where_the_user_looks() {
+fn the_old_name_of_a_key_is_read_with_a_warning() {
     let world = World::new(&format!("max_attempts = 5\n{TWO}"));
     let told = "max_attempts: is called max_crashes from now on";
     let (code, _, err) = world.run(&["migrate"]);
@@ -114,7 +114,7 @@ fn the_old_name_of_a_key_is_read_and_warned_of_where_the_user_looks() {
 }
 
 #[test]
-fn a_configuration_file_that_is_not_there_exits_78_and_is_named() {
+fn a_missing_configuration_file_exits_78_and_is_named() {
     let world = World::without_tables(TWO);
     let (code, _, err) = world.run(&["--config", "no-such.toml"]);
     assert_eq!(code, 78, "{err}");
@@ -234,7 +234,7 @@ fn a_log_file_that_can_not_be_written_exits_73_and_names_the_option() {
 }
 
 #[test]
-fn test_mode_exits_0_when_all_is_run_and_69_while_the_broker_is_away() {
+fn test_mode_exits_0_when_all_messages_have_run_and_69_while_the_broker_is_away() {
     let world = World::new(TWO);
     let sent: Vec<_> = ["default", "reports"]
         .map(|queue| world.send(&["noop", "--queue", queue]))

@@ -4,8 +4,8 @@ use crate::support::witness::witnessed_tasks;
 use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually};
 
 cases! { on every_database:
-    what_a_service_has_of_a_deleted_queue_outlives_its_next_connections,
-    what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops,
+    messages_of_a_deleted_queue_outlive_later_connections_of_their_service,
+    messages_of_a_deleted_queue_are_published_again_when_their_service_stops,
 }
 
 /// One consumer, and a prefetch of five.
@@ -37,7 +37,7 @@ fn with_five(database: Database) -> (World, Proxy, Running, Vec<String>) {
     (world, proxy, service, uuids)
 }
 
-fn what_a_service_has_of_a_deleted_queue_outlives_its_next_connections(database: Database) {
+fn messages_of_a_deleted_queue_outlive_later_connections_of_their_service(database: Database) {
     let (world, proxy, service, uuids) = with_five(database);
     delete_queue(&world, &service);
     cut(&proxy, &service);
@@ -48,7 +48,7 @@ fn what_a_service_has_of_a_deleted_queue_outlives_its_next_connections(database:
     world.assert_each_ran_once();
 }
 
-fn what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops(database: Database) {
+fn messages_of_a_deleted_queue_are_published_again_when_their_service_stops(database: Database) {
     let (world, proxy, mut service, uuids) = with_five(database);
     delete_queue(&world, &service);
     cut(&proxy, &service);
@@ -65,7 +65,7 @@ fn what_a_service_has_of_a_deleted_queue_is_published_again_when_it_stops(databa
 }
 
 #[test]
-fn what_a_service_has_of_a_deleted_queue_outlives_its_death() {
+fn messages_of_a_deleted_queue_outlive_their_service() {
     let (world, proxy, mut service, uuids) = with_five(Database::Postgresql);
     delete_queue(&world, &service);
     cut(&proxy, &service);
@@ -104,7 +104,7 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
 }
 
 #[test]
-fn a_message_of_a_deleted_queue_that_waits_for_its_row_is_run_when_that_has_come() {
+fn a_message_of_a_deleted_queue_that_waits_for_its_row_is_run_when_the_row_comes() {
     let mut world = World::new(&config());
     world.declare_queue("default");
     let proxy = world.proxy_broker();

@@ -7,10 +7,10 @@ use crate::support::witness::{witnessed_task, witnessed_tasks};
 use crate::support::{Database, Raw, World, cases, eventually, milliseconds, text, witnessed};
 
 cases! { on every_database:
-    neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drops_them,
-    orderly_restarts_lose_nothing_of_what_was_held_unrun,
-    orderly_restarts_count_for_nothing_where_no_more_is_held_than_runs,
-    cut_connections_lose_nothing_of_what_was_held_unrun,
+    messages_prefetched_beside_one_that_kills_its_service_are_run_though_the_broker_drops_them,
+    orderly_restarts_lose_no_prefetched_message,
+    orderly_restarts_do_not_count_where_no_more_is_prefetched_than_runs,
+    cut_connections_lose_no_prefetched_message,
 }
 
 /// A queue that drops messages after two returns.
@@ -54,7 +54,7 @@ impl World {
     }
 }
 
-fn neighbours_of_a_message_that_kills_its_service_are_run_though_the_broker_drops_them(
+fn messages_prefetched_beside_one_that_kills_its_service_are_run_though_the_broker_drops_them(
     database: Database,
 ) {
     let world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
@@ -87,7 +87,7 @@ fn restart(world: &World, first: usize, times: usize) {
     }
 }
 
-fn orderly_restarts_lose_nothing_of_what_was_held_unrun(database: Database) {
+fn orderly_restarts_lose_no_prefetched_message(database: Database) {
     let world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
     let uuids = world.send_many("slow", 8);
     restart(&world, 1, 3);
@@ -106,7 +106,7 @@ fn orderly_restarts_lose_nothing_of_what_was_held_unrun(database: Database) {
     assert_eq!(world.all_runs_count(), 8);
 }
 
-fn orderly_restarts_count_for_nothing_where_no_more_is_held_than_runs(database: Database) {
+fn orderly_restarts_do_not_count_where_no_more_is_prefetched_than_runs(database: Database) {
     let world = World::on(database, &config(QUORUM));
     let uuids = world.send_many("slow", 8);
     restart(&world, 1, 5);
@@ -120,7 +120,7 @@ fn orderly_restarts_count_for_nothing_where_no_more_is_held_than_runs(database: 
     assert_eq!(world.all_runs_count(), 8);
 }
 
-fn cut_connections_lose_nothing_of_what_was_held_unrun(database: Database) {
+fn cut_connections_lose_no_prefetched_message(database: Database) {
     let mut world = World::on(database, &config(&[QUORUM, HOARDING].concat()));
     let uuids = world.send_many("hold", 8);
     let proxy = world.proxy_broker();
@@ -156,7 +156,7 @@ fn a_policy_limits_deliveries_as_an_argument_does() {
 }
 
 #[test]
-fn a_connection_that_is_cut_gives_back_no_more_than_runs() {
+fn a_cut_connection_returns_no_more_messages_than_run() {
     let mut world = World::new(&config(QUORUM));
     let uuids = world.send_many("hold", 8);
     let proxy = world.proxy_broker();
@@ -202,19 +202,19 @@ fn loses_nothing_when_it_dies(failpoint: &str) {
 }
 
 #[test]
-fn a_service_that_dies_before_it_notes_what_it_gives_back_loses_nothing() {
+fn a_service_that_dies_before_it_records_what_it_returns_loses_nothing() {
     loses_nothing_when_it_dies("ledger.before-release=kill");
 }
 
 #[test]
-fn a_service_that_dies_after_it_has_noted_what_it_gives_back_loses_nothing() {
+fn a_service_that_dies_after_it_has_recorded_what_it_returns_loses_nothing() {
     loses_nothing_when_it_dies("ledger.after-republish=kill");
 }
 
 /// The queue is configured as a classic one, but the header `x-delivery-count` of its deliveries says that it
 /// is a quorum queue.
 #[test]
-fn a_queue_whose_deliveries_say_that_it_counts_them_is_treated_as_one_that_does() {
+fn a_queue_whose_deliveries_carry_a_count_is_treated_as_a_quorum_queue() {
     let mut world = World::new(&witnessed("", 1));
     world.declare_queue("default");
     let count = AmqpValue::LongInt(1);

@@ -11,11 +11,11 @@ cases! { on every_database:
     a_message_for_a_queue_that_is_not_configured_is_failed_with_the_reason,
     higher_priorities_are_run_first_and_then_the_oldest,
     one_queue_may_be_embedded_and_another_in_rabbitmq,
-    what_a_killed_service_had_taken_is_run_by_one_that_is_there,
+    messages_that_a_killed_service_took_are_run_by_another,
     a_row_that_can_not_be_read_is_failed_and_its_neighbours_are_run,
     queues_whose_names_differ_in_a_letter_case_or_blank_are_different_queues,
     services_share_a_queue_and_each_message_runs_once,
-    a_service_that_stops_leaves_what_it_had_taken_to_others,
+    a_service_that_stops_leaves_the_messages_that_it_took_to_others,
 }
 
 cases! { on every_server: messages_survive_connections_to_the_database_that_are_cut }
@@ -159,7 +159,7 @@ fn one_queue_may_be_embedded_and_another_in_rabbitmq(database: Database) {
     service.stop_with_empty(&world, &["default"]);
 }
 
-fn what_a_killed_service_had_taken_is_run_by_one_that_is_there(database: Database) {
+fn messages_that_a_killed_service_took_are_run_by_another(database: Database) {
     let world = world(database);
     let uuids = world.post("default", "hold", 2);
     let mut first = world.start(&[]);
@@ -233,7 +233,7 @@ fn services_share_a_queue_and_each_message_runs_once(database: Database) {
     assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
 }
 
-fn a_service_that_stops_leaves_what_it_had_taken_to_others(database: Database) {
+fn a_service_that_stops_leaves_the_messages_that_it_took_to_others(database: Database) {
     let world = world(database);
     let uuids = world.post("default", "hold", 3);
     let mut first = world.start(&[]);

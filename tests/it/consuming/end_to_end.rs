@@ -11,14 +11,14 @@ cases! { on every_database:
     an_unreadable_message_of_django_carrot_is_failed_in_its_own_row,
     a_message_that_names_no_known_task_is_failed_with_the_reason,
     each_delivery_without_a_message_id_is_a_message_of_its_own,
-    a_message_id_that_the_column_can_not_hold_is_known_again_all_the_same,
+    a_message_id_that_the_column_can_not_hold_is_recognised_nevertheless,
     a_nul_in_a_message_is_no_obstacle,
     a_body_of_megabytes_is_run_and_kept,
     messages_of_higher_priority_are_run_first,
     an_output_that_the_database_refuses_fails_its_message_and_no_other,
     a_queue_that_exists_with_other_arguments_is_a_clear_error_and_the_others_go_on,
     a_queue_that_is_not_consumable_is_published_to_and_not_consumed,
-    what_we_publish_is_persistent_and_looks_like_django_carrots,
+    published_messages_are_persistent_and_look_like_django_carrots,
 }
 
 const CAT: &str = r#"
@@ -179,7 +179,7 @@ fn each_delivery_without_a_message_id_is_a_message_of_its_own(database: Database
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn a_message_id_that_the_column_can_not_hold_is_known_again_all_the_same(database: Database) {
+fn a_message_id_that_the_column_can_not_hold_is_recognised_nevertheless(database: Database) {
     let world = world(database);
     for id in ["i".repeat(250), "nul\0id".to_owned()] {
         let message = Raw::foreign("cat", Some(&id), "{}");
@@ -324,7 +324,7 @@ fn a_queue_that_is_not_consumable_is_published_to_and_not_consumed(database: Dat
     assert!(!running.output().contains("outbox"), "{}", running.output());
 }
 
-fn what_we_publish_is_persistent_and_looks_like_django_carrots(database: Database) {
+fn published_messages_are_persistent_and_look_like_django_carrots(database: Database) {
     let world = world(database);
     let arguments = [
         "cat",

@@ -16,11 +16,11 @@ cases! { on every_database:
     a_message_that_was_requeued_before_its_row_came_is_not_run_again,
     a_row_that_comes_when_its_task_has_run_stays_as_it_is,
     many_rows_that_come_late_are_run_once_each,
-    a_service_that_ends_before_the_row_comes_forgets_it_and_a_requeue_runs_it_once,
-    a_service_that_dies_while_it_mends_leaves_both_rows_as_they_were,
-    a_message_whose_service_dies_after_it_has_mended_is_published_by_the_next,
-    of_rows_of_one_message_that_failed_one_new_message_is_made,
-    a_message_one_of_whose_rows_is_to_be_run_is_not_requeued,
+    a_service_that_ends_before_the_row_comes_forgets_the_message_and_a_requeue_runs_it_once,
+    a_service_that_dies_before_the_late_row_is_due_leaves_both_rows_as_they_were,
+    a_message_whose_service_dies_after_the_late_row_is_due_is_published_by_the_next,
+    failed_rows_of_the_same_message_are_requeued_as_one_message,
+    a_message_with_an_unfinished_row_is_not_requeued,
     a_message_that_is_named_twice_is_requeued_once,
 }
 
@@ -226,7 +226,7 @@ fn many_rows_that_come_late_are_run_once_each(database: Database) {
     world.assert_each_ran_once();
 }
 
-fn a_service_that_ends_before_the_row_comes_forgets_it_and_a_requeue_runs_it_once(
+fn a_service_that_ends_before_the_row_comes_forgets_the_message_and_a_requeue_runs_it_once(
     database: Database,
 ) {
     let world = world(database);
@@ -246,7 +246,9 @@ fn a_service_that_ends_before_the_row_comes_forgets_it_and_a_requeue_runs_it_onc
     assert!(world.runs("late").is_empty());
 }
 
-fn a_service_that_dies_while_it_mends_leaves_both_rows_as_they_were(database: Database) {
+fn a_service_that_dies_before_the_late_row_is_due_leaves_both_rows_as_they_were(
+    database: Database,
+) {
     let world = world(database);
     let mut first = world.launch(&[], "late.mended=kill");
     cancelled(&world, "late");
@@ -260,7 +262,9 @@ fn a_service_that_dies_while_it_mends_leaves_both_rows_as_they_were(database: Da
     assert!(world.runs("late").is_empty());
 }
 
-fn a_message_whose_service_dies_after_it_has_mended_is_published_by_the_next(database: Database) {
+fn a_message_whose_service_dies_after_the_late_row_is_due_is_published_by_the_next(
+    database: Database,
+) {
     let world = world(database);
     // The first look for the row finds none.
     let mut first = world.launch(&[], "sweep.late=kill");
@@ -278,7 +282,7 @@ fn a_message_whose_service_dies_after_it_has_mended_is_published_by_the_next(dat
     world.assert_run_once("late");
 }
 
-fn of_rows_of_one_message_that_failed_one_new_message_is_made(database: Database) {
+fn failed_rows_of_the_same_message_are_requeued_as_one_message(database: Database) {
     let world = world(database);
     let mut row = published_row("default", "note", "twice");
     row["status"] = json!("FAILED");
@@ -293,7 +297,7 @@ fn of_rows_of_one_message_that_failed_one_new_message_is_made(database: Database
     assert_eq!(world.runs(&new[0]).len(), 1);
 }
 
-fn a_message_one_of_whose_rows_is_to_be_run_is_not_requeued(database: Database) {
+fn a_message_with_an_unfinished_row_is_not_requeued(database: Database) {
     let world = world(database);
     let final_row = || {
         let mut row = published_row("default", "note", "twice");

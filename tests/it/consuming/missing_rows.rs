@@ -9,18 +9,18 @@ use serde_json::json;
 use crate::support::{Database, Raw, Running, World, cases, eventually};
 
 cases! { on every_database:
-    many_without_a_row_do_not_hold_up_one_with_a_row,
-    two_hundred_without_a_row_are_over_within_two_grace_times,
-    a_thousand_without_a_row_are_over_within_two_grace_times,
-    normal_work_goes_on_beside_many_without_a_row,
-    where_the_prefetch_is_set_they_hold_up_nobody_either,
-    in_a_quorum_queue_they_hold_up_nobody_either,
-    large_ones_are_over_within_the_bound_of_their_bytes,
-    rows_that_come_in_time_are_run_however_many_wait,
-    a_service_that_stops_gives_back_those_that_wait,
-    those_that_wait_when_the_connection_is_lost_come_again,
-    until_idle_ends_once_they_are_over,
-    where_one_consumer_is_active_they_are_over_one_prefetch_after_another,
+    many_messages_without_a_row_do_not_hold_up_one_with_a_row,
+    two_hundred_messages_without_a_row_end_within_two_grace_times,
+    a_thousand_messages_without_a_row_end_within_two_grace_times,
+    normal_work_goes_on_beside_many_messages_without_a_row,
+    messages_without_a_row_hold_up_no_other_where_the_prefetch_is_set,
+    messages_without_a_row_in_a_quorum_queue_hold_up_no_other,
+    large_messages_without_a_row_are_limited_by_their_bytes,
+    messages_whose_rows_come_in_time_are_run_however_many_wait,
+    a_service_that_stops_returns_messages_that_wait_for_their_row,
+    messages_that_wait_for_their_row_are_redelivered_after_a_lost_connection,
+    test_mode_ends_once_messages_without_a_row_are_cancelled,
+    messages_without_a_row_of_a_single_active_consumer_end_one_prefetch_after_another,
 }
 
 /// How long a service waits for the row of a message.
@@ -85,7 +85,7 @@ fn run_behind_rowless(world: &World, count: usize) -> (Running, Duration, Durati
     (running, good, start.elapsed())
 }
 
-fn many_without_a_row_do_not_hold_up_one_with_a_row(database: Database) {
+fn many_messages_without_a_row_do_not_hold_up_one_with_a_row(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     let (mut running, good, all) = run_behind_rowless(&world, 60);
@@ -94,7 +94,7 @@ fn many_without_a_row_do_not_hold_up_one_with_a_row(database: Database) {
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn two_hundred_without_a_row_are_over_within_two_grace_times(database: Database) {
+fn two_hundred_messages_without_a_row_end_within_two_grace_times(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     let (mut running, good, all) = run_behind_rowless(&world, 200);
@@ -103,7 +103,7 @@ fn two_hundred_without_a_row_are_over_within_two_grace_times(database: Database)
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn a_thousand_without_a_row_are_over_within_two_grace_times(database: Database) {
+fn a_thousand_messages_without_a_row_end_within_two_grace_times(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     let (mut running, good, all) = run_behind_rowless(&world, 1000);
@@ -112,7 +112,7 @@ fn a_thousand_without_a_row_are_over_within_two_grace_times(database: Database) 
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn normal_work_goes_on_beside_many_without_a_row(database: Database) {
+fn normal_work_goes_on_beside_many_messages_without_a_row(database: Database) {
     let world = World::on(database, &config("concurrency = 4"));
     world.declare_queue("default");
     let good = keys("good", 60);
@@ -135,7 +135,7 @@ fn normal_work_goes_on_beside_many_without_a_row(database: Database) {
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn where_the_prefetch_is_set_they_hold_up_nobody_either(database: Database) {
+fn messages_without_a_row_hold_up_no_other_where_the_prefetch_is_set(database: Database) {
     let world = World::on(database, &config("concurrency = 1\nprefetch_factor = 1"));
     world.declare_queue("default");
     let (mut running, good, all) = run_behind_rowless(&world, 60);
@@ -144,7 +144,7 @@ fn where_the_prefetch_is_set_they_hold_up_nobody_either(database: Database) {
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn in_a_quorum_queue_they_hold_up_nobody_either(database: Database) {
+fn messages_without_a_row_in_a_quorum_queue_hold_up_no_other(database: Database) {
     let quorum = "concurrency = 1\nqueue_arguments = { x-queue-type = \"quorum\" }";
     let world = World::on(database, &config(quorum));
     world.declare_by_a_service();
@@ -154,7 +154,7 @@ fn in_a_quorum_queue_they_hold_up_nobody_either(database: Database) {
     running.stop_with_empty(&world, &["default"]);
 }
 
-fn large_ones_are_over_within_the_bound_of_their_bytes(database: Database) {
+fn large_messages_without_a_row_are_limited_by_their_bytes(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     let body = json!({"args": ["x".repeat(1 << 20)]}).to_string();
@@ -172,7 +172,7 @@ fn large_ones_are_over_within_the_bound_of_their_bytes(database: Database) {
     drop(running);
 }
 
-fn rows_that_come_in_time_are_run_however_many_wait(database: Database) {
+fn messages_whose_rows_come_in_time_are_run_however_many_wait(database: Database) {
     let world = World::on(database, &config("concurrency = 2"));
     world.declare_queue("default");
     let keys = keys("late", 100);
@@ -185,7 +185,7 @@ fn rows_that_come_in_time_are_run_however_many_wait(database: Database) {
     assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 100);
 }
 
-fn a_service_that_stops_gives_back_those_that_wait(database: Database) {
+fn a_service_that_stops_returns_messages_that_wait_for_their_row(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     world.publish(&rowless(&keys("rowless", 60), "{}"));
@@ -198,7 +198,7 @@ fn a_service_that_stops_gives_back_those_that_wait(database: Database) {
     assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 0);
 }
 
-fn those_that_wait_when_the_connection_is_lost_come_again(database: Database) {
+fn messages_that_wait_for_their_row_are_redelivered_after_a_lost_connection(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     world.publish(&rowless(&keys("rowless", 60), "{}"));
@@ -213,7 +213,7 @@ fn those_that_wait_when_the_connection_is_lost_come_again(database: Database) {
     assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 60);
 }
 
-fn until_idle_ends_once_they_are_over(database: Database) {
+fn test_mode_ends_once_messages_without_a_row_are_cancelled(database: Database) {
     let world = World::on(database, &config("concurrency = 1"));
     world.declare_queue("default");
     world.publish(&rowless(&keys("rowless", 30), "{}"));
@@ -227,7 +227,9 @@ fn until_idle_ends_once_they_are_over(database: Database) {
     assert_eq!(world.ready("default"), 0);
 }
 
-fn where_one_consumer_is_active_they_are_over_one_prefetch_after_another(database: Database) {
+fn messages_without_a_row_of_a_single_active_consumer_end_one_prefetch_after_another(
+    database: Database,
+) {
     let single = "concurrency = 1\nprefetch_factor = 4\n\
         queue_arguments = { x-single-active-consumer = true }";
     let world = World::on(database, &config(single));

@@ -4,8 +4,8 @@ use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually, wi
 
 cases! { on every_database:
     a_message_without_an_id_that_outlasts_its_channel_runs_once,
-    as_many_messages_run_as_were_sent_though_they_look_the_same,
-    a_message_without_an_id_that_ends_before_it_comes_again_runs_once,
+    messages_that_look_the_same_are_each_run,
+    a_message_without_an_id_that_ends_before_its_redelivery_runs_once,
 }
 
 fn config(concurrency: usize) -> String {
@@ -69,7 +69,7 @@ fn a_message_without_an_id_that_outlasts_its_channel_runs_once(database: Databas
     assert_all_completed_once(&world, service, 2);
 }
 
-fn as_many_messages_run_as_were_sent_though_they_look_the_same(database: Database) {
+fn messages_that_look_the_same_are_each_run(database: Database) {
     let (world, proxy, service) = start(database, 4);
     let same = Raw::foreign("hold", None, "{}");
     world.publish(&[same.clone(), same.clone(), same.clone()]);
@@ -83,7 +83,7 @@ fn as_many_messages_run_as_were_sent_though_they_look_the_same(database: Databas
     assert_all_completed_once(&world, service, 4);
 }
 
-fn a_message_without_an_id_that_ends_before_it_comes_again_runs_once(database: Database) {
+fn a_message_without_an_id_that_ends_before_its_redelivery_runs_once(database: Database) {
     let (world, proxy, service) = start(database, 2);
     let same = Raw::foreign("hold", None, "{}");
     world.publish(&[same.clone(), same]);
@@ -102,7 +102,7 @@ fn a_message_without_an_id_that_ends_before_it_comes_again_runs_once(database: D
 }
 
 #[test]
-fn a_message_without_an_id_that_a_stop_finds_claimed_and_unrun_is_published_from_its_row() {
+fn a_message_without_an_id_that_is_claimed_at_a_stop_is_published_from_its_row() {
     let world = World::new(&config(1).replace("concurrency = 1", "prefetch_factor = 3"));
     world.declare_queue("default");
     // Run short messages first, so that the next ones are claimed ahead.
@@ -122,7 +122,7 @@ fn a_message_without_an_id_that_a_stop_finds_claimed_and_unrun_is_published_from
 }
 
 #[test]
-fn messages_that_differ_in_anything_are_not_taken_for_one_another() {
+fn messages_that_differ_in_anything_are_not_confused() {
     let (world, proxy, service) = start(Database::Postgresql, 2);
     let one = Raw::foreign("hold", None, "{}");
     let other = |properties| Raw {

@@ -35,7 +35,7 @@ const SESSION: usize = 6;
 const TERMINAL: usize = 7;
 
 #[test]
-fn it_has_its_own_session_no_terminal_the_root_directory_and_a_mask() {
+fn it_has_its_own_session_no_terminal_the_root_directory_and_a_umask() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     // Read from /proc: in a container, getsid(2) may not be able to name the session of a test.
@@ -57,7 +57,7 @@ fn it_has_its_own_session_no_terminal_the_root_directory_and_a_mask() {
 }
 
 #[test]
-fn its_streams_lead_nowhere_and_it_has_no_descriptor_of_its_caller() {
+fn its_streams_are_dev_null_and_it_inherits_no_descriptor() {
     let daemon = Daemon::lonely();
     daemon.write("secret", "");
     let controller = daemon.controller(&["start"]);
@@ -86,7 +86,7 @@ fn its_streams_lead_nowhere_and_it_has_no_descriptor_of_its_caller() {
 }
 
 #[test]
-fn its_commands_have_no_descriptor_of_it() {
+fn its_commands_inherit_none_of_its_descriptors() {
     let daemon = Daemon::new();
     let list = r#"
         [[queues]]
@@ -108,7 +108,7 @@ fn its_commands_have_no_descriptor_of_it() {
 }
 
 #[test]
-fn relative_paths_are_the_callers() {
+fn relative_paths_start_from_the_callers_directory() {
     let daemon = Daemon::new();
     for folder in ["conf", "logs", "run"] {
         fs::create_dir(daemon.directory().join(folder)).unwrap();
@@ -147,7 +147,7 @@ fn relative_paths_are_the_callers() {
 }
 
 #[test]
-fn the_default_database_is_the_callers_too() {
+fn the_default_database_is_in_the_callers_directory_too() {
     let daemon = Daemon::lonely();
     daemon.configure("default_broker = \"amqp://guest:guest@127.0.0.1:1/\"");
     daemon.up();
@@ -243,7 +243,7 @@ fn the_terminal_may_close_in_the_middle_of_the_start() {
 }
 
 #[test]
-fn a_controller_that_is_killed_leaves_a_service_that_goes_on() {
+fn a_service_goes_on_when_its_controller_is_killed() {
     let mut daemon = Daemon::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
@@ -257,7 +257,7 @@ fn a_controller_that_is_killed_leaves_a_service_that_goes_on() {
 }
 
 #[test]
-fn a_service_that_is_killed_in_its_start_is_said_to_have_died() {
+fn a_service_that_is_killed_while_it_starts_is_reported_as_dead() {
     let mut daemon = Daemon::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();

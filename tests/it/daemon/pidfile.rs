@@ -64,7 +64,7 @@ impl Daemon {
 }
 
 #[test]
-fn it_is_a_number_and_a_newline_that_all_may_read_and_its_socket_is_the_owners() {
+fn it_holds_a_number_that_all_may_read_and_only_the_owner_may_use_its_socket() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     assert_eq!(
@@ -153,7 +153,7 @@ fn a_file_that_holds_something_else_is_left_alone() {
 }
 
 #[test]
-fn an_empty_file_is_no_service() {
+fn an_empty_file_means_that_no_service_runs() {
     let daemon = Daemon::lonely();
     daemon.write("daemon.pid", "");
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
@@ -163,7 +163,7 @@ fn an_empty_file_is_no_service() {
 }
 
 #[test]
-fn a_stale_file_whose_pid_is_another_processs_by_now_is_taken_over() {
+fn a_stale_file_whose_pid_was_reused_is_taken_over() {
     let daemon = Daemon::lonely();
     let bystander = Bystander::new();
     let stale = format!("{}\n", bystander.pid().as_raw_nonzero());
@@ -183,7 +183,7 @@ fn a_stale_file_whose_pid_is_another_processs_by_now_is_taken_over() {
 }
 
 #[test]
-fn a_lock_does_not_make_a_service_of_whoever_the_file_names() {
+fn a_lock_alone_does_not_make_the_process_in_the_file_a_service() {
     let daemon = Daemon::lonely();
     daemon.write("daemon.pid", "");
     let bystander = Bystander::reading(File::open(daemon.pidfile()).unwrap());
@@ -218,7 +218,7 @@ fn after_a_kill_the_next_start_takes_everything_over() {
 }
 
 #[test]
-fn a_path_that_is_too_long_for_a_socket_will_do() {
+fn a_path_that_is_too_long_for_a_socket_works() {
     let daemon = Daemon::lonely();
     let folder = "f".repeat(120);
     fs::create_dir(daemon.directory().join(&folder)).unwrap();
@@ -361,7 +361,7 @@ fn another_users_service_is_seen_and_not_stopped() {
 }
 
 #[test]
-fn a_process_that_may_not_be_looked_at_shows_by_its_socket_that_it_is_the_service() {
+fn a_process_that_may_not_be_inspected_is_recognised_by_its_socket() {
     if !geteuid().is_root() {
         return;
     }

@@ -14,9 +14,9 @@ use crate::support::{
 };
 
 cases! { on postgresql, embedded_sqlite:
-    a_daemon_that_loses_its_ledger_begins_again,
-    a_daemon_that_loses_a_set_of_consumers_begins_again,
-    a_daemon_goes_on_while_what_can_be_is_begun_anew,
+    a_daemon_that_loses_its_ledger_restarts,
+    a_daemon_that_loses_a_set_of_consumers_restarts,
+    a_daemon_goes_on_while_parts_that_can_be_restarted_are_restarted,
 }
 
 fn on(backend: Backend) -> Daemon {
@@ -78,11 +78,11 @@ fn assert_restarts(backend: Backend, failpoint: &str, what: &str) {
     daemon.assert_all_well(Vec::new(), &uuids);
 }
 
-fn a_daemon_that_loses_its_ledger_begins_again(backend: Backend) {
+fn a_daemon_that_loses_its_ledger_restarts(backend: Backend) {
     assert_restarts(backend, "ledger.after-commit=panic@4", "the ledger");
 }
 
-fn a_daemon_that_loses_a_set_of_consumers_begins_again(backend: Backend) {
+fn a_daemon_that_loses_a_set_of_consumers_restarts(backend: Backend) {
     assert_restarts(
         backend,
         "set.claimed=panic@3",
@@ -90,7 +90,7 @@ fn a_daemon_that_loses_a_set_of_consumers_begins_again(backend: Backend) {
     );
 }
 
-fn a_daemon_goes_on_while_what_can_be_is_begun_anew(backend: Backend) {
+fn a_daemon_goes_on_while_parts_that_can_be_restarted_are_restarted(backend: Backend) {
     let daemon = on(backend);
     let pid = daemon.up_with(
         "sweep.looks=panic@3; heartbeat.beats=panic@2; schedule.looks=panic@2; \
@@ -122,7 +122,7 @@ fn a_daemon_goes_on_while_what_can_be_is_begun_anew(backend: Backend) {
 }
 
 #[test]
-fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
+fn a_daemon_that_dies_again_and_again_pauses_and_still_obeys_its_commands() {
     let daemon = on(Backend::embedded(Database::Sqlite));
     let pid = daemon.up_with("ledger.before-commit=panic@1+");
     let uuid = daemon.send(&["note"]);
@@ -162,7 +162,7 @@ fn a_daemon_that_dies_again_and_again_rests_can_be_asked_and_is_stopped() {
 }
 
 #[test]
-fn a_daemon_that_loses_its_supervisor_in_its_start_does_not_start() {
+fn a_daemon_that_loses_its_supervisor_while_it_starts_does_not_start() {
     let daemon = Daemon::lonely();
     let mut start = daemon.controller(&["start"]);
     let (code, _, err) = outcome(start.env("CARROT_FAILPOINTS", "supervisor.started=panic"));
@@ -213,7 +213,7 @@ fn zombies(pid: Pid) -> usize {
 }
 
 #[test]
-fn a_daemon_that_begins_again_is_where_and_who_it_was_and_reads_nothing_anew() {
+fn a_restarted_daemon_keeps_its_surroundings_and_does_not_read_its_configuration_again() {
     let world = World::new(SURROUNDINGS);
     let daemon = Daemon { world };
     fs::set_permissions(daemon.directory(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -241,7 +241,7 @@ fn a_daemon_that_begins_again_is_where_and_who_it_was_and_reads_nothing_anew() {
 }
 
 #[test]
-fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
+fn a_daemon_that_could_not_sign_off_removes_its_old_worker_after_the_restart() {
     let daemon = on(Backend::from(Database::Postgresql));
     let proxy = Proxy::before(&daemon.database_url);
     let mut start = daemon.controller(&["start"]);
@@ -273,7 +273,7 @@ fn a_daemon_that_can_not_sign_off_buries_the_worker_that_it_was() {
 }
 
 #[test]
-fn a_daemon_whose_program_was_replaced_begins_again_as_what_it_was() {
+fn a_daemon_whose_program_was_replaced_restarts_with_the_old_program() {
     let daemon = on(Backend::embedded(Database::Sqlite));
     let program = daemon.directory().join("own-actors");
     fs::copy(env!("CARGO_BIN_EXE_carrot-actors"), &program).unwrap();

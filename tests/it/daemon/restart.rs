@@ -15,7 +15,7 @@ fn words(pid: rustix::process::Pid) -> String {
 }
 
 #[test]
-fn it_stops_what_runs_and_starts_another() {
+fn it_stops_the_running_service_and_starts_another() {
     let daemon = Daemon::new();
     let first = daemon.up();
     let (code, out, err) = daemon.daemon(&["restart", "--no-scheduler"]);
@@ -28,7 +28,7 @@ fn it_stops_what_runs_and_starts_another() {
 }
 
 #[test]
-fn what_is_not_running_is_started() {
+fn a_restart_starts_a_service_that_does_not_run() {
     let daemon = Daemon::lonely();
     let (code, out, err) = daemon.daemon(&["restart"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -48,7 +48,7 @@ fn what_is_not_running_is_started() {
 }
 
 #[test]
-fn what_runs_is_not_stopped_for_what_can_not_start() {
+fn a_restart_that_can_not_succeed_never_stops_the_running_service() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     let config = daemon.read("carrot.toml");
@@ -66,7 +66,7 @@ fn what_runs_is_not_stopped_for_what_can_not_start() {
 }
 
 #[test]
-fn it_waits_for_one_that_is_stopping_already() {
+fn it_waits_for_a_service_that_is_already_stopping() {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "gated", 1).remove(0);
     let first = daemon.up();
@@ -97,7 +97,7 @@ fn it_waits_for_one_that_is_stopping_already() {
 }
 
 #[test]
-fn hard_it_kills_and_the_message_is_run_again() {
+fn a_hard_restart_kills_the_service_and_the_message_is_run_again() {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "endless", 1).remove(0);
     let first = daemon.up();

@@ -52,7 +52,7 @@ impl World {
 }
 
 #[test]
-fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
+fn a_service_deletes_messages_that_are_too_old_and_nothing_else() {
     let world = World::new(&config_with(
         "completed = '1h', failed = '2d', every = '1s'",
     ));
@@ -94,7 +94,7 @@ fn a_service_deletes_what_has_grown_too_old_and_nothing_else() {
 
 /// A walk skips stretches that an earlier walk has found to be kept for good, and no others.
 #[test]
-fn a_service_finds_what_grows_too_old_amid_what_is_kept_for_good() {
+fn a_service_finds_old_messages_among_messages_that_are_kept_for_good() {
     let world = World::new(&config_with("failed = '7d', every = '1s'"));
     world.insert_past("COMPLETED", 500, 300);
     world.insert_past("FAILED", 1, 100);
@@ -111,7 +111,7 @@ fn a_service_finds_what_grows_too_old_amid_what_is_kept_for_good() {
 }
 
 #[test]
-fn services_that_prune_together_delete_it_all_and_get_on() {
+fn services_that_prune_at_the_same_time_delete_all_old_messages() {
     let world = World::new(&config_with("completed = '7d', every = '1s'"));
     world.insert_past("COMPLETED", 5000, 200);
     world.insert_past("COMPLETED", 10, 100);
@@ -137,7 +137,7 @@ fn a_service_without_a_history_keeps_everything() {
 }
 
 #[test]
-fn a_service_whose_pruning_is_cut_off_goes_on_with_it() {
+fn a_service_goes_on_pruning_after_a_lost_connection() {
     let world = World::new(&config_with("completed = '7d', every = '1s'"));
     world.insert_past("COMPLETED", 3, 200);
     let mut blocker = world.client();
@@ -173,7 +173,7 @@ fn a_service_that_stops_amid_pruning_says_how_far_it_has_come() {
 }
 
 #[test]
-fn prune_deletes_what_is_too_old_and_says_how_many_of_each_state() {
+fn prune_deletes_old_messages_and_says_how_many_of_each_state() {
     let world = World::new(&config_with(
         "completed = '7d', failed = '90d', expired = '1y'",
     ));
@@ -222,7 +222,7 @@ fn prune_finds_old_messages_behind_recent_ones() {
 }
 
 #[test]
-fn prune_leaves_what_another_has_locked() {
+fn prune_skips_locked_rows() {
     let world = World::new(&config_with("failed = '7d'"));
     world.insert_past("FAILED", 3, 200);
     let mut other = world.client();
@@ -293,7 +293,7 @@ fn prune_without_a_history_exits_78_and_says_what_to_set() {
 }
 
 #[test]
-fn prune_exits_as_the_other_commands_do() {
+fn prune_has_the_exit_codes_of_the_other_commands() {
     let world = World::without_tables(&config_with("completed = '7d'"));
     let (code, _, err) = world.run(&["prune"]);
     assert_eq!(code, 78, "{err}");

@@ -5,10 +5,10 @@
 use crate::support::{Backend, Running, World, cases, eventually, recovers, witnessed};
 
 cases! { on postgresql, embedded_sqlite:
-    a_service_that_loses_its_ledger_ends_and_the_next_runs_what_it_had,
-    a_service_that_loses_a_set_of_consumers_ends_and_the_next_runs_what_it_had,
-    a_sweep_that_dies_is_begun_anew,
-    a_subscription_that_dies_is_begun_anew,
+    a_service_that_loses_its_ledger_ends_and_the_next_runs_its_messages,
+    a_service_that_loses_a_set_of_consumers_ends_and_the_next_runs_its_messages,
+    a_sweep_that_dies_is_restarted,
+    a_subscription_that_dies_is_restarted,
 }
 
 cases! { on postgresql: a_service_that_loses_its_supervisor_ends }
@@ -41,11 +41,11 @@ fn ends(backend: Backend, failpoint: &str, what: &str) {
     world.assert_all_well(vec![next], &uuids);
 }
 
-fn a_service_that_loses_its_ledger_ends_and_the_next_runs_what_it_had(backend: Backend) {
+fn a_service_that_loses_its_ledger_ends_and_the_next_runs_its_messages(backend: Backend) {
     ends(backend, "ledger.after-commit=panic@5", "the ledger");
 }
 
-fn a_service_that_loses_a_set_of_consumers_ends_and_the_next_runs_what_it_had(backend: Backend) {
+fn a_service_that_loses_a_set_of_consumers_ends_and_the_next_runs_its_messages(backend: Backend) {
     ends(
         backend,
         "set.claimed=panic@3",
@@ -65,7 +65,7 @@ fn survivor(world: &World, failpoint: &str, death: &str) -> Running {
     service
 }
 
-fn a_sweep_that_dies_is_begun_anew(backend: Backend) {
+fn a_sweep_that_dies_is_restarted(backend: Backend) {
     let world = world(backend);
     let service = survivor(&world, "sweep.looks=panic@2", "the sweep died");
     let uuid = world.send_and_die("note", "publish.recorded");
@@ -73,7 +73,7 @@ fn a_sweep_that_dies_is_begun_anew(backend: Backend) {
     world.assert_all_well(vec![service], &[uuid]);
 }
 
-fn a_subscription_that_dies_is_begun_anew(backend: Backend) {
+fn a_subscription_that_dies_is_restarted(backend: Backend) {
     let world = world(backend);
     let uuids = world.post("default", "note", 30);
     let service = survivor(&world, "subscription.event=panic@2", SUBSCRIPTION);
@@ -83,7 +83,7 @@ fn a_subscription_that_dies_is_begun_anew(backend: Backend) {
 }
 
 #[test]
-fn a_heartbeat_and_pruning_that_die_are_begun_anew() {
+fn a_heartbeat_and_pruning_that_die_are_restarted() {
     let history = "history = { completed = '1h', every = '1s' }";
     let world = World::new(&witnessed(history, 1));
     let service = world.launch(&[], "heartbeat.beats=panic@2; prune.walks=panic@2");

@@ -6,15 +6,15 @@ use crate::deaths::services::service_with_claimed_messages;
 use crate::support::{Backend, World, cases, eventually, witnessed};
 
 cases! { on every_database_and_broker:
-    the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over,
+    the_end_from_a_frozen_service_does_not_overwrite_that_of_its_successor,
 }
 
 // A service that is frozen with a lock on SQLite's file keeps all others from it.
 cases! { on every_server_and_broker:
-    what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end,
+    a_message_that_a_frozen_service_had_claimed_is_not_run_after_its_end,
 }
 
-fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(backend: Backend) {
+fn the_end_from_a_frozen_service_does_not_overwrite_that_of_its_successor(backend: Backend) {
     let world = backend.world(&witnessed("", 1));
     let uuid = world.send(&["hold"]);
     let frozen = world.start(&[]);
@@ -36,7 +36,7 @@ fn the_end_from_a_frozen_service_does_not_overwrite_that_of_who_took_over(backen
     assert_eq!(world.runs(&uuid).len(), 2);
 }
 
-fn what_a_frozen_service_had_claimed_is_not_run_by_it_after_its_end(backend: Backend) {
+fn a_message_that_a_frozen_service_had_claimed_is_not_run_after_its_end(backend: Backend) {
     let world = backend.world(&witnessed("", 1));
     let (frozen, uuids) = service_with_claimed_messages(&world, "");
     frozen.signal(Signal::STOP);
@@ -58,7 +58,7 @@ fn silent_for(world: &World, seconds: u64) -> usize {
 
 // On PostgreSQL alone: on MariaDB such a wait ends earlier, and SQLite locks no rows.
 #[test]
-fn services_whose_heartbeats_waited_for_the_database_do_not_call_each_other_dead() {
+fn services_whose_heartbeats_waited_for_the_database_do_not_consider_each_other_dead() {
     let world = World::new(&witnessed("", 1));
     let services = [world.start(&[]), world.start(&[])];
     eventually("both services have recorded heartbeats for 15 s", || {

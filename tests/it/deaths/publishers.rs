@@ -6,8 +6,8 @@ use crate::support::{Backend, cases, eventually, witnessed};
 cases! { on every_database_and_broker:
     a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
     a_message_whose_publisher_dies_before_it_marks_it_is_run_while_it_is_pending,
-    what_a_sweep_took_before_it_died_is_published_by_another,
-    what_a_sweep_published_before_it_died_is_published_again_and_run_once,
+    a_message_that_a_sweep_took_before_it_died_is_published_by_another,
+    a_message_that_a_sweep_published_before_it_died_is_published_again_and_run_once,
 }
 
 // On the embedded broker there is no second copy: a message is one row.
@@ -84,10 +84,12 @@ fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: 
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-fn what_a_sweep_took_before_it_died_is_published_by_another(backend: Backend) {
+fn a_message_that_a_sweep_took_before_it_died_is_published_by_another(backend: Backend) {
     is_published_after_the_sweep_died(backend, "sweep.taken=kill", 1);
 }
 
-fn what_a_sweep_published_before_it_died_is_published_again_and_run_once(backend: Backend) {
+fn a_message_that_a_sweep_published_before_it_died_is_published_again_and_run_once(
+    backend: Backend,
+) {
     is_published_after_the_sweep_died(backend, "publish.published=kill", backend.copies(2, 1));
 }

@@ -10,12 +10,12 @@ use crate::support::{
 
 cases! { on every_database_and_broker:
     messages_survive_services_that_are_killed_at_random,
-    the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait,
+    the_message_of_a_killed_service_is_taken_over_on_its_host_at_once,
 }
 
 cases! { on every_database:
     each_message_of_two_services_whose_connections_are_cut_runs_once,
-    a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once,
+    many_short_tasks_on_connections_that_are_cut_run_once_each,
 }
 
 /// How long services are killed or connections are cut.
@@ -90,7 +90,7 @@ fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Da
     }
 }
 
-fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: Database) {
+fn many_short_tasks_on_connections_that_are_cut_run_once_each(database: Database) {
     let mut random = random();
     let mut world = World::on(database, "[[queues]]\nname = 'default'\nconcurrency = 4\n");
     let proxy = world.proxy_broker();
@@ -124,7 +124,7 @@ fn a_flood_of_short_tasks_on_connections_that_are_cut_runs_each_once(database: D
     runs.assert_once_each(&uuids);
 }
 
-fn the_message_of_a_killed_service_is_taken_over_on_its_host_without_a_wait(backend: Backend) {
+fn the_message_of_a_killed_service_is_taken_over_on_its_host_at_once(backend: Backend) {
     let world = backend.world(&witnessed("", 1));
     let uuid = world.send(&["hold"]);
     let mut first = world.start(&[]);

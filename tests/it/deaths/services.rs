@@ -13,13 +13,13 @@ cases! { on every_database_and_broker:
     a_message_whose_service_dies_before_it_commits_the_end_is_run_again,
     a_message_whose_service_dies_before_it_claims_is_as_it_was,
     a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again,
-    a_suspect_has_its_attempt_counted_before_it_runs,
+    the_attempt_of_a_crash_suspect_is_counted_before_it_runs,
     a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes,
     a_message_that_may_crash_once_is_not_run_again_and_its_neighbour_is_run,
     a_message_that_may_crash_once_is_run_if_its_service_died_before_that,
     the_command_of_a_killed_service_dies_with_all_that_it_has_started,
-    a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them,
-    messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next,
+    a_service_that_stops_returns_claimed_messages_as_django_carrot_expects_them,
+    messages_of_a_service_that_dies_while_it_returns_them_are_run_by_the_next,
     a_message_of_a_dead_service_that_the_broker_has_lost_is_published_again,
     a_message_that_a_sweep_recovered_before_it_died_is_published_by_another,
 }
@@ -93,7 +93,7 @@ fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again(backe
     assert_eq!(world.runs(&uuid).len(), 1);
 }
 
-fn a_suspect_has_its_attempt_counted_before_it_runs(backend: Backend) {
+fn the_attempt_of_a_crash_suspect_is_counted_before_it_runs(backend: Backend) {
     let world = backend.world(&witnessed("max_crashes = 4", 1));
     let uuid = world.send(&["hold"]);
     let attempts = || world.find(&uuid).unwrap()["attempts"].clone();
@@ -213,9 +213,7 @@ pub fn service_with_claimed_messages(world: &World, failpoints: &str) -> (Runnin
     (service, uuids)
 }
 
-fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_wants_them(
-    backend: Backend,
-) {
+fn a_service_that_stops_returns_claimed_messages_as_django_carrot_expects_them(backend: Backend) {
     let world = world(backend);
     let (mut service, uuids) = service_with_claimed_messages(&world, "");
     service.signal(Signal::TERM);
@@ -238,7 +236,7 @@ fn a_service_that_stops_puts_claimed_messages_back_as_a_django_carrot_consumer_w
     assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
 }
 
-fn messages_of_a_service_that_dies_while_it_puts_them_back_are_run_by_the_next(backend: Backend) {
+fn messages_of_a_service_that_dies_while_it_returns_them_are_run_by_the_next(backend: Backend) {
     let world = world(backend);
     let (mut service, uuids) = service_with_claimed_messages(&world, "ledger.before-release=kill");
     service.signal(Signal::TERM);

@@ -93,7 +93,7 @@ fn children(pid: Pid) -> Vec<Pid> {
 }
 
 #[test]
-fn what_commands_orphan_is_reaped() {
+fn processes_that_commands_orphan_are_reaped() {
     let Some(world) = world() else { return };
     let mut container = world.container();
     for _ in 0..5 {
@@ -110,7 +110,7 @@ fn what_commands_orphan_is_reaped() {
 }
 
 #[test]
-fn what_tasks_of_a_program_orphan_is_reaped() {
+fn processes_that_tasks_of_a_program_orphan_are_reaped() {
     if !has_namespaces() {
         return;
     }
@@ -150,7 +150,7 @@ fn a_program_with_threads_says_that_it_reaps_nobody() {
 }
 
 #[test]
-fn outside_of_a_container_nothing_is_split_or_said() {
+fn outside_of_a_container_the_service_does_not_fork() {
     let world = World::embedded_on(Database::Sqlite, CONFIG);
     let mut running = world.start(&[]);
     assert!(
@@ -200,7 +200,7 @@ fn process_1_exits_as_its_service_does() {
 }
 
 #[test]
-fn signals_are_passed_on_whatever_they_are() {
+fn every_signal_is_passed_on() {
     let Some(world) = world() else { return };
     let mut container = world.container();
     container.signal(Signal::INT);
@@ -245,7 +245,7 @@ fn ctrl_c_in_a_containers_terminal_stops_in_order() {
 }
 
 #[test]
-fn a_daemon_that_process_1_starts_ends_with_the_container_and_that_is_said() {
+fn a_daemon_that_process_1_starts_ends_with_the_container_with_a_warning() {
     let Some(world) = world() else { return };
     let options = [
         "daemon",
@@ -263,7 +263,7 @@ fn a_daemon_that_process_1_starts_ends_with_the_container_and_that_is_said() {
 }
 
 #[test]
-fn what_process_1_has_inherited_as_ignored_and_blocked_is_heard_by_both() {
+fn process_1_and_the_service_handle_signals_that_were_inherited_as_ignored_and_blocked() {
     let Some(world) = world() else { return };
     let deaf = ["--ignore-signal=CHLD", "--block-signal=TERM"];
     let binary = [env!("CARGO_BIN_EXE_carrot-actors")];

@@ -85,7 +85,7 @@ fn commands_succeed_though_sigchld_was_ignored() {
 }
 
 #[test]
-fn a_service_hears_signals_that_were_ignored_and_blocked_and_its_commands_have_them_all() {
+fn a_service_handles_signals_that_were_ignored_and_blocked_and_its_commands_can_too() {
     let world = world();
     let mut service = start_with_signals_ignored(&world, world.command(&[]));
     assert_commands_have_no_signal_ignored_or_blocked(&world);
@@ -100,7 +100,7 @@ fn a_service_hears_signals_that_were_ignored_and_blocked_and_its_commands_have_t
 }
 
 #[test]
-fn so_does_a_daemon() {
+fn a_daemon_handles_signals_that_were_ignored_and_blocked() {
     let world = world();
     let daemon = |verb| {
         let options = ["--pidfile", "daemon.pid", "--logfile", "daemon.log"];

@@ -152,7 +152,7 @@ fn it_starts_reports_restarts_and_stops_the_service() {
 }
 
 #[test]
-fn reload_opens_the_log_anew_and_leaves_the_service_alone() {
+fn reload_reopens_the_log_and_leaves_the_service_alone() {
     let Some(machine) = Machine::new() else {
         return;
     };
@@ -204,7 +204,7 @@ fn a_service_that_was_killed_is_dead_and_can_be_started() {
 }
 
 #[test]
-fn what_goes_wrong_has_lsb_s_exit_codes() {
+fn errors_have_the_exit_codes_of_lsb() {
     let Some(machine) = Machine::new() else {
         return;
     };
@@ -241,7 +241,7 @@ fn what_goes_wrong_has_lsb_s_exit_codes() {
 }
 
 #[test]
-fn who_is_not_root_can_not_start_it() {
+fn only_root_can_start_it() {
     let Some(machine) = Machine::new() else {
         return;
     };

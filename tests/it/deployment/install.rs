@@ -105,7 +105,7 @@ fn it_installs_everything_by_its_prefix_and_a_second_time_changes_nothing() {
 }
 
 #[test]
-fn settings_that_were_changed_are_kept_until_a_purge_and_messages_for_ever() {
+fn changed_settings_are_kept_until_a_purge_and_messages_for_ever() {
     let root = Root::new();
     root.run("install");
     fs::write(root.path("etc/carrot/carrot.toml"), "# mine").unwrap();
@@ -140,7 +140,7 @@ fn settings_that_were_changed_are_kept_until_a_purge_and_messages_for_ever() {
 }
 
 #[test]
-fn the_settings_that_are_shipped_are_right() {
+fn the_shipped_settings_are_valid() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/config/carrot.toml");
     let directory = TempDir::new().unwrap();
     let mut check = Command::new(env!("CARGO_BIN_EXE_carrot-actors"));

@@ -129,7 +129,7 @@ fn logrotate_rotates_the_log_of_a_running_service() {
 }
 
 #[test]
-fn a_service_that_stops_takes_sighup_for_no_second_stop() {
+fn sighup_does_not_stop_hard_a_service_that_is_stopping() {
     let world = World::new(QUICK);
     world.configure(
         r#"
@@ -153,7 +153,7 @@ fn a_service_that_stops_takes_sighup_for_no_second_stop() {
 }
 
 #[test]
-fn a_log_that_can_not_be_opened_anew_goes_on_where_it_was() {
+fn a_log_that_can_not_be_reopened_goes_on_in_the_old_file() {
     let world = World::new(QUICK);
     let mut service = world.start(&[]);
     let moved = service.log.with_extension("log.1");

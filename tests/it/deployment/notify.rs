@@ -149,7 +149,7 @@ fn it_is_ready_when_it_consumes_and_says_what_a_stop_waits_for() {
 }
 
 #[test]
-fn it_is_ready_when_it_waits_for_a_broker_and_names_that_without_its_password() {
+fn it_is_ready_when_it_waits_for_a_broker_which_it_names_without_the_password() {
     let mut world = World::new(CONFIG);
     world.broker_url = "amqp://guest:s3cr3t@127.0.0.1:1/".to_owned();
     let mut systemd = Manager::abstract_for(&world);
@@ -219,7 +219,7 @@ fn assert_hang_is_noticed(failpoint: &str) {
 }
 
 #[test]
-fn actors_that_stand_still_are_noticed() {
+fn actors_that_hang_are_noticed() {
     assert_hang_is_noticed("set.claimed=hang");
 }
 
@@ -270,7 +270,7 @@ fn a_set_of_consumers_that_has_died_ends_the_service() {
 }
 
 #[test]
-fn a_ledger_that_stands_still_is_noticed() {
+fn a_ledger_that_hangs_is_noticed() {
     assert_hang_is_noticed("ledger.after-commit=hang");
 }
 
@@ -280,7 +280,7 @@ fn a_ledger_that_has_died_ends_the_service() {
 }
 
 #[test]
-fn a_sweep_and_a_heartbeat_that_have_died_are_at_work_again() {
+fn a_sweep_and_a_heartbeat_that_have_died_are_restarted() {
     for world in worlds() {
         assert_parts_restart(&world);
     }
@@ -310,7 +310,7 @@ fn assert_parts_restart(world: &World) {
 }
 
 #[test]
-fn tasks_are_not_taken_for_the_service() {
+fn tasks_can_not_notify_systemd_for_the_service() {
     let world = World::new(CONFIG);
     let mut systemd = Manager::in_directory(&world);
     let mut service = systemd.launch(&world, "");
@@ -321,7 +321,7 @@ fn tasks_are_not_taken_for_the_service() {
 }
 
 #[test]
-fn a_manager_that_is_not_there_keeps_nothing_from_starting() {
+fn a_service_starts_without_a_listening_manager() {
     let world = World::new(CONFIG);
     let mut command = world.command(&[]);
     command.env("NOTIFY_SOCKET", world.directory().join("nobody"));

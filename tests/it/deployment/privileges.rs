@@ -101,7 +101,7 @@ fn root_starts_a_service_and_its_tasks_as_a_user_with_all_its_groups() {
 }
 
 #[test]
-fn the_group_can_be_another_and_both_can_be_numbers() {
+fn the_group_can_be_chosen_and_both_can_be_numbers() {
     if !is_root() {
         return;
     }
@@ -119,7 +119,7 @@ fn the_group_can_be_another_and_both_can_be_numbers() {
 }
 
 #[test]
-fn a_log_is_opened_anew_by_the_user_where_it_can_and_else_goes_on() {
+fn the_user_reopens_the_log_where_it_can_and_else_goes_on_in_the_old_file() {
     if !is_root() {
         return;
     }
@@ -310,7 +310,7 @@ fn a_user_or_group_that_is_not_there_exits_67_and_is_named() {
 }
 
 #[test]
-fn a_command_that_can_not_become_somebody_else_says_so() {
+fn a_command_that_can_not_become_another_user_says_so() {
     let world = World::without_tables_on(Database::Sqlite, WHO);
     let (code, _, err) = world.run(&["--user", USER, "migrate"]);
     assert_eq!(code, 64);
@@ -322,7 +322,7 @@ fn a_command_that_can_not_become_somebody_else_says_so() {
 }
 
 #[test]
-fn who_is_not_root_can_not_become_somebody_else() {
+fn only_root_can_become_another_user() {
     let world = open_world(WHO);
     let mut command = world.command(&["--user", "daemon", "--logfile", "carrot.log"]);
     if geteuid().is_root() {
@@ -366,7 +366,7 @@ fn check_as_user(world: &World) -> (i32, String) {
 }
 
 #[test]
-fn a_directory_that_the_user_may_not_enter_has_no_configuration_for_it() {
+fn a_configuration_in_a_directory_that_the_user_may_not_enter_is_ignored() {
     if !is_root() || !has("setpriv") {
         return;
     }

@@ -147,7 +147,7 @@ fn libpq_speaks_tls_when_the_url_asks_for_it() {
 }
 
 #[test]
-fn check_is_content_with_tls() {
+fn check_succeeds_with_tls() {
     let world = world();
     let (code, out, err) = run(trusting(&world, &["check"]));
     assert_eq!(code, 0, "{out}{err}");
@@ -181,7 +181,7 @@ fn a_message_waits_while_the_ca_is_unknown() {
 }
 
 #[test]
-fn a_broker_of_another_name_is_refused() {
+fn a_broker_with_a_certificate_of_another_name_is_refused() {
     let mut world = world();
     // The address is the same, but the certificate is for another name.
     world.broker_url = world.broker_url.replace("@localhost:", "@127.1:");

@@ -96,7 +96,7 @@ fn outcome(world: &World, task: &str, body: &Value) -> Value {
 }
 
 #[test]
-fn functions_get_what_their_arguments_ask_for() {
+fn functions_get_what_their_arguments_extract() {
     let world = world();
     let service = service(&world, app());
     let body = json!({"args": ["a.png"], "kwargs": {"width": 30, "unknown": 1}});
@@ -124,7 +124,7 @@ fn functions_get_what_their_arguments_ask_for() {
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_a_failed_message_that_names_them() {
+fn arguments_of_the_wrong_types_fail_the_message_and_are_named() {
     let world = world();
     let service = service(&world, app());
     for (task, body, expected) in [
@@ -188,7 +188,7 @@ fn an_app_that_can_not_work_is_refused_before_it_starts() {
 }
 
 #[test]
-fn a_service_whose_state_can_not_be_made_says_why() {
+fn a_service_whose_state_can_not_be_created_says_why() {
     let world = world();
     let app = App::new().state_with(|_| Err::<u8, _>("no more pools"));
     let registry = app.into_registry().unwrap();
@@ -222,7 +222,7 @@ fn a_task_publishes_by_the_client_of_its_service() {
 }
 
 #[test]
-fn what_another_thread_logs_with_the_tasks_logger_is_in_its_row() {
+fn lines_that_another_thread_logs_with_the_tasks_logger_are_in_its_row() {
     start_logging();
     let world = world();
     let app = App::new().task("log", |context: TaskContext| {
@@ -245,7 +245,7 @@ fn what_another_thread_logs_with_the_tasks_logger_is_in_its_row() {
 }
 
 #[test]
-fn a_long_task_learns_that_its_service_is_told_to_stop() {
+fn a_long_task_can_see_that_its_service_is_stopping() {
     let world = world();
     let (began, begun) = crossbeam_channel::bounded(2);
     let began_too = began.clone();

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::support::{Database, World, cases};
 
 cases! { on every_database:
-    services_that_start_together_add_a_schedule_once,
-    a_schedule_that_is_there_stays_as_its_users_have_made_it,
+    services_that_start_at_the_same_time_add_a_schedule_once,
+    an_existing_schedule_keeps_the_edits_of_its_users,
 }
 
 /// A service that declares schedules, and ends when no message waits.
@@ -37,7 +37,7 @@ fn rows(world: &World) -> Vec<Value> {
     )
 }
 
-fn services_that_start_together_add_a_schedule_once(database: Database) {
+fn services_that_start_at_the_same_time_add_a_schedule_once(database: Database) {
     const SERVICES: usize = 6;
     let world = World::embedded_on(database, "[[queues]]\nname = \"first\"\n");
     let nightly = Schedule::new("nightly", "build")
@@ -67,7 +67,7 @@ fn services_that_start_together_add_a_schedule_once(database: Database) {
     assert_eq!(rows[0], nightly);
 }
 
-fn a_schedule_that_is_there_stays_as_its_users_have_made_it(database: Database) {
+fn an_existing_schedule_keeps_the_edits_of_its_users(database: Database) {
     let world = World::embedded_on(database, "[[queues]]\nname = \"default\"\n");
     let tick = [Schedule::new("tick", "clock.tick").every("90s")];
     let without_scheduler = Service {

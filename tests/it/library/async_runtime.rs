@@ -66,7 +66,7 @@ impl Connection {
 }
 
 #[test]
-fn a_connection_that_one_consumer_has_opened_serves_another() {
+fn a_connection_that_one_consumer_has_opened_can_be_used_by_another() {
     let world = world();
     let app = App::new()
         .state(Connection::default())
@@ -82,7 +82,7 @@ fn a_connection_that_one_consumer_has_opened_serves_another() {
 }
 
 #[test]
-fn what_a_task_has_spawned_goes_on_after_its_end() {
+fn a_future_that_a_task_spawns_outlives_it() {
     let world = world();
     let (done, is_done) = bounded(2);
     let sync = done.clone();
@@ -120,7 +120,7 @@ impl Drop for Witness {
 }
 
 #[test]
-fn what_a_task_spawns_on_its_own_thread_is_logged_with_it_and_ends_with_it() {
+fn a_future_that_a_task_spawns_on_its_thread_is_logged_with_it_and_ends_with_it() {
     start_logging();
     let world = world();
     let (seen, sees) = bounded(9);
@@ -246,7 +246,7 @@ fn of_all_kinds(counted: &Arc<AtomicU32>) -> App {
 const COUNTED: u32 = 1_112_221;
 
 #[test]
-fn all_that_is_an_apps_own_runs_in_the_runtime() {
+fn all_code_of_an_app_runs_in_the_runtime() {
     let world = world();
     let counted = Arc::default();
     let service = service(&world, of_all_kinds(&counted));
@@ -271,7 +271,7 @@ fn runtimes() -> [Runtime; 2] {
 }
 
 #[test]
-fn an_app_is_tried_in_a_test_that_has_a_runtime_of_its_own() {
+fn an_app_can_be_tested_in_a_test_with_its_own_runtime() {
     for runtime in runtimes() {
         runtime.block_on(async {
             let counted = Arc::default();
@@ -300,7 +300,7 @@ fn double(Args((number,)): Args<(u32,)>) -> Result<u32, TaskError> {
 }
 
 #[test]
-fn a_task_tried_in_no_runtime_runs_on_the_tests_own_thread() {
+fn a_task_that_is_tested_without_a_runtime_runs_on_the_tests_thread() {
     let own = std::thread::current().id();
     let app = App::new().task("double", move |arguments: Args<(u32,)>| {
         assert_eq!(std::thread::current().id(), own);

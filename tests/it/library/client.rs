@@ -13,11 +13,11 @@ use crate::outages::{kill_connections, own};
 use crate::support::{Backend, Database, InProcess, World, cases, eventually, milliseconds, text};
 
 cases! { on every_database_and_broker:
-    what_a_client_publishes_is_run_with_what_it_was_given,
-    what_is_delayed_is_run_when_it_is_due,
+    a_message_that_a_client_publishes_is_run_with_its_arguments,
+    a_delayed_message_is_run_when_it_is_due,
     many_threads_share_a_client,
     many_messages_are_published_in_their_order,
-    a_message_that_the_database_refuses_is_the_fault_of_nobody_else,
+    a_message_that_the_database_refuses_fails_no_other,
 }
 
 cases! { on every_database: messages_wait_in_the_database_while_the_broker_is_away }
@@ -58,7 +58,7 @@ fn client(world: &World) -> Client {
     Client::connect(world.config()).unwrap()
 }
 
-fn what_a_client_publishes_is_run_with_what_it_was_given(backend: Backend) {
+fn a_message_that_a_client_publishes_is_run_with_its_arguments(backend: Backend) {
     let world = world(backend);
     let client = client(&world);
     let message = client.task("tell").args(("žluť \u{1f955}", [1, 2]));
@@ -89,7 +89,7 @@ fn what_a_client_publishes_is_run_with_what_it_was_given(backend: Backend) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn what_is_delayed_is_run_when_it_is_due(backend: Backend) {
+fn a_delayed_message_is_run_when_it_is_due(backend: Backend) {
     let world = world(backend);
     let client = client(&world);
     let service = service(&world);
@@ -181,7 +181,7 @@ fn messages_wait_in_the_database_while_the_broker_is_away(database: Database) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn a_message_that_the_database_refuses_is_the_fault_of_nobody_else(backend: Backend) {
+fn a_message_that_the_database_refuses_fails_no_other(backend: Backend) {
     let world = world(backend);
     world.refuse("task", "cursed");
     let client = client(&world);

@@ -19,7 +19,7 @@ fn guest(world: &World, variables: &[(&str, &str)], arguments: &[&str]) -> (i32,
 }
 
 #[test]
-fn an_app_runs_in_a_program_that_has_a_runtime_of_its_own() {
+fn an_app_runs_in_a_program_with_its_own_runtime() {
     for flavor in ["current_thread", "multi_thread"] {
         let world = world();
         let variables = [("GUEST_RUNTIME", flavor)];
@@ -56,7 +56,7 @@ fn an_app_runs_in_a_program_that_has_a_runtime_of_its_own() {
 }
 
 #[test]
-fn a_service_whose_program_logs_elsewhere_does_not_start_and_says_what_to_do() {
+fn a_service_whose_program_has_another_logger_does_not_start_and_says_what_to_do() {
     let world = world();
     let variables = [("GUEST_LOGGER", "env_logger")];
     let (code, _, err) = guest(&world, &variables, &["--testmode", "--logfile", "x.log"]);
@@ -85,7 +85,7 @@ fn a_service_whose_program_logs_elsewhere_does_not_start_and_says_what_to_do() {
 }
 
 #[test]
-fn an_app_is_tried_in_a_test_that_logs_elsewhere() {
+fn an_app_can_be_tested_in_a_program_with_another_logger() {
     let world = world();
     let variables = [
         ("GUEST_LOGGER", "env_logger"),

@@ -103,7 +103,7 @@ fn a_guard_is_held_around_sync_and_async_tasks() {
 }
 
 #[test]
-fn what_a_middleware_returns_is_the_outcome() {
+fn the_result_of_the_middleware_is_the_outcome() {
     let failures = Arc::new(AtomicU32::new(0));
     let told = Arc::clone(&failures);
     let app = App::new()
@@ -147,7 +147,7 @@ fn a_task_is_not_called_unless_its_middleware_does() {
 }
 
 #[test]
-fn a_panic_before_the_task_is_a_failure_that_what_is_outside_sees() {
+fn a_panic_before_the_task_is_a_failure_that_outer_middleware_sees() {
     let seen = around(|_, next| {
         let outcome = next.run();
         log::info!("failed: {}", outcome.is_err());

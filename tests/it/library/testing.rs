@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::support::{self, Database, World, cases, with_connection};
 
 cases! { on every_database:
-    what_a_task_records_is_published_when_its_transaction_commits,
-    messages_are_run_by_priority_and_age_and_none_is_waited_for,
-    failures_are_outcomes_and_the_hooks_are_told,
+    a_message_that_a_task_records_is_published_when_its_transaction_commits,
+    messages_are_run_by_priority_and_age_without_waiting_for_delays,
+    failures_are_outcomes_and_reach_the_hooks,
 }
 
 /// A connection of the app.
@@ -61,7 +61,7 @@ fn world(database: Database) -> World {
     World::on(database, "")
 }
 
-fn what_a_task_records_is_published_when_its_transaction_commits(database: Database) {
+fn a_message_that_a_task_records_is_published_when_its_transaction_commits(database: Database) {
     let world = world(database);
     let app = App::new()
         .task("greet", greet)
@@ -96,7 +96,7 @@ fn what_a_task_records_is_published_when_its_transaction_commits(database: Datab
     assert_eq!(world.count("COMPLETED"), 4);
 }
 
-fn messages_are_run_by_priority_and_age_and_none_is_waited_for(database: Database) {
+fn messages_are_run_by_priority_and_age_without_waiting_for_delays(database: Database) {
     let world = world(database);
     let mut app = test(&world, App::new().task("greet", greet));
     let hour = Duration::from_secs(3600);
@@ -125,7 +125,7 @@ fn again(client: Client) -> Result<(), PublishError> {
     client.task("again").publish().map(drop)
 }
 
-fn failures_are_outcomes_and_the_hooks_are_told(database: Database) {
+fn failures_are_outcomes_and_reach_the_hooks(database: Database) {
     let world = world(database);
     let told = std::sync::Arc::new(Mutex::new(Vec::new()));
     let hear = std::sync::Arc::clone(&told);

@@ -20,14 +20,14 @@ use crate::support::{
 };
 
 cases! { on every_database_and_broker:
-    what_a_transaction_recorded_is_run_when_it_has_committed,
-    what_a_transaction_recorded_is_gone_when_it_was_rolled_back,
+    messages_of_a_transaction_are_run_when_it_has_committed,
+    messages_of_a_transaction_that_is_rolled_back_are_gone,
     a_message_whose_caller_dies_after_the_commit_is_run,
-    a_message_whose_caller_dies_before_the_commit_was_never_there,
-    a_message_that_is_due_later_waits_in_the_transaction_too,
+    a_message_whose_caller_dies_before_the_commit_is_never_run,
+    a_delayed_message_can_be_recorded_in_a_transaction,
 }
 
-cases! { on every_database: what_can_not_be_recorded_says_why }
+cases! { on every_database: a_message_that_can_not_be_recorded_says_why }
 
 cases! { on every_server_and_broker: nothing_is_run_before_the_commit }
 
@@ -68,7 +68,7 @@ fn sign_up<C: Recording + SimpleConnection>(
     Ok(uuids)
 }
 
-fn what_a_transaction_recorded_is_run_when_it_has_committed(backend: Backend) {
+fn messages_of_a_transaction_are_run_when_it_has_committed(backend: Backend) {
     let world = world(backend);
     let client = client(&world);
     let service = service(&world);
@@ -92,7 +92,7 @@ fn what_a_transaction_recorded_is_run_when_it_has_committed(backend: Backend) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn what_a_transaction_recorded_is_gone_when_it_was_rolled_back(backend: Backend) {
+fn messages_of_a_transaction_that_is_rolled_back_are_gone(backend: Backend) {
     let world = world(backend);
     let client = client(&world);
     let service = service(&world);
@@ -187,7 +187,7 @@ fn a_message_whose_caller_dies_after_the_commit_is_run(backend: Backend) {
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn a_message_whose_caller_dies_before_the_commit_was_never_there(backend: Backend) {
+fn a_message_whose_caller_dies_before_the_commit_is_never_run(backend: Backend) {
     let world = world(backend);
     sign_up_and_die(&world, "before");
     let service = service(&world);
@@ -198,7 +198,7 @@ fn a_message_whose_caller_dies_before_the_commit_was_never_there(backend: Backen
     assert_eq!(service.stop(), Ended::Drained);
 }
 
-fn a_message_that_is_due_later_waits_in_the_transaction_too(backend: Backend) {
+fn a_delayed_message_can_be_recorded_in_a_transaction(backend: Backend) {
     let world = world(backend);
     let client = client(&world);
     let service = service(&world);
@@ -231,7 +231,7 @@ fn milliseconds_now() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
-fn what_can_not_be_recorded_says_why(database: Database) {
+fn a_message_that_can_not_be_recorded_says_why(database: Database) {
     let world = world(database);
     let client = client(&world);
     world.refuse("task", "cursed");
@@ -250,7 +250,7 @@ fn what_can_not_be_recorded_says_why(database: Database) {
 
 #[cfg(feature = "mysql")]
 #[test]
-fn characters_that_mysqls_tables_have_not_are_recorded_all_the_same() {
+fn characters_that_mysqls_tables_can_not_hold_are_recorded_nevertheless() {
     let world = world(Database::Mariadb);
     world.execute("ALTER TABLE carrot_messagelog CONVERT TO CHARACTER SET latin1");
     let client = client(&world);
@@ -268,7 +268,7 @@ fn characters_that_mysqls_tables_have_not_are_recorded_all_the_same() {
 }
 
 #[test]
-fn a_plain_connection_to_sqlite_that_waits_records_beside_a_busy_service() {
+fn a_plain_sqlite_connection_with_a_busy_timeout_records_beside_a_busy_service() {
     const TRANSACTIONS: usize = 40;
     let world = world(Backend::embedded(Database::Sqlite));
     let (service, client) = (service(&world), client(&world));
@@ -311,7 +311,7 @@ fn session(world: &World) -> Box<dyn Session> {
 }
 
 #[test]
-fn postgresql_tells_those_who_listen_when_a_transaction_commits() {
+fn postgresql_notifies_listeners_when_a_transaction_commits() {
     let (world, other) = (world(Database::Postgresql), world(Database::Postgresql));
     let client = client(&world);
     let mut listener = session(&world);

@@ -90,7 +90,7 @@ fn a_slow_queue_does_not_hold_up_another() {
 }
 
 #[test]
-fn with_long_tasks_only_what_runs_reads_in_progress() {
+fn with_long_tasks_only_running_messages_are_in_progress() {
     let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 1\n");
     world.enqueue("default", "gated", 5);
     let (gate, registry) = Gate::new();
@@ -108,7 +108,7 @@ fn with_long_tasks_only_what_runs_reads_in_progress() {
 }
 
 #[test]
-fn what_was_claimed_behind_a_long_task_is_given_back_for_others_to_run() {
+fn messages_that_were_claimed_behind_a_long_task_are_released_for_others() {
     let world = World::new("[[queues]]\nname = \"default\"\nconcurrency = 1\n");
     // The service claims many short tasks at once, and then the long one.
     world.enqueue("default", "noop", 3_000);

@@ -32,17 +32,17 @@ fn assert_restarted(failpoint: &str, runs: usize) {
 }
 
 #[test]
-fn a_consumer_that_dies_after_a_run_is_made_again_and_its_message_run_again() {
+fn a_consumer_that_dies_after_a_run_is_restarted_and_its_message_run_again() {
     assert_restarted("consumer.ran=panic", 4);
 }
 
 #[test]
-fn a_consumer_that_dies_before_a_run_is_made_again_and_its_message_run_then() {
+fn a_consumer_that_dies_before_a_run_is_restarted_and_its_message_run_then() {
     assert_restarted("consumer.before-run=panic", 3);
 }
 
 #[test]
-fn a_consumer_that_dies_in_the_midst_of_others_is_made_again() {
+fn a_consumer_that_dies_among_others_is_restarted() {
     assert_restarted("consumer.ran=panic@2", 4);
 }
 

@@ -54,7 +54,7 @@ fn sigint_stops_the_scheduler_then_tells_all_consumers_before_any_is_waited_for(
 }
 
 #[test]
-fn without_the_scheduler_there_is_none_to_start_or_stop() {
+fn without_the_scheduler_no_scheduler_starts_or_stops() {
     let world = World::new(TWO_QUEUES);
     let uuid = world.enqueue("two", "noop", 1).remove(0);
     let mut service = world.start(&["--no-scheduler"]);
@@ -70,7 +70,7 @@ fn without_the_scheduler_there_is_none_to_start_or_stop() {
 }
 
 #[test]
-fn a_flood_of_short_tasks_is_stopped_without_losing_or_repeating_any() {
+fn stopping_during_many_short_tasks_loses_and_repeats_none() {
     let world = World::new(&TWO_QUEUES.replace(r#"["true"]"#, r#"["sh", "-c", "echo $$ >>runs"]"#));
     let all = 400;
     world.enqueue("one", "noop", all / 2);
@@ -132,7 +132,7 @@ fn it_stops_while_it_waits_for_the_database() {
 }
 
 #[test]
-fn a_service_that_has_stopped_has_signed_off() {
+fn a_service_that_has_stopped_has_removed_its_worker() {
     let world = World::new(TWO_QUEUES);
     let mut service = world.start(&[]);
     let workers = || world.rows("SELECT id FROM carrot_worker").len();

@@ -34,22 +34,22 @@ fn assert_survives(blow: Blow) {
 }
 
 #[test]
-fn a_broker_that_is_stopped() {
+fn the_service_survives_a_broker_that_is_stopped() {
     assert_survives(Blow::Stop);
 }
 
 #[test]
-fn a_broker_that_is_killed() {
+fn the_service_survives_a_broker_that_is_killed() {
     assert_survives(Blow::Kill);
 }
 
 #[test]
-fn a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
+fn the_service_survives_a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
     assert_survives(Blow::Freeze);
 }
 
 #[test]
-fn a_broker_that_is_away_at_the_start() {
+fn the_service_survives_a_broker_that_is_away_at_the_start() {
     let broker = Own::take(Server::Rabbitmq);
     let world = World::new(&witnessed("", 4));
     let away = broker.suffer(Blow::Stop);
@@ -116,14 +116,14 @@ fn is_said_once_though_a_schedule_publishes(
 }
 
 #[test]
-fn a_broker_that_is_killed_while_a_schedule_publishes() {
+fn a_broker_that_is_killed_while_a_schedule_publishes_is_logged_once() {
     is_said_once_though_a_schedule_publishes("the broker", |trial, broker| {
         trial.suffer(broker, Blow::Kill, || ());
     });
 }
 
 #[test]
-fn a_broker_without_memory_while_a_schedule_publishes() {
+fn a_broker_without_memory_is_logged_once_while_a_schedule_publishes() {
     is_said_once_though_a_schedule_publishes("publishing to", |trial, broker| {
         broker.rabbitmqctl(&LITTLE);
         trial.await_away();
@@ -136,7 +136,7 @@ fn a_broker_without_memory_while_a_schedule_publishes() {
 /// Messages that were ready in the queue are lost, as the deleter intends. Messages that were delivered are
 /// not, whether they run or are not even claimed.
 #[test]
-fn a_queue_that_is_deleted_again_and_again() {
+fn the_service_survives_a_queue_that_is_deleted_again_and_again() {
     let config = witnessed("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let mut trial = begin(World::new(&config));
     trial.server = "queue";

@@ -28,7 +28,7 @@ fn with_proxy_to_database(backend: Backend) -> (Proxy, Trial) {
 }
 
 #[test]
-fn all_to_the_broker_are_cut_at_once() {
+fn the_service_survives_the_cut_of_all_connections_to_the_broker() {
     let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         for nth in 1..=3 {
@@ -40,7 +40,7 @@ fn all_to_the_broker_are_cut_at_once() {
 }
 
 #[test]
-fn those_to_the_broker_are_half_open() {
+fn the_service_survives_half_open_connections_to_the_broker() {
     let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         proxy.leave_half_open();
@@ -50,7 +50,7 @@ fn those_to_the_broker_are_half_open() {
 }
 
 #[test]
-fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
+fn short_delays_of_connections_to_the_broker_are_no_outage() {
     let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         proxy.hold_up();
@@ -60,7 +60,7 @@ fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
     trial.assert_survived_outages(0);
 }
 
-fn to_the_database_are_cut_at_once(backend: Backend) {
+fn the_service_survives_the_cut_of_all_connections_to_the_database(backend: Backend) {
     let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
@@ -71,7 +71,7 @@ fn to_the_database_are_cut_at_once(backend: Backend) {
     trial.assert_survived_outages(3);
 }
 
-fn to_the_database_are_half_open_until_they_are_cut(backend: Backend) {
+fn the_service_survives_half_open_connections_to_the_database(backend: Backend) {
     let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.leave_half_open();
@@ -82,7 +82,7 @@ fn to_the_database_are_half_open_until_they_are_cut(backend: Backend) {
     trial.assert_survived();
 }
 
-fn to_the_database_are_held_up(backend: Backend) {
+fn the_service_survives_connections_to_the_database_that_are_held_up(backend: Backend) {
     let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.hold_up();
@@ -94,7 +94,7 @@ fn to_the_database_are_held_up(backend: Backend) {
 }
 
 cases! { on every_server_and_broker:
-    to_the_database_are_cut_at_once,
-    to_the_database_are_half_open_until_they_are_cut,
-    to_the_database_are_held_up,
+    the_service_survives_the_cut_of_all_connections_to_the_database,
+    the_service_survives_half_open_connections_to_the_database,
+    the_service_survives_connections_to_the_database_that_are_held_up,
 }

@@ -42,19 +42,21 @@ fn assert_survives(backend: Backend, blow: Blow) {
     trial.assert_survived();
 }
 
-fn one_that_is_stopped(backend: Backend) {
+fn the_service_survives_a_database_that_is_stopped(backend: Backend) {
     assert_survives(backend, Blow::Stop);
 }
 
-fn one_that_is_killed(backend: Backend) {
+fn the_service_survives_a_database_that_is_killed(backend: Backend) {
     assert_survives(backend, Blow::Kill);
 }
 
-fn one_that_is_frozen_for_longer_than_a_heartbeat_is_good(backend: Backend) {
+fn the_service_survives_a_database_that_is_frozen_for_longer_than_a_heartbeat_may_be_old(
+    backend: Backend,
+) {
     assert_survives(backend, Blow::Freeze);
 }
 
-fn one_that_is_away_at_the_start(backend: Backend) {
+fn the_service_survives_a_database_that_is_away_at_the_start(backend: Backend) {
     let database = own(backend.database);
     let world = backend.world(&witnessed("", 4));
     world.declare_queue("default");
@@ -95,7 +97,7 @@ pub fn kill_connections(world: &World) {
     }
 }
 
-fn one_that_kills_all_connections(backend: Backend) {
+fn the_service_survives_a_database_that_kills_all_connections(backend: Backend) {
     let _database = own(backend.database);
     let mut trial = begin(backend.world(&witnessed("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
@@ -107,7 +109,7 @@ fn one_that_kills_all_connections(backend: Backend) {
     trial.assert_survived_outages(3);
 }
 
-fn one_in_which_somebody_holds_a_lock(backend: Backend) {
+fn the_service_survives_a_lock_in_the_database(backend: Backend) {
     let world = backend.world(&witnessed("", 4));
     let services = vec![world.start(&[])];
     let mut trial = Trial::begin(world, services, "the database");
@@ -126,7 +128,7 @@ fn one_in_which_somebody_holds_a_lock(backend: Backend) {
     trial.assert_survived();
 }
 
-fn one_whose_services_die_as_well(backend: Backend) {
+fn messages_survive_a_database_that_is_away_while_the_services_die(backend: Backend) {
     let database = own(backend.database);
     let mut trial = begin(backend.world(&witnessed("", 4)));
     let held = trial.world.send(&["hold"]);
@@ -152,17 +154,17 @@ fn one_whose_services_die_as_well(backend: Backend) {
 }
 
 cases! { on every_server_and_broker:
-    one_that_is_stopped,
-    one_that_is_killed,
-    one_that_is_frozen_for_longer_than_a_heartbeat_is_good,
-    one_that_is_away_at_the_start,
-    one_that_kills_all_connections,
-    one_in_which_somebody_holds_a_lock,
-    one_whose_services_die_as_well,
+    the_service_survives_a_database_that_is_stopped,
+    the_service_survives_a_database_that_is_killed,
+    the_service_survives_a_database_that_is_frozen_for_longer_than_a_heartbeat_may_be_old,
+    the_service_survives_a_database_that_is_away_at_the_start,
+    the_service_survives_a_database_that_kills_all_connections,
+    the_service_survives_a_lock_in_the_database,
+    messages_survive_a_database_that_is_away_while_the_services_die,
 }
 
 #[test]
-fn what_waits_for_one_waits_in_the_broker() {
+fn messages_wait_in_the_broker_while_the_database_is_away() {
     let database = own(Database::Postgresql);
     let config = witnessed("", 1).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let trial = begin(World::new(&config));

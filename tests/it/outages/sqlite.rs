@@ -11,8 +11,8 @@ use super::trial::{SHORT, Trial, while_the_database_is_away};
 use crate::support::{Backend, Database, World, cases, outcome, witnessed};
 
 cases! { on sqlite, embedded_sqlite:
-    another_process_writes_for_longer_than_anybody_waits,
-    its_disk_is_full,
+    the_service_survives_another_process_that_writes_for_longer_than_it_waits,
+    the_service_survives_a_full_disk,
 }
 
 /// The small disk, and the broker to use, for the ignored test that runs on it.
@@ -27,7 +27,7 @@ fn begin(world: World) -> Trial {
     Trial::begin(world, services, "the database")
 }
 
-fn another_process_writes_for_longer_than_anybody_waits(backend: Backend) {
+fn the_service_survives_another_process_that_writes_for_longer_than_it_waits(backend: Backend) {
     let mut trial = begin(backend.world(&witnessed("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         let mut other = trial.world.client();
@@ -41,7 +41,7 @@ fn another_process_writes_for_longer_than_anybody_waits(backend: Backend) {
 
 /// Without rights, a process can mount a disk in its own mount namespace, but one of its threads can't. So
 /// the test runs itself again there.
-fn its_disk_is_full(backend: Backend) {
+fn the_service_survives_a_full_disk(backend: Backend) {
     let disk = tempfile::TempDir::new().unwrap();
     let mut command = Command::new("unshare");
     if !geteuid().is_root() {
@@ -60,7 +60,7 @@ fn its_disk_is_full(backend: Backend) {
 }
 
 #[test]
-#[ignore = "run by its_disk_is_full"]
+#[ignore = "run by the_service_survives_a_full_disk"]
 fn on_a_small_disk() {
     let disk = PathBuf::from(std::env::var(DISK).unwrap());
     let backend = Backend {

@@ -3,8 +3,8 @@
 use crate::support::{Database, World, cases};
 
 cases! { on every_database:
-    those_of_a_broker_that_is_away_hold_up_no_others,
-    those_of_a_full_queue_hold_up_no_others,
+    messages_for_a_broker_that_is_away_hold_up_no_others,
+    messages_for_a_full_queue_hold_up_no_others,
 }
 
 const NEAR: &str = "[[queues]]\nname = 'near'\n[tasks.cat]\ncommand = ['cat']\n";
@@ -43,14 +43,14 @@ fn holds_up_no_others(database: Database, queue: &str) {
     assert_eq!(service.terminate(), 0);
 }
 
-fn those_of_a_broker_that_is_away_hold_up_no_others(database: Database) {
+fn messages_for_a_broker_that_is_away_hold_up_no_others(database: Database) {
     holds_up_no_others(
         database,
         "[[queues]]\nname = 'far'\nconsumable = false\nhost = 'amqp://guest:guest@127.0.0.1:1/'\n",
     );
 }
 
-fn those_of_a_full_queue_hold_up_no_others(database: Database) {
+fn messages_for_a_full_queue_hold_up_no_others(database: Database) {
     holds_up_no_others(
         database,
         "[[queues]]\nname = 'far'\nconsumable = false\n\
@@ -59,7 +59,7 @@ fn those_of_a_full_queue_hold_up_no_others(database: Database) {
 }
 
 #[test]
-fn one_to_an_exchange_that_the_broker_has_forgotten_is_published_all_the_same() {
+fn a_message_to_an_exchange_that_the_broker_has_lost_is_published_nevertheless() {
     let world = World::new(&format!(
         "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
     ));
@@ -73,7 +73,7 @@ fn one_to_an_exchange_that_the_broker_has_forgotten_is_published_all_the_same() 
 }
 
 #[test]
-fn one_to_an_exchange_that_nobody_knows_is_failed_with_the_reason() {
+fn a_message_to_an_unknown_exchange_is_failed_with_the_reason() {
     let world = World::new(&format!(
         "{NEAR}[[queues]]\nname = 'far'\nconsumable = false\n"
     ));

@@ -6,7 +6,7 @@ use crate::support::{Database, World, cases, milliseconds, outcome};
 
 cases! { on every_database:
     a_delayed_message_is_published_when_it_is_due_and_not_before,
-    a_delayed_message_outlives_whoever_was_there_when_it_was_sent,
+    a_delayed_message_outlives_the_services_that_ran_when_it_was_sent,
 }
 
 const TASKS: &str = r#"
@@ -47,7 +47,7 @@ fn a_delayed_message_is_published_when_it_is_due_and_not_before(database: Databa
     assert_eq!(world.ended(&past)["status"], "COMPLETED");
 }
 
-fn a_delayed_message_outlives_whoever_was_there_when_it_was_sent(database: Database) {
+fn a_delayed_message_outlives_the_services_that_ran_when_it_was_sent(database: Database) {
     let world = World::on(database, TASKS);
     let mut send = world.command(&["send", "cat", "--delay", "1h", "--priority", "9"]);
     // Recording it needs no broker.
@@ -73,7 +73,7 @@ fn a_delayed_message_outlives_whoever_was_there_when_it_was_sent(database: Datab
 }
 
 #[test]
-fn a_time_may_be_told_in_a_time_zone() {
+fn a_time_may_be_given_in_a_time_zone() {
     let world = World::new(TASKS);
     let due = |arguments: &[&str]| {
         let uuid = world.send(&[&["cat"], arguments].concat());
@@ -86,7 +86,7 @@ fn a_time_may_be_told_in_a_time_zone() {
 }
 
 #[test]
-fn a_time_that_there_is_none_of_is_refused_and_nothing_is_recorded() {
+fn an_invalid_time_is_refused_and_nothing_is_recorded() {
     let world = World::new(TASKS);
     for (arguments, code, why) in [
         (&["--delay", "soon"][..], 65, "--delay must be a duration"),

@@ -7,8 +7,8 @@ use carrot_actors::{Client, Config};
 use crate::support::{Database, Runs, World, cases, exit_code};
 
 cases! { on every_database:
-    those_under_way_when_their_caller_dies_before_a_mark_are_each_run_once,
-    those_under_way_when_their_caller_dies_after_a_mark_are_each_run_once,
+    messages_whose_caller_dies_before_a_mark_are_each_run_once,
+    messages_whose_caller_dies_after_a_mark_are_each_run_once,
 }
 
 /// They are recorded in batches of a thousand, with up to four thousand unconfirmed.
@@ -47,10 +47,10 @@ fn a_caller_that_dies() {
     client.publish_many(drafts).unwrap();
 }
 
-fn those_under_way_when_their_caller_dies_before_a_mark_are_each_run_once(database: Database) {
+fn messages_whose_caller_dies_before_a_mark_are_each_run_once(database: Database) {
     are_each_run_once(database, "publish.published=kill", 0);
 }
 
-fn those_under_way_when_their_caller_dies_after_a_mark_are_each_run_once(database: Database) {
+fn messages_whose_caller_dies_after_a_mark_are_each_run_once(database: Database) {
     are_each_run_once(database, "publish.marked=kill@2", 2_000);
 }

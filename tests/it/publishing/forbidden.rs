@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::support::{Database, Running, World, cases, eventually, text};
 
 cases! { on every_database:
-    what_is_refused_waits_and_is_published_once_when_it_is_permitted,
-    what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not,
+    a_forbidden_message_waits_and_is_published_once_when_it_is_permitted,
+    a_message_that_is_forbidden_for_a_day_is_failed_and_one_that_waited_for_the_broker_is_not,
 }
 
 const QUEUES: &str = "[[queues]]\nname = 'near'\n[[queues]]\nname = 'far'\nconsumable = false\n\
@@ -89,7 +89,7 @@ fn lines(service: &Running, what: &str) -> usize {
     service.log().matches(what).count()
 }
 
-fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Database) {
+fn a_forbidden_message_waits_and_is_published_once_when_it_is_permitted(database: Database) {
     let world = world(database);
     let uuids: Vec<String> = (0..50).map(|nth| format!("far-{nth}")).collect();
     world.insert_overdue_by_exchange(&uuids.iter().map(String::as_str).collect::<Vec<_>>());
@@ -119,7 +119,9 @@ fn what_is_refused_waits_and_is_published_once_when_it_is_permitted(database: Da
     world.delete_user();
 }
 
-fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(database: Database) {
+fn a_message_that_is_forbidden_for_a_day_is_failed_and_one_that_waited_for_the_broker_is_not(
+    database: Database,
+) {
     let world = world(database);
     world.insert_overdue_by_exchange(&["young", "old", "put-off"]);
     let since = |uuid: &str, seconds| {
@@ -157,7 +159,7 @@ fn what_is_refused_for_a_day_is_failed_and_what_waited_for_the_broker_is_not(dat
 }
 
 #[test]
-fn who_sends_what_is_refused_is_told_that_it_waits_and_why() {
+fn the_sender_of_a_forbidden_message_is_told_that_it_waits_and_why() {
     let mut world = World::new(QUEUES);
     world.create_user();
     world.declare_far();
@@ -262,7 +264,7 @@ fn a_topic_that_may_not_be_written_holds_up_no_other() {
 }
 
 #[test]
-fn an_exchange_that_takes_no_messages_of_anybody_fails_them_at_once() {
+fn messages_to_an_internal_or_missing_exchange_are_failed_at_once() {
     let world = World::new(QUEUES);
     let path = format!("/api/exchanges/{}/inner", world.name);
     let inner = json!({"type": "direct", "internal": true});

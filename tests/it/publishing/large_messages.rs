@@ -8,7 +8,7 @@ use crate::support::{Database, World, cases, exit_code, with_connection};
 
 cases! { on every_database:
     large_messages_that_failed_are_requeued,
-    who_is_killed_while_it_requeues_has_lost_none_and_doubled_none,
+    a_requeue_that_is_killed_loses_no_message_and_doubles_none,
     large_messages_are_recorded_for_later,
     large_messages_are_recorded_in_a_transaction,
 }
@@ -62,7 +62,7 @@ fn large_messages_that_failed_are_requeued(database: Database) {
     assert_eq!(world.ready("default"), 16);
 }
 
-fn who_is_killed_while_it_requeues_has_lost_none_and_doubled_none(database: Database) {
+fn a_requeue_that_is_killed_loses_no_message_and_doubles_none(database: Database) {
     for failpoint in ["requeue.before-commit=kill@2", "publish.marked=kill@2"] {
         let world = world(database);
         world.insert_large_failed(MANY);

@@ -7,7 +7,7 @@ use carrot_actors::client::Delivery;
 
 use crate::support::{Database, World, cases, eventually, outcome, text, witnessed};
 
-cases! { on every_database: what_a_queue_confirms_late_was_sent_once }
+cases! { on every_database: messages_that_a_queue_confirms_late_are_sent_once }
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
 
@@ -95,7 +95,7 @@ fn world(database: Database) -> World {
     world
 }
 
-fn what_a_queue_confirms_late_was_sent_once(database: Database) {
+fn messages_that_a_queue_confirms_late_are_sent_once(database: Database) {
     let world = world(database);
     let mut services = [world.start(&[]), world.start(&[])];
     let suspended = Suspended::queue(&world);
@@ -134,7 +134,7 @@ fn what_a_queue_confirms_late_was_sent_once(database: Database) {
 }
 
 #[test]
-fn what_a_queue_has_not_confirmed_is_sent_again_when_the_connection_has_ended() {
+fn unconfirmed_messages_are_sent_again_when_the_connection_has_ended() {
     let world = world(Database::Postgresql);
     let mut service = world.start(&[]);
     let suspended = Suspended::queue(&world);
@@ -156,7 +156,7 @@ fn what_a_queue_has_not_confirmed_is_sent_again_when_the_connection_has_ended() 
 }
 
 #[test]
-fn a_client_learns_by_itself_what_a_queue_confirms_late() {
+fn a_client_processes_late_confirms_by_itself() {
     let world = world(Database::Postgresql);
     let client = Client::connect(world.config()).unwrap();
     let first = client.task("note").queue("far").publish().unwrap();

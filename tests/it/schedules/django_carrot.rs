@@ -6,16 +6,16 @@ use super::{stop, world};
 use crate::support::{Database, World, captured, cases, text};
 
 cases! { on every_database:
-    what_django_scheduled_is_published_as_django_would,
-    a_bad_row_is_reported_once_and_hurts_no_other,
-    bad_rows_whose_timetables_are_changed_hurt_no_other,
-    what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is,
+    schedules_of_django_are_published_as_django_would,
+    an_invalid_row_is_reported_once_and_holds_up_no_other,
+    invalid_rows_whose_timetables_are_changed_hold_up_no_other,
+    rows_that_an_older_version_refused_run_and_rows_that_a_newer_one_planned_stay,
 }
 
 /// The queue is not consumed, so that the messages stay as they were published.
 const CONFIG: &str = "[[queues]]\nname = 'default'\nconsumable = false\n";
 
-fn what_django_scheduled_is_published_as_django_would(database: Database) {
+fn schedules_of_django_are_published_as_django_would(database: Database) {
     let world = World::of_django(database, CONFIG);
     let rows = captured::schedule_rows();
     let ids: Vec<i64> = rows
@@ -76,7 +76,7 @@ fn what_django_scheduled_is_published_as_django_would(database: Database) {
     }
 }
 
-fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
+fn an_invalid_row_is_reported_once_and_holds_up_no_other(database: Database) {
     let world = world(database);
     world.refuse("task", "indecent");
     let insert = |name: &str, task: &str, others: Value| {
@@ -148,7 +148,7 @@ fn a_bad_row_is_reported_once_and_hurts_no_other(database: Database) {
     stop(vec![service]);
 }
 
-fn bad_rows_whose_timetables_are_changed_hurt_no_other(database: Database) {
+fn invalid_rows_whose_timetables_are_changed_hold_up_no_other(database: Database) {
     const REFUSED: usize = 8;
     let world = world(database);
     world.refuse("task", "indecent");
@@ -176,7 +176,7 @@ fn bad_rows_whose_timetables_are_changed_hurt_no_other(database: Database) {
     stop(vec![service]);
 }
 
-fn what_an_older_version_refused_runs_and_what_a_newer_one_has_planned_stays_as_it_is(
+fn rows_that_an_older_version_refused_run_and_rows_that_a_newer_one_planned_stay(
     database: Database,
 ) {
     let world = world(database);

@@ -9,8 +9,8 @@ use crate::support::{Database, cases, eventually, milliseconds};
 cases! { on every_database:
     a_row_that_is_added_changed_deactivated_or_deleted_takes_effect,
     a_run_that_is_due_when_its_timetable_is_changed_is_not_lost,
-    what_a_message_says_is_what_the_row_says_when_it_is_due,
-    a_message_of_a_schedule_that_was_requeued_or_deleted_does_not_come_again,
+    a_message_has_the_arguments_of_its_row_when_it_is_due,
+    an_occurrence_whose_message_was_requeued_or_deleted_is_not_published_again,
 }
 
 fn a_row_that_is_added_changed_deactivated_or_deleted_takes_effect(database: Database) {
@@ -93,7 +93,7 @@ fn a_run_that_is_due_when_its_timetable_is_changed_is_not_lost(database: Databas
     stop(vec![service]);
 }
 
-fn what_a_message_says_is_what_the_row_says_when_it_is_due(database: Database) {
+fn a_message_has_the_arguments_of_its_row_when_it_is_due(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
     let service = world.start(&[]);
@@ -120,7 +120,7 @@ fn what_a_message_says_is_what_the_row_says_when_it_is_due(database: Database) {
     stop(vec![service]);
 }
 
-fn a_message_of_a_schedule_that_was_requeued_or_deleted_does_not_come_again(database: Database) {
+fn an_occurrence_whose_message_was_requeued_or_deleted_is_not_published_again(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({})));
     let services = vec![world.start(&[]), world.start(&[])];

@@ -11,11 +11,11 @@ cases! { on every_database:
     missed_occurrences_follow_the_policy,
     missed_occurrences_of_a_timetable_that_was_changed_meanwhile_follow_the_policy,
     missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy,
-    missed_occurrences_are_made_up_for_also_if_together_they_are_too_large,
-    what_is_late_because_a_service_stood_still_for_seconds_is_not_missed,
-    a_restart_restarts_no_interval,
-    an_occurrence_is_skipped_while_the_one_before_is_not_finished,
-    a_message_that_its_broker_has_lost_is_named_and_requeued,
+    missed_occurrences_are_published_also_if_together_they_are_too_large,
+    occurrences_that_are_late_because_a_service_was_frozen_for_seconds_are_not_missed,
+    a_restart_of_the_service_does_not_restart_intervals,
+    an_occurrence_is_skipped_while_the_previous_one_is_unfinished,
+    a_lost_message_that_holds_back_its_schedule_is_named_and_can_be_requeued,
 }
 
 const HOUR: u64 = 3600;
@@ -101,7 +101,7 @@ fn missed_occurrences_of_a_schedule_that_was_not_active_follow_the_policy(databa
     stop(vec![service]);
 }
 
-fn missed_occurrences_are_made_up_for_also_if_together_they_are_too_large(database: Database) {
+fn missed_occurrences_are_published_also_if_together_they_are_too_large(database: Database) {
     // Together they are more than the 16 MiB that MariaDB accepts in one statement.
     const KWARGS: usize = 200_000;
     let world = world(database);
@@ -120,7 +120,9 @@ fn missed_occurrences_are_made_up_for_also_if_together_they_are_too_large(databa
     stop(vec![service]);
 }
 
-fn what_is_late_because_a_service_stood_still_for_seconds_is_not_missed(database: Database) {
+fn occurrences_that_are_late_because_a_service_was_frozen_for_seconds_are_not_missed(
+    database: Database,
+) {
     let world = world(database);
     let ids = ["run_once", "run_all", "skip"]
         .map(|missed| world.insert_schedule(&row(missed, "note", 1, &json!({ "missed": missed }))));
@@ -152,7 +154,7 @@ fn what_is_late_because_a_service_stood_still_for_seconds_is_not_missed(database
     stop(vec![service]);
 }
 
-fn a_restart_restarts_no_interval(database: Database) {
+fn a_restart_of_the_service_does_not_restart_intervals(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 3600, &json!({})));
     let mut times = Vec::new();
@@ -169,7 +171,7 @@ fn a_restart_restarts_no_interval(database: Database) {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Database) {
+fn an_occurrence_is_skipped_while_the_previous_one_is_unfinished(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "hold", 1, &json!({"overlap": "skip"})));
     let free = world.insert_schedule(&row("b", "hold", 1, &json!({})));
@@ -188,7 +190,7 @@ fn an_occurrence_is_skipped_while_the_one_before_is_not_finished(database: Datab
     stop(services);
 }
 
-fn a_message_that_its_broker_has_lost_is_named_and_requeued(database: Database) {
+fn a_lost_message_that_holds_back_its_schedule_is_named_and_can_be_requeued(database: Database) {
     let world = world(database);
     let id = world.insert_schedule(&row("a", "note", 1, &json!({"overlap": "skip"})));
     let service = world.launch_without_consuming("");

@@ -10,10 +10,10 @@ cases! { on every_database:
     each_occurrence_of_two_services_has_one_message,
     each_occurrence_of_five_services_that_are_killed_at_random_has_one_message,
     each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_message,
-    after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does,
-    a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again,
-    an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services,
-    an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services,
+    after_the_clock_is_set_back_occurrences_that_ran_do_not_run_again_and_others_do,
+    a_schedule_that_was_added_while_the_clock_was_ahead_runs_when_the_clock_is_right_again,
+    an_occurrence_whose_service_dies_before_it_takes_it_is_published_by_the_next,
+    an_occurrence_whose_service_dies_before_its_commit_is_published_by_the_next,
     an_occurrence_that_was_taken_and_not_published_is_published_by_the_sweep,
     an_occurrence_that_was_published_and_not_marked_runs_once,
     an_occurrence_that_was_marked_runs_once,
@@ -109,7 +109,7 @@ fn each_occurrence_of_two_services_of_which_one_dies_at_each_step_has_one_messag
     stop(vec![survivor]);
 }
 
-fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_does(
+fn after_the_clock_is_set_back_occurrences_that_ran_do_not_run_again_and_others_do(
     database: Database,
 ) {
     let world = world(database);
@@ -147,7 +147,7 @@ fn after_a_clock_that_was_set_back_what_has_run_does_not_run_again_and_the_rest_
     stop(vec![service]);
 }
 
-fn a_schedule_that_was_new_when_the_clock_was_ahead_runs_when_that_is_right_again(
+fn a_schedule_that_was_added_while_the_clock_was_ahead_runs_when_the_clock_is_right_again(
     database: Database,
 ) {
     const YEAR: u32 = 365 * 24 * 3600;
@@ -208,11 +208,13 @@ fn assert_published_once(database: Database, failpoint: &str, left: Option<&str>
     stop(vec![second]);
 }
 
-fn an_occurrence_whose_service_dies_before_it_takes_it_is_the_next_services(database: Database) {
+fn an_occurrence_whose_service_dies_before_it_takes_it_is_published_by_the_next(
+    database: Database,
+) {
     assert_published_once(database, "schedule.before-take", None);
 }
 
-fn an_occurrence_whose_service_dies_before_it_commits_it_is_the_next_services(database: Database) {
+fn an_occurrence_whose_service_dies_before_its_commit_is_published_by_the_next(database: Database) {
     assert_published_once(database, "schedule.before-commit", None);
 }
 

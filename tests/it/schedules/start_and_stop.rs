@@ -9,7 +9,7 @@ use crate::support::{Database, cases, eventually, milliseconds};
 cases! { on every_database:
     the_scheduler_stops_before_any_consumer,
     without_the_scheduler_nothing_is_scheduled_and_the_sweep_goes_on,
-    what_comes_while_the_broker_is_away_is_published_when_it_is_back,
+    occurrences_while_the_broker_is_away_are_published_when_it_is_back,
 }
 
 fn the_scheduler_stops_before_any_consumer(database: Database) {
@@ -55,7 +55,7 @@ fn without_the_scheduler_nothing_is_scheduled_and_the_sweep_goes_on(database: Da
     stop(vec![service, other]);
 }
 
-fn what_comes_while_the_broker_is_away_is_published_when_it_is_back(database: Database) {
+fn occurrences_while_the_broker_is_away_are_published_when_it_is_back(database: Database) {
     let world = world(database);
     let row = row("a", "note", 1, &json!({"missed": "run_all"}));
     let id = world.insert_schedule(&row);

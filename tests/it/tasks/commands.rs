@@ -44,7 +44,7 @@ impl World {
 }
 
 #[test]
-fn a_command_that_sends_a_daemon_off_does_not_hold_its_consumer() {
+fn a_command_that_starts_a_daemon_does_not_hold_its_consumer() {
     let world = World::new(
         "[[queues]]\nname = \"default\"\n[tasks.daemon]\n\
          command = [\"sh\", \"-c\", \"setsid sleep 20 & echo done\"]\n",
@@ -123,7 +123,7 @@ fn a_command_that_exits_with_a_status_or_by_a_signal_is_failed() {
 }
 
 #[test]
-fn a_program_that_is_not_there_fails_the_message_and_is_named() {
+fn a_missing_program_fails_the_message_and_is_named() {
     let world = world(r#"["no-such-program", "--fast"]"#);
 
     let row = world.once(&[]);
@@ -170,7 +170,7 @@ fn a_relative_program_and_directory_start_from_the_configuration_file() {
 }
 
 #[test]
-fn no_shell_touches_a_command() {
+fn a_command_is_run_without_a_shell() {
     let world = world(r#"["echo", "$HOME `id` * > file; exit 1", "a  b"]"#);
 
     let row = world.once(&["$(id)"]);
@@ -240,7 +240,7 @@ fn output_that_is_not_text_is_made_storable() {
 }
 
 #[test]
-fn what_a_command_leaves_in_the_background_ends_with_it() {
+fn background_processes_of_a_command_end_with_it() {
     let world = world(r#"["sh", "-c", "sleep 1000 & echo $! > pids; echo done"]"#);
     let mut running = world.start(&[]);
     let uuid = world.send(&["task"]);
@@ -322,7 +322,7 @@ fn a_task_that_is_registered_twice_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_run_that_may_not_be_the_first_is_told_so() {
+fn a_command_is_told_that_its_run_may_not_be_the_first() {
     let world = World::new(
         "[[queues]]\nname = 'default'\n[tasks.twice]\ncommand = ['sh', '-c', '''\
          cat; test -e began || { touch began; kill -9 $PPID; sleep 60; }''']\n",

@@ -86,7 +86,7 @@ fn a_helper_that_ends_no_line_holds_up_nothing() {
 }
 
 #[test]
-fn a_helper_that_keeps_standard_input_holds_up_nothing() {
+fn a_helper_that_keeps_standard_input_open_holds_up_nothing() {
     world_with_helper("exec sleep 100").assert_not_held_up();
     world_with_helper("while test -n \\\"$(head -c 100)\\\"; do sleep 0.05; done")
         .assert_not_held_up();
@@ -146,7 +146,7 @@ fn a_command_that_has_left_its_process_group_is_stopped_hard_as_any_other() {
 
 /// A kernel before 5.3 has no pidfds, and a seccomp filter may refuse them.
 #[test]
-fn without_pidfds_a_command_is_run_as_with_them() {
+fn a_command_is_run_without_pidfds_as_with_them() {
     let world = world_with_helper("while echo tick; do sleep 0.05; done");
     let arguments = json!(["x".repeat(MUCH)]).to_string();
     for error in [libc::ENOSYS, libc::EPERM] {
@@ -168,7 +168,7 @@ fn a_command_that_closes_its_streams_is_waited_for() {
 }
 
 #[test]
-fn a_command_that_reads_its_message_late_gets_it_whole() {
+fn a_command_that_reads_its_message_late_gets_all_of_it() {
     let world = world("['sh', '-c', 'sleep 0.5; wc -c']");
     let arguments = json!(["x".repeat(MUCH)]).to_string();
     let uuid = world.send(&["task", "--args", &arguments]);
@@ -181,7 +181,7 @@ fn a_command_that_reads_its_message_late_gets_it_whole() {
 }
 
 #[test]
-fn what_a_command_has_written_before_it_exits_is_kept_to_the_last_byte() {
+fn output_that_a_command_wrote_before_it_exits_is_kept_to_the_last_byte() {
     for size in [1, 65_535, 65_536, 65_537, 1 << 20] {
         let world = world("['sh', '-c', 'cat said; exec cat logged >&2']");
         world.write("said", &"x".repeat(size));
@@ -196,7 +196,7 @@ fn what_a_command_has_written_before_it_exits_is_kept_to_the_last_byte() {
 }
 
 #[test]
-fn what_its_children_are_writing_ends_with_the_command() {
+fn the_output_of_children_ends_with_the_command() {
     let world = world("['sh', '-c', 'yes & yes >&2 & echo done; sleep 0.2; echo $! > pid']");
     let row = world.run_one();
     assert_eq!(row["status"], "COMPLETED", "{row:.2000}");

@@ -256,7 +256,7 @@ fn panic_here() {
 }
 
 #[test]
-fn what_a_task_logs_is_in_its_messages_log_in_django_carrots_shape() {
+fn lines_that_a_task_logs_are_in_its_row_in_django_carrots_format() {
     let world = world();
     let mut registry = Registry::new();
     registry
@@ -345,7 +345,7 @@ fn an_output_reads_as_python_would_write_it_and_an_object_as_json() {
 }
 
 #[test]
-fn a_nul_in_what_a_task_says_is_replaced() {
+fn a_nul_in_an_output_or_a_log_is_replaced() {
     let world = world();
     let mut registry = Registry::new();
     registry

@@ -66,7 +66,7 @@ impl Middleware for Onlooker {
 }
 
 #[test]
-fn who_looks_on_sees_null_for_what_only_the_command_can_be_given() {
+fn middleware_sees_null_for_numbers_that_only_a_command_can_be_given() {
     let world = World::new("[[queues]]\nname = \"default\"\n[tasks.cat]\ncommand = [\"cat\"]\n");
     world.declare_queue("default");
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -147,7 +147,7 @@ fn ran(app: &mut TestApp, task: &str, args: &str, kwargs: &str) -> Result<Value,
 }
 
 #[test]
-fn functions_read_floats_by_whatever_serde_derives() {
+fn functions_read_floats_into_any_type_that_serde_derives() {
     let mut app = app().test().unwrap();
     for (task, args, kwargs, expected) in [
         (
@@ -175,7 +175,7 @@ fn functions_read_floats_by_whatever_serde_derives() {
 }
 
 #[test]
-fn what_no_function_can_be_called_with_fails_and_is_named() {
+fn numbers_that_no_function_can_take_fail_the_message_and_are_named() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = Arc::clone(&told);
     let app = app().on_failure(move |_, arguments, error| {

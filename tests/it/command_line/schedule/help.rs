@@ -4,7 +4,7 @@ use super::TASKS;
 use crate::support::World;
 
 #[test]
-fn help_teaches_and_the_table_is_readable() {
+fn the_help_has_examples_and_the_table_is_readable() {
     let world = World::new(TASKS);
     world.answer(&["add", "a", "cat", "--every", "5m", "--disabled"]);
     world.answer(&["add", "a longer name", "cat", "--cron", "0 3 * * *"]);

@@ -9,12 +9,12 @@ use crate::support::{Database, World, captured, cases, eventually, milliseconds,
 
 cases! { on every_database:
     a_schedule_that_is_added_is_listed_and_shown,
-    only_what_is_given_changes,
+    an_edit_changes_only_the_given_columns,
     rows_that_django_wrote_are_listed_shown_and_edited,
-    a_schedule_is_run_beside_its_timetable,
-    a_schedule_that_is_added_runs_and_says_when_it_did,
-    a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it,
-    edits_at_once_of_different_things_all_hold,
+    a_schedule_can_be_run_outside_of_its_timetable,
+    a_schedule_that_is_added_runs_and_shows_its_last_run,
+    a_schedule_runs_from_the_time_when_it_was_saved,
+    edits_of_different_columns_at_the_same_time_are_all_kept,
 }
 
 const TASKS: &str = r#"
@@ -115,9 +115,7 @@ fn a_schedule_that_is_added_is_listed_and_shown(database: Database) {
     }
 }
 
-fn a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it(
-    database: Database,
-) {
+fn a_schedule_runs_from_the_time_when_it_was_saved(database: Database) {
     let world = World::on(database, TASKS);
     let anchor_and_next = || {
         let row = &world.rows("SELECT anchor, next_run FROM carrot_scheduledtask")[0];
@@ -150,7 +148,7 @@ fn a_schedule_runs_from_when_it_is_saved_on_and_not_from_when_a_service_sees_it(
     assert!(milliseconds(&first, "planned_time") >= next);
 }
 
-fn only_what_is_given_changes(database: Database) {
+fn an_edit_changes_only_the_given_columns(database: Database) {
     let world = World::on(database, TASKS);
     let cron = ["--cron", "30 3 * * *", "--args", "[1]", "--priority", "7"];
     let mut expected = world.answer(&[&["add", "daily", "cat"], &cron[..]].concat());
@@ -267,7 +265,7 @@ fn rows_that_django_wrote_are_listed_shown_and_edited(database: Database) {
     assert_eq!(world.run(&["schedule", "list"]).0, 0);
 }
 
-fn a_schedule_is_run_beside_its_timetable(database: Database) {
+fn a_schedule_can_be_run_outside_of_its_timetable(database: Database) {
     let world = World::on(database, TASKS);
     world.answer(&[
         "add",
@@ -306,7 +304,7 @@ fn a_schedule_is_run_beside_its_timetable(database: Database) {
     assert_eq!(world.answer(&["show", "report"])["active"], false);
 }
 
-fn a_schedule_that_is_added_runs_and_says_when_it_did(database: Database) {
+fn a_schedule_that_is_added_runs_and_shows_its_last_run(database: Database) {
     let world = World::on(database, TASKS);
     let _running = world.start(&[]);
     world.answer(&[
@@ -329,7 +327,7 @@ fn a_schedule_that_is_added_runs_and_says_when_it_did(database: Database) {
     assert!(text(row, "output").contains("of tick"), "{row}");
 }
 
-fn edits_at_once_of_different_things_all_hold(database: Database) {
+fn edits_of_different_columns_at_the_same_time_are_all_kept(database: Database) {
     let world = World::on(database, TASKS);
     world.answer(&["add", "tick", "cat", "--every", "5m"]);
     let edits = [
@@ -353,7 +351,7 @@ fn edits_at_once_of_different_things_all_hold(database: Database) {
 }
 
 #[test]
-fn an_interval_is_counted_on_from_where_it_was_unless_it_is_changed() {
+fn an_edit_restarts_an_interval_only_if_it_changes_the_interval() {
     let world = World::new(TASKS);
     world.answer(&["add", "tick", "cat", "--every", "1h"]);
     let anchor = |world: &World| world.rows("SELECT anchor FROM carrot_scheduledtask")[0].clone();

@@ -6,7 +6,7 @@ use super::TASKS;
 use crate::support::{World, text};
 
 #[test]
-fn what_can_not_be_is_refused_with_the_reason_and_saved_nowhere() {
+fn an_invalid_schedule_is_refused_with_the_reason_and_not_saved() {
     let world = World::new(TASKS);
     world.answer(&["add", "there", "cat", "--every", "5m"]);
     let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
@@ -67,7 +67,7 @@ fn what_can_not_be_is_refused_with_the_reason_and_saved_nowhere() {
 }
 
 #[test]
-fn a_name_that_there_is_none_of_is_told_those_near_it() {
+fn an_unknown_name_is_refused_with_similar_names() {
     let world = World::new(TASKS);
     let told = world.refused(65, &["show", "nightly"]);
     assert!(
@@ -92,7 +92,7 @@ fn a_name_that_there_is_none_of_is_told_those_near_it() {
 }
 
 #[test]
-fn a_row_that_can_not_run_says_why_and_can_be_put_right() {
+fn a_schedule_that_can_not_run_shows_why_and_can_be_repaired() {
     let world = World::new(TASKS);
     for name in ["line", "zone", "arguments", "interval", "policy"] {
         world.answer(&["add", name, "cat", "--every", "5m"]);

@@ -12,7 +12,7 @@ use super::{cut_connections, fill, messages, open, queue};
 use crate::support::{Backend, PATIENCE, World, eventually};
 
 #[test]
-fn a_connection_that_is_cut_ends_consuming_and_returns_what_was_unsettled() {
+fn a_cut_connection_ends_consuming_and_returns_unsettled_messages() {
     let (world, broker) = open(Backend::rabbitmq());
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(3));
@@ -46,7 +46,7 @@ fn a_connection_that_is_cut_ends_publishing_and_a_new_one_publishes() {
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_away() {
+fn a_broker_that_does_not_listen_is_away() {
     let world = World::without_tables("");
     let url: BrokerUrl = "amqp://guest:secret@127.0.0.1:1/x".parse().unwrap();
     let broker = carrot_actors::internals::broker::open(&url).unwrap();
@@ -156,7 +156,7 @@ impl Halting {
 }
 
 #[test]
-fn what_a_deleted_queue_had_delivered_is_handed_on_before_consuming_ends() {
+fn deliveries_of_a_deleted_queue_are_passed_on_before_consuming_ends() {
     let (world, broker) = open(Backend::rabbitmq());
     let halting = Halting::open(&world, &broker);
     halting.stop_with_twenty(&world, &broker);
@@ -167,7 +167,7 @@ fn what_a_deleted_queue_had_delivered_is_handed_on_before_consuming_ends() {
 }
 
 #[test]
-fn what_the_second_consumer_had_been_delivered_is_handed_on_when_it_ends() {
+fn deliveries_of_the_second_consumer_are_passed_on_when_it_ends() {
     let (world, broker) = open(Backend::rabbitmq());
     let halting = Halting::open(&world, &broker);
     // Whether one of the consumers or the command is served first is random.
@@ -188,7 +188,7 @@ fn what_the_second_consumer_had_been_delivered_is_handed_on_when_it_ends() {
 }
 
 #[test]
-fn what_is_published_survives_the_broker_and_reads_as_django_carrots() {
+fn published_messages_are_persistent_and_have_django_carrots_properties() {
     let (world, broker) = open(Backend::rabbitmq());
     let sent = messages(1);
     fill(broker.as_ref(), &queue(&world, 10), &sent);

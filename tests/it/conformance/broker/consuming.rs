@@ -12,9 +12,9 @@ use crate::support::{Backend, cases};
 cases! { on every_broker:
     it_delivers_in_order_with_all_properties,
     no_more_is_delivered_than_the_prefetch_allows,
-    a_burst_is_delivered_beside_the_prefetch_until_it_is_ended,
-    the_depth_is_told_after_what_was_delivered_before_it,
-    it_tells_at_the_opening_how_many_messages_wait,
+    a_burst_is_delivered_in_addition_to_the_prefetch_until_it_ends,
+    the_depth_is_reported_after_all_earlier_deliveries,
+    the_first_event_says_how_many_messages_wait,
     a_body_of_five_megabytes_arrives_as_it_was_sent,
     a_higher_priority_is_delivered_first,
 }
@@ -57,7 +57,7 @@ fn no_more_is_delivered_than_the_prefetch_allows(backend: Backend) {
     await_left(&broker, &queue, 18);
 }
 
-fn a_burst_is_delivered_beside_the_prefetch_until_it_is_ended(backend: Backend) {
+fn a_burst_is_delivered_in_addition_to_the_prefetch_until_it_ends(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 2);
     fill(broker.as_ref(), &queue, &messages(100));
@@ -93,7 +93,7 @@ fn a_burst_is_delivered_beside_the_prefetch_until_it_is_ended(backend: Backend) 
     await_left(&broker, &queue, 46);
 }
 
-fn the_depth_is_told_after_what_was_delivered_before_it(backend: Backend) {
+fn the_depth_is_reported_after_all_earlier_deliveries(backend: Backend) {
     const MESSAGES: usize = 100;
     let (world, broker) = open(backend);
     let queue = queue(&world, 7);
@@ -122,7 +122,7 @@ fn the_depth_is_told_after_what_was_delivered_before_it(backend: Backend) {
     await_left(&broker, &queue, 0);
 }
 
-fn it_tells_at_the_opening_how_many_messages_wait(backend: Backend) {
+fn the_first_event_says_how_many_messages_wait(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     let first = Subscriber::open(&broker, &queue, 1);

@@ -12,18 +12,18 @@ use super::{fill, messages, open, queue};
 use crate::support::{Backend, cases};
 
 cases! { on every_broker:
-    five_thousand_messages_are_one_publish_and_all_confirmed,
+    five_thousand_messages_are_published_in_one_call_and_all_confirmed,
     a_message_for_an_unknown_queue_is_unroutable_and_others_are_not,
-    what_was_declared_may_be_declared_again,
+    a_queue_can_be_declared_again,
     publishing_nothing_is_no_error,
 }
 
 cases! { on rabbitmq:
-    an_over_long_routing_key_is_unfit_and_the_connection_lives_on,
+    a_routing_key_that_is_too_long_is_unfit_and_the_connection_stays_open,
     a_declaration_that_is_refused_names_the_queue_and_the_argument,
 }
 
-fn five_thousand_messages_are_one_publish_and_all_confirmed(backend: Backend) {
+fn five_thousand_messages_are_published_in_one_call_and_all_confirmed(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(5000));
@@ -52,7 +52,7 @@ fn a_message_for_an_unknown_queue_is_unroutable_and_others_are_not(backend: Back
     await_left(&broker, &queue(&world, 10), 2000);
 }
 
-fn an_over_long_routing_key_is_unfit_and_the_connection_lives_on(backend: Backend) {
+fn a_routing_key_that_is_too_long_is_unfit_and_the_connection_stays_open(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     let mut publisher = broker.publisher().unwrap();
@@ -80,7 +80,7 @@ fn an_over_long_routing_key_is_unfit_and_the_connection_lives_on(backend: Backen
     await_left(&broker, &queue, 3);
 }
 
-fn what_was_declared_may_be_declared_again(backend: Backend) {
+fn a_queue_can_be_declared_again(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     let mut publisher = broker.publisher().unwrap();

@@ -8,13 +8,13 @@ use super::{cut, fill, messages, open, queue};
 use crate::support::{Backend, cases};
 
 cases! { on every_broker:
-    what_is_accepted_is_gone,
-    what_is_given_back_is_delivered_again,
-    receipts_of_another_epoch_are_passed_over,
-    after_a_cancel_nothing_more_comes_and_settling_goes_on,
-    dropping_the_sender_ends_it_and_returns_what_is_unsettled,
-    thousands_settled_in_any_order_leave_nothing_behind,
-    what_was_unsettled_when_consuming_broke_off_is_delivered_again,
+    an_accepted_message_is_gone,
+    a_returned_message_is_delivered_again,
+    delivery_handles_of_another_epoch_are_ignored,
+    after_a_cancel_nothing_more_is_delivered_and_settling_still_works,
+    dropping_the_sender_ends_consuming_and_returns_unsettled_messages,
+    thousands_of_messages_settled_in_any_order_leave_nothing_in_the_queue,
+    messages_that_were_unsettled_when_consuming_broke_off_are_delivered_again,
 }
 
 fn keys<'a>(deliveries: impl IntoIterator<Item = &'a Envelope>) -> HashSet<&'a str> {
@@ -22,7 +22,7 @@ fn keys<'a>(deliveries: impl IntoIterator<Item = &'a Envelope>) -> HashSet<&'a s
     deliveries.map(|delivery| delivery.key.as_str()).collect()
 }
 
-fn what_is_accepted_is_gone(backend: Backend) {
+fn an_accepted_message_is_gone(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(5));
@@ -39,7 +39,7 @@ fn what_is_accepted_is_gone(backend: Backend) {
     again.close().unwrap();
 }
 
-fn what_is_given_back_is_delivered_again(backend: Backend) {
+fn a_returned_message_is_delivered_again(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(3));
@@ -56,7 +56,7 @@ fn what_is_given_back_is_delivered_again(backend: Backend) {
     await_left(&broker, &queue, 0);
 }
 
-fn receipts_of_another_epoch_are_passed_over(backend: Backend) {
+fn delivery_handles_of_another_epoch_are_ignored(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(3));
@@ -77,7 +77,7 @@ fn receipts_of_another_epoch_are_passed_over(backend: Backend) {
     await_left(&broker, &queue, 2);
 }
 
-fn after_a_cancel_nothing_more_comes_and_settling_goes_on(backend: Backend) {
+fn after_a_cancel_nothing_more_is_delivered_and_settling_still_works(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 4);
     fill(broker.as_ref(), &queue, &messages(10));
@@ -106,7 +106,7 @@ fn after_a_cancel_nothing_more_comes_and_settling_goes_on(backend: Backend) {
     await_left(&broker, &queue, 11 - accepted);
 }
 
-fn dropping_the_sender_ends_it_and_returns_what_is_unsettled(backend: Backend) {
+fn dropping_the_sender_ends_consuming_and_returns_unsettled_messages(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 1000);
     fill(broker.as_ref(), &queue, &messages(1500));
@@ -125,7 +125,7 @@ fn dropping_the_sender_ends_it_and_returns_what_is_unsettled(backend: Backend) {
     await_left(&broker, &queue, 1490);
 }
 
-fn what_was_unsettled_when_consuming_broke_off_is_delivered_again(backend: Backend) {
+fn messages_that_were_unsettled_when_consuming_broke_off_are_delivered_again(backend: Backend) {
     let (world, broker) = open(backend);
     let queue = queue(&world, 10);
     fill(broker.as_ref(), &queue, &messages(3));
@@ -140,7 +140,7 @@ fn what_was_unsettled_when_consuming_broke_off_is_delivered_again(backend: Backe
     again.close().unwrap();
 }
 
-fn thousands_settled_in_any_order_leave_nothing_behind(backend: Backend) {
+fn thousands_of_messages_settled_in_any_order_leave_nothing_in_the_queue(backend: Backend) {
     const MESSAGES: usize = 4000;
     let (world, broker) = open(backend);
     let queue = queue(&world, 5000);

@@ -12,21 +12,21 @@ use super::{
 use crate::support::{Database, cases};
 
 cases! { on every_database:
-    a_published_or_pending_message_is_ours_and_fresh,
+    a_published_or_pending_message_is_claimed_as_fresh,
     a_final_message_is_not_claimed,
     a_message_of_a_live_worker_is_not_claimed,
-    a_message_of_a_dead_worker_is_ours_and_suspect,
-    a_message_of_our_own_is_ours_and_suspect,
+    a_message_of_a_dead_worker_is_claimed_as_a_crash_suspect,
+    a_message_of_the_worker_itself_is_claimed_as_a_crash_suspect,
     keys_that_differ_in_a_letter_case_or_blank_are_different_messages,
-    a_message_without_a_row_has_none,
+    the_claim_of_a_message_without_a_row_finds_none,
     a_message_without_a_row_is_adopted_once,
     a_row_that_is_adopted_as_final_stays_so,
     a_message_whose_row_has_come_is_not_cancelled,
-    a_look_finds_rows_and_claims_none,
-    what_another_acknowledged_is_given_back_to_the_sweep,
-    a_begun_suspect_is_counted_and_a_lost_one_is_not_begun,
-    a_suspect_whose_claim_a_crash_forgot_is_begun,
-    what_is_released_is_published_again_and_anyones,
+    a_look_finds_rows_without_claiming_them,
+    a_message_whose_second_copy_was_acknowledged_is_given_to_the_sweep_at_its_release,
+    a_run_that_begins_is_counted_and_one_of_another_worker_does_not_begin,
+    a_crash_suspect_whose_claim_was_lost_in_a_crash_begins,
+    a_released_message_is_published_again_and_has_no_owner,
 }
 
 fn adopting(row: NewRow) -> Batch {
@@ -45,7 +45,7 @@ fn pending(session: &mut dyn Session) -> String {
     row.key
 }
 
-fn a_published_or_pending_message_is_ours_and_fresh(database: Database) {
+fn a_published_or_pending_message_is_claimed_as_fresh(database: Database) {
     let (world, mut session, worker) = trial(database);
     let mut keys = published(session.as_mut(), 3);
     keys.push(pending(session.as_mut()));
@@ -78,7 +78,7 @@ fn a_message_of_a_live_worker_is_not_claimed(database: Database) {
     assert_eq!(claimed, vec![Claim::Owned(worker); 2]);
 }
 
-fn a_message_of_a_dead_worker_is_ours_and_suspect(database: Database) {
+fn a_message_of_a_dead_worker_is_claimed_as_a_crash_suspect(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 1);
@@ -97,14 +97,14 @@ fn a_message_of_a_dead_worker_is_ours_and_suspect(database: Database) {
     assert_eq!(claim(session.as_mut(), worker, &keys), [SUSPECT]);
 }
 
-fn a_message_of_our_own_is_ours_and_suspect(database: Database) {
+fn a_message_of_the_worker_itself_is_claimed_as_a_crash_suspect(database: Database) {
     let (_world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 1);
     claim(session.as_mut(), worker, &keys);
     assert_eq!(claim(session.as_mut(), worker, &keys), [SUSPECT]);
 }
 
-fn a_message_without_a_row_has_none(database: Database) {
+fn the_claim_of_a_message_without_a_row_finds_none(database: Database) {
     let (_world, mut session, worker) = trial(database);
     let mut keys = published(session.as_mut(), 2);
     keys.insert(1, "unknown".to_owned());
@@ -188,7 +188,7 @@ fn a_message_whose_row_has_come_is_not_cancelled(database: Database) {
     world.is_in(&keys[0], Status::InProgress);
 }
 
-fn a_look_finds_rows_and_claims_none(database: Database) {
+fn a_look_finds_rows_without_claiming_them(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 3);
     let mut looks = keys.clone();
@@ -210,7 +210,7 @@ fn a_look_finds_rows_and_claims_none(database: Database) {
     world.is_in(&keys[2], Status::Published);
 }
 
-fn a_begun_suspect_is_counted_and_a_lost_one_is_not_begun(database: Database) {
+fn a_run_that_begins_is_counted_and_one_of_another_worker_does_not_begin(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
@@ -235,7 +235,7 @@ fn a_begun_suspect_is_counted_and_a_lost_one_is_not_begun(database: Database) {
     assert_eq!(claimed, [suspect]);
 }
 
-fn a_suspect_whose_claim_a_crash_forgot_is_begun(database: Database) {
+fn a_crash_suspect_whose_claim_was_lost_in_a_crash_begins(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
@@ -262,7 +262,9 @@ fn a_suspect_whose_claim_a_crash_forgot_is_begun(database: Database) {
     );
 }
 
-fn what_another_acknowledged_is_given_back_to_the_sweep(database: Database) {
+fn a_message_whose_second_copy_was_acknowledged_is_given_to_the_sweep_at_its_release(
+    database: Database,
+) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 2);
@@ -283,7 +285,7 @@ fn what_another_acknowledged_is_given_back_to_the_sweep(database: Database) {
     assert_eq!(due.len(), 1, "the broker has no copy of it any more");
 }
 
-fn what_is_released_is_published_again_and_anyones(database: Database) {
+fn a_released_message_is_published_again_and_has_no_owner(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 3);

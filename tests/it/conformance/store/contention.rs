@@ -13,8 +13,8 @@ use super::{FRESH, claim, claims, messages, open, process, published, trial};
 use crate::support::{Database, World, cases, eventually};
 
 cases! { on every_database:
-    of_eight_sessions_that_claim_new_messages_one_gets_each,
-    batches_claimed_in_opposite_orders_end_and_give_each_message_once,
+    each_new_message_is_claimed_by_one_of_eight_sessions,
+    batches_claimed_in_opposite_orders_finish_and_claim_each_message_once,
     sessions_that_recover_together_take_each_row_once,
 }
 
@@ -67,7 +67,7 @@ fn race(
     winners
 }
 
-fn of_eight_sessions_that_claim_new_messages_one_gets_each(database: Database) {
+fn each_new_message_is_claimed_by_one_of_eight_sessions(database: Database) {
     let world = World::on(database, "");
     let store = open(&world);
     let rows: Vec<NewRow> = messages(200)
@@ -100,7 +100,7 @@ fn of_eight_sessions_that_claim_new_messages_one_gets_each(database: Database) {
     );
 }
 
-fn batches_claimed_in_opposite_orders_end_and_give_each_message_once(database: Database) {
+fn batches_claimed_in_opposite_orders_finish_and_claim_each_message_once(database: Database) {
     let (world, mut session, _) = trial(database);
     let store = open(&world);
     for _ in 0..20 {
@@ -123,11 +123,11 @@ fn batches_claimed_in_opposite_orders_end_and_give_each_message_once(database: D
     }
 }
 
-cases! { on every_server: a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile }
+cases! { on every_server: a_claim_that_waited_takes_nothing_from_a_worker_that_registered_meanwhile }
 
 /// A worker registers and claims while an older claim waits for a row. It counts as alive, although the
 /// snapshot of the older claim does not contain it.
-fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database: Database) {
+fn a_claim_that_waited_takes_nothing_from_a_worker_that_registered_meanwhile(database: Database) {
     let (world, mut session, worker) = trial(database);
     let store = open(&world);
     let mut keys = published(session.as_mut(), 2);
@@ -152,11 +152,11 @@ fn a_claim_that_waited_does_not_take_from_a_worker_that_came_meanwhile(database:
     assert_eq!(claimed.0, Claim::Owned(claimed.1));
 }
 
-cases! { on postgresql: a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers }
+cases! { on postgresql: a_row_that_is_committed_during_a_claim_is_not_reported_as_owned }
 
 /// A row that is committed between two statements of a claim has no owner. The message must not be
 /// acknowledged as one that another worker owns.
-fn a_row_that_comes_late_in_a_claim_is_not_taken_for_anothers(database: Database) {
+fn a_row_that_is_committed_during_a_claim_is_not_reported_as_owned(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let mut keys = published(session.as_mut(), 1);

@@ -8,17 +8,17 @@ use super::{FRESH, begin, claim, claims, finish, finishes, process, published, t
 use crate::support::{Database, cases};
 
 cases! { on every_database:
-    the_end_of_a_run_is_written_with_all_it_says,
+    the_end_of_a_run_is_recorded_with_all_its_columns,
     a_final_state_is_never_left,
-    an_end_does_not_count_when_another_worker_has_the_message,
-    an_end_counts_when_nobody_has_the_message,
-    an_end_of_a_row_that_was_deleted_is_gone,
+    an_end_does_not_count_when_another_worker_owns_the_message,
+    an_end_counts_when_the_message_has_no_owner,
+    an_end_of_a_deleted_row_is_reported_as_gone,
     a_batch_that_is_refused_changes_nothing,
     an_end_that_was_made_storable_is_stored_to_the_letter,
-    a_batch_of_everything_answers_in_its_order,
+    a_batch_of_everything_answers_in_the_order_of_its_items,
 }
 
-fn the_end_of_a_run_is_written_with_all_it_says(database: Database) {
+fn the_end_of_a_run_is_recorded_with_all_its_columns(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 2);
     claim(session.as_mut(), worker, &keys);
@@ -70,7 +70,7 @@ fn a_final_state_is_never_left(database: Database) {
     world.is_in(&keys[0], Status::Completed);
 }
 
-fn an_end_does_not_count_when_another_worker_has_the_message(database: Database) {
+fn an_end_does_not_count_when_another_worker_owns_the_message(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 1);
@@ -87,7 +87,7 @@ fn an_end_does_not_count_when_another_worker_has_the_message(database: Database)
     world.is_in(&keys[0], Status::Completed);
 }
 
-fn an_end_counts_when_nobody_has_the_message(database: Database) {
+fn an_end_counts_when_the_message_has_no_owner(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 2);
     // The claim of the first message was lost. The sweep has taken the second one back.
@@ -105,7 +105,7 @@ fn an_end_counts_when_nobody_has_the_message(database: Database) {
     );
 }
 
-fn an_end_of_a_row_that_was_deleted_is_gone(database: Database) {
+fn an_end_of_a_deleted_row_is_reported_as_gone(database: Database) {
     let (world, mut session, worker) = trial(database);
     let keys = published(session.as_mut(), 3);
     claim(session.as_mut(), worker, &keys);
@@ -166,7 +166,7 @@ fn an_end_that_was_made_storable_is_stored_to_the_letter(database: Database) {
     assert_eq!(row["log"], "\u{fffd}\u{1}\u{7f}\r\n\t'\"\\%_");
 }
 
-fn a_batch_of_everything_answers_in_its_order(database: Database) {
+fn a_batch_of_everything_answers_in_the_order_of_its_items(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 6);

@@ -13,14 +13,14 @@ use super::{claim, finishes, messages, process, published, trial, write};
 use crate::support::{Database, World, cases};
 
 cases! { on every_database:
-    what_is_over_is_deleted_when_it_is_older_than_its_states_age,
+    a_final_message_is_deleted_when_it_is_older_than_the_age_of_its_state,
     an_age_counts_from_the_end,
-    what_is_not_over_is_never_deleted_nor_is_a_schedule,
+    unfinished_messages_and_schedules_are_never_deleted,
     a_state_without_an_age_is_kept,
-    the_recording_counts_where_the_end_has_no_time,
+    a_row_without_a_time_of_its_end_is_aged_by_its_recording,
     a_dry_run_counts_and_deletes_nothing,
-    stretches_follow_each_other_to_the_end_and_tell_the_recent,
-    what_is_published_later_does_not_end_the_walk,
+    stretches_follow_each_other_to_the_end_and_report_recent_messages,
+    a_message_that_is_published_later_does_not_end_the_walk,
     a_stretch_is_settled_when_nothing_in_it_will_grow_too_old,
     sessions_that_prune_together_delete_each_row_once,
 }
@@ -107,7 +107,7 @@ impl World {
     }
 }
 
-fn what_is_over_is_deleted_when_it_is_older_than_its_states_age(database: Database) {
+fn a_final_message_is_deleted_when_it_is_older_than_the_age_of_its_state(database: Database) {
     let (world, mut session, worker) = trial(database);
     let history = history(&[
         (Status::Completed, 7),
@@ -148,7 +148,7 @@ fn an_age_counts_from_the_end(database: Database) {
     assert_eq!(world.left(), [completed, failed].concat());
 }
 
-fn what_is_not_over_is_never_deleted_nor_is_a_schedule(database: Database) {
+fn unfinished_messages_and_schedules_are_never_deleted(database: Database) {
     let (world, mut session, worker) = trial(database);
     let rows: Vec<NewRow> = messages(1).iter().map(NewRow::pending).collect();
     session.record(&rows).unwrap();
@@ -186,7 +186,7 @@ fn a_state_without_an_age_is_kept(database: Database) {
 
 /// A row without a time of its end counts from its recording, which was not later. A row without any time may
 /// have ended just now, and is kept.
-fn the_recording_counts_where_the_end_has_no_time(database: Database) {
+fn a_row_without_a_time_of_its_end_is_aged_by_its_recording(database: Database) {
     let (world, mut session, worker) = trial(database);
     let timed = ended(session.as_mut(), worker, End::Completed, 1);
     let failed = ended(session.as_mut(), worker, End::Failed, 1);
@@ -218,7 +218,7 @@ fn a_dry_run_counts_and_deletes_nothing(database: Database) {
     assert_eq!(world.left(), keys);
 }
 
-fn what_is_published_later_does_not_end_the_walk(database: Database) {
+fn a_message_that_is_published_later_does_not_end_the_walk(database: Database) {
     let (world, mut session, worker) = trial(database);
     let in_a_month = session.now().unwrap() + DAY * 30;
     let later = messages(2);
@@ -235,7 +235,7 @@ fn what_is_published_later_does_not_end_the_walk(database: Database) {
     assert_eq!(pruned.counts, [(Status::Completed, 2)].into());
 }
 
-fn stretches_follow_each_other_to_the_end_and_tell_the_recent(database: Database) {
+fn stretches_follow_each_other_to_the_end_and_report_recent_messages(database: Database) {
     let (world, mut session, worker) = trial(database);
     let old = ended(session.as_mut(), worker, End::Completed, 5);
     world.age(&old, 8 * A_DAY);
@@ -280,10 +280,10 @@ fn a_stretch_is_settled_when_nothing_in_it_will_grow_too_old(database: Database)
     assert_eq!(world.left(), [failed, running].concat());
 }
 
-cases! { on every_server: what_another_has_locked_is_not_waited_for }
+cases! { on every_server: pruning_skips_locked_rows }
 
 /// Locked rows are skipped, whether they are to be deleted or not finished.
-fn what_another_has_locked_is_not_waited_for(database: Database) {
+fn pruning_skips_locked_rows(database: Database) {
     let (world, mut session, worker) = trial(database);
     let running = published(session.as_mut(), 1);
     let keys = ended(session.as_mut(), worker, End::Failed, 20);

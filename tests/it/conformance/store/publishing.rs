@@ -13,11 +13,11 @@ use crate::support::{Database, cases, eventually};
 
 cases! { on every_database:
     a_recorded_message_is_pending_and_becomes_published_when_marked,
-    a_row_that_is_refused_takes_all_of_its_record_with_it,
-    a_recorded_message_is_due_when_its_lease_is_over_and_leased_by_whoever_takes_it,
-    what_is_due_reads_back_as_it_was_recorded,
-    what_cannot_be_published_fails_with_the_reason_if_it_is_still_pending,
-    sessions_that_take_what_is_due_together_get_each_row_once,
+    a_refused_row_fails_the_whole_recording,
+    a_recorded_message_is_due_when_its_lease_expires_and_is_leased_by_the_session_that_takes_it,
+    a_due_message_reads_as_it_was_recorded,
+    a_message_that_can_not_be_published_is_failed_with_the_reason_if_it_is_still_pending,
+    sessions_that_take_due_rows_at_the_same_time_take_each_once,
     a_final_message_is_requeued_as_a_new_one_and_a_running_one_is_not,
     all_failed_messages_are_requeued_at_once_and_no_others,
 }
@@ -50,11 +50,11 @@ fn a_recorded_message_is_pending_and_becomes_published_when_marked(database: Dat
     world.is_in(&keys[0], Status::Completed);
 }
 
-cases! { on postgresql: a_mark_reads_its_own_rows_alone_whatever_the_statistics_say }
+cases! { on postgresql: a_mark_reads_only_its_own_rows_whatever_the_statistics_say }
 
 /// Statistics that were taken while no row was PENDING make the index of pending rows look empty to the
 /// planner.
-fn a_mark_reads_its_own_rows_alone_whatever_the_statistics_say(database: Database) {
+fn a_mark_reads_only_its_own_rows_whatever_the_statistics_say(database: Database) {
     let (world, mut session, _) = trial(database);
     published(session.as_mut(), 2000);
     world.execute("ANALYZE carrot_messagelog");
@@ -80,7 +80,7 @@ fn a_mark_reads_its_own_rows_alone_whatever_the_statistics_say(database: Databas
     assert!(counted.0 < 100_000 && counted.1 < 100_000, "{counted:?}");
 }
 
-fn a_row_that_is_refused_takes_all_of_its_record_with_it(database: Database) {
+fn a_refused_row_fails_the_whole_recording(database: Database) {
     let (world, mut session, _) = trial(database);
     world.refuse("content", "forbidden");
     let mut rows: Vec<NewRow> = messages(3).iter().map(NewRow::pending).collect();
@@ -99,7 +99,7 @@ fn a_row_that_is_refused_takes_all_of_its_record_with_it(database: Database) {
     assert_eq!(world.count("PENDING"), 2, "the session is good for more");
 }
 
-fn a_recorded_message_is_due_when_its_lease_is_over_and_leased_by_whoever_takes_it(
+fn a_recorded_message_is_due_when_its_lease_expires_and_is_leased_by_the_session_that_takes_it(
     database: Database,
 ) {
     let (world, mut session, _) = trial(database);
@@ -128,7 +128,7 @@ fn a_recorded_message_is_due_when_its_lease_is_over_and_leased_by_whoever_takes_
     );
 }
 
-fn what_is_due_reads_back_as_it_was_recorded(database: Database) {
+fn a_due_message_reads_as_it_was_recorded(database: Database) {
     let (world, mut session, _) = trial(database);
     let mut sent = messages(2);
     sent[0].priority = 255;
@@ -145,7 +145,9 @@ fn what_is_due_reads_back_as_it_was_recorded(database: Database) {
     assert_eq!(taken, sent);
 }
 
-fn what_cannot_be_published_fails_with_the_reason_if_it_is_still_pending(database: Database) {
+fn a_message_that_can_not_be_published_is_failed_with_the_reason_if_it_is_still_pending(
+    database: Database,
+) {
     let (world, mut session, _) = trial(database);
     let pending = keys(&record(session.as_mut(), 1)).remove(0);
     let published = published(session.as_mut(), 1).remove(0);
@@ -161,7 +163,7 @@ fn what_cannot_be_published_fails_with_the_reason_if_it_is_still_pending(databas
     world.is_in(&published, Status::Published);
 }
 
-fn sessions_that_take_what_is_due_together_get_each_row_once(database: Database) {
+fn sessions_that_take_due_rows_at_the_same_time_take_each_once(database: Database) {
     const SESSIONS: usize = 8;
     let (world, mut session, _) = trial(database);
     let sent = record(session.as_mut(), 1000);

@@ -16,13 +16,13 @@ use crate::support::{Database, World, cases, milliseconds, text};
 cases! { on every_database:
     a_run_that_is_put_off_is_pending_with_the_reason_and_due_in_a_second,
     a_mark_that_comes_late_does_not_undo_a_put_off,
-    what_is_put_off_again_waits_twice_as_long_up_to_half_a_minute,
-    what_has_been_put_off_for_too_long_stays_with_its_worker,
-    another_cause_or_a_run_that_has_begun_counts_from_the_start,
-    a_put_off_does_not_count_when_another_has_the_message_or_it_is_over,
-    what_is_put_off_is_published_as_it_came_whatever_its_row_had,
-    a_run_that_is_put_off_does_not_count_and_those_before_it_do,
-    a_batch_with_put_offs_answers_in_its_order,
+    each_put_off_waits_twice_as_long_up_to_half_a_minute,
+    a_message_that_was_put_off_for_too_long_stays_with_its_worker,
+    another_cause_or_a_run_that_began_restarts_the_patience,
+    a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final,
+    a_message_that_is_put_off_is_published_as_it_came_whatever_its_row_held,
+    a_run_that_is_put_off_is_no_attempt_and_earlier_attempts_stay_counted,
+    a_batch_with_put_offs_answers_in_the_order_of_its_items,
 }
 
 const PATIENCE: PutOffDue = PutOffDue::Later(Some(Duration::from_secs(10)));
@@ -142,7 +142,7 @@ fn a_mark_that_comes_late_does_not_undo_a_put_off(database: Database) {
     world.is_in(&keys[0], Status::Published);
 }
 
-fn what_is_put_off_again_waits_twice_as_long_up_to_half_a_minute(database: Database) {
+fn each_put_off_waits_twice_as_long_up_to_half_a_minute(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     let without_limit = || of(&key, Cause::HandedBack, PutOffDue::Later(None));
@@ -173,7 +173,7 @@ fn what_is_put_off_again_waits_twice_as_long_up_to_half_a_minute(database: Datab
     is_about(world.times(&key).1, 0);
 }
 
-fn what_has_been_put_off_for_too_long_stays_with_its_worker(database: Database) {
+fn a_message_that_was_put_off_for_too_long_stays_with_its_worker(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     let once_more = || of(&key, Cause::Program, PATIENCE);
@@ -206,7 +206,7 @@ fn what_has_been_put_off_for_too_long_stays_with_its_worker(database: Database) 
     assert_eq!(world.count("FAILED"), 1);
 }
 
-fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Database) {
+fn another_cause_or_a_run_that_began_restarts_the_patience(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     let other = session.register(&process(2)).unwrap();
@@ -247,7 +247,9 @@ fn another_cause_or_a_run_that_has_begun_counts_from_the_start(database: Databas
     is_about(world.times(&key).1, 0);
 }
 
-fn a_put_off_does_not_count_when_another_has_the_message_or_it_is_over(database: Database) {
+fn a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final(
+    database: Database,
+) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let key = claimed(session.as_mut(), other);
@@ -291,7 +293,7 @@ fn a_put_off_does_not_count_when_another_has_the_message_or_it_is_over(database:
     assert_eq!(put_off(session.as_mut(), worker, gone), PutBack::Gone);
 }
 
-fn what_is_put_off_is_published_as_it_came_whatever_its_row_had(database: Database) {
+fn a_message_that_is_put_off_is_published_as_it_came_whatever_its_row_held(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     world.execute(
@@ -316,7 +318,7 @@ fn what_is_put_off_is_published_as_it_came_whatever_its_row_had(database: Databa
     assert_eq!(due, [Ok(message)]);
 }
 
-fn a_run_that_is_put_off_does_not_count_and_those_before_it_do(database: Database) {
+fn a_run_that_is_put_off_is_no_attempt_and_earlier_attempts_stay_counted(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     // The attempt of a crash suspect is counted before it runs, but this run does not begin.
@@ -351,7 +353,7 @@ fn a_run_that_is_put_off_does_not_count_and_those_before_it_do(database: Databas
     assert_eq!(claim(session.as_mut(), worker, &[key]), [suspect(2)]);
 }
 
-fn a_batch_with_put_offs_answers_in_its_order(database: Database) {
+fn a_batch_with_put_offs_answers_in_the_order_of_its_items(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 5);

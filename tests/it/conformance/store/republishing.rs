@@ -7,8 +7,8 @@ use super::{FRESH, claim, finishes, process, published, trial, write};
 use crate::support::{Database, World, cases, milliseconds};
 
 cases! { on every_database:
-    what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claimed,
-    what_is_given_back_and_gone_from_the_broker_is_due_at_once,
+    a_message_that_the_broker_may_drop_is_due_after_a_while_unless_it_is_claimed,
+    a_message_that_the_broker_has_lost_is_due_at_once,
 }
 
 fn republishes(keys: &[String], copy: BrokerCopy) -> Batch {
@@ -28,7 +28,7 @@ fn due_in(world: &World, session: &mut dyn Session, key: &str) -> i64 {
     milliseconds(&world.find(key).unwrap(), "due_time") - now
 }
 
-fn what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claimed(
+fn a_message_that_the_broker_may_drop_is_due_after_a_while_unless_it_is_claimed(
     database: Database,
 ) {
     let (world, mut session, worker) = trial(database);
@@ -54,7 +54,7 @@ fn what_is_given_back_and_may_be_dropped_is_due_after_a_while_unless_it_is_claim
     assert_eq!(session.take_due(10).unwrap().len(), 2);
 }
 
-fn what_is_given_back_and_gone_from_the_broker_is_due_at_once(database: Database) {
+fn a_message_that_the_broker_has_lost_is_due_at_once(database: Database) {
     let (world, mut session, worker) = trial(database);
     let other = session.register(&process(2)).unwrap();
     let keys = published(session.as_mut(), 3);

@@ -11,11 +11,11 @@ use super::{FRESH, claim, messages, open, process, remove_silent_workers, trial}
 use crate::support::{Backend, Database, cases, eventually};
 
 cases! { on every_database:
-    what_waits_is_taken_by_priority_and_age_and_by_one_worker,
-    what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it,
-    all_of_a_queue_that_a_worker_took_and_did_not_claim_is_put_back,
-    what_a_dead_worker_took_waits_again,
-    sessions_that_take_what_waits_together_get_each_message_once,
+    waiting_messages_are_taken_by_priority_and_age_and_by_one_worker,
+    a_message_that_is_put_back_waits_again_unless_it_is_claimed_or_another_worker_took_it,
+    all_unclaimed_messages_that_a_worker_took_from_a_queue_are_put_back,
+    messages_that_a_dead_worker_took_wait_again,
+    sessions_that_take_waiting_messages_at_the_same_time_take_each_once,
 }
 
 /// Records messages of these priorities, the oldest first, so that they wait in the queue; their keys.
@@ -67,7 +67,7 @@ fn sorted(mut keys: Vec<String>) -> Vec<String> {
     keys
 }
 
-fn what_waits_is_taken_by_priority_and_age_and_by_one_worker(database: Database) {
+fn waiting_messages_are_taken_by_priority_and_age_and_by_one_worker(database: Database) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0, 5, 255, 0, 255]);
     wait(session.as_mut(), "Default", &[255]);
@@ -85,7 +85,9 @@ fn what_waits_is_taken_by_priority_and_age_and_by_one_worker(database: Database)
     assert_eq!(claim(session.as_mut(), worker, &order[..3]), [FRESH; 3]);
 }
 
-fn what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it(database: Database) {
+fn a_message_that_is_put_back_waits_again_unless_it_is_claimed_or_another_worker_took_it(
+    database: Database,
+) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0; 5]);
     assert_eq!(take_all(session.as_mut(), worker, "default").len(), 5);
@@ -100,7 +102,7 @@ fn what_is_put_back_waits_again_unless_it_was_claimed_or_another_has_it(database
     assert_eq!(world.find(&keys[0]).unwrap()["owner"], worker.0);
 }
 
-fn all_of_a_queue_that_a_worker_took_and_did_not_claim_is_put_back(database: Database) {
+fn all_unclaimed_messages_that_a_worker_took_from_a_queue_are_put_back(database: Database) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
     let other = session.register(&process(2)).unwrap();
     let keys = wait(session.as_mut(), "default", &[2, 1, 0, 0]);
@@ -124,7 +126,7 @@ fn all_of_a_queue_that_a_worker_took_and_did_not_claim_is_put_back(database: Dat
     }
 }
 
-fn what_a_dead_worker_took_waits_again(database: Database) {
+fn messages_that_a_dead_worker_took_wait_again(database: Database) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0; 3]);
     let dead = session.register(&process(2)).unwrap();
@@ -138,7 +140,7 @@ fn what_a_dead_worker_took_waits_again(database: Database) {
     assert_eq!(taken, sorted(keys[1..].to_vec()));
 }
 
-fn sessions_that_take_what_waits_together_get_each_message_once(database: Database) {
+fn sessions_that_take_waiting_messages_at_the_same_time_take_each_once(database: Database) {
     const SESSIONS: usize = 8;
     let (world, mut session, _) = trial(Backend::embedded(database));
     let keys = wait(session.as_mut(), "default", &[0; 200]);

@@ -65,7 +65,7 @@ fn a_giant_body_is_named() {
 }
 
 #[test]
-fn property_flags_that_go_on_are_named() {
+fn property_flags_that_continue_are_named() {
     let says = |consumer: &[u8]| {
         let deliver = [&short(consumer)[..], &[0, 0, 0, 0, 0, 0, 0, 1, 0]].concat();
         let deliver = method(1, 60, 60, &[&deliver, &short(b""), &short(b"default")]);
@@ -92,13 +92,13 @@ fn a_method_with_tables_that_only_clients_send_is_named() {
 }
 
 #[test]
-fn frames_that_are_fine_but_not_there_are_named() {
+fn valid_frames_in_the_wrong_place_are_named() {
     let says = |_: &[u8]| frame(3, 1, b"a body of nothing");
     assert_named(Says::ToConsumers(says), "received unexpected frame");
 }
 
 #[test]
-fn what_is_no_amqp_is_named() {
+fn bytes_that_are_no_amqp_are_named() {
     let http = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
     assert_named(
         Says::AtOnce(http),
@@ -111,7 +111,7 @@ fn what_is_no_amqp_is_named() {
 }
 
 #[test]
-fn check_and_send_say_what_is_no_amqp() {
+fn check_and_send_name_bytes_that_are_no_amqp() {
     let mut world = World::on(Database::Sqlite, CAT);
     let fake = Fake::start(Says::AtOnce(b"AMQP\0\0\x09\x01".to_vec()));
     fake.replace_broker(&mut world);
@@ -128,7 +128,7 @@ fn check_and_send_say_what_is_no_amqp() {
 }
 
 #[test]
-fn a_publisher_names_what_it_is_sent_in_the_place_of_a_confirm() {
+fn a_publisher_names_bytes_that_come_instead_of_a_confirm() {
     let mut world = World::on(Database::Sqlite, CAT);
     let fake = Fake::start(Says::ToPublishers(b"\x02\0\x01\x7f\xff\xff\xff".to_vec()));
     fake.replace_broker(&mut world);

@@ -14,13 +14,13 @@ use self::raw_client::Client;
 use crate::support::{Database, Raw, Running, World, cases, eventually, text};
 
 cases! { on every_database:
-    messages_of_django_whose_properties_are_no_texts_are_run_once_in_their_rows,
+    messages_of_django_whose_properties_are_not_utf8_are_run_once_in_their_rows,
     raw_uuids_as_message_ids_are_those_uuids,
-    a_message_id_of_other_bytes_is_a_key,
-    headers_that_are_no_texts_hide_no_task,
+    a_message_id_of_any_bytes_is_a_key,
+    headers_that_are_not_utf8_hide_no_task,
     nested_headers_harm_nobody,
-    a_message_whose_routing_key_is_no_text_can_be_published_again,
-    a_task_name_that_is_no_text_is_failed_with_the_reason,
+    a_message_whose_routing_key_is_not_utf8_can_be_published_again,
+    a_message_whose_task_name_is_not_utf8_is_failed_with_the_reason,
     headers_that_can_not_be_read_fail_their_message_and_no_other,
 }
 
@@ -65,7 +65,7 @@ fn assert_completed(world: &World, uuids: &[String]) {
     assert_eq!(rows.len(), uuids.len());
 }
 
-fn messages_of_django_whose_properties_are_no_texts_are_run_once_in_their_rows(database: Database) {
+fn messages_of_django_whose_properties_are_not_utf8_are_run_once_in_their_rows(database: Database) {
     let world = world(database);
     let base = Properties::default().headers(&[&task("cat")]).kind(DJANGO);
     let uuid = Uuid::new_v4();
@@ -132,7 +132,7 @@ fn raw_uuids_as_message_ids_are_those_uuids(database: Database) {
     assert!(!log.contains("FAILED"), "{log}");
 }
 
-fn a_message_id_of_other_bytes_is_a_key(database: Database) {
+fn a_message_id_of_any_bytes_is_a_key(database: Database) {
     let world = world(database);
     let mut client = Client::of(&world);
     for id in [&b"caf\xe9"[..], b"caf\xe8", &[0xff; 255], b"\xff"] {
@@ -149,7 +149,7 @@ fn a_message_id_of_other_bytes_is_a_key(database: Database) {
     assert_eq!(world.rows("SELECT uuid FROM carrot_messagelog").len(), 5);
 }
 
-fn headers_that_are_no_texts_hide_no_task(database: Database) {
+fn headers_that_are_not_utf8_hide_no_task(database: Database) {
     let world = world(database);
     let inside = [field(b"\xe9", &value(b'S', b"\xe9")), field(b"x", b"V")].concat();
     let odd = [
@@ -220,7 +220,7 @@ fn nested_headers_harm_nobody(database: Database) {
     assert!(!running.log().contains("is away"), "{}", running.log());
 }
 
-fn a_message_whose_routing_key_is_no_text_can_be_published_again(database: Database) {
+fn a_message_whose_routing_key_is_not_utf8_can_be_published_again(database: Database) {
     let world = world(database);
     let mut client = Client::of(&world);
     client.fanout("everywhere", "default");
@@ -257,7 +257,7 @@ fn a_message_whose_routing_key_is_no_text_can_be_published_again(database: Datab
     assert_all_is_well(&world, running);
 }
 
-fn a_task_name_that_is_no_text_is_failed_with_the_reason(database: Database) {
+fn a_message_whose_task_name_is_not_utf8_is_failed_with_the_reason(database: Database) {
     let world = world(database);
     let name = field(b"type", &value(b'S', b"caf\xe9"));
     let properties = Properties::default().headers(&[&name]);

@@ -10,9 +10,9 @@ use crate::support::{Database, World, cases, eventually, exit_code};
 
 cases! { on every_database:
     a_migration_goes_on_from_where_the_last_one_ended,
-    migrations_at_the_same_time_end_well_while_django_writes,
-    tables_that_django_has_made_anew_are_adopted_again,
-    a_table_that_django_has_made_anew_beside_another_is_adopted_again,
+    migrations_at_the_same_time_succeed_while_django_writes,
+    tables_that_django_has_created_again_are_adopted_again,
+    one_table_that_django_has_created_again_is_adopted_beside_the_other,
 }
 
 cases! { on every_server: a_migration_that_was_killed_is_run_again }
@@ -151,7 +151,7 @@ fn a_migration_that_was_killed_is_run_again(database: Database) {
 
 /// On PostgreSQL, a project has its own schema; MySQL's schemas are databases.
 #[test]
-fn a_migration_waits_for_none_of_another_schema() {
+fn a_migration_does_not_wait_for_one_in_another_schema() {
     let world = world_of_all_steps(Database::Postgresql);
     let mut reader = Django::on(&world);
     reader.client.execute("BEGIN");
@@ -185,7 +185,7 @@ fn waits(world: &World) -> bool {
     !waiting.is_empty()
 }
 
-fn migrations_at_the_same_time_end_well_while_django_writes(database: Database) {
+fn migrations_at_the_same_time_succeed_while_django_writes(database: Database) {
     let world = world_of_all_steps(database);
     let over = AtomicBool::new(false);
     let (outcomes, written) = std::thread::scope(|scope| {
@@ -221,7 +221,7 @@ fn migrations_at_the_same_time_end_well_while_django_writes(database: Database) 
     assert_eq!(rows, message_rows().len() + written);
 }
 
-fn tables_that_django_has_made_anew_are_adopted_again(database: Database) {
+fn tables_that_django_has_created_again_are_adopted_again(database: Database) {
     let world = world_of_all_steps(database);
     migrates(&world);
     let definitions = world.catalogue(&TABLES);
@@ -244,7 +244,7 @@ fn tables_that_django_has_made_anew_are_adopted_again(database: Database) {
 }
 
 /// Django alters a table in SQLite by creating a new one with only its own columns.
-fn a_table_that_django_has_made_anew_beside_another_is_adopted_again(database: Database) {
+fn one_table_that_django_has_created_again_is_adopted_beside_the_other(database: Database) {
     for (table, others) in [
         ("carrot_scheduledtask", "carrot_messagelog"),
         ("carrot_messagelog", "carrot_scheduledtask"),

@@ -16,10 +16,10 @@ use crate::support::captured::{message_rows, messages, schedule_rows};
 use crate::support::{Database, World, cases};
 
 cases! { on every_database:
-    migrate_only_adds,
-    ids_go_on,
-    what_django_writes_is_what_it_reads,
-    what_django_rolls_back_leaves_nothing,
+    migrate_only_adds_columns_and_tables,
+    ids_continue_after_the_migration,
+    django_reads_what_it_writes,
+    a_transaction_that_django_rolls_back_leaves_nothing,
     a_second_migrate_changes_nothing,
 }
 
@@ -99,7 +99,7 @@ impl World {
     }
 }
 
-fn migrate_only_adds(database: Database) {
+fn migrate_only_adds_columns_and_tables(database: Database) {
     let world = djangos_world(database);
     let before = MODELS.map(|model| world.of_django_in(model));
 
@@ -128,7 +128,7 @@ fn migrate_only_adds(database: Database) {
     }
 }
 
-fn ids_go_on(database: Database) {
+fn ids_continue_after_the_migration(database: Database) {
     let world = adopted_world(database);
     let mut django = Django::on(&world);
     for model in MODELS {
@@ -139,7 +139,7 @@ fn ids_go_on(database: Database) {
     }
 }
 
-fn what_django_writes_is_what_it_reads(database: Database) {
+fn django_reads_what_it_writes(database: Database) {
     let world = adopted_world(database);
     let mut django = Django::on(&world);
     for model in MODELS {
@@ -175,7 +175,7 @@ fn what_django_writes_is_what_it_reads(database: Database) {
     }
 }
 
-fn what_django_rolls_back_leaves_nothing(database: Database) {
+fn a_transaction_that_django_rolls_back_leaves_nothing(database: Database) {
     let world = adopted_world(database);
     let mut django = Django::on(&world);
     let before = MODELS.map(|model| django.filter(model, "1 = 1"));

@@ -15,8 +15,8 @@ use crate::support::{Database, Raw, World, cases, text};
 cases! { on every_database:
     a_requeued_row_of_djangos_is_the_message_that_django_sent,
     every_literal_that_python_writes_is_requeued_as_it_was_sent,
-    a_message_is_requeued_as_it_came,
-    what_a_message_can_not_carry_is_not_requeued_and_stays_as_it_is,
+    a_message_is_requeued_with_the_arguments_that_it_came_with,
+    arguments_that_a_message_can_not_carry_are_not_requeued_and_stay,
 }
 
 /// Literals as CPython writes them, and their values.
@@ -188,7 +188,7 @@ fn every_literal_that_python_writes_is_requeued_as_it_was_sent(database: Databas
     }
 }
 
-fn a_message_is_requeued_as_it_came(database: Database) {
+fn a_message_is_requeued_with_the_arguments_that_it_came_with(database: Database) {
     let world = world(database);
     let mut bodies: Vec<_> = (literals("written").into_iter())
         .map(|(_, args)| format!("{{\"args\": {args}, \"kwargs\": {{\"same\": {args}}}}}"))
@@ -228,7 +228,7 @@ fn a_message_is_requeued_as_it_came(database: Database) {
     }
 }
 
-fn what_a_message_can_not_carry_is_not_requeued_and_stays_as_it_is(database: Database) {
+fn arguments_that_a_message_can_not_carry_are_not_requeued_and_stay(database: Database) {
     let world = world(database);
     let refused = [literals("refused"), literals("nonsense")].concat();
     let rows = (refused.iter().enumerate())

@@ -8,8 +8,8 @@ use super::{adopted_world, message_of, message_rows, messages, schedule_rows};
 use crate::support::{Database, Raw, World, cases, text};
 
 cases! { on every_database:
-    every_captured_message_is_run_from_djangos_row_to_its_end,
-    django_reads_a_failure_and_an_adopted_message_too,
+    every_captured_message_is_run_and_its_end_is_recorded_in_djangos_row,
+    django_can_read_a_failure_and_an_adopted_message,
 }
 
 /// The format of times in Django's SQLite tables, which its `DateTimeField` reads.
@@ -30,7 +30,7 @@ fn run(world: &World) -> String {
     out
 }
 
-fn every_captured_message_is_run_from_djangos_row_to_its_end(database: Database) {
+fn every_captured_message_is_run_and_its_end_is_recorded_in_djangos_row(database: Database) {
     let world = adopted_world(database);
     world.declare_queue("default");
     world.publish(&messages().iter().map(Raw::captured).collect::<Vec<_>>());
@@ -92,7 +92,7 @@ fn every_captured_message_is_run_from_djangos_row_to_its_end(database: Database)
     }
 }
 
-fn django_reads_a_failure_and_an_adopted_message_too(database: Database) {
+fn django_can_read_a_failure_and_an_adopted_message(database: Database) {
     let world = adopted_world(database);
     world.declare_queue("default");
     let mut django = Django::on(&world);

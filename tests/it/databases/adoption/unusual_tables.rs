@@ -102,7 +102,7 @@ fn assert_works(world: &World) {
 
 /// Ids of Django 3.2 and later, if the project says so.
 #[test]
-fn ids_of_64_bits_on_postgresql() {
+fn messages_are_run_with_ids_of_64_bits_on_postgresql() {
     let changes = [
         ("id integer NOT NULL", "id bigint NOT NULL"),
         ("    AS integer\n", ""),
@@ -115,7 +115,7 @@ fn ids_of_64_bits_on_postgresql() {
 
 /// Ids of Django 4.1 and later.
 #[test]
-fn identity_columns_on_postgresql() {
+fn messages_are_run_with_identity_columns_on_postgresql() {
     let world = World::without_tables_on(Database::Postgresql, TASKS);
     let schema = Database::Postgresql.django_schema();
     let tables = schema
@@ -150,32 +150,32 @@ mod mariadb {
     }
 
     #[test]
-    fn collation_utf8mb4_unicode_ci() {
+    fn messages_are_run_with_collation_utf8mb4_unicode_ci() {
         assert_works_in("utf8mb4_unicode_ci");
     }
 
     #[test]
-    fn collation_utf8mb4_bin() {
+    fn messages_are_run_with_collation_utf8mb4_bin() {
         assert_works_in("utf8mb4_bin");
     }
 
     #[test]
-    fn collation_utf8mb4_nopad() {
+    fn messages_are_run_with_collation_utf8mb4_nopad() {
         assert_works_in("utf8mb4_general_nopad_ci");
     }
 
     #[test]
-    fn collation_utf8mb3() {
+    fn messages_are_run_with_collation_utf8mb3() {
         assert_works_in("utf8mb3_general_ci");
     }
 
     #[test]
-    fn collation_latin1() {
+    fn messages_are_run_with_collation_latin1() {
         assert_works_in("latin1_swedish_ci");
     }
 
     #[test]
-    fn ids_of_64_bits() {
+    fn messages_are_run_with_ids_of_64_bits() {
         let changes = [("`id` int(11) NOT NULL", "`id` bigint(20) NOT NULL")];
         let world = world(Database::Mariadb, "", &changes);
         world.execute("ALTER TABLE carrot_messagelog AUTO_INCREMENT = 3000000000");
@@ -185,7 +185,7 @@ mod mariadb {
 
     /// Tables that were created by a MySQL before 5.7: their indexes hold 767 bytes of a column.
     #[test]
-    fn rows_of_an_older_format() {
+    fn messages_are_run_with_rows_of_an_older_format() {
         for format in [
             "CHARSET=latin1 ROW_FORMAT=COMPACT",
             "CHARSET=utf8mb3 ROW_FORMAT=COMPACT",
@@ -232,7 +232,7 @@ mod mariadb {
     }
 
     #[test]
-    fn characters_that_a_table_has_not() {
+    fn characters_that_a_table_can_not_hold_are_replaced() {
         for (charset, output) in [("latin1", "žlu? é ?"), ("utf8mb3", "žluť é ?")] {
             let other = format!("CHARSET={charset}");
             assert_carries(&world(Database::Mariadb, "", &[(USUAL, &other)]), output);
@@ -240,7 +240,7 @@ mod mariadb {
     }
 
     #[test]
-    fn characters_that_a_table_has_and_its_database_has_not() {
+    fn characters_that_only_the_table_can_hold_are_kept() {
         let latin1 = "ALTER DATABASE CHARACTER SET latin1;";
         assert_carries(&world(Database::Mariadb, latin1, &[]), "žluť é 🥕");
     }

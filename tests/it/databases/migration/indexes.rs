@@ -4,8 +4,8 @@ use super::{Apart, TABLES};
 use crate::support::{Database, cases, text};
 
 cases! { on every_database:
-    each_index_that_is_gone_is_built_again_and_no_service_starts_before,
-    an_index_of_our_name_that_is_another_one_is_built_again,
+    each_missing_index_is_built_again_and_no_service_starts_before,
+    a_wrong_index_of_the_right_name_is_built_again,
     rows_in_the_way_of_a_unique_index_are_named,
     the_tables_of_an_earlier_version_are_up_to_date,
 }
@@ -39,7 +39,7 @@ impl Apart {
     }
 }
 
-fn each_index_that_is_gone_is_built_again_and_no_service_starts_before(database: Database) {
+fn each_missing_index_is_built_again_and_no_service_starts_before(database: Database) {
     let world = Apart::with_queues(database, 5);
     let djangos = world.indexes();
     world.migrates();
@@ -64,7 +64,7 @@ fn each_index_that_is_gone_is_built_again_and_no_service_starts_before(database:
     }
 }
 
-fn an_index_of_our_name_that_is_another_one_is_built_again(database: Database) {
+fn a_wrong_index_of_the_right_name_is_built_again(database: Database) {
     let world = Apart::with_queues(database, 5);
     world.migrates();
     let whole = world.definitions();
@@ -163,7 +163,7 @@ fn the_tables_of_an_earlier_version_are_up_to_date(database: Database) {
 }
 
 /// The name of an index is unique in a schema, or in a file.
-fn a_name_that_another_table_has_is_said(database: Database) {
+fn an_index_name_that_another_table_has_is_reported(database: Database) {
     let world = Apart::of_django(database, 5);
     world.execute(
         "CREATE TABLE elsewhere (uuid text); CREATE INDEX carrot_messagelog_uuid ON elsewhere (uuid)",
@@ -178,7 +178,7 @@ fn a_name_that_another_table_has_is_said(database: Database) {
     world.migrates();
 }
 
-cases! { on postgresql, sqlite: a_name_that_another_table_has_is_said }
+cases! { on postgresql, sqlite: an_index_name_that_another_table_has_is_reported }
 
 /// The optimizer ignores such an index.
 #[cfg(feature = "mysql")]
@@ -196,7 +196,7 @@ fn an_index_that_is_switched_off_is_built_again() {
 
 /// A project that uses only RabbitMQ does not have the index of the embedded broker.
 #[test]
-fn the_index_of_the_embedded_broker_is_for_that_alone() {
+fn the_index_of_the_embedded_broker_is_built_only_for_it() {
     let world = Apart::of_django(Database::Postgresql, 5);
     world.migrates();
     let is_there = || {

@@ -124,7 +124,7 @@ fn an_index_that_was_not_built_to_its_end_is_built_again() {
 }
 
 #[test]
-fn a_server_that_ends_the_connection_is_said_and_the_migration_run_again() {
+fn a_server_that_ends_the_connection_is_reported_and_the_migration_can_be_run_again() {
     let world = Apart::with_queues(Database::Postgresql, 1000);
     let reader = world.with_a_snapshot();
     let mut migration = world.begin();

@@ -6,11 +6,11 @@ use super::Apart;
 use crate::support::{Client, Database, cases};
 
 cases! { on every_server:
-    behind_a_transaction_that_stays_a_migration_gives_way_to_others,
+    a_migration_that_waits_for_a_transaction_lets_others_pass,
     a_migration_that_waits_for_another_says_whose_it_is,
 }
 
-cases! { on every_database: a_service_of_before_works_while_the_tables_are_migrated }
+cases! { on every_database: a_service_that_was_started_before_works_while_the_tables_are_migrated }
 
 /// Opens a transaction that has used the table and is idle.
 fn idle(world: &Apart) -> Client {
@@ -46,7 +46,7 @@ fn longest_wait(world: &Apart, mut over: impl FnMut() -> bool) -> Duration {
     longest
 }
 
-fn behind_a_transaction_that_stays_a_migration_gives_way_to_others(database: Database) {
+fn a_migration_that_waits_for_a_transaction_lets_others_pass(database: Database) {
     let world = Apart::with_queues(database, 100);
     let mut holder = idle(&world);
     let mut migration = world.begin();
@@ -107,7 +107,7 @@ fn a_migration_that_waits_for_another_says_whose_it_is(database: Database) {
 }
 
 /// Its connections have cached the old tables.
-fn a_service_of_before_works_while_the_tables_are_migrated(database: Database) {
+fn a_service_that_was_started_before_works_while_the_tables_are_migrated(database: Database) {
     let world = Apart::of_django(database, 100);
     world.migrates();
     let mut service = world.start(&[]);

@@ -6,14 +6,14 @@ use super::{Loose, loose};
 use crate::support::database::published_row;
 use crate::support::{Backend, Database, Running, cases, eventually, text};
 
-cases! { on every_database: what_failed_is_requeued_but_for_what_can_not_be_read }
+cases! { on every_database: failed_messages_are_requeued_except_unreadable_ones }
 
 cases! { on every_database_and_broker:
-    what_is_pending_is_run_but_for_what_can_not_be_read_which_is_failed_with_the_reason,
+    pending_messages_are_run_except_unreadable_ones_which_are_failed_with_the_reason,
 }
 
 cases! { on every_embedded_database:
-    three_of_four_that_wait_are_run_and_the_one_that_can_not_be_read_is_failed,
+    waiting_messages_are_run_except_an_unreadable_one_which_is_failed,
 }
 
 /// The columns that a message needs.
@@ -59,7 +59,7 @@ fn assert_failed(world: &Loose, service: &Running, id: i64, column: &str) {
     assert!(!log.contains("is away"), "{log}");
 }
 
-fn what_is_pending_is_run_but_for_what_can_not_be_read_which_is_failed_with_the_reason(
+fn pending_messages_are_run_except_unreadable_ones_which_are_failed_with_the_reason(
     backend: Backend,
 ) {
     let world = loose(backend);
@@ -79,7 +79,7 @@ fn what_is_pending_is_run_but_for_what_can_not_be_read_which_is_failed_with_the_
     assert_eq!(service.terminate(), 0);
 }
 
-fn three_of_four_that_wait_are_run_and_the_one_that_can_not_be_read_is_failed(backend: Backend) {
+fn waiting_messages_are_run_except_an_unreadable_one_which_is_failed(backend: Backend) {
     let world = loose(backend);
     let fours = NEEDED.map(|column| (column, four(&world, column, "PUBLISHED")));
     let mut service = world.start(&[]);
@@ -93,7 +93,7 @@ fn three_of_four_that_wait_are_run_and_the_one_that_can_not_be_read_is_failed(ba
     assert_eq!(service.terminate(), 0);
 }
 
-fn what_failed_is_requeued_but_for_what_can_not_be_read(database: Database) {
+fn failed_messages_are_requeued_except_unreadable_ones(database: Database) {
     let world = loose(database.into());
     world.declare_queue("default");
     let (good, bad) = four(&world, "task_args", "FAILED");
@@ -113,7 +113,7 @@ mod blobs {
     use super::*;
     /// In SQLite, no text is equal to a blob, so no statement by key would ever find the message.
     #[test]
-    fn a_key_that_is_a_blob_is_a_fault_and_other_blobs_are_read() {
+    fn a_key_that_is_a_blob_fails_the_message_and_other_blobs_are_read() {
         let world = loose(Database::Sqlite.into());
         let ids = [
             insert(&world, "a", "PENDING"),

@@ -6,10 +6,10 @@ use super::{Loose, loose, no_times};
 use crate::support::{Database, Running, cases, eventually, text};
 
 cases! { on every_database:
-    schedules_whose_next_run_is_no_time_hold_up_no_other_and_run_again_once_edited,
-    schedules_of_which_a_column_is_no_text_hold_up_no_other_and_run_again_once_edited,
+    schedules_with_an_invalid_next_run_hold_up_no_other_and_run_again_once_edited,
+    schedules_with_a_column_that_is_not_utf8_hold_up_no_other_and_run_again_once_edited,
     a_schedule_that_can_not_be_read_is_shown_enabled_disabled_and_removed,
-    a_run_that_would_overlap_is_skipped_though_the_times_of_the_one_before_can_not_be_read,
+    a_run_that_would_overlap_is_skipped_though_the_times_of_the_previous_one_are_unreadable,
 }
 
 impl Loose {
@@ -66,7 +66,7 @@ fn assert_named_once(service: &Running, schedule: i64) {
     assert!(!log.contains("is away"), "{log}");
 }
 
-fn schedules_whose_next_run_is_no_time_hold_up_no_other_and_run_again_once_edited(
+fn schedules_with_an_invalid_next_run_hold_up_no_other_and_run_again_once_edited(
     database: Database,
 ) {
     let world = loose(database.into());
@@ -111,7 +111,7 @@ fn schedules_whose_next_run_is_no_time_hold_up_no_other_and_run_again_once_edite
     assert_eq!(service.terminate(), 0);
 }
 
-fn schedules_of_which_a_column_is_no_text_hold_up_no_other_and_run_again_once_edited(
+fn schedules_with_a_column_that_is_not_utf8_hold_up_no_other_and_run_again_once_edited(
     database: Database,
 ) {
     let world = loose(database.into());
@@ -214,7 +214,7 @@ fn a_schedule_that_can_not_be_read_is_shown_enabled_disabled_and_removed(databas
 
 /// A next run in another format is read if it can only mean one time.
 #[test]
-fn a_next_run_that_is_written_otherwise_is_read_and_said() {
+fn a_next_run_in_another_format_is_read_and_logged() {
     let world = loose(Database::Sqlite.into());
     let good = world.add_every_second("good");
     let written = [
@@ -258,7 +258,7 @@ fn a_next_run_that_is_written_otherwise_is_read_and_said() {
     assert_eq!(service.terminate(), 0);
 }
 
-fn a_run_that_would_overlap_is_skipped_though_the_times_of_the_one_before_can_not_be_read(
+fn a_run_that_would_overlap_is_skipped_though_the_times_of_the_previous_one_are_unreadable(
     database: Database,
 ) {
     let world = loose(database.into());

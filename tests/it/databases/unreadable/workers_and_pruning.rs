@@ -10,8 +10,8 @@ use super::{Loose, loose, no_times};
 use crate::support::{Database, cases};
 
 cases! { on every_database:
-    a_worker_that_can_not_be_read_hides_no_other_and_counts_as_silent,
-    what_has_no_time_of_its_end_that_can_be_read_is_kept_for_as_long_as_its_recording_says,
+    an_unreadable_worker_hides_no_other_and_counts_as_silent,
+    a_message_with_an_unreadable_time_of_its_end_is_aged_by_its_recording,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -21,7 +21,7 @@ fn session(world: &Loose) -> Box<dyn Session> {
     store.connect().unwrap()
 }
 
-fn a_worker_that_can_not_be_read_hides_no_other_and_counts_as_silent(database: Database) {
+fn an_unreadable_worker_hides_no_other_and_counts_as_silent(database: Database) {
     let world = loose(database.into());
     let mut session = session(&world);
     let process = |pid| WorkerProcess {
@@ -55,9 +55,7 @@ fn a_worker_that_can_not_be_read_hides_no_other_and_counts_as_silent(database: D
     }
 }
 
-fn what_has_no_time_of_its_end_that_can_be_read_is_kept_for_as_long_as_its_recording_says(
-    database: Database,
-) {
+fn a_message_with_an_unreadable_time_of_its_end_is_aged_by_its_recording(database: Database) {
     let world = loose(database.into());
     let mut session = session(&world);
     let history = History {

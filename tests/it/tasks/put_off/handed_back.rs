@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::support::{Backend, cases, eventually, witnessed_task};
 
 cases! { on every_database_and_broker:
-    what_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted,
-    what_a_function_hands_back_at_any_other_time_comes_again_after_a_while,
+    a_message_that_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted,
+    a_message_that_a_function_hands_back_at_any_other_time_is_run_again_after_a_while,
     a_command_that_exits_with_75_at_a_stop_hands_its_message_back,
 }
 
@@ -38,7 +38,9 @@ impl Middleware for Notes {
     }
 }
 
-fn what_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted(backend: Backend) {
+fn a_message_that_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted(
+    backend: Backend,
+) {
     let world = backend.world(ONE);
     let begun = Arc::new(AtomicU32::new(0));
     let notes = Arc::default();
@@ -99,7 +101,9 @@ fn what_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted(backe
     assert_eq!(world.ready("default"), 0);
 }
 
-fn what_a_function_hands_back_at_any_other_time_comes_again_after_a_while(backend: Backend) {
+fn a_message_that_a_function_hands_back_at_any_other_time_is_run_again_after_a_while(
+    backend: Backend,
+) {
     let world = backend.world(ONE);
     let runs = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&runs);

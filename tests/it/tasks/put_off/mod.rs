@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use crate::support::{Backend, Running, World, cases, eventually, text, witnessed};
 
 cases! { on every_database_and_broker:
-    a_message_that_one_service_does_not_know_is_run_by_another_that_does,
-    a_task_that_nobody_knows_fails_its_message_in_the_end_and_names_the_nearest,
-    a_program_that_comes_back_runs_its_message_as_if_nothing_had_been,
+    a_task_that_one_service_does_not_know_is_run_by_another_that_does,
+    an_unknown_task_fails_its_message_in_the_end_with_the_nearest_name,
+    a_program_that_comes_back_runs_its_message,
     a_program_that_does_not_come_back_fails_its_message,
     a_program_that_is_being_written_is_waited_for,
-    a_directory_that_is_not_there_is_waited_for,
-    a_message_that_its_row_does_not_carry_waits_in_its_slot,
+    a_missing_directory_is_waited_for,
+    a_message_that_its_row_can_not_reproduce_waits_in_its_slot,
     a_row_that_the_database_refuses_waits_in_its_slot_and_holds_up_no_other,
     a_message_that_waits_in_its_slot_goes_back_when_the_service_stops,
     a_service_that_dies_before_the_put_off_leaves_its_message_to_the_next,
@@ -66,7 +66,7 @@ fn lines_with(service: &Running, text: &str) -> usize {
     log.lines().filter(|line| line.contains(text)).count()
 }
 
-fn a_message_that_one_service_does_not_know_is_run_by_another_that_does(backend: Backend) {
+fn a_task_that_one_service_does_not_know_is_run_by_another_that_does(backend: Backend) {
     let world = backend.world("[[queues]]\nname = 'default'\n");
     let mut old = world.start(&[]);
     let uuids: Vec<String> = (0..3).map(|_| world.send(&["note"])).collect();
@@ -99,7 +99,7 @@ fn a_message_that_one_service_does_not_know_is_run_by_another_that_does(backend:
     );
 }
 
-fn a_task_that_nobody_knows_fails_its_message_in_the_end_and_names_the_nearest(backend: Backend) {
+fn an_unknown_task_fails_its_message_in_the_end_with_the_nearest_name(backend: Backend) {
     let world = backend.world(TOOL);
     let uuid = world.send(&["otter"]);
     let mut service = world.start_patient("unknown=2", "");
@@ -116,7 +116,7 @@ fn a_task_that_nobody_knows_fails_its_message_in_the_end_and_names_the_nearest(b
     service.stop_with_empty(&world, &["default"]);
 }
 
-fn a_program_that_comes_back_runs_its_message_as_if_nothing_had_been(backend: Backend) {
+fn a_program_that_comes_back_runs_its_message(backend: Backend) {
     let world = backend.world(TOOL);
     let mut service = world.start_patient("program=60; over=10", "");
     let uuids = [
@@ -186,7 +186,7 @@ fn a_program_that_is_being_written_is_waited_for(backend: Backend) {
     service.stop_with_empty(&world, &["default"]);
 }
 
-fn a_directory_that_is_not_there_is_waited_for(backend: Backend) {
+fn a_missing_directory_is_waited_for(backend: Backend) {
     let world = backend.world(
         "[[queues]]\nname = 'default'\n[tasks.tool]\ncommand = ['pwd']\ndirectory = 'release'\n",
     );
@@ -218,7 +218,7 @@ fn send_uncarried(world: &World) -> String {
     uuid
 }
 
-fn a_message_that_its_row_does_not_carry_waits_in_its_slot(backend: Backend) {
+fn a_message_that_its_row_can_not_reproduce_waits_in_its_slot(backend: Backend) {
     let world = backend.world(TOOL);
     world.declare_queue("default");
     let uuid = send_uncarried(&world);

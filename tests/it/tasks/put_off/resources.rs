@@ -50,7 +50,7 @@ impl World {
 }
 
 #[test]
-fn more_tasks_than_the_soft_limit_has_files_are_run_all() {
+fn more_tasks_than_the_soft_limit_of_open_files_are_all_run() {
     for (soft, concurrency) in [(256, 200), (1024, 250)] {
         let world = world(concurrency);
         world.enqueue("default", "nap", 300);
@@ -69,7 +69,7 @@ fn more_tasks_than_the_soft_limit_has_files_are_run_all() {
 }
 
 #[test]
-fn where_the_hard_limit_is_too_low_that_is_said_and_what_finds_no_file_is_put_off() {
+fn a_hard_limit_of_open_files_that_is_too_low_is_logged_and_runs_without_files_are_put_off() {
     let world = world(100);
     world.enqueue("default", "nap", 150);
     let mut service = world.start_limited("ulimit -Sn 200 && ulimit -Hn 200");
@@ -87,7 +87,7 @@ fn where_the_hard_limit_is_too_low_that_is_said_and_what_finds_no_file_is_put_of
 }
 
 #[test]
-fn a_user_who_may_have_few_processes_has_all_messages_run() {
+fn all_messages_are_run_for_a_user_who_may_have_few_processes() {
     // This test has its own user.
     let user = 60_000 + std::process::id() % 5000;
     let world = world(40);
@@ -105,7 +105,7 @@ fn a_user_who_may_have_few_processes_has_all_messages_run() {
 }
 
 #[test]
-fn consumers_that_find_no_thread_come_when_there_is_one() {
+fn consumers_without_a_thread_start_when_one_is_free() {
     let user = 65_000 + std::process::id() % 500;
     let world = world(40);
     world.enqueue("default", "nap", 60);

@@ -18,17 +18,17 @@ use super::{messages, open, trial};
 use crate::support::{Database, World, cases, text};
 
 cases! { on every_database:
-    a_new_schedule_is_reckoned_once_it_is_active,
-    what_is_due_is_taken_with_its_message_and_never_again,
+    the_next_run_of_a_new_schedule_is_computed_once_it_is_active,
+    a_due_occurrence_is_taken_once_with_its_message,
     a_message_that_is_refused_leaves_all_schedules_as_they_were,
-    sessions_that_take_occurrences_together_get_each_once,
-    an_occurrence_that_has_a_message_is_left_out,
-    an_occurrence_has_one_message_also_when_that_is_requeued,
-    an_unfinished_message_of_any_occurrence_or_beside_the_timetable_is_seen,
+    sessions_that_take_occurrences_at_the_same_time_take_each_once,
+    an_occurrence_that_has_a_message_gets_no_other,
+    an_occurrence_has_one_message_also_after_a_requeue,
+    an_unfinished_message_of_any_occurrence_or_of_a_manual_run_is_seen,
     a_delayed_message_is_due_at_its_time_and_not_before,
 }
 
-cases! { on every_server: sessions_reckon_together_what_the_others_leave }
+cases! { on every_server: sessions_that_compute_next_runs_skip_the_schedules_of_others }
 
 fn spec(name: &str) -> ScheduleSpec {
     ScheduleSpec {
@@ -86,7 +86,7 @@ fn due(session: &mut dyn Session, spec: &ScheduleSpec) -> i64 {
     id
 }
 
-fn a_new_schedule_is_reckoned_once_it_is_active(database: Database) {
+fn the_next_run_of_a_new_schedule_is_computed_once_it_is_active(database: Database) {
     let (world, mut session, _) = trial(database);
     let ids = ["a", "b", "c"].map(|name| add(session.as_mut(), name));
     session.activate_schedule(ids[2], false).unwrap();
@@ -125,7 +125,7 @@ fn a_new_schedule_is_reckoned_once_it_is_active(database: Database) {
     assert!(session.agenda(&[]).unwrap().unplanned);
 }
 
-fn what_is_due_is_taken_with_its_message_and_never_again(database: Database) {
+fn a_due_occurrence_is_taken_once_with_its_message(database: Database) {
     let (world, mut session, _) = trial(database);
     let id = due(session.as_mut(), &spec("a"));
     let planned = find(session.as_mut(), id).next_run.unwrap();
@@ -179,7 +179,7 @@ fn a_message_that_is_refused_leaves_all_schedules_as_they_were(database: Databas
     assert_eq!((count, world.count("PENDING")), (1, 1));
 }
 
-fn sessions_that_take_occurrences_together_get_each_once(database: Database) {
+fn sessions_that_take_occurrences_at_the_same_time_take_each_once(database: Database) {
     const SESSIONS: usize = 8;
     const SCHEDULES: usize = 150;
     let (world, mut session, _) = trial(database);
@@ -217,7 +217,7 @@ fn sessions_that_take_occurrences_together_get_each_once(database: Database) {
     assert_eq!(world.count("PENDING"), SCHEDULES);
 }
 
-fn sessions_reckon_together_what_the_others_leave(database: Database) {
+fn sessions_that_compute_next_runs_skip_the_schedules_of_others(database: Database) {
     let (world, mut session, _) = trial(database);
     for nth in 0..20 {
         add(session.as_mut(), &nth.to_string());
@@ -233,7 +233,7 @@ fn sessions_reckon_together_what_the_others_leave(database: Database) {
     assert_eq!((five.unwrap().0, others), (5, Some(15)));
 }
 
-fn an_occurrence_that_has_a_message_is_left_out(database: Database) {
+fn an_occurrence_that_has_a_message_gets_no_other(database: Database) {
     let (world, mut session, _) = trial(database);
     let id = due(session.as_mut(), &spec("a"));
     let first = find(session.as_mut(), id).next_run;
@@ -260,7 +260,7 @@ fn an_occurrence_that_has_a_message_is_left_out(database: Database) {
     assert_eq!(world.count("PENDING"), 2);
 }
 
-fn an_occurrence_has_one_message_also_when_that_is_requeued(database: Database) {
+fn an_occurrence_has_one_message_also_after_a_requeue(database: Database) {
     let (world, mut session, _) = trial(database);
     let planned = DateTime::from_timestamp(1_700_000_000, 1_000);
     let of = |schedule, planned| {
@@ -292,7 +292,7 @@ fn an_occurrence_has_one_message_also_when_that_is_requeued(database: Database) 
     assert!(record(session.as_mut(), &of(1, planned)).is_err());
 }
 
-fn an_unfinished_message_of_any_occurrence_or_beside_the_timetable_is_seen(database: Database) {
+fn an_unfinished_message_of_any_occurrence_or_of_a_manual_run_is_seen(database: Database) {
     let (world, mut session, _) = trial(database);
     let skipping = ScheduleSpec {
         overlap: "skip".to_owned(),

@@ -13,8 +13,8 @@ use crate::support::{Database, cases};
 
 cases! { on every_database:
     a_schedule_is_saved_found_activated_and_removed,
-    an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another,
-    of_sessions_that_give_a_name_at_once_one_does,
+    the_next_run_is_recomputed_if_an_edit_changes_the_timetable,
+    one_of_several_sessions_that_give_the_same_name_succeeds,
 }
 
 fn a_schedule_is_saved_found_activated_and_removed(database: Database) {
@@ -66,7 +66,7 @@ fn a_schedule_is_saved_found_activated_and_removed(database: Database) {
     assert!(!session.activate_schedule(id, false).unwrap());
 }
 
-fn an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another(database: Database) {
+fn the_next_run_is_recomputed_if_an_edit_changes_the_timetable(database: Database) {
     let (world, mut session, _) = trial(database);
     let id = due(session.as_mut(), &spec("a"));
     let was = find(session.as_mut(), id).spec;
@@ -127,7 +127,7 @@ fn an_edited_schedule_is_reckoned_anew_if_its_timetable_is_another(database: Dat
     assert!(session.agenda(&[]).unwrap().unplanned);
 }
 
-fn of_sessions_that_give_a_name_at_once_one_does(database: Database) {
+fn one_of_several_sessions_that_give_the_same_name_succeeds(database: Database) {
     const SESSIONS: usize = 8;
     let (world, mut session, _) = trial(database);
     let store = open(&world);
