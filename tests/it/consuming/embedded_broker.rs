@@ -228,7 +228,7 @@ fn services_share_a_queue_and_each_message_runs_once(database: Database) {
     let mut who: Vec<&str> = rows.iter().map(|row| text(row, "output")).collect();
     who.sort_unstable();
     who.dedup();
-    assert_eq!(who.len(), 2, "both have run some");
+    assert_eq!(who.len(), 2, "both services have run messages");
     assert_eq!(world.assert_all_well(services, &uuids), 0);
     assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
 }

@@ -23,7 +23,11 @@ fn it_stops_the_running_service_and_starts_another() {
     let second = daemon.pid();
     assert_eq!(out, words(second) + "Process restarted successfully\n");
     assert!(!lives(first) && lives(second));
-    assert_eq!(daemon.status()["scheduler"], false, "with its own options");
+    assert_eq!(
+        daemon.status()["scheduler"],
+        false,
+        "it has the options of the restart"
+    );
     daemon.down();
 }
 

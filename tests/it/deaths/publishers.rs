@@ -62,7 +62,7 @@ fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
 
 /// A sweep is killed at `failpoint` while it publishes a message.
 #[track_caller]
-fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: u32) {
+fn assert_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: u32) {
     let world = world(backend);
     let uuid = world.send_and_die("note", "publish.recorded");
     world.execute(&format!(
@@ -85,11 +85,11 @@ fn is_published_after_the_sweep_died(backend: Backend, failpoint: &str, copies: 
 }
 
 fn a_message_that_a_sweep_took_before_it_died_is_published_by_another(backend: Backend) {
-    is_published_after_the_sweep_died(backend, "sweep.taken=kill", 1);
+    assert_published_after_the_sweep_died(backend, "sweep.taken=kill", 1);
 }
 
 fn a_message_that_a_sweep_published_before_it_died_is_published_again_and_run_once(
     backend: Backend,
 ) {
-    is_published_after_the_sweep_died(backend, "publish.published=kill", backend.copies(2, 1));
+    assert_published_after_the_sweep_died(backend, "publish.published=kill", backend.copies(2, 1));
 }

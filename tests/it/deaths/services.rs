@@ -31,7 +31,7 @@ pub fn world(backend: Backend) -> World {
 /// A service is killed at `failpoint`, when the task has begun `runs` times. The next service runs the
 /// message again.
 #[track_caller]
-fn is_run_again_after_a_death(backend: Backend, failpoint: &str, runs: usize) {
+fn assert_run_again_after_death(backend: Backend, failpoint: &str, runs: usize) {
     let world = world(backend);
     let uuid = world.send(&["note"]);
     let mut first = world.launch(&[], failpoint);
@@ -48,19 +48,19 @@ fn is_run_again_after_a_death(backend: Backend, failpoint: &str, runs: usize) {
 }
 
 fn a_message_whose_service_dies_after_the_claim_is_run_by_the_next(backend: Backend) {
-    is_run_again_after_a_death(backend, "ledger.after-commit=kill", 0);
+    assert_run_again_after_death(backend, "ledger.after-commit=kill", 0);
 }
 
 fn a_message_whose_service_dies_before_the_run_is_run_by_the_next(backend: Backend) {
-    is_run_again_after_a_death(backend, "consumer.before-run=kill", 0);
+    assert_run_again_after_death(backend, "consumer.before-run=kill", 0);
 }
 
 fn a_message_whose_service_dies_after_the_run_is_run_again(backend: Backend) {
-    is_run_again_after_a_death(backend, "consumer.ran=kill", 1);
+    assert_run_again_after_death(backend, "consumer.ran=kill", 1);
 }
 
 fn a_message_whose_service_dies_before_it_commits_the_end_is_run_again(backend: Backend) {
-    is_run_again_after_a_death(backend, "ledger.before-commit=kill@2", 1);
+    assert_run_again_after_death(backend, "ledger.before-commit=kill@2", 1);
 }
 
 fn a_message_whose_service_dies_before_it_claims_is_as_it_was(backend: Backend) {
@@ -120,16 +120,16 @@ fn the_attempt_of_a_crash_suspect_is_counted_before_it_runs(backend: Backend) {
 fn a_message_that_keeps_killing_its_service_is_failed_and_its_neighbour_completes(
     backend: Backend,
 ) {
-    crashes(backend, 3);
+    assert_failed_after_crashes(backend, 3);
 }
 
 fn a_message_that_may_crash_once_is_not_run_again_and_its_neighbour_is_run(backend: Backend) {
-    crashes(backend, 1);
+    assert_failed_after_crashes(backend, 1);
 }
 
 /// A message kills its service `most` times, which is as often as it may.
 #[track_caller]
-fn crashes(backend: Backend, most: usize) {
+fn assert_failed_after_crashes(backend: Backend, most: usize) {
     let world = backend.world(&witnessed(&format!("max_crashes = {most}"), 1));
     let killer = world.send(&["killer"]);
     let neighbour = world.send(&["note"]);

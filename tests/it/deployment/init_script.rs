@@ -145,7 +145,11 @@ fn it_starts_reports_restarts_and_stops_the_service() {
     assert_eq!(code, 3, "{said}");
     machine.run("stop");
     machine.run("try-restart");
-    assert_eq!(machine.script(&["status"]).0, 3, "it was not to be started");
+    assert_eq!(
+        machine.script(&["status"]).0,
+        3,
+        "try-restart starts nothing"
+    );
     assert_eq!(machine.script(&["force-reload"]).0, 7);
     machine.run("restart");
     machine.pid();

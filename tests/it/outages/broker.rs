@@ -93,10 +93,7 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
 }
 
 /// Everything in a service that publishes meets the outage, which is logged once.
-fn is_said_once_though_a_schedule_publishes(
-    server: &'static str,
-    outage: impl FnOnce(&Trial, &Own),
-) {
+fn assert_logged_once(server: &'static str, outage: impl FnOnce(&Trial, &Own)) {
     let broker = Own::take(Server::Rabbitmq);
     let mut trial = begin(World::new(&witnessed("", 4)));
     trial.server = server;
@@ -117,14 +114,14 @@ fn is_said_once_though_a_schedule_publishes(
 
 #[test]
 fn a_broker_that_is_killed_while_a_schedule_publishes_is_logged_once() {
-    is_said_once_though_a_schedule_publishes("the broker", |trial, broker| {
+    assert_logged_once("the broker", |trial, broker| {
         trial.suffer(broker, Blow::Kill, || ());
     });
 }
 
 #[test]
 fn a_broker_without_memory_is_logged_once_while_a_schedule_publishes() {
-    is_said_once_though_a_schedule_publishes("publishing to", |trial, broker| {
+    assert_logged_once("publishing to", |trial, broker| {
         broker.rabbitmqctl(&LITTLE);
         trial.await_away();
         trial.await_ticks(trial.ticks().len() + 3);

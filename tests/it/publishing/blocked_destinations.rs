@@ -30,7 +30,7 @@ impl World {
 }
 
 #[track_caller]
-fn holds_up_no_others(database: Database, queue: &str) {
+fn assert_holds_up_no_others(database: Database, queue: &str) {
     let world = World::on(database, &format!("{NEAR}{queue}"));
     world.insert_overdue_messages(MANY);
     let mut service = world.start(&[]);
@@ -44,14 +44,14 @@ fn holds_up_no_others(database: Database, queue: &str) {
 }
 
 fn messages_for_a_broker_that_is_away_hold_up_no_others(database: Database) {
-    holds_up_no_others(
+    assert_holds_up_no_others(
         database,
         "[[queues]]\nname = 'far'\nconsumable = false\nhost = 'amqp://guest:guest@127.0.0.1:1/'\n",
     );
 }
 
 fn messages_for_a_full_queue_hold_up_no_others(database: Database) {
-    holds_up_no_others(
+    assert_holds_up_no_others(
         database,
         "[[queues]]\nname = 'far'\nconsumable = false\n\
          queue_arguments = { 'x-max-length' = 1, 'x-overflow' = 'reject-publish' }\n",

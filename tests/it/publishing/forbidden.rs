@@ -106,7 +106,7 @@ fn a_forbidden_message_waits_and_is_published_once_when_it_is_permitted(database
     world.may_write(".*");
 
     world.await_count("PUBLISHED", uuids.len());
-    assert_eq!(world.ready("far"), 50, "each once");
+    assert_eq!(world.ready("far"), 50, "each message is published once");
     let row = world.row("far-7");
     assert!(
         row["put_off_since"].is_null() && row["put_off_reason"].is_null(),
@@ -208,7 +208,7 @@ fn the_sender_of_a_forbidden_message_is_told_that_it_waits_and_why() {
     assert_eq!(
         world.ready("far"),
         u32::try_from(published).unwrap(),
-        "each once"
+        "each message is published once"
     );
     let log = service.log();
     assert_eq!(log.matches(" waits: ").count(), 1, "{log}");

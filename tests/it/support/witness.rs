@@ -118,7 +118,7 @@ impl World {
         let copies = self.ready("default");
         let (code, _, err) = self.run(&["--testmode", "--logfile", "last.log"]);
         assert_eq!(code, 0, "{err}");
-        assert_eq!(self.ready("default"), 0, "messages are left");
+        assert_eq!(self.ready("default"), 0, "messages are left in the queue");
         let ends = self
             .rows("SELECT uuid, completion_time FROM carrot_messagelog WHERE status = 'COMPLETED'");
         assert_eq!(ends.len(), uuids.len());

@@ -334,6 +334,6 @@ fn a_command_is_told_that_its_run_may_not_be_the_first() {
     let row = world.ended(&uuid);
     let told: Value = serde_json::from_str(row["output"].as_str().unwrap()).unwrap();
     assert_eq!(told["attempt"], 2, "{row}");
-    assert_eq!(row["attempts"], 1, "what was not counted is not: {row}");
+    assert_eq!(row["attempts"], 1, "the run was not counted: {row}");
     assert_eq!(second.terminate(), 0);
 }

@@ -51,7 +51,7 @@ fn a_published_or_pending_message_is_claimed_as_fresh(database: Database) {
     keys.push(pending(session.as_mut()));
     assert_eq!(claim(session.as_mut(), worker, &keys), vec![FRESH; 4]);
     keys.iter()
-        .for_each(|key| world.is_in(key, Status::InProgress));
+        .for_each(|key| world.assert_status(key, Status::InProgress));
     let owner = &world.find(&keys[0]).unwrap()["owner"];
     assert_eq!(owner, worker.0);
 }
@@ -65,7 +65,7 @@ fn a_final_message_is_not_claimed(database: Database) {
         write(session.as_mut(), worker, &finishes(key, end));
         let claimed = claim(session.as_mut(), worker, key);
         assert_eq!(claimed, [Claim::Final(end.status())]);
-        world.is_in(&key[0], end.status());
+        world.assert_status(&key[0], end.status());
     }
 }
 
@@ -185,7 +185,7 @@ fn a_message_whose_row_has_come_is_not_cancelled(database: Database) {
     };
     let claimed = write(session.as_mut(), worker, &adopting(row)).claims;
     assert_eq!(claimed, [FRESH]);
-    world.is_in(&keys[0], Status::InProgress);
+    world.assert_status(&keys[0], Status::InProgress);
 }
 
 fn a_look_finds_rows_without_claiming_them(database: Database) {
@@ -206,8 +206,8 @@ fn a_look_finds_rows_without_claiming_them(database: Database) {
     there.sort();
     assert_eq!(found, there);
     // Only the first message is claimed.
-    world.is_in(&keys[1], Status::Published);
-    world.is_in(&keys[2], Status::Published);
+    world.assert_status(&keys[1], Status::Published);
+    world.assert_status(&keys[2], Status::Published);
 }
 
 fn a_run_that_begins_is_counted_and_one_of_another_worker_does_not_begin(database: Database) {
@@ -255,7 +255,7 @@ fn a_crash_suspect_whose_claim_was_lost_in_a_crash_begins(database: Database) {
     assert_eq!(begun, [true, false]);
     let row = world.find(&keys[0]).unwrap();
     assert_eq!(row["attempts"], 1, "{row}");
-    world.is_in(&keys[1], Status::Completed);
+    world.assert_status(&keys[1], Status::Completed);
     assert_eq!(
         claim(session.as_mut(), other, &keys[..1]),
         [Claim::Owned(worker)]
@@ -279,8 +279,8 @@ fn a_message_whose_second_copy_was_acknowledged_is_given_to_the_sweep_at_its_rel
         ..Batch::default()
     };
     write(session.as_mut(), worker, &release);
-    world.is_in(&keys[0], Status::Pending);
-    world.is_in(&keys[1], Status::Published);
+    world.assert_status(&keys[0], Status::Pending);
+    world.assert_status(&keys[1], Status::Published);
     let due = session.take_due(10).unwrap();
     assert_eq!(due.len(), 1, "the broker has no copy of it any more");
 }
@@ -301,9 +301,9 @@ fn a_released_message_is_published_again_and_has_no_owner(database: Database) {
         ..Batch::default()
     };
     write(session.as_mut(), worker, &releases);
-    world.is_in(&keys[0], Status::Published);
-    world.is_in(&keys[1], Status::Completed);
-    world.is_in(&keys[2], Status::InProgress);
+    world.assert_status(&keys[0], Status::Published);
+    world.assert_status(&keys[1], Status::Completed);
+    world.assert_status(&keys[2], Status::InProgress);
     let claimed = claim(session.as_mut(), other, &keys[..1]);
     assert_eq!(
         claimed,

@@ -67,7 +67,7 @@ fn a_final_state_is_never_left(database: Database) {
         let again = write(session.as_mut(), worker, &finishes(&keys, end)).finished;
         assert_eq!(again, [Finished::Already]);
     }
-    world.is_in(&keys[0], Status::Completed);
+    world.assert_status(&keys[0], Status::Completed);
 }
 
 fn an_end_does_not_count_when_another_worker_owns_the_message(database: Database) {
@@ -79,12 +79,12 @@ fn an_end_does_not_count_when_another_worker_owns_the_message(database: Database
     claim(session.as_mut(), other, &keys);
     let late = write(session.as_mut(), worker, &finishes(&keys, End::Failed)).finished;
     assert_eq!(late, [Finished::Taken]);
-    world.is_in(&keys[0], Status::InProgress);
+    world.assert_status(&keys[0], Status::InProgress);
     let right = write(session.as_mut(), other, &finishes(&keys, End::Completed)).finished;
     assert_eq!(right, [Finished::Written]);
     let late = write(session.as_mut(), worker, &finishes(&keys, End::Failed)).finished;
     assert_eq!(late, [Finished::Already]);
-    world.is_in(&keys[0], Status::Completed);
+    world.assert_status(&keys[0], Status::Completed);
 }
 
 fn an_end_counts_when_the_message_has_no_owner(database: Database) {
@@ -94,7 +94,7 @@ fn an_end_counts_when_the_message_has_no_owner(database: Database) {
     claim(session.as_mut(), worker, &keys[1..]);
     session.deregister(&[worker]).unwrap();
     assert_eq!(session.recover(10).unwrap(), 1);
-    world.is_in(&keys[1], Status::Pending);
+    world.assert_status(&keys[1], Status::Pending);
     let finished = write(session.as_mut(), worker, &finishes(&keys, End::Completed)).finished;
     assert_eq!(finished, [Finished::Written; 2]);
     assert_eq!(world.count("COMPLETED"), 2);
@@ -135,8 +135,8 @@ fn a_batch_that_is_refused_changes_nothing(database: Database) {
         ),
         "{refused:?}"
     );
-    world.is_in(&keys[0], Status::InProgress);
-    world.is_in(&keys[2], Status::Published);
+    world.assert_status(&keys[0], Status::InProgress);
+    world.assert_status(&keys[2], Status::Published);
     batch.finishes[1].output = None;
     let result = write(session.as_mut(), worker, &batch);
     assert_eq!(result.finished, [Finished::Written; 2]);
@@ -199,5 +199,5 @@ fn a_batch_of_everything_answers_in_the_order_of_its_items(database: Database) {
         FRESH,
     ];
     assert_eq!(result.claims, expected);
-    world.is_in(&keys[1], Status::Published);
+    world.assert_status(&keys[1], Status::Published);
 }

@@ -138,7 +138,7 @@ fn remove_silent_workers(session: &mut dyn Session) -> usize {
 
 impl World {
     #[track_caller]
-    fn is_in(&self, key: &str, status: Status) {
+    fn assert_status(&self, key: &str, status: Status) {
         assert_eq!(self.find(key).unwrap()["status"], status.as_str());
     }
 

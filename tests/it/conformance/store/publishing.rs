@@ -37,17 +37,17 @@ fn a_recorded_message_is_pending_and_becomes_published_when_marked(database: Dat
     let (world, mut session, worker) = trial(database);
     let keys = keys(&record(session.as_mut(), 2));
     keys.iter()
-        .for_each(|key| world.is_in(key, Status::Pending));
+        .for_each(|key| world.assert_status(key, Status::Pending));
     session.mark_published(&keys[..1]).unwrap();
-    world.is_in(&keys[0], Status::Published);
-    world.is_in(&keys[1], Status::Pending);
+    world.assert_status(&keys[0], Status::Published);
+    world.assert_status(&keys[1], Status::Pending);
     // A mark that is written late changes nothing.
     claim(session.as_mut(), worker, &keys);
     session.mark_published(&keys).unwrap();
-    world.is_in(&keys[1], Status::InProgress);
+    world.assert_status(&keys[1], Status::InProgress);
     write(session.as_mut(), worker, &finishes(&keys, End::Completed));
     session.mark_published(&keys).unwrap();
-    world.is_in(&keys[0], Status::Completed);
+    world.assert_status(&keys[0], Status::Completed);
 }
 
 cases! { on postgresql: a_mark_reads_only_its_own_rows_whatever_the_statistics_say }
@@ -160,7 +160,7 @@ fn a_message_that_can_not_be_published_is_failed_with_the_reason_if_it_is_still_
         (&"FAILED".into(), &"no such queue".into())
     );
     assert!(row["failure_time"].is_string());
-    world.is_in(&published, Status::Published);
+    world.assert_status(&published, Status::Published);
 }
 
 fn sessions_that_take_due_rows_at_the_same_time_take_each_once(database: Database) {
@@ -218,7 +218,7 @@ fn a_final_message_is_requeued_as_a_new_one_and_a_running_one_is_not(database: D
                 assert_eq!(was_published, old == keys[2]);
                 replaced.push(old.clone());
                 assert!(world.find(&old).is_none());
-                world.is_in(&new.key, Status::Pending);
+                world.assert_status(&new.key, Status::Pending);
                 assert_eq!(new.task, "app.tasks.noop");
             }
             Requeued::NotFinal { status, .. } => not_final.push(status),

@@ -63,7 +63,7 @@ fn claim_one(session: &mut dyn Session, worker: WorkerId, key: &str) -> Vec<Clai
 
 impl World {
     /// Sets the time of the first put-off to so many seconds ago.
-    fn is_put_off_for(&self, key: &str, seconds: u64) {
+    fn set_put_off_since(&self, key: &str, seconds: u64) {
         self.execute(&format!(
             "UPDATE carrot_messagelog SET put_off_since = {} WHERE uuid = '{key}'",
             self.database.ago(seconds)
@@ -82,7 +82,7 @@ impl World {
     }
 }
 
-fn is_about(time: i64, seconds: i64) {
+fn assert_about(time: i64, seconds: i64) {
     assert!(
         (time - seconds * 1000).abs() < 900,
         "{time} ms, not {seconds} s"
@@ -100,8 +100,8 @@ fn a_run_that_is_put_off_is_pending_with_the_reason_and_due_in_a_second(database
     assert_eq!(row["attempts"], 0);
     assert!(row["exception"].is_null() && row["failure_time"].is_null());
     let (due, since) = world.times(&key);
-    is_about(due, 1);
-    is_about(since, 0);
+    assert_about(due, 1);
+    assert_about(since, 0);
     assert!(session.take_due(10).unwrap().is_empty());
     session.make_due().unwrap();
     assert_eq!(session.take_due(10).unwrap().len(), 1);
@@ -117,7 +117,7 @@ fn a_mark_that_comes_late_does_not_undo_a_put_off(database: Database) {
     let program = || of(&keys[0], Cause::Program, PATIENCE);
     put_off(session.as_mut(), worker, program());
     session.mark_published(&keys).unwrap();
-    world.is_in(&keys[0], Status::Pending);
+    world.assert_status(&keys[0], Status::Pending);
     // The same holds when the sweep marks it.
     for _ in 0..2 {
         session.make_due().unwrap();
@@ -125,21 +125,21 @@ fn a_mark_that_comes_late_does_not_undo_a_put_off(database: Database) {
         claim(session.as_mut(), worker, &keys);
         put_off(session.as_mut(), worker, program());
         session.mark_published(&keys).unwrap();
-        world.is_in(&keys[0], Status::Pending);
+        world.assert_status(&keys[0], Status::Pending);
     }
     // Only a mark by the last publisher counts: an older one changes nothing after a death.
     session.make_due().unwrap();
     session.take_due(10).unwrap();
     session.mark_published(&keys).unwrap();
-    world.is_in(&keys[0], Status::Published);
+    world.assert_status(&keys[0], Status::Published);
     claim(session.as_mut(), worker, &keys);
     session.deregister(&[worker]).unwrap();
     session.recover(10).unwrap();
     session.mark_published(&keys).unwrap();
-    world.is_in(&keys[0], Status::Pending);
+    world.assert_status(&keys[0], Status::Pending);
     assert_eq!(session.take_due(10).unwrap().len(), 1);
     session.mark_published(&keys).unwrap();
-    world.is_in(&keys[0], Status::Published);
+    world.assert_status(&keys[0], Status::Published);
 }
 
 fn each_put_off_waits_twice_as_long_up_to_half_a_minute(database: Database) {
@@ -151,26 +151,26 @@ fn each_put_off_waits_twice_as_long_up_to_half_a_minute(database: Database) {
         PutBack::Waits
     );
     for (so_far, next) in [(3, 4), (20, 21), (29, 30), (100_000, 30)] {
-        world.is_put_off_for(&key, so_far);
+        world.set_put_off_since(&key, so_far);
         claim_one(session.as_mut(), worker, &key);
         assert_eq!(
             put_off(session.as_mut(), worker, without_limit()),
             PutBack::Waits
         );
         let (due, since) = world.times(&key);
-        is_about(due, next);
-        is_about(since, so_far.try_into().unwrap());
+        assert_about(due, next);
+        assert_about(since, so_far.try_into().unwrap());
     }
     // `Now` makes it due at once, however often it was put off.
     let now = of(&key, Cause::HandedBack, PutOffDue::Now);
     assert_eq!(put_off(session.as_mut(), worker, now), PutBack::Waits);
-    is_about(world.times(&key).0, 0);
+    assert_about(world.times(&key).0, 0);
     // A first put-off in the future, by a clock that was set back since, does not count.
     world.execute("UPDATE carrot_messagelog SET put_off_since = '2199-01-01 00:00:00.000000'");
     let limited = || of(&key, Cause::HandedBack, PATIENCE);
     assert_eq!(put_off(session.as_mut(), worker, limited()), PutBack::Waits);
-    is_about(world.times(&key).0, 1);
-    is_about(world.times(&key).1, 0);
+    assert_about(world.times(&key).0, 1);
+    assert_about(world.times(&key).1, 0);
 }
 
 fn a_message_that_was_put_off_for_too_long_stays_with_its_worker(database: Database) {
@@ -182,14 +182,14 @@ fn a_message_that_was_put_off_for_too_long_stays_with_its_worker(database: Datab
         PutBack::Waits
     );
     // The wait is cut so that the last attempt is at the end of the patience.
-    world.is_put_off_for(&key, 8);
+    world.set_put_off_since(&key, 8);
     claim_one(session.as_mut(), worker, &key);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
         PutBack::Waits
     );
-    is_about(world.times(&key).0, 2);
-    world.is_put_off_for(&key, 11);
+    assert_about(world.times(&key).0, 2);
+    world.set_put_off_since(&key, 11);
     claim_one(session.as_mut(), worker, &key);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
@@ -213,8 +213,8 @@ fn another_cause_or_a_run_that_began_restarts_the_patience(database: Database) {
     let mut late = |cause| {
         claim_one(session.as_mut(), worker, &key);
         let put_back = put_off(session.as_mut(), worker, of(&key, cause, PATIENCE));
-        is_about(world.times(&key).1, 0);
-        world.is_put_off_for(&key, 1000);
+        assert_about(world.times(&key).1, 0);
+        world.set_put_off_since(&key, 1000);
         put_back
     };
     assert_eq!(late(Cause::Resources), PutBack::Waits);
@@ -236,7 +236,7 @@ fn another_cause_or_a_run_that_began_restarts_the_patience(database: Database) {
     session.heartbeat(worker, &process(1)).unwrap();
     claim_one(session.as_mut(), worker, &key);
     put_off(session.as_mut(), worker, once_more());
-    world.is_put_off_for(&key, 1000);
+    world.set_put_off_since(&key, 1000);
     claim_one(session.as_mut(), worker, &key);
     session.deregister(&[worker]).unwrap();
     claim_one(session.as_mut(), other, &key);
@@ -244,7 +244,7 @@ fn another_cause_or_a_run_that_began_restarts_the_patience(database: Database) {
         put_off(session.as_mut(), other, once_more()),
         PutBack::Waits
     );
-    is_about(world.times(&key).1, 0);
+    assert_about(world.times(&key).1, 0);
 }
 
 fn a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final(
@@ -268,7 +268,7 @@ fn a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final(
         PutBack::Waits
     );
     // It may also be refused as too long.
-    world.is_put_off_for(&key, 1000);
+    world.set_put_off_since(&key, 1000);
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
         PutBack::TooLong
@@ -370,7 +370,7 @@ fn a_batch_with_put_offs_answers_in_the_order_of_its_items(database: Database) {
         [PutBack::Waits, PutBack::Taken, PutBack::Waits]
     );
     assert_eq!(result.claims, [super::FRESH]);
-    world.is_in(&keys[1], Status::Pending);
-    world.is_in(&keys[2], Status::Pending);
-    world.is_in(&keys[3], Status::InProgress);
+    world.assert_status(&keys[1], Status::Pending);
+    world.assert_status(&keys[2], Status::Pending);
+    world.assert_status(&keys[3], Status::InProgress);
 }

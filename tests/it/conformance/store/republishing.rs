@@ -42,7 +42,7 @@ fn a_message_that_the_broker_may_drop_is_due_after_a_while_unless_it_is_claimed(
     );
     let grace = i64::try_from(REDELIVERY_GRACE.as_millis()).unwrap();
     for key in &keys {
-        world.is_in(key, Status::Pending);
+        world.assert_status(key, Status::Pending);
         let due = due_in(&world, session.as_mut(), key);
         assert!((grace - 10_000..=grace).contains(&due), "{due}");
     }
@@ -72,9 +72,9 @@ fn a_message_that_the_broker_has_lost_is_due_at_once(database: Database) {
     );
     // The publisher of the first message marks it late.
     session.mark_published(&keys[..1]).unwrap();
-    world.is_in(&keys[0], Status::Pending);
-    world.is_in(&keys[1], Status::Completed);
-    world.is_in(&keys[2], Status::InProgress);
+    world.assert_status(&keys[0], Status::Pending);
+    world.assert_status(&keys[1], Status::Completed);
+    world.assert_status(&keys[2], Status::InProgress);
     let due = session.take_due(10).unwrap();
     assert_eq!(due.len(), 1, "it is due at once");
 }

@@ -19,7 +19,7 @@ cases! { on every_database:
 }
 
 /// Records messages of these priorities, the oldest first, so that they wait in the queue; their keys.
-fn wait(session: &mut dyn Session, queue: &str, priorities: &[u8]) -> Vec<String> {
+fn record_waiting(session: &mut dyn Session, queue: &str, priorities: &[u8]) -> Vec<String> {
     let row = |priority: &u8| {
         let message = Message::new("app.tasks.noop", messages(1)[0].arguments.clone(), queue);
         NewRow::pending(&Message {
@@ -69,8 +69,8 @@ fn sorted(mut keys: Vec<String>) -> Vec<String> {
 
 fn waiting_messages_are_taken_by_priority_and_age_and_by_one_worker(database: Database) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
-    let keys = wait(session.as_mut(), "default", &[0, 5, 255, 0, 255]);
-    wait(session.as_mut(), "Default", &[255]);
+    let keys = record_waiting(session.as_mut(), "default", &[0, 5, 255, 0, 255]);
+    record_waiting(session.as_mut(), "Default", &[255]);
     assert_eq!(session.count_waiting("default").unwrap(), 5);
     let order = [2, 4, 1, 0, 3].map(|nth: usize| keys[nth].clone());
     assert_eq!(take(session.as_mut(), worker, "default", 3), order[..3]);
@@ -81,7 +81,7 @@ fn waiting_messages_are_taken_by_priority_and_age_and_by_one_worker(database: Da
     assert_eq!(session.count_waiting("Default").unwrap(), 1);
     // They are taken, but not claimed.
     keys.iter()
-        .for_each(|key| world.is_in(key, Status::Published));
+        .for_each(|key| world.assert_status(key, Status::Published));
     assert_eq!(claim(session.as_mut(), worker, &order[..3]), [FRESH; 3]);
 }
 
@@ -89,7 +89,7 @@ fn a_message_that_is_put_back_waits_again_unless_it_is_claimed_or_another_worker
     database: Database,
 ) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
-    let keys = wait(session.as_mut(), "default", &[0; 5]);
+    let keys = record_waiting(session.as_mut(), "default", &[0; 5]);
     assert_eq!(take_all(session.as_mut(), worker, "default").len(), 5);
     claim(session.as_mut(), worker, &keys[..1]);
     let other = session.register(&process(2)).unwrap();
@@ -98,15 +98,15 @@ fn a_message_that_is_put_back_waits_again_unless_it_is_claimed_or_another_worker
     session.put_back(worker, &keys[..3]).unwrap();
     let back = take_all(session.as_mut(), other, "default");
     assert_eq!(back, sorted(keys[1..3].to_vec()));
-    world.is_in(&keys[0], Status::InProgress);
+    world.assert_status(&keys[0], Status::InProgress);
     assert_eq!(world.find(&keys[0]).unwrap()["owner"], worker.0);
 }
 
 fn all_unclaimed_messages_that_a_worker_took_from_a_queue_are_put_back(database: Database) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
     let other = session.register(&process(2)).unwrap();
-    let keys = wait(session.as_mut(), "default", &[2, 1, 0, 0]);
-    let elsewhere = wait(session.as_mut(), "Default", &[0]);
+    let keys = record_waiting(session.as_mut(), "default", &[2, 1, 0, 0]);
+    let elsewhere = record_waiting(session.as_mut(), "Default", &[0]);
     assert_eq!(take(session.as_mut(), other, "default", 1), keys[..1]);
     take_all(session.as_mut(), worker, "default");
     take_all(session.as_mut(), worker, "Default");
@@ -116,7 +116,7 @@ fn all_unclaimed_messages_that_a_worker_took_from_a_queue_are_put_back(database:
     let back = take_all(session.as_mut(), worker, "default");
     assert_eq!(back, sorted(keys[2..].to_vec()));
     assert!(!session.is_any_waiting("Default").unwrap());
-    world.is_in(&keys[1], Status::InProgress);
+    world.assert_status(&keys[1], Status::InProgress);
     for (key, owner) in [
         (&keys[0], other),
         (&keys[1], worker),
@@ -128,7 +128,7 @@ fn all_unclaimed_messages_that_a_worker_took_from_a_queue_are_put_back(database:
 
 fn messages_that_a_dead_worker_took_wait_again(database: Database) {
     let (world, mut session, worker) = trial(Backend::embedded(database));
-    let keys = wait(session.as_mut(), "default", &[0; 3]);
+    let keys = record_waiting(session.as_mut(), "default", &[0; 3]);
     let dead = session.register(&process(2)).unwrap();
     take_all(session.as_mut(), dead, "default");
     claim(session.as_mut(), dead, &keys[..1]);
@@ -143,7 +143,7 @@ fn messages_that_a_dead_worker_took_wait_again(database: Database) {
 fn sessions_that_take_waiting_messages_at_the_same_time_take_each_once(database: Database) {
     const SESSIONS: usize = 8;
     let (world, mut session, _) = trial(Backend::embedded(database));
-    let keys = wait(session.as_mut(), "default", &[0; 200]);
+    let keys = record_waiting(session.as_mut(), "default", &[0; 200]);
     let store = open(&world);
     let takers: Vec<_> = (0..SESSIONS)
         .map(|_| {

@@ -40,12 +40,12 @@ fn only_messages_of_dead_workers_are_recovered(database: Database) {
     assert_eq!(session.recover(3).unwrap(), 1);
     assert_eq!(session.recover(3).unwrap(), 0);
     for key in &keys[1..5] {
-        world.is_in(key, Status::Pending);
+        world.assert_status(key, Status::Pending);
         assert_eq!(world.find(key).unwrap()["suspect"], true);
     }
-    world.is_in(&keys[0], Status::InProgress);
-    world.is_in(&keys[5], Status::Completed);
-    world.is_in(&keys[6], Status::InProgress);
+    world.assert_status(&keys[0], Status::InProgress);
+    world.assert_status(&keys[5], Status::Completed);
+    world.assert_status(&keys[6], Status::InProgress);
     assert_eq!(
         session.take_due(10).unwrap().len(),
         4,

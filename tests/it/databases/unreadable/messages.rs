@@ -109,37 +109,34 @@ fn failed_messages_are_requeued_except_unreadable_ones(database: Database) {
     assert_eq!(world.count("PUBLISHED"), 3);
 }
 
-mod blobs {
-    use super::*;
-    /// In SQLite, no text is equal to a blob, so no statement by key would ever find the message.
-    #[test]
-    fn a_key_that_is_a_blob_fails_the_message_and_other_blobs_are_read() {
-        let world = loose(Database::Sqlite.into());
-        let ids = [
-            insert(&world, "a", "PENDING"),
-            insert(&world, "b", "PENDING"),
-        ];
-        let due = world.database.ago(1);
-        for (id, set) in [
-            (ids[0], "uuid = x'61'"),
-            (
-                ids[1],
-                "task_args = CAST('()' AS blob), content = x'7b7d', priority = 'high'",
-            ),
-        ] {
-            let set = format!("due_time = {due}, {set}");
-            world.set("carrot_messagelog", &set, &format!("id = {id}"));
-        }
-        let mut service = world.start(&[]);
-        assert_eq!(world.ended("b")["status"], "COMPLETED");
-        let row = eventually("the bad message is FAILED", || {
-            let row = world.brief("carrot_messagelog", "status, exception", ids[0]);
-            (row["status"] == "FAILED").then_some(row)
-        });
-        assert_eq!(
-            text(&row, "exception"),
-            "uuid can't be read: it is a blob and no text: \"a\""
-        );
-        assert_eq!(service.terminate(), 0);
+/// In SQLite, no text is equal to a blob, so no statement by key would ever find the message.
+#[test]
+fn a_key_that_is_a_blob_fails_the_message_and_other_blobs_are_read() {
+    let world = loose(Database::Sqlite.into());
+    let ids = [
+        insert(&world, "a", "PENDING"),
+        insert(&world, "b", "PENDING"),
+    ];
+    let due = world.database.ago(1);
+    for (id, set) in [
+        (ids[0], "uuid = x'61'"),
+        (
+            ids[1],
+            "task_args = CAST('()' AS blob), content = x'7b7d', priority = 'high'",
+        ),
+    ] {
+        let set = format!("due_time = {due}, {set}");
+        world.set("carrot_messagelog", &set, &format!("id = {id}"));
     }
+    let mut service = world.start(&[]);
+    assert_eq!(world.ended("b")["status"], "COMPLETED");
+    let row = eventually("the bad message is FAILED", || {
+        let row = world.brief("carrot_messagelog", "status, exception", ids[0]);
+        (row["status"] == "FAILED").then_some(row)
+    });
+    assert_eq!(
+        text(&row, "exception"),
+        "uuid can't be read: it is a blob and no text: \"a\""
+    );
+    assert_eq!(service.terminate(), 0);
 }
