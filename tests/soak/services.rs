@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::deck::Deck;
 use crate::soak::Soak;
-use crate::support::witness::RUNS;
+use crate::support::traced_tasks::RUNS;
 use crate::support::{Running, World, outcome};
 
 /// Set in the environment where this program is to be a service.

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use crate::support::Raw;
-use crate::support::witness::witnessed_task;
+use crate::support::traced_tasks::traced_task;
 
 /// The queues: one as django-carrot declares it, and a quorum queue.
 pub const QUEUES: [&str; 2] = ["default", "replicated"];
@@ -161,13 +161,13 @@ pub fn configuration() -> String {
              [[queues]]\nname = '{replicated}'\nconcurrency = 2\nprefetch_factor = 50\n\
              queue_arguments = {{ x-queue-type = 'quorum' }}\n"
         ),
-        witnessed_task("note", "echo done"),
-        witnessed_task(
+        traced_task("note", "echo done"),
+        traced_task(
             "slow",
             // With a 1 in front, since a leading 0 would make the number octal.
             "sleep 0.$((1$(date +%N | cut -c 4-6) % 5 + 1))",
         ),
-        witnessed_task("fails", "echo no >&2; exit 3"),
+        traced_task("fails", "echo no >&2; exit 3"),
     ]
     .concat()
 }

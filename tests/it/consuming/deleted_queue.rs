@@ -1,6 +1,6 @@
 //! A queue is deleted. The messages that a service was delivered from it exist nowhere else.
 
-use crate::support::witness::witnessed_tasks;
+use crate::support::traced_tasks::traced_tasks;
 use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually};
 
 cases! { on every_database:
@@ -12,7 +12,7 @@ cases! { on every_database:
 fn config() -> String {
     format!(
         "[[queues]]\nname = 'default'\nprefetch_factor = 5\n{}",
-        witnessed_tasks()
+        traced_tasks()
     )
 }
 
@@ -43,7 +43,7 @@ fn messages_of_a_deleted_queue_outlive_later_connections_of_their_service(databa
     cut(&proxy, &service);
     delete_queue(&world, &service);
     cut(&proxy, &service);
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![service], &uuids);
     world.assert_each_ran_once();
 }
@@ -57,7 +57,7 @@ fn messages_of_a_deleted_queue_are_published_again_when_their_service_stops(data
     eventually("the other messages are given to the sweep", || {
         world.count("IN_PROGRESS") == 1 && world.count("PENDING") + world.count("PUBLISHED") == 4
     });
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
     let second = world.start(&[]);
     world.assert_all_well(vec![second], &uuids);
@@ -72,7 +72,7 @@ fn messages_of_a_deleted_queue_outlive_their_service() {
     world.await_count("IN_PROGRESS", 5);
     service.kill();
     let second = world.start(&[]);
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![second], &uuids);
 }
 
@@ -94,7 +94,7 @@ fn messages_of_a_deleted_queue_that_have_no_row_get_one_before_the_service_ends(
     eventually("the other messages are given to the sweep", || {
         world.count("PENDING") + world.count("PUBLISHED") == 2
     });
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
     let mut second = world.start(&[]);
     world.await_completed(3);

@@ -3,8 +3,8 @@
 use amiquip::AmqpValue;
 use serde_json::json;
 
-use crate::support::witness::{witnessed_task, witnessed_tasks};
-use crate::support::{Database, Raw, World, cases, eventually, milliseconds, text, witnessed};
+use crate::support::traced_tasks::{traced_task, traced_tasks};
+use crate::support::{Database, Raw, World, cases, eventually, milliseconds, text, traced_config};
 
 cases! { on every_database:
     messages_prefetched_beside_one_that_kills_its_service_are_run_though_the_broker_drops_them,
@@ -23,8 +23,8 @@ const HOARDING: &str = "prefetch_factor = 8\n";
 fn config(settings: &str) -> String {
     [
         format!("[[queues]]\nname = 'default'\n{settings}"),
-        witnessed_tasks(),
-        witnessed_task("slow", "sleep 1"),
+        traced_tasks(),
+        traced_task("slow", "sleep 1"),
     ]
     .concat()
 }
@@ -131,7 +131,7 @@ fn cut_connections_lose_no_prefetched_message(database: Database) {
         proxy.cut_connections();
         service.await_openings(1 + cut);
     }
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![service], &uuids);
     assert_eq!(world.all_runs_count(), 8);
 }
@@ -169,7 +169,7 @@ fn a_cut_connection_returns_no_more_messages_than_run() {
         assert_eq!(world.ready("default"), 7);
         assert_eq!(world.count("PUBLISHED"), 7);
     }
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![service], &uuids);
     assert_eq!(world.all_runs_count(), 8);
 }
@@ -215,7 +215,7 @@ fn a_service_that_dies_after_it_has_recorded_what_it_returns_loses_nothing() {
 /// is a quorum queue.
 #[test]
 fn a_queue_whose_deliveries_carry_a_count_is_treated_as_a_quorum_queue() {
-    let mut world = World::new(&witnessed("", 1));
+    let mut world = World::new(&traced_config("", 1));
     world.declare_queue("default");
     let count = AmqpValue::LongInt(1);
     world.insert_published("default", "hold", &["first".to_owned()]);
@@ -249,7 +249,7 @@ fn a_queue_whose_deliveries_carry_a_count_is_treated_as_a_quorum_queue() {
     let claimed = world.count("IN_PROGRESS");
     service.signal(rustix::process::Signal::TERM);
     world.await_count("PENDING", claimed - 1);
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
     world.make_pending_due();
     let service = world.start(&[]);

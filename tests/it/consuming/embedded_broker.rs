@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::witness::witnessed_task;
-use crate::support::{Backend, Database, Proxy, Raw, World, cases, eventually, text, witnessed};
+use crate::support::traced_tasks::traced_task;
+use crate::support::{
+    Backend, Database, Proxy, Raw, World, cases, eventually, text, traced_config,
+};
 
 cases! { on every_database:
     the_command_line_works_without_a_broker,
@@ -21,11 +23,11 @@ cases! { on every_database:
 cases! { on every_server: messages_survive_connections_to_the_database_that_are_cut }
 
 fn world(database: Database) -> World {
-    World::embedded_on(database, &witnessed("", 1))
+    World::embedded_on(database, &traced_config("", 1))
 }
 
 fn the_command_line_works_without_a_broker(database: Database) {
-    let config = format!("{}{}", witnessed("", 1), witnessed_task("bad", "exit 3"));
+    let config = format!("{}{}", traced_config("", 1), traced_task("bad", "exit 3"));
     let world = World::embedded_on(database, &config);
     let (code, out, err) = world.run(&["check"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -54,7 +56,7 @@ fn the_command_line_works_without_a_broker(database: Database) {
 
 /// Switching is a change of one setting, and on servers one more step of the migration.
 fn a_database_serves_rabbitmq_then_the_embedded_broker_and_rabbitmq_again(database: Database) {
-    let mut world = World::on(database, &witnessed("", 1));
+    let mut world = World::on(database, &traced_config("", 1));
     let run = |world: &World| {
         let uuid = world.send(&["note"]);
         let mut service = world.start(&[]);
@@ -135,7 +137,7 @@ fn are_run_in_order(database: Database) -> bool {
 fn one_queue_may_be_embedded_and_another_in_rabbitmq(database: Database) {
     let config = format!(
         "{}[[queues]]\nname = 'rows'\nhost = 'embedded'\n",
-        witnessed("", 1)
+        traced_config("", 1)
     );
     let world = World::on(database, &config);
     world.declare_queue("default");
@@ -169,7 +171,7 @@ fn messages_that_a_killed_service_took_are_run_by_another(database: Database) {
     assert_eq!(world.find(other).unwrap()["status"], "PUBLISHED");
     let second = world.start(&[]);
     first.kill();
-    world.let_go();
+    world.release_tasks();
     assert_eq!(world.assert_all_well(vec![second], &uuids), 0);
     assert_eq!(world.runs(other).len(), 1);
 }
@@ -202,7 +204,7 @@ fn queues_whose_names_differ_in_a_letter_case_or_blank_are_different_queues(data
     let config = format!(
         "{}[[queues]]\nname = 'Default'\nconsumable = false\n\
          [[queues]]\nname = 'default '\nconsumable = false\n",
-        witnessed("", 1)
+        traced_config("", 1)
     );
     let world = World::embedded_on(database, &config);
     let others = ["Default", "default "].map(|queue| world.send(&["note", "--queue", queue]));
@@ -216,13 +218,13 @@ fn queues_whose_names_differ_in_a_letter_case_or_blank_are_different_queues(data
 }
 
 fn services_share_a_queue_and_each_message_runs_once(database: Database) {
-    let world = World::embedded_on(database, &witnessed("", 2));
+    let world = World::embedded_on(database, &traced_config("", 2));
     let mut uuids = world.post("default", "hold", 8);
     let services = vec![world.start(&[]), world.start(&[])];
     // Each service has taken twice as many messages as it has consumers, and left the others.
     eventually("four tasks run", || world.all_runs().len() == 4);
     uuids.extend(world.post("default", "note", 300));
-    world.let_go();
+    world.release_tasks();
     world.await_completed(uuids.len());
     let rows = world.rows("SELECT output FROM carrot_messagelog");
     let mut who: Vec<&str> = rows.iter().map(|row| text(row, "output")).collect();
@@ -242,18 +244,18 @@ fn a_service_that_stops_leaves_the_messages_that_it_took_to_others(database: Dat
     first.signal(rustix::process::Signal::TERM);
     first.await_log("messages go back");
     // The first service still runs its message. The others do not wait for it.
-    world.let_go_of(&second);
+    world.release_tasks_of(&second);
     for uuid in uuids.iter().filter(|uuid| *uuid != running) {
         assert_eq!(world.ended(uuid)["status"], "COMPLETED");
     }
-    world.let_go();
+    world.release_tasks();
     assert_eq!(first.wait(), 0);
     assert_eq!(world.assert_all_well(vec![second], &uuids), 0);
     assert!(uuids.iter().all(|uuid| world.runs(uuid).len() == 1));
 }
 
 fn messages_survive_connections_to_the_database_that_are_cut(database: Database) {
-    let world = Backend::embedded(database).world(&witnessed("", 3));
+    let world = Backend::embedded(database).world(&traced_config("", 3));
     let proxy = Proxy::before(&world.database_url);
     let launch = || {
         let mut command = world.command(&[]);

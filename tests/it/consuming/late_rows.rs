@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::database::published_row;
-use crate::support::{Client, Database, Raw, Running, World, cases, eventually, text, witnessed};
+use crate::support::{
+    Client, Database, Raw, Running, World, cases, eventually, text, traced_config,
+};
 
 cases! { on every_database:
     a_message_whose_transaction_commits_after_seven_seconds_is_run_once,
@@ -29,7 +31,7 @@ cases! { on every_server: a_transaction_that_stays_open_holds_up_no_others }
 cases! { on postgresql: a_message_whose_row_comes_while_it_is_cancelled_is_run_once }
 
 fn world(database: Database) -> World {
-    let world = World::on(database, &witnessed("", 2));
+    let world = World::on(database, &traced_config("", 2));
     world.declare_queue("default");
     world
 }

@@ -1,6 +1,6 @@
 //! Messages without an id whose channel is closed while they run, so that the broker redelivers them.
 
-use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually, witnessed};
+use crate::support::{Database, Proxy, Raw, Running, World, cases, eventually, traced_config};
 
 cases! { on every_database:
     a_message_without_an_id_that_outlasts_its_channel_runs_once,
@@ -9,7 +9,7 @@ cases! { on every_database:
 }
 
 fn config(concurrency: usize) -> String {
-    witnessed("", concurrency)
+    traced_config("", concurrency)
 }
 
 /// A service behind a proxy.
@@ -65,7 +65,7 @@ fn a_message_without_an_id_that_outlasts_its_channel_runs_once(database: Databas
     service.await_recognised(2);
     proxy.close_channels();
     service.await_recognised(4);
-    world.let_go();
+    world.release_tasks();
     assert_all_completed_once(&world, service, 2);
 }
 
@@ -79,7 +79,7 @@ fn messages_that_look_the_same_are_each_run(database: Database) {
     // Another message that looks the same.
     world.publish(&[same]);
     world.await_all_runs(4);
-    world.let_go();
+    world.release_tasks();
     assert_all_completed_once(&world, service, 4);
 }
 
@@ -91,7 +91,7 @@ fn a_message_without_an_id_that_ends_before_its_redelivery_runs_once(database: D
     proxy.hold_up();
     proxy.cut_connections();
     service.await_log("is away");
-    world.let_go();
+    world.release_tasks();
     world.await_completed(2);
     proxy.let_pass();
     service.await_recognised(2);
@@ -115,7 +115,7 @@ fn a_message_without_an_id_that_is_claimed_at_a_stop_is_published_from_its_row()
     world.await_all_runs(3);
     service.signal(rustix::process::Signal::TERM);
     service.await_log("messages go back");
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
     let second = world.start(&[]);
     assert_all_completed_once(&world, second, 4);
@@ -133,6 +133,6 @@ fn messages_that_differ_in_anything_are_not_confused() {
     world.await_all_runs(2);
     proxy.cut_connections();
     service.await_recognised(2);
-    world.let_go();
+    world.release_tasks();
     assert_all_completed_once(&world, service, 2);
 }

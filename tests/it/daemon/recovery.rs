@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Daemon, code};
 use crate::support::{
-    Backend, Database, Proxy, World, await_end, cases, eventually, outcome, recovers, witnessed,
+    Backend, Database, Proxy, World, await_end, cases, eventually, outcome, recovers, traced_config,
 };
 
 cases! { on postgresql, embedded_sqlite:
@@ -21,7 +21,7 @@ cases! { on postgresql, embedded_sqlite:
 
 fn on(backend: Backend) -> Daemon {
     Daemon {
-        world: backend.world(&witnessed("", 2)),
+        world: backend.world(&traced_config("", 2)),
     }
 }
 
@@ -71,7 +71,7 @@ fn assert_restarts(backend: Backend, failpoint: &str, what: &str) {
     );
 
     daemon.await_runs(&held, 2);
-    daemon.let_go();
+    daemon.release_tasks();
     uuids.push(held);
     daemon.await_completed(uuids.len());
     daemon.down();

@@ -2,7 +2,7 @@
 //! runs what was in flight. These services run in the foreground; `daemon::recovery` has the same for daemons,
 //! `deployment::notify` for services under systemd, and `schedules::dead_threads` for schedulers.
 
-use crate::support::{Backend, Running, World, cases, eventually, recovers, witnessed};
+use crate::support::{Backend, Running, World, cases, eventually, recovers, traced_config};
 
 cases! { on postgresql, embedded_sqlite:
     a_service_that_loses_its_ledger_ends_and_the_next_runs_its_messages,
@@ -16,7 +16,7 @@ cases! { on postgresql: a_service_that_loses_its_supervisor_ends }
 const SUBSCRIPTION: &str = "the subscription of queue default died";
 
 fn world(backend: Backend) -> World {
-    let world = backend.world(&witnessed("", 2));
+    let world = backend.world(&traced_config("", 2));
     world.declare_queue("default");
     world
 }
@@ -35,7 +35,7 @@ fn ends(backend: Backend, failpoint: &str, what: &str) {
     // It has removed its worker, so that the next service need not wait for its heartbeat to grow old.
     assert_eq!(world.rows("SELECT * FROM carrot_worker").len(), 0);
 
-    world.let_go();
+    world.release_tasks();
     let next = world.start(&[]);
     uuids.push(held);
     world.assert_all_well(vec![next], &uuids);
@@ -85,7 +85,7 @@ fn a_subscription_that_dies_is_restarted(backend: Backend) {
 #[test]
 fn a_heartbeat_and_pruning_that_die_are_restarted() {
     let history = "history = { completed = '1h', every = '1s' }";
-    let world = World::new(&witnessed(history, 1));
+    let world = World::new(&traced_config(history, 1));
     let service = world.launch(&[], "heartbeat.beats=panic@2; prune.walks=panic@2");
     service.await_log("the heartbeat died");
     service.await_log("the pruning died");

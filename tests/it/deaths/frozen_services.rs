@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::deaths::services::service_with_claimed_messages;
-use crate::support::{Backend, World, cases, eventually, witnessed};
+use crate::support::{Backend, World, cases, eventually, traced_config};
 
 cases! { on every_database_and_broker:
     the_end_from_a_frozen_service_does_not_overwrite_that_of_its_successor,
@@ -15,7 +15,7 @@ cases! { on every_server_and_broker:
 }
 
 fn the_end_from_a_frozen_service_does_not_overwrite_that_of_its_successor(backend: Backend) {
-    let world = backend.world(&witnessed("", 1));
+    let world = backend.world(&traced_config("", 1));
     let uuid = world.send(&["hold"]);
     let frozen = world.start(&[]);
     world.await_runs(&uuid, 1);
@@ -23,13 +23,13 @@ fn the_end_from_a_frozen_service_does_not_overwrite_that_of_its_successor(backen
 
     let other = world.start(&[]);
     world.await_runs(&uuid, 2);
-    world.let_go_of(&frozen);
+    world.release_tasks_of(&frozen);
     frozen.signal(Signal::CONT);
     frozen.await_log("was taken over by another worker");
     let row = world.find(&uuid).unwrap();
     assert_eq!(row["status"], "IN_PROGRESS", "{row}");
 
-    world.let_go_of(&other);
+    world.release_tasks_of(&other);
     let pid = other.pid().as_raw_nonzero().to_string();
     world.assert_all_well(vec![frozen, other], &[&uuid]);
     assert_eq!(world.find(&uuid).unwrap()["output"], pid.as_str());
@@ -37,12 +37,12 @@ fn the_end_from_a_frozen_service_does_not_overwrite_that_of_its_successor(backen
 }
 
 fn a_message_that_a_frozen_service_had_claimed_is_not_run_after_its_end(backend: Backend) {
-    let world = backend.world(&witnessed("", 1));
+    let world = backend.world(&traced_config("", 1));
     let (frozen, uuids) = service_with_claimed_messages(&world, "");
     frozen.signal(Signal::STOP);
 
     let other = world.start(&[]);
-    world.let_go();
+    world.release_tasks();
     world.await_completed(uuids.len());
     frozen.signal(Signal::CONT);
     frozen.await_log("is no longer ours to run");
@@ -59,7 +59,7 @@ fn silent_for(world: &World, seconds: u64) -> usize {
 // On PostgreSQL alone: on MariaDB such a wait ends earlier, and SQLite locks no rows.
 #[test]
 fn services_whose_heartbeats_waited_for_the_database_do_not_consider_each_other_dead() {
-    let world = World::new(&witnessed("", 1));
+    let world = World::new(&traced_config("", 1));
     let services = [world.start(&[]), world.start(&[])];
     eventually("both services have recorded heartbeats for 15 s", || {
         let query = "SELECT id FROM carrot_worker WHERE heartbeat > started + interval '15 s'";

@@ -1,7 +1,7 @@
 //! A program or a sweep dies while it publishes.
 
 use super::services::world;
-use crate::support::{Backend, cases, eventually, witnessed};
+use crate::support::{Backend, cases, eventually, traced_config};
 
 cases! { on every_database_and_broker:
     a_message_whose_publisher_dies_before_it_publishes_is_published_by_the_sweep,
@@ -47,7 +47,7 @@ fn a_message_that_was_published_twice_runs_once(backend: Backend) {
 }
 
 fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
-    let world = backend.world(&witnessed("", 2));
+    let world = backend.world(&traced_config("", 2));
     let uuid = world.send_and_die("hold", "publish.published");
     let mut sweeper = world.launch_without_consuming("");
     world.await_ready("default", 2);
@@ -55,7 +55,7 @@ fn a_message_that_was_published_twice_joins_its_own_run(backend: Backend) {
 
     let service = world.start(&[]);
     service.await_log("was delivered again while it is in hand");
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![service], &[&uuid]);
     assert_eq!(world.runs(&uuid).len(), 1);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use carrot_actors::internals::service::Ended;
 
 use crate::support::{
-    Backend, Database, Running, Runs, World, cases, eventually, random, witnessed,
+    Backend, Database, Running, Runs, World, cases, eventually, random, traced_config,
 };
 
 cases! { on every_database_and_broker:
@@ -33,7 +33,7 @@ fn await_progress(world: &World, more: usize, all: usize, end: Instant) {
 fn messages_survive_services_that_are_killed_at_random(backend: Backend) {
     let mut random = random();
     // No limit of crashes: a message may be running at four kills by chance.
-    let world = backend.world(&witnessed("max_crashes = 1000", 3));
+    let world = backend.world(&traced_config("max_crashes = 1000", 3));
     world.declare_queue("default");
     let mut uuids = Vec::new();
     let mut services: Vec<Running> = (0..3).map(|_| world.start(&[])).collect();
@@ -65,7 +65,7 @@ fn messages_survive_services_that_are_killed_at_random(backend: Backend) {
 
 fn each_message_of_two_services_whose_connections_are_cut_runs_once(database: Database) {
     let mut random = random();
-    let mut world = World::on(database, &witnessed("", 3));
+    let mut world = World::on(database, &traced_config("", 3));
     let proxy = world.proxy_broker();
     world.declare_queue("default");
     let services = vec![world.start(&[]), world.start(&[])];
@@ -125,7 +125,7 @@ fn many_short_tasks_on_connections_that_are_cut_run_once_each(database: Database
 }
 
 fn the_message_of_a_killed_service_is_taken_over_on_its_host_at_once(backend: Backend) {
-    let world = backend.world(&witnessed("", 1));
+    let world = backend.world(&traced_config("", 1));
     let uuid = world.send(&["hold"]);
     let mut first = world.start(&[]);
     world.await_runs(&uuid, 1);
@@ -136,6 +136,6 @@ fn the_message_of_a_killed_service_is_taken_over_on_its_host_at_once(backend: Ba
     // A heartbeat is too old after 20 s.
     assert!(killed.elapsed() < Duration::from_secs(15));
     second.await_log("died without signing off");
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![second], &[&uuid]);
 }

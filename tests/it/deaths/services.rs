@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal};
 
 use crate::support::{
-    Backend, Running, World, await_end, cases, eventually, lives, pids, witnessed,
+    Backend, Running, World, await_end, cases, eventually, lives, pids, traced_config,
 };
 
 cases! { on every_database_and_broker:
@@ -25,7 +25,7 @@ cases! { on every_database_and_broker:
 }
 
 pub fn world(backend: Backend) -> World {
-    backend.world(&witnessed("", 1))
+    backend.world(&traced_config("", 1))
 }
 
 /// A service is killed at `failpoint`, when the task has begun `runs` times. The next service runs the
@@ -94,7 +94,7 @@ fn a_message_whose_end_was_committed_and_not_acknowledged_is_not_run_again(backe
 }
 
 fn the_attempt_of_a_crash_suspect_is_counted_before_it_runs(backend: Backend) {
-    let world = backend.world(&witnessed("max_crashes = 4", 1));
+    let world = backend.world(&traced_config("max_crashes = 4", 1));
     let uuid = world.send(&["hold"]);
     let attempts = || world.find(&uuid).unwrap()["attempts"].clone();
     let mut first = world.start(&[]);
@@ -111,7 +111,7 @@ fn the_attempt_of_a_crash_suspect_is_counted_before_it_runs(backend: Backend) {
     assert_eq!(third.wait(), -9);
     assert_eq!(attempts(), 2);
 
-    world.let_go();
+    world.release_tasks();
     let fourth = world.start(&[]);
     world.assert_all_well(vec![fourth], &[&uuid]);
     assert_eq!(attempts(), 3);
@@ -130,7 +130,7 @@ fn a_message_that_may_crash_once_is_not_run_again_and_its_neighbour_is_run(backe
 /// A message kills its service `most` times, which is as often as it may.
 #[track_caller]
 fn assert_failed_after_crashes(backend: Backend, most: usize) {
-    let world = backend.world(&witnessed(&format!("max_crashes = {most}"), 1));
+    let world = backend.world(&traced_config(&format!("max_crashes = {most}"), 1));
     let killer = world.send(&["killer"]);
     let neighbour = world.send(&["note"]);
     let is_failed = || world.find(&killer).unwrap()["status"] == "FAILED";
@@ -159,7 +159,7 @@ fn assert_failed_after_crashes(backend: Backend, most: usize) {
 }
 
 fn a_message_that_may_crash_once_is_run_if_its_service_died_before_that(backend: Backend) {
-    let world = backend.world(&witnessed("max_crashes = 1", 1));
+    let world = backend.world(&traced_config("max_crashes = 1", 1));
     let uuid = world.send(&["note"]);
     let mut first = world.launch(&[], "ledger.after-commit=kill");
     assert_eq!(first.wait(), -9);
@@ -189,7 +189,7 @@ fn the_command_of_a_killed_service_dies_with_all_that_it_has_started(backend: Ba
     let second = world.start(&[]);
     world.await_runs(&uuid, 2);
     orphans.into_iter().for_each(await_end);
-    world.let_go();
+    world.release_tasks();
     world.assert_all_well(vec![second], &[&uuid]);
     family(&world).into_iter().for_each(await_end);
 }
@@ -218,7 +218,7 @@ fn a_service_that_stops_returns_claimed_messages_as_django_carrot_expects_them(b
     let (mut service, uuids) = service_with_claimed_messages(&world, "");
     service.signal(Signal::TERM);
     service.await_log("messages go back");
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
 
     // The messages may have run in another order.
@@ -243,7 +243,7 @@ fn messages_of_a_service_that_dies_while_it_returns_them_are_run_by_the_next(bac
     assert_eq!(service.wait(), -9);
     assert!(world.count("IN_PROGRESS") > 1);
 
-    world.let_go();
+    world.release_tasks();
     let next = world.start(&[]);
     world.assert_all_well(vec![next], &uuids);
     assert_eq!(world.runs(&uuids[10]).len(), 2);
@@ -259,7 +259,7 @@ fn killed_and_purged(world: &World) -> String {
         world.await_ready("default", 1);
         assert!(world.take("default").is_some());
     }
-    world.let_go();
+    world.release_tasks();
     uuid
 }
 

@@ -9,7 +9,7 @@ use carrot_actors::{App, Args, Kwargs, PublishError, TaskError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::outages::{kill_connections, own};
+use crate::outages::{kill_connections, own_server};
 use crate::support::{Backend, Database, InProcess, World, cases, eventually, milliseconds, text};
 
 cases! { on every_database_and_broker:
@@ -206,7 +206,7 @@ fn a_message_that_the_database_refuses_fails_no_other(backend: Backend) {
 }
 
 fn a_client_whose_idle_connection_was_ended_opens_another(database: Database) {
-    let _own = own(database);
+    let _own = own_server(database);
     let world = world(database);
     let client = client(&world);
     let publish = || client.task("double").args((1,)).publish();

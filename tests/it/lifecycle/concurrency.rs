@@ -54,7 +54,7 @@ impl Gate {
         });
     }
 
-    fn let_go(&self, count: usize) {
+    fn release_tasks(&self, count: usize) {
         (0..count).for_each(|_| self.passes.send(()).unwrap());
     }
 }
@@ -68,7 +68,7 @@ fn a_queue_runs_as_many_tasks_at_once_as_it_has_consumers_and_never_more() {
     gate.await_running(3);
     std::thread::sleep(WHILE);
     assert_eq!(gate.running.load(Ordering::SeqCst), 3);
-    gate.let_go(10);
+    gate.release_tasks(10);
     world.await_completed(10);
     assert_eq!(service.stop(), Ended::Drained);
     assert_eq!(gate.most.load(Ordering::SeqCst), 3);
@@ -84,7 +84,7 @@ fn a_slow_queue_does_not_hold_up_another() {
     gate.await_running(1);
     world.await_completed(200);
     assert_eq!(gate.running.load(Ordering::SeqCst), 1);
-    gate.let_go(3);
+    gate.release_tasks(3);
     world.await_completed(203);
     assert_eq!(service.stop(), Ended::Drained);
 }
@@ -101,7 +101,7 @@ fn with_long_tasks_only_running_messages_are_in_progress() {
         std::thread::sleep(LONG);
         assert_eq!(world.count("IN_PROGRESS"), 1, "after {done} tasks");
         assert_eq!(world.count("PUBLISHED"), 4 - done);
-        gate.let_go(1);
+        gate.release_tasks(1);
     }
     world.await_completed(5);
     assert_eq!(service.stop(), Ended::Drained);
@@ -124,7 +124,7 @@ fn messages_that_were_claimed_behind_a_long_task_are_released_for_others() {
     // All but the long task and two that are prefetched behind it.
     world.await_completed(5_998);
     assert_eq!(gate.running.load(Ordering::SeqCst), 1);
-    gate.let_go(1);
+    gate.release_tasks(1);
     world.await_completed(6_001);
     assert_eq!(service.stop(), Ended::Drained);
     assert_eq!(other.stop(), Ended::Drained);

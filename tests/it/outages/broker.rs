@@ -1,7 +1,7 @@
 //! RabbitMQ goes away, or accepts no messages.
 
 use super::trial::{SHORT, Trial, by_command};
-use crate::support::{Blow, Own, Server, World, eventually, text, witnessed};
+use crate::support::{Outage, OwnServer, Server, World, eventually, text, traced_config};
 
 fn begin(world: World) -> Trial {
     let service = world.start(&[]);
@@ -26,33 +26,33 @@ impl Trial {
     }
 }
 
-fn assert_survives(blow: Blow) {
-    let broker = Own::take(Server::Rabbitmq);
-    let mut trial = begin(World::new(&witnessed("", 4)));
-    trial.send_during(by_command, |trial| trial.suffer(&broker, blow, || ()));
+fn assert_survives(outage: Outage) {
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&traced_config("", 4)));
+    trial.send_during(by_command, |trial| trial.take_away(&broker, outage, || ()));
     trial.assert_survived();
 }
 
 #[test]
 fn the_service_survives_a_broker_that_is_stopped() {
-    assert_survives(Blow::Stop);
+    assert_survives(Outage::Stop);
 }
 
 #[test]
 fn the_service_survives_a_broker_that_is_killed() {
-    assert_survives(Blow::Kill);
+    assert_survives(Outage::Kill);
 }
 
 #[test]
 fn the_service_survives_a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
-    assert_survives(Blow::Freeze);
+    assert_survives(Outage::Freeze);
 }
 
 #[test]
 fn the_service_survives_a_broker_that_is_away_at_the_start() {
-    let broker = Own::take(Server::Rabbitmq);
-    let world = World::new(&witnessed("", 4));
-    let away = broker.suffer(Blow::Stop);
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let world = World::new(&traced_config("", 4));
+    let away = broker.take_away(Outage::Stop);
     let service = world.launch(&[], "");
     let mut trial = Trial::of(world, vec![service], "the broker");
     trial.send_during(by_command, |trial| {
@@ -70,15 +70,15 @@ const ENOUGH: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "2GB"];
 
 #[test]
 fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
-    let broker = Own::take(Server::Rabbitmq);
-    let mut trial = begin(World::new(&witnessed("", 4)));
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&traced_config("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.uuids.push(held.clone());
     trial.uuids.extend(trial.world.post("default", "note", 300));
     trial.send_during(by_command, |trial| {
         broker.rabbitmqctl(&LITTLE);
         trial.services[0].await_log(" waits: the broker accepts no messages for now: ");
-        trial.world.let_go();
+        trial.world.release_tasks();
         let ended = trial.world.ended(&held);
         assert_eq!(ended["status"], "COMPLETED", "{ended}");
         trial.world.await_completed(trial.uuids.len());
@@ -93,9 +93,9 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
 }
 
 /// Everything in a service that publishes meets the outage, which is logged once.
-fn assert_logged_once(server: &'static str, outage: impl FnOnce(&Trial, &Own)) {
-    let broker = Own::take(Server::Rabbitmq);
-    let mut trial = begin(World::new(&witnessed("", 4)));
+fn assert_logged_once(server: &'static str, outage: impl FnOnce(&Trial, &OwnServer)) {
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&traced_config("", 4)));
     trial.server = server;
     let schedule = |arguments: &[&str]| {
         let (code, _, err) = trial.world.run(&[&["schedule"], arguments].concat());
@@ -115,7 +115,7 @@ fn assert_logged_once(server: &'static str, outage: impl FnOnce(&Trial, &Own)) {
 #[test]
 fn a_broker_that_is_killed_while_a_schedule_publishes_is_logged_once() {
     assert_logged_once("the broker", |trial, broker| {
-        trial.suffer(broker, Blow::Kill, || ());
+        trial.take_away(broker, Outage::Kill, || ());
     });
 }
 
@@ -134,7 +134,7 @@ fn a_broker_without_memory_is_logged_once_while_a_schedule_publishes() {
 /// not, whether they run or are not even claimed.
 #[test]
 fn the_service_survives_a_queue_that_is_deleted_again_and_again() {
-    let config = witnessed("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
+    let config = traced_config("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let mut trial = begin(World::new(&config));
     trial.server = "queue";
     let held: Vec<String> = (0..2).map(|_| trial.world.send(&["hold"])).collect();
@@ -145,7 +145,7 @@ fn the_service_survives_a_queue_that_is_deleted_again_and_again() {
         trial.world.delete_queue("default");
         trial.await_back(nth);
     }
-    trial.world.let_go();
+    trial.world.release_tasks();
     trial.uuids.extend(held);
     trial.assert_survived_outages(5);
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::trial::{SHORT, Trial, by_command, while_the_database_is_away};
-use crate::support::{Backend, Proxy, World, cases, witnessed};
+use crate::support::{Backend, Proxy, World, cases, traced_config};
 
 /// A service that connects to the broker through a proxy.
 fn with_proxy_to_broker() -> (Proxy, Trial) {
-    let config = format!("{}\n[[queues]]\nname = 'other'\n", witnessed("", 4));
+    let config = format!("{}\n[[queues]]\nname = 'other'\n", traced_config("", 4));
     let world = World::new(&config);
     let proxy = Proxy::start();
     let mut command = world.command(&[]);
@@ -19,7 +19,7 @@ fn with_proxy_to_broker() -> (Proxy, Trial) {
 
 /// A service that connects to the database through a proxy.
 fn with_proxy_to_database(backend: Backend) -> (Proxy, Trial) {
-    let world = backend.world(&witnessed("", 4));
+    let world = backend.world(&traced_config("", 4));
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command(&[]);
     command.env("CARROT_DATABASE_URL", proxy.url(&world.database_url));

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use super::trial::{SHORT, Trial, by_a_stranger, while_the_database_is_away};
 use crate::support::{
-    Backend, Blow, Database, Own, Raw, Server, World, cases, eventually, witnessed,
+    Backend, Database, Outage, OwnServer, Raw, Server, World, cases, eventually, traced_config,
 };
 
 /// Longer than MariaDB's own limit of waiting for a lock.
 const A_LOCK: Duration = Duration::from_secs(12);
 
-pub fn own(database: Database) -> Own {
-    Own::take(match database {
+pub fn own_server(database: Database) -> OwnServer {
+    OwnServer::take(match database {
         Database::Postgresql => Server::Postgresql,
         #[cfg(feature = "mysql")]
         Database::Mariadb => Server::Mariadb,
@@ -28,13 +28,13 @@ fn begin(world: World) -> Trial {
 }
 
 /// A task that runs while the database is away, and ends in that time, is run once.
-fn assert_survives(backend: Backend, blow: Blow) {
-    let database = own(backend.database);
-    let mut trial = begin(backend.world(&witnessed("", 4)));
+fn assert_survives(backend: Backend, outage: Outage) {
+    let database = own_server(backend.database);
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.world.await_runs(&held, 1);
     trial.send_during(while_the_database_is_away(), |trial| {
-        trial.suffer(&database, blow, || trial.world.let_go());
+        trial.take_away(&database, outage, || trial.world.release_tasks());
     });
     assert_eq!(trial.world.ended(&held)["attempts"], 1);
     assert_eq!(trial.world.runs(&held).len(), 1);
@@ -43,24 +43,24 @@ fn assert_survives(backend: Backend, blow: Blow) {
 }
 
 fn the_service_survives_a_database_that_is_stopped(backend: Backend) {
-    assert_survives(backend, Blow::Stop);
+    assert_survives(backend, Outage::Stop);
 }
 
 fn the_service_survives_a_database_that_is_killed(backend: Backend) {
-    assert_survives(backend, Blow::Kill);
+    assert_survives(backend, Outage::Kill);
 }
 
 fn the_service_survives_a_database_that_is_frozen_for_longer_than_a_heartbeat_may_be_old(
     backend: Backend,
 ) {
-    assert_survives(backend, Blow::Freeze);
+    assert_survives(backend, Outage::Freeze);
 }
 
 fn the_service_survives_a_database_that_is_away_at_the_start(backend: Backend) {
-    let database = own(backend.database);
-    let world = backend.world(&witnessed("", 4));
+    let database = own_server(backend.database);
+    let world = backend.world(&traced_config("", 4));
     world.declare_queue("default");
-    let away = database.suffer(Blow::Stop);
+    let away = database.take_away(Outage::Stop);
     let services = vec![world.launch(&[], "")];
     let mut trial = Trial::of(world, services, "the database");
     trial.send_during(while_the_database_is_away(), |trial| {
@@ -98,8 +98,8 @@ pub fn kill_connections(world: &World) {
 }
 
 fn the_service_survives_a_database_that_kills_all_connections(backend: Backend) {
-    let _database = own(backend.database);
-    let mut trial = begin(backend.world(&witnessed("", 4)));
+    let _database = own_server(backend.database);
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             kill_connections(&trial.world);
@@ -110,7 +110,7 @@ fn the_service_survives_a_database_that_kills_all_connections(backend: Backend) 
 }
 
 fn the_service_survives_a_lock_in_the_database(backend: Backend) {
-    let world = backend.world(&witnessed("", 4));
+    let world = backend.world(&traced_config("", 4));
     let services = vec![world.start(&[])];
     let mut trial = Trial::begin(world, services, "the database");
     let held = trial.world.send(&["hold"]);
@@ -119,7 +119,7 @@ fn the_service_survives_a_lock_in_the_database(backend: Backend) {
         let mut other = trial.world.client();
         other.execute("BEGIN");
         other.rows("SELECT uuid FROM carrot_messagelog WHERE status = 'IN_PROGRESS' FOR UPDATE");
-        trial.world.let_go();
+        trial.world.release_tasks();
         trial.await_away();
         trial.idle_for(A_LOCK);
         other.execute("ROLLBACK");
@@ -129,8 +129,8 @@ fn the_service_survives_a_lock_in_the_database(backend: Backend) {
 }
 
 fn messages_survive_a_database_that_is_away_while_the_services_die(backend: Backend) {
-    let database = own(backend.database);
-    let mut trial = begin(backend.world(&witnessed("", 4)));
+    let database = own_server(backend.database);
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.world.await_runs(&held, 1);
     trial.uuids.push(held);
@@ -138,13 +138,13 @@ fn messages_survive_a_database_that_is_away_while_the_services_die(backend: Back
         // Some of these have begun when the database is stopped.
         trial.uuids.extend(trial.world.post("default", "note", 200));
     }
-    let away = database.suffer(Blow::Stop);
+    let away = database.take_away(Outage::Stop);
     trial.await_away();
     if !backend.is_embedded {
         let sent = (0..50).map(|_| by_a_stranger(&trial.world));
         trial.uuids.extend(sent);
     }
-    trial.world.let_go();
+    trial.world.release_tasks();
     trial.idle_for(SHORT);
     trial.services.iter_mut().for_each(|service| service.kill());
     trial.services = vec![trial.world.launch(&[], "")];
@@ -165,10 +165,10 @@ cases! { on every_server_and_broker:
 
 #[test]
 fn messages_wait_in_the_broker_while_the_database_is_away() {
-    let database = own(Database::Postgresql);
-    let config = witnessed("", 1).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
+    let database = own_server(Database::Postgresql);
+    let config = traced_config("", 1).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let trial = begin(World::new(&config));
-    let _away = database.suffer(Blow::Stop);
+    let _away = database.take_away(Outage::Stop);
     trial.await_away();
     let large = format!("[[\"{}\"], {{}}, {{}}]", "x".repeat(100_000));
     let count = 1000;

@@ -8,4 +8,4 @@ mod database;
 mod sqlite;
 mod trial;
 
-pub use database::{kill_connections, own};
+pub use database::{kill_connections, own_server};

@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::geteuid;
 
 use super::trial::{SHORT, Trial, while_the_database_is_away};
-use crate::support::{Backend, Database, World, cases, outcome, witnessed};
+use crate::support::{Backend, Database, World, cases, outcome, traced_config};
 
 cases! { on sqlite, embedded_sqlite:
     the_service_survives_another_process_that_writes_for_longer_than_it_waits,
@@ -28,7 +28,7 @@ fn begin(world: World) -> Trial {
 }
 
 fn the_service_survives_another_process_that_writes_for_longer_than_it_waits(backend: Backend) {
-    let mut trial = begin(backend.world(&witnessed("", 4)));
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         let mut other = trial.world.client();
         other.execute("BEGIN IMMEDIATE");
@@ -67,7 +67,7 @@ fn on_a_small_disk() {
         database: Database::Sqlite,
         is_embedded: std::env::var(EMBEDDED).unwrap() == "true",
     };
-    let mut world = backend.world(&witnessed("", 4));
+    let mut world = backend.world(&traced_config("", 4));
     world.database_url = format!("sqlite://{}", disk.join("carrot.db").display());
     let mut trial = begin(world);
     trial.send_during(while_the_database_is_away(), |trial| {

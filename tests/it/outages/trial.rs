@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use carrot_actors::Client;
 use uuid::Uuid;
 
-use crate::support::{Blow, Own, Raw, Running, World, eventually, text};
+use crate::support::{Outage, OwnServer, Raw, Running, World, eventually, text};
 
 /// Longer than the broker's heartbeats allow, and than a worker's heartbeat may be old.
 const LONG: Duration = Duration::from_secs(24);
@@ -32,7 +32,7 @@ const BACK: [&str; 4] = [
     " is consumed again after ",
 ];
 
-/// Services that must survive an outage, in a world with the tasks of `witnessed`.
+/// Services that must survive an outage, in a world with the tasks of `traced_config`.
 pub struct Trial {
     pub services: Vec<Running>,
     pub world: World,
@@ -173,14 +173,14 @@ impl Trial {
     /// Takes the server away until all services have noticed and were idle for a while. `meanwhile` is called
     /// when they have noticed.
     #[track_caller]
-    pub fn suffer(&self, server: &Own, blow: Blow, meanwhile: impl FnOnce()) {
+    pub fn take_away(&self, server: &OwnServer, outage: Outage, meanwhile: impl FnOnce()) {
         let began = Instant::now();
-        let away = server.suffer(blow);
+        let away = server.take_away(outage);
         self.await_away();
         meanwhile();
-        let rest = match blow {
-            Blow::Freeze => LONG.saturating_sub(began.elapsed()).max(SHORT),
-            Blow::Stop | Blow::Kill => SHORT,
+        let rest = match outage {
+            Outage::Freeze => LONG.saturating_sub(began.elapsed()).max(SHORT),
+            Outage::Stop | Outage::Kill => SHORT,
         };
         self.idle_for(rest);
         away.end();

@@ -5,7 +5,7 @@ use std::process::Command;
 use carrot_actors::Client;
 use carrot_actors::client::Delivery;
 
-use crate::support::{Database, World, cases, eventually, outcome, text, witnessed};
+use crate::support::{Database, World, cases, eventually, outcome, text, traced_config};
 
 cases! { on every_database: messages_that_a_queue_confirms_late_are_sent_once }
 
@@ -77,7 +77,7 @@ impl World {
     /// Runs the messages in the queue, and fails unless each is run once.
     #[track_caller]
     fn assert_each_runs_once(&self, uuids: &[String]) {
-        self.configure(&(witnessed("", 2) + "\n[[queues]]\nname = 'far'\n"));
+        self.configure(&(traced_config("", 2) + "\n[[queues]]\nname = 'far'\n"));
         let mut service = self.start(&[]);
         for uuid in uuids {
             assert_eq!(self.ended(uuid)["status"], "COMPLETED");
@@ -90,7 +90,7 @@ impl World {
 }
 
 fn world(database: Database) -> World {
-    let world = World::on(database, &(witnessed("", 2) + FAR));
+    let world = World::on(database, &(traced_config("", 2) + FAR));
     world.declare_queue("far");
     world
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{assert_each_second_has_one, row, stop};
-use crate::support::{Backend, cases, recovers, witnessed};
+use crate::support::{Backend, cases, recovers, traced_config};
 
 cases! { on postgresql, embedded_sqlite:
     the_scheduler_goes_on_when_its_threads_have_died,
@@ -12,7 +12,7 @@ cases! { on postgresql, embedded_sqlite:
 
 #[track_caller]
 fn assert_goes_on(backend: Backend, failpoint: &str, death: &str) {
-    let world = backend.world(&witnessed("max_crashes = 1000", 4));
+    let world = backend.world(&traced_config("max_crashes = 1000", 4));
     let row = row("a", "note", 1, &json!({"missed": "run_all"}));
     let id = world.insert_schedule(&row);
     let service = world.launch(&[], failpoint);

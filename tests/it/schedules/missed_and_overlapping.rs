@@ -185,7 +185,7 @@ fn an_occurrence_is_skipped_while_the_previous_one_is_unfinished(database: Datab
     eventually("the service logs that it skips the run", || {
         logs().contains("(\"a\") skips its run of")
     });
-    world.let_go();
+    world.release_tasks();
     world.await_occurrences(id, 3);
     stop(services);
 }

@@ -9,11 +9,11 @@ mod start_and_stop;
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Running, World, eventually, milliseconds, text, witnessed};
+use crate::support::{Database, Running, World, eventually, milliseconds, text, traced_config};
 
 /// A world whose tasks note their runs, without a limit of crashes.
 fn world(database: Database) -> World {
-    World::on(database, &witnessed("max_crashes = 1000", 4))
+    World::on(database, &traced_config("max_crashes = 1000", 4))
 }
 
 /// A schedule as Django inserts it, with additional columns of Django's or ours.

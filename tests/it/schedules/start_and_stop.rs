@@ -32,7 +32,7 @@ fn the_scheduler_stops_before_any_consumer(database: Database) {
         due + 500 < chrono::Utc::now().timestamp_millis()
     });
     assert_eq!(world.occurrences(id).len(), published);
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
     let next = world.start(&[]);
     for row in world.end_schedules() {

@@ -5,11 +5,11 @@ mod broker;
 pub mod captured;
 pub mod database;
 mod filter;
-mod own;
+mod own_server;
 mod process;
 mod proxy;
 mod runs;
-pub mod witness;
+pub mod traced_tasks;
 mod world;
 
 use std::sync::Once;
@@ -24,11 +24,11 @@ pub use broker::Raw;
 pub(crate) use database::with_connection;
 pub use database::{Client, DJANGOS_COLUMNS, Database, milliseconds, text};
 pub use filter::refuse;
-pub use own::{Blow, Own, Server};
+pub use own_server::{Outage, OwnServer, Server};
 pub use process::{Running, Spawned, await_end, exit_code, lives, outcome, pids};
 pub use proxy::Proxy;
 pub use runs::Runs;
-pub use witness::{witnessed, witnessed_task};
+pub use traced_tasks::{traced_config, traced_task};
 pub use world::{InProcess, World};
 
 /// The time after which a wait has failed, far longer than anything takes.
@@ -95,7 +95,7 @@ pub fn look_again(started: Instant) {
 
 /// A variable that `scripts/services` exports, or its value for a server that the test owns.
 pub fn server(variable: &str) -> String {
-    own::variable(variable)
+    own_server::variable(variable)
         .or_else(|| std::env::var(variable).ok())
         .unwrap_or_else(|| panic!("{variable} is not set: run the tests with scripts/test"))
 }

@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 use serde_json::Value;
 
-use crate::support::{Backend, Database, World, server, witnessed};
+use crate::support::{Backend, Database, World, server, traced_config};
 
 /// A world whose database accepts invalid bytes and dates.
 struct Loose {
@@ -56,7 +56,7 @@ const COLUMNS_OF_BYTES: &str = "ALTER TABLE carrot_messagelog \
         MODIFY task_name varbinary(200), MODIFY task_args longblob, MODIFY content longblob";
 
 fn loose(backend: Backend) -> Loose {
-    let mut world = backend.world(&witnessed("", 2));
+    let mut world = backend.world(&traced_config("", 2));
     let mut of_bytes = None;
     match backend.database {
         Database::Postgresql => {

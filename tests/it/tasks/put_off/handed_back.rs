@@ -9,7 +9,7 @@ use carrot_actors::message::Arguments;
 use carrot_actors::{Again, App, Middleware, Next, TaskContext, TaskError};
 use serde_json::{Value, json};
 
-use crate::support::{Backend, cases, eventually, witnessed_task};
+use crate::support::{Backend, cases, eventually, traced_task};
 
 cases! { on every_database_and_broker:
     a_message_that_a_function_hands_back_at_a_stop_is_run_by_the_next_and_not_counted,
@@ -126,14 +126,14 @@ fn a_message_that_a_function_hands_back_at_any_other_time_is_run_again_after_a_w
 }
 
 fn a_command_that_exits_with_75_at_a_stop_hands_its_message_back(backend: Backend) {
-    let busy = witnessed_task("busy", "while [ ! -e go ]; do sleep 0.02; done; exit 75");
+    let busy = traced_task("busy", "while [ ! -e go ]; do sleep 0.02; done; exit 75");
     let world = backend.world(&format!("{ONE}{busy}"));
     let uuid = world.send(&["busy"]);
     let mut service = world.start(&["--no-scheduler"]);
     world.await_runs(&uuid, 1);
     service.signal(rustix::process::Signal::TERM);
     service.await_log("told to stop");
-    world.let_go();
+    world.release_tasks();
     assert_eq!(service.wait(), 0);
     let row = world.find(&uuid).unwrap();
     assert!(

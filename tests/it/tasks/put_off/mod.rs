@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Running, World, cases, eventually, text, witnessed};
+use crate::support::{Backend, Running, World, cases, eventually, text, traced_config};
 
 cases! { on every_database_and_broker:
     a_task_that_one_service_does_not_know_is_run_by_another_that_does,
@@ -78,7 +78,7 @@ fn a_task_that_one_service_does_not_know_is_run_by_another_that_does(backend: Ba
             (&json!(0), &Value::Null)
         );
     }
-    world.configure(&witnessed("", 2));
+    world.configure(&traced_config("", 2));
     let new = world.start(&[]);
     // Either service may get a message. In the end the old service is replaced.
     eventually("the first message is COMPLETED", || {

@@ -37,7 +37,7 @@ pub enum Server {
 
 /// How a server goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
+pub enum Outage {
     Stop,
     Kill,
     Freeze,
@@ -53,7 +53,7 @@ static SET: OnceLock<Set> = OnceLock::new();
 static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
 
 /// A server that the test owns until this is dropped. Drop worlds on it before.
-pub struct Own {
+pub struct OwnServer {
     server: Server,
     set: &'static Set,
     _turn: MutexGuard<'static, ()>,
@@ -61,8 +61,8 @@ pub struct Own {
 
 /// A server that is away until this is dropped.
 pub struct Away<'a> {
-    own: &'a Own,
-    blow: Blow,
+    own: &'a OwnServer,
+    outage: Outage,
 }
 
 impl Set {
@@ -128,7 +128,7 @@ impl Server {
     }
 }
 
-impl Own {
+impl OwnServer {
     /// Waits until no other test owns it.
     pub fn take(server: Server) -> Self {
         let turn = TURNS[server as usize].lock();
@@ -150,13 +150,13 @@ impl Own {
     }
 
     /// Stops, kills or freezes all its processes.
-    pub fn suffer(&self, blow: Blow) -> Away<'_> {
-        let verb = match blow {
-            Blow::Stop => "stop",
-            Blow::Kill => "kill",
-            Blow::Freeze => "freeze",
+    pub fn take_away(&self, outage: Outage) -> Away<'_> {
+        let verb = match outage {
+            Outage::Stop => "stop",
+            Outage::Kill => "kill",
+            Outage::Freeze => "freeze",
         };
-        let away = Away { own: self, blow };
+        let away = Away { own: self, outage };
         self.set.tell(&[verb, self.server.name()]);
         away
     }
@@ -168,7 +168,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnServer {
     fn drop(&mut self) {
         VARIABLES.with_borrow_mut(|variables| {
             variables.retain(|name, _| !self.server.variables().contains(&name.as_str()));
@@ -185,9 +185,9 @@ impl Away<'_> {
 
 impl Drop for Away<'_> {
     fn drop(&mut self) {
-        let verb = match self.blow {
-            Blow::Stop | Blow::Kill => "start",
-            Blow::Freeze => "thaw",
+        let verb = match self.outage {
+            Outage::Stop | Outage::Kill => "start",
+            Outage::Freeze => "thaw",
         };
         let told = self.own.set.try_to_tell(&[verb, self.own.server.name()]);
         // If this fails after a panic, the next test starts the server.

@@ -22,27 +22,27 @@ const WAIT: &str = "while [ ! -e go ] && [ ! -e go-$PPID ]; do sleep 0.02; done;
 /// - `note` ends at once, `hold` when the test releases it; both print the pid of their service;
 /// - `family` is `hold` with a child process; it writes both pids to the file `family`;
 /// - `killer` kills its service.
-pub fn witnessed(settings: &str, concurrency: usize) -> String {
+pub fn traced_config(settings: &str, concurrency: usize) -> String {
     let queue = format!("[[queues]]\nname = 'default'\nconcurrency = {concurrency}\n");
-    format!("{settings}\n{queue}{}", witnessed_tasks())
+    format!("{settings}\n{queue}{}", traced_tasks())
 }
 
 /// The configuration of these tasks alone.
-pub fn witnessed_tasks() -> String {
+pub fn traced_tasks() -> String {
     [
-        witnessed_task("note", "echo $PPID"),
-        witnessed_task("hold", WAIT),
-        witnessed_task(
+        traced_task("note", "echo $PPID"),
+        traced_task("hold", WAIT),
+        traced_task(
             "family",
             &format!("sleep 600 & echo $$ $! >> family; {WAIT}"),
         ),
-        witnessed_task("killer", "kill -9 $PPID"),
+        traced_task("killer", "kill -9 $PPID"),
     ]
     .concat()
 }
 
 /// The configuration of a task that notes its runs before it does what `script` says.
-pub fn witnessed_task(name: &str, script: &str) -> String {
+pub fn traced_task(name: &str, script: &str) -> String {
     format!("[tasks.{name}]\ncommand = ['sh', '-c', '''{NOTE}{script}''']\n")
 }
 
@@ -79,12 +79,12 @@ impl World {
     }
 
     /// Releases the tasks of all services.
-    pub fn let_go(&self) {
+    pub fn release_tasks(&self) {
         fs::write(self.directory().join("go"), "").unwrap();
     }
 
     /// Releases the tasks of one service.
-    pub fn let_go_of(&self, service: &Running) {
+    pub fn release_tasks_of(&self, service: &Running) {
         let file = format!("go-{}", service.pid().as_raw_nonzero());
         fs::write(self.directory().join(file), "").unwrap();
     }
