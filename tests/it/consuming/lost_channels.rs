@@ -15,49 +15,53 @@ fn cut(world: &World, service: &Running) {
     });
 }
 
-#[test]
-fn a_task_whose_connection_is_cut_runs_once_when_its_own_service_gets_it_again() {
-    let world = World::new(&traced_config("", 2));
+/// A service with so many consumers that runs the task `hold`, and the uuid of its message.
+fn running_task(concurrency: usize) -> (World, String, Running) {
+    let world = World::new(&traced_config("", concurrency));
     let uuid = world.send(&["hold"]);
     let service = world.start(&[]);
     world.await_runs(&uuid, 1);
+    (world, uuid, service)
+}
+
+/// Releases the task, and fails unless all messages are COMPLETED, no copy is left, and the first of them
+/// was run once.
+#[track_caller]
+fn assert_run_once(world: &World, services: Vec<Running>, uuids: &[&String]) {
+    world.release_tasks();
+    assert_eq!(world.assert_all_well(services, uuids), 0);
+    assert_eq!(world.runs(uuids[0]).len(), 1);
+}
+
+#[test]
+fn a_task_whose_connection_is_cut_runs_once_when_its_own_service_gets_it_again() {
+    let (world, uuid, service) = running_task(2);
     cut(&world, &service);
     service.await_log("was delivered again while it is in hand");
-    world.release_tasks();
-    assert_eq!(world.assert_all_well(vec![service], &[&uuid]), 0);
-    assert_eq!(world.runs(&uuid).len(), 1);
+    assert_run_once(&world, vec![service], &[&uuid]);
     assert_eq!(world.find(&uuid).unwrap()["attempts"], 1);
 }
 
 #[test]
 fn a_task_whose_connection_is_cut_runs_once_when_its_service_has_no_consumer_to_spare() {
-    let world = World::new(&traced_config("", 1));
-    let uuid = world.send(&["hold"]);
-    let service = world.start(&[]);
-    world.await_runs(&uuid, 1);
+    let (world, uuid, service) = running_task(1);
     cut(&world, &service);
     world.release_tasks();
     // The redelivered message is not looked at before the run has ended.
     service.await_log("is COMPLETED already");
-    assert_eq!(world.assert_all_well(vec![service], &[&uuid]), 0);
-    assert_eq!(world.runs(&uuid).len(), 1);
+    assert_run_once(&world, vec![service], &[&uuid]);
 }
 
 #[test]
 fn a_task_whose_connection_is_cut_runs_once_when_another_service_gets_it() {
-    let world = World::new(&traced_config("", 2));
-    let uuid = world.send(&["hold"]);
-    let first = world.start(&[]);
-    world.await_runs(&uuid, 1);
+    let (world, uuid, first) = running_task(2);
     let second = world.start(&[]);
     eventually("the second service is delivered the message", || {
         // The broker redelivers to the service that reconnects first.
         cut(&world, &first);
         second.log().contains("is with worker")
     });
-    world.release_tasks();
-    assert_eq!(world.assert_all_well(vec![first, second], &[&uuid]), 0);
-    assert_eq!(world.runs(&uuid).len(), 1);
+    assert_run_once(&world, vec![first, second], &[&uuid]);
 }
 
 #[test]
@@ -73,27 +77,14 @@ fn a_task_whose_channel_the_broker_closes_runs_once_and_the_queue_is_consumed_ag
     assert_eq!(service.openings(), 2);
     let next = world.send(&["note"]);
     assert_eq!(world.ended(&next)["status"], "COMPLETED");
-    world.release_tasks();
-    assert_eq!(
-        world.assert_all_well(vec![service], &[held.clone(), next]),
-        0
-    );
-    assert_eq!(world.runs(&held).len(), 1);
+    assert_run_once(&world, vec![service], &[&held, &next]);
 }
 
 #[test]
 fn a_task_whose_queue_is_deleted_runs_once_and_the_queue_is_declared_again() {
-    let world = World::new(&traced_config("", 2));
-    let held = world.send(&["hold"]);
-    let service = world.start(&[]);
-    world.await_runs(&held, 1);
+    let (world, held, service) = running_task(2);
     service.reopens_after(|| world.delete_queue("default"));
     let next = world.send(&["note"]);
     assert_eq!(world.ended(&next)["status"], "COMPLETED");
-    world.release_tasks();
-    assert_eq!(
-        world.assert_all_well(vec![service], &[held.clone(), next]),
-        0
-    );
-    assert_eq!(world.runs(&held).len(), 1);
+    assert_run_once(&world, vec![service], &[&held, &next]);
 }

@@ -8,6 +8,15 @@ use crate::support::{Database, World, outcome, text};
 const QUEUES: &str =
     "unknown_tasks = 'fail'\n[[queues]]\nname = 'default'\n[[queues]]\nname = 'other'\n";
 
+const DAEMON_START: [&str; 6] = [
+    "daemon",
+    "start",
+    "--pidfile",
+    "x.pid",
+    "--logfile",
+    "x.log",
+];
+
 fn world() -> World {
     World::embedded_on(Database::Sqlite, QUEUES)
 }
@@ -35,18 +44,7 @@ fn an_app_runs_in_a_program_with_its_own_runtime() {
         let line = "double runs on default-consumer-1";
         assert!(text(&row, "log").contains(line), "{row}");
 
-        let (code, _, err) = guest(
-            &world,
-            &variables,
-            &[
-                "daemon",
-                "start",
-                "--pidfile",
-                "x.pid",
-                "--logfile",
-                "x.log",
-            ],
-        );
+        let (code, _, err) = guest(&world, &variables, &DAEMON_START);
         assert_eq!(code, 70, "{err}");
         assert!(
             err.contains("call `App::run` before any is started"),
@@ -65,15 +63,7 @@ fn a_service_whose_program_has_another_logger_does_not_start_and_says_what_to_do
         err.contains("this program has set a logger before"),
         "{err}"
     );
-    let daemon = [
-        "daemon",
-        "start",
-        "--pidfile",
-        "x.pid",
-        "--logfile",
-        "x.log",
-    ];
-    let (code, _, err) = guest(&world, &variables, &daemon);
+    let (code, _, err) = guest(&world, &variables, &DAEMON_START);
     assert_eq!(code, 78, "{err}");
     assert!(
         err.contains("this program has set a logger before"),
