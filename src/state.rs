@@ -82,7 +82,7 @@ impl fmt::Display for Cause {
 }
 
 /// The final states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
     /// See [`Status::Completed`].
     Completed,

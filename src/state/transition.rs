@@ -9,7 +9,7 @@ use super::End;
 use super::Status::{self, Failed, InProgress, Pending, Published};
 
 /// What can happen to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The broker confirmed it.
     Confirm,

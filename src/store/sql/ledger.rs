@@ -112,7 +112,7 @@ fn release<E: Engine>(engine: &mut E, owner: WorkerId, keys: &[String]) -> Query
     }
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let change = Change::of::<E>(Event::Release, &Terms::of(owner));
+    let change = Change::by::<E>(Event::Release, owner);
     engine.update(&change.of_keys(Values::keys(keys))).map(drop)
 }
 
@@ -124,7 +124,7 @@ fn begin<E: Engine>(engine: &mut E, owner: WorkerId, begins: &[Begin]) -> QueryR
     }
     let mut sorted: Vec<&Begin> = begins.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let change = Change::of::<E>(Event::Begin, &Terms::of(owner));
+    let change = Change::by::<E>(Event::Begin, owner);
     let values = Values::keys(sorted.iter().map(|b| b.key.as_str()))
         .integers("attempts", sorted.iter().map(|b| b.attempts));
     let begun = changed(engine, &change.of_keys(values))?;
@@ -220,7 +220,7 @@ fn take<E: Engine>(
     owner: WorkerId,
     wanted: &[&str],
 ) -> QueryResult<HashMap<String, Claim>> {
-    let change = Change::of::<E>(event, &Terms::of(owner));
+    let change = Change::by::<E>(event, owner);
     let update = change.of_keys(Values::keys(wanted.iter().copied()));
     let rows: Vec<Taken> = engine.update_returning(&update, &["uuid", "attempts", "suspect"])?;
     let ours = |row: Taken| {

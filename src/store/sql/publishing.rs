@@ -11,6 +11,7 @@ use super::guards::{is_in, joined};
 use super::leases::is_refused;
 use super::loose::LooseText;
 use super::times;
+use super::transition::cache::{self, Made};
 use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::message::{Message, Occurrence};
@@ -157,20 +158,28 @@ pub(super) fn record<E: Engine>(engine: &mut E, rows: &[NewRow]) -> QueryResult<
 }
 
 pub(super) fn mark_published<E: Engine>(engine: &mut E, keys: &[String]) -> QueryResult<()> {
-    let is_refused = is_refused();
-    let terms = Terms {
-        same_cause: Some(&is_refused),
-        ..Terms::default()
+    let confirmed = || {
+        let is_refused = is_refused();
+        let terms = Terms {
+            same_cause: Some(&is_refused),
+            ..Terms::default()
+        };
+        Change::of::<E>(Event::Confirm, &terms)
     };
-    let change = Change::of::<E>(Event::Confirm, &terms);
+    let change = |nothing_noted| {
+        cache::once::<E>(Made::Confirmed { nothing_noted }, || match nothing_noted {
+            true => confirmed().where_nothing_is_noted(),
+            false => confirmed(),
+        })
+    };
     let values = || Values::keys(keys.iter().map(String::as_str));
     if E::SETS_TEXTS_SLOWLY {
-        let change = change.where_nothing_is_noted();
+        let change = change(true);
         if engine.update(&change.of_keys(values()))? >= keys.len() {
             return Ok(());
         }
     }
-    engine.update(&change.of_keys(values())).map(drop)
+    engine.update(&change(false).of_keys(values())).map(drop)
 }
 
 pub(super) fn fail_pending<E: Engine>(

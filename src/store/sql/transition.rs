@@ -1,10 +1,14 @@
 //! What [`transition`](crate::state::transition()) says, as the statements have it: of the row `m`, and of the value `v`
 //! that comes with an event.
 
+pub(super) mod cache;
+
 use std::cmp::Reverse;
+use std::rc::Rc;
 
 use diesel::QueryResult;
 
+use self::cache::Made;
 use super::engine::{ALWAYS, Engine, Update, assignments};
 use super::guards::{OWNER_IS_DEAD, is_in, is_not_in, joined, literal};
 use super::values::Values;
@@ -88,6 +92,12 @@ impl Change {
         Self { given, and, set }
     }
 
+    /// That of an event that comes from a worker, without other terms.
+    pub(super) fn by<E: Engine>(event: Event, worker: WorkerId) -> Rc<Self> {
+        let make = || Self::of::<E>(event, &Terms::of(worker));
+        cache::once::<E>(Made::By(event, worker), make)
+    }
+
     /// The same for messages of which nothing is noted that they wait for: it sets no text then.
     pub(super) fn where_nothing_is_noted(&self) -> Self {
         let notes = ["put_off_since", "put_off_reason"];
@@ -100,7 +110,11 @@ impl Change {
     }
 
     /// The ends of runs, whatever they are: each value `v` has its `status`.
-    pub(super) fn of_ends<E: Engine>(worker: WorkerId) -> Self {
+    pub(super) fn of_ends<E: Engine>(worker: WorkerId) -> Rc<Self> {
+        cache::once::<E>(Made::Ends(worker), || Self::make_ends::<E>(worker))
+    }
+
+    fn make_ends<E: Engine>(worker: WorkerId) -> Self {
         let terms = Terms::of(worker);
         let ends = Cases::of_ends();
         let set = COLUMNS.iter().filter_map(|(column, name)| {

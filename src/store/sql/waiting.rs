@@ -95,7 +95,7 @@ pub(super) fn take<E: Engine>(
     if !rows.is_empty() {
         // By their ids: not every key finds its row.
         let values = Values::default().integers("id", rows.iter().map(|row| row.id));
-        let delivery = Change::of::<E>(Event::Deliver, &Terms::of(owner));
+        let delivery = Change::by::<E>(Event::Deliver, owner);
         engine.update_by_id("carrot_messagelog", &values, &delivery.set, &delivery.given)?;
     }
     Ok(rows.into_iter().map(MessageRow::decode).collect())
@@ -107,7 +107,7 @@ pub(super) fn fail<E: Engine>(
     owner: WorkerId,
     rows: &[UndecodableRow],
 ) -> QueryResult<()> {
-    let change = Change::of::<E>(Event::Discard, &Terms::of(owner));
+    let change = Change::by::<E>(Event::Discard, owner);
     end_undecodable(engine, rows, &change)
 }
 
@@ -119,7 +119,7 @@ pub(super) fn put_back<E: Engine>(
 ) -> QueryResult<()> {
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let change = Change::of::<E>(Event::Return, &Terms::of(owner));
+    let change = Change::by::<E>(Event::Return, owner);
     engine.update(&change.of_keys(Values::keys(keys))).map(drop)
 }
 
@@ -129,7 +129,7 @@ pub(super) fn put_back_all<E: Engine>(
     queue: &str,
 ) -> QueryResult<()> {
     let queue = Queue::named(queue);
-    let change = Change::of::<E>(Event::Return, &Terms::of(owner));
+    let change = Change::by::<E>(Event::Return, owner);
     let sql = format!(
         "UPDATE carrot_messagelog AS m SET {} WHERE {} AND {}",
         assignments("", &change.set),

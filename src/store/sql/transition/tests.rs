@@ -62,10 +62,10 @@ impl Database {
 
     fn ends(self) -> Change {
         match self {
-            Self::Postgres => Change::of_ends::<Postgres>(WorkerId(7)),
-            Self::Sqlite => Change::of_ends::<SqliteFile>(WorkerId(7)),
+            Self::Postgres => Change::make_ends::<Postgres>(WorkerId(7)),
+            Self::Sqlite => Change::make_ends::<SqliteFile>(WorkerId(7)),
             #[cfg(feature = "mysql")]
-            Self::Mysql => Change::of_ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
+            Self::Mysql => Change::make_ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
         }
     }
 }
