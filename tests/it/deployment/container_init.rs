@@ -189,7 +189,7 @@ fn a_second_sigterm_to_process_1_stops_hard() {
 #[test]
 fn process_1_exits_as_its_service_does() {
     let Some(world) = world() else { return };
-    // A shell has what it runs in the background ignore SIGQUIT and SIGINT.
+    // A shell makes its background commands ignore SIGQUIT and SIGINT.
     for (signal, code) in [(Signal::KILL, 137), (Signal::ABORT, 134)] {
         let mut container = world.container();
         kill_process(container.service(), signal).unwrap();
