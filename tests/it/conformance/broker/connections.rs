@@ -136,7 +136,7 @@ impl Halting {
     #[track_caller]
     fn stop_with_twenty(&self, world: &World, broker: &Arc<dyn Broker>) {
         self.commands
-            .send(SubscriptionCommand::Burst { more: 10, epoch: 1 })
+            .send(SubscriptionCommand::Prefetch { more: 10, epoch: 1 })
             .unwrap();
         self.commands.send(SubscriptionCommand::Depth).unwrap();
         self.stopped.recv_timeout(PATIENCE).unwrap();
@@ -177,7 +177,7 @@ fn deliveries_of_the_second_consumer_are_passed_on_when_it_ends() {
         halting.stop_with_twenty(&world, &broker);
         halting
             .commands
-            .send(SubscriptionCommand::Burst { more: 0, epoch: 1 })
+            .send(SubscriptionCommand::Prefetch { more: 0, epoch: 1 })
             .unwrap();
         let accept = halting.release_twenty();
         let give_back = Vec::new();

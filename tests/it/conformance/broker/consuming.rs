@@ -65,7 +65,7 @@ fn a_burst_is_delivered_in_addition_to_the_prefetch_until_it_ends(backend: Backe
     let mut held = receipts(&subscriber.receive(2));
     subscriber
         .commands
-        .send(SubscriptionCommand::Burst { more: 30, epoch: 1 })
+        .send(SubscriptionCommand::Prefetch { more: 30, epoch: 1 })
         .unwrap();
     held.extend(receipts(&subscriber.receive(30)));
     subscriber.assert_silent();
@@ -77,14 +77,14 @@ fn a_burst_is_delivered_in_addition_to_the_prefetch_until_it_ends(backend: Backe
     subscriber.assert_silent();
     subscriber
         .commands
-        .send(SubscriptionCommand::Burst { more: 0, epoch: 1 })
+        .send(SubscriptionCommand::Prefetch { more: 0, epoch: 1 })
         .unwrap();
     subscriber.accept(std::mem::take(&mut held));
     let rest = subscriber.receive(2);
     subscriber.assert_silent();
     subscriber
         .commands
-        .send(SubscriptionCommand::Burst { more: 10, epoch: 1 })
+        .send(SubscriptionCommand::Prefetch { more: 10, epoch: 1 })
         .unwrap();
     subscriber.receive(10);
     subscriber.accept(receipts(&rest));
