@@ -213,7 +213,9 @@ fn migrations_at_the_same_time_succeed_while_django_writes(database: Database) {
         assert_eq!(*code, 0, "{err}");
         steps.extend(
             out.lines()
-                .filter_map(|line| line.strip_prefix("migrated ")),
+                .filter_map(|line| line.strip_prefix("migrated "))
+                // One that comes between another's steps and its indexes builds, and names, these.
+                .filter(|step| step.bytes().all(|byte| byte.is_ascii_digit())),
         );
     }
     assert_eq!(steps.len(), migrations(database).len(), "{outcomes:?}");
