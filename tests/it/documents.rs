@@ -148,10 +148,7 @@ fn every_path_that_is_named_exists() {
 
 /// The rooms that the map names: the first cells of its first table, and paths of modules such as `store::liveness`.
 fn rooms(architecture: &str) -> BTreeSet<String> {
-    let table = architecture.split("| room |").nth(1).unwrap();
-    let rows = table.split("\n\n").next().unwrap().lines().skip(2);
-    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
-    let rooms: BTreeSet<_> = cells.flat_map(quoted).map(str::to_owned).collect();
+    let rooms: BTreeSet<_> = floors(architecture).into_iter().collect();
     let starts_in_a_room = |path: &&str| {
         let (room, rest) = path.split_once("::").unwrap_or_default();
         let is_module = rest.chars().all(|c| c.is_ascii_lowercase() || c == '_');
@@ -183,6 +180,79 @@ fn every_directory_of_the_source_is_a_room_of_the_map() {
         let is_named = rooms.contains(name) || ["lib", "main", "internals"].contains(&name);
         assert!(is_named, "ARCHITECTURE.md does not name {name}");
     }
+}
+
+/// The rooms in the order of the map, from the top to the ground.
+fn floors(architecture: &str) -> Vec<String> {
+    let table = architecture.split("| room |").nth(1).unwrap();
+    let rows = table.split("\n\n").next().unwrap().lines().skip(2);
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    cells.flat_map(quoted).map(str::to_owned).collect()
+}
+
+/// The Rust files of a directory, and of those in it.
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => rust_files(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// The rooms that a file names after `crate::`, outside of its comments and its unit tests.
+fn used_rooms(file: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let code: Vec<_> = code
+        .lines()
+        .map(|line| line.split("//").next().unwrap())
+        .collect();
+    let code = code.join("\n");
+    let mut used = BTreeSet::new();
+    for path in code.split("crate::").skip(1) {
+        let end = path.find(|c: char| c != '_' && !c.is_ascii_lowercase());
+        let (room, rest) = path.split_at(end.unwrap_or(path.len()));
+        used.insert(room.to_owned());
+        // `use crate::{actors, schedule};`
+        if let Some(list) = rest.strip_prefix('{').filter(|_| room.is_empty()) {
+            let list = list.split('}').next().unwrap();
+            used.extend(list.split(',').map(|name| name.trim().to_owned()));
+        }
+    }
+    used
+}
+
+#[test]
+fn a_room_uses_only_rooms_that_the_map_has_below_it() {
+    let floors = floors(&prose("ARCHITECTURE.md"));
+    let floor = |room: &str| floors.iter().position(|other| other == room);
+    let source = Path::new(ROOT).join("src");
+    let mut faults = Vec::new();
+    let mut arrows = 0;
+    for file in rust_files(&source) {
+        let path = file.strip_prefix(&source).unwrap();
+        let first = path.components().next().unwrap().as_os_str();
+        let room = first.to_str().unwrap().trim_end_matches(".rs");
+        let is_test = path
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs");
+        let Some(here) = floor(room).filter(|_| !is_test) else {
+            continue;
+        };
+        for used in used_rooms(&file).iter().filter(|used| *used != room) {
+            let Some(there) = floor(used) else { continue };
+            arrows += 1;
+            if there < here {
+                faults.push(format!("{} uses {used}", path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(arrows > 300, "only {arrows} uses were found");
 }
 
 /// What the library makes of a configuration file: nothing, or what is wrong with it.
