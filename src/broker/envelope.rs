@@ -22,7 +22,7 @@ pub struct Fingerprint(pub u128);
 #[derive(Debug)]
 pub struct Envelope {
     /// What it is settled by.
-    pub receipt: DeliveryHandle,
+    pub handle: DeliveryHandle,
     /// Whether it was delivered before, to whomever.
     pub redelivered: bool,
     /// The message's key: its id, as far as the `uuid` column can hold it. One without an id gets a new key with
@@ -31,11 +31,11 @@ pub struct Envelope {
     /// Of a message without an id: a digest of all that it is.
     pub fingerprint: Option<Fingerprint>,
     /// Whether its publisher writes its row, as django-carrot does: the `type` property says so.
-    pub has_recorder: bool,
+    pub publisher_writes_row: bool,
     /// The header that names the task, if it is a text.
     pub task: Option<String>,
     /// Why the message's headers can't be read: it must not be run.
-    pub fault: Option<String>,
+    pub headers_fault: Option<String>,
     /// The `priority` property, or 0.
     pub priority: u8,
     /// The exchange that it was published to. With the routing key it leads to the queue again: where
@@ -44,21 +44,21 @@ pub struct Envelope {
     /// The routing key that it was published with.
     pub routing_key: String,
     /// Its arguments.
-    pub body: Body,
+    pub body: EnvelopeBody,
 }
 
 impl Envelope {
     /// A recorded message that is delivered for the first time.
     #[must_use]
-    pub fn of(message: Message, receipt: DeliveryHandle) -> Self {
+    pub fn of_recorded(message: Message, handle: DeliveryHandle) -> Self {
         Self {
-            receipt,
+            handle,
             redelivered: false,
             key: message.key,
             fingerprint: None,
-            has_recorder: true,
+            publisher_writes_row: true,
             task: Some(message.task),
-            fault: None,
+            headers_fault: None,
             priority: message.priority,
             exchange: message.exchange,
             routing_key: message.routing_key,
@@ -85,23 +85,23 @@ impl Envelope {
 /// A message's body. It is decoded once, by whoever needs the arguments first: that is a consumer's thread, and
 /// not the one that all of a queue's messages come by. What came is dropped then, unless it can't be read.
 #[derive(Debug)]
-pub struct Body {
+pub struct EnvelopeBody {
     size: usize,
     /// What came, until it is decoded.
     raw: Mutex<Vec<u8>>,
-    decoded: OnceLock<Result<Payload, Unreadable>>,
+    decoded: OnceLock<Result<Payload, UnreadableBody>>,
 }
 
 /// A body that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableBody {
     /// Why not, in words for the message's row.
     pub reason: String,
     /// The body.
     pub bytes: Vec<u8>,
 }
 
-impl Body {
+impl EnvelopeBody {
     /// About how many bytes it takes as it came.
     #[must_use]
     pub const fn size(&self) -> usize {
@@ -112,12 +112,12 @@ impl Body {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn arguments(&self) -> Result<&Payload, &Unreadable> {
+    pub fn arguments(&self) -> Result<&Payload, &UnreadableBody> {
         self.decoded
             .get_or_init(|| {
                 let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = mem::take(&mut *raw);
-                wire::decode(&bytes).map_err(|error| Unreadable {
+                wire::decode(&bytes).map_err(|error| UnreadableBody {
                     reason: error.to_string(),
                     bytes,
                 })
@@ -127,7 +127,7 @@ impl Body {
 }
 
 /// From the bytes that the broker has delivered.
-impl From<Vec<u8>> for Body {
+impl From<Vec<u8>> for EnvelopeBody {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
             size: bytes.len(),
@@ -138,7 +138,7 @@ impl From<Vec<u8>> for Body {
 }
 
 /// From arguments that nobody has to decode.
-impl From<Payload> for Body {
+impl From<Payload> for EnvelopeBody {
     fn from(arguments: Payload) -> Self {
         Self {
             size: arguments.size(),
@@ -154,13 +154,13 @@ mod tests {
 
     use super::*;
 
-    fn raw(body: &Body) -> Vec<u8> {
+    fn raw(body: &EnvelopeBody) -> Vec<u8> {
         body.raw.lock().unwrap().clone()
     }
 
     #[test]
     fn a_body_is_not_held_twice() {
-        let body = Body::from(br#"{"args": [1]}"#.to_vec());
+        let body = EnvelopeBody::from(br#"{"args": [1]}"#.to_vec());
         assert_eq!((body.size(), raw(&body).len()), (13, 13));
         assert_eq!(body.arguments().unwrap().args, [json!(1)]);
         assert!(raw(&body).is_empty());
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_body_that_can_not_be_read_is_kept() {
-        let body = Body::from(b"[1".to_vec());
+        let body = EnvelopeBody::from(b"[1".to_vec());
         let unreadable = body.arguments().unwrap_err();
         assert!(unreadable.reason.contains("not JSON"), "{unreadable:?}");
         assert_eq!(unreadable.bytes, b"[1");
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_decoded_already_is_as_it_was() {
         let payload = wire::decode(br#"{"kwargs": {"size": 2.50}}"#).unwrap();
-        let body = Body::from(payload.clone());
+        let body = EnvelopeBody::from(payload.clone());
         assert_eq!(body.arguments(), Ok(&payload));
     }
 }

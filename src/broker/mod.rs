@@ -36,7 +36,7 @@ pub enum BrokerEvent {
     Delivered(Vec<Envelope>),
     /// The queue counts how often a message comes back, which its arguments do not say: from now on no more
     /// come than run, unless its prefetch is set.
-    CountsReturns,
+    CountsRedeliveries,
     /// The answer to [`SubscriptionCommand::Depth`].
     Depth(u32),
     /// The answer to [`SubscriptionCommand::Cancel`]: nothing more will come.
@@ -82,12 +82,12 @@ pub enum Confirmation {
     Unfit(String),
     /// The broker was sent it and has not said a word of it yet, for this reason. Unless the connection has ended,
     /// that is still to come.
-    Late(String),
+    Unconfirmed(String),
 }
 
 /// What a broker has said of messages that it was late with.
 #[derive(Debug, Default)]
-pub struct LateConfirm {
+pub struct LateConfirmations {
     /// Their keys, and what it said.
     pub said: Vec<(String, Confirmation)>,
     /// Whether the connection has ended: of the others it will say nothing any more.
@@ -121,7 +121,7 @@ pub trait Broker: Send + Sync {
 
 /// Messages that were sent together on one connection, and not asked after yet.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Sent(u64);
+pub struct SentBatch(u64);
 
 /// A connection that publishes, for one thread.
 pub trait BrokerPublisher: Send {
@@ -131,18 +131,18 @@ pub trait BrokerPublisher: Send {
     /// # Errors
     /// When the connection has ended; any of the messages may have been published by then. A publisher
     /// that erred is of no more use.
-    fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError>;
+    fn send(&mut self, messages: &[&Message]) -> Result<SentBatch, BrokerError>;
 
     /// Waits until the broker has said of each of the messages, which were sent as `sent`, what became
     /// of it, or says nothing for [`CONFIRM_TIMEOUT`]. What it has not said by then is to be asked for by
-    /// [`BrokerPublisher::late`].
+    /// [`BrokerPublisher::late_confirmations`].
     ///
     /// # Errors
     /// When the connection ends; any of the messages may have been published by then. A publisher
     /// that erred is of no more use.
     fn confirmations(
         &mut self,
-        sent: Sent,
+        sent: SentBatch,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError>;
 
@@ -153,13 +153,13 @@ pub trait BrokerPublisher: Send {
 
     /// After an error of [`BrokerPublisher::confirmations`], what had been said of each of the messages by then, if that is
     /// known.
-    fn known(&mut self) -> Vec<Confirmation> {
+    fn partial_confirmations(&mut self) -> Vec<Confirmation> {
         Vec::new()
     }
 
     /// What the broker has said since of messages that it was late with; waits for nothing.
-    fn late(&mut self) -> LateConfirm {
-        LateConfirm::default()
+    fn late_confirmations(&mut self) -> LateConfirmations {
+        LateConfirmations::default()
     }
 
     /// Whether nothing that was sent waits for the broker's word.
@@ -168,7 +168,7 @@ pub trait BrokerPublisher: Send {
     }
 
     /// Nobody will ask for what was sent and not asked for yet.
-    fn give_up(&mut self) {}
+    fn abandon_sent(&mut self) {}
 
     /// Publishes messages: sends them and waits for the broker's word.
     ///
@@ -180,7 +180,7 @@ pub trait BrokerPublisher: Send {
     }
 
     /// The rows of messages that it has confirmed say so from now on.
-    fn marked(&mut self, _messages: &[&Message]) {}
+    fn rows_marked(&mut self, _messages: &[&Message]) {}
 
     /// Declares a queue as its consumers would.
     ///

@@ -122,13 +122,13 @@ impl Draft {
         self.fault.get_or_insert(fault);
     }
 
-    pub(super) fn into_ready(self) -> Result<Ready, PublishError> {
+    pub(super) fn into_ready(self) -> Result<ReadyMessage, PublishError> {
         self.ready()
             .map_err(|(task, reason)| PublishError::Unfit { task, reason })
     }
 
     /// The message, or the task's name and why it can't be one.
-    pub(super) fn ready(self) -> Result<Ready, (String, String)> {
+    pub(super) fn ready(self) -> Result<ReadyMessage, (String, String)> {
         let queue = self.queue.unwrap_or_else(|| self.client.default_queue());
         let misnamed = [("a task", &self.task), ("a queue", &queue)]
             .into_iter()
@@ -143,7 +143,7 @@ impl Draft {
             return Err((self.task, reason));
         }
         let message = Message::new(self.task, self.arguments, queue);
-        Ok(Ready {
+        Ok(ReadyMessage {
             message: Message {
                 priority: self.priority,
                 ..message
@@ -154,12 +154,12 @@ impl Draft {
 }
 
 /// A message that is complete.
-pub(super) struct Ready {
+pub(super) struct ReadyMessage {
     pub(super) message: Message,
     pub(super) delay: Option<Duration>,
 }
 
-impl Ready {
+impl ReadyMessage {
     /// When it is to be published: `now`, if without a delay.
     pub(super) fn due(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + self.delay.unwrap_or_default()
@@ -169,15 +169,15 @@ impl Ready {
 /// Records messages in the caller's transaction. Returns their keys.
 pub(super) fn record(
     connection: &mut impl Connection,
-    messages: &[Ready],
+    messages: &[ReadyMessage],
 ) -> Result<Vec<String>, RecordError> {
     let is_delayed = messages.iter().any(|ready| ready.delay.is_some());
     let rows: Vec<NewRow> = if is_delayed {
         let now = connection.now()?;
-        let delayed = |ready: &Ready| NewRow::delayed(&ready.message, ready.due(now));
+        let delayed = |ready: &ReadyMessage| NewRow::delayed(&ready.message, ready.due(now));
         messages.iter().map(delayed).collect()
     } else {
-        let pending = |ready: &Ready| NewRow::pending(&ready.message);
+        let pending = |ready: &ReadyMessage| NewRow::pending(&ready.message);
         messages.iter().map(pending).collect()
     };
     for part in rows.chunks(AT_ONCE) {

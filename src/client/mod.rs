@@ -14,9 +14,9 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
 pub use self::draft::Draft;
-use self::draft::Ready;
+use self::draft::ReadyMessage;
 pub use self::error::PublishError;
-use self::publisher::{Publisher, Request};
+use self::publisher::{ClientPublisher, PublishRequest};
 use crate::config::Config;
 use crate::health::outage::Servers;
 use crate::health::worker_thread::{THREAD_STOP_TIMEOUT, WorkerThread};
@@ -81,29 +81,29 @@ pub enum Delivery {
 pub struct Client(Arc<Inner>);
 
 /// The client that a service gives to its tasks.
-pub(crate) struct OfService(pub(crate) Client);
+pub(crate) struct ServiceClient(pub(crate) Client);
 
 struct Inner {
     config: Arc<Config>,
     /// What it shares with the service that it belongs to, if it does.
-    service: OnceLock<Shared>,
+    service: OnceLock<ServiceResources>,
     /// Whether it publishes to nobody.
     records_only: bool,
     /// The publisher, once there is something to publish.
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<PublisherThread>>,
 }
 
 /// What a service shares with the client that it gives to its tasks.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ServiceResources {
     /// The database; on SQLite its writers take turns.
     pub(crate) store: Arc<dyn Store>,
     /// How the servers are, to be said once.
     pub(crate) servers: Arc<Servers>,
 }
 
-struct Running {
-    requests: Sender<Request>,
+struct PublisherThread {
+    requests: Sender<PublishRequest>,
     thread: WorkerThread,
 }
 
@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Has it work with what its service has; too late once it has published.
-    pub(crate) fn joins(&self, shared: Shared) {
+    pub(crate) fn use_service(&self, shared: ServiceResources) {
         if self.0.service.set(shared).is_err() {
             log::debug!("the client is a service's already");
         }
@@ -191,18 +191,21 @@ impl Client {
         connection: &mut impl Connection,
     ) -> Result<Vec<String>, RecordError> {
         let ready = messages.into_iter().map(Draft::ready);
-        let ready: Result<Vec<Ready>, _> = ready.collect();
+        let ready: Result<Vec<ReadyMessage>, _> = ready.collect();
         let ready = ready.map_err(|(task, reason)| RecordError::Unfit { task, reason })?;
         draft::record(connection, &ready)
     }
 
-    fn publish(&self, messages: Vec<Ready>) -> Result<Vec<Receipt>, PublishError> {
+    fn publish(&self, messages: Vec<ReadyMessage>) -> Result<Vec<Receipt>, PublishError> {
         let (answer, answered) = bounded(1);
         self.ask(messages, move |result| answer.send(result).is_ok())?;
         answered.recv().map_err(|_| PublishError::Ended)?
     }
 
-    async fn publish_async(self, messages: Vec<Ready>) -> Result<Vec<Receipt>, PublishError> {
+    async fn publish_async(
+        self,
+        messages: Vec<ReadyMessage>,
+    ) -> Result<Vec<Receipt>, PublishError> {
         let (answer, answered) = oneshot::channel();
         self.ask(messages, move |result| answer.send(result).is_ok())?;
         answered.await.map_err(|_| PublishError::Ended)?
@@ -211,10 +214,10 @@ impl Client {
     /// Hands messages to the publisher. `answer` says whether anybody waited for it.
     fn ask(
         &self,
-        messages: Vec<Ready>,
+        messages: Vec<ReadyMessage>,
         answer: impl FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send + 'static,
     ) -> Result<(), PublishError> {
-        let request = Request {
+        let request = PublishRequest {
             messages,
             answer: Box::new(answer),
         };
@@ -225,7 +228,7 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner);
         let started = match running.take() {
             Some(started) => started,
-            None => Running::start(&self.0)?,
+            None => PublisherThread::start(&self.0)?,
         };
         match running.insert(started).requests.send(request) {
             Ok(()) => Ok(()),
@@ -243,10 +246,10 @@ impl Client {
     }
 }
 
-impl Running {
+impl PublisherThread {
     fn start(of: &Inner) -> Result<Self, PublishError> {
         let service = of.service.get().cloned();
-        let mut publisher = Publisher::new(Arc::clone(&of.config), service, of.records_only)?;
+        let mut publisher = ClientPublisher::new(Arc::clone(&of.config), service, of.records_only)?;
         let (requests, received) = unbounded();
         let thread = WorkerThread::start("client", move |_| publisher.run(&received));
         let thread = thread.map_err(PublishError::System)?;
@@ -268,12 +271,12 @@ impl Drop for Inner {
 /// The client of the service that runs the task.
 impl FromMessage for Client {
     fn from_message(context: &TaskContext, _: &Arguments) -> Result<Self, TaskError> {
-        let client = context.states.get::<OfService>();
+        let client = context.states.get::<ServiceClient>();
         let client = client.ok_or_else(|| TaskError::new("the service has no client"))?;
         Ok(client.0.clone())
     }
 
     fn need() -> Option<Need> {
-        Some(Need::of::<OfService>())
+        Some(Need::of::<ServiceClient>())
     }
 }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use crossbeam_channel::Receiver;
 
-use super::draft::Ready;
-use super::{Delivery, PublishError, Receipt, Shared};
+use super::draft::ReadyMessage;
+use super::{Delivery, PublishError, Receipt, ServiceResources};
 use crate::config::Config;
 use crate::health::outage;
 use crate::health::worker_thread::WorkerThread;
 use crate::message::Message;
-use crate::publish::{Flushed, Next, Outbox, TrackingOutbox};
+use crate::publish::{Flushed, NextWork, Outbox, TrackingOutbox};
 use crate::store::{self, OutboxStore, Store, StoreError};
 
 /// At most so many messages of as many threads are published together.
@@ -33,16 +33,16 @@ const TICK: Duration = Duration::from_secs(1);
 const TRIES: usize = 5;
 
 /// Messages to publish, and who wants to know.
-pub(super) struct Request {
-    pub(super) messages: Vec<Ready>,
-    pub(super) answer: Answer,
+pub(super) struct PublishRequest {
+    pub(super) messages: Vec<ReadyMessage>,
+    pub(super) answer: ReceiptSender,
 }
 
 /// Says whether anybody waited for it.
-type Answer = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>;
+type ReceiptSender = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>;
 
 /// What publishes.
-pub(super) struct Publisher {
+pub(super) struct ClientPublisher {
     store: Arc<dyn Store>,
     session: Option<(Box<dyn OutboxStore>, Instant)>,
     door: TrackingOutbox,
@@ -55,7 +55,7 @@ pub(super) struct Publisher {
 
 /// How far it came with messages.
 #[derive(Default)]
-struct Progress {
+struct PublishProgress {
     /// So many are recorded, the first ones.
     recorded: usize,
     /// What can't be published, by its key, and why.
@@ -66,21 +66,21 @@ struct Progress {
     error: Option<StoreError>,
 }
 
-impl Publisher {
+impl ClientPublisher {
     pub(super) fn new(
         config: Arc<Config>,
-        service: Option<Shared>,
+        service: Option<ServiceResources>,
         records_only: bool,
     ) -> Result<Self, PublishError> {
         let (store, door, watch) = match service {
-            Some(Shared { store, servers }) => {
-                (store, TrackingOutbox::beside_a_sweep(config, servers), None)
+            Some(ServiceResources { store, servers }) => {
+                (store, TrackingOutbox::beside_sweep(config, servers), None)
             }
             None => {
                 let servers = Arc::default();
                 let watch = outage::watch(Arc::clone(&servers)).map_err(PublishError::System)?;
                 let store = store::open_for(&config)?.into();
-                (store, TrackingOutbox::alone(config, servers), Some(watch))
+                (store, TrackingOutbox::new(config, servers), Some(watch))
             }
         };
         Ok(Self {
@@ -94,7 +94,7 @@ impl Publisher {
     }
 
     /// Serves until nobody can ask any more.
-    pub(super) fn run(&mut self, requests: &Receiver<Request>) {
+    pub(super) fn run(&mut self, requests: &Receiver<PublishRequest>) {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| self.next(requests)) {
             let is_single = first.is_single();
@@ -109,8 +109,8 @@ impl Publisher {
                 }
             }
             self.serve(gathered);
-            if self.door.has_late() {
-                self.look_after_the_late();
+            if self.door.has_unconfirmed() {
+                self.follow_up_unconfirmed();
             }
         }
         if let Some(watch) = self.watch.take() {
@@ -119,21 +119,21 @@ impl Publisher {
     }
 
     /// Waits for a request.
-    fn next(&mut self, requests: &Receiver<Request>) -> Option<Request> {
+    fn next(&mut self, requests: &Receiver<PublishRequest>) -> Option<PublishRequest> {
         loop {
             match self.door.next(requests) {
-                Next::Came(request) => return Some(request),
-                Next::Late => self.look_after_the_late(),
-                Next::Idle => {}
-                Next::Over => return None,
+                NextWork::Received(request) => return Some(request),
+                NextWork::FollowUp => self.follow_up_unconfirmed(),
+                NextWork::Idle => {}
+                NextWork::Closed => return None,
             }
         }
     }
 
     /// Sees what has become of messages that the broker was late with. Where the database is away, again later.
-    fn look_after_the_late(&mut self) {
+    fn follow_up_unconfirmed(&mut self) {
         let looked = self.connected().and_then(|mut session| {
-            self.door.look_after_the_late(session.as_mut())?;
+            self.door.follow_up_unconfirmed(session.as_mut())?;
             self.session = Some((session, Instant::now()));
             Ok(())
         });
@@ -143,9 +143,9 @@ impl Publisher {
     }
 
     /// Answers requests: one, or some of a message each.
-    fn serve(&mut self, requests: Vec<Request>) {
+    fn serve(&mut self, requests: Vec<PublishRequest>) {
         let messages = requests.iter().flat_map(|request| &request.messages);
-        let progress = if self.records_only || requests.iter().any(Request::is_delayed) {
+        let progress = if self.records_only || requests.iter().any(PublishRequest::is_delayed) {
             self.record(&messages.collect::<Vec<_>>())
         } else {
             let messages = messages.map(|ready| ready.message.clone());
@@ -179,8 +179,8 @@ impl Publisher {
     }
 
     /// Records and publishes, as far as it comes.
-    fn publish(&mut self, messages: &[Message]) -> Progress {
-        let mut progress = Progress::default();
+    fn publish(&mut self, messages: &[Message]) -> PublishProgress {
+        let mut progress = PublishProgress::default();
         let mut tries = 0..TRIES;
         loop {
             tries.next();
@@ -207,11 +207,11 @@ impl Publisher {
     }
 
     /// Records messages for the sweep, of which some are not due yet.
-    fn record(&mut self, messages: &[&Ready]) -> Progress {
-        let mut progress = Progress {
+    fn record(&mut self, messages: &[&ReadyMessage]) -> PublishProgress {
+        let mut progress = PublishProgress {
             waiting: (!self.records_only)
                 .then(|| "it is recorded with messages that are not due yet".to_owned()),
-            ..Progress::default()
+            ..PublishProgress::default()
         };
         match self.try_record(messages) {
             Ok(()) => progress.recorded = messages.len(),
@@ -223,7 +223,7 @@ impl Publisher {
         progress
     }
 
-    fn try_record(&mut self, messages: &[&Ready]) -> Result<(), (usize, StoreError)> {
+    fn try_record(&mut self, messages: &[&ReadyMessage]) -> Result<(), (usize, StoreError)> {
         let none = |error| (0, error);
         let mut session = self.connected().map_err(none)?;
         let now = session.now().map_err(none)?;
@@ -269,7 +269,7 @@ impl Publisher {
     }
 }
 
-impl Request {
+impl PublishRequest {
     /// Whether it can be published with others.
     fn is_single(&self) -> bool {
         self.messages.len() == 1 && !self.is_delayed()
@@ -286,8 +286,8 @@ impl Request {
     }
 }
 
-impl Progress {
-    fn receipt(&self, ready: &Ready) -> Receipt {
+impl PublishProgress {
+    fn receipt(&self, ready: &ReadyMessage) -> Receipt {
         let uuid = ready.message.key.clone();
         let state = match (self.failed.get(&uuid), &self.waiting) {
             _ if ready.delay.is_some() => Delivery::Delayed,

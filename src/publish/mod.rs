@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 
 use self::broker_link::{BrokerLink, Sending};
 use self::publish_result::PublishResult;
-pub(crate) use self::tracking_outbox::{Next, TrackingOutbox};
+pub(crate) use self::tracking_outbox::{NextWork, TrackingOutbox};
 use crate::config::{BrokerHost, Config};
 use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
@@ -35,7 +35,7 @@ const AHEAD: usize = 4;
 
 /// Messages that the broker is late with are their publisher's for so long: longer than it is ever held up by
 /// servers that are away.
-const LATE_LEASE: Duration = Duration::from_secs(30);
+const UNCONFIRMED_LEASE: Duration = Duration::from_secs(30);
 
 /// What became of messages that were flushed. Those it does not count wait, PENDING.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ pub struct Flushed {
     /// Why the others wait, if any do.
     pub waiting: Option<String>,
     /// The queues of those, and the others of a broker that takes nothing.
-    pub held: BTreeSet<String>,
+    pub waiting_queues: BTreeSet<String>,
 }
 
 /// Publishes messages, on a connection to each broker that it needs, opened when it first does.
@@ -226,7 +226,7 @@ impl Outbox {
             matches!(
                 fate,
                 PublishResult::Waiting(_)
-                    | PublishResult::Late {
+                    | PublishResult::Unconfirmed {
                         queue_alone: false,
                         ..
                     }
@@ -234,12 +234,14 @@ impl Outbox {
         };
         if fates.iter().any(is_of_all) {
             let of_it = config.queues.iter().filter(|queue| queue.host == *host);
-            flushed.held.extend(of_it.map(|queue| queue.name.clone()));
+            flushed
+                .waiting_queues
+                .extend(of_it.map(|queue| queue.name.clone()));
         }
         failpoint::hit("publish.published");
         database.inspect(|database| database.started());
         record_fates(session, &messages, fates, self.stays, flushed)?;
-        self.way(host).marked(&messages);
+        self.way(host).rows_marked(&messages);
         database.inspect(|database| database.answered());
         Ok(())
     }
@@ -308,13 +310,13 @@ fn record_fates(
                 waiting.get_or_insert_with(|| publish_result::refused(message, &reason));
                 refused.push((message.key.clone(), names::storable(reason)));
             }
-            PublishResult::Late { reason, .. } => {
+            PublishResult::Unconfirmed { reason, .. } => {
                 flushed.waiting = Some(reason);
                 late.push(message.key.clone());
             }
             PublishResult::Waiting(reason) => flushed.waiting = Some(reason),
         }
-        flushed.held.insert(message.queue.clone());
+        flushed.waiting_queues.insert(message.queue.clone());
     }
     // First, lest what the database refuses of the others has these published again.
     if !published.is_empty() {
@@ -322,7 +324,7 @@ fn record_fates(
         flushed.published += published.len();
     }
     if stays && !late.is_empty() {
-        session.renew_leases(&late, LATE_LEASE)?;
+        session.renew_leases(&late, UNCONFIRMED_LEASE)?;
     }
     if !failed.is_empty() {
         session.fail_pending(&failed)?;

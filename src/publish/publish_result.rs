@@ -1,6 +1,6 @@
 //! What becomes of one message at the broker.
 
-use crate::broker::{BrokerError, BrokerPublisher, Confirmation, Sent};
+use crate::broker::{BrokerError, BrokerPublisher, Confirmation, SentBatch};
 use crate::config::{Config, QueueConfig};
 use crate::message::Message;
 
@@ -13,7 +13,7 @@ pub(super) enum PublishResult {
     /// The broker does not permit it for now, for this reason; of its queue alone.
     Refused(String),
     /// The broker was sent it, and has not said a word of it yet: of its queue alone, or of nothing.
-    Late {
+    Unconfirmed {
         reason: String,
         queue_alone: bool,
     },
@@ -62,7 +62,7 @@ impl Word {
     /// Waits for it.
     pub(super) fn of(
         publisher: &mut dyn BrokerPublisher,
-        sent: Sent,
+        sent: SentBatch,
         messages: &[&Message],
     ) -> Self {
         match publisher.confirmations(sent, messages) {
@@ -72,8 +72,8 @@ impl Word {
                 ended: None,
             },
             Err(error) => {
-                let unknown = Confirmation::Late(error.to_string());
-                let mut confirmations = publisher.known();
+                let unknown = Confirmation::Unconfirmed(error.to_string());
+                let mut confirmations = publisher.partial_confirmations();
                 confirmations.resize(messages.len(), unknown);
                 Self {
                     confirmations,
@@ -123,7 +123,7 @@ pub(super) fn fate(
         Confirmation::Busy => PublishResult::Held(full(&message.queue)),
         Confirmation::Blocked(reason) => PublishResult::Waiting(reason),
         Confirmation::Unfit(reason) => PublishResult::Failed(reason),
-        Confirmation::Late(reason) => PublishResult::Late {
+        Confirmation::Unconfirmed(reason) => PublishResult::Unconfirmed {
             reason,
             queue_alone: is_silent,
         },

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::broker_link::{BrokerLink, NOTHING_WAITS};
-use super::{Flushed, LATE_LEASE, Outbox};
+use super::{Flushed, Outbox, UNCONFIRMED_LEASE};
 use crate::config::Config;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
@@ -20,16 +20,16 @@ const RENEWAL: Duration = Duration::from_secs(10);
 const LATE_LOOK: Duration = Duration::from_millis(500);
 
 /// What is next for one who publishes.
-pub(crate) enum Next<T> {
+pub(crate) enum NextWork<T> {
     /// This has come.
-    Came(T),
+    Received(T),
     /// The broker may have said by now what has become of messages that it was late with: it is time to
-    /// [look](TrackingOutbox::look_after_the_late).
-    Late,
+    /// [look](TrackingOutbox::follow_up_unconfirmed).
+    FollowUp,
     /// Nothing has come for some time.
     Idle,
     /// Nothing will come any more.
-    Over,
+    Closed,
 }
 
 /// A door, and the brokers behind it.
@@ -37,62 +37,73 @@ pub(crate) struct TrackingOutbox {
     door: Outbox,
     /// Whether a sweep of the same service knows better how brokers are that were away for [`NOTHING_WAITS`]:
     /// it has what waits for them.
-    beside_a_sweep: bool,
+    beside_sweep: bool,
     /// When the leases of what brokers are late with were renewed.
     renewed: Instant,
 }
 
 impl TrackingOutbox {
     /// The door of a sweep, or of a program that has none.
-    pub(crate) fn alone(config: Arc<Config>, servers: Arc<Servers>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
             door: Outbox::of(config, servers, true),
-            beside_a_sweep: false,
+            beside_sweep: false,
             renewed: Instant::now(),
         }
     }
 
     /// The door of one who publishes beside the sweep of its service.
-    pub(crate) fn beside_a_sweep(config: Arc<Config>, servers: Arc<Servers>) -> Self {
+    pub(crate) fn beside_sweep(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            beside_a_sweep: true,
-            ..Self::alone(config, servers)
+            beside_sweep: true,
+            ..Self::new(config, servers)
         }
     }
 
     /// Waits for what comes to be published, or for something else to do.
-    pub(crate) fn next<T>(&mut self, coming: &Receiver<T>) -> Next<T> {
-        self.leave_the_away();
-        let has_late = self.has_late();
-        let patience = if has_late { LATE_LOOK } else { NOTHING_WAITS };
+    pub(crate) fn next<T>(&mut self, coming: &Receiver<T>) -> NextWork<T> {
+        self.drop_away_brokers();
+        let has_unconfirmed = self.has_unconfirmed();
+        let patience = if has_unconfirmed {
+            LATE_LOOK
+        } else {
+            NOTHING_WAITS
+        };
         match coming.recv_timeout(patience) {
-            Ok(came) => Next::Came(came),
-            Err(RecvTimeoutError::Disconnected) => Next::Over,
+            Ok(came) => NextWork::Received(came),
+            Err(RecvTimeoutError::Disconnected) => NextWork::Closed,
             Err(RecvTimeoutError::Timeout) => {
-                self.look_after_brokers();
-                if has_late { Next::Late } else { Next::Idle }
+                self.probe_away_brokers();
+                if has_unconfirmed {
+                    NextWork::FollowUp
+                } else {
+                    NextWork::Idle
+                }
             }
         }
     }
 
     /// Nothing is to be published just now: sees whether brokers that were away are back.
-    pub(crate) fn look_after_brokers(&mut self) {
-        self.leave_the_away();
-        self.door.ways.values_mut().for_each(BrokerLink::look_after);
+    pub(crate) fn probe_away_brokers(&mut self) {
+        self.drop_away_brokers();
+        self.door
+            .ways
+            .values_mut()
+            .for_each(BrokerLink::probe_if_away);
     }
 
-    fn leave_the_away(&mut self) {
-        if self.beside_a_sweep {
+    fn drop_away_brokers(&mut self) {
+        if self.beside_sweep {
             let is_left = |away| away >= NOTHING_WAITS;
             self.door
                 .ways
-                .retain(|_, way| way.has_late() || !way.away_for().is_some_and(is_left));
+                .retain(|_, way| way.has_unconfirmed() || !way.away_for().is_some_and(is_left));
         }
     }
 
     /// Whether a broker is late with messages.
-    pub(crate) fn has_late(&self) -> bool {
-        self.door.ways.values().any(BrokerLink::has_late)
+    pub(crate) fn has_unconfirmed(&self) -> bool {
+        self.door.ways.values().any(BrokerLink::has_unconfirmed)
     }
 
     /// Writes what has become of messages that the broker was late with, and keeps the others from the sweep.
@@ -100,16 +111,21 @@ impl TrackingOutbox {
     ///
     /// # Errors
     /// When the database is away: the next look does it.
-    pub(crate) fn look_after_the_late(
+    pub(crate) fn follow_up_unconfirmed(
         &mut self,
         session: &mut dyn OutboxStore,
     ) -> Result<(), StoreError> {
-        if !self.has_late() {
+        if !self.has_unconfirmed() {
             return Ok(());
         }
         let is_time = self.renewed.elapsed() >= RENEWAL;
-        for way in self.door.ways.values_mut().filter(|way| way.has_late()) {
-            let known = way.look_after_the_late();
+        for way in self
+            .door
+            .ways
+            .values_mut()
+            .filter(|way| way.has_unconfirmed())
+        {
+            let known = way.follow_up_unconfirmed();
             if !known.published.is_empty() {
                 session.mark_published(&known.published)?;
             }
@@ -119,7 +135,7 @@ impl TrackingOutbox {
             way.late().is_written();
             let late = way.late().keys();
             if is_time && !late.is_empty() {
-                session.renew_leases(&late, LATE_LEASE)?;
+                session.renew_leases(&late, UNCONFIRMED_LEASE)?;
             }
         }
         if is_time {

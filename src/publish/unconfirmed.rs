@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::broker::{Confirmation, LateConfirm};
+use crate::broker::{Confirmation, LateConfirmations};
 
 /// The connections of one way that such messages were sent on, by their numbers, and the queues.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Late {
     }
 
     /// Notes what the broker said on a connection.
-    pub(super) fn learn(&mut self, connection: u64, word: LateConfirm) {
+    pub(super) fn learn(&mut self, connection: u64, word: LateConfirmations) {
         for (key, confirmation) in word.said {
             if self.messages.remove(&key).is_none() {
                 continue;
@@ -105,7 +105,7 @@ mod tests {
             ("a".to_owned(), Confirmation::Confirmed),
             ("unknown".to_owned(), Confirmation::Confirmed),
         ];
-        late.learn(1, LateConfirm { said, ended: true });
+        late.learn(1, LateConfirmations { said, ended: true });
         assert_eq!(late.known().published, ["a"]);
         assert_eq!(late.known().lost, ["b"]);
         assert_eq!(late.keys(), ["c"]);

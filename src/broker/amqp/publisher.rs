@@ -10,7 +10,7 @@ use amiquip::{
 use crossbeam_channel::{Receiver, TryRecvError, at, select};
 
 use super::super::{
-    BrokerError, BrokerPublisher, CONFIRM_TIMEOUT, Confirmation, LateConfirm, Sent,
+    BrokerError, BrokerPublisher, CONFIRM_TIMEOUT, Confirmation, LateConfirmations, SentBatch,
 };
 use super::connection::Link;
 use super::topology;
@@ -202,7 +202,7 @@ impl AmqpPublisher {
         let late: Vec<_> = window.unconfirmed().collect();
         let reason = self.blocked.as_deref().unwrap_or(UNCONFIRMED);
         for (tag, index) in late {
-            window.outcomes[index] = Some(Confirmation::Late(reason.to_owned()));
+            window.outcomes[index] = Some(Confirmation::Unconfirmed(reason.to_owned()));
             if self.ended.is_none() {
                 self.late.insert(tag, messages[index].key.clone());
             }
@@ -257,17 +257,17 @@ impl Drop for AmqpPublisher {
 }
 
 impl BrokerPublisher for AmqpPublisher {
-    fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError> {
+    fn send(&mut self, messages: &[&Message]) -> Result<SentBatch, BrokerError> {
         let window = self.try_send(messages)?;
         let sent = self.times;
         self.times += 1;
         self.under_way.insert(sent, window);
-        Ok(Sent(sent))
+        Ok(SentBatch(sent))
     }
 
     fn confirmations(
         &mut self,
-        sent: Sent,
+        sent: SentBatch,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError> {
         let Some(mut window) = self.under_way.remove(&sent.0) else {
@@ -291,11 +291,11 @@ impl BrokerPublisher for AmqpPublisher {
         self.is_silent
     }
 
-    fn known(&mut self) -> Vec<Confirmation> {
+    fn partial_confirmations(&mut self) -> Vec<Confirmation> {
         std::mem::take(&mut self.known)
     }
 
-    fn late(&mut self) -> LateConfirm {
+    fn late_confirmations(&mut self) -> LateConfirmations {
         self.hear_all(None);
         // Also notices the end of the connection.
         let ended = self.ended.is_some() || self.learn_if_blocked().is_err();
@@ -315,14 +315,14 @@ impl BrokerPublisher for AmqpPublisher {
         if self.is_idle() {
             self.returned.clear();
         }
-        LateConfirm { said, ended }
+        LateConfirmations { said, ended }
     }
 
     fn is_idle(&self) -> bool {
         self.under_way.is_empty() && self.late.is_empty() && self.said.is_empty()
     }
 
-    fn give_up(&mut self) {
+    fn abandon_sent(&mut self) {
         self.under_way.clear();
     }
 

@@ -170,7 +170,7 @@ impl Subscription<'_> {
     /// The queue was seen to count returns: takes no more than run, unless that is set.
     fn hold_no_more_than_runs(&mut self) -> Result<(), Error> {
         self.returns.have_been_counted(self.queue);
-        (self.sink)(BrokerEvent::CountsReturns);
+        (self.sink)(BrokerEvent::CountsRedeliveries);
         if self.cancelled {
             return Ok(());
         }
@@ -286,12 +286,12 @@ impl Subscription<'_> {
         Ok(())
     }
 
-    /// The tags of the receipts that are of this channel.
-    fn tags(&self, receipts: &[DeliveryHandle]) -> Vec<u64> {
-        receipts
+    /// The tags of the handles that are of this channel.
+    fn tags(&self, handles: &[DeliveryHandle]) -> Vec<u64> {
+        handles
             .iter()
-            .filter(|receipt| receipt.epoch == self.epoch)
-            .map(|receipt| receipt.tag)
+            .filter(|handle| handle.epoch == self.epoch)
+            .map(|handle| handle.tag)
             .collect()
     }
 
@@ -382,7 +382,7 @@ fn hand_over(
             _ => None,
         });
     let text_id = || properties.message_id().clone().map(String::into_bytes);
-    let fault = oddity.fault();
+    let headers_fault = oddity.fault();
     let id = oddity.message_id.or_else(text_id);
     // An empty id would make all that have one the same message.
     let (key, fingerprint) = match id.filter(|id| !id.is_empty()) {
@@ -401,16 +401,16 @@ fn hand_over(
         )
     };
     Envelope {
-        receipt: DeliveryHandle {
+        handle: DeliveryHandle {
             epoch,
             tag: delivery.delivery_tag(),
         },
         redelivered: delivery.redelivered,
         key,
         fingerprint,
-        has_recorder: properties.type_().as_deref() == Some(names::MESSAGE_TYPE),
+        publisher_writes_row: properties.type_().as_deref() == Some(names::MESSAGE_TYPE),
         task,
-        fault,
+        headers_fault,
         priority: properties.priority().unwrap_or_default(),
         exchange,
         routing_key,

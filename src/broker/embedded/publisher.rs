@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::super::{BrokerError, BrokerPublisher, Confirmation, Sent};
+use super::super::{BrokerError, BrokerPublisher, Confirmation, SentBatch};
 use super::wake;
 use crate::config::QueueConfig;
 use crate::message::Message;
@@ -28,13 +28,13 @@ impl EmbeddedPublisher {
 }
 
 impl BrokerPublisher for EmbeddedPublisher {
-    fn send(&mut self, _: &[&Message]) -> Result<Sent, BrokerError> {
-        Ok(Sent(0))
+    fn send(&mut self, _: &[&Message]) -> Result<SentBatch, BrokerError> {
+        Ok(SentBatch(0))
     }
 
     fn confirmations(
         &mut self,
-        _: Sent,
+        _: SentBatch,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError> {
         Ok(messages
@@ -43,7 +43,7 @@ impl BrokerPublisher for EmbeddedPublisher {
             .collect())
     }
 
-    fn marked(&mut self, messages: &[&Message]) {
+    fn rows_marked(&mut self, messages: &[&Message]) {
         let queues: BTreeSet<&String> = messages
             .iter()
             .map(|message| &message.routing_key)

@@ -152,11 +152,11 @@ impl Subscription<'_> {
     fn hold(&mut self, message: Message) -> Envelope {
         self.taken += 1;
         self.held.insert(self.taken, message.key.clone());
-        let receipt = DeliveryHandle {
+        let handle = DeliveryHandle {
             epoch: self.epoch,
             tag: self.taken,
         };
-        Envelope::of(message, receipt)
+        Envelope::of_recorded(message, handle)
     }
 
     fn obey(&mut self, command: SubscriptionCommand) -> Result<(), BrokerError> {
@@ -193,12 +193,12 @@ impl Subscription<'_> {
         }
     }
 
-    /// The keys of what is no longer held. Receipts of another epoch are passed over.
-    fn release(&mut self, receipts: Vec<DeliveryHandle>) -> Vec<String> {
-        let ours = receipts
+    /// The keys of what is no longer held. Handles of another epoch are passed over.
+    fn release(&mut self, handles: Vec<DeliveryHandle>) -> Vec<String> {
+        let ours = handles
             .into_iter()
-            .filter(|receipt| receipt.epoch == self.epoch);
-        ours.filter_map(|receipt| self.held.remove(&receipt.tag))
+            .filter(|handle| handle.epoch == self.epoch);
+        ours.filter_map(|handle| self.held.remove(&handle.tag))
             .collect()
     }
 
@@ -285,7 +285,7 @@ mod tests {
         rows.0.lock().unwrap().0.push(message.clone());
         let confirmed = publisher.publish(&[&message]).unwrap();
         assert_eq!(confirmed, [Confirmation::Confirmed]);
-        publisher.marked(&[&message]);
+        publisher.rows_marked(&[&message]);
         let BrokerEvent::Delivered(deliveries) = next() else {
             panic!("it is not delivered");
         };

@@ -14,7 +14,7 @@ impl BrokerLink {
     pub(super) fn say_of(&mut self, messages: &[&Message], said: &[Confirmation]) {
         let has_spoken = said
             .iter()
-            .any(|said| !matches!(said, Confirmation::Late(_)));
+            .any(|said| !matches!(said, Confirmation::Unconfirmed(_)));
         if !has_spoken {
             return;
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::forbidden::Closed;
 use super::publish_result::{PublishResult, Trouble, Word, declarable, fate, silent};
 use super::unconfirmed::{Known, Late};
-use crate::broker::{self, BrokerError, BrokerPublisher, Confirmation, Sent};
+use crate::broker::{self, BrokerError, BrokerPublisher, Confirmation, SentBatch};
 use crate::config::{BrokerHost, Config};
 use crate::health::outage::{HealthProbe, ServerPart, Servers};
 use crate::message::Message;
@@ -27,7 +27,7 @@ const MOST_CONNECTIONS: usize = 8;
 /// Messages that were sent together, on which connection, or why they were not. Those of queues that take
 /// nothing now are held, and were not.
 pub(super) struct Sending {
-    attempt: Result<(u64, Sent), Trouble>,
+    attempt: Result<(u64, SentBatch), Trouble>,
     /// Their places among the messages.
     held: Vec<usize>,
 }
@@ -118,7 +118,7 @@ impl BrokerLink {
         places.filter(|nth| is_held(messages[*nth])).collect()
     }
 
-    fn try_send(&mut self, messages: &[&Message]) -> Result<(u64, Sent), Trouble> {
+    fn try_send(&mut self, messages: &[&Message]) -> Result<(u64, SentBatch), Trouble> {
         let number = self.open().map_err(Trouble::Broker)?;
         let sent = self
             .publisher(number)
@@ -148,7 +148,7 @@ impl BrokerLink {
         &mut self,
         config: &Config,
         messages: &[&Message],
-        attempt: Result<(u64, Sent), Trouble>,
+        attempt: Result<(u64, SentBatch), Trouble>,
     ) -> Vec<PublishResult> {
         let (number, sent) = match attempt {
             Ok(sent) => sent,
@@ -163,7 +163,7 @@ impl BrokerLink {
             None => return self.again(config, messages),
         };
         let fates = self.read(config, messages, number, word);
-        self.leave_the_idle();
+        self.close_idle();
         fates
     }
 
@@ -182,7 +182,7 @@ impl BrokerLink {
         // What fits no queue is not declared on a connection that has ended.
         let has_ended = word.ended.is_some();
         let is_open = |said: &Confirmation| match said {
-            Confirmation::Late(_) => true,
+            Confirmation::Unconfirmed(_) => true,
             Confirmation::Unroutable => has_ended,
             _ => false,
         };
@@ -276,11 +276,11 @@ impl BrokerLink {
     }
 
     /// The rows of messages that were published say so now.
-    pub(super) fn marked(&mut self, messages: &[&Message]) {
+    pub(super) fn rows_marked(&mut self, messages: &[&Message]) {
         if let Some(number) = self.current
             && let Some(publisher) = self.publishers.get_mut(&number)
         {
-            publisher.marked(messages);
+            publisher.rows_marked(messages);
         }
     }
 
@@ -289,22 +289,22 @@ impl BrokerLink {
         self.current = None;
         self.publishers
             .values_mut()
-            .for_each(|publisher| publisher.give_up());
-        self.leave_the_idle();
+            .for_each(|publisher| publisher.abandon_sent());
+        self.close_idle();
     }
 
     /// Asks what the broker has said of messages that it was late with. While there are some, it is seen whether it
     /// takes others: else not their queues are silent, but it is.
-    pub(super) fn look_after_the_late(&mut self) -> &Known {
+    pub(super) fn follow_up_unconfirmed(&mut self) -> &Known {
         let queues = self.late.queues();
         for (number, publisher) in &mut self.publishers {
-            let word = publisher.late();
+            let word = publisher.late_confirmations();
             if word.ended && self.current == Some(*number) {
                 self.current = None;
             }
             self.late.learn(*number, word);
         }
-        self.leave_the_idle();
+        self.close_idle();
         if self.current.is_none() && self.away.is_none() && !self.late.is_empty() {
             match self.open() {
                 Ok(_) => self.is_there(),
@@ -330,13 +330,13 @@ impl BrokerLink {
     }
 
     /// Whether there are some.
-    pub(super) fn has_late(&self) -> bool {
+    pub(super) fn has_unconfirmed(&self) -> bool {
         !self.late.is_empty()
     }
 
     /// Sees whether a broker that was away is back, though nothing waits for it any more: another
     /// service may have published that.
-    pub(super) fn look_after(&mut self) {
+    pub(super) fn probe_if_away(&mut self) {
         if self.away.is_some_and(|away| away.elapsed() > NOTHING_WAITS) {
             self.health.started();
             match self.open() {
@@ -358,7 +358,7 @@ impl BrokerLink {
 
     fn fails(&mut self, error: &BrokerError) {
         self.current = None;
-        self.leave_the_idle();
+        self.close_idle();
         if let BrokerError::Away(_) = error {
             self.away = Some(Instant::now());
             self.health.failed(error);
@@ -380,7 +380,7 @@ impl BrokerLink {
             self.current = Some(number);
             return Ok(number);
         }
-        self.leave_the_idle();
+        self.close_idle();
         let number = self.connect()?;
         self.current = Some(number);
         Ok(number)
@@ -407,7 +407,7 @@ impl BrokerLink {
     }
 
     /// Closes connections that nothing is to be asked of any more.
-    fn leave_the_idle(&mut self) {
+    fn close_idle(&mut self) {
         let current = self.current;
         self.publishers
             .retain(|number, publisher| current == Some(*number) || !publisher.is_idle());

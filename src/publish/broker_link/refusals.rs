@@ -115,7 +115,9 @@ impl BrokerLink {
                     fates.set(rest, |_| PublishResult::Waiting(reason.clone()));
                     rest = &[];
                 }
-                PublishResult::Published | PublishResult::Held(_) | PublishResult::Late { .. } => {
+                PublishResult::Published
+                | PublishResult::Held(_)
+                | PublishResult::Unconfirmed { .. } => {
                     permitted.extend(rest);
                     rest = &[];
                 }
@@ -162,7 +164,7 @@ impl BrokerLink {
         permitted.sort_unstable_by_key(|(nth, _)| *nth);
         let others: Vec<&Message> = permitted.iter().map(|(_, message)| *message).collect();
         fates.put(&permitted, self.again(config, &others));
-        self.leave_the_idle();
+        self.close_idle();
         fates.all()
     }
 
@@ -235,7 +237,7 @@ impl BrokerLink {
     }
 
     fn said_alone(&mut self, side: Side, message: &Message, said: Confirmation) -> PublishResult {
-        if let (Confirmation::Late(_), Some(number)) = (&said, side) {
+        if let (Confirmation::Unconfirmed(_), Some(number)) = (&said, side) {
             self.late.add(number, &message.key, &message.queue);
         } else {
             self.is_there();
@@ -348,7 +350,7 @@ impl BrokerLink {
             let reason = error.to_string();
             let fates = messages.iter().zip(word.confirmations);
             let fates = fates.map(|(message, said)| match said {
-                Confirmation::Late(_) => PublishResult::Waiting(reason.clone()),
+                Confirmation::Unconfirmed(_) => PublishResult::Waiting(reason.clone()),
                 said => fate(message, said, false),
             });
             return fates.collect();
@@ -356,7 +358,7 @@ impl BrokerLink {
         let fates = messages.iter().zip(word.confirmations);
         fates
             .map(|(message, said)| {
-                if matches!(said, Confirmation::Late(_)) {
+                if matches!(said, Confirmation::Unconfirmed(_)) {
                     self.late.add(number, &message.key, &message.queue);
                 }
                 fate(message, said, word.is_silent)
