@@ -1,49 +1,49 @@
-//! A message as it came, before anybody has claimed it.
+//! A message as the broker delivered it, before anybody has claimed it.
 
 use std::mem;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::message::{Message, Parts, Payload, wire};
 
-/// What a delivery is settled by. Only good on the channel that delivered it.
+/// Identifies a delivery, to settle it. Valid only on the channel that delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeliveryHandle {
-    /// The subscription's how-manieth connection.
+    /// The number of the subscription's connection.
     pub epoch: u64,
-    /// The delivery on that connection.
+    /// The delivery's number on that connection.
     pub tag: u64,
 }
 
-/// What tells messages without an id apart, unless they are the same in everything.
+/// A digest that tells messages without an id apart. Messages that are equal in every part share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u128);
 
-/// A message as it came from the broker.
+/// A message as the broker delivered it.
 #[derive(Debug)]
 pub struct Envelope {
-    /// What it is settled by.
+    /// Identifies the delivery, to settle it.
     pub handle: DeliveryHandle,
-    /// Whether it was delivered before, to whomever.
+    /// Whether the broker delivered it before, to any consumer.
     pub redelivered: bool,
-    /// The message's key: its id, as far as the `uuid` column can hold it. One without an id gets a new key with
-    /// each delivery.
+    /// The message's key: its id, as far as the `uuid` column can hold it. A message without an id gets a new
+    /// key with each delivery.
     pub key: String,
-    /// Of a message without an id: a digest of all that it is.
+    /// The digest of a message without an id.
     pub fingerprint: Option<Fingerprint>,
-    /// Whether its publisher writes its row, as django-carrot does: the `type` property says so.
+    /// Whether the publisher writes the message's row, as django-carrot does. The `type` property says so.
     pub publisher_writes_row: bool,
-    /// The header that names the task, if it is a text.
+    /// The value of the header that names the task, if it is a string.
     pub task: Option<String>,
-    /// Why the message's headers can't be read: it must not be run.
+    /// Why the message's headers can't be read. Such a message must not be run.
     pub headers_fault: Option<String>,
     /// The `priority` property, or 0.
     pub priority: u8,
-    /// The exchange that it was published to. With the routing key it leads to the queue again: where
-    /// these are no texts, they are the default exchange and the queue's name.
+    /// The exchange that it was published to. Together with the routing key it leads to the queue again: if
+    /// they are not UTF-8, they are replaced by the default exchange and the queue's name.
     pub exchange: String,
     /// The routing key that it was published with.
     pub routing_key: String,
-    /// Its arguments.
+    /// The message's arguments.
     pub body: EnvelopeBody,
 }
 
@@ -66,7 +66,7 @@ impl Envelope {
         }
     }
 
-    /// The message that came by `queue`, with these arguments.
+    /// The parts of this message, which came by `queue` with these arguments.
     #[must_use]
     pub fn parts<'a>(&'a self, queue: &'a str, arguments: &'a Payload) -> Parts<'a> {
         Parts {
@@ -82,12 +82,12 @@ impl Envelope {
     }
 }
 
-/// A message's body. It is decoded once, by whoever needs the arguments first: that is a consumer's thread, and
-/// not the one that all of a queue's messages come by. What came is dropped then, unless it can't be read.
+/// A message's body. The first caller that needs the arguments decodes it, once: a consumer's thread, not the
+/// thread that receives all of a queue's messages. Decoding drops the original bytes, unless it fails.
 #[derive(Debug)]
 pub struct EnvelopeBody {
     size: usize,
-    /// What came, until it is decoded.
+    /// The original bytes, until they are decoded.
     raw: Mutex<Vec<u8>>,
     decoded: OnceLock<Result<Payload, UnreadableBody>>,
 }
@@ -95,23 +95,23 @@ pub struct EnvelopeBody {
 /// A body that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableBody {
-    /// Why not, in words for the message's row.
+    /// The reason, worded for the message's row.
     pub reason: String,
     /// The body.
     pub bytes: Vec<u8>,
 }
 
 impl EnvelopeBody {
-    /// About how many bytes it takes as it came.
+    /// The approximate size in bytes as delivered.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// The arguments in it.
+    /// The arguments in the body.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When the body can't be read.
     pub fn arguments(&self) -> Result<&Payload, &UnreadableBody> {
         self.decoded
             .get_or_init(|| {
@@ -126,7 +126,7 @@ impl EnvelopeBody {
     }
 }
 
-/// From the bytes that the broker has delivered.
+/// A body from the bytes that the broker delivered.
 impl From<Vec<u8>> for EnvelopeBody {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl From<Vec<u8>> for EnvelopeBody {
     }
 }
 
-/// From arguments that nobody has to decode.
+/// A body from arguments that are decoded already.
 impl From<Payload> for EnvelopeBody {
     fn from(arguments: Payload) -> Self {
         Self {

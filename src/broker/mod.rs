@@ -1,11 +1,10 @@
-//! The seam to the broker: what the rest of the crate may ask of it. Only this room names amiquip.
+//! The seam to the broker: the interface that the rest of the crate uses. Only this module names amiquip.
 //!
-//! A [`Broker`] is one virtual host. Consuming is one blocking call on the caller's thread, which
-//! ends when the connection does: reconnecting is the caller's. Publishing goes through a
-//! [`BrokerPublisher`] with a connection of its own, since a broker that is short of memory stops reading
-//! from connections that publish.
+//! A [`Broker`] is one virtual host. Consuming is one blocking call on the caller's thread. The call returns
+//! when the connection ends; the caller reconnects. A [`BrokerPublisher`] has a connection of its own, because
+//! a broker that is short of memory stops reading from connections that publish.
 //!
-//! There are two: RabbitMQ, and the embedded one, whose messages wait in the database.
+//! There are two brokers: RabbitMQ, and the embedded broker, whose messages wait in the database.
 
 mod amqp;
 mod embedded;
@@ -24,83 +23,83 @@ use self::embedded::{Embedded, EmbeddedPublisher};
 use crate::config::{BrokerHost, BrokerUrl, QueueConfig};
 use crate::message::Message;
 
-/// What a subscription tells its owner.
+/// An event that a subscription reports to its owner.
 #[derive(Debug)]
 pub enum BrokerEvent {
-    /// The queue is declared and messages will come; so many wait in it.
+    /// The queue is declared, and deliveries will follow.
     Opened {
         /// Messages ready in the queue.
         waiting: u32,
     },
-    /// Whatever had arrived.
+    /// The deliveries that have arrived.
     Delivered(Vec<Envelope>),
-    /// The queue counts how often a message comes back, which its arguments do not say: from now on no more
-    /// come than run, unless its prefetch is set.
+    /// The queue counts redeliveries, although its arguments do not say so. From now on the subscription
+    /// prefetches no more messages than can run at once, unless the configuration sets the prefetch.
     CountsRedeliveries,
-    /// The answer to [`SubscriptionCommand::Depth`].
+    /// The answer to [`SubscriptionCommand::Depth`]: how many messages are ready in the queue.
     Depth(u32),
-    /// The answer to [`SubscriptionCommand::Cancel`]: nothing more will come.
+    /// The answer to [`SubscriptionCommand::Cancel`]: no more deliveries will follow.
     Cancelled,
 }
 
-/// What its owner tells a subscription. Dropping the sender ends it.
+/// A command from its owner to a subscription. Dropping the sender ends the subscription.
 #[derive(Debug)]
 pub enum SubscriptionCommand {
-    /// Settle deliveries. Those of another epoch are passed over: their broker has them back.
+    /// Settle deliveries. Deliveries of another epoch are ignored: the broker has taken them back.
     Settle {
-        /// They are done with.
+        /// Deliveries to acknowledge.
         accept: Vec<DeliveryHandle>,
-        /// They go back into the queue.
+        /// Deliveries to put back into the queue.
         give_back: Vec<DeliveryHandle>,
     },
-    /// Take more deliveries than the queue's prefetch. Meant for another epoch, it is passed over.
+    /// Prefetch more deliveries than the queue's prefetch. A command for another epoch is ignored.
     Prefetch {
-        /// How many more; 0 for none.
+        /// How many more; 0 returns to the queue's prefetch.
         more: u16,
-        /// The connection that it is meant for.
+        /// The connection that the command is for.
         epoch: u64,
     },
-    /// Say how many messages are ready in the queue.
+    /// Report how many messages are ready in the queue.
     Depth,
-    /// Take no more deliveries, and give back those that were not handed on yet. Settling goes on.
+    /// Take no more deliveries, and put back those that were not handed on yet. Settling goes on.
     Cancel,
 }
 
-/// What the broker said of a published message.
+/// The broker's answer for one published message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confirmation {
-    /// The broker has it.
+    /// The broker has the message.
     Confirmed,
-    /// It fits no queue.
+    /// No queue is bound for the message.
     Unroutable,
-    /// The broker does not take it now; its queue may be full.
+    /// The broker rejected the message; its queue may be full.
     Busy,
-    /// The broker takes nothing from us now, for this reason: it is short of memory or disk. It may
-    /// take the message all the same, later.
+    /// The broker has blocked the connection for this reason: it is short of memory or disk. It may still
+    /// take the message later.
     Blocked(String),
-    /// AMQP can't carry it, for this reason.
+    /// AMQP can't carry the message, for this reason.
     Unfit(String),
-    /// The broker was sent it and has not said a word of it yet, for this reason. Unless the connection has ended,
-    /// that is still to come.
+    /// The message was sent and is not confirmed yet, for this reason. Unless the connection has ended, the
+    /// confirmation is still to come.
     Unconfirmed(String),
 }
 
-/// What a broker has said of messages that it was late with.
+/// Confirmations that came after the publisher had stopped waiting for them.
 #[derive(Debug, Default)]
 pub struct LateConfirmations {
-    /// Their keys, and what it said.
-    pub said: Vec<(String, Confirmation)>,
-    /// Whether the connection has ended: of the others it will say nothing any more.
-    pub ended: bool,
+    /// The messages' keys, and the broker's answers.
+    pub confirmations: Vec<(String, Confirmation)>,
+    /// Whether the connection has ended: the other messages will never be confirmed.
+    pub has_ended: bool,
 }
 
 /// A virtual host of a broker.
 pub trait Broker: Send + Sync {
-    /// Declares `queue`, then hands what it delivers to `sink` and obeys `commands`, until their
-    /// sender is dropped.
+    /// Declares `queue`, then passes its deliveries to `sink` and obeys `commands` until their sender is
+    /// dropped.
     ///
     /// # Errors
-    /// When the connection ends before that, or the broker refuses a declaration.
+    /// When the connection ends earlier, or the broker refuses a declaration.
     fn consume(
         &self,
         queue: &QueueConfig,
@@ -115,62 +114,62 @@ pub trait Broker: Send + Sync {
     /// When the broker is away or refuses us.
     fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError>;
 
-    /// Where it is, without secrets.
+    /// The broker's address, without secrets.
     fn describe(&self) -> String;
 }
 
-/// Messages that were sent together on one connection, and not asked after yet.
+/// Messages that were sent together on one connection, and whose confirmations are still to be collected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SentBatch(u64);
 
 /// A connection that publishes, for one thread.
 pub trait BrokerPublisher: Send {
-    /// Sends messages, persistent and mandatory, and waits for nothing: they are in memory until the
-    /// broker has read them, which is for the caller to bound.
+    /// Sends messages, persistent and mandatory, without waiting. They are in memory until the broker has
+    /// read them; the caller bounds how many are.
     ///
     /// # Errors
     /// When the connection has ended; any of the messages may have been published by then. A publisher
-    /// that erred is of no more use.
+    /// that returned an error can't be used again.
     fn send(&mut self, messages: &[&Message]) -> Result<SentBatch, BrokerError>;
 
-    /// Waits until the broker has said of each of the messages, which were sent as `sent`, what became
-    /// of it, or says nothing for [`CONFIRM_TIMEOUT`]. What it has not said by then is to be asked for by
-    /// [`BrokerPublisher::late_confirmations`].
+    /// Waits until the broker has answered for each of the messages, which were sent as `sent`, or has
+    /// confirmed nothing for [`CONFIRM_TIMEOUT`]. [`BrokerPublisher::late_confirmations`] returns the answers
+    /// that come later.
     ///
     /// # Errors
     /// When the connection ends; any of the messages may have been published by then. A publisher
-    /// that erred is of no more use.
+    /// that returned an error can't be used again.
     fn confirmations(
         &mut self,
         sent: SentBatch,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError>;
 
-    /// Whether the broker had said nothing for [`CONFIRM_TIMEOUT`] when it was last waited for.
+    /// Whether the last wait for confirmations ended because none came for [`CONFIRM_TIMEOUT`].
     fn is_silent(&self) -> bool {
         false
     }
 
-    /// After an error of [`BrokerPublisher::confirmations`], what had been said of each of the messages by then, if that is
-    /// known.
+    /// After an error of [`BrokerPublisher::confirmations`]: the answers that had come before it, one for
+    /// each of the messages, or none if they are not known.
     fn partial_confirmations(&mut self) -> Vec<Confirmation> {
         Vec::new()
     }
 
-    /// What the broker has said since of messages that it was late with; waits for nothing.
+    /// Returns the confirmations that have come since the publisher stopped waiting for them. Does not wait.
     fn late_confirmations(&mut self) -> LateConfirmations {
         LateConfirmations::default()
     }
 
-    /// Whether nothing that was sent waits for the broker's word.
+    /// Whether no sent message awaits a confirmation.
     fn is_idle(&self) -> bool {
         true
     }
 
-    /// Nobody will ask for what was sent and not asked for yet.
+    /// Drops the sent batches whose confirmations nobody will collect.
     fn abandon_sent(&mut self) {}
 
-    /// Publishes messages: sends them and waits for the broker's word.
+    /// Sends messages and waits for their confirmations.
     ///
     /// # Errors
     /// As [`BrokerPublisher::send`] and [`BrokerPublisher::confirmations`] have them.
@@ -179,30 +178,30 @@ pub trait BrokerPublisher: Send {
         self.confirmations(sent, messages)
     }
 
-    /// The rows of messages that it has confirmed say so from now on.
+    /// Tells the publisher that the rows of these confirmed messages are marked as published.
     fn rows_marked(&mut self, _messages: &[&Message]) {}
 
-    /// Declares a queue as its consumers would.
+    /// Declares a queue as its consumers declare it.
     ///
     /// # Errors
     /// When the connection ends, or the broker refuses the declaration.
     fn declare(&mut self, queue: &QueueConfig) -> Result<(), BrokerError>;
 
-    /// Whether the connection has not been seen to end: one that has publishes nothing.
+    /// Whether the connection is open, as far as is known. A connection that has ended publishes nothing.
     fn is_open(&mut self) -> bool;
 
-    /// The broker's name and version, in its own words.
+    /// The broker's name and version, as the broker reports them.
     fn version(&self) -> String;
 }
 
-/// So long a broker may say nothing of messages that it was sent. Below the publishing lease of the
-/// store, so that who publishes knows the end before another takes over.
+/// How long a publisher waits while the broker confirms nothing. It is below the publishing lease of the
+/// store, so that a publisher has its answer before another takes its messages over.
 pub const CONFIRM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// The RabbitMQ that `url` names.
 ///
 /// # Errors
-/// [`BrokerError::Unsupported`] for a URL that this build can't serve; it says what to do.
+/// [`BrokerError::Unsupported`] for a URL that this build can't serve; the error names the remedy.
 pub fn open(url: &BrokerUrl) -> Result<Box<dyn Broker>, BrokerError> {
     Ok(Box::new(amqp::RabbitMq::new(url)?))
 }
@@ -213,7 +212,7 @@ pub fn embedded(store: Arc<dyn QueueStore>) -> Box<dyn Broker> {
     Box::new(Embedded::new(store))
 }
 
-/// Opens a connection to publish on. For the embedded broker there is nothing to open.
+/// Opens a connection to publish on. The embedded broker needs none.
 ///
 /// # Errors
 /// When the broker is away or refuses us.

@@ -60,8 +60,8 @@ impl Late {
     }
 
     /// Notes what the broker said on a connection.
-    pub(super) fn learn(&mut self, connection: u64, word: LateConfirmations) {
-        for (key, confirmation) in word.said {
+    pub(super) fn learn(&mut self, connection: u64, late: LateConfirmations) {
+        for (key, confirmation) in late.confirmations {
             if self.messages.remove(&key).is_none() {
                 continue;
             }
@@ -70,7 +70,7 @@ impl Late {
                 _ => self.known.lost.push(key),
             }
         }
-        if word.ended {
+        if late.has_ended {
             let gone = self
                 .messages
                 .extract_if(|_, (of, _)| *of == connection)
@@ -105,7 +105,13 @@ mod tests {
             ("a".to_owned(), Confirmation::Confirmed),
             ("unknown".to_owned(), Confirmation::Confirmed),
         ];
-        late.learn(1, LateConfirmations { said, ended: true });
+        late.learn(
+            1,
+            LateConfirmations {
+                confirmations: said,
+                has_ended: true,
+            },
+        );
         assert_eq!(late.known().published, ["a"]);
         assert_eq!(late.known().lost, ["b"]);
         assert_eq!(late.keys(), ["c"]);

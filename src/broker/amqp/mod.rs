@@ -1,29 +1,31 @@
-//! RabbitMQ, through amiquip, whose parser does not take all that AMQP allows: a [`gate`] of ours stands
-//! before it.
+//! RabbitMQ, through amiquip. amiquip's parser does not take everything that AMQP allows, so a [`gate`] between
+//! the socket and amiquip mends what it can't parse.
 //!
-//! amiquip's `Channel` and `Consumer` stay on the thread that opened them; see the rules that each
-//! file obeys at the place where it does.
+//! amiquip's `Channel` and `Consumer` stay on the thread that opened them. Other rules of amiquip are noted
+//! where the code obeys them.
 
+mod confirm_window;
 mod connection;
+mod delivery;
 mod gate;
+mod message;
 mod publisher;
-mod returns;
+mod redelivery_counts;
 mod socket;
 mod subscription;
 mod topology;
 mod unsettled;
-mod window;
 
 use crossbeam_channel::Receiver;
 
-use self::returns::Returns;
+use self::redelivery_counts::RedeliveryCounters;
 use super::{Broker, BrokerError, BrokerEvent, BrokerPublisher, SubscriptionCommand};
 use crate::config::{BrokerUrl, QueueConfig};
 
 /// A virtual host of RabbitMQ.
 pub(super) struct RabbitMq {
     url: BrokerUrl,
-    returns: Returns,
+    counters: RedeliveryCounters,
 }
 
 impl RabbitMq {
@@ -33,7 +35,7 @@ impl RabbitMq {
         }
         Ok(Self {
             url: url.clone(),
-            returns: Returns::default(),
+            counters: RedeliveryCounters::default(),
         })
     }
 }
@@ -52,7 +54,7 @@ impl Broker for RabbitMq {
         commands: &Receiver<SubscriptionCommand>,
         sink: &mut dyn FnMut(BrokerEvent),
     ) -> Result<(), BrokerError> {
-        subscription::consume(&self.url, &self.returns, queue, epoch, commands, sink)
+        subscription::consume(&self.url, &self.counters, queue, epoch, commands, sink)
     }
 
     fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError> {

@@ -60,20 +60,23 @@ pub trait QueueSession {
 pub(super) struct Embedded {
     store: Arc<dyn QueueStore>,
     /// The queues whose last consumer did not end in order: what it had taken is still to be put back.
-    left: Mutex<HashSet<String>>,
+    left_behind: Mutex<HashSet<String>>,
 }
 
 impl Embedded {
     pub(super) fn new(store: Arc<dyn QueueStore>) -> Self {
         Self {
             store,
-            left: Mutex::default(),
+            left_behind: Mutex::default(),
         }
     }
 
     /// Notes whether what the queue's consumer takes is left behind should it end now; whether it was.
     fn leaves(&self, queue: &str, leaves: bool) -> bool {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self
+            .left_behind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if leaves {
             !left.insert(queue.to_owned())
         } else {

@@ -11,14 +11,14 @@ use crate::config::QueueConfig;
 use crate::message::Message;
 
 /// How often it is looked for messages of other processes, when there have been none for a while.
-const LOOK: Duration = Duration::from_millis(100);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// So soon after there were some: more may be on their way. The time doubles with each look in vain.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// At most so many messages are taken at once. A power of two, as every number that is asked for: each
 /// is a statement of its own to the database.
-const MOST_AT_ONCE: usize = 512;
+const MAX_TAKEN_AT_ONCE: usize = 512;
 
 pub(super) fn consume(
     session: Box<dyn QueueSession>,
@@ -27,32 +27,32 @@ pub(super) fn consume(
     commands: &Receiver<SubscriptionCommand>,
     sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
-    consume_and_look(LOOK, session, queue, epoch, commands, sink)
+    consume_polling(MAX_POLL_INTERVAL, session, queue, epoch, commands, sink)
 }
 
 /// At least so often it is looked for messages of other processes.
-fn consume_and_look(
-    look: Duration,
+fn consume_polling(
+    max_poll_interval: Duration,
     mut session: Box<dyn QueueSession>,
     queue: &QueueConfig,
     epoch: u64,
     commands: &Receiver<SubscriptionCommand>,
     sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
-    // Before the first look, lest something comes in between.
+    // Before the first max_poll_interval, lest something comes in between.
     let wakes = wake::listen(&queue.name);
     let waiting = session.depth(&queue.name)?;
     sink(BrokerEvent::Opened { waiting });
-    let mut subscription = Subscription {
+    let mut subscription = EmbeddedSubscription {
         session,
         queue,
         epoch,
-        held: BTreeMap::new(),
-        taken: 0,
-        more: 0,
-        looks: Looks::Now,
-        look,
-        pause: look,
+        unsettled: BTreeMap::new(),
+        last_tag: 0,
+        extra_prefetch: 0,
+        next_poll: NextPoll::Now,
+        max_poll_interval,
+        poll_interval: max_poll_interval,
         cancelled: false,
         sink,
     };
@@ -62,33 +62,33 @@ fn consume_and_look(
 
 /// When to look for messages.
 #[derive(Clone, Copy)]
-enum Looks {
+enum NextPoll {
     /// There may be some now.
     Now,
     /// There were none left.
     At(Instant),
 }
 
-struct Subscription<'a> {
+struct EmbeddedSubscription<'a> {
     session: Box<dyn QueueSession>,
     queue: &'a QueueConfig,
     epoch: u64,
     /// The keys of what was delivered and not settled, by tag.
-    held: BTreeMap<u64, String>,
+    unsettled: BTreeMap<u64, String>,
     /// How many there have been: the last one's tag.
-    taken: u64,
-    /// How many more than the prefetch may be held.
-    more: usize,
-    looks: Looks,
-    /// The longest time between two looks.
-    look: Duration,
+    last_tag: u64,
+    /// How many more than the prefetch may be unsettled.
+    extra_prefetch: usize,
+    next_poll: NextPoll,
+    /// The longest time between two next_poll.
+    max_poll_interval: Duration,
     /// The time between the last look and the next, if it was in vain.
-    pause: Duration,
+    poll_interval: Duration,
     cancelled: bool,
     sink: &'a mut dyn FnMut(BrokerEvent),
 }
 
-impl Subscription<'_> {
+impl EmbeddedSubscription<'_> {
     /// Until the commands' sender is dropped.
     fn serve(
         &mut self,
@@ -96,10 +96,10 @@ impl Subscription<'_> {
         wakes: &Receiver<()>,
     ) -> Result<(), BrokerError> {
         loop {
-            let alarm = match self.looks {
+            let alarm = match self.next_poll {
                 _ if self.room() == 0 => never(),
-                Looks::Now => at(Instant::now()),
-                Looks::At(time) => at(time),
+                NextPoll::Now => at(Instant::now()),
+                NextPoll::At(time) => at(time),
             };
             select! {
                 recv(commands) -> command => {
@@ -109,19 +109,19 @@ impl Subscription<'_> {
                         self.obey(command)?;
                     }
                 }
-                recv(wakes) -> _ => self.looks = Looks::Now,
+                recv(wakes) -> _ => self.next_poll = NextPoll::Now,
                 recv(alarm) -> _ => self.deliver()?,
             }
         }
     }
 
-    /// How many more messages may be held.
+    /// How many more messages may be unsettled.
     fn room(&self) -> usize {
         if self.cancelled {
             return 0;
         }
-        let most = usize::from(self.queue.prefetch()) + self.more;
-        most.saturating_sub(self.held.len())
+        let most = usize::from(self.queue.prefetch()) + self.extra_prefetch;
+        most.saturating_sub(self.unsettled.len())
     }
 
     /// Takes messages, as far as there is room, and hands them on.
@@ -129,17 +129,19 @@ impl Subscription<'_> {
         let Some(bits) = self.room().checked_ilog2() else {
             return Ok(());
         };
-        let wanted = MOST_AT_ONCE.min(1 << bits);
+        let wanted = MAX_TAKEN_AT_ONCE.min(1 << bits);
         let messages = self.session.take(&self.queue.name, wanted)?;
-        self.pause = if messages.is_empty() {
-            self.pause.saturating_mul(2).min(self.look)
+        self.poll_interval = if messages.is_empty() {
+            self.poll_interval
+                .saturating_mul(2)
+                .min(self.max_poll_interval)
         } else {
-            LOOK_AGAIN
+            BUSY_POLL_INTERVAL
         };
-        self.looks = if messages.len() < wanted {
-            Looks::At(Instant::now() + self.pause)
+        self.next_poll = if messages.len() < wanted {
+            NextPoll::At(Instant::now() + self.poll_interval)
         } else {
-            Looks::Now
+            NextPoll::Now
         };
         if !messages.is_empty() {
             let envelopes = messages.into_iter().map(|message| self.hold(message));
@@ -150,11 +152,11 @@ impl Subscription<'_> {
     }
 
     fn hold(&mut self, message: Message) -> Envelope {
-        self.taken += 1;
-        self.held.insert(self.taken, message.key.clone());
+        self.last_tag += 1;
+        self.unsettled.insert(self.last_tag, message.key.clone());
         let handle = DeliveryHandle {
             epoch: self.epoch,
-            tag: self.taken,
+            tag: self.last_tag,
         };
         Envelope::of_recorded(message, handle)
     }
@@ -169,7 +171,7 @@ impl Subscription<'_> {
             }
             SubscriptionCommand::Prefetch { more, epoch } => {
                 if epoch == self.epoch {
-                    self.more = usize::from(more);
+                    self.extra_prefetch = usize::from(more);
                 }
                 Ok(())
             }
@@ -177,7 +179,7 @@ impl Subscription<'_> {
                 // What could be handed on is not ready.
                 while self.room() > 0 {
                     self.deliver()?;
-                    if let Looks::At(_) = self.looks {
+                    if let NextPoll::At(_) = self.next_poll {
                         break;
                     }
                 }
@@ -193,29 +195,29 @@ impl Subscription<'_> {
         }
     }
 
-    /// The keys of what is no longer held. Handles of another epoch are passed over.
+    /// The keys of what is no longer unsettled. Handles of another epoch are passed over.
     fn release(&mut self, handles: Vec<DeliveryHandle>) -> Vec<String> {
         let ours = handles
             .into_iter()
             .filter(|handle| handle.epoch == self.epoch);
-        ours.filter_map(|handle| self.held.remove(&handle.tag))
+        ours.filter_map(|handle| self.unsettled.remove(&handle.tag))
             .collect()
     }
 
-    /// Puts back what is not held by another delivery: a row that the ledger has put back already may
+    /// Puts back what is not unsettled by another delivery: a row that the ledger has put back already may
     /// have been taken again.
     fn put_back(&mut self, mut keys: Vec<String>) -> Result<(), BrokerError> {
         if keys.is_empty() {
             return Ok(());
         }
-        keys.retain(|key| !self.held.values().any(|held| held == key));
+        keys.retain(|key| !self.unsettled.values().any(|unsettled| unsettled == key));
         self.session.put_back(&keys)?;
-        self.looks = Looks::Now;
+        self.next_poll = NextPoll::Now;
         Ok(())
     }
 
     fn put_back_the_rest(&mut self) -> Result<(), BrokerError> {
-        let rest = std::mem::take(&mut self.held).into_values();
+        let rest = std::mem::take(&mut self.unsettled).into_values();
         self.put_back(rest.collect())
     }
 }
@@ -239,9 +241,9 @@ mod tests {
 
     /// Messages that wait, and the keys of what was put back.
     #[derive(Clone, Default)]
-    struct Rows(Arc<Mutex<(Vec<Message>, Vec<String>)>>);
+    struct FakeQueue(Arc<Mutex<(Vec<Message>, Vec<String>)>>);
 
-    impl QueueSession for Rows {
+    impl QueueSession for FakeQueue {
         fn take(&mut self, _: &str, limit: usize) -> Result<Vec<Message>, BrokerError> {
             let waiting = &mut self.0.lock().unwrap().0;
             let count = limit.min(waiting.len());
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_published_in_this_process_is_delivered_without_a_wait() {
         const QUEUE: &str = "embedded-wakes";
-        let rows = Rows::default();
+        let rows = FakeQueue::default();
         let queue = QueueConfig::new(QUEUE, BrokerHost::Embedded);
         let (commands, orders) = unbounded();
         let (sink, events) = unbounded();
@@ -274,7 +276,7 @@ mod tests {
         let session = Box::new(rows.clone());
         let consumer = thread::spawn(move || {
             let mut sink = |event| sink.send(event).unwrap();
-            consume_and_look(NEVER, session, &queue, 1, &orders, &mut sink)
+            consume_polling(NEVER, session, &queue, 1, &orders, &mut sink)
         });
         let next = || events.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(next(), BrokerEvent::Opened { waiting: 0 }));

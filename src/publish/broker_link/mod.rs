@@ -298,11 +298,11 @@ impl BrokerLink {
     pub(super) fn follow_up_unconfirmed(&mut self) -> &Known {
         let queues = self.late.queues();
         for (number, publisher) in &mut self.publishers {
-            let word = publisher.late_confirmations();
-            if word.ended && self.current == Some(*number) {
+            let late = publisher.late_confirmations();
+            if late.has_ended && self.current == Some(*number) {
                 self.current = None;
             }
-            self.late.learn(*number, word);
+            self.late.learn(*number, late);
         }
         self.close_idle();
         if self.current.is_none() && self.away.is_none() && !self.late.is_empty() {

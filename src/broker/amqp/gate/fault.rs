@@ -12,7 +12,7 @@ pub(super) const BODY_MAX: u64 = 512 << 20;
 
 /// Why a connection had to be ended: the broker broke the protocol. The text reads after "the broker sent".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ProtocolFault {
     #[error("a TLS record: this port speaks TLS, for which the URL begins with amqps://")]
     Tls,
     #[error("the header of AMQP in another version than 0-9-1")]

@@ -159,7 +159,7 @@ fn talk(random: &mut Rng) -> Vec<u8> {
 fn check(kind: u8, frame: &[u8]) {
     let (rest, parsed) = parse_frame(frame).unwrap_or_else(|error| panic!("{error:?}"));
     assert!(rest.is_empty(), "all is consumed");
-    let payload = &frame[HEAD..frame.len() - 1];
+    let payload = &frame[HEAD_LENGTH..frame.len() - 1];
     if kind != 2 {
         return;
     }
@@ -191,11 +191,11 @@ fn try_one(input: &[u8], random: &mut Rng) -> bool {
     let (given, fault, _) = through(input, most, room);
     assert!(given.len() <= input.len());
     let mut rest = &given[..];
-    while rest.len() >= HEAD {
-        let head = Head::read(rest).unwrap().unwrap();
+    while rest.len() >= HEAD_LENGTH {
+        let head = FrameHead::read(rest).unwrap().unwrap();
         let Some(frame) = rest.get(..head.length) else {
             assert!(
-                matches!(head.kind, Kind::Opaque),
+                matches!(head.kind, FrameKind::Opaque),
                 "only bodies pass in parts"
             );
             break;

@@ -1,11 +1,11 @@
 //! The gate between a broker's socket and amiquip: it follows the frames that come, holds each method
 //! and content header until it is whole, and has it mended, so that amiquip gets nothing that its parser
 //! can't take. Bodies and heartbeats pass as they come. What breaks the protocol ends the connection, by
-//! an error whose reason stands in the [`Notes`].
+//! an error whose reason stands in the [`GateNotes`].
 
+mod delivery_notes;
 mod fault;
 mod mend;
-mod notes;
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use std::sync::Arc;
 use amiquip::IoStream;
 use mio::{Evented, Poll, PollOpt, Ready, Token};
 
+pub(super) use self::delivery_notes::{DeliveryNote, GateNotes};
 pub(super) use self::fault::FRAME_MAX;
-use self::fault::{Fault, HEADER_ROOM};
-use self::mend::Method;
-pub(super) use self::notes::{Notes, Oddity};
+use self::fault::{HEADER_ROOM, ProtocolFault};
+use self::mend::MethodKind;
 
 /// The bytes of a frame before its payload: type, channel, size.
-const HEAD: usize = 7;
+const HEAD_LENGTH: usize = 7;
 
 /// The byte behind each payload.
 const FRAME_END: u8 = 0xce;
 
 /// At most so many bytes of a long frame are read at once.
-const CHUNK: usize = 16 << 10;
+const MAX_READ: usize = 16 << 10;
 
 /// A stream for amiquip, which gives what `stream` gives, mended.
 pub(super) struct Gate<S> {
     stream: S,
-    notes: Arc<Notes>,
+    notes: Arc<GateNotes>,
     /// The beginning of a frame that is not whole yet, or what `given` says is being given out.
     held: Vec<u8>,
     /// Of what is held and whole, so many bytes have been given out.
@@ -38,18 +38,18 @@ pub(super) struct Gate<S> {
     /// So many bytes of a body or a heartbeat are still to pass, with the end of its frame.
     passing: usize,
     /// The messages whose header is to come, by their channel.
-    announced: Vec<(u16, Content)>,
+    announced: Vec<(u16, AnnouncedMessage)>,
     /// What ends the connection when all before it has been given out.
-    fault: Option<Fault>,
+    fault: Option<ProtocolFault>,
 }
 
 /// A message whose header is to come.
-enum Content {
+enum AnnouncedMessage {
     Delivery { tag: u64, address_mended: bool },
     Other,
 }
 
-enum Kind {
+enum FrameKind {
     Method,
     Header,
     /// Passes as it is.
@@ -57,44 +57,44 @@ enum Kind {
 }
 
 /// What the beginning of a frame says.
-struct Head {
-    kind: Kind,
+struct FrameHead {
+    kind: FrameKind,
     channel: u16,
     /// The whole frame's length.
     length: usize,
 }
 
-impl Head {
+impl FrameHead {
     /// `None` if there is too little of it.
-    fn read(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+    fn read(bytes: &[u8]) -> Result<Option<Self>, ProtocolFault> {
         let Some(first) = bytes.first() else {
             return Ok(None);
         };
         let (kind, most) = match first {
-            1 => (Kind::Method, FRAME_MAX),
-            2 => (Kind::Header, FRAME_MAX + HEADER_ROOM),
-            3 | 8 => (Kind::Opaque, FRAME_MAX),
-            0x15 | 0x16 => return Err(Fault::Tls),
-            b'A' => return Err(Fault::OtherVersion),
-            other => return Err(Fault::NoFrame(*other)),
+            1 => (FrameKind::Method, FRAME_MAX),
+            2 => (FrameKind::Header, FRAME_MAX + HEADER_ROOM),
+            3 | 8 => (FrameKind::Opaque, FRAME_MAX),
+            0x15 | 0x16 => return Err(ProtocolFault::Tls),
+            b'A' => return Err(ProtocolFault::OtherVersion),
+            other => return Err(ProtocolFault::NoFrame(*other)),
         };
-        let Some(&[_, c0, c1, s0, s1, s2, s3]) = bytes.first_chunk::<HEAD>() else {
+        let Some(&[_, c0, c1, s0, s1, s2, s3]) = bytes.first_chunk::<HEAD_LENGTH>() else {
             return Ok(None);
         };
-        let length = u64::from(u32::from_be_bytes([s0, s1, s2, s3])) + HEAD as u64 + 1;
+        let length = u64::from(u32::from_be_bytes([s0, s1, s2, s3])) + HEAD_LENGTH as u64 + 1;
         match usize::try_from(length) {
             Ok(whole) if length <= most.into() => Ok(Some(Self {
                 kind,
                 channel: u16::from_be_bytes([c0, c1]),
                 length: whole,
             })),
-            _ => Err(Fault::TooLarge(length)),
+            _ => Err(ProtocolFault::TooLarge(length)),
         }
     }
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(stream: S, notes: Arc<Notes>) -> Self {
+    pub(super) fn new(stream: S, notes: Arc<GateNotes>) -> Self {
         Self {
             stream,
             notes,
@@ -124,15 +124,15 @@ impl<S> Gate<S> {
     }
 
     /// The same of what stands first.
-    fn admit_one(&mut self, bytes: &mut [u8]) -> Result<usize, Fault> {
+    fn admit_one(&mut self, bytes: &mut [u8]) -> Result<usize, ProtocolFault> {
         if self.passing > 0 {
             return self.pass(bytes);
         }
-        let Some(head) = Head::read(bytes)? else {
+        let Some(head) = FrameHead::read(bytes)? else {
             self.held.extend_from_slice(bytes);
             return Ok(0);
         };
-        if let Kind::Opaque = head.kind {
+        if let FrameKind::Opaque = head.kind {
             self.passing = head.length;
             return self.pass(bytes);
         }
@@ -144,55 +144,55 @@ impl<S> Gate<S> {
         Ok(head.length)
     }
 
-    fn pass(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn pass(&mut self, bytes: &[u8]) -> Result<usize, ProtocolFault> {
         let length = self.passing.min(bytes.len());
         if length == self.passing && bytes.get(length - 1) != Some(&FRAME_END) {
-            return Err(Fault::NoEnd);
+            return Err(ProtocolFault::NoEnd);
         }
         self.passing -= length;
         Ok(length)
     }
 
     /// Mends a whole method or header frame, and notes what is odd about the delivery that it begins.
-    fn mend(&mut self, head: &Head, frame: &mut [u8]) -> Result<(), Fault> {
+    fn mend(&mut self, head: &FrameHead, frame: &mut [u8]) -> Result<(), ProtocolFault> {
         let Some((&mut FRAME_END, frame)) = frame.split_last_mut() else {
-            return Err(Fault::NoEnd);
+            return Err(ProtocolFault::NoEnd);
         };
-        let payload = frame.get_mut(HEAD..).unwrap_or_default();
+        let payload = frame.get_mut(HEAD_LENGTH..).unwrap_or_default();
         let channel = head.channel;
-        if let Kind::Header = head.kind {
+        if let FrameKind::Header = head.kind {
             let header = mend::header(payload)?;
-            if let Some(Content::Delivery {
+            if let Some(AnnouncedMessage::Delivery {
                 tag,
                 address_mended,
             }) = self.take_announced(channel)
-                && let Some(oddity) = Oddity::of(header, address_mended)
+                && let Some(note) = DeliveryNote::of(header, address_mended)
             {
-                self.notes.put(channel, tag, oddity);
+                self.notes.put(channel, tag, note);
             }
             return Ok(());
         }
         let content = match mend::method(payload)? {
-            Method::Deliver {
+            MethodKind::Deliver {
                 tag,
                 address_mended,
-            } => Content::Delivery {
+            } => AnnouncedMessage::Delivery {
                 tag,
                 address_mended,
             },
-            Method::OtherContent => Content::Other,
-            Method::ChannelClosed => {
+            MethodKind::OtherContent => AnnouncedMessage::Other,
+            MethodKind::ChannelClosed => {
                 self.take_announced(channel);
                 return Ok(());
             }
-            Method::Other => return Ok(()),
+            MethodKind::Other => return Ok(()),
         };
         self.take_announced(channel);
         self.announced.push((channel, content));
         Ok(())
     }
 
-    fn take_announced(&mut self, channel: u16) -> Option<Content> {
+    fn take_announced(&mut self, channel: u16) -> Option<AnnouncedMessage> {
         let mut announced = self.announced.iter();
         let place = announced.position(|(of, _)| *of == channel)?;
         Some(self.announced.swap_remove(place).1)
@@ -213,7 +213,7 @@ impl<S> Gate<S> {
     }
 
     /// The error that ends the connection. amiquip reports it as an error of the socket.
-    fn end(&self, fault: &Fault) -> io::Error {
+    fn end(&self, fault: &ProtocolFault) -> io::Error {
         self.notes.ended(fault);
         io::Error::new(io::ErrorKind::InvalidData, fault.clone())
     }
@@ -221,13 +221,14 @@ impl<S> Gate<S> {
 
 impl<S: Read> Gate<S> {
     /// How many bytes from the beginning of what is held must be there before any of it passes.
-    fn needed(&self) -> Result<usize, Fault> {
-        let head = Head::read(&self.held)?;
+    fn needed(&self) -> Result<usize, ProtocolFault> {
+        let head = FrameHead::read(&self.held)?;
         Ok(match head {
             None
-            | Some(Head {
-                kind: Kind::Opaque, ..
-            }) => HEAD,
+            | Some(FrameHead {
+                kind: FrameKind::Opaque,
+                ..
+            }) => HEAD_LENGTH,
             Some(head) => head.length,
         })
     }
@@ -235,7 +236,7 @@ impl<S: Read> Gate<S> {
     /// Reads the rest of a frame that is longer than amiquip's buffer. `false` at the end of the stream.
     fn read_long(&mut self, needed: usize) -> io::Result<bool> {
         let held = self.held.len();
-        self.held.resize(needed.min(held + CHUNK), 0);
+        self.held.resize(needed.min(held + MAX_READ), 0);
         let read = self.stream.read(&mut self.held[held..]);
         self.held
             .truncate(held + read.as_ref().copied().unwrap_or(0));

@@ -40,8 +40,8 @@ pub(super) fn through(
     bytes: &[u8],
     most: usize,
     room: usize,
-) -> (Vec<u8>, Option<String>, Arc<Notes>) {
-    let notes = Arc::new(Notes::default());
+) -> (Vec<u8>, Option<String>, Arc<GateNotes>) {
+    let notes = Arc::new(GateNotes::default());
     let mut gate = Gate::new(Pieces::new(bytes, most), Arc::clone(&notes));
     let mut given = Vec::new();
     let mut buffer = vec![0; room];

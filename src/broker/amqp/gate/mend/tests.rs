@@ -8,7 +8,7 @@ use super::*;
 
 /// The properties that amiquip's parser reads in a mended header with these flags and properties, and
 /// what there is to tell.
-fn read(flags: u16, properties: &[u8]) -> (AMQPProperties, Header) {
+fn read(flags: u16, properties: &[u8]) -> (AMQPProperties, ContentHeader) {
     let mut payload = bytes::header(2, flags, properties);
     let header = header(&mut payload).unwrap();
     let AMQPFrame::Header(1, 60, content) = parsed(2, &payload) else {
@@ -25,11 +25,11 @@ fn parsed(kind: u8, payload: &[u8]) -> AMQPFrame {
     parsed
 }
 
-fn refused(flags: u16, properties: &[u8]) -> Fault {
+fn refused(flags: u16, properties: &[u8]) -> ProtocolFault {
     header(&mut bytes::header(2, flags, properties)).unwrap_err()
 }
 
-fn headers(fields: &[u8]) -> (FieldTable, Option<Unreadable>) {
+fn headers(fields: &[u8]) -> (FieldTable, Option<UnreadableHeaders>) {
     let (properties, header) = read(0x2000, &table(fields));
     (properties.headers().clone().unwrap(), header.fault)
 }
@@ -83,7 +83,7 @@ fn what_is_fine_stays_as_it_is() {
     let properties = [table(GREET), short("Grüße".as_bytes())].concat();
     let mut payload = bytes::header(2, 0x2080, &properties);
     let before = payload.clone();
-    assert_eq!(header(&mut payload), Ok(Header::default()));
+    assert_eq!(header(&mut payload), Ok(ContentHeader::default()));
     assert_eq!(payload, before);
 }
 
@@ -177,7 +177,7 @@ fn deep_nesting_becomes_opaque() {
                 depth += 1;
             }
             assert!(
-                depth == deep.min(DEPTH - 1),
+                depth == deep.min(MAX_DEPTH - 1),
                 "{deep} of kind {kind}: {depth}"
             );
         }
@@ -186,13 +186,13 @@ fn deep_nesting_becomes_opaque() {
 
 #[test]
 fn what_can_not_be_read_is_told_and_the_next_properties_are_kept() {
-    let cases: [(&[u8], Unreadable); 6] = [
-        (b"Z\0\0", Unreadable::Type(b'Z')),
-        (b"\0", Unreadable::Type(0)),
-        (b"S\0\0\xff\xffabc", Unreadable::Length),
-        (b"x\xff\xff\xff\xff", Unreadable::Length),
-        (b"A\0\0\0\x01Z", Unreadable::Type(b'Z')),
-        (b"F\0\0\0\x05\x01aI\0\0", Unreadable::Length),
+    let cases: [(&[u8], UnreadableHeaders); 6] = [
+        (b"Z\0\0", UnreadableHeaders::Type(b'Z')),
+        (b"\0", UnreadableHeaders::Type(0)),
+        (b"S\0\0\xff\xffabc", UnreadableHeaders::Length),
+        (b"x\xff\xff\xff\xff", UnreadableHeaders::Length),
+        (b"A\0\0\0\x01Z", UnreadableHeaders::Type(b'Z')),
+        (b"F\0\0\0\x05\x01aI\0\0", UnreadableHeaders::Length),
     ];
     for (value, fault) in cases {
         for fields in [
@@ -206,34 +206,37 @@ fn what_can_not_be_read_is_told_and_the_next_properties_are_kept() {
             assert_eq!(properties.type_().as_deref(), Some("kind"));
         }
     }
-    let reason = Unreadable::Type(b'Z').to_string();
+    let reason = UnreadableHeaders::Type(b'Z').to_string();
     assert_eq!(reason, "its headers hold a value of the unknown type 'Z'");
 }
 
 #[test]
 fn what_breaks_the_protocol_is_named() {
-    assert_eq!(refused(0x8000, b"\x20ab"), Fault::Properties);
-    assert_eq!(refused(0x2000, b"\0\0\xff\xff"), Fault::Properties);
-    assert_eq!(refused(0x0040, b"\0\0"), Fault::Properties);
-    assert_eq!(refused(0x0001, b"\0\0"), Fault::MoreFlags);
-    assert_eq!(refused(0x8001, b"\0\0\x04text"), Fault::MoreFlags);
+    assert_eq!(refused(0x8000, b"\x20ab"), ProtocolFault::Properties);
+    assert_eq!(refused(0x2000, b"\0\0\xff\xff"), ProtocolFault::Properties);
+    assert_eq!(refused(0x0040, b"\0\0"), ProtocolFault::Properties);
+    assert_eq!(refused(0x0001, b"\0\0"), ProtocolFault::MoreFlags);
+    assert_eq!(refused(0x8001, b"\0\0\x04text"), ProtocolFault::MoreFlags);
     let mut large = bytes::header(BODY_MAX + 1, 0, b"");
-    assert_eq!(header(&mut large), Err(Fault::Body(BODY_MAX + 1)));
+    assert_eq!(header(&mut large), Err(ProtocolFault::Body(BODY_MAX + 1)));
     assert!(header(&mut bytes::header(BODY_MAX, 0, b"")).is_ok());
-    assert_eq!(header(&mut [0, 50]), Err(Fault::Class(50)));
-    assert_eq!(header(&mut [0, 60, 0]), Err(Fault::Properties));
+    assert_eq!(header(&mut [0, 50]), Err(ProtocolFault::Class(50)));
+    assert_eq!(header(&mut [0, 60, 0]), Err(ProtocolFault::Properties));
 
-    assert_eq!(method(&mut [0, 60, 0]), Err(Fault::NoMethod));
+    assert_eq!(method(&mut [0, 60, 0]), Err(ProtocolFault::NoMethod));
     // A client's methods, of which some hold tables.
     for (class, number) in [(50, 10), (60, 20), (20, 20), (30, 11), (90, 11), (1, 1)] {
         let [_, class_low] = u16::to_be_bytes(class);
         let [_, number_low] = u16::to_be_bytes(number);
         let mut payload = [0, class_low, 0, number_low, 0, 0, 0, 0];
-        assert_eq!(method(&mut payload), Err(Fault::Method(class, number)));
+        assert_eq!(
+            method(&mut payload),
+            Err(ProtocolFault::Method(class, number))
+        );
     }
     assert_eq!(
         method(&mut [0, 60, 0, 21, 5, b'a']),
-        Err(Fault::Arguments(60, 21))
+        Err(ProtocolFault::Arguments(60, 21))
     );
 }
 
@@ -241,7 +244,7 @@ fn what_breaks_the_protocol_is_named() {
 fn flags_that_the_properties_do_without_are_cleared() {
     let (properties, header) = read(0x8003, &short(b"text/plain"));
     assert_eq!(properties.content_type().as_deref(), Some("text/plain"));
-    assert_eq!(header, Header::default());
+    assert_eq!(header, ContentHeader::default());
 }
 
 #[test]
@@ -306,7 +309,7 @@ fn every_method_of_a_broker_is_parsed_with_texts_that_are_none() {
     for (class, number, arguments) in cases {
         let mut payload = bytes::method(class, number, &arguments);
         let what = method(&mut payload).unwrap();
-        if let Method::Deliver { address_mended, .. } = what {
+        if let MethodKind::Deliver { address_mended, .. } = what {
             mended.push(address_mended);
         }
         let parsed = parsed(1, &payload);
