@@ -7,47 +7,47 @@ use crate::health::outage::ServerPart;
 use crate::message::Message;
 
 /// So long after a refusal the next message is tried, at the earliest.
-const RESPITE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Of so many it is remembered that they are refused.
-const MOST: usize = 10_000;
+const MAX_PATHS: usize = 10_000;
 
 /// A queue, and the exchange by which messages for it go there: permissions are on exchanges.
-type Path = (String, String);
+type PublishPath = (String, String);
 
 /// The paths that the broker has closed.
 #[derive(Default)]
-pub(super) struct Closed(HashMap<Path, Refused>);
+pub(super) struct ForbiddenPaths(HashMap<PublishPath, ForbiddenPath>);
 
 /// A refusal.
-pub(super) struct Refused {
+pub(super) struct ForbiddenPath {
     pub(super) reason: String,
     /// Of the message that was refused: on a topic exchange others may be permitted.
     pub(super) routing_key: String,
     at: Instant,
 }
 
-impl Refused {
+impl ForbiddenPath {
     /// Whether it is time to try again.
     pub(super) fn is_due(&self) -> bool {
-        self.at.elapsed() >= RESPITE
+        self.at.elapsed() >= RETRY_INTERVAL
     }
 }
 
-impl Closed {
+impl ForbiddenPaths {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn of(&self, message: &Message) -> Option<&Refused> {
+    pub(super) fn of(&self, message: &Message) -> Option<&ForbiddenPath> {
         self.0.get(&path(message))
     }
 
     pub(super) fn close(&mut self, message: &Message, reason: &str) {
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_PATHS {
             self.0.clear();
         }
-        let refused = Refused {
+        let refused = ForbiddenPath {
             reason: reason.to_owned(),
             routing_key: message.routing_key.clone(),
             at: Instant::now(),
@@ -60,7 +60,7 @@ impl Closed {
     }
 }
 
-fn path(message: &Message) -> Path {
+fn path(message: &Message) -> PublishPath {
     (message.queue.clone(), message.exchange.clone())
 }
 

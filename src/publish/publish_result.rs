@@ -9,28 +9,28 @@ pub(super) enum PublishResult {
     Published,
     Failed(String),
     /// Its queue takes no more for now, for this reason.
-    Held(String),
+    QueueBusy(String),
     /// The broker does not permit it for now, for this reason; of its queue alone.
     Refused(String),
-    /// The broker was sent it, and has not said a word of it yet: of its queue alone, or of nothing.
+    /// The broker was sent it, and has not said a batch of it yet: of its queue alone, or of nothing.
     Unconfirmed {
         reason: String,
-        queue_alone: bool,
+        is_queue_only: bool,
     },
     /// The broker takes nothing for now, for this reason.
     Waiting(String),
 }
 
 /// Whose fault it is that nothing was published.
-pub(super) enum Trouble {
-    /// Of the broker, or the way there.
+pub(super) enum PublishFailure {
+    /// Of the broker, or the link there.
     Broker(BrokerError),
     /// Of one of the messages.
-    Message(Refusal),
+    Message(MessageRefusal),
 }
 
 /// Why the broker has closed the channel over a message.
-pub(super) enum Refusal {
+pub(super) enum MessageRefusal {
     /// It never takes it.
     ForGood(String),
     /// Somebody may permit it.
@@ -38,18 +38,18 @@ pub(super) enum Refusal {
 }
 
 /// On a connection that is open, a refusal is about what was sent on it.
-impl From<BrokerError> for Trouble {
+impl From<BrokerError> for PublishFailure {
     fn from(error: BrokerError) -> Self {
         match error {
-            BrokerError::Refused(reason) => Self::Message(Refusal::ForGood(reason)),
-            BrokerError::Forbidden(reason) => Self::Message(Refusal::ForNow(reason)),
+            BrokerError::Refused(reason) => Self::Message(MessageRefusal::ForGood(reason)),
+            BrokerError::Forbidden(reason) => Self::Message(MessageRefusal::ForNow(reason)),
             other => Self::Broker(other),
         }
     }
 }
 
 /// What a broker has said of messages that were sent together.
-pub(super) struct Word {
+pub(super) struct ConfirmationBatch {
     /// Of each of them.
     pub(super) confirmations: Vec<Confirmation>,
     /// It has said nothing for long.
@@ -58,7 +58,7 @@ pub(super) struct Word {
     pub(super) ended: Option<BrokerError>,
 }
 
-impl Word {
+impl ConfirmationBatch {
     /// Waits for it.
     pub(super) fn of(
         publisher: &mut dyn BrokerPublisher,
@@ -86,20 +86,20 @@ impl Word {
 }
 
 /// Why messages for that queue wait.
-pub(super) fn full(queue: &str) -> String {
+pub(super) fn full_reason(queue: &str) -> String {
     format!("queue {queue:?} takes no more")
 }
 
 /// Why messages wait that the broker does not permit.
-pub(super) fn refused(message: &Message, reason: &str) -> String {
+pub(super) fn refused_reason(message: &Message, reason: &str) -> String {
     format!(
         "the broker refuses messages for queue {:?}: {reason}",
         message.queue
     )
 }
 
-/// Why messages wait for a queue that has some without a word.
-pub(super) fn silent(queue: &str) -> String {
+/// Why messages wait for a queue that has some without a batch.
+pub(super) fn silent_reason(queue: &str) -> String {
     format!("queue {queue:?} does not confirm what it was sent")
 }
 
@@ -113,19 +113,19 @@ pub(super) fn declarable<'a>(config: &'a Config, message: &Message) -> Option<&'
 }
 
 /// What it is for a message that the broker said this of it.
-pub(super) fn fate(
+pub(super) fn result_of(
     message: &Message,
     confirmation: Confirmation,
     is_silent: bool,
 ) -> PublishResult {
     match confirmation {
         Confirmation::Confirmed => PublishResult::Published,
-        Confirmation::Busy => PublishResult::Held(full(&message.queue)),
+        Confirmation::Busy => PublishResult::QueueBusy(full_reason(&message.queue)),
         Confirmation::Blocked(reason) => PublishResult::Waiting(reason),
         Confirmation::Unfit(reason) => PublishResult::Failed(reason),
         Confirmation::Unconfirmed(reason) => PublishResult::Unconfirmed {
             reason,
-            queue_alone: is_silent,
+            is_queue_only: is_silent,
         },
         Confirmation::Unroutable => PublishResult::Failed(format!(
             "the broker has no queue for exchange {:?} and routing key {:?}: add [[queues]] with name \

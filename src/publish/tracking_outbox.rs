@@ -1,4 +1,4 @@
-//! The door of one who stays: between messages it is seen what has become of those that a broker is late with,
+//! The outbox of one who tracks_unconfirmed: between messages it is seen what has become of those that a broker is late with,
 //! and whether brokers that were away are back.
 
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::broker_link::{BrokerLink, NOTHING_WAITS};
-use super::{Flushed, Outbox, UNCONFIRMED_LEASE};
+use super::broker_link::{AWAY_PROBE_DELAY, BrokerLink};
+use super::outbox::{Flushed, Outbox, UNCONFIRMED_LEASE};
 use crate::config::Config;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::store::{OutboxStore, Recorded, StoreError};
 
 /// The leases of messages that the broker is late with are renewed so often.
-const RENEWAL: Duration = Duration::from_secs(10);
+const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// While there are such messages, it is asked so often what has become of them.
-const LATE_LOOK: Duration = Duration::from_millis(500);
+const FOLLOW_UP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is next for one who publishes.
 pub(crate) enum NextWork<T> {
@@ -32,10 +32,10 @@ pub(crate) enum NextWork<T> {
     Closed,
 }
 
-/// A door, and the brokers behind it.
+/// A outbox, and the brokers behind it.
 pub(crate) struct TrackingOutbox {
-    door: Outbox,
-    /// Whether a sweep of the same service knows better how brokers are that were away for [`NOTHING_WAITS`]:
+    outbox: Outbox,
+    /// Whether a sweep of the same service knows better how brokers are that were away for [`AWAY_PROBE_DELAY`]:
     /// it has what waits for them.
     beside_sweep: bool,
     /// When the leases of what brokers are late with were renewed.
@@ -43,16 +43,16 @@ pub(crate) struct TrackingOutbox {
 }
 
 impl TrackingOutbox {
-    /// The door of a sweep, or of a program that has none.
+    /// The outbox of a sweep, or of a program that has none.
     pub(crate) fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            door: Outbox::of(config, servers, true),
+            outbox: Outbox::with_servers(config, servers, true),
             beside_sweep: false,
             renewed: Instant::now(),
         }
     }
 
-    /// The door of one who publishes beside the sweep of its service.
+    /// The outbox of one who publishes beside the sweep of its service.
     pub(crate) fn beside_sweep(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
             beside_sweep: true,
@@ -65,9 +65,9 @@ impl TrackingOutbox {
         self.drop_away_brokers();
         let has_unconfirmed = self.has_unconfirmed();
         let patience = if has_unconfirmed {
-            LATE_LOOK
+            FOLLOW_UP_INTERVAL
         } else {
-            NOTHING_WAITS
+            AWAY_PROBE_DELAY
         };
         match coming.recv_timeout(patience) {
             Ok(came) => NextWork::Received(came),
@@ -86,24 +86,24 @@ impl TrackingOutbox {
     /// Nothing is to be published just now: sees whether brokers that were away are back.
     pub(crate) fn probe_away_brokers(&mut self) {
         self.drop_away_brokers();
-        self.door
-            .ways
+        self.outbox
+            .links
             .values_mut()
             .for_each(BrokerLink::probe_if_away);
     }
 
     fn drop_away_brokers(&mut self) {
         if self.beside_sweep {
-            let is_left = |away| away >= NOTHING_WAITS;
-            self.door
-                .ways
-                .retain(|_, way| way.has_unconfirmed() || !way.away_for().is_some_and(is_left));
+            let is_left = |away| away >= AWAY_PROBE_DELAY;
+            self.outbox
+                .links
+                .retain(|_, link| link.has_unconfirmed() || !link.away_for().is_some_and(is_left));
         }
     }
 
     /// Whether a broker is late with messages.
     pub(crate) fn has_unconfirmed(&self) -> bool {
-        self.door.ways.values().any(BrokerLink::has_unconfirmed)
+        self.outbox.links.values().any(BrokerLink::has_unconfirmed)
     }
 
     /// Writes what has become of messages that the broker was late with, and keeps the others from the sweep.
@@ -118,22 +118,22 @@ impl TrackingOutbox {
         if !self.has_unconfirmed() {
             return Ok(());
         }
-        let is_time = self.renewed.elapsed() >= RENEWAL;
-        for way in self
-            .door
-            .ways
+        let is_time = self.renewed.elapsed() >= LEASE_RENEWAL_INTERVAL;
+        for link in self
+            .outbox
+            .links
             .values_mut()
-            .filter(|way| way.has_unconfirmed())
+            .filter(|link| link.has_unconfirmed())
         {
-            let known = way.follow_up_unconfirmed();
+            let known = link.follow_up_unconfirmed();
             if !known.published.is_empty() {
                 session.mark_published(&known.published)?;
             }
             if !known.lost.is_empty() {
                 session.renew_leases(&known.lost, Duration::ZERO)?;
             }
-            way.late().is_written();
-            let late = way.late().keys();
+            link.unconfirmed().clear_followed_up();
+            let late = link.unconfirmed().keys();
             if is_time && !late.is_empty() {
                 session.renew_leases(&late, UNCONFIRMED_LEASE)?;
             }
@@ -154,8 +154,8 @@ impl TrackingOutbox {
         session: &mut dyn OutboxStore,
         recorded: Recorded<'_>,
     ) -> Result<Flushed, StoreError> {
-        self.door
-            .in_parts(Some(database), session, &recorded, |_, _| Ok(()))
+        self.outbox
+            .flush_in_parts(Some(database), session, &recorded, |_, _| Ok(()))
     }
 
     /// [`Outbox::publish`].
@@ -167,6 +167,6 @@ impl TrackingOutbox {
         session: &mut dyn OutboxStore,
         messages: &[Message],
     ) -> Result<Flushed, (usize, StoreError)> {
-        self.door.publish(session, messages)
+        self.outbox.publish(session, messages)
     }
 }

@@ -1,38 +1,38 @@
-//! Messages that the broker was sent and has not said a word of, on connections that live. They are not sent again
-//! while their connection does: their copies are on the way.
+//! Messages that the broker was sent and has not said a batch of, on connections that live. They are not sent again
+//! while their connection does: their copies are on the link.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::broker::{Confirmation, LateConfirmations};
 
-/// The connections of one way that such messages were sent on, by their numbers, and the queues.
+/// The connections of one link that such messages were sent on, by their numbers, and the queues.
 #[derive(Default)]
-pub(super) struct Late {
+pub(super) struct UnconfirmedMessages {
     /// By their keys.
     messages: HashMap<String, (u64, String)>,
     /// What has become known and is not written yet.
-    known: Known,
+    followed_up: FollowedUp,
 }
 
 /// What has become of messages that the broker was late with.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct FollowedUp {
     /// Their keys.
     pub(super) published: Vec<String>,
     /// Those that are to be sent again.
     pub(super) lost: Vec<String>,
 }
 
-impl Known {
+impl FollowedUp {
     pub(super) const fn is_empty(&self) -> bool {
         self.published.is_empty() && self.lost.is_empty()
     }
 }
 
-impl Late {
+impl UnconfirmedMessages {
     /// Whether there are none, and nothing is to be written of any.
     pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.known.is_empty()
+        self.messages.is_empty() && self.followed_up.is_empty()
     }
 
     pub(super) fn add(&mut self, connection: u64, key: &str, queue: &str) {
@@ -41,7 +41,7 @@ impl Late {
     }
 
     /// The queues that have some on another connection than that: they are sent no more.
-    pub(super) fn silent(&self, current: Option<u64>) -> BTreeSet<&str> {
+    pub(super) fn silent_queues(&self, current: Option<u64>) -> BTreeSet<&str> {
         let late = self.messages.values();
         late.filter(|(connection, _)| Some(*connection) != current)
             .map(|(_, queue)| queue.as_str())
@@ -60,14 +60,14 @@ impl Late {
     }
 
     /// Notes what the broker said on a connection.
-    pub(super) fn learn(&mut self, connection: u64, late: LateConfirmations) {
+    pub(super) fn record_late(&mut self, connection: u64, late: LateConfirmations) {
         for (key, confirmation) in late.confirmations {
             if self.messages.remove(&key).is_none() {
                 continue;
             }
             match confirmation {
-                Confirmation::Confirmed => self.known.published.push(key),
-                _ => self.known.lost.push(key),
+                Confirmation::Confirmed => self.followed_up.published.push(key),
+                _ => self.followed_up.lost.push(key),
             }
         }
         if late.has_ended {
@@ -75,18 +75,18 @@ impl Late {
                 .messages
                 .extract_if(|_, (of, _)| *of == connection)
                 .map(|(key, _)| key);
-            self.known.lost.extend(gone);
+            self.followed_up.lost.extend(gone);
         }
     }
 
     /// What is to be written; it is asked for until that is done.
-    pub(super) const fn known(&self) -> &Known {
-        &self.known
+    pub(super) const fn followed_up(&self) -> &FollowedUp {
+        &self.followed_up
     }
 
     /// That is written.
-    pub(super) fn is_written(&mut self) {
-        self.known = Known::default();
+    pub(super) fn clear_followed_up(&mut self) {
+        self.followed_up = FollowedUp::default();
     }
 }
 
@@ -96,27 +96,27 @@ mod tests {
 
     #[test]
     fn what_a_connection_takes_with_it_is_sent_again_and_what_it_confirmed_is_not() {
-        let mut late = Late::default();
+        let mut late = UnconfirmedMessages::default();
         for (connection, key) in [(1, "a"), (1, "b"), (2, "c")] {
             late.add(connection, key, "q");
         }
-        assert_eq!(late.silent(Some(1)), BTreeSet::from(["q"]));
+        assert_eq!(late.silent_queues(Some(1)), BTreeSet::from(["q"]));
         let said = vec![
             ("a".to_owned(), Confirmation::Confirmed),
             ("unknown".to_owned(), Confirmation::Confirmed),
         ];
-        late.learn(
+        late.record_late(
             1,
             LateConfirmations {
                 confirmations: said,
                 has_ended: true,
             },
         );
-        assert_eq!(late.known().published, ["a"]);
-        assert_eq!(late.known().lost, ["b"]);
+        assert_eq!(late.followed_up().published, ["a"]);
+        assert_eq!(late.followed_up().lost, ["b"]);
         assert_eq!(late.keys(), ["c"]);
-        assert!(late.silent(Some(2)).is_empty());
-        late.is_written();
-        assert!(late.known().is_empty() && !late.is_empty());
+        assert!(late.silent_queues(Some(2)).is_empty());
+        late.clear_followed_up();
+        assert!(late.followed_up().is_empty() && !late.is_empty());
     }
 }
