@@ -15,41 +15,40 @@ use crate::message::Message;
 use crate::names;
 use crate::store::{BATCH_BYTES, NewRow, OutboxStore, Recorded, StoreError};
 
-/// At most so many messages are recorded and sent at once, and [`BATCH_BYTES`].
+/// The most messages that are recorded and sent together; they have at most [`BATCH_BYTES`], too.
 const MAX_BATCH_MESSAGES: usize = 1000;
 
-/// So many times that is under link at once: RabbitMQ confirms persistent messages when it has written
-/// them to its disk, and we write to ours meanwhile.
+/// The most batches under way at once. RabbitMQ confirms a persistent message once it has written it to its disk;
+/// meanwhile the database records the next batches.
 const MAX_BATCHES_UNDER_WAY: usize = 4;
 
-/// Messages that the broker is late with are their publisher's for so long: longer than it is ever held up by
-/// servers that are away.
+/// How long a publisher keeps the lease of unconfirmed messages: longer than servers that are away ever delay it.
 pub(super) const UNCONFIRMED_LEASE: Duration = Duration::from_secs(30);
 
-/// What became of messages that were flushed. Those it does not count wait, PENDING.
+/// The results of a flush. Messages that are counted in neither field wait, PENDING.
 #[derive(Debug, Default)]
 pub struct Flushed {
-    /// How many the broker has.
+    /// How many messages the broker has.
     pub published: usize,
-    /// Those that can't be published, with the reason; they are FAILED.
+    /// The keys of messages that can't be published, with the reasons. They are FAILED.
     pub failed: Vec<(String, String)>,
-    /// Why the others wait, if any do.
+    /// Why other messages wait, if any do.
     pub waiting: Option<String>,
-    /// The queues of those, and the others of a broker that takes nothing.
+    /// The queues of the waiting messages, and all other queues of a broker that takes none.
     pub waiting_queues: BTreeSet<String>,
 }
 
-/// Publishes messages, on a connection to each broker that it needs, opened when it first does.
+/// Records and publishes messages. It connects to each broker when it first needs to.
 pub struct Outbox {
     config: Arc<Config>,
     servers: Arc<Servers>,
     pub(super) links: HashMap<BrokerHost, BrokerLink>,
-    /// Whether it is [`TrackingOutbox`], and keeps what the broker is late with.
+    /// Whether a [`TrackingOutbox`](super::TrackingOutbox) owns it, which keeps the lease of unconfirmed messages.
     tracks_unconfirmed: bool,
 }
 
 impl Outbox {
-    /// A outbox without connections, of who does not stay: what the broker is late with is the sweep's.
+    /// An outbox without connections, for one-off publishing: unconfirmed messages are left to the sweep.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
         Self::with_servers(config, Arc::default(), false)
@@ -68,8 +67,8 @@ impl Outbox {
         }
     }
 
-    /// Records messages, all or none. From then on they will be published, by [`Outbox::flush`] or, if
-    /// that does not come, by the sweep.
+    /// Records messages, all or none. Recorded messages will be published: by [`Outbox::flush`] or, if it is not
+    /// called, by the sweep.
     ///
     /// # Errors
     /// When the database is away: nothing is recorded then.
@@ -83,11 +82,10 @@ impl Outbox {
         Ok(recorded)
     }
 
-    /// Records messages, some at a time, that the sweep publishes, each once its time has come by the
-    /// database's clock. Nobody waits with them.
+    /// Records delayed messages in batches. The sweep publishes each when it is due by the database's clock.
     ///
     /// # Errors
-    /// When the database is away. The first so many messages are recorded then.
+    /// When the database is away. The number says how many messages, the first ones, are recorded.
     pub fn record_due(
         session: &mut dyn OutboxStore,
         messages: &[(&Message, DateTime<Utc>)],
@@ -104,11 +102,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Records messages and flushes them, some at a time, so that the database has the next while the
-    /// broker has the last: for many messages that need not be recorded all or none.
+    /// Records and flushes messages in batches, so that the database writes one batch while the broker takes the
+    /// one before: for many messages that need not be recorded all or none.
     ///
     /// # Errors
-    /// When the database is away. The first so many messages are recorded then, and will be published.
+    /// When the database is away. The number says how many messages, the first ones, are recorded; they will be
+    /// published.
     pub fn publish(
         &mut self,
         session: &mut dyn OutboxStore,
@@ -123,10 +122,10 @@ impl Outbox {
         flushed.map_err(|error| (recorded, error))
     }
 
-    /// Records messages, some at a time, and leaves their publishing to the sweep.
+    /// Records messages in batches, and leaves their publishing to the sweep.
     ///
     /// # Errors
-    /// When the database is away. The first so many messages are recorded then.
+    /// When the database is away. The number says how many messages, the first ones, are recorded.
     pub fn record_in_parts(
         session: &mut dyn OutboxStore,
         messages: &[Message],
@@ -140,7 +139,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Publishes what is recorded, and marks it.
+    /// Publishes recorded messages, and marks them as published.
     ///
     /// # Errors
     /// When the database is away.
@@ -152,7 +151,7 @@ impl Outbox {
         self.flush_in_parts(None, session, &recorded, |_, _| Ok(()))
     }
 
-    /// Publishes parts of messages, each after `prepare`, and marks each when it is confirmed.
+    /// Publishes messages in batches. Calls `prepare` before each batch, and marks a batch when it is confirmed.
     pub(super) fn flush_in_parts(
         &mut self,
         database: Option<&HealthProbe>,
@@ -166,7 +165,7 @@ impl Outbox {
         let mut step = |outbox: &mut Self| {
             for part in parts(messages) {
                 prepare(session, part)?;
-                // One that is away may take long to say so.
+                // Brokers that were away come last: connecting to them may take long.
                 let mut by_broker: Vec<_> = by_broker(&config, part).into_iter().collect();
                 by_broker.sort_by_key(|(host, _)| outbox.was_away(host));
                 for (host, messages) in by_broker {
@@ -205,7 +204,7 @@ impl Outbox {
         link.is_some_and(|link| link.away_for().is_some())
     }
 
-    /// Waits for the broker's batch on messages that were sent, and records it.
+    /// Waits for the confirmations of messages that were sent, and records the results.
     fn settle(
         &mut self,
         database: Option<&HealthProbe>,
@@ -215,7 +214,7 @@ impl Outbox {
     ) -> Result<(), StoreError> {
         let config = Arc::clone(&self.config);
         let results = self.link(host).settle(&config, &messages, sending);
-        let is_of_all = |result: &PublishResult| {
+        let holds_broker_up = |result: &PublishResult| {
             matches!(
                 result,
                 PublishResult::Waiting(_)
@@ -225,11 +224,11 @@ impl Outbox {
                     }
             )
         };
-        if results.iter().any(is_of_all) {
-            let of_it = config.queues.iter().filter(|queue| queue.host == *host);
+        if results.iter().any(holds_broker_up) {
+            let queues = config.queues.iter().filter(|queue| queue.host == *host);
             flushed
                 .waiting_queues
-                .extend(of_it.map(|queue| queue.name.clone()));
+                .extend(queues.map(|queue| queue.name.clone()));
         }
         failpoint::hit("publish.published");
         database.inspect(|database| database.started());
@@ -246,12 +245,12 @@ impl Outbox {
     }
 }
 
-/// The messages in parts that are small enough.
+/// The messages in batches that can be recorded together.
 fn parts(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
     parts_of(messages, |message| message)
 }
 
-/// What has messages in parts that are small enough to be recorded together.
+/// Items in batches whose messages can be recorded together.
 fn parts_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
@@ -271,7 +270,7 @@ fn parts_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<I
     })
 }
 
-/// The messages for each broker.
+/// The messages by broker.
 fn by_broker<'a>(
     config: &'a Config,
     messages: &'a [Message],
@@ -321,7 +320,7 @@ fn record_results(
         }
         flushed.waiting_queues.insert(message.queue.clone());
     }
-    // First, lest what the database refuses of the others has these published again.
+    // The published ones are marked first: if the database refuses a later statement, they are not published again.
     if !published.is_empty() {
         session.mark_published(&published)?;
         flushed.published += published.len();

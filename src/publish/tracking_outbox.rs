@@ -1,5 +1,5 @@
-//! The outbox of one who tracks_unconfirmed: between messages it is seen what has become of those that a broker is late with,
-//! and whether brokers that were away are back.
+//! An outbox that keeps its connections. Between messages it follows up unconfirmed messages, and probes brokers
+//! that were away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,37 +13,36 @@ use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::store::{OutboxStore, Recorded, StoreError};
 
-/// The leases of messages that the broker is late with are renewed so often.
+/// How often the leases of unconfirmed messages are renewed.
 const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// While there are such messages, it is asked so often what has become of them.
+/// How often unconfirmed messages are followed up.
 const FOLLOW_UP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What is next for one who publishes.
+/// What a publishing thread has to do next.
 pub(crate) enum NextWork<T> {
-    /// This has come.
+    /// Publish this, which was received.
     Received(T),
-    /// The broker may have said by now what has become of messages that it was late with: it is time to
-    /// [look](TrackingOutbox::follow_up_unconfirmed).
+    /// Call [`TrackingOutbox::follow_up_unconfirmed`]: late confirmations may have come.
     FollowUp,
-    /// Nothing has come for some time.
+    /// Nothing: no message has come for some time.
     Idle,
-    /// Nothing will come any more.
+    /// End: the senders are gone.
     Closed,
 }
 
-/// A outbox, and the brokers behind it.
+/// An outbox that keeps its connections and follows up unconfirmed messages.
 pub(crate) struct TrackingOutbox {
     outbox: Outbox,
-    /// Whether a sweep of the same service knows better how brokers are that were away for [`AWAY_PROBE_DELAY`]:
-    /// it has what waits for them.
+    /// Whether the same service has a sweep, which probes brokers that have been away for [`AWAY_PROBE_DELAY`]: it
+    /// publishes the messages that wait for them.
     beside_sweep: bool,
-    /// When the leases of what brokers are late with were renewed.
+    /// When the leases of unconfirmed messages were last renewed.
     renewed: Instant,
 }
 
 impl TrackingOutbox {
-    /// The outbox of a sweep, or of a program that has none.
+    /// The outbox of a sweep, or of a program without a sweep.
     pub(crate) fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
             outbox: Outbox::with_servers(config, servers, true),
@@ -52,7 +51,7 @@ impl TrackingOutbox {
         }
     }
 
-    /// The outbox of one who publishes beside the sweep of its service.
+    /// The outbox of a publisher beside the sweep of its service.
     pub(crate) fn beside_sweep(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
             beside_sweep: true,
@@ -60,7 +59,7 @@ impl TrackingOutbox {
         }
     }
 
-    /// Waits for what comes to be published, or for something else to do.
+    /// Waits for something to publish or to follow up.
     pub(crate) fn next<T>(&mut self, coming: &Receiver<T>) -> NextWork<T> {
         self.drop_away_brokers();
         let has_unconfirmed = self.has_unconfirmed();
@@ -83,7 +82,7 @@ impl TrackingOutbox {
         }
     }
 
-    /// Nothing is to be published just now: sees whether brokers that were away are back.
+    /// Probes brokers that were away. Called when there is nothing to publish.
     pub(crate) fn probe_away_brokers(&mut self) {
         self.drop_away_brokers();
         self.outbox
@@ -94,23 +93,23 @@ impl TrackingOutbox {
 
     fn drop_away_brokers(&mut self) {
         if self.beside_sweep {
-            let is_left = |away| away >= AWAY_PROBE_DELAY;
-            self.outbox
-                .links
-                .retain(|_, link| link.has_unconfirmed() || !link.away_for().is_some_and(is_left));
+            let is_left_to_sweep = |away| away >= AWAY_PROBE_DELAY;
+            self.outbox.links.retain(|_, link| {
+                link.has_unconfirmed() || !link.away_for().is_some_and(is_left_to_sweep)
+            });
         }
     }
 
-    /// Whether a broker is late with messages.
+    /// Whether any message is unconfirmed.
     pub(crate) fn has_unconfirmed(&self) -> bool {
         self.outbox.links.values().any(BrokerLink::has_unconfirmed)
     }
 
-    /// Writes what has become of messages that the broker was late with, and keeps the others from the sweep.
-    /// Those whose connection has ended are due.
+    /// Writes the results of late confirmations, and renews the leases of messages that are still unconfirmed, which
+    /// keeps them from the sweep. Messages whose connection has ended become due for the sweep.
     ///
     /// # Errors
-    /// When the database is away: the next look does it.
+    /// When the database is away: the next call writes the results.
     pub(crate) fn follow_up_unconfirmed(
         &mut self,
         session: &mut dyn OutboxStore,
@@ -144,7 +143,7 @@ impl TrackingOutbox {
         Ok(())
     }
 
-    /// [`Outbox::flush`] of one who tells when the database is asked.
+    /// [`Outbox::flush`], which also reports to `database` when the database is asked.
     ///
     /// # Errors
     /// When the database is away.
@@ -161,7 +160,8 @@ impl TrackingOutbox {
     /// [`Outbox::publish`].
     ///
     /// # Errors
-    /// When the database is away. The first so many messages are recorded then, and will be published.
+    /// When the database is away. The number says how many messages, the first ones, are recorded; they will be
+    /// published.
     pub(crate) fn publish(
         &mut self,
         session: &mut dyn OutboxStore,

@@ -1,25 +1,25 @@
-//! Messages that the broker was sent and has not said a batch of, on connections that live. They are not sent again
-//! while their connection does: their copies are on the link.
+//! Messages that were sent and are not confirmed yet, on open connections. They are not sent again while their
+//! connection is open: the broker may still be taking them.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::broker::{Confirmation, LateConfirmations};
 
-/// The connections of one link that such messages were sent on, by their numbers, and the queues.
+/// The unconfirmed messages of one link.
 #[derive(Default)]
 pub(super) struct UnconfirmedMessages {
-    /// By their keys.
+    /// The number of its connection and its queue, by the message's key.
     messages: HashMap<String, (u64, String)>,
-    /// What has become known and is not written yet.
+    /// Results that are not written yet.
     followed_up: FollowedUp,
 }
 
-/// What has become of messages that the broker was late with.
+/// The results of messages that were unconfirmed.
 #[derive(Default)]
 pub(super) struct FollowedUp {
-    /// Their keys.
+    /// The keys of messages that the broker has.
     pub(super) published: Vec<String>,
-    /// Those that are to be sent again.
+    /// The keys of messages that must be sent again.
     pub(super) lost: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl FollowedUp {
 }
 
 impl UnconfirmedMessages {
-    /// Whether there are none, and nothing is to be written of any.
+    /// Whether no message is unconfirmed, and no result is to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.followed_up.is_empty()
     }
@@ -40,7 +40,7 @@ impl UnconfirmedMessages {
         self.messages.insert(key.to_owned(), of);
     }
 
-    /// The queues that have some on another connection than that: they are sent no more.
+    /// The queues with unconfirmed messages on another connection than `current`: they are sent no more messages.
     pub(super) fn silent_queues(&self, current: Option<u64>) -> BTreeSet<&str> {
         let late = self.messages.values();
         late.filter(|(connection, _)| Some(*connection) != current)
@@ -48,19 +48,19 @@ impl UnconfirmedMessages {
             .collect()
     }
 
-    /// The queues that have some.
+    /// The queues with unconfirmed messages.
     pub(super) fn queues(&self) -> BTreeSet<String> {
         let queues = self.messages.values().map(|(_, queue)| queue.clone());
         queues.collect()
     }
 
-    /// The keys of all.
+    /// The keys of all unconfirmed messages.
     pub(super) fn keys(&self) -> Vec<String> {
         self.messages.keys().cloned().collect()
     }
 
-    /// Notes what the broker said on a connection.
-    pub(super) fn record_late(&mut self, connection: u64, late: LateConfirmations) {
+    /// Records the late confirmations of a connection.
+    pub(super) fn record_confirmations(&mut self, connection: u64, late: LateConfirmations) {
         for (key, confirmation) in late.confirmations {
             if self.messages.remove(&key).is_none() {
                 continue;
@@ -79,12 +79,12 @@ impl UnconfirmedMessages {
         }
     }
 
-    /// What is to be written; it is asked for until that is done.
+    /// The results to write. They are kept until [`Self::clear_followed_up`].
     pub(super) const fn followed_up(&self) -> &FollowedUp {
         &self.followed_up
     }
 
-    /// That is written.
+    /// Drops the results, which are written.
     pub(super) fn clear_followed_up(&mut self) {
         self.followed_up = FollowedUp::default();
     }
@@ -105,7 +105,7 @@ mod tests {
             ("a".to_owned(), Confirmation::Confirmed),
             ("unknown".to_owned(), Confirmation::Confirmed),
         ];
-        late.record_late(
+        late.record_confirmations(
             1,
             LateConfirmations {
                 confirmations: said,

@@ -12,8 +12,8 @@ use crate::publish::publish_result::{
 };
 
 impl BrokerLink {
-    /// Publishes messages again that fitted no queue, once these are declared. On the connection with that number,
-    /// unless it has others under link, which a refusal would take with it.
+    /// Declares the queues of unroutable messages, and publishes the messages again. Uses connection `number`, unless
+    /// other messages are under way on it, which a refusal would affect.
     pub(super) fn declare_and_publish(
         &mut self,
         config: &Config,
@@ -57,7 +57,7 @@ impl BrokerLink {
             });
         match published {
             Ok((number, batch)) => {
-                // Not declared once more.
+                // `settle_declared` does not declare again, so this can't recurse.
                 let word_ended = batch.ended.is_some();
                 let results = self.settle_declared(&messages, number, batch);
                 if word_ended {
@@ -73,7 +73,7 @@ impl BrokerLink {
                 let failed = |_: &&Message| PublishResult::Failed(reason.clone());
                 messages.iter().map(failed).collect()
             }
-            Err(trouble) => match self.settle_single_failure(first, trouble) {
+            Err(failure) => match self.settle_single_failure(first, failure) {
                 PublishResult::Refused(reason) => {
                     let refused = |_: &&Message| PublishResult::Refused(reason.clone());
                     messages.iter().map(refused).collect()

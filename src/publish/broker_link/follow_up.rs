@@ -6,8 +6,8 @@ use crate::publish::publish_result::silent_reason;
 use crate::publish::unconfirmed::FollowedUp;
 
 impl BrokerLink {
-    /// Asks what the broker has said of messages that it was late with. While there are some, it is seen whether it
-    /// takes others: else not their queues are silent, but it is.
+    /// Collects late confirmations. While messages are unconfirmed, it also opens a connection to see whether the
+    /// broker answers at all: otherwise the broker is silent, not only the messages' queues.
     pub(in crate::publish) fn follow_up_unconfirmed(&mut self) -> &FollowedUp {
         let queues = self.unconfirmed.queues();
         for (number, publisher) in &mut self.publishers {
@@ -15,7 +15,7 @@ impl BrokerLink {
             if late.has_ended && self.current == Some(*number) {
                 self.current = None;
             }
-            self.unconfirmed.record_late(*number, late);
+            self.unconfirmed.record_confirmations(*number, late);
         }
         self.close_idle();
         if self.current.is_none() && self.away.is_none() && !self.unconfirmed.is_empty() {
@@ -37,8 +37,8 @@ impl BrokerLink {
         self.unconfirmed.followed_up()
     }
 
-    /// Sees whether a broker that was away is back, though nothing waits for it any more: another
-    /// service may have published that.
+    /// Probes a broker that has been away for long. Perhaps no message waits for it any more, because another
+    /// service has published them.
     pub(in crate::publish) fn probe_if_away(&mut self) {
         if self
             .away

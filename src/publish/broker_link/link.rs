@@ -11,26 +11,26 @@ use crate::publish::forbidden::ForbiddenPaths;
 use crate::publish::unconfirmed::UnconfirmedMessages;
 use crate::store::PUBLISH_LEASE;
 
-/// A broker that was away is due to be tried again by now, if anything still waits for it: by the sweep,
-/// whoever recorded that.
+/// How long a broker must be away before a publisher with nothing to send probes it. By then the sweep has
+/// retried every message that waits for the broker, whoever recorded it.
 pub(in crate::publish) const AWAY_PROBE_DELAY: Duration = PUBLISH_LEASE.saturating_mul(2);
 
-/// So many connections to a broker at most. Each but one waits for what it was late with.
+/// The most connections to one broker. All but one await late confirmations.
 const MAX_CONNECTIONS: usize = 8;
 
 /// The link to one broker.
 pub(in crate::publish) struct BrokerLink {
     pub(super) host: BrokerHost,
-    /// By how many there were before.
+    /// The open connections, by their numbers.
     pub(super) publishers: BTreeMap<u64, Box<dyn BrokerPublisher>>,
-    /// The one to send on, if it is not known to have ended.
+    /// The number of the connection to send on, unless it is known to have ended.
     pub(super) current: Option<u64>,
-    /// How many connections there have been.
+    /// How many connections have been opened: the number of the last one.
     pub(super) connections: u64,
     pub(super) health: HealthProbe,
-    /// When the broker was away, as far as we know it still is.
+    /// When the broker was last found away. `None` once it has answered.
     pub(super) away: Option<Instant>,
-    /// It let this link not in: another, that was opened before, may go on.
+    /// Whether the broker refused the last connection. Connections that were opened before may go on.
     pub(super) login_refused: bool,
     pub(super) forbidden: ForbiddenPaths,
     pub(super) unconfirmed: UnconfirmedMessages,
@@ -51,22 +51,22 @@ impl BrokerLink {
         }
     }
 
-    /// The messages that the broker is late with.
+    /// The messages that were sent and are not confirmed yet.
     pub(in crate::publish) const fn unconfirmed(&mut self) -> &mut UnconfirmedMessages {
         &mut self.unconfirmed
     }
 
-    /// Whether there are some.
+    /// Whether there are such messages, or results of them to write.
     pub(in crate::publish) fn has_unconfirmed(&self) -> bool {
         !self.unconfirmed.is_empty()
     }
 
-    /// How long ago the broker was asked last, if it was away then.
+    /// How long ago the broker was last found away, if it has not answered since.
     pub(in crate::publish) fn away_for(&self) -> Option<Duration> {
         self.away.map(|away| away.elapsed())
     }
 
-    /// The rows of messages that were published say so now.
+    /// Tells the current connection that the rows of these messages are marked as published.
     pub(in crate::publish) fn rows_marked(&mut self, messages: &[&Message]) {
         if let Some(number) = self.current
             && let Some(publisher) = self.publishers.get_mut(&number)
@@ -75,7 +75,7 @@ impl BrokerLink {
         }
     }
 
-    /// Gives up what was sent and not settled.
+    /// Abandons the messages that were sent and not settled.
     pub(in crate::publish) fn abandon_sent(&mut self) {
         self.current = None;
         self.publishers
@@ -102,7 +102,7 @@ impl BrokerLink {
         }
     }
 
-    /// The connection to send on.
+    /// The number of the connection to send on. Opens one if necessary.
     pub(super) fn open(&mut self) -> Result<u64, BrokerError> {
         if let Some(number) = self.current.take()
             && self
@@ -119,7 +119,7 @@ impl BrokerLink {
         Ok(number)
     }
 
-    /// One more connection.
+    /// Opens one more connection; returns its number.
     pub(super) fn connect(&mut self) -> Result<u64, BrokerError> {
         if self.publishers.len() >= MAX_CONNECTIONS {
             return Err(BrokerError::Ended(format!(
@@ -142,7 +142,7 @@ impl BrokerLink {
         }
     }
 
-    /// Closes connections that nothing is to be asked of any more.
+    /// Closes the connections that await no confirmation, except the current one.
     pub(super) fn close_idle(&mut self) {
         let current = self.current;
         self.publishers

@@ -1,4 +1,4 @@
-//! What the log is told of the link to a broker: once that messages wait, and once that they go on.
+//! Logs, once each, that messages to a broker wait, and that publishing goes on.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use crate::publish::forbidden;
 use crate::publish::publish_result::full_reason;
 
 impl BrokerLink {
-    /// Says who waits and who goes on by what the broker has said of messages.
+    /// Reports, from the broker's answers, which parts of the broker hold messages up and which take them again.
     pub(super) fn report_confirmations(&mut self, messages: &[&Message], said: &[Confirmation]) {
-        let has_spoken = said
+        let has_answered = said
             .iter()
             .any(|said| !matches!(said, Confirmation::Unconfirmed(_)));
-        if !has_spoken {
+        if !has_answered {
             return;
         }
         if std::mem::take(&mut self.login_refused) {
@@ -59,7 +59,7 @@ impl BrokerLink {
         self.report_waiting(&ServerPart::Entrance, &error.to_string());
     }
 
-    /// Says once why messages wait, whoever of the service publishes them.
+    /// Logs once why messages wait, whichever publisher of the service finds it.
     pub(super) fn report_waiting(&self, part: &ServerPart, reason: &str) {
         let host = &self.host;
         if self.health.close(part, reason) {
@@ -69,7 +69,7 @@ impl BrokerLink {
         }
     }
 
-    /// Says once that they don't any more.
+    /// Logs once that publishing goes on.
     pub(super) fn report_reopened(&self, part: &ServerPart) {
         if let Some(time) = self.health.reopen(part) {
             let (host, time) = (&self.host, time.as_secs_f64());

@@ -1,5 +1,6 @@
-//! Messages that the broker does not take from us. It closes the channel over one, and what else is under link there
-//! has to be sent again: so they are tried one at a time, on a connection beside the current one.
+//! Messages that the broker refuses. The broker closes the channel over a refused message, and every other message
+//! under way on that channel has to be sent again. So refused messages are tried one at a time, on a connection
+//! beside the current one.
 
 use super::link::BrokerLink;
 use super::result_slots::{MessageGroup, ResultSlots, groups};
@@ -12,12 +13,12 @@ use crate::publish::publish_result::{
     result_of, silent_reason,
 };
 
-/// The connection beside the current one, once there is one.
+/// The number of the connection beside the current one, once it is open.
 pub(super) type SideConnection = Option<u64>;
 
 impl BrokerLink {
-    /// One of the messages made the broker close the channel. Where that is what it is permitted for now, the first of
-    /// each kind is tried by itself, and the others go where that went; else each.
+    /// Finds the messages over which the broker has closed the channel. If permission is lacking, one message of
+    /// each group is tried by itself, and decides for its group. After any other refusal each message is tried.
     pub(super) fn find_refused(
         &mut self,
         config: &Config,
@@ -53,9 +54,9 @@ impl BrokerLink {
     ) {
         let mut rest = group;
         while let Some(((nth, message), others)) = rest.split_first() {
-            let known = self.forbidden.of(message);
-            let result = match known.filter(|closed| !closed.is_due()) {
-                Some(closed) => PublishResult::Refused(closed.reason.clone()),
+            let forbidden = self.forbidden.of(message);
+            let result = match forbidden.filter(|path| !path.may_be_retried()) {
+                Some(path) => PublishResult::Refused(path.reason.clone()),
                 None if self.away.is_some() => {
                     PublishResult::Waiting("the broker has gone away".to_owned())
                 }
@@ -63,7 +64,7 @@ impl BrokerLink {
             };
             rest = others;
             match &result {
-                // It may be of that message alone.
+                // Only this message may be at fault.
                 PublishResult::Failed(_) => {}
                 PublishResult::Published | PublishResult::QueueBusy(_) if each => {}
                 PublishResult::Refused(reason) => {
@@ -85,8 +86,8 @@ impl BrokerLink {
         }
     }
 
-    /// The results of messages whose queues take nothing now. Of those that are refused one is tried, if it is time to.
-    pub(super) fn settle_held(
+    /// The results of postponed messages. Of a forbidden group, one message is tried once its retry is due.
+    pub(super) fn settle_postponed(
         &mut self,
         config: &Config,
         messages: &[&Message],
@@ -108,9 +109,9 @@ impl BrokerLink {
                 });
                 continue;
             }
-            if let Some(closed) = self.forbidden.of(first) {
-                // One that was refused first.
-                group.sort_by_key(|(_, message)| message.routing_key != closed.routing_key);
+            if let Some(path) = self.forbidden.of(first) {
+                // The routing key that was refused is tried first.
+                group.sort_by_key(|(_, message)| message.routing_key != path.routing_key);
             }
             self.try_group(
                 config,
@@ -127,7 +128,7 @@ impl BrokerLink {
         results.into_results()
     }
 
-    /// Publishes a message on a connection where it harms no other.
+    /// Publishes one message on the side connection, where a refusal affects no other message.
     fn publish_single(
         &mut self,
         config: &Config,
@@ -140,7 +141,7 @@ impl BrokerLink {
             }
             Ok(said) => self.settle_single(*side, message, said),
             Err(PublishFailure::Message(MessageRefusal::ForGood(reason))) => {
-                // The exchange of its queue may be missing: it is not durable, and gone after a restart of the broker
+                // The queue's exchange may be missing: if it is not durable, it is gone after a restart of the broker
                 // until somebody declares it.
                 match declarable(config, message) {
                     Some(_) if !message.exchange.is_empty() => {
@@ -149,11 +150,11 @@ impl BrokerLink {
                     _ => PublishResult::Failed(reason),
                 }
             }
-            Err(trouble) => self.settle_single_failure(message, trouble),
+            Err(failure) => self.settle_single_failure(message, failure),
         }
     }
 
-    /// The same once its queue is declared; `reason` is why it was refused before, if it was.
+    /// Declares the message's queue and publishes the message. `reason` is why it was refused before, if it was.
     fn declare_and_try(
         &mut self,
         config: &Config,
@@ -176,7 +177,7 @@ impl BrokerLink {
             Err(PublishFailure::Message(MessageRefusal::ForGood(last))) => {
                 PublishResult::Failed(reason.unwrap_or(last))
             }
-            Err(trouble) => self.settle_single_failure(message, trouble),
+            Err(failure) => self.settle_single_failure(message, failure),
         }
     }
 
@@ -209,7 +210,7 @@ impl BrokerLink {
             self.unconfirmed.add(number, &message.key, &message.queue);
         } else {
             self.mark_available();
-            self.forbidden.open(message);
+            self.forbidden.remove(message);
         }
         let said = [said];
         self.report_confirmations(&[message], &said);
@@ -220,9 +221,9 @@ impl BrokerLink {
     pub(super) fn settle_single_failure(
         &mut self,
         message: &Message,
-        trouble: PublishFailure,
+        failure: PublishFailure,
     ) -> PublishResult {
-        match trouble {
+        match failure {
             PublishFailure::Broker(error) => {
                 self.mark_failed(&error);
                 PublishResult::Waiting(error.to_string())
@@ -232,14 +233,14 @@ impl BrokerLink {
             }
             PublishFailure::Message(MessageRefusal::ForNow(reason)) => {
                 self.mark_available();
-                self.forbidden.close(message, &reason);
+                self.forbidden.add(message, &reason);
                 self.report_waiting(&forbidden::part(message), &refused_reason(message, &reason));
                 PublishResult::Refused(reason)
             }
         }
     }
 
-    /// The connection beside the current one.
+    /// The number of the side connection. Opens one if necessary.
     pub(super) fn side_connection(
         &mut self,
         side: &mut SideConnection,
