@@ -1,7 +1,7 @@
 //! Publishing from a program: each message is recorded in the database, and sent to the broker.
 //!
-//! A [`Client`] is one thread with a connection to each server, for any number of threads that
-//! publish. It records together what has gathered while it was at work, so that many share a commit.
+//! A [`Client`] has one thread with a connection to each server, for any number of threads that publish. The
+//! messages that arrive while it is busy are recorded together, so that many share a commit.
 
 mod draft;
 mod error;
@@ -25,26 +25,26 @@ use crate::store::Store;
 use crate::store::transaction::{Connection, RecordError};
 use crate::task::{FromMessage, Need, TaskContext, TaskError};
 
-/// A message that is recorded: from now on it will be published, whatever becomes of the publisher.
+/// A recorded message. It will be published even if the program dies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The message's key: the `uuid` of its row, the message id on the broker.
+    /// The message's key: the `uuid` of its row, and the message id on the broker.
     pub uuid: String,
-    /// What became of it so far.
+    /// How far its delivery has come.
     pub state: Delivery,
 }
 
-/// What became of a recorded message so far.
+/// How far the delivery of a recorded message has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// The broker has it.
+    /// The broker has the message.
     Published,
-    /// It is not due yet.
+    /// The message is not due yet. A service will publish it.
     Delayed,
-    /// For this reason the broker may not have it yet. A service will publish it.
+    /// The broker may not have the message yet, for this reason. A service will publish it.
     Waiting(String),
-    /// It can't be published, for this reason; it is FAILED.
+    /// The message can't be published, for this reason. It is FAILED.
     Failed(String),
 }
 
@@ -65,7 +65,7 @@ pub enum Delivery {
 /// # }
 /// ```
 ///
-/// Tasks publish by the client of their service, which they ask for as an argument:
+/// A task publishes with its service's client, which it takes as an argument:
 ///
 /// ```
 /// use carrot_actors::{Args, Client, PublishError};
@@ -85,20 +85,20 @@ pub(crate) struct ServiceClient(pub(crate) Client);
 
 struct Inner {
     config: Arc<Config>,
-    /// What it shares with the service that it belongs to, if it does.
+    /// What the client shares with its service, if it belongs to one.
     service: OnceLock<ServiceResources>,
-    /// Whether it publishes to nobody.
+    /// Whether the client records messages without publishing them.
     records_only: bool,
-    /// The publisher, once there is something to publish.
-    running: Mutex<Option<PublisherThread>>,
+    /// The publisher's thread, started by the first request.
+    publisher: Mutex<Option<PublisherThread>>,
 }
 
 /// What a service shares with the client that it gives to its tasks.
 #[derive(Clone)]
 pub(crate) struct ServiceResources {
-    /// The database; on SQLite its writers take turns.
+    /// The database. On SQLite, writers that share a store take turns.
     pub(crate) store: Arc<dyn Store>,
-    /// How the servers are, to be said once.
+    /// The servers' health, shared so that each outage is logged once.
     pub(crate) servers: Arc<Servers>,
 }
 
@@ -108,57 +108,57 @@ struct PublisherThread {
 }
 
 impl Client {
-    /// Connects to the database. The broker is connected to when there is something to publish; while
-    /// it is away messages are recorded, and a service publishes them later.
+    /// Connects to the database. The client connects to the broker when there is something to publish. While the
+    /// broker is away, messages are recorded, and a service publishes them later.
     ///
     /// # Errors
     /// When the database is away, or not migrated.
     pub fn connect(config: impl Into<Arc<Config>>) -> Result<Self, PublishError> {
         let client = Self::lazy(config.into());
         let (answer, answered) = bounded(1);
-        client.ask(Vec::new(), move |result| answer.send(result).is_ok())?;
+        client.send_request(Vec::new(), move |result| answer.send(result).is_ok())?;
         answered.recv().map_err(|_| PublishError::Ended)??;
         Ok(client)
     }
 
-    /// A client that connects, and starts its thread, when there is something to publish.
+    /// A client that starts its thread and connects when there is something to publish.
     pub(crate) fn lazy(config: Arc<Config>) -> Self {
         Self(Arc::new(Inner {
             config,
             service: OnceLock::new(),
             records_only: false,
-            running: Mutex::default(),
+            publisher: Mutex::default(),
         }))
     }
 
-    /// A client for tests, which leaves all publishing to them.
+    /// A client for tests, which only records messages: the test publishes them.
     pub(crate) fn recording(config: Arc<Config>) -> Self {
         Self(Arc::new(Inner {
             config,
             service: OnceLock::new(),
             records_only: true,
-            running: Mutex::default(),
+            publisher: Mutex::default(),
         }))
     }
 
-    /// Has it work with what its service has; too late once it has published.
-    pub(crate) fn use_service(&self, shared: ServiceResources) {
-        if self.0.service.set(shared).is_err() {
+    /// Makes the client use its service's store and health. Has no effect once the client has published.
+    pub(crate) fn use_service(&self, resources: ServiceResources) {
+        if self.0.service.set(resources).is_err() {
             log::debug!("the client is a service's already");
         }
     }
 
-    /// A message for the task of that name, to be published when it is complete.
+    /// Starts a message for the task `name`.
     pub fn task(&self, name: impl Into<String>) -> Draft {
         Draft::new(self.clone(), name.into())
     }
 
-    /// Publishes many messages, some at a time: each part is recorded while the broker has the last.
-    /// Returns a receipt for each, in their order.
+    /// Publishes many messages in batches: the database records one batch while the broker takes the one before.
+    /// Returns a receipt for each message, in order.
     ///
     /// # Errors
-    /// When one of them can't be a message: nothing is recorded then. When the database is away or
-    /// refuses them: [`PublishError::Database`] says how many are recorded.
+    /// When one of the drafts is not a valid message: nothing is recorded then. When the database is away or
+    /// refuses a message: [`PublishError::Database`] says how many are recorded.
     pub fn publish_many(
         &self,
         messages: impl IntoIterator<Item = Draft>,
@@ -170,7 +170,7 @@ impl Client {
     /// [`Client::publish_many`] for async code.
     ///
     /// # Errors
-    /// The same.
+    /// As [`Client::publish_many`].
     pub async fn publish_many_async(
         &self,
         messages: impl IntoIterator<Item = Draft>,
@@ -180,11 +180,11 @@ impl Client {
         self.clone().publish_async(messages).await
     }
 
-    /// Records many messages in a transaction of the caller's, as [`Draft::record`] does with one.
-    /// Returns their uuids, in their order.
+    /// Records many messages in the caller's transaction, as [`Draft::record`] records one. Returns their uuids,
+    /// in order.
     ///
     /// # Errors
-    /// When one can't be a message, or the database refuses one.
+    /// When one of the drafts is not a valid message, or the database refuses a message.
     pub fn record_many(
         &self,
         messages: impl IntoIterator<Item = Draft>,
@@ -198,7 +198,7 @@ impl Client {
 
     fn publish(&self, messages: Vec<ReadyMessage>) -> Result<Vec<Receipt>, PublishError> {
         let (answer, answered) = bounded(1);
-        self.ask(messages, move |result| answer.send(result).is_ok())?;
+        self.send_request(messages, move |result| answer.send(result).is_ok())?;
         answered.recv().map_err(|_| PublishError::Ended)?
     }
 
@@ -207,12 +207,12 @@ impl Client {
         messages: Vec<ReadyMessage>,
     ) -> Result<Vec<Receipt>, PublishError> {
         let (answer, answered) = oneshot::channel();
-        self.ask(messages, move |result| answer.send(result).is_ok())?;
+        self.send_request(messages, move |result| answer.send(result).is_ok())?;
         answered.await.map_err(|_| PublishError::Ended)?
     }
 
-    /// Hands messages to the publisher. `answer` says whether anybody waited for it.
-    fn ask(
+    /// Sends messages to the publisher's thread. `answer` returns whether anybody still waited for the receipts.
+    fn send_request(
         &self,
         messages: Vec<ReadyMessage>,
         answer: impl FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send + 'static,
@@ -221,25 +221,25 @@ impl Client {
             messages,
             answer: Box::new(answer),
         };
-        let mut running = self
+        let mut publisher = self
             .0
-            .running
+            .publisher
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let started = match running.take() {
+        let started = match publisher.take() {
             Some(started) => started,
             None => PublisherThread::start(&self.0)?,
         };
-        match running.insert(started).requests.send(request) {
+        match publisher.insert(started).requests.send(request) {
             Ok(()) => Ok(()),
             Err(_) => {
-                *running = None;
+                *publisher = None;
                 Err(PublishError::Ended)
             }
         }
     }
 
-    /// The queue of messages that do not name one: the configuration's first.
+    /// The queue of messages that name none: the configuration's first.
     fn default_queue(&self) -> String {
         let first = self.0.config.queues.first();
         first.map(|queue| queue.name.clone()).unwrap_or_default()
@@ -257,18 +257,18 @@ impl PublisherThread {
     }
 }
 
-/// A process must not end under a thread that is at work in a client library.
+/// A process must not exit while a thread is busy in a database library.
 impl Drop for Inner {
     fn drop(&mut self) {
-        let running = self.running.get_mut();
-        if let Some(running) = running.unwrap_or_else(PoisonError::into_inner).take() {
-            drop(running.requests);
-            running.thread.stop(Instant::now() + THREAD_STOP_TIMEOUT);
+        let publisher = self.publisher.get_mut();
+        if let Some(publisher) = publisher.unwrap_or_else(PoisonError::into_inner).take() {
+            drop(publisher.requests);
+            publisher.thread.stop(Instant::now() + THREAD_STOP_TIMEOUT);
         }
     }
 }
 
-/// The client of the service that runs the task.
+/// Gives a task the client of its service.
 impl FromMessage for Client {
     fn from_message(context: &TaskContext, _: &Arguments) -> Result<Self, TaskError> {
         let client = context.states.get::<ServiceClient>();

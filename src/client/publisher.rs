@@ -1,4 +1,4 @@
-//! The thread behind a client: whatever has gathered is recorded and published together.
+//! The thread behind a client. It records and publishes together the messages of all requests that have gathered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,53 +16,53 @@ use crate::message::Message;
 use crate::publish::{Flushed, NextWork, Outbox, TrackingOutbox};
 use crate::store::{self, OutboxStore, Store, StoreError};
 
-/// At most so many messages of as many threads are published together.
-const GATHERED: usize = 1000;
+/// The most single-message requests that are published together.
+const MAX_GATHERED: usize = 1000;
 
-/// A connection that was not used for so long is tried first: it may have ended.
-const MAY_HAVE_ENDED: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is tested before use: it may have ended.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// So long after a broker took nothing, messages are recorded alone, so that nobody waits for it each
-/// time.
-const RESPITE: Duration = Duration::from_secs(5);
+/// For this long after a broker took no messages, messages are only recorded, so that not every caller waits for
+/// the broker.
+const RECORD_ONLY_TIME: Duration = Duration::from_secs(5);
 
-/// So long the end waits for the thread that says how the servers are.
-const TICK: Duration = Duration::from_secs(1);
+/// How long the end waits for the thread that logs the servers' health.
+const WATCH_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A transaction that met another is tried so often.
-const TRIES: usize = 5;
+/// The most tries of a transaction that conflicts with another.
+const MAX_TRIES: usize = 5;
 
-/// Messages to publish, and who wants to know.
+/// Messages to publish, and where to send their receipts.
 pub(super) struct PublishRequest {
     pub(super) messages: Vec<ReadyMessage>,
     pub(super) answer: ReceiptSender,
 }
 
-/// Says whether anybody waited for it.
+/// Sends the receipts. Returns whether anybody still waited for them.
 type ReceiptSender = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>;
 
-/// What publishes.
+/// Publishes the messages of a client, on its thread.
 pub(super) struct ClientPublisher {
     store: Arc<dyn Store>,
     session: Option<(Box<dyn OutboxStore>, Instant)>,
-    door: TrackingOutbox,
+    outbox: TrackingOutbox,
     records_only: bool,
-    /// When the broker took nothing, and why.
-    refused: Option<(Instant, String)>,
-    /// Says how the servers are, where no service does.
+    /// When a broker last took no messages, and why.
+    broker_failure: Option<(Instant, String)>,
+    /// The thread that logs the servers' health, unless a service has one.
     watch: Option<WorkerThread>,
 }
 
-/// How far it came with messages.
+/// How far publishing has come.
 #[derive(Default)]
 struct PublishProgress {
-    /// So many are recorded, the first ones.
+    /// How many messages, the first ones, are recorded.
     recorded: usize,
-    /// What can't be published, by its key, and why.
+    /// The messages that can't be published, by key, and why.
     failed: HashMap<String, String>,
-    /// Why some may not be published yet.
+    /// Why some messages may not be published yet.
     waiting: Option<String>,
-    /// Why the others are not recorded.
+    /// Why the other messages are not recorded.
     error: Option<StoreError>,
 }
 
@@ -72,7 +72,7 @@ impl ClientPublisher {
         service: Option<ServiceResources>,
         records_only: bool,
     ) -> Result<Self, PublishError> {
-        let (store, door, watch) = match service {
+        let (store, outbox, watch) = match service {
             Some(ServiceResources { store, servers }) => {
                 (store, TrackingOutbox::beside_sweep(config, servers), None)
             }
@@ -86,20 +86,20 @@ impl ClientPublisher {
         Ok(Self {
             store,
             session: None,
-            door,
+            outbox,
             records_only,
-            refused: None,
+            broker_failure: None,
             watch,
         })
     }
 
-    /// Serves until nobody can ask any more.
+    /// Serves requests until all senders are dropped.
     pub(super) fn run(&mut self, requests: &Receiver<PublishRequest>) {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| self.next(requests)) {
             let is_single = first.is_single();
             let mut gathered = vec![first];
-            while is_single && gathered.len() < GATHERED {
+            while is_single && gathered.len() < MAX_GATHERED {
                 match requests.try_recv() {
                     Ok(request) if request.is_single() => gathered.push(request),
                     other => {
@@ -108,20 +108,20 @@ impl ClientPublisher {
                     }
                 }
             }
-            self.serve(gathered);
-            if self.door.has_unconfirmed() {
+            self.answer_requests(gathered);
+            if self.outbox.has_unconfirmed() {
                 self.follow_up_unconfirmed();
             }
         }
         if let Some(watch) = self.watch.take() {
-            watch.stop(Instant::now() + TICK);
+            watch.stop(Instant::now() + WATCH_STOP_TIMEOUT);
         }
     }
 
-    /// Waits for a request.
+    /// Waits for a request; `None` once all senders are dropped.
     fn next(&mut self, requests: &Receiver<PublishRequest>) -> Option<PublishRequest> {
         loop {
-            match self.door.next(requests) {
+            match self.outbox.next(requests) {
                 NextWork::Received(request) => return Some(request),
                 NextWork::FollowUp => self.follow_up_unconfirmed(),
                 NextWork::Idle => {}
@@ -130,10 +130,10 @@ impl ClientPublisher {
         }
     }
 
-    /// Sees what has become of messages that the broker was late with. Where the database is away, again later.
+    /// Writes the results of late confirmations. If the database is away, the next call writes them.
     fn follow_up_unconfirmed(&mut self) {
         let looked = self.connected().and_then(|mut session| {
-            self.door.follow_up_unconfirmed(session.as_mut())?;
+            self.outbox.follow_up_unconfirmed(session.as_mut())?;
             self.session = Some((session, Instant::now()));
             Ok(())
         });
@@ -142,8 +142,8 @@ impl ClientPublisher {
         }
     }
 
-    /// Answers requests: one, or some of a message each.
-    fn serve(&mut self, requests: Vec<PublishRequest>) {
+    /// Publishes and answers requests: one of any size, or several with one message each.
+    fn answer_requests(&mut self, requests: Vec<PublishRequest>) {
         let messages = requests.iter().flat_map(|request| &request.messages);
         let progress = if self.records_only || requests.iter().any(PublishRequest::is_delayed) {
             self.record(&messages.collect::<Vec<_>>())
@@ -159,14 +159,14 @@ impl ClientPublisher {
                     source: error.clone(),
                 })),
                 Some(error) if nth >= progress.recorded => match error {
-                    // Of the database, whoever asks it.
+                    // The database fails for every request.
                     StoreError::Unavailable(_)
                     | StoreError::Unsupported(_)
                     | StoreError::NotMigrated(_) => {
                         request.answer(Err(error.clone().into()));
                     }
-                    // Of one of them, perhaps.
-                    _ => self.serve(vec![request]),
+                    // One of the requests may be at fault: each is tried by itself.
+                    _ => self.answer_requests(vec![request]),
                 },
                 _ => {
                     let receipts = request.messages.iter();
@@ -178,10 +178,10 @@ impl ClientPublisher {
         }
     }
 
-    /// Records and publishes, as far as it comes.
+    /// Records and publishes messages; retries conflicts. Returns how far it has come.
     fn publish(&mut self, messages: &[Message]) -> PublishProgress {
         let mut progress = PublishProgress::default();
-        let mut tries = 0..TRIES;
+        let mut tries = 0..MAX_TRIES;
         loop {
             tries.next();
             match self.try_publish(&messages[progress.recorded..]) {
@@ -206,7 +206,7 @@ impl ClientPublisher {
         }
     }
 
-    /// Records messages for the sweep, of which some are not due yet.
+    /// Records messages, of which some may be delayed, for the sweep to publish.
     fn record(&mut self, messages: &[&ReadyMessage]) -> PublishProgress {
         let mut progress = PublishProgress {
             waiting: (!self.records_only)
@@ -238,30 +238,30 @@ impl ClientPublisher {
 
     fn try_publish(&mut self, messages: &[Message]) -> Result<Flushed, (usize, StoreError)> {
         let mut session = self.connected().map_err(|error| (0, error))?;
-        let respite = self.refused.take();
-        let respite = respite.filter(|(since, _)| since.elapsed() < RESPITE);
-        let published = match &respite {
+        let failure = self.broker_failure.take();
+        let failure = failure.filter(|(since, _)| since.elapsed() < RECORD_ONLY_TIME);
+        let published = match &failure {
             Some((_, reason)) => {
                 Outbox::record_in_parts(session.as_mut(), messages).map(|()| Flushed {
                     waiting: Some(reason.clone()),
                     ..Flushed::default()
                 })
             }
-            None => self.door.publish(session.as_mut(), messages),
+            None => self.outbox.publish(session.as_mut(), messages),
         };
         let waiting = published.as_ref().ok();
         let waiting = waiting.and_then(|flushed| flushed.waiting.clone());
-        self.refused = respite.or_else(|| waiting.map(|reason| (Instant::now(), reason)));
+        self.broker_failure = failure.or_else(|| waiting.map(|reason| (Instant::now(), reason)));
         if !matches!(published, Err((_, StoreError::Unavailable(_)))) {
             self.session = Some((session, Instant::now()));
         }
         published
     }
 
-    /// A connection that was alive a moment ago.
+    /// A database connection that works: the open one, or a new one.
     fn connected(&mut self) -> Result<Box<dyn OutboxStore>, StoreError> {
         if let Some((mut session, used)) = self.session.take()
-            && (used.elapsed() < MAY_HAVE_ENDED || session.version().is_ok())
+            && (used.elapsed() < TRUSTED_IDLE_TIME || session.version().is_ok())
         {
             return Ok(session);
         }
@@ -270,7 +270,7 @@ impl ClientPublisher {
 }
 
 impl PublishRequest {
-    /// Whether it can be published with others.
+    /// Whether the request can be published together with others.
     fn is_single(&self) -> bool {
         self.messages.len() == 1 && !self.is_delayed()
     }
