@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Client, Delivery, PublishError, Receipt};
+use super::Client;
+use super::error::PublishError;
+use super::ready_message::{self, ReadyMessage};
+use super::receipt::{Delivery, Receipt};
 use crate::message::{Literal, Message, Object, Payload};
 use crate::names;
+use crate::store::MOST_DELAY;
 use crate::store::transaction::{Connection, RecordError};
-use crate::store::{MOST_DELAY, NewRow};
-
-/// The most rows that one statement inserts.
-const ROWS_PER_INSERT: usize = 500;
 
 /// A message that is being built. [`Client::task`] starts one.
 #[derive(Clone)]
@@ -93,7 +92,7 @@ impl Draft {
         let ready = self
             .ready()
             .map_err(|(task, reason)| RecordError::Unfit { task, reason })?;
-        let uuids = record(connection, &[ready])?;
+        let uuids = ready_message::record(connection, &[ready])?;
         Ok(uuids.into_iter().collect())
     }
 
@@ -150,39 +149,6 @@ impl Draft {
             delay: self.delay,
         })
     }
-}
-
-/// A complete message.
-pub(super) struct ReadyMessage {
-    pub(super) message: Message,
-    pub(super) delay: Option<Duration>,
-}
-
-impl ReadyMessage {
-    /// When the message is due: at `now`, unless it has a delay.
-    pub(super) fn due(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        now + self.delay.unwrap_or_default()
-    }
-}
-
-/// Records messages in the caller's transaction. Returns their keys.
-pub(super) fn record(
-    connection: &mut impl Connection,
-    messages: &[ReadyMessage],
-) -> Result<Vec<String>, RecordError> {
-    let is_delayed = messages.iter().any(|ready| ready.delay.is_some());
-    let rows: Vec<NewRow> = if is_delayed {
-        let now = connection.now()?;
-        let delayed = |ready: &ReadyMessage| NewRow::delayed(&ready.message, ready.due(now));
-        messages.iter().map(delayed).collect()
-    } else {
-        let pending = |ready: &ReadyMessage| NewRow::pending(&ready.message);
-        messages.iter().map(pending).collect()
-    };
-    for part in rows.chunks(ROWS_PER_INSERT) {
-        connection.record(part)?;
-    }
-    Ok(rows.into_iter().map(|row| row.key).collect())
 }
 
 fn is_name(name: &str) -> bool {

@@ -6,6 +6,8 @@
 mod draft;
 mod error;
 mod publisher;
+mod ready_message;
+mod receipt;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -14,39 +16,16 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::oneshot;
 
 pub use self::draft::Draft;
-use self::draft::ReadyMessage;
 pub use self::error::PublishError;
+pub(crate) use self::publisher::ServiceResources;
 use self::publisher::{ClientPublisher, PublishRequest};
+use self::ready_message::ReadyMessage;
+pub use self::receipt::{Delivery, Receipt};
 use crate::config::Config;
-use crate::health::outage::Servers;
 use crate::health::worker_thread::{THREAD_STOP_TIMEOUT, WorkerThread};
 use crate::message::Arguments;
-use crate::store::Store;
 use crate::store::transaction::{Connection, RecordError};
 use crate::task::{FromMessage, Need, TaskContext, TaskError};
-
-/// A recorded message. It will be published even if the program dies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// The message's key: the `uuid` of its row, and the message id on the broker.
-    pub uuid: String,
-    /// How far its delivery has come.
-    pub state: Delivery,
-}
-
-/// How far the delivery of a recorded message has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivery {
-    /// The broker has the message.
-    Published,
-    /// The message is not due yet. A service will publish it.
-    Delayed,
-    /// The broker may not have the message yet, for this reason. A service will publish it.
-    Waiting(String),
-    /// The message can't be published, for this reason. It is FAILED.
-    Failed(String),
-}
 
 /// Publishes messages. Clones share one thread and its connections.
 ///
@@ -91,15 +70,6 @@ struct Inner {
     records_only: bool,
     /// The publisher's thread, started by the first request.
     publisher: Mutex<Option<PublisherThread>>,
-}
-
-/// What a service shares with the client that it gives to its tasks.
-#[derive(Clone)]
-pub(crate) struct ServiceResources {
-    /// The database. On SQLite, writers that share a store take turns.
-    pub(crate) store: Arc<dyn Store>,
-    /// The servers' health, shared so that each outage is logged once.
-    pub(crate) servers: Arc<Servers>,
 }
 
 struct PublisherThread {
@@ -193,7 +163,7 @@ impl Client {
         let ready = messages.into_iter().map(Draft::ready);
         let ready: Result<Vec<ReadyMessage>, _> = ready.collect();
         let ready = ready.map_err(|(task, reason)| RecordError::Unfit { task, reason })?;
-        draft::record(connection, &ready)
+        ready_message::record(connection, &ready)
     }
 
     fn publish(&self, messages: Vec<ReadyMessage>) -> Result<Vec<Receipt>, PublishError> {

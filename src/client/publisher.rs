@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use crossbeam_channel::Receiver;
 
-use super::draft::ReadyMessage;
-use super::{Delivery, PublishError, Receipt, ServiceResources};
+use super::error::PublishError;
+use super::ready_message::ReadyMessage;
+use super::receipt::{Delivery, Receipt};
 use crate::config::Config;
-use crate::health::outage;
+use crate::health::outage::{self, Servers};
 use crate::health::worker_thread::WorkerThread;
 use crate::message::Message;
 use crate::publish::{Flushed, NextWork, Outbox, TrackingOutbox};
@@ -31,6 +32,15 @@ const WATCH_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most tries of a transaction that conflicts with another.
 const MAX_TRIES: usize = 5;
+
+/// What a service shares with the client that it gives to its tasks.
+#[derive(Clone)]
+pub(crate) struct ServiceResources {
+    /// The database. On SQLite, writers that share a store take turns.
+    pub(crate) store: Arc<dyn Store>,
+    /// The servers' health, shared so that each outage is logged once.
+    pub(crate) servers: Arc<Servers>,
+}
 
 /// Messages to publish, and where to send their receipts.
 pub(super) struct PublishRequest {

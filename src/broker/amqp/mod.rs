@@ -31,19 +31,13 @@ pub(super) struct RabbitMq {
 impl RabbitMq {
     pub(super) fn new(url: &BrokerUrl) -> Result<Self, BrokerError> {
         if url.secure && !cfg!(feature = "tls") {
-            return Err(without_tls(url));
+            return Err(socket::without_tls(url));
         }
         Ok(Self {
             url: url.clone(),
             counters: RedeliveryCounters::default(),
         })
     }
-}
-
-fn without_tls(url: &BrokerUrl) -> BrokerError {
-    BrokerError::Unsupported(format!(
-        "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
-    ))
 }
 
 impl Broker for RabbitMq {

@@ -172,5 +172,12 @@ fn hint(said: &str) -> &'static str {
 
 #[cfg(not(feature = "tls"))]
 fn secure(url: &BrokerUrl, _: MioStream, _: &TcpStream) -> Result<AmqpSocket, BrokerError> {
-    Err(super::without_tls(url))
+    Err(without_tls(url))
+}
+
+/// The error for a TLS URL in a build without TLS.
+pub(super) fn without_tls(url: &BrokerUrl) -> BrokerError {
+    BrokerError::Unsupported(format!(
+        "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
+    ))
 }

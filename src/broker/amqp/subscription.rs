@@ -165,14 +165,14 @@ impl AmqpSubscription<'_> {
         (self.sink)(BrokerEvent::Delivered(batch));
         ended?;
         if self.counts_redeliveries && !counted {
-            self.drop_extra_prefetch()?;
+            self.limit_prefetch()?;
         }
         Ok(())
     }
 
     /// The queue was seen to count redeliveries: prefetches no more messages than can run at once, unless the
     /// configuration sets the prefetch.
-    fn drop_extra_prefetch(&mut self) -> Result<(), Error> {
+    fn limit_prefetch(&mut self) -> Result<(), Error> {
         self.counters.note_counting(self.queue);
         (self.sink)(BrokerEvent::CountsRedeliveries);
         if self.cancelled {

@@ -1,4 +1,4 @@
-//! Publishing without a broker: the row is the message.
+//! Publishing on the embedded broker: the row is the message.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,15 +7,16 @@ use super::wake;
 use crate::config::QueueConfig;
 use crate::message::Message;
 
-/// A publisher that has nothing to send. It knows the queues that were declared to it: whatever else a
-/// message is meant for, nobody would take it from there.
+/// A publisher that sends nothing. It confirms messages for the queues that were declared on it: no consumer would
+/// take a message for another queue.
 #[derive(Default)]
 pub(in crate::broker) struct EmbeddedPublisher {
     queues: HashSet<String>,
 }
 
 impl EmbeddedPublisher {
-    /// By the default exchange, or the one that is named like its queue, as they are in RabbitMQ.
+    /// Accepts the default exchange and the exchange with the queue's name, the two by which RabbitMQ would route
+    /// the message.
     fn confirm(&self, message: &Message) -> Confirmation {
         let queue = &message.routing_key;
         let fits = message.exchange.is_empty() || message.exchange == *queue;

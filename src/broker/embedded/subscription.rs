@@ -1,4 +1,4 @@
-//! One queue's deliveries from the database, on the caller's thread.
+//! A subscription to one queue in the database, on the caller's thread.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use super::{QueueSession, wake};
 use crate::config::QueueConfig;
 use crate::message::Message;
 
-/// How often it is looked for messages of other processes, when there have been none for a while.
+/// The interval between polls for messages of other processes, if there have been none for a while.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// So soon after there were some: more may be on their way. The time doubles with each look in vain.
+/// The interval after a poll that found messages: more may be on their way. It doubles with each empty poll.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// At most so many messages are taken at once. A power of two, as every number that is asked for: each
-/// is a statement of its own to the database.
+/// The most messages that are taken at once. All limits are powers of two, because each different limit is a
+/// separate statement to the database.
 const MAX_TAKEN_AT_ONCE: usize = 512;
 
 pub(super) fn consume(
@@ -30,7 +30,7 @@ pub(super) fn consume(
     consume_polling(MAX_POLL_INTERVAL, session, queue, epoch, commands, sink)
 }
 
-/// At least so often it is looked for messages of other processes.
+/// [`consume`] with another longest interval between polls.
 fn consume_polling(
     max_poll_interval: Duration,
     mut session: Box<dyn QueueSession>,
@@ -39,7 +39,7 @@ fn consume_polling(
     commands: &Receiver<SubscriptionCommand>,
     sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
-    // Before the first max_poll_interval, lest something comes in between.
+    // Listens before the first poll, so that no message is missed in between.
     let wakes = wake::listen(&queue.name);
     let waiting = session.depth(&queue.name)?;
     sink(BrokerEvent::Opened { waiting });
@@ -57,15 +57,15 @@ fn consume_polling(
         sink,
     };
     subscription.serve(commands, &wakes)?;
-    subscription.put_back_the_rest()
+    subscription.put_back_unsettled()
 }
 
-/// When to look for messages.
+/// When to poll for messages.
 #[derive(Clone, Copy)]
 enum NextPoll {
-    /// There may be some now.
+    /// At once: there may be messages.
     Now,
-    /// There were none left.
+    /// At this time: the last poll left none.
     At(Instant),
 }
 
@@ -73,23 +73,23 @@ struct EmbeddedSubscription<'a> {
     session: Box<dyn QueueSession>,
     queue: &'a QueueConfig,
     epoch: u64,
-    /// The keys of what was delivered and not settled, by tag.
+    /// The keys of the messages that were delivered and not settled, by tag.
     unsettled: BTreeMap<u64, String>,
-    /// How many there have been: the last one's tag.
+    /// The tag of the last delivery: how many there have been.
     last_tag: u64,
-    /// How many more than the prefetch may be unsettled.
+    /// How many messages beyond the queue's prefetch may be unsettled.
     extra_prefetch: usize,
     next_poll: NextPoll,
-    /// The longest time between two next_poll.
+    /// The longest time between two polls.
     max_poll_interval: Duration,
-    /// The time between the last look and the next, if it was in vain.
+    /// The time until the next poll, after one that did not fill its limit.
     poll_interval: Duration,
     cancelled: bool,
     sink: &'a mut dyn FnMut(BrokerEvent),
 }
 
 impl EmbeddedSubscription<'_> {
-    /// Until the commands' sender is dropped.
+    /// Serves until the commands' sender is dropped.
     fn serve(
         &mut self,
         commands: &Receiver<SubscriptionCommand>,
@@ -104,9 +104,9 @@ impl EmbeddedSubscription<'_> {
             select! {
                 recv(commands) -> command => {
                     let Ok(command) = command else { return Ok(()) };
-                    self.obey(command)?;
+                    self.execute(command)?;
                     while let Ok(command) = commands.try_recv() {
-                        self.obey(command)?;
+                        self.execute(command)?;
                     }
                 }
                 recv(wakes) -> _ => self.next_poll = NextPoll::Now,
@@ -115,7 +115,7 @@ impl EmbeddedSubscription<'_> {
         }
     }
 
-    /// How many more messages may be unsettled.
+    /// How many more messages may be taken.
     fn room(&self) -> usize {
         if self.cancelled {
             return 0;
@@ -124,7 +124,7 @@ impl EmbeddedSubscription<'_> {
         most.saturating_sub(self.unsettled.len())
     }
 
-    /// Takes messages, as far as there is room, and hands them on.
+    /// Takes as many messages as there is room for, and delivers them.
     fn deliver(&mut self) -> Result<(), BrokerError> {
         let Some(bits) = self.room().checked_ilog2() else {
             return Ok(());
@@ -144,14 +144,14 @@ impl EmbeddedSubscription<'_> {
             NextPoll::Now
         };
         if !messages.is_empty() {
-            let envelopes = messages.into_iter().map(|message| self.hold(message));
+            let envelopes = messages.into_iter().map(|message| self.envelope(message));
             let envelopes = envelopes.collect();
             (self.sink)(BrokerEvent::Delivered(envelopes));
         }
         Ok(())
     }
 
-    fn hold(&mut self, message: Message) -> Envelope {
+    fn envelope(&mut self, message: Message) -> Envelope {
         self.last_tag += 1;
         self.unsettled.insert(self.last_tag, message.key.clone());
         let handle = DeliveryHandle {
@@ -161,10 +161,10 @@ impl EmbeddedSubscription<'_> {
         Envelope::of_recorded(message, handle)
     }
 
-    fn obey(&mut self, command: SubscriptionCommand) -> Result<(), BrokerError> {
+    fn execute(&mut self, command: SubscriptionCommand) -> Result<(), BrokerError> {
         match command {
             SubscriptionCommand::Settle { accept, give_back } => {
-                // Their rows say all that there is to say.
+                // Accepted messages need no write: their rows record the end of the run.
                 self.release(accept);
                 let keys = self.release(give_back);
                 self.put_back(keys)
@@ -176,7 +176,7 @@ impl EmbeddedSubscription<'_> {
                 Ok(())
             }
             SubscriptionCommand::Depth => {
-                // What could be handed on is not ready.
+                // Messages that can be delivered at once do not count as ready.
                 while self.room() > 0 {
                     self.deliver()?;
                     if let NextPoll::At(_) = self.next_poll {
@@ -195,7 +195,7 @@ impl EmbeddedSubscription<'_> {
         }
     }
 
-    /// The keys of what is no longer unsettled. Handles of another epoch are passed over.
+    /// Removes deliveries and returns their messages' keys. Ignores handles of another epoch.
     fn release(&mut self, handles: Vec<DeliveryHandle>) -> Vec<String> {
         let ours = handles
             .into_iter()
@@ -204,8 +204,8 @@ impl EmbeddedSubscription<'_> {
             .collect()
     }
 
-    /// Puts back what is not unsettled by another delivery: a row that the ledger has put back already may
-    /// have been taken again.
+    /// Puts messages back, except those with another unsettled delivery: a row that the ledger has put back already
+    /// may have been taken again.
     fn put_back(&mut self, mut keys: Vec<String>) -> Result<(), BrokerError> {
         if keys.is_empty() {
             return Ok(());
@@ -216,7 +216,7 @@ impl EmbeddedSubscription<'_> {
         Ok(())
     }
 
-    fn put_back_the_rest(&mut self) -> Result<(), BrokerError> {
+    fn put_back_unsettled(&mut self) -> Result<(), BrokerError> {
         let rest = std::mem::take(&mut self.unsettled).into_values();
         self.put_back(rest.collect())
     }
@@ -235,11 +235,11 @@ mod tests {
     use crate::config::BrokerHost;
     use crate::message::Arguments;
 
-    /// Nobody waits for so long.
+    /// Longer than the test.
     const NEVER: Duration = Duration::from_secs(3600);
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Messages that wait, and the keys of what was put back.
+    /// Waiting messages, and the keys of messages that were put back.
     #[derive(Clone, Default)]
     struct FakeQueue(Arc<Mutex<(Vec<Message>, Vec<String>)>>);
 
@@ -280,7 +280,7 @@ mod tests {
         });
         let next = || events.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(next(), BrokerEvent::Opened { waiting: 0 }));
-        // The answer comes after the first look.
+        // The answer comes after the first poll.
         commands.send(SubscriptionCommand::Depth).unwrap();
         assert!(matches!(next(), BrokerEvent::Depth(0)));
         let message = Message::new("task", Arguments::default(), QUEUE);

@@ -1,5 +1,5 @@
-//! What the gate has seen and amiquip can't say: true message ids, mended addresses, and why the
-//! connection was ended.
+//! What the gate has seen and amiquip can't report: original message ids, mended addresses, and why the connection
+//! was ended.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,19 +8,19 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::fault::ProtocolFault;
 use super::mend::{ContentHeader, UnreadableHeaders};
 
-/// What is odd about a delivery.
+/// What the gate has mended in a delivery, and what is wrong with it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct DeliveryNote {
-    /// The message id as it was, if it is not UTF-8.
+    /// The original message id, if it is not UTF-8.
     pub(in super::super) message_id: Option<Vec<u8>>,
-    /// The exchange or the routing key is not what it was.
+    /// Whether the exchange or the routing key was mended.
     pub(in super::super) address_mended: bool,
-    /// Why its headers can't be read to their end.
+    /// Why the headers can't be read completely.
     fault: Option<UnreadableHeaders>,
 }
 
 impl DeliveryNote {
-    /// `None` for a delivery like any other.
+    /// `None` for a delivery without anything to note.
     pub(super) fn of(header: ContentHeader, address_mended: bool) -> Option<Self> {
         let note = Self {
             message_id: header.message_id,
@@ -36,25 +36,25 @@ impl DeliveryNote {
     }
 }
 
-/// Of one connection, shared by its gate and whoever receives its deliveries. What is odd about a
-/// delivery is noted before its bytes are let through.
+/// The notes on one connection, shared by its gate and the receiver of its deliveries. The gate notes a delivery
+/// before it lets the bytes through.
 #[derive(Debug, Default)]
 pub(in super::super) struct GateNotes {
-    /// Most connections never have any: that is seen without a lock.
+    /// How many notes there are. Most connections never have any, which is seen without a lock.
     count: AtomicUsize,
-    odd: Mutex<HashMap<(u16, u64), DeliveryNote>>,
+    notes: Mutex<HashMap<(u16, u64), DeliveryNote>>,
     fault: OnceLock<ProtocolFault>,
 }
 
 impl GateNotes {
-    /// What is odd about the delivery with that tag on that channel, which has been received.
+    /// Takes the note on a received delivery, if there is one.
     pub(in super::super) fn take(&self, channel: u16, tag: u64) -> Option<DeliveryNote> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut odd = self.odd();
-        let note = odd.remove(&(channel, tag));
-        self.count.store(odd.len(), Ordering::Release);
+        let mut notes = self.lock();
+        let note = notes.remove(&(channel, tag));
+        self.count.store(notes.len(), Ordering::Release);
         note
     }
 
@@ -64,17 +64,17 @@ impl GateNotes {
     }
 
     pub(super) fn put(&self, channel: u16, tag: u64, note: DeliveryNote) {
-        let mut odd = self.odd();
-        odd.insert((channel, tag), note);
-        self.count.store(odd.len(), Ordering::Release);
+        let mut notes = self.lock();
+        notes.insert((channel, tag), note);
+        self.count.store(notes.len(), Ordering::Release);
     }
 
-    pub(super) fn ended(&self, fault: &ProtocolFault) {
+    pub(super) fn set_fault(&self, fault: &ProtocolFault) {
         self.fault.get_or_init(|| fault.clone());
     }
 
-    /// Nobody panics under this lock.
-    fn odd(&self) -> MutexGuard<'_, HashMap<(u16, u64), DeliveryNote>> {
-        self.odd.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No code panics while it holds this lock.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u16, u64), DeliveryNote>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! The gate between a broker's socket and amiquip: it follows the frames that come, holds each method
-//! and content header until it is whole, and has it mended, so that amiquip gets nothing that its parser
-//! can't take. Bodies and heartbeats pass as they come. What breaks the protocol ends the connection, by
-//! an error whose reason stands in the [`GateNotes`].
+//! The gate between a broker's socket and amiquip. It follows the incoming frames, buffers each method and content
+//! header until the frame is complete, and mends it, so that amiquip gets nothing that its parser can't take.
+//! Bodies and heartbeats pass as they come. A violation of the protocol ends the connection with an error; its
+//! reason is in the [`GateNotes`].
 
 mod delivery_notes;
 mod fault;
@@ -24,26 +24,26 @@ const HEAD_LENGTH: usize = 7;
 /// The byte behind each payload.
 const FRAME_END: u8 = 0xce;
 
-/// At most so many bytes of a long frame are read at once.
+/// The most bytes of a long frame that are read at once.
 const MAX_READ: usize = 16 << 10;
 
-/// A stream for amiquip, which gives what `stream` gives, mended.
+/// A stream for amiquip, which returns the mended bytes of `stream`.
 pub(super) struct Gate<S> {
     stream: S,
     notes: Arc<GateNotes>,
-    /// The beginning of a frame that is not whole yet, or what `given` says is being given out.
+    /// The beginning of an incomplete frame or, if `given` is set, the complete frame that is being returned.
     held: Vec<u8>,
-    /// Of what is held and whole, so many bytes have been given out.
+    /// How many bytes of the complete frame in `held` have been returned.
     given: Option<usize>,
-    /// So many bytes of a body or a heartbeat are still to pass, with the end of its frame.
+    /// How many bytes of a body or a heartbeat are still to pass, including the end of the frame.
     passing: usize,
-    /// The messages whose header is to come, by their channel.
+    /// The messages whose content header is still to come, by channel.
     announced: Vec<(u16, AnnouncedMessage)>,
-    /// What ends the connection when all before it has been given out.
+    /// The violation that ends the connection once the bytes before it have been returned.
     fault: Option<ProtocolFault>,
 }
 
-/// A message whose header is to come.
+/// A message whose content header is still to come.
 enum AnnouncedMessage {
     Delivery { tag: u64, address_mended: bool },
     Other,
@@ -52,11 +52,11 @@ enum AnnouncedMessage {
 enum FrameKind {
     Method,
     Header,
-    /// Passes as it is.
+    /// A body or a heartbeat, which passes unchanged.
     Opaque,
 }
 
-/// What the beginning of a frame says.
+/// The head of a frame: its type, channel and size.
 struct FrameHead {
     kind: FrameKind,
     channel: u16,
@@ -65,7 +65,7 @@ struct FrameHead {
 }
 
 impl FrameHead {
-    /// `None` if there is too little of it.
+    /// Reads a head; `None` if `bytes` holds only part of it.
     fn read(bytes: &[u8]) -> Result<Option<Self>, ProtocolFault> {
         let Some(first) = bytes.first() else {
             return Ok(None);
@@ -106,8 +106,8 @@ impl<S> Gate<S> {
         }
     }
 
-    /// Lets through what may pass of `bytes`, which follow what has passed, and holds the rest back. How
-    /// many pass; a fault among them is kept for when these have been given out.
+    /// Mends `bytes`, which follow the bytes that have passed. Returns how many of them may pass, and holds the rest
+    /// back. A fault is kept until the bytes before it have been returned.
     fn admit(&mut self, bytes: &mut [u8]) -> usize {
         let mut passed = 0;
         while let Some(rest) = bytes.get_mut(passed..)
@@ -123,7 +123,7 @@ impl<S> Gate<S> {
         passed
     }
 
-    /// The same of what stands first.
+    /// [`Self::admit`] for the first frame or the rest of one.
     fn admit_one(&mut self, bytes: &mut [u8]) -> Result<usize, ProtocolFault> {
         if self.passing > 0 {
             return self.pass(bytes);
@@ -153,7 +153,7 @@ impl<S> Gate<S> {
         Ok(length)
     }
 
-    /// Mends a whole method or header frame, and notes what is odd about the delivery that it begins.
+    /// Mends a complete method or header frame, and notes what was mended in a delivery.
     fn mend(&mut self, head: &FrameHead, frame: &mut [u8]) -> Result<(), ProtocolFault> {
         let Some((&mut FRAME_END, frame)) = frame.split_last_mut() else {
             return Err(ProtocolFault::NoEnd);
@@ -198,8 +198,8 @@ impl<S> Gate<S> {
         Some(self.announced.swap_remove(place).1)
     }
 
-    /// Gives out what is whole of that which was held.
-    fn give_out(&mut self, buffer: &mut [u8]) -> Option<usize> {
+    /// Copies the complete frame in `held` to `buffer`, as far as it fits; `None` if there is no complete frame.
+    fn copy_complete(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let given = self.given?;
         let rest = self.held.get(given..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
@@ -213,15 +213,15 @@ impl<S> Gate<S> {
     }
 
     /// The error that ends the connection. amiquip reports it as an error of the socket.
-    fn end(&self, fault: &ProtocolFault) -> io::Error {
-        self.notes.ended(fault);
+    fn end_with(&self, fault: &ProtocolFault) -> io::Error {
+        self.notes.set_fault(fault);
         io::Error::new(io::ErrorKind::InvalidData, fault.clone())
     }
 }
 
 impl<S: Read> Gate<S> {
-    /// How many bytes from the beginning of what is held must be there before any of it passes.
-    fn needed(&self) -> Result<usize, ProtocolFault> {
+    /// How many bytes must be in `held` before any of them may pass.
+    fn bytes_needed(&self) -> Result<usize, ProtocolFault> {
         let head = FrameHead::read(&self.held)?;
         Ok(match head {
             None
@@ -257,14 +257,14 @@ impl<S: Read> Gate<S> {
 impl<S: Read> Read for Gate<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if let Some(given) = self.give_out(buffer) {
+            if let Some(given) = self.copy_complete(buffer) {
                 return Ok(given);
             }
             if let Some(fault) = &self.fault {
-                return Err(self.end(fault));
+                return Err(self.end_with(fault));
             }
             if self.passing == 0 {
-                let needed = self.needed().map_err(|fault| self.end(&fault))?;
+                let needed = self.bytes_needed().map_err(|fault| self.end_with(&fault))?;
                 if needed > buffer.len() {
                     if self.read_long(needed)? {
                         continue;
@@ -274,7 +274,7 @@ impl<S: Read> Read for Gate<S> {
             }
             let held = self.held.len();
             buffer[..held].copy_from_slice(&self.held);
-            // Whatever is held stays so if there is nothing to read.
+            // `held` is cleared only after a successful read.
             let read = self.stream.read(&mut buffer[held..])?;
             if read == 0 {
                 return Ok(0);
@@ -312,8 +312,8 @@ impl<S: Evented> Evented for Gate<S> {
     }
 }
 
-/// amiquip registers for edges and reads until the stream would block, so that whatever is held back or
-/// left to give out is asked for again.
+/// amiquip registers for edges and reads until the stream would block. So bytes that are held back, or not yet
+/// returned, are never left over.
 impl<S: Read + Write + Evented + Send + 'static> IoStream for Gate<S> {}
 
 #[cfg(test)]

@@ -1,27 +1,26 @@
-//! What amiquip's parser (amq-protocol 1.x) can't take, and how that becomes harmless without changing
-//! a length.
+//! Mends the bytes that amiquip's parser (amq-protocol 1.x) can't take, without changing a length.
 //!
-//! | bytes | what the parser does | what becomes of them here |
+//! | bytes | what the parser does | what the gate does |
 //! |---|---|---|
-//! | a short string that is not UTF-8 | in a method: refuses the frame, which ends the connection; as a property: passes over it, and reads the next one from its place | each bad byte is `?` |
-//! | a long string in a method that is not UTF-8 | refuses the frame | each bad byte is `?` |
-//! | a long string in a table that is not UTF-8 | drops the rest of the table | a byte array: `S` → `x` |
-//! | a name in a table that is not UTF-8 | drops the rest of the table | each bad byte is `?` |
-//! | tables and arrays in each other | recurses, until its thread's stack overflows | beyond [`MAX_DEPTH`] opaque: `F`, `A` → `x` |
-//! | a field type that it does not know, or a length that points out of its table | drops the rest of the table | left as it is, and the message is to be failed: [`ContentHeader::fault`] |
-//! | a body size | has it allocated | a fault above [`BODY_MAX`] |
-//! | flags that announce a second word of flags | reads that as a property | cleared where the properties fit the frame without it, as RabbitMQ reads them and passes them on; else a fault |
-//! | arguments or properties that end behind their frame | refuses the frame | a fault |
-//! | a method that it does not know, or that a client sends | refuses it, or recurses in its tables | a fault |
+//! | a short string that is not UTF-8 | in a method: refuses the frame, which ends the connection; as a property: skips it, and reads the next one from its place | replaces each bad byte by `?` |
+//! | a long string in a method that is not UTF-8 | refuses the frame | replaces each bad byte by `?` |
+//! | a long string in a table that is not UTF-8 | drops the rest of the table | makes it a byte array: `S` → `x` |
+//! | a name in a table that is not UTF-8 | drops the rest of the table | replaces each bad byte by `?` |
+//! | nested tables and arrays | recurses, until its thread's stack overflows | makes them opaque beyond [`MAX_DEPTH`]: `F`, `A` → `x` |
+//! | a field type that it does not know, or a length that points out of its table | drops the rest of the table | leaves it, and the message is failed: [`ContentHeader::fault`] |
+//! | a body size | allocates as much | reports a fault above [`BODY_MAX`] |
+//! | flags that announce a second word of flags | reads that as a property | clears the bit if the properties fit the frame without it, as RabbitMQ reads them and passes them on; else reports a fault |
+//! | arguments or properties that end behind their frame | refuses the frame | reports a fault |
+//! | a method that it does not know, or that a client sends | refuses it, or recurses in its tables | reports a fault |
 //!
 //! The types that it knows are `t b B s U u I i L l f d D S A T F x V`, as RabbitMQ reads them.
 
 use super::fault::{BODY_MAX, ProtocolFault};
 
-/// So deep tables and arrays may stand in each other.
+/// The deepest nesting of tables and arrays that is kept.
 const MAX_DEPTH: usize = 32;
 
-/// What a method frame is about.
+/// The methods that matter to the gate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MethodKind {
     /// `basic.deliver`: a message for a consumer follows.
@@ -37,16 +36,16 @@ pub(super) enum MethodKind {
     Other,
 }
 
-/// What the gate has to tell of a content header.
+/// What the gate has to note about a content header.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ContentHeader {
-    /// The message id as it was, if it is not UTF-8.
+    /// The original message id, if it is not UTF-8.
     pub(super) message_id: Option<Vec<u8>>,
-    /// Why the message's headers can't be read to their end.
+    /// Why the message's headers can't be read completely.
     pub(super) fault: Option<UnreadableHeaders>,
 }
 
-/// Why a table can't be read to its end.
+/// Why a table can't be read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnreadableHeaders {
     #[error("its headers hold a value of the unknown type {:?}", char::from(*.0))]
@@ -55,7 +54,7 @@ pub(super) enum UnreadableHeaders {
     Length,
 }
 
-/// Makes the payload of a method frame harmless.
+/// Mends the payload of a method frame.
 pub(super) fn method(payload: &mut [u8]) -> Result<MethodKind, ProtocolFault> {
     let mut walk = PayloadWalk::new(payload);
     let (Some(class), Some(number)) = (walk.u16(), walk.u16()) else {
@@ -104,7 +103,7 @@ fn arguments(
     })
 }
 
-/// What stands behind a property's flag.
+/// The type of a property.
 #[derive(Clone, Copy)]
 enum Property {
     Text,
@@ -134,10 +133,10 @@ const PROPERTIES: [Property; 14] = {
     ]
 };
 
-/// Where the flags stand in the payload, behind class, weight and body size.
+/// The offset of the flags in the payload, after class, weight and body size.
 const FLAGS: usize = 12;
 
-/// Makes the payload of a content header frame harmless.
+/// Mends the payload of a content header frame.
 pub(super) fn header(payload: &mut [u8]) -> Result<ContentHeader, ProtocolFault> {
     let mut walk = PayloadWalk::new(payload);
     let class = walk.u16().ok_or(ProtocolFault::Properties)?;
@@ -152,7 +151,7 @@ pub(super) fn header(payload: &mut [u8]) -> Result<ContentHeader, ProtocolFault>
     let flags = walk.u16().ok_or(ProtocolFault::Properties)?;
     let more = flags & 1 != 0;
     let header = properties(&mut walk, flags);
-    // Without a second word of flags the properties fill the frame.
+    // If there is no second word of flags, the properties fill the frame.
     if more && (header.is_none() || walk.at < walk.bytes.len()) {
         return Err(ProtocolFault::MoreFlags);
     }
@@ -179,7 +178,7 @@ fn properties(walk: &mut PayloadWalk, flags: u16) -> Option<ContentHeader> {
     Some(header)
 }
 
-/// A walk through a payload, which mends what it passes. A step is `None` if it leads out of the payload.
+/// Walks through a payload and mends the fields that it passes. A step returns `None` if it leads out of the payload.
 struct PayloadWalk<'a> {
     bytes: &'a mut [u8],
     at: usize,
@@ -192,7 +191,7 @@ impl<'a> PayloadWalk<'a> {
 
     fn start(&mut self) -> Option<()> {
         self.skip(2)?;
-        // What can't be read of how the broker describes itself is nobody's fault.
+        // The broker's description of itself need not be readable.
         self.table()?;
         self.long_text()?;
         self.long_text()
@@ -262,7 +261,7 @@ impl<'a> PayloadWalk<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A short string; whether it had to be mended.
+    /// Passes a short string. Returns whether it was mended.
     fn short_string(&mut self) -> Option<bool> {
         let length = self.u8()?;
         self.take(length.into()).map(mend_text)
@@ -272,7 +271,7 @@ impl<'a> PayloadWalk<'a> {
         self.short_string().map(drop)
     }
 
-    /// The same; what it was, if it had to be mended.
+    /// Passes a short string. Returns the original, if it was mended.
     fn original_text(&mut self) -> Option<Option<Vec<u8>>> {
         let length = self.u8()?;
         let text = self.take(length.into())?;
@@ -289,14 +288,14 @@ impl<'a> PayloadWalk<'a> {
         self.take(length).map(mend_text).map(drop)
     }
 
-    /// A table, whose length is true: why it can't be read to its end, if so.
+    /// Passes a table. Returns why it can't be read completely, if so.
     fn table(&mut self) -> Option<Option<UnreadableHeaders>> {
         let length = self.length()?;
         let mut inside = PayloadWalk::new(self.take(length)?);
         Some(inside.fields(1).err())
     }
 
-    /// The fields of a table, to its end.
+    /// Passes all fields of a table.
     fn fields(&mut self, depth: usize) -> Result<(), UnreadableHeaders> {
         let mut fault = Ok(());
         while self.at < self.bytes.len() {
@@ -306,7 +305,7 @@ impl<'a> PayloadWalk<'a> {
         fault
     }
 
-    /// The values of an array, to its end.
+    /// Passes all values of an array.
     fn values(&mut self, depth: usize) -> Result<(), UnreadableHeaders> {
         let mut fault = Ok(());
         while self.at < self.bytes.len() {
@@ -315,8 +314,8 @@ impl<'a> PayloadWalk<'a> {
         fault
     }
 
-    /// A value in a table or an array that is `depth` deep. The outer result is whether what follows
-    /// can be read, the inner one whether all inside can.
+    /// Passes a value in a table or an array that is `depth` deep. The outer result says whether the rest of the
+    /// table can be read, the inner one whether everything inside the value can.
     fn value(&mut self, depth: usize) -> Result<Result<(), UnreadableHeaders>, UnreadableHeaders> {
         let place = self.at;
         let kind = self.u8().ok_or(UnreadableHeaders::Length)?;
@@ -345,7 +344,7 @@ impl<'a> PayloadWalk<'a> {
     }
 }
 
-/// Replaces each byte that is not UTF-8 by `?`; whether there was one.
+/// Replaces each byte that is not UTF-8 by `?`. Returns whether there was one.
 fn mend_text(text: &mut [u8]) -> bool {
     let mut mended = false;
     let mut from = 0;
@@ -363,7 +362,7 @@ fn mend_text(text: &mut [u8]) -> bool {
     mended
 }
 
-/// The names of a content header's table, for the tests.
+/// The names in a content header's table, for the tests.
 #[cfg(test)]
 pub(super) fn names(payload: &mut [u8]) -> Vec<String> {
     let mut walk = PayloadWalk::new(payload);

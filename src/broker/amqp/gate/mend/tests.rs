@@ -6,8 +6,8 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use super::super::bytes::{self, entry, frame, long, short, table};
 use super::*;
 
-/// The properties that amiquip's parser reads in a mended header with these flags and properties, and
-/// what there is to tell.
+/// The properties that amiquip's parser reads in a mended header with these flags and properties, and the
+/// gate's note.
 fn read(flags: u16, properties: &[u8]) -> (AMQPProperties, ContentHeader) {
     let mut payload = bytes::header(2, flags, properties);
     let header = header(&mut payload).unwrap();
@@ -42,7 +42,7 @@ fn greets(headers: &FieldTable) -> bool {
 
 #[test]
 fn properties_that_are_no_texts_keep_their_places() {
-    // All texts, with every property there.
+    // Every property is present; most strings are not UTF-8.
     let texts = [&b"caf\xe9"[..], b"\xff\xfe", b"\xe9"].map(short).concat();
     let id = uuid::Uuid::new_v4();
     let id = [&[0xff], &id.as_bytes()[1..]].concat();
@@ -152,7 +152,7 @@ fn deep_nesting_becomes_opaque() {
     for deep in [10, 31, 32, 33, 4040, 16_000] {
         for kind in 0..3 {
             let mut value = b"V".to_vec();
-            // From the outside: a table in an array in a table, for the third kind.
+            // The third kind alternates tables and arrays.
             for nth in 0..deep {
                 let as_array = kind == 0 || kind == 2 && nth % 2 == 0;
                 value = if as_array {
@@ -224,7 +224,7 @@ fn what_breaks_the_protocol_is_named() {
     assert_eq!(header(&mut [0, 60, 0]), Err(ProtocolFault::Properties));
 
     assert_eq!(method(&mut [0, 60, 0]), Err(ProtocolFault::NoMethod));
-    // A client's methods, of which some hold tables.
+    // Methods that only a client sends; some hold tables.
     for (class, number) in [(50, 10), (60, 20), (20, 20), (30, 11), (90, 11), (1, 1)] {
         let [_, class_low] = u16::to_be_bytes(class);
         let [_, number_low] = u16::to_be_bytes(number);
