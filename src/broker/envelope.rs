@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_not_held_twice() {
+    fn decoding_drops_the_original_bytes() {
         let body = EnvelopeBody::from(br#"{"args": [1]}"#.to_vec());
         assert_eq!((body.size(), raw(&body).len()), (13, 13));
         assert_eq!(body.arguments().unwrap().args, [json!(1)]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_can_not_be_read_is_kept() {
+    fn an_unreadable_body_keeps_its_bytes() {
         let body = EnvelopeBody::from(b"[1".to_vec());
         let unreadable = body.arguments().unwrap_err();
         assert!(unreadable.reason.contains("not JSON"), "{unreadable:?}");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_decoded_already_is_as_it_was() {
+    fn decoded_arguments_stay_unchanged() {
         let payload = wire::decode(br#"{"kwargs": {"size": 2.50}}"#).unwrap();
         let body = EnvelopeBody::from(payload.clone());
         assert_eq!(body.arguments(), Ok(&payload));

@@ -22,7 +22,7 @@ pub use interface::{
 
 use std::sync::Arc;
 
-use self::embedded::{Embedded, EmbeddedPublisher};
+use self::embedded::{EmbeddedBroker, EmbeddedPublisher};
 use crate::config::{BrokerHost, BrokerUrl};
 
 /// The RabbitMQ that `url` names.
@@ -36,7 +36,7 @@ pub fn open(url: &BrokerUrl) -> Result<Box<dyn Broker>, BrokerError> {
 /// The broker whose messages wait in `store`.
 #[must_use]
 pub fn embedded(store: Arc<dyn QueueStore>) -> Box<dyn Broker> {
-    Box::new(Embedded::new(store))
+    Box::new(EmbeddedBroker::new(store))
 }
 
 /// Opens a connection to publish on. The embedded broker needs none.

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_message_is_refused_with_the_reason() {
+    fn an_invalid_draft_is_refused_with_the_reason() {
         let why = |draft: Draft| draft.into_ready().err().unwrap().to_string();
         let client = client();
         assert!(why(client.task("t").args("text")).contains("args must be a tuple"));

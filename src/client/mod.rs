@@ -57,12 +57,12 @@ use crate::task::{FromMessage, Need, TaskContext, TaskError};
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<ClientState>);
 
 /// The client that a service gives to its tasks.
 pub(crate) struct ServiceClient(pub(crate) Client);
 
-struct Inner {
+struct ClientState {
     config: Arc<Config>,
     /// What the client shares with its service, if it belongs to one.
     service: OnceLock<ServiceResources>,
@@ -93,7 +93,7 @@ impl Client {
 
     /// A client that starts its thread and connects when there is something to publish.
     pub(crate) fn lazy(config: Arc<Config>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ClientState {
             config,
             service: OnceLock::new(),
             records_only: false,
@@ -103,7 +103,7 @@ impl Client {
 
     /// A client for tests, which only records messages: the test publishes them.
     pub(crate) fn recording(config: Arc<Config>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ClientState {
             config,
             service: OnceLock::new(),
             records_only: true,
@@ -114,7 +114,7 @@ impl Client {
     /// Makes the client use its service's store and health. Has no effect once the client has published.
     pub(crate) fn use_service(&self, resources: ServiceResources) {
         if self.0.service.set(resources).is_err() {
-            log::debug!("the client is a service's already");
+            log::debug!("the client already belongs to a service");
         }
     }
 
@@ -217,7 +217,7 @@ impl Client {
 }
 
 impl PublisherThread {
-    fn start(of: &Inner) -> Result<Self, PublishError> {
+    fn start(of: &ClientState) -> Result<Self, PublishError> {
         let service = of.service.get().cloned();
         let mut publisher = ClientPublisher::new(Arc::clone(&of.config), service, of.records_only)?;
         let (requests, received) = unbounded();
@@ -228,7 +228,7 @@ impl PublisherThread {
 }
 
 /// A process must not exit while a thread is busy in a database library.
-impl Drop for Inner {
+impl Drop for ClientState {
     fn drop(&mut self) {
         let publisher = self.publisher.get_mut();
         if let Some(publisher) = publisher.unwrap_or_else(PoisonError::into_inner).take() {

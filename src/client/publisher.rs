@@ -148,7 +148,7 @@ impl ClientPublisher {
             Ok(())
         });
         if let Err(error) = looked {
-            log::debug!("what the broker was late with is not written yet: {error}");
+            log::debug!("late confirmations are not recorded yet: {error}");
         }
     }
 
@@ -220,7 +220,7 @@ impl ClientPublisher {
     fn record(&mut self, messages: &[&ReadyMessage]) -> PublishProgress {
         let mut progress = PublishProgress {
             waiting: (!self.records_only)
-                .then(|| "it is recorded with messages that are not due yet".to_owned()),
+                .then(|| "it is recorded together with delayed messages".to_owned()),
             ..PublishProgress::default()
         };
         match self.try_record(messages) {
@@ -291,7 +291,7 @@ impl PublishRequest {
 
     fn answer(self, result: Result<Vec<Receipt>, PublishError>) {
         if !(self.answer)(result) {
-            log::debug!("nobody waits for the receipts of what was published");
+            log::debug!("nobody waits for the receipts any more");
         }
     }
 }

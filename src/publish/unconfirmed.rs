@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_connection_takes_with_it_is_sent_again_and_what_it_confirmed_is_not() {
+    fn unconfirmed_messages_of_an_ended_connection_are_sent_again() {
         let mut late = UnconfirmedMessages::default();
         for (connection, key) in [(1, "a"), (1, "b"), (2, "c")] {
             late.add(connection, key, "q");

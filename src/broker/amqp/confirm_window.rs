@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirm_of_more_settles_of_each_window_what_is_its_own() {
+    fn a_multiple_confirm_settles_only_the_messages_of_each_window() {
         let mut windows = [
             ConfirmWindow::new(1, 2),
             ConfirmWindow::new(3, 2),

@@ -81,7 +81,7 @@ impl AmqpConnection {
     /// Shuts the socket down without closing the connection in AMQP, so that dropping it does not wait.
     pub(super) fn hang_up(&self) {
         if let Err(error) = self.socket.shutdown(Shutdown::Both) {
-            log::debug!("hanging up: {error}");
+            log::debug!("shutting the socket down: {error}");
         }
     }
 

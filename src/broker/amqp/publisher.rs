@@ -273,7 +273,7 @@ impl BrokerPublisher for AmqpPublisher {
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError> {
         let Some(mut window) = self.under_way.remove(&sent.0) else {
-            let reason = "the connection that this was sent on is gone";
+            let reason = "the connection that the batch was sent on is gone";
             return Err(BrokerError::Away(reason.to_owned()));
         };
         match self.await_confirms(&mut window) {

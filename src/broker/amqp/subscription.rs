@@ -58,10 +58,13 @@ pub(super) fn consume(
         Ok(()) => connection.close(),
         Err(_) if gone => {
             if let Err(error) = connection.close() {
-                log::debug!("queue {}: {error} after it was gone", queue.name);
+                log::debug!(
+                    "queue {}: {error} while closing the connection of a queue that is gone",
+                    queue.name
+                );
             }
             Err(BrokerError::QueueGone(
-                "the broker says it is gone".to_owned(),
+                "the broker has cancelled the consumer: the queue is gone".to_owned(),
             ))
         }
         // A channel that served and was closed, as RabbitMQ does to one whose task runs for longer

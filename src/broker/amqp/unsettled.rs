@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_running_message_is_acknowledged_by_itself_and_once() {
+    fn deliveries_after_a_running_message_are_acknowledged_singly_and_once() {
         let mut unsettled = with(5);
         assert_eq!(acks(&mut unsettled, &[2, 4]), (None, vec![2, 4]));
         assert_eq!(acks(&mut unsettled, &[1]), (Some(1), vec![]));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_settled_behind_a_running_message_takes_no_room() {
+    fn deliveries_settled_after_a_running_message_are_dropped() {
         let mut unsettled = with(1);
         for tag in 2..100_000 {
             unsettled.push(tag, tag);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_is_not_acknowledged() {
+    fn a_delivery_that_was_put_back_is_not_acknowledged() {
         let mut unsettled = with(3);
         assert_eq!(unsettled.take(2), Some(2));
         assert_eq!(unsettled.take(2), None);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_has_not_come_is_never_acknowledged_by_one_behind_it() {
+    fn a_multiple_ack_never_covers_a_delivery_that_has_not_arrived() {
         let mut unsettled = UnsettledDeliveries::new();
         unsettled.push(2, 2);
         unsettled.push(3, 3);

@@ -21,13 +21,13 @@ use super::{Broker, BrokerError, BrokerEvent, BrokerPublisher, SubscriptionComma
 use crate::config::{BrokerHost, QueueConfig};
 
 /// The embedded broker of a service.
-pub(super) struct Embedded {
+pub(super) struct EmbeddedBroker {
     store: Arc<dyn QueueStore>,
     /// The queues with a consumer that has not ended in order: the messages that it took are still to be put back.
     left_behind: Mutex<HashSet<String>>,
 }
 
-impl Embedded {
+impl EmbeddedBroker {
     pub(super) fn new(store: Arc<dyn QueueStore>) -> Self {
         Self {
             store,
@@ -50,7 +50,7 @@ impl Embedded {
     }
 }
 
-impl Broker for Embedded {
+impl Broker for EmbeddedBroker {
     fn consume(
         &self,
         queue: &QueueConfig,

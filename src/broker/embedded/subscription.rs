@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_in_this_process_is_delivered_without_a_wait() {
+    fn publishing_wakes_the_consumers_of_the_process() {
         const QUEUE: &str = "embedded-wakes";
         let rows = FakeQueue::default();
         let queue = QueueConfig::new(QUEUE, BrokerHost::Embedded);

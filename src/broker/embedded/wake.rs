@@ -36,7 +36,7 @@ mod tests {
     use super::{listen, wake};
 
     #[test]
-    fn all_who_listen_to_a_queue_are_woken_and_no_others() {
+    fn waking_a_queue_wakes_all_its_listeners_and_no_others() {
         let [first, second, other] = ["wake-a", "wake-a", "wake-b"].map(listen);
         wake("wake-a");
         wake("wake-a");

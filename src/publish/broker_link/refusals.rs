@@ -195,7 +195,7 @@ impl BrokerLink {
         }
         let said = batch.confirmations.into_iter().next();
         said.ok_or_else(|| {
-            let silent = BrokerError::Away("the broker said nothing of a message".to_owned());
+            let silent = BrokerError::Away("the broker did not answer for a message".to_owned());
             PublishFailure::Broker(silent)
         })
     }

@@ -206,7 +206,7 @@ fn try_one(input: &[u8], random: &mut Rng) -> bool {
 }
 
 #[test]
-fn whatever_comes_is_parsed_or_a_named_fault() {
+fn any_input_is_parsed_or_ends_with_a_named_fault() {
     let inputs = std::env::var("CARROT_FUZZ").ok();
     let inputs = inputs.map_or(INPUTS, |inputs| inputs.parse().unwrap());
     let mut faults = 0_u64;

@@ -3,14 +3,14 @@ use super::fault::BODY_MAX;
 use super::*;
 
 /// A socket that returns its bytes in pieces of at most `most`, and would block after each.
-pub(super) struct Pieces {
+pub(super) struct PiecewiseSocket {
     bytes: Vec<u8>,
     read: usize,
     most: usize,
     blocks: bool,
 }
 
-impl Pieces {
+impl PiecewiseSocket {
     pub(super) fn new(bytes: &[u8], most: usize) -> Self {
         Self {
             bytes: bytes.to_vec(),
@@ -21,7 +21,7 @@ impl Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for PiecewiseSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let rest = &self.bytes[self.read..];
         self.blocks = !self.blocks && !rest.is_empty();
@@ -43,7 +43,7 @@ pub(super) fn through(
     room: usize,
 ) -> (Vec<u8>, Option<String>, Arc<GateNotes>) {
     let notes = Arc::new(GateNotes::default());
-    let mut gate = Gate::new(Pieces::new(bytes, most), Arc::clone(&notes));
+    let mut gate = Gate::new(PiecewiseSocket::new(bytes, most), Arc::clone(&notes));
     let mut given = Vec::new();
     let mut buffer = vec![0; room];
     let fault = loop {
@@ -112,7 +112,7 @@ fn talk() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn whatever_the_pieces_the_same_passes_and_is_noted() {
+fn output_and_notes_do_not_depend_on_how_the_bytes_are_split() {
     let (bytes, mended) = talk();
     for most in PIECES {
         for room in ROOMS {
@@ -130,7 +130,7 @@ fn whatever_the_pieces_the_same_passes_and_is_noted() {
 }
 
 #[test]
-fn what_came_before_a_fault_passes_and_the_fault_is_named() {
+fn bytes_before_a_fault_pass_and_the_fault_is_named() {
     let fine = frame(1, 1, &method(60, 11, b""));
     let too_large = |kind: u8, length: u32| {
         let size = (length - 8).to_be_bytes();

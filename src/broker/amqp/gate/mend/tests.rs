@@ -41,7 +41,7 @@ fn greets(headers: &FieldTable) -> bool {
 }
 
 #[test]
-fn properties_that_are_no_texts_keep_their_places() {
+fn properties_that_are_not_utf8_keep_their_places() {
     // Every property is present; most strings are not UTF-8.
     let texts = [&b"caf\xe9"[..], b"\xff\xfe", b"\xe9"].map(short).concat();
     let id = uuid::Uuid::new_v4();
@@ -79,7 +79,7 @@ fn properties_that_are_no_texts_keep_their_places() {
 }
 
 #[test]
-fn what_is_fine_stays_as_it_is() {
+fn a_valid_header_is_unchanged() {
     let properties = [table(GREET), short("Grüße".as_bytes())].concat();
     let mut payload = bytes::header(2, 0x2080, &properties);
     let before = payload.clone();
@@ -88,7 +88,7 @@ fn what_is_fine_stays_as_it_is() {
 }
 
 #[test]
-fn each_type_that_the_parser_knows_hides_nothing_behind_it() {
+fn every_known_type_leaves_the_next_header_readable() {
     let values: [&[u8]; 20] = [
         b"t\x01",
         b"b\xff",
@@ -119,7 +119,7 @@ fn each_type_that_the_parser_knows_hides_nothing_behind_it() {
 }
 
 #[test]
-fn values_and_names_that_are_no_texts_hide_nothing_behind_them() {
+fn values_and_names_that_are_not_utf8_leave_the_next_header_readable() {
     let nested = [entry(b"\xff", b"V"), entry(b"in", b"S\0\0\0\x01\xff")].concat();
     let fields = [
         &entry(b"caf\xe9", b"V")[..],
@@ -185,7 +185,7 @@ fn deep_nesting_becomes_opaque() {
 }
 
 #[test]
-fn what_can_not_be_read_is_told_and_the_next_properties_are_kept() {
+fn unreadable_headers_are_noted_and_the_next_properties_are_kept() {
     let cases: [(&[u8], UnreadableHeaders); 6] = [
         (b"Z\0\0", UnreadableHeaders::Type(b'Z')),
         (b"\0", UnreadableHeaders::Type(0)),
@@ -211,7 +211,7 @@ fn what_can_not_be_read_is_told_and_the_next_properties_are_kept() {
 }
 
 #[test]
-fn what_breaks_the_protocol_is_named() {
+fn protocol_violations_are_named() {
     assert_eq!(refused(0x8000, b"\x20ab"), ProtocolFault::Properties);
     assert_eq!(refused(0x2000, b"\0\0\xff\xff"), ProtocolFault::Properties);
     assert_eq!(refused(0x0040, b"\0\0"), ProtocolFault::Properties);
@@ -241,14 +241,14 @@ fn what_breaks_the_protocol_is_named() {
 }
 
 #[test]
-fn flags_that_the_properties_do_without_are_cleared() {
+fn an_unused_flag_for_more_flags_is_cleared() {
     let (properties, header) = read(0x8003, &short(b"text/plain"));
     assert_eq!(properties.content_type().as_deref(), Some("text/plain"));
     assert_eq!(header, ContentHeader::default());
 }
 
 #[test]
-fn every_method_of_a_broker_is_parsed_with_texts_that_are_none() {
+fn every_method_of_a_broker_is_parsed_with_strings_that_are_not_utf8() {
     let bad = short(b"caf\xe9");
     let long_bad = long(b"PLAIN caf\xe9");
     let odd = table(&entry(b"caf\xe9", b"S\0\0\0\x01\xff"));
