@@ -252,7 +252,7 @@ impl ClientPublisher {
         let failure = failure.filter(|(since, _)| since.elapsed() < RECORD_ONLY_TIME);
         let published = match &failure {
             Some((_, reason)) => {
-                Outbox::record_in_parts(session.as_mut(), messages).map(|()| Flushed {
+                Outbox::record_in_batches(session.as_mut(), messages).map(|()| Flushed {
                     waiting: Some(reason.clone()),
                     ..Flushed::default()
                 })

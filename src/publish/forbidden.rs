@@ -65,7 +65,7 @@ fn path(message: &Message) -> PublishPath {
 }
 
 /// The path of a message as a part of its broker, for the log and the status.
-pub(super) fn part(message: &Message) -> ServerPart {
+pub(super) fn server_part(message: &Message) -> ServerPart {
     let (queue, exchange) = path(message);
     ServerPart::Path { queue, exchange }
 }

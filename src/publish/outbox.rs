@@ -25,7 +25,7 @@ const MAX_BATCHES_UNDER_WAY: usize = 4;
 /// How long a publisher keeps the lease of unconfirmed messages: longer than servers that are away ever delay it.
 pub(super) const UNCONFIRMED_LEASE: Duration = Duration::from_secs(30);
 
-/// The results of a flush. Messages that are counted in neither field wait, PENDING.
+/// The results of a flush. Messages that are neither published nor failed wait, PENDING.
 #[derive(Debug, Default)]
 pub struct Flushed {
     /// How many messages the broker has.
@@ -91,13 +91,13 @@ impl Outbox {
         messages: &[(&Message, DateTime<Utc>)],
     ) -> Result<(), (usize, StoreError)> {
         let mut recorded = 0;
-        for part in parts_of(messages, |(message, _)| message) {
-            let rows = part
+        for batch in batches_of(messages, |(message, _)| message) {
+            let rows = batch
                 .iter()
                 .map(|(message, due)| NewRow::delayed(message, *due));
             let rows: Vec<NewRow> = rows.collect();
             session.record(&rows).map_err(|error| (recorded, error))?;
-            recorded += part.len();
+            recorded += batch.len();
         }
         Ok(())
     }
@@ -114,9 +114,9 @@ impl Outbox {
         messages: &[Message],
     ) -> Result<Flushed, (usize, StoreError)> {
         let mut recorded = 0;
-        let flushed = self.flush_in_parts(None, session, messages, |session, part| {
-            Self::record(session, part).map(drop)?;
-            recorded += part.len();
+        let flushed = self.flush_in_batches(None, session, messages, |session, batch| {
+            Self::record(session, batch).map(drop)?;
+            recorded += batch.len();
             Ok(())
         });
         flushed.map_err(|error| (recorded, error))
@@ -126,15 +126,15 @@ impl Outbox {
     ///
     /// # Errors
     /// When the database is away. The number says how many messages, the first ones, are recorded.
-    pub fn record_in_parts(
+    pub fn record_in_batches(
         session: &mut dyn OutboxStore,
         messages: &[Message],
     ) -> Result<(), (usize, StoreError)> {
         let mut recorded = 0;
-        for part in parts(messages) {
-            let part_recorded = Self::record(session, part).map(drop);
-            part_recorded.map_err(|error| (recorded, error))?;
-            recorded += part.len();
+        for batch in batches(messages) {
+            let batch_recorded = Self::record(session, batch).map(drop);
+            batch_recorded.map_err(|error| (recorded, error))?;
+            recorded += batch.len();
         }
         Ok(())
     }
@@ -148,11 +148,11 @@ impl Outbox {
         session: &mut dyn OutboxStore,
         recorded: Recorded<'_>,
     ) -> Result<Flushed, StoreError> {
-        self.flush_in_parts(None, session, &recorded, |_, _| Ok(()))
+        self.flush_in_batches(None, session, &recorded, |_, _| Ok(()))
     }
 
     /// Publishes messages in batches. Calls `prepare` before each batch, and marks a batch when it is confirmed.
-    pub(super) fn flush_in_parts(
+    pub(super) fn flush_in_batches(
         &mut self,
         database: Option<&HealthProbe>,
         session: &mut dyn OutboxStore,
@@ -163,14 +163,14 @@ impl Outbox {
         let mut flushed = Flushed::default();
         let mut under_way = VecDeque::new();
         let mut step = |outbox: &mut Self| {
-            for part in parts(messages) {
-                prepare(session, part)?;
+            for batch in batches(messages) {
+                prepare(session, batch)?;
                 // Brokers that were away come last: connecting to them may take long.
-                let mut by_broker: Vec<_> = by_broker(&config, part).into_iter().collect();
+                let mut by_broker: Vec<_> = by_broker(&config, batch).into_iter().collect();
                 by_broker.sort_by_key(|(host, _)| outbox.was_away(host));
                 for (host, messages) in by_broker {
-                    let sending = outbox.link(host).send(&messages);
-                    under_way.push_back((host, messages, sending));
+                    let attempt = outbox.link(host).send(&messages);
+                    under_way.push_back((host, messages, attempt));
                 }
                 while under_way.len() > MAX_BATCHES_UNDER_WAY
                     && let Some(first) = under_way.pop_front()
@@ -209,12 +209,12 @@ impl Outbox {
         &mut self,
         database: Option<&HealthProbe>,
         session: &mut dyn OutboxStore,
-        (host, messages, sending): (&BrokerHost, Vec<&Message>, SendAttempt),
+        (host, messages, attempt): (&BrokerHost, Vec<&Message>, SendAttempt),
         flushed: &mut Flushed,
     ) -> Result<(), StoreError> {
         let config = Arc::clone(&self.config);
-        let results = self.link(host).settle(&config, &messages, sending);
-        let holds_broker_up = |result: &PublishResult| {
+        let results = self.link(host).settle(&config, &messages, attempt);
+        let affects_whole_broker = |result: &PublishResult| {
             matches!(
                 result,
                 PublishResult::Waiting(_)
@@ -224,7 +224,7 @@ impl Outbox {
                     }
             )
         };
-        if results.iter().any(holds_broker_up) {
+        if results.iter().any(affects_whole_broker) {
             let queues = config.queues.iter().filter(|queue| queue.host == *host);
             flushed
                 .waiting_queues
@@ -246,12 +246,12 @@ impl Outbox {
 }
 
 /// The messages in batches that can be recorded together.
-fn parts(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
-    parts_of(messages, |message| message)
+fn batches(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+    batches_of(messages, |message| message)
 }
 
 /// Items in batches whose messages can be recorded together.
-fn parts_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<Item = &[T]> {
+fn batches_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -264,9 +264,9 @@ fn parts_of<T>(items: &[T], message: impl Fn(&T) -> &Message) -> impl Iterator<I
             .take(MAX_BATCH_MESSAGES)
             .take_while(fits)
             .count();
-        let (part, others) = rest.split_at(count.max(1).min(rest.len()));
+        let (batch, others) = rest.split_at(count.max(1).min(rest.len()));
         rest = others;
-        (!part.is_empty()).then_some(part)
+        (!batch.is_empty()).then_some(batch)
     })
 }
 
@@ -293,7 +293,7 @@ fn record_results(
     flushed: &mut Flushed,
 ) -> Result<(), StoreError> {
     let mut published = Vec::with_capacity(messages.len());
-    let (mut failed, mut refused, mut late) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut failed, mut refused, mut unconfirmed) = (Vec::new(), Vec::new(), Vec::new());
     for (message, result) in messages.iter().zip(results) {
         match result {
             PublishResult::Published => {
@@ -314,7 +314,7 @@ fn record_results(
             }
             PublishResult::Unconfirmed { reason, .. } => {
                 flushed.waiting = Some(reason);
-                late.push(message.key.clone());
+                unconfirmed.push(message.key.clone());
             }
             PublishResult::Waiting(reason) => flushed.waiting = Some(reason),
         }
@@ -325,17 +325,19 @@ fn record_results(
         session.mark_published(&published)?;
         flushed.published += published.len();
     }
-    if tracks_unconfirmed && !late.is_empty() {
-        session.renew_leases(&late, UNCONFIRMED_LEASE)?;
+    if tracks_unconfirmed && !unconfirmed.is_empty() {
+        session.renew_leases(&unconfirmed, UNCONFIRMED_LEASE)?;
     }
     if !failed.is_empty() {
         session.fail_pending(&failed)?;
         flushed.failed.extend(failed);
     }
     if !refused.is_empty() {
-        let over: HashSet<String> = session.note_refused(&refused)?.into_iter().collect();
-        let over = refused.into_iter().filter(|(key, _)| over.contains(key));
-        flushed.failed.extend(over);
+        let exhausted: HashSet<String> = session.note_refused(&refused)?.into_iter().collect();
+        let exhausted = refused
+            .into_iter()
+            .filter(|(key, _)| exhausted.contains(key));
+        flushed.failed.extend(exhausted);
     }
     failpoint::hit("publish.marked");
     Ok(())

@@ -154,7 +154,7 @@ impl TrackingOutbox {
         recorded: Recorded<'_>,
     ) -> Result<Flushed, StoreError> {
         self.outbox
-            .flush_in_parts(Some(database), session, &recorded, |_, _| Ok(()))
+            .flush_in_batches(Some(database), session, &recorded, |_, _| Ok(()))
     }
 
     /// [`Outbox::publish`].

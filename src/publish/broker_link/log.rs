@@ -11,8 +11,12 @@ use crate::publish::publish_result::full_reason;
 
 impl BrokerLink {
     /// Reports, from the broker's answers, which parts of the broker hold messages up and which take them again.
-    pub(super) fn report_confirmations(&mut self, messages: &[&Message], said: &[Confirmation]) {
-        let has_answered = said
+    pub(super) fn report_confirmations(
+        &mut self,
+        messages: &[&Message],
+        confirmations: &[Confirmation],
+    ) {
+        let has_answered = confirmations
             .iter()
             .any(|said| !matches!(said, Confirmation::Unconfirmed(_)));
         if !has_answered {
@@ -21,7 +25,7 @@ impl BrokerLink {
         if std::mem::take(&mut self.login_refused) {
             self.report_reopened(&ServerPart::Entrance);
         }
-        let blocked = said.iter().find_map(|said| match said {
+        let blocked = confirmations.iter().find_map(|said| match said {
             Confirmation::Blocked(reason) => Some(reason.as_str()),
             _ => None,
         });
@@ -30,7 +34,7 @@ impl BrokerLink {
             None => self.report_reopened(&ServerPart::Intake),
         }
         let of = |wanted: Confirmation| {
-            let said = messages.iter().zip(said);
+            let said = messages.iter().zip(confirmations);
             let said = said.filter(move |(_, said)| **said == wanted);
             said.map(|(message, _)| *message)
         };
@@ -43,7 +47,7 @@ impl BrokerLink {
         let mut paths = BTreeSet::new();
         for message in of(Confirmation::Confirmed) {
             if paths.insert((&message.queue, &message.exchange)) {
-                self.report_reopened(&forbidden::part(message));
+                self.report_reopened(&forbidden::server_part(message));
             }
         }
         let queues: BTreeSet<&String> = paths.into_iter().map(|(queue, _)| queue).collect();

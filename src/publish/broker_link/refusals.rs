@@ -29,7 +29,9 @@ impl BrokerLink {
         let mut results = ResultSlots::for_messages(messages);
         let mut side = None;
         let mut permitted: MessageGroup<'_> = Vec::new();
-        for (_, group) in groups(messages, |of| (&of.queue, &of.exchange, &of.routing_key)) {
+        for (_, group) in groups(messages, |message| {
+            (&message.queue, &message.exchange, &message.routing_key)
+        }) {
             self.try_group(
                 config,
                 &mut side,
@@ -44,6 +46,8 @@ impl BrokerLink {
         results.into_results()
     }
 
+    /// Tries the messages of a group one at a time. Unless `each` is set, the first result that is not a failure of
+    /// the message itself decides for the rest: they are refused or wait too, or are added to `permitted`.
     fn try_group<'a>(
         &mut self,
         config: &Config,
@@ -234,7 +238,10 @@ impl BrokerLink {
             PublishFailure::Message(MessageRefusal::ForNow(reason)) => {
                 self.mark_available();
                 self.forbidden.add(message, &reason);
-                self.report_waiting(&forbidden::part(message), &refused_reason(message, &reason));
+                self.report_waiting(
+                    &forbidden::server_part(message),
+                    &refused_reason(message, &reason),
+                );
                 PublishResult::Refused(reason)
             }
         }
