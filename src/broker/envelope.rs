@@ -48,7 +48,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// A recorded message that is delivered for the first time.
+    /// The envelope of a recorded message that is delivered for the first time.
     #[must_use]
     pub fn of_recorded(message: Message, handle: DeliveryHandle) -> Self {
         Self {
@@ -97,7 +97,7 @@ pub struct EnvelopeBody {
 pub struct UnreadableBody {
     /// The reason, worded for the message's row.
     pub reason: String,
-    /// The body.
+    /// The original bytes.
     pub bytes: Vec<u8>,
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use self::embedded::{EmbeddedBroker, EmbeddedPublisher};
 use crate::config::{BrokerHost, BrokerUrl};
 
-/// The RabbitMQ that `url` names.
+/// The RabbitMQ virtual host at `url`.
 ///
 /// # Errors
 /// [`BrokerError::Unsupported`] for a URL that this build can't serve; the error names the remedy.
@@ -33,7 +33,7 @@ pub fn open(url: &BrokerUrl) -> Result<Box<dyn Broker>, BrokerError> {
     Ok(Box::new(amqp::RabbitMq::new(url)?))
 }
 
-/// The broker whose messages wait in `store`.
+/// The embedded broker, whose messages wait in `store`.
 #[must_use]
 pub fn embedded(store: Arc<dyn QueueStore>) -> Box<dyn Broker> {
     Box::new(EmbeddedBroker::new(store))

@@ -15,11 +15,12 @@ use super::gate::{DeliveryNote, FRAME_MAX, Gate, GateNotes};
 use super::socket::{AmqpSocket, CONNECT_TIMEOUT, tcp};
 use crate::config::BrokerUrl;
 
-/// Without heartbeats a frozen broker hangs every call, and even drops, for good.
+/// The heartbeat interval. Without heartbeats, every call on a frozen broker's connection would hang for ever, and
+/// so would dropping it.
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// An open connection with its one channel. All channels are opened at connect: amiquip's I/O thread
-/// can panic when the broker closes the connection while one is being opened.
+/// An open connection with its one channel. The channel is opened when connecting, never later: amiquip's I/O thread
+/// can panic if the broker closes the connection while a channel is being opened.
 pub(super) struct AmqpConnection {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
@@ -62,7 +63,7 @@ impl AmqpConnection {
         }
     }
 
-    /// The reason for `error`: where the whole connection ended, only its `close` knows.
+    /// The reason for `error`. If the whole connection ended, only closing it returns the reason.
     pub(super) fn fail(self, error: Error) -> BrokerError {
         drop(self.channel);
         cause(self.connection, &self.notes, error)

@@ -67,8 +67,8 @@ pub(super) fn consume(
                 "the broker has cancelled the consumer: the queue is gone".to_owned(),
             ))
         }
-        // A channel that served and was closed, as RabbitMQ does to one whose task runs for longer
-        // than its `consumer_timeout`, is opened again.
+        // The caller subscribes again after RabbitMQ has closed a channel that worked, for example because a task
+        // ran longer than the `consumer_timeout`.
         Err(Error::ServerClosedChannel { code, message, .. }) if declared => Err(
             BrokerError::Ended(format!("RabbitMQ closed the channel: {code} {message}")),
         ),

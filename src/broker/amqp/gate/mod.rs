@@ -21,7 +21,7 @@ use self::mend::MethodKind;
 /// The bytes of a frame before its payload: type, channel, size.
 const HEAD_LENGTH: usize = 7;
 
-/// The byte behind each payload.
+/// The byte after each payload.
 const FRAME_END: u8 = 0xce;
 
 /// The most bytes of a long frame that are read at once.
@@ -60,7 +60,7 @@ enum FrameKind {
 struct FrameHead {
     kind: FrameKind,
     channel: u16,
-    /// The whole frame's length.
+    /// The length of the complete frame.
     length: usize,
 }
 

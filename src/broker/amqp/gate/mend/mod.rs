@@ -10,7 +10,7 @@
 //! | a field type that it does not know, or a length that points out of its table | drops the rest of the table | leaves it, and the message is failed: [`ContentHeader::fault`] |
 //! | a body size | allocates as much | reports a fault above [`BODY_MAX`] |
 //! | flags that announce a second word of flags | reads that as a property | clears the bit if the properties fit the frame without it, as RabbitMQ reads them and passes them on; else reports a fault |
-//! | arguments or properties that end behind their frame | refuses the frame | reports a fault |
+//! | arguments or properties that extend past their frame | refuses the frame | reports a fault |
 //! | a method that it does not know, or that a client sends | refuses it, or recurses in its tables | reports a fault |
 //!
 //! The types that it knows are `t b B s U u I i L l f d D S A T F x V`, as RabbitMQ reads them.
@@ -63,7 +63,7 @@ pub(super) fn method(payload: &mut [u8]) -> Result<MethodKind, ProtocolFault> {
     arguments(&mut walk, class, number)?.ok_or(ProtocolFault::Arguments(class, number))
 }
 
-/// `None` if the arguments end behind the frame.
+/// `None` if the arguments extend past the frame.
 fn arguments(
     walk: &mut PayloadWalk,
     class: u16,
@@ -161,7 +161,7 @@ pub(super) fn header(payload: &mut [u8]) -> Result<ContentHeader, ProtocolFault>
     header.ok_or(ProtocolFault::Properties)
 }
 
-/// `None` if the properties end behind the frame.
+/// `None` if the properties extend past the frame.
 fn properties(walk: &mut PayloadWalk, flags: u16) -> Option<ContentHeader> {
     let mut header = ContentHeader::default();
     for (nth, property) in PROPERTIES.into_iter().enumerate() {
