@@ -185,7 +185,7 @@ impl Subscription {
                     }
                 }
                 BrokerEvent::Cancelled => *cancelled = true,
-                BrokerEvent::CountsReturns | BrokerEvent::Depth(_) => {}
+                BrokerEvent::CountsRedeliveries | BrokerEvent::Depth(_) => {}
             }
             if *breached && proof.is_some_and(|(since, _)| since.elapsed() > GOOD_FOR_SOMETHING) {
                 *breached = false;

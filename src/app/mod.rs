@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{self, AppError, Program};
-use crate::client::{Client, OfService};
+use crate::client::{Client, ServiceClient};
 use crate::config::{Config, ConfigError, Defaults};
 use crate::logging::LogLevel;
 use crate::message::Arguments;
@@ -251,7 +251,7 @@ impl App {
         }
         self.program
             .registry
-            .share_made(move |config| Ok::<_, Infallible>(OfService(client(config))));
+            .share_made(move |config| Ok::<_, Infallible>(ServiceClient(client(config))));
         self.program.registry.check().map_err(ServiceError::from)?;
         Ok(self.program)
     }

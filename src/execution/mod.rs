@@ -200,7 +200,7 @@ impl Executor {
         &'a self,
         attempt: &'a Attempt,
     ) -> Result<(&'a Arc<dyn Runner>, &'a Payload), TaskError> {
-        if let Some(fault) = &attempt.envelope.fault {
+        if let Some(fault) = &attempt.envelope.headers_fault {
             return Err(TaskError::new(fault.as_str()));
         }
         let task = attempt.envelope.task.as_deref().ok_or(

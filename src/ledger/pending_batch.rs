@@ -30,7 +30,7 @@ impl Asked {
     pub(super) fn holder(&self) -> Holder {
         Holder {
             sink: Arc::clone(&self.sink),
-            receipt: self.envelope.receipt,
+            receipt: self.envelope.handle,
         }
     }
 }

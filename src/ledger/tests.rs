@@ -90,7 +90,7 @@ impl Ground {
 
     /// Asks for the message, which has come once more.
     fn ask(&self, tag: u64) {
-        let envelope = Envelope::of(self.message.clone(), receipt(tag));
+        let envelope = Envelope::of_recorded(self.message.clone(), receipt(tag));
         let claim = ClaimRequest {
             key: self.message.key.clone(),
             adopt: None,

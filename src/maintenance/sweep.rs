@@ -124,7 +124,7 @@ enum Step {
 impl Sweep {
     fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            door: TrackingOutbox::alone(config, servers),
+            door: TrackingOutbox::new(config, servers),
             batch: FIRST_BATCH,
             listens: false,
             held: Held::none(),
@@ -207,7 +207,7 @@ impl Sweep {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
-        self.door.look_after_the_late(session)?;
+        self.door.follow_up_unconfirmed(session)?;
         publish_late(session, &self.cancelled)?;
         self.held.look();
         let (due, undecodable) = session.take_due_but(self.batch, &self.held.queues)?;
@@ -229,7 +229,7 @@ impl Sweep {
         database.answered();
         if due.is_empty() {
             self.held.settle();
-            self.door.look_after_brokers();
+            self.door.probe_away_brokers();
             return Ok(if recovered == BATCH || !undecodable.is_empty() {
                 Step::More
             } else {
@@ -239,7 +239,7 @@ impl Sweep {
         let flushed = self.door.flush(database, session, due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
-        self.held.hold(flushed.held);
+        self.held.hold(flushed.waiting_queues);
         Ok(Step::More)
     }
 }

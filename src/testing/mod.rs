@@ -324,7 +324,7 @@ impl TestApp {
 fn attempt(message: Message, attempts: u32) -> Attempt {
     Attempt {
         queue: message.queue.as_str().into(),
-        envelope: Envelope::of(message, DeliveryHandle { epoch: 0, tag: 0 }),
+        envelope: Envelope::of_recorded(message, DeliveryHandle { epoch: 0, tag: 0 }),
         run: RunId::next(),
         asked: Instant::now(),
         earlier: Earlier::in_row(attempts, false, false),

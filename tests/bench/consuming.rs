@@ -58,7 +58,7 @@ fn consume(bench: &Bench, messages: usize) -> (f64, f64) {
             seen += deliveries.len();
             let accept = deliveries
                 .into_iter()
-                .map(|delivery| delivery.receipt)
+                .map(|delivery| delivery.handle)
                 .collect();
             let settle = SubscriptionCommand::Settle {
                 accept,

@@ -43,7 +43,7 @@ impl Arrival {
 
     /// A message whose claim found no row. It gets one at once if its publisher writes none.
     pub(super) const fn without_row(envelope: Envelope) -> Self {
-        let row = if envelope.has_recorder {
+        let row = if envelope.publisher_writes_row {
             Row::Unseen
         } else {
             Row::NeverWritten
@@ -65,7 +65,7 @@ impl Arrival {
 
     /// Whether its publisher writes its row, which nobody has seen yet.
     pub(super) fn may_lack_its_row(&self) -> bool {
-        self.row == Row::Unseen && self.envelope.has_recorder
+        self.row == Row::Unseen && self.envelope.publisher_writes_row
     }
 
     pub(super) const fn envelope(&self) -> &Envelope {
@@ -74,7 +74,7 @@ impl Arrival {
 
     /// The connection that it came by.
     pub(super) const fn epoch(&self) -> u64 {
-        self.envelope.receipt.epoch
+        self.envelope.handle.epoch
     }
 
     pub(super) fn key(&self) -> &str {
@@ -105,7 +105,7 @@ fn new_row(envelope: &Envelope, queue: &str) -> NewRow {
         log::error!("message {} from queue {queue}: {reason}", envelope.key);
         row.ended(End::Failed, reason.to_owned())
     };
-    match (envelope.body.arguments(), &envelope.fault) {
+    match (envelope.body.arguments(), &envelope.headers_fault) {
         (Ok(arguments), None) => row(arguments),
         (Ok(arguments), Some(fault)) => failed(row(arguments), fault),
         (Err(unreadable), fault) => {

@@ -46,7 +46,7 @@ impl Copies {
     fn copy(&self, attempt: &Attempt) -> Option<BrokerCopy> {
         // Nobody would know the copy of one without an id: the row takes its place.
         let is_known = attempt.envelope.fingerprint.is_none();
-        if self.are_gone(attempt.envelope.receipt.epoch) || !is_known {
+        if self.are_gone(attempt.envelope.handle.epoch) || !is_known {
             Some(BrokerCopy::Gone)
         } else {
             self.counted.then_some(BrokerCopy::MayBeDropped)
@@ -100,7 +100,7 @@ impl ConsumerSetActor {
             .partition(|arrival| self.copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         for arrival in dropped {
-            self.unnamed.forget(arrival.envelope().receipt);
+            self.unnamed.forget(arrival.envelope().handle);
         }
         let copies = &self.copies;
         (self.rowless).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
@@ -119,7 +119,7 @@ impl ConsumerSetActor {
             .into_iter()
             .partition(|arrival| copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
-        let back = back.iter().map(|arrival| arrival.envelope().receipt);
+        let back = back.iter().map(|arrival| arrival.envelope().handle);
         let rowless = (self.rowless).take_out(|receipt| !copies.are_gone(receipt.epoch));
         back.chain(rowless).collect()
     }

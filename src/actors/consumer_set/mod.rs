@@ -239,7 +239,7 @@ impl ConsumerSetActor {
             BrokerEvent::Delivered(envelopes) => {
                 let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
                 self.burst.arrived(envelopes.len(), bytes);
-                let tags = envelopes.iter().map(|envelope| envelope.receipt.tag);
+                let tags = envelopes.iter().map(|envelope| envelope.handle.tag);
                 self.rowless.came(tags.max().unwrap_or_default());
                 let unnamed = &mut self.unnamed;
                 let arrivals = envelopes.into_iter();
@@ -250,7 +250,7 @@ impl ConsumerSetActor {
                 // What was under way when a burst ended.
                 self.shed();
             }
-            BrokerEvent::CountsReturns => self.count_returns(),
+            BrokerEvent::CountsRedeliveries => self.count_returns(),
             BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.idle(None),
             BrokerEvent::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());

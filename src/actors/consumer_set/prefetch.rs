@@ -269,9 +269,9 @@ impl ConsumerSetActor {
         let mut receipts = Vec::new();
         while self.backlog.len() > room
             && let Some(last) = self.backlog.back()
-            && last.envelope().receipt.epoch == self.epoch
+            && last.envelope().handle.epoch == self.epoch
         {
-            receipts.push(last.envelope().receipt);
+            receipts.push(last.envelope().handle);
             self.backlog.pop_back();
         }
         self.tell(Vec::new(), receipts);

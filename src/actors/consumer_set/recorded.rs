@@ -72,11 +72,11 @@ impl ConsumerSetActor {
                 Answer::Ours(attempt) => self.hand_out(attempt),
                 Answer::Final(envelope, status) => {
                     log::info!("message {} is {status} already", envelope.key);
-                    done.push(envelope.receipt);
+                    done.push(envelope.handle);
                 }
                 Answer::Owned(envelope, worker) => {
                     log::info!("message {} is with worker {}", envelope.key, worker.0);
-                    done.push(envelope.receipt);
+                    done.push(envelope.handle);
                 }
                 Answer::NoRow(envelope) => self.await_row(envelope),
             }

@@ -46,7 +46,7 @@ impl Absent {
     }
 
     const fn receipt(&self) -> DeliveryHandle {
-        self.arrival.envelope().receipt
+        self.arrival.envelope().handle
     }
 
     /// There was none at a look.
@@ -173,7 +173,7 @@ impl ConsumerSetActor {
         if !arrival.may_lack_its_row() {
             self.backlog.push_front(arrival);
         } else if self.stopping && !self.copies.are_gone(arrival.epoch()) {
-            self.tell(Vec::new(), vec![arrival.envelope().receipt]);
+            self.tell(Vec::new(), vec![arrival.envelope().handle]);
         } else {
             let absent = Absent::new(arrival, Instant::now());
             self.rowless.waiting.push_back(absent);
@@ -275,13 +275,13 @@ mod tests {
 
     fn absent(tag: u64, since: Instant) -> Absent {
         let envelope = Envelope {
-            receipt: DeliveryHandle { epoch: 1, tag },
+            handle: DeliveryHandle { epoch: 1, tag },
             redelivered: false,
             key: format!("m-{tag}"),
             fingerprint: None,
-            has_recorder: true,
+            publisher_writes_row: true,
             task: None,
-            fault: None,
+            headers_fault: None,
             priority: 0,
             exchange: String::new(),
             routing_key: String::new(),

@@ -52,7 +52,7 @@ impl Known {
 impl WithoutId {
     /// Gives a message that has come without an id the key that it had before, if it is known to come again.
     pub(super) fn recognize(&mut self, envelope: &mut Envelope, fingerprint: Fingerprint) {
-        let receipt = envelope.receipt;
+        let receipt = envelope.handle;
         self.receipts.insert(receipt, fingerprint);
         let alike = self.alike.entry(fingerprint).or_default();
         alike.retain(|known| known.over.is_none_or(|at| at.elapsed() < COPY_COMES_WITHIN));
@@ -156,13 +156,13 @@ mod tests {
     /// One without an id, as a broker delivers it.
     fn delivery(looks: u128, epoch: u64, tag: u64, redelivered: bool) -> Envelope {
         Envelope {
-            receipt: DeliveryHandle { epoch, tag },
+            handle: DeliveryHandle { epoch, tag },
             redelivered,
             key: names::new_key(),
             fingerprint: Some(Fingerprint(looks)),
-            has_recorder: false,
+            publisher_writes_row: false,
             task: None,
-            fault: None,
+            headers_fault: None,
             priority: 0,
             exchange: String::new(),
             routing_key: String::new(),

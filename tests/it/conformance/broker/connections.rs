@@ -151,7 +151,7 @@ impl Halting {
         let mut receipts = Vec::new();
         while receipts.len() < 20 {
             let batch = self.delivered.recv_timeout(PATIENCE).unwrap();
-            receipts.extend(batch.iter().map(|delivery| delivery.receipt));
+            receipts.extend(batch.iter().map(|delivery| delivery.handle));
         }
         receipts
     }

@@ -30,12 +30,12 @@ fn it_delivers_in_order_with_all_properties(backend: Backend) {
     let received = subscriber.receive(PUBLISHED);
     for (delivery, message) in received.iter().zip(&sent) {
         assert_eq!(delivery.key, message.key);
-        assert!(delivery.has_recorder);
+        assert!(delivery.publisher_writes_row);
         assert_eq!(delivery.task.as_deref(), Some("count"));
         assert_eq!((delivery.priority, delivery.exchange.as_str()), (0, ""));
         assert_eq!(delivery.routing_key, "default");
         assert_eq!(delivery.body.arguments(), Ok(&message.arguments));
-        assert_eq!(delivery.receipt.epoch, 7);
+        assert_eq!(delivery.handle.epoch, 7);
     }
     subscriber.accept(receipts(&received));
     subscriber.close().unwrap();

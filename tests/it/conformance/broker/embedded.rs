@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use carrot_actors::config::QueueConfig;
 use carrot_actors::internals::broker::{
-    self, Broker, BrokerError, BrokerEvent, BrokerPublisher, Confirmation, Sent,
+    self, Broker, BrokerError, BrokerEvent, BrokerPublisher, Confirmation, SentBatch,
     SubscriptionCommand,
 };
 use carrot_actors::internals::embedded_queue::EmbeddedQueue;
@@ -69,7 +69,7 @@ struct RecordingPublisher {
 }
 
 impl BrokerPublisher for RecordingPublisher {
-    fn send(&mut self, messages: &[&Message]) -> Result<Sent, BrokerError> {
+    fn send(&mut self, messages: &[&Message]) -> Result<SentBatch, BrokerError> {
         for part in messages.chunks(PART) {
             let rows: Vec<NewRow> = part
                 .iter()
@@ -82,7 +82,7 @@ impl BrokerPublisher for RecordingPublisher {
 
     fn confirmations(
         &mut self,
-        sent: Sent,
+        sent: SentBatch,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError> {
         let confirmations = self.publisher.confirmations(sent, messages)?;
@@ -94,7 +94,7 @@ impl BrokerPublisher for RecordingPublisher {
         for part in keys.chunks(PART) {
             self.session.mark_published(part).unwrap();
         }
-        self.publisher.marked(messages);
+        self.publisher.rows_marked(messages);
         Ok(confirmations)
     }
 

@@ -30,9 +30,9 @@ fn an_accepted_message_is_gone(backend: Backend) {
     fill(broker.as_ref(), &queue, &messages(5));
     let subscriber = Subscriber::open(&broker, &queue, 1);
     let received = subscriber.receive(5);
-    subscriber.accept(vec![received[3].receipt, received[1].receipt]);
+    subscriber.accept(vec![received[3].handle, received[1].handle]);
     // Accepting a message twice is the same as once.
-    subscriber.accept(vec![received[1].receipt]);
+    subscriber.accept(vec![received[1].handle]);
     subscriber.close().unwrap();
     await_left(&broker, &queue, 3);
     let again = Subscriber::open(&broker, &queue, 2);
@@ -47,13 +47,13 @@ fn a_returned_message_is_delivered_again(backend: Backend) {
     fill(broker.as_ref(), &queue, &messages(3));
     let subscriber = Subscriber::open(&broker, &queue, 1);
     let received = subscriber.receive(3);
-    subscriber.give_back(vec![received[1].receipt]);
+    subscriber.give_back(vec![received[1].handle]);
     let again = subscriber.receive(1);
     assert_eq!(again[0].key, received[1].key);
-    assert_ne!(again[0].receipt, received[1].receipt);
+    assert_ne!(again[0].handle, received[1].handle);
     assert_eq!(again[0].body.arguments(), received[1].body.arguments());
     subscriber.accept(receipts(&again));
-    subscriber.accept(vec![received[0].receipt, received[2].receipt]);
+    subscriber.accept(vec![received[0].handle, received[2].handle]);
     subscriber.close().unwrap();
     await_left(&broker, &queue, 0);
 }
@@ -68,13 +68,13 @@ fn delivery_handles_of_another_epoch_are_ignored(backend: Backend) {
         .iter()
         .map(|delivery| DeliveryHandle {
             epoch: 1,
-            ..delivery.receipt
+            ..delivery.handle
         })
         .collect();
     subscriber.accept(earlier.clone());
     subscriber.give_back(earlier);
     subscriber.assert_silent();
-    subscriber.accept(vec![received[0].receipt]);
+    subscriber.accept(vec![received[0].handle]);
     subscriber.close().unwrap();
     await_left(&broker, &queue, 2);
 }

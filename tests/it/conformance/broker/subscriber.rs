@@ -106,7 +106,7 @@ impl Subscriber {
 }
 
 pub fn receipts(deliveries: &[Envelope]) -> Vec<DeliveryHandle> {
-    deliveries.iter().map(|delivery| delivery.receipt).collect()
+    deliveries.iter().map(|delivery| delivery.handle).collect()
 }
 
 /// How many messages the queue holds once nobody consumes it.

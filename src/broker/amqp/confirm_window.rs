@@ -1,4 +1,4 @@
-//! What was sent together on a channel, and what the broker has confirmed of it.
+//! Messages that were sent together on a channel, and their confirmations.
 
 use std::time::Instant;
 
@@ -6,20 +6,20 @@ use amiquip::{Confirm, ConfirmPayload};
 
 use super::super::Confirmation;
 
-/// Messages under way, and what is known of them.
-pub(super) struct Window {
-    /// When it was sent.
+/// Messages that were sent together, and the confirmations that have come for them.
+pub(super) struct ConfirmWindow {
+    /// When the messages were sent.
     pub(super) since: Instant,
     first_tag: u64,
-    /// Of each message that was sent, in the order of the tags, its place among the messages.
+    /// The index of each sent message among the messages, in the order of the tags.
     pub(super) sent: Vec<usize>,
     confirmed: usize,
     pub(super) outcomes: Vec<Option<Confirmation>>,
-    /// Tags below are confirmed; a multiple confirm covers all from here.
+    /// All tags below this are confirmed; a multiple confirm covers the tags from here on.
     unconfirmed_from: u64,
 }
 
-impl Window {
+impl ConfirmWindow {
     pub(super) fn new(first_tag: u64, messages: usize) -> Self {
         Self {
             since: Instant::now(),
@@ -31,18 +31,18 @@ impl Window {
         }
     }
 
-    /// Whether the broker has said of all of them what became of them.
+    /// Whether the broker has answered for all sent messages.
     pub(super) fn is_complete(&self) -> bool {
         self.confirmed == self.sent.len()
     }
 
-    /// Those of which it has not, with their tags.
+    /// The tags and indexes of the messages without an answer.
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = (u64, usize)> {
         let sent = (self.first_tag..).zip(self.sent.iter().copied());
         sent.filter(|(_, index)| self.outcomes[*index].is_none())
     }
 
-    /// Notes what the confirm says of these messages, if anything.
+    /// Records `confirm` for the messages of this window that it covers.
     pub(super) fn take(&mut self, confirm: &Confirm) {
         let (payload, outcome) = match *confirm {
             Confirm::Ack(payload) => (payload, Confirmation::Confirmed),
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn single_and_multiple_confirms_in_any_order_settle_each_message_once() {
-        let mut window = Window::new(11, 4);
+        let mut window = ConfirmWindow::new(11, 4);
         window.sent.extend(0..4);
         window.take(&ack(12, false));
         window.take(&ack(13, true));
@@ -107,8 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn a_confirm_of_more_settles_of_each_window_what_is_its_own() {
-        let mut windows = [Window::new(1, 2), Window::new(3, 2), Window::new(5, 1)];
+    fn a_multiple_confirm_settles_only_the_messages_of_each_window() {
+        let mut windows = [
+            ConfirmWindow::new(1, 2),
+            ConfirmWindow::new(3, 2),
+            ConfirmWindow::new(5, 1),
+        ];
         for window in &mut windows {
             window.sent.extend(0..window.outcomes.len());
         }

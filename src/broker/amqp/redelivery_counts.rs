@@ -1,4 +1,4 @@
-//! Queues that count how often a message comes back, as quorum queues do.
+//! Queues that count redeliveries, as quorum queues do.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -8,23 +8,23 @@ use amiquip::{AmqpProperties, Delivery};
 use super::super::Fingerprint;
 use crate::config::QueueConfig;
 
-/// The header in which a queue says how often a message has come back.
+/// The header in which a queue counts how often it has redelivered a message.
 const COUNT: &str = "x-delivery-count";
 
-/// Headers that a queue changes from one delivery to the next.
+/// Headers that a queue changes between deliveries of the same message.
 const CHANGING: [&str; 2] = [COUNT, "x-acquired-count"];
 
-/// The queues that were seen to count returns though their arguments do not say so, for the rest of the
-/// process.
+/// The queues that were seen to count redeliveries although their arguments do not say so. They are
+/// remembered for the rest of the process.
 #[derive(Default)]
-pub(super) struct Returns(Mutex<BTreeSet<String>>);
+pub(super) struct RedeliveryCounters(Mutex<BTreeSet<String>>);
 
-impl Returns {
-    pub(super) fn are_counted(&self, queue: &QueueConfig) -> bool {
+impl RedeliveryCounters {
+    pub(super) fn counts_redeliveries(&self, queue: &QueueConfig) -> bool {
         queue.counts_returns() || self.lock().contains(&queue.name)
     }
 
-    pub(super) fn have_been_counted(&self, queue: &QueueConfig) {
+    pub(super) fn note_counting(&self, queue: &QueueConfig) {
         self.lock().insert(queue.name.clone());
     }
 
@@ -33,14 +33,14 @@ impl Returns {
     }
 }
 
-/// Whether this queue has counted a return of `delivery`: one that another queue counted brings the header
-/// along when it is dead-lettered, but has not come back here.
-pub(super) fn is_counted(delivery: &Delivery) -> bool {
+/// Whether this queue has counted a redelivery of `delivery`. A message dead-lettered from another queue may
+/// carry that queue's header, but this queue has not redelivered it.
+pub(super) fn is_counted_redelivery(delivery: &Delivery) -> bool {
     let headers = || delivery.properties.headers().as_ref();
     delivery.redelivered && headers().is_some_and(|headers| headers.contains_key(COUNT))
 }
 
-/// What `delivery` is, the same each time that it comes.
+/// A digest of `delivery` that is the same each time the message is delivered.
 pub(super) fn fingerprint(delivery: &Delivery, properties: &AmqpProperties) -> Fingerprint {
     let mut headers = properties.headers().clone().unwrap_or_default();
     headers.retain(|name, _| !CHANGING.contains(&name.as_str()));
@@ -51,7 +51,7 @@ pub(super) fn fingerprint(delivery: &Delivery, properties: &AmqpProperties) -> F
         body,
         ..
     } = delivery;
-    // The texts are quoted, so that none runs into the next.
+    // Quoting keeps the strings apart.
     let mut all = format!("{exchange:?}{routing_key:?}{properties:?}").into_bytes();
     all.extend_from_slice(body);
     Fingerprint(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &all).as_u128())
