@@ -11,10 +11,10 @@ pub(crate) const fn hit(_name: &str) {}
 
 /// Has the process that this one executes instead of itself stop at the places that are left.
 #[cfg(not(feature = "failpoints"))]
-pub(crate) const fn leave_to(_next: &mut std::process::Command) {}
+pub(crate) const fn pass_on_to(_next: &mut std::process::Command) {}
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::{hit, leave_to};
+pub(crate) use armed::{hit, pass_on_to};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -78,7 +78,7 @@ mod armed {
     }
 
     /// Has the process that this one executes instead of itself stop at the places that are left.
-    pub(crate) fn leave_to(next: &mut Command) {
+    pub(crate) fn pass_on_to(next: &mut Command) {
         let armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = |(name, point): (&String, &Armed)| {
             let stays = if point.stays { "+" } else { "" };

@@ -20,16 +20,16 @@ pub const COLUMN_CHARS: usize = 200;
 pub const SHORT_STRING_BYTES: usize = 255;
 
 /// What a daemon that executes itself again says to itself, by this environment variable.
-pub const RESUMED: &str = "CARROT_RESUMED";
+pub const RESUMED_VARIABLE: &str = "CARROT_RESUMED";
 
 /// What systemd says to the service alone, by environment variables.
-pub const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+pub const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
 /// What the user types for this command line: an app's binary has a name of its own. Only the first word
 /// counts.
-pub fn program_is(path: &OsStr) {
+pub fn set_program(path: &OsStr) {
     if let Some(name) = Path::new(path).file_name() {
         PROGRAM.get_or_init(|| name.to_string_lossy().into_owned());
     }
@@ -52,7 +52,7 @@ pub fn new_key() -> String {
 /// its character set, else a UUID that is the same each time it is delivered. 16 bytes that are no text
 /// are a UUID already, which its publisher's row has in the usual form; from others one is made.
 #[must_use]
-pub fn key_of(id: &[u8]) -> String {
+pub fn key_for_id(id: &[u8]) -> String {
     match std::str::from_utf8(id) {
         Ok(text) if id.len() <= COLUMN_CHARS && id.is_ascii() && !id.contains(&0) => {
             text.to_owned()
@@ -66,7 +66,7 @@ pub fn key_of(id: &[u8]) -> String {
 
 /// `default-consumer-1`, as django-carrot names them; `n` starts at 1.
 #[must_use]
-pub fn consumer(queue: &str, n: usize) -> String {
+pub fn consumer_name(queue: &str, n: usize) -> String {
     format!("{queue}-consumer-{n}")
 }
 
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_id_that_no_column_holds_gets_the_same_key_each_time() {
-        let of = |id: &str| key_of(id.as_bytes());
+        let of = |id: &str| key_for_id(id.as_bytes());
         let long = "x".repeat(250);
         assert_eq!(of(&long), of(&long));
         assert!(of(&long).len() <= COLUMN_CHARS);
@@ -105,10 +105,10 @@ mod tests {
     #[test]
     fn an_id_of_other_bytes_is_a_key_too_and_a_raw_uuid_that_uuid() {
         let uuid = Uuid::from_u128(0x6e8b_c430_9c3a_41d9_a669_0800_200c_9a66);
-        assert_eq!(key_of(uuid.as_bytes()), uuid.to_string());
-        assert_eq!(key_of(b"caf\xe9"), key_of(b"caf\xe9"));
-        assert_ne!(key_of(b"caf\xe9"), key_of(b"caf\xe8"));
+        assert_eq!(key_for_id(uuid.as_bytes()), uuid.to_string());
+        assert_eq!(key_for_id(b"caf\xe9"), key_for_id(b"caf\xe9"));
+        assert_ne!(key_for_id(b"caf\xe9"), key_for_id(b"caf\xe8"));
         // 16 bytes of text are a text.
-        assert_eq!(key_of(b"order-0000000042"), "order-0000000042");
+        assert_eq!(key_for_id(b"order-0000000042"), "order-0000000042");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A child that has lived so long was well: the next death counts from one again.
-pub const WELL_AFTER: Duration = Duration::from_secs(60);
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// Exponential backoff with full jitter in its upper half: the `n`th wait is between half and all
 /// of `first × 2ⁿ`, and never over `most`. The jitter keeps a fleet from coming back in step.
@@ -34,13 +34,13 @@ impl Backoff {
 
     /// For a consumer that died, or whatever else is begun anew: 100 ms, doubled up to 30 s.
     #[must_use]
-    pub const fn for_children() -> Self {
+    pub const fn for_restarts() -> Self {
         Self::new(Duration::from_millis(100), Duration::from_secs(30))
     }
 
     /// As it is after so many tries.
     #[must_use]
-    pub const fn after(self, tries: u32) -> Self {
+    pub const fn with_tries(self, tries: u32) -> Self {
         Self { tries, ..self }
     }
 
@@ -55,7 +55,7 @@ impl Backoff {
 
     /// The wait after the death of what has lived so long.
     pub fn next_wait_after(&mut self, life: Duration) -> Duration {
-        if life > WELL_AFTER {
+        if life > HEALTHY_AFTER {
             self.reset();
         }
         self.next_wait()
@@ -70,12 +70,12 @@ impl Backoff {
 /// How many of many are tried together, while one that is refused refuses all: half as many each time, until that one
 /// is alone, and then twice as many each time.
 #[derive(Debug, Clone)]
-pub struct Portion {
+pub struct BatchSize {
     size: usize,
     most: usize,
 }
 
-impl Portion {
+impl BatchSize {
     /// All at first.
     #[must_use]
     pub const fn new(most: usize) -> Self {
@@ -84,23 +84,23 @@ impl Portion {
 
     /// How many are tried next.
     #[must_use]
-    pub const fn size(&self) -> usize {
+    pub const fn get(&self) -> usize {
         self.size
     }
 
     /// Whether nothing was refused lately.
     #[must_use]
-    pub const fn is_whole(&self) -> bool {
+    pub const fn is_full(&self) -> bool {
         self.size == self.most
     }
 
     /// So many were refused together.
-    pub fn is_refused(&mut self, count: usize) {
+    pub fn halve(&mut self, count: usize) {
         self.size = (count / 2).min(self.most / 2).max(1);
     }
 
     /// What was tried has worked, or was the one that is refused.
-    pub fn is_done(&mut self) {
+    pub fn grow(&mut self) {
         self.size = (self.size * 2).min(self.most);
     }
 }
@@ -113,20 +113,20 @@ mod tests {
     fn the_bad_one_is_alone_after_a_few_tries() {
         for most in [1, 2, 7, 100] {
             for bad in 0..most {
-                let mut portion = Portion::new(most);
+                let mut batch_size = BatchSize::new(most);
                 let (mut next, mut tries) = (0, 0);
                 let mut alone = Vec::new();
                 while next < most {
                     tries += 1;
-                    let end = (next + portion.size()).min(most);
+                    let end = (next + batch_size.get()).min(most);
                     if !(next..end).contains(&bad) {
-                        portion.is_done();
+                        batch_size.grow();
                     } else if end - next > 1 {
-                        portion.is_refused(end - next);
+                        batch_size.halve(end - next);
                         continue;
                     } else {
                         alone.push(next);
-                        portion.is_done();
+                        batch_size.grow();
                     }
                     next = end;
                 }
@@ -134,12 +134,12 @@ mod tests {
                 assert!(tries <= 25, "{bad} of {most}: {tries}");
             }
         }
-        let mut portion = Portion::new(500);
-        portion.is_refused(10_000);
-        assert_eq!(portion.size(), 250);
-        assert!(!portion.is_whole());
-        portion.is_done();
-        assert!(portion.is_whole());
+        let mut batch_size = BatchSize::new(500);
+        batch_size.halve(10_000);
+        assert_eq!(batch_size.get(), 250);
+        assert!(!batch_size.is_full());
+        batch_size.grow();
+        assert!(batch_size.is_full());
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(1)));
         backoff.reset();
         assert!(backoff.next_wait() <= Duration::from_millis(100));
-        let mut later = backoff.after(3);
+        let mut later = backoff.with_tries(3);
         assert!(later.next_wait() >= Duration::from_millis(400));
-        assert!(later.next_wait_after(2 * WELL_AFTER) <= Duration::from_millis(100));
+        assert!(later.next_wait_after(2 * HEALTHY_AFTER) <= Duration::from_millis(100));
     }
 }

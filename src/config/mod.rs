@@ -37,7 +37,7 @@ pub use broker_url::{BrokerUrl, BrokerUrlError};
 pub use command::CommandConfig;
 pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError};
 pub use defaults::Defaults;
-pub(crate) use duration::shown;
+pub(crate) use duration::format_duration;
 pub use environment::Environment;
 pub use exchange::{ExchangeConfig, ExchangeKind};
 pub use fault::{ConfigError, Fault};

@@ -35,7 +35,7 @@ pub struct Message {
 /// What a message is made of, wherever that is kept.
 #[derive(Debug, Clone, Copy)]
 #[doc(hidden)]
-pub struct Parts<'a> {
+pub struct MessageRef<'a> {
     /// See [`Message::key`].
     pub key: &'a str,
     /// See [`Message::task`].
@@ -54,7 +54,7 @@ pub struct Parts<'a> {
     pub occurrence: Option<Occurrence>,
 }
 
-impl<'a> From<&'a Message> for Parts<'a> {
+impl<'a> From<&'a Message> for MessageRef<'a> {
     fn from(message: &'a Message) -> Self {
         Self {
             key: &message.key,

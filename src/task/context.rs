@@ -78,7 +78,7 @@ pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
 pub struct TaskLogger(TaskLog);
 
 impl TaskLogger {
-    /// RunStore `work`, and keeps what it logs on this thread.
+    /// Runs `work`, and keeps what it logs on this thread.
     pub fn capture<R>(&self, work: impl FnOnce() -> R) -> R {
         self.0.capture(work)
     }

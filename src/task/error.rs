@@ -70,7 +70,7 @@ impl TaskError {
     }
 
     /// The same, of a message that is not run again.
-    pub(crate) fn for_good(self) -> Self {
+    pub(crate) fn into_final(self) -> Self {
         Self {
             again: None,
             ..self
@@ -78,7 +78,7 @@ impl TaskError {
     }
 
     /// A run that could not begin.
-    pub(crate) fn unable(cause: Cause, reason: String) -> Self {
+    pub(crate) fn not_started(cause: Cause, reason: String) -> Self {
         Self {
             again: Some(Again::of(cause, reason.clone())),
             ..Self::new(reason)

@@ -12,7 +12,7 @@ use super::states::Need;
 use super::{FromMessage, Runner, TaskContext, TaskError, TaskResult};
 use crate::message::{Arguments, Literal, Payload};
 
-/// RunStore messages by calling a function, on the thread of their run.
+/// Runs messages by calling a function, on the thread of their run.
 pub(super) struct Function<F>(F);
 
 impl<F> Function<F>
@@ -28,7 +28,7 @@ impl<F> Runner for Function<F>
 where
     F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync,
 {
-    fn accepts(&self, payload: &Payload) -> Result<(), TaskError> {
+    fn check(&self, payload: &Payload) -> Result<(), TaskError> {
         payload.check().map_err(TaskError::from)
     }
 
@@ -37,7 +37,7 @@ where
     }
 }
 
-/// RunStore the future that `call` makes, on this thread, which has entered the runtime of the tasks: so the future
+/// Runs the future that `call` makes, on this thread, which has entered the runtime of the tasks: so the future
 /// need not be `Send`. What it spawns on this thread alone ends with it.
 pub(super) fn drive<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     let local = LocalSet::new();

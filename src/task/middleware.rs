@@ -55,7 +55,7 @@ use crate::message::Arguments;
 /// What is held while [`Next::run`] is called, such as a guard or an entered span of `tracing`, is held
 /// around the whole run, an async task's too: that is driven on this thread.
 pub trait Middleware: Send + Sync + 'static {
-    /// RunStore the task by [`next.run()`](Next::run), with something before and after it, and returns the outcome:
+    /// Runs the task by [`next.run()`](Next::run), with something before and after it, and returns the outcome:
     /// that of the task, or another in its place. Where it does not call `next.run()`, the task is not run.
     ///
     /// A task that is run again, since its service died before the outcome was recorded, is seen again.
@@ -92,7 +92,7 @@ impl<'a> Next<'a> {
         Self(Box::new(run))
     }
 
-    /// RunStore the task, on this thread, and returns when it is over. An async task is driven to its end, so this
+    /// Runs the task, on this thread, and returns when it is over. An async task is driven to its end, so this
     /// must not be called in async code.
     ///
     /// # Errors

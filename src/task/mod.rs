@@ -53,7 +53,7 @@ pub struct Registry {
     commands: HashMap<String, CommandConfig>,
     /// What tasks need, by their names.
     needs: Vec<(String, Need)>,
-    around: Vec<Arc<dyn Middleware>>,
+    middleware: Vec<Arc<dyn Middleware>>,
     makers: Makers,
     states: Arc<States>,
 }
@@ -156,21 +156,21 @@ impl Registry {
     }
 
     /// Has something done around all tasks, inside of what is done around them already.
-    pub fn surround(&mut self, middleware: impl Middleware) {
-        self.around.push(Arc::new(middleware));
+    pub fn add_middleware(&mut self, middleware: impl Middleware) {
+        self.middleware.push(Arc::new(middleware));
     }
 
-    pub(crate) fn around(&self) -> &[Arc<dyn Middleware>] {
-        &self.around
+    pub(crate) fn middleware(&self) -> &[Arc<dyn Middleware>] {
+        &self.middleware
     }
 
     /// Has tasks share a value, as [`State`].
-    pub fn share<T: Send + Sync + 'static>(&mut self, state: Arc<T>) {
+    pub fn add_state<T: Send + Sync + 'static>(&mut self, state: Arc<T>) {
         self.makers.share(state);
     }
 
     /// Has tasks share a value that is made when the service starts.
-    pub fn share_made<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
+    pub fn add_state_with<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
         &mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) {
@@ -181,7 +181,7 @@ impl Registry {
     ///
     /// # Errors
     /// When a task asks for what is not there, or there are two of a type.
-    pub fn check(&self) -> Result<(), StateError> {
+    pub fn check_states(&self) -> Result<(), StateError> {
         let needs = self.needs.iter();
         self.makers.check(needs.map(|(task, need)| (task, need)))
     }
@@ -191,7 +191,7 @@ impl Registry {
     /// # Errors
     /// When a task asks for what is not there, or something can't be made.
     pub fn make_states(&mut self, config: &Arc<Config>) -> Result<(), StateError> {
-        self.check()?;
+        self.check_states()?;
         self.states = Arc::new(self.makers.make(config)?);
         Ok(())
     }

@@ -12,9 +12,9 @@ pub(crate) trait Runner: Send + Sync {
     ///
     /// # Errors
     /// When the task can't be given this message.
-    fn accepts(&self, payload: &Payload) -> Result<(), TaskError>;
+    fn check(&self, payload: &Payload) -> Result<(), TaskError>;
 
-    /// RunStore a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
+    /// Runs a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
     /// tasks. It may panic.
     ///
     /// # Errors

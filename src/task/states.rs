@@ -51,10 +51,10 @@ pub enum StateError {
     },
     /// The app was given two of one type.
     #[error("there are two states of the type {0}: make one of them a type of its own")]
-    Twice(&'static str),
+    Duplicate(&'static str),
     /// It could not be made.
     #[error("the state {name} could not be made: {source}")]
-    Unmade {
+    Failed {
         /// Its type.
         name: &'static str,
         /// Why not.
@@ -95,7 +95,7 @@ impl Makers {
     ) -> Result<(), StateError> {
         for (nth, (need, _)) in self.0.iter().enumerate() {
             if self.0[..nth].iter().any(|(other, _)| other == need) {
-                return Err(StateError::Twice(need.name));
+                return Err(StateError::Duplicate(need.name));
             }
         }
         for (task, need) in needs {
@@ -113,7 +113,7 @@ impl Makers {
     pub(super) fn make(&self, config: &Arc<Config>) -> Result<States, StateError> {
         let make = |(need, make): &(Need, Maker)| match make(config) {
             Ok(made) => Ok((need.id, made)),
-            Err(source) => Err(StateError::Unmade {
+            Err(source) => Err(StateError::Failed {
                 name: need.name,
                 source,
             }),

@@ -80,7 +80,7 @@ pub(super) fn next_after(
 
 /// The moment when the clocks show `wall`: the first, if they do so twice, and when they are put
 /// forward, if they never do.
-pub(super) fn moment(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+pub(super) fn wall_to_utc(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => Some(moment.to_utc()),
         // By the clocks as they were before, it would be later than the change.

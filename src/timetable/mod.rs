@@ -61,8 +61,8 @@ pub use self::zone::zone;
 /// The moment when the clocks of `zone` show `wall`: the first, if they do so twice, and when they are
 /// put forward, if they never do. `None` beyond the calendar.
 #[must_use]
-pub fn moment(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
-    clock::moment(zone, wall)
+pub fn wall_to_utc(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    clock::wall_to_utc(zone, wall)
 }
 
 /// When a schedule fires.

@@ -386,7 +386,7 @@ fn hand_over(
     let id = oddity.message_id.or_else(text_id);
     // An empty id would make all that have one the same message.
     let (key, fingerprint) = match id.filter(|id| !id.is_empty()) {
-        Some(id) => (names::key_of(&id), None),
+        Some(id) => (names::key_for_id(&id), None),
         None => {
             let fingerprint = returns::fingerprint(delivery, &properties);
             (names::new_key(), Some(fingerprint))

@@ -29,7 +29,7 @@ use crate::process::limits;
 /// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
 const HANDS_BACK: i32 = 75;
 
-/// RunStore messages by starting a process for each.
+/// Runs messages by starting a process for each.
 pub(super) struct Command {
     config: CommandConfig,
     guard: Arc<Guard>,
@@ -49,7 +49,7 @@ impl StartError {
     /// As the outcome of the run, which could not begin.
     fn into_task_error(self) -> TaskError {
         match lack::cause_of(&self.source) {
-            Some(cause) => TaskError::unable(cause, TaskError::from(self).exception),
+            Some(cause) => TaskError::not_started(cause, TaskError::from(self).exception),
             None => self.into(),
         }
     }
@@ -64,7 +64,7 @@ impl Command {
 
 impl Runner for Command {
     /// A command is given all numbers, with their digits.
-    fn accepts(&self, _: &Payload) -> Result<(), TaskError> {
+    fn check(&self, _: &Payload) -> Result<(), TaskError> {
         Ok(())
     }
 
@@ -137,7 +137,10 @@ fn spawn(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    for variable in names::SERVICE_MANAGER.into_iter().chain([names::RESUMED]) {
+    for variable in names::SYSTEMD_VARIABLES
+        .into_iter()
+        .chain([names::RESUMED_VARIABLE])
+    {
         process.env_remove(variable);
     }
     // Without the guard, the kernel ends the command with us; and if we ended before it was told to, the command
