@@ -42,11 +42,11 @@ use crate::state::Cause;
 ///
 /// It is an error like any other, and passes through `?`, also into an `anyhow::Result`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Again(Mark);
+pub struct Again(AgainMarker);
 
 /// What it is known by where it passes as another error, as in an `anyhow::Error`: it is its own cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct AgainMarker {
     reason: Cow<'static, str>,
     cause: Cause,
 }
@@ -55,12 +55,12 @@ impl Again {
     /// For `reason`, which the log and the message's row have.
     #[must_use]
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::of(Cause::HandedBack, reason)
+        Self::with_cause(Cause::HandedBack, reason)
     }
 
-    pub(super) fn of(cause: Cause, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn with_cause(cause: Cause, reason: impl Into<Cow<'static, str>>) -> Self {
         let reason = reason.into();
-        Self(Mark { reason, cause })
+        Self(AgainMarker { reason, cause })
     }
 
     pub(crate) const fn cause(&self) -> Cause {
@@ -68,8 +68,8 @@ impl Again {
     }
 
     /// The one whose mark this is.
-    pub(super) fn marked(error: &(dyn Error + 'static)) -> Option<Self> {
-        error.downcast_ref::<Mark>().cloned().map(Self)
+    pub(super) fn find_in(error: &(dyn Error + 'static)) -> Option<Self> {
+        error.downcast_ref::<AgainMarker>().cloned().map(Self)
     }
 }
 
@@ -79,7 +79,7 @@ impl fmt::Display for Again {
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for AgainMarker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
@@ -91,7 +91,7 @@ impl Error for Again {
     }
 }
 
-impl Error for Mark {}
+impl Error for AgainMarker {}
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,14 @@
 
 use std::error::Error;
 
+use serde_json::Value;
+
 use super::Again;
 use crate::state::Cause;
+
+/// What a task returns: its output, or why it failed.
+#[doc(hidden)]
+pub type TaskResult = Result<Value, TaskError>;
 
 /// Why a task failed, as it is recorded.
 ///
@@ -80,7 +86,7 @@ impl TaskError {
     /// A run that could not begin.
     pub(crate) fn not_started(cause: Cause, reason: String) -> Self {
         Self {
-            again: Some(Again::of(cause, reason.clone())),
+            again: Some(Again::with_cause(cause, reason.clone())),
             ..Self::new(reason)
         }
     }
@@ -95,7 +101,7 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskError {
         while let Some(error) = cause
             && again.is_none()
         {
-            again = Again::marked(error);
+            again = Again::find_in(error);
             if again.is_none() {
                 exception.push_str(": ");
                 exception.push_str(&error.to_string());

@@ -111,7 +111,7 @@ impl<T: Send + Sync + 'static> FromMessage for State<T> {
     fn from_message(context: &TaskContext, _: &Arguments) -> Result<Self, TaskError> {
         let need = Need::of::<T>();
         let state = context.states.get().map(Self);
-        state.ok_or_else(|| TaskError::new(need.missing()))
+        state.ok_or_else(|| TaskError::new(need.missing_message()))
     }
 
     fn need() -> Option<Need> {

@@ -13,9 +13,9 @@ use super::{FromMessage, Runner, TaskContext, TaskError, TaskResult};
 use crate::message::{Arguments, Literal, Payload};
 
 /// Runs messages by calling a function, on the thread of their run.
-pub(super) struct Function<F>(F);
+pub(super) struct FunctionRunner<F>(F);
 
-impl<F> Function<F>
+impl<F> FunctionRunner<F>
 where
     F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static,
 {
@@ -24,7 +24,7 @@ where
     }
 }
 
-impl<F> Runner for Function<F>
+impl<F> Runner for FunctionRunner<F>
 where
     F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync,
 {
@@ -39,7 +39,7 @@ where
 
 /// Runs the future that `call` makes, on this thread, which has entered the runtime of the tasks: so the future
 /// need not be `Send`. What it spawns on this thread alone ends with it.
-pub(super) fn drive<F: Future>(call: impl FnOnce() -> F) -> F::Output {
+pub(super) fn block_on_local<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     let local = LocalSet::new();
     let future = {
         let _entered = local.enter();
@@ -74,9 +74,9 @@ pub struct TaskFunction {
 }
 
 impl TaskFunction {
-    fn of(call: impl Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static) -> Self {
+    fn new(call: impl Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static) -> Self {
         Self {
-            runner: Function::runner(call),
+            runner: FunctionRunner::runner(call),
             needs: Vec::new(),
         }
     }
@@ -84,45 +84,45 @@ impl TaskFunction {
 
 /// What a task's function returns.
 #[doc(hidden)]
-pub trait Returned<Kind>: Sized {
-    fn function(call: impl Call<Self>) -> TaskFunction;
+pub trait TaskOutput<Kind>: Sized {
+    fn into_function(call: impl TaskCall<Self>) -> TaskFunction;
 }
 
 /// A function, with its arguments taken from the message.
 #[doc(hidden)]
-pub trait Call<R>:
+pub trait TaskCall<R>:
     Fn(&TaskContext, &Arguments) -> Result<R, TaskError> + Send + Sync + 'static
 {
 }
 
-impl<R, F> Call<R> for F where
+impl<R, F> TaskCall<R> for F where
     F: Fn(&TaskContext, &Arguments) -> Result<R, TaskError> + Send + Sync + 'static
 {
 }
 
 /// The kind of functions that return when they are done.
 #[doc(hidden)]
-pub enum Now {}
+pub enum SyncFunction {}
 
 /// The kind of functions that return a future.
 #[doc(hidden)]
-pub enum Later {}
+pub enum AsyncFunction {}
 
-impl<T: Serialize, E: Into<TaskError>> Returned<Now> for Result<T, E> {
-    fn function(call: impl Call<Self>) -> TaskFunction {
-        TaskFunction::of(move |context, arguments| output(call(context, &arguments)?))
+impl<T: Serialize, E: Into<TaskError>> TaskOutput<SyncFunction> for Result<T, E> {
+    fn into_function(call: impl TaskCall<Self>) -> TaskFunction {
+        TaskFunction::new(move |context, arguments| output(call(context, &arguments)?))
     }
 }
 
-impl<F, T, E> Returned<Later> for F
+impl<F, T, E> TaskOutput<AsyncFunction> for F
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: Serialize,
     E: Into<TaskError>,
 {
-    fn function(call: impl Call<Self>) -> TaskFunction {
-        TaskFunction::of(move |context, arguments| {
-            drive(|| {
+    fn into_function(call: impl TaskCall<Self>) -> TaskFunction {
+        TaskFunction::new(move |context, arguments| {
+            block_on_local(|| {
                 let called = call(context, &arguments);
                 async move { output(called?.await) }
             })
@@ -139,12 +139,12 @@ fn output<T: Serialize, E: Into<TaskError>>(returned: Result<T, E>) -> TaskResul
 }
 
 /// The same for each number of arguments.
-macro_rules! of_arguments {
+macro_rules! impl_task {
     ($($argument:ident),*) => {
         impl<F, R, Kind, $($argument),*> Task<(Kind, $($argument,)*)> for F
         where
             F: Fn($($argument),*) -> R + Send + Sync + 'static,
-            R: Returned<Kind>,
+            R: TaskOutput<Kind>,
             $($argument: FromMessage,)*
         {
             fn into_function(self) -> TaskFunction {
@@ -156,22 +156,22 @@ macro_rules! of_arguments {
                 let needs: [Option<Need>; _] = [$($argument::need()),*];
                 TaskFunction {
                     needs: needs.into_iter().flatten().collect(),
-                    ..R::function(call)
+                    ..R::into_function(call)
                 }
             }
         }
     };
 }
 
-of_arguments!();
-of_arguments!(A);
-of_arguments!(A, B);
-of_arguments!(A, B, C);
-of_arguments!(A, B, C, D);
-of_arguments!(A, B, C, D, E);
-of_arguments!(A, B, C, D, E, G);
-of_arguments!(A, B, C, D, E, G, H);
-of_arguments!(A, B, C, D, E, G, H, I);
+impl_task!();
+impl_task!(A);
+impl_task!(A, B);
+impl_task!(A, B, C);
+impl_task!(A, B, C, D);
+impl_task!(A, B, C, D, E);
+impl_task!(A, B, C, D, E, G);
+impl_task!(A, B, C, D, E, G, H);
+impl_task!(A, B, C, D, E, G, H, I);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,6 @@
 //! What runs the messages of a task.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::{TaskContext, TaskError, TaskResult};
+use super::{RunId, TaskContext, TaskError, TaskResult};
 use crate::message::Payload;
 
 /// What runs the messages of a task: a function, or a process for each message. Several runs may be under way
@@ -27,21 +25,4 @@ pub(crate) trait Runner: Send + Sync {
 
     /// Ends whatever it still has under way: nothing is run any more.
     fn shut_down(&self) {}
-}
-
-/// Tells the runs of this process apart, also those of the same message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RunId(u64);
-
-impl RunId {
-    /// The same as a number.
-    pub(super) const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// One that no other run of this process has.
-    pub(crate) fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
-    }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::config::Config;
 
-type Shared = Arc<dyn Any + Send + Sync>;
-type Made = Result<Shared, Box<dyn Error + Send + Sync>>;
-type Maker = Arc<dyn Fn(&Arc<Config>) -> Made + Send + Sync>;
+type SharedState = Arc<dyn Any + Send + Sync>;
+type StateResult = Result<SharedState, Box<dyn Error + Send + Sync>>;
+type StateFactory = Arc<dyn Fn(&Arc<Config>) -> StateResult + Send + Sync>;
 
 /// A type of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ impl Need {
     }
 
     /// There is none.
-    pub(crate) fn missing(&self) -> String {
+    pub(crate) fn missing_message(&self) -> String {
         format!(
             "there is no state of the type {}: give it to the app with `state`",
             self.name
@@ -64,26 +64,26 @@ pub enum StateError {
 
 /// How each state is made.
 #[derive(Clone, Default)]
-pub(super) struct Makers(Vec<(Need, Maker)>);
+pub(super) struct StateFactories(Vec<(Need, StateFactory)>);
 
 /// The states of a service.
 #[derive(Clone, Default)]
-pub(crate) struct States(HashMap<TypeId, Shared>);
+pub(crate) struct States(HashMap<TypeId, SharedState>);
 
-impl Makers {
+impl StateFactories {
     pub(super) fn add<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
         &mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) {
         let maker = move |config: &Arc<Config>| {
             let made = make(config).map_err(Into::into)?;
-            Ok(Arc::new(made) as Shared)
+            Ok(Arc::new(made) as SharedState)
         };
         self.0.push((Need::of::<T>(), Arc::new(maker)));
     }
 
     pub(super) fn share<T: Send + Sync + 'static>(&mut self, shared: Arc<T>) {
-        let shared: Shared = shared;
+        let shared: SharedState = shared;
         let maker = move |_: &Arc<Config>| Ok(Arc::clone(&shared));
         self.0.push((Need::of::<T>(), Arc::new(maker)));
     }
@@ -102,7 +102,7 @@ impl Makers {
             if !self.0.iter().any(|(made, _)| made == need) {
                 return Err(StateError::Missing {
                     task: task.clone(),
-                    reason: need.missing(),
+                    reason: need.missing_message(),
                 });
             }
         }
@@ -111,7 +111,7 @@ impl Makers {
 
     /// Makes all, in the order in which they were given.
     pub(super) fn make(&self, config: &Arc<Config>) -> Result<States, StateError> {
-        let make = |(need, make): &(Need, Maker)| match make(config) {
+        let make = |(need, make): &(Need, StateFactory)| match make(config) {
             Ok(made) => Ok((need.id, made)),
             Err(source) => Err(StateError::Failed {
                 name: need.name,

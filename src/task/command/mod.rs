@@ -3,9 +3,9 @@
 //! No shell; one process a message, in its own group, which ends with the message: what it left
 //! running in the background is killed.
 
-mod conversation;
-mod lack;
+mod communicate;
 mod signals;
+mod start_error;
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -18,7 +18,8 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 use serde::Serialize;
 use serde_json::Value;
 
-use self::conversation::converse;
+use self::communicate::communicate;
+use self::start_error::StartError;
 use super::guard::Guard;
 use super::{Again, RunId, Runner, TaskContext, TaskError, TaskResult};
 use crate::config::CommandConfig;
@@ -27,42 +28,22 @@ use crate::names;
 use crate::process::limits;
 
 /// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
-const HANDS_BACK: i32 = 75;
+const HAND_BACK_STATUS: i32 = 75;
 
 /// Runs messages by starting a process for each.
-pub(super) struct Command {
+pub(super) struct CommandRunner {
     config: CommandConfig,
     guard: Arc<Guard>,
 }
 
-/// The system did not start a command: it has no program of that name, or no process, pipe or memory left.
-#[derive(Debug, thiserror::Error)]
-#[error("{program:?} can't be started")]
-struct StartError {
-    /// The program alone: an argument may be a secret.
-    program: String,
-    /// What the system said.
-    source: io::Error,
-}
-
-impl StartError {
-    /// As the outcome of the run, which could not begin.
-    fn into_task_error(self) -> TaskError {
-        match lack::cause_of(&self.source) {
-            Some(cause) => TaskError::not_started(cause, TaskError::from(self).exception),
-            None => self.into(),
-        }
-    }
-}
-
-impl Command {
+impl CommandRunner {
     /// That command, whose processes die with us by that guard.
     pub(super) const fn new(config: CommandConfig, guard: Arc<Guard>) -> Self {
         Self { config, guard }
     }
 }
 
-impl Runner for Command {
+impl Runner for CommandRunner {
     /// A command is given all numbers, with their digits.
     fn check(&self, _: &Payload) -> Result<(), TaskError> {
         Ok(())
@@ -80,17 +61,18 @@ impl Runner for Command {
         let group = Pid::from_child(&child);
         // Without the guard there is still the kernel's signal to the command itself.
         report("guarded", self.guard.add(context.run, group));
-        let talked = converse(&mut child, &message, &context.log);
+        let communicated = communicate(&mut child, &message, &context.log);
         // Before it is reaped, and while its number is nobody else's: whoever ends a run and the guard kill what
-        // is on the list. `converse` has ended the group.
+        // is on the list. `communicate` has ended the group.
         report("let go", self.guard.remove(context.run));
         let reaped = child.wait();
-        let (output, status) = talked
+        let (output, status) = communicated
             .and_then(|output| Ok((output, reaped?)))
             .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
-        if status.code() == Some(HANDS_BACK) && context.is_cancelled() {
-            let reason =
-                format!("the command exited with status {HANDS_BACK} while the service stops");
+        if status.code() == Some(HAND_BACK_STATUS) && context.is_cancelled() {
+            let reason = format!(
+                "the command exited with status {HAND_BACK_STATUS} while the service stops"
+            );
             return Err(Again::new(reason).into());
         }
         classify(output, status)
@@ -170,7 +152,7 @@ fn spawn(
 
 /// A message as a command is given it.
 #[derive(Serialize)]
-struct Given<'a> {
+struct CommandInput<'a> {
     task: &'a str,
     uuid: &'a str,
     args: &'a [Literal],
@@ -180,7 +162,7 @@ struct Given<'a> {
 
 /// The message as one line of JSON.
 fn message(context: &TaskContext, payload: &Payload) -> serde_json::Result<String> {
-    let message = serde_json::to_string(&Given {
+    let message = serde_json::to_string(&CommandInput {
         task: &context.task,
         uuid: &context.uuid,
         args: &payload.args,
@@ -244,7 +226,7 @@ mod tests {
                 .to_vec(),
             directory: "/".into(),
         };
-        let command = &Command::new(config, Arc::new(Guard::start().unwrap()));
+        let command = &CommandRunner::new(config, Arc::new(Guard::start().unwrap()));
         let contexts = [context(), context()];
         let killed = "the command was ended by signal 9";
         thread::scope(|scope| {

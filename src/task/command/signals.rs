@@ -7,23 +7,23 @@ use std::mem::MaybeUninit;
 use nix::libc;
 
 /// The highest number of a signal.
-const LAST: i32 = 64;
+const LAST_SIGNAL: i32 = 64;
 
 /// Those that the C library keeps for its threads, and lets nobody set. A caller without that library may have
 /// ignored them.
-const OF_THE_LIBRARY: [libc::c_int; 2] = [32, 33];
+const LIBC_SIGNALS: [libc::c_int; 2] = [32, 33];
 
 /// Gives all signals of this process, which is about to become another program, their default action, and
 /// blocks none. Allocates nothing and takes no lock.
 pub(super) fn reset() -> io::Result<()> {
-    for signal in 1..=LAST {
+    for signal in 1..=LAST_SIGNAL {
         // Refused for SIGKILL and SIGSTOP, and for those that are the C library's own.
         // SAFETY: a system call.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    for signal in OF_THE_LIBRARY {
+    for signal in LIBC_SIGNALS {
         let default = [0_u64; 8];
-        let size_of_set = LAST.unsigned_abs() / 8;
+        let size_of_set = LAST_SIGNAL.unsigned_abs() / 8;
         // Refused by a filter of system calls, it stays as it is.
         // SAFETY: all zeros is the default action, and there are more than the kernel reads.
         unsafe {

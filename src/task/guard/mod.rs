@@ -9,7 +9,7 @@
     reason = "fork, and the few system calls that are allowed after it, have no safe wrapper"
 )]
 
-mod closing;
+mod close_descriptors;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,12 +20,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nix::libc;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, setsid};
 
-use self::closing::close_all_but;
+use self::close_descriptors::close_all_but;
 use super::RunId;
 
 /// How many groups the guard can list: more than a host is likely to run at once. What is beyond that
 /// has the kernel's parent-death signal alone.
-const MOST_GROUPS: usize = 4096;
+const MAX_GROUPS: usize = 4096;
 
 /// The process groups of the commands that are running, and the guard that kills them should we die.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Guard {
     /// When the system has no pipe or no process left.
     pub(super) fn start() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        // SAFETY: the child runs `watch` alone, which allocates nothing, takes no lock and never
+        // SAFETY: the child runs `run_guard` alone, which allocates nothing, takes no lock and never
         // returns, so that threads that vanished in it can't have left anything half-done.
         let child = unsafe { libc::fork() };
         match child {
@@ -49,7 +49,7 @@ impl Guard {
             0 => {
                 // First of all: the guard would never see the end of a pipe that it can write to.
                 drop(writer);
-                watch(reader.as_raw_fd())
+                run_guard(reader.as_raw_fd())
             }
             _ => Ok(Self {
                 groups: Mutex::default(),
@@ -67,20 +67,20 @@ impl Guard {
             let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
             let group = getpid().as_raw_nonzero().get();
             // Short enough to come in one piece. Where it fails, `add` says so.
-            let _told = rustix::io::write(pipe, &change(run, group));
+            let _told = rustix::io::write(pipe, &encode_change(run, group));
         }
     }
 
     /// From now on the group of this run can be killed, and dies with us.
     pub(super) fn add(&self, run: RunId, group: Pid) -> io::Result<()> {
         self.groups().insert(run, group);
-        self.tell(change(run, group.as_raw_nonzero().get()))
+        self.send(encode_change(run, group.as_raw_nonzero().get()))
     }
 
     /// The group is over, or its command could not be started; its number may be used again.
     pub(super) fn remove(&self, run: RunId) -> io::Result<()> {
         self.groups().remove(&run);
-        self.tell(change(run, 0))
+        self.send(encode_change(run, 0))
     }
 
     /// Kills the group of this run, if that is not over.
@@ -100,30 +100,30 @@ impl Guard {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: [u8; CHANGE]) -> io::Result<()> {
+    fn send(&self, change: [u8; CHANGE_BYTES]) -> io::Result<()> {
         (&self.pipe).write_all(&change)
     }
 }
 
 /// What the guard is told: a run, and its group, or 0 if that is over. It comes in one piece, whoever else writes.
-const CHANGE: usize = 16;
+const CHANGE_BYTES: usize = 16;
 
-fn change(run: RunId, group: i32) -> [u8; CHANGE] {
-    let mut change = [0; CHANGE];
+fn encode_change(run: RunId, group: i32) -> [u8; CHANGE_BYTES] {
+    let mut change = [0; CHANGE_BYTES];
     change[..8].copy_from_slice(&run.number().to_ne_bytes());
     change[8..].copy_from_slice(&i64::from(group).to_ne_bytes());
     change
 }
 
 /// The groups of runs.
-struct Groups([(u64, i32); MOST_GROUPS]);
+struct GroupTable([(u64, i32); MAX_GROUPS]);
 
-impl Groups {
-    const fn none() -> Self {
-        Self([(0, 0); MOST_GROUPS])
+impl GroupTable {
+    const fn empty() -> Self {
+        Self([(0, 0); MAX_GROUPS])
     }
 
-    fn learn(&mut self, change: [u8; CHANGE]) {
+    fn apply(&mut self, change: [u8; CHANGE_BYTES]) {
         let (run, group) = change.split_at(8);
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_ne_bytes);
         let (run, group) = (number(run).cast_unsigned(), number(group));
@@ -150,7 +150,7 @@ fn kill_group(group: Pid) {
 }
 
 /// The guard's whole life.
-fn watch(pipe: RawFd) -> ! {
+fn run_guard(pipe: RawFd) -> ! {
     // A session of its own: the terminal's Ctrl+C is not for the guard.
     let detached = setsid();
     // A socket of the service that stayed open here would hide its death from the broker, and its
@@ -159,10 +159,10 @@ fn watch(pipe: RawFd) -> ! {
     unsafe { close_all_but(pipe) };
     // SAFETY: the descriptor is ours, and nothing else in this process knows it.
     let mut pipe = unsafe { File::from_raw_fd(pipe) };
-    let mut groups = Groups::none();
-    let mut change = [0; CHANGE];
+    let mut groups = GroupTable::empty();
+    let mut change = [0; CHANGE_BYTES];
     while detached.is_ok() && pipe.read_exact(&mut change).is_ok() {
-        groups.learn(change);
+        groups.apply(change);
     }
     let groups = groups.0.into_iter();
     for group in groups.filter_map(|(_, group)| Pid::from_raw(group)) {
@@ -179,10 +179,10 @@ mod tests {
 
     #[test]
     fn a_run_that_is_told_of_twice_has_one_group_and_one_that_is_over_has_none() {
-        let mut groups = Box::new(Groups::none());
+        let mut groups = Box::new(GroupTable::empty());
         let [one, other] = [RunId::next(), RunId::next()];
         for told in [(one, 7), (other, 8), (one, 7), (one, 0), (one, 0)] {
-            groups.learn(change(told.0, told.1));
+            groups.apply(encode_change(told.0, told.1));
         }
         let left: Vec<_> = groups.0.iter().filter(|(_, group)| *group != 0).collect();
         assert_eq!(left, [&(other.number(), 8)]);

@@ -10,10 +10,10 @@ use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::process::{Resource, getrlimit};
 
 /// Where the kernel lists this process's descriptors.
-const LIST: &CStr = c"/proc/self/fd";
+const DESCRIPTOR_LIST: &CStr = c"/proc/self/fd";
 
 /// Descriptors beyond that number are not looked for where they are neither listed nor closed by range.
-const MOST_DESCRIPTORS: RawFd = 1 << 20;
+const MAX_DESCRIPTORS: RawFd = 1 << 20;
 
 /// Closes all descriptors but one.
 ///
@@ -45,7 +45,11 @@ unsafe fn close_by_list(keep: RawFd) -> bool {
         // SAFETY: as the caller says.
         unsafe { close_unless(descriptor, keep) };
     }
-    let Ok(list) = open(LIST, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
+    let Ok(list) = open(
+        DESCRIPTOR_LIST,
+        OFlags::RDONLY | OFlags::DIRECTORY,
+        Mode::empty(),
+    ) else {
         return false;
     };
     let own = list.as_raw_fd();
@@ -69,7 +73,7 @@ unsafe fn close_by_number(keep: RawFd) {
     // The hard limit: the soft one may have been higher when a descriptor was opened.
     let limit = getrlimit(Resource::Nofile).maximum;
     let limit = limit.and_then(|limit| RawFd::try_from(limit).ok());
-    for descriptor in 0..limit.map_or(MOST_DESCRIPTORS, |limit| limit.min(MOST_DESCRIPTORS)) {
+    for descriptor in 0..limit.map_or(MAX_DESCRIPTORS, |limit| limit.min(MAX_DESCRIPTORS)) {
         // SAFETY: as the caller says.
         unsafe { close_unless(descriptor, keep) };
     }

@@ -5,10 +5,31 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::state::Cause;
+use crate::task::TaskError;
+
+/// The system did not start a command: it has no program of that name, or no process, pipe or memory left.
+#[derive(Debug, thiserror::Error)]
+#[error("{program:?} can't be started")]
+pub(super) struct StartError {
+    /// The program alone: an argument may be a secret.
+    pub(super) program: String,
+    /// What the system said.
+    pub(super) source: io::Error,
+}
+
+impl StartError {
+    /// As the outcome of the run, which could not begin.
+    pub(super) fn into_task_error(self) -> TaskError {
+        match temporary_cause(&self.source) {
+            Some(cause) => TaskError::not_started(cause, TaskError::from(self).exception),
+            None => self.into(),
+        }
+    }
+}
 
 /// Why the system did not start a command, if that may pass. What does not: the configuration names a
 /// program that can't be run, or may not be.
-pub(super) fn cause_of(error: &io::Error) -> Option<Cause> {
+fn temporary_cause(error: &io::Error) -> Option<Cause> {
     match Errno::from_io_error(error)? {
         // Too many files or pipes, processes or threads; too little memory, for these or for the program.
         Errno::MFILE
