@@ -7,14 +7,15 @@ use serde_json::Value;
 use super::Again;
 use crate::state::Cause;
 
-/// What a task returns: its output, or why it failed.
+/// A task's output, or why it failed.
 #[doc(hidden)]
 pub type TaskResult = Result<Value, TaskError>;
 
-/// Why a task failed, as it is recorded.
+/// Why a task failed, as it is stored in the message's row.
 ///
-/// Made by `?` from whatever can be a `Box<dyn Error + Send + Sync>`, its causes included: errors of all
-/// libraries, such a box itself, `anyhow::Error`, a text. A task may also return one of these in its place.
+/// `?` makes it from everything that converts into a `Box<dyn Error + Send + Sync>`: the errors of libraries,
+/// such a box itself, `anyhow::Error`, a text. The texts of the error's sources are appended. A task may also
+/// return such an error type instead of this one.
 ///
 /// ```
 /// use carrot_actors::{App, Args, TaskError};
@@ -49,17 +50,17 @@ pub type TaskResult = Result<Value, TaskError>;
 /// # }
 /// ```
 ///
-/// What is neither `Send` nor `Sync` nor `'static` goes by its text:
+/// For an error that is not `Send`, `Sync` and `'static`, pass its text:
 /// `.map_err(|error| TaskError::new(error.to_string()))`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     /// One line for the row's `exception`.
     pub exception: String,
-    /// Where it happened, for the row's `traceback`.
+    /// Where the error happened, for the row's `traceback`.
     pub traceback: Option<String>,
-    /// What the task had to show all the same, for the row's `output`.
+    /// What the task produced before it failed, for the row's `output`.
     pub output: Option<String>,
-    /// Set where it is no failure: the message is handed back, to be run [`Again`].
+    /// Set if this is not a failure: the message is handed back, to be run [`Again`].
     pub again: Option<Again>,
 }
 
@@ -75,7 +76,7 @@ impl TaskError {
         }
     }
 
-    /// The same, of a message that is not run again.
+    /// The same error as a failure: the message is not run again.
     pub(crate) fn into_final(self) -> Self {
         Self {
             again: None,

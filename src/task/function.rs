@@ -1,4 +1,4 @@
-//! Plain functions as tasks, sync or async: what they ask for is taken from the message.
+//! Sync and async functions as tasks: their arguments are taken from the message.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::states::Need;
 use super::{FromMessage, Runner, TaskContext, TaskError, TaskResult};
 use crate::message::{Arguments, Literal, Payload};
 
-/// Runs messages by calling a function, on the thread of their run.
+/// Runs each message by calling a function on the thread of the run.
 pub(super) struct FunctionRunner<F>(F);
 
 impl<F> FunctionRunner<F>
@@ -37,8 +37,8 @@ where
     }
 }
 
-/// Runs the future that `call` makes, on this thread, which has entered the runtime of the tasks: so the future
-/// need not be `Send`. What it spawns on this thread alone ends with it.
+/// Runs the future that `call` makes on this thread, so the future need not be `Send`. The thread must have
+/// entered the tasks' runtime. What the future starts by `spawn_local` ends with it.
 pub(super) fn block_on_local<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     let local = LocalSet::new();
     let future = {
@@ -48,11 +48,10 @@ pub(super) fn block_on_local<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     Handle::current().block_on(local.run_until(future))
 }
 
-/// A function that can be a task: of up to eight arguments, each of which is taken
-/// [from the message](FromMessage), that returns `Result<impl Serialize, impl Into<TaskError>>` or a
-/// future of one.
+/// A function that can be a task. It has up to eight parameters, each taken [from the message](FromMessage),
+/// and returns `Result<impl Serialize, impl Into<TaskError>>` or a future of that.
 ///
-/// `Kind` tells the sorts of functions apart, and is inferred.
+/// `Kind` tells sync from async functions; the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a task",
     label = "not a function that can be a task",
@@ -61,12 +60,12 @@ pub(super) fn block_on_local<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     note = "an error is `Into<TaskError>` if it is `Into<Box<dyn Error + Send + Sync>>`"
 )]
 pub trait Task<Kind>: Send + Sync + 'static {
-    /// The function, as it is run.
+    /// Converts the function into the form in which it is registered.
     #[doc(hidden)]
     fn into_function(self) -> TaskFunction;
 }
 
-/// A function as it is run, and what it needs.
+/// A function's runner, and the states that its parameters need.
 #[doc(hidden)]
 pub struct TaskFunction {
     pub(super) runner: Arc<dyn Runner>,
@@ -100,11 +99,11 @@ impl<R, F> TaskCall<R> for F where
 {
 }
 
-/// The kind of functions that return when they are done.
+/// The `Kind` of sync functions.
 #[doc(hidden)]
 pub enum SyncFunction {}
 
-/// The kind of functions that return a future.
+/// The `Kind` of functions that return a future.
 #[doc(hidden)]
 pub enum AsyncFunction {}
 
@@ -133,12 +132,12 @@ where
 fn output<T: Serialize, E: Into<TaskError>>(returned: Result<T, E>) -> TaskResult {
     let output = returned.map_err(Into::into)?;
     serde_json::to_value(&output)
-        // A whole number that fits no u64 is the f64 next to it, as in arguments.
+        // As in arguments, a whole number that fits neither i64 nor u64 becomes the nearest f64.
         .or_else(|_| Literal::of(&output).map(Value::from))
         .map_err(|error| TaskError::new(format!("the output can't be written as JSON: {error}")))
 }
 
-/// The same for each number of arguments.
+/// Implements [`Task`] for functions with these parameters.
 macro_rules! impl_task {
     ($($argument:ident),*) => {
         impl<F, R, Kind, $($argument),*> Task<(Kind, $($argument,)*)> for F

@@ -13,7 +13,6 @@ use super::states::StateFactories;
 use super::{
     Middleware, Need, Runner, StateError, States, Task, TaskContext, TaskFunction, TaskResult,
 };
-
 use crate::config::{CommandConfig, Config};
 use crate::message::Arguments;
 
@@ -22,16 +21,16 @@ use crate::message::Arguments;
 #[derive(Clone, Default)]
 pub struct Registry {
     runners: HashMap<String, Arc<dyn Runner>>,
-    /// Those that have no runner before [`start_runners`](Self::start_runners).
+    /// The commands that have no runner until [`start_runners`](Self::start_runners).
     commands: HashMap<String, CommandConfig>,
-    /// What tasks need, by their names.
+    /// The states that tasks need, each with the task's name.
     needs: Vec<(String, Need)>,
     middleware: Vec<Arc<dyn Middleware>>,
     state_factories: StateFactories,
     states: Arc<States>,
 }
 
-/// A name that has a task already.
+/// Two tasks have the same name.
 #[doc(hidden)]
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("task {0:?} is registered twice: give one of them another name")]
@@ -44,7 +43,7 @@ impl Registry {
         Self::default()
     }
 
-    /// Registers a function that names what it asks for in its arguments.
+    /// Registers a function whose parameters are taken from the message.
     ///
     /// # Errors
     /// When the name has a task already.
@@ -61,7 +60,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Registers a function of the message as it came.
+    /// Registers a function that takes the context and all arguments.
     ///
     /// # Errors
     /// When the name has a task already.
@@ -105,8 +104,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Starts what runs the commands: to be called once, before any message is run. It forks, so that there
-    /// must be neither a thread nor a socket that the fork could inherit.
+    /// Starts the command runners. Call it once, before any message is run. It forks, so the process must
+    /// not have other threads, or sockets that the child would inherit.
     ///
     /// # Errors
     /// When the system has no pipe or no process left.
@@ -122,14 +121,14 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends what the runners still have under way: nothing is run any more.
+    /// Ends the runs that are still under way. Nothing may be run afterwards.
     pub(crate) fn shut_down(&self) {
         for runner in self.runners.values() {
             runner.shut_down();
         }
     }
 
-    /// Has something done around all tasks, inside of what is done around them already.
+    /// Wraps all tasks in `middleware`, inside the middleware that was added before.
     pub fn add_middleware(&mut self, middleware: impl Middleware) {
         self.middleware.push(Arc::new(middleware));
     }
@@ -138,12 +137,12 @@ impl Registry {
         &self.middleware
     }
 
-    /// Has tasks share a value, as [`State`].
+    /// Adds a value that tasks share as [`State`](super::State).
     pub fn add_state<T: Send + Sync + 'static>(&mut self, state: Arc<T>) {
         self.state_factories.share(state);
     }
 
-    /// Has tasks share a value that is made when the service starts.
+    /// Adds a shared value that is made when the service starts.
     pub fn add_state_with<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
         &mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
@@ -151,20 +150,20 @@ impl Registry {
         self.state_factories.add(make);
     }
 
-    /// Whether the tasks have what they share.
+    /// Checks that each state that a task needs exists, and that there is one of each type.
     ///
     /// # Errors
-    /// When a task asks for what is not there, or there are two of a type.
+    /// When a state is missing, or two have the same type.
     pub fn check_states(&self) -> Result<(), StateError> {
         let needs = self.needs.iter();
         self.state_factories
             .check(needs.map(|(task, need)| (task, need)))
     }
 
-    /// Makes what the tasks share: to be called once, before any is run.
+    /// Makes the states that tasks share. Call it once, before any message is run.
     ///
     /// # Errors
-    /// When a task asks for what is not there, or something can't be made.
+    /// When [`check_states`](Self::check_states) fails, or a state can't be made.
     pub fn make_states(&mut self, config: &Arc<Config>) -> Result<(), StateError> {
         self.check_states()?;
         self.states = Arc::new(self.state_factories.make(config)?);
@@ -181,7 +180,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The name, if no task has it.
+    /// Returns the name if no task has it.
     fn unused(&self, name: String) -> Result<String, DuplicateTask> {
         if self.runners.contains_key(&name) || self.commands.contains_key(&name) {
             return Err(DuplicateTask(name));
@@ -189,7 +188,7 @@ impl Registry {
         Ok(name)
     }
 
-    /// What runs the task of that name.
+    /// The runner of the task with this name.
     pub(crate) fn runner(&self, name: &str) -> Option<&Arc<dyn Runner>> {
         self.runners.get(name)
     }

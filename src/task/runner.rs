@@ -1,15 +1,15 @@
-//! What runs the messages of a task.
+//! The seam between the service and its tasks.
 
 use super::{RunId, TaskContext, TaskError, TaskResult};
 use crate::message::Payload;
 
-/// What runs the messages of a task: a function, or a process for each message. Several runs may be under way
-/// at once, each on a thread of its own.
+/// Runs the messages of a task, by calling a function or starting a process for each message. Several runs may
+/// be under way at once, each on its own thread.
 pub(crate) trait Runner: Send + Sync {
-    /// Asked before a run begins: what is refused counts as no run.
+    /// Checks a message before its run begins. A message that is refused does not count as run.
     ///
     /// # Errors
-    /// When the task can't be given this message.
+    /// When the task can't take these arguments.
     fn check(&self, payload: &Payload) -> Result<(), TaskError>;
 
     /// Runs a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
@@ -19,10 +19,10 @@ pub(crate) trait Runner: Send + Sync {
     /// When the task fails, or the run could not begin, or the message is handed back.
     fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult;
 
-    /// Ends a run at once, where that can be done from outside; [`run`](Self::run) returns soon then. Nothing
-    /// happens if that run is over. A function can't be ended, and goes on.
+    /// Ends a run at once, if that is possible from outside; [`run`](Self::run) then returns soon. Does nothing
+    /// if the run is over. A function can't be ended, and goes on.
     fn cancel(&self, _: RunId) {}
 
-    /// Ends whatever it still has under way: nothing is run any more.
+    /// Ends all runs that are still under way. Nothing may be run afterwards.
     fn shut_down(&self) {}
 }

@@ -1,4 +1,4 @@
-//! What tasks share: one value of each type, made when the service starts.
+//! The states that tasks share: one value of each type, made when the service starts.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ type SharedState = Arc<dyn Any + Send + Sync>;
 type StateResult = Result<SharedState, Box<dyn Error + Send + Sync>>;
 type StateFactory = Arc<dyn Fn(&Arc<Config>) -> StateResult + Send + Sync>;
 
-/// A type of state.
+/// The type of a state that a [`FromMessage`](super::FromMessage) needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Need {
     id: TypeId,
@@ -20,7 +20,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// That type.
+    /// The need for a state of type `T`.
     #[must_use]
     pub fn of<T: 'static>() -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Need {
         }
     }
 
-    /// There is none.
+    /// The error text for when the app has no such state.
     pub(crate) fn missing_message(&self) -> String {
         format!(
             "there is no state of the type {}: give it to the app with `state`",
@@ -38,35 +38,35 @@ impl Need {
     }
 }
 
-/// Why what tasks share is not there.
+/// Why the states of a service could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// A task asks for what the app was not given.
+    /// A task needs a state that the app was not given.
     #[error("task {task:?}: {reason}")]
     Missing {
         /// The task's name.
         task: String,
-        /// What is missing.
+        /// Which state is missing.
         reason: String,
     },
-    /// The app was given two of one type.
+    /// The app was given two states of one type.
     #[error("there are two states of the type {0}: make one of them a type of its own")]
     Duplicate(&'static str),
-    /// It could not be made.
+    /// The function that makes a state failed.
     #[error("the state {name} could not be made: {source}")]
     Failed {
-        /// Its type.
+        /// The state's type.
         name: &'static str,
-        /// Why not.
+        /// Why it failed.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
-/// How each state is made.
+/// The functions that make the states, in the order in which they were added.
 #[derive(Clone, Default)]
 pub(super) struct StateFactories(Vec<(Need, StateFactory)>);
 
-/// The states of a service.
+/// The states of a service, by type.
 #[derive(Clone, Default)]
 pub(crate) struct States(HashMap<TypeId, SharedState>);
 
@@ -88,7 +88,7 @@ impl StateFactories {
         self.0.push((Need::of::<T>(), Arc::new(maker)));
     }
 
-    /// Whether each type is there once, and each that a task needs.
+    /// Checks that no type is there twice, and that each type that a task needs is there.
     pub(super) fn check<'a>(
         &self,
         needs: impl Iterator<Item = (&'a String, &'a Need)>,
@@ -109,7 +109,7 @@ impl StateFactories {
         Ok(())
     }
 
-    /// Makes all, in the order in which they were given.
+    /// Makes all states, in the order in which they were added.
     pub(super) fn make(&self, config: &Arc<Config>) -> Result<States, StateError> {
         let make = |(need, make): &(Need, StateFactory)| match make(config) {
             Ok(made) => Ok((need.id, made)),

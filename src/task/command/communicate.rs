@@ -1,7 +1,8 @@
-//! What a command is given and what it says, on one thread, until its process has exited.
+//! Writes a command's standard input and reads its output and errors, on one thread, until its process has
+//! exited.
 //!
-//! The end of the process is the end of the communication. A process that the command has sent off into a
-//! session of its own may hold the pipes for ever, and may write or refuse to read as it likes.
+//! The exit of the process ends this, not the end of the pipes: a process that the command has moved into a
+//! session of its own may keep the pipes open for ever, and write or not read as it likes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,35 +17,35 @@ use rustix::process::{
 
 use crate::logging::TaskLog;
 
-/// So much of standard output is kept; the rest is read and left out, and that is said.
+/// How much of standard output is kept. The rest is read and dropped, and a note is appended.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
 /// A line of standard error is cut at this length.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// As much as a pipe holds, unless the command has changed that.
+/// A pipe's default capacity.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// How often the kernel is asked whether the command still runs, if it can't say so by itself.
+/// How often to look whether the command has exited, if there is no pidfd.
 const EXIT_POLL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
 
-/// Gives the command its message and reads what it says, until it has exited. Then nothing of its process
-/// group is left; the command itself is not reaped yet. Returns its standard output.
+/// Writes the message to the command and reads its output and errors until it has exited. Then kills its
+/// process group, and returns its standard output. Does not reap the command.
 pub(super) fn communicate(child: &mut Child, message: &str, log: &TaskLog) -> io::Result<Vec<u8>> {
     let group = Pid::from_child(child);
     let communicated = Communication::start(child, message, log).and_then(|mut communication| {
         communication.run_until_exit(group)?;
         Ok(communication)
     });
-    // The group is ended before the command is reaped: until then its number is its own.
+    // The group is killed before the command is reaped: until then its number can't be reused.
     end_group(group);
     match communicated {
         Ok(communication) => communication.end(),
         Err(error) => {
-            // It may have left its group.
+            // The command may have left its group.
             let killed = child.kill();
             log::debug!("the command was killed: {killed:?}");
             Err(error)
@@ -59,8 +60,8 @@ fn end_group(group: Pid) {
 }
 
 struct Communication<'a> {
-    /// Readable once the command has exited. `None` where there is no such thing: on an old kernel, under
-    /// a strict seccomp filter, or when the process has no descriptor left.
+    /// A pidfd, readable once the command has exited. `None` on an old kernel, under a strict seccomp filter,
+    /// or if the service has no descriptor left.
     exit: Option<OwnedFd>,
     input: MessageInput<'a>,
     output: Stream<ChildStdout, KeptOutput>,
@@ -75,7 +76,7 @@ impl<'a> Communication<'a> {
         else {
             return Err(io::Error::other("the command has no standard streams"));
         };
-        // Our ends alone: the command's are other open files.
+        // Only our ends of the pipes become non-blocking: the command's ends are other open files.
         for ours in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
             ioctl_fionbio(ours, true)?;
         }
@@ -92,11 +93,11 @@ impl<'a> Communication<'a> {
         })
     }
 
-    /// Goes on until the command has exited.
+    /// Reads and writes until the command has exited.
     fn run_until_exit(&mut self, command: Pid) -> io::Result<()> {
         loop {
             let [exit, input, output, errors] = self.wait()?;
-            // Looked at in each round: whoever else has the pipes may always have something to say.
+            // Checked in each round: another process that has the pipes may never stop writing.
             if exit || (self.exit.is_none() && has_exited(command)?) {
                 return Ok(());
             }
@@ -112,7 +113,7 @@ impl<'a> Communication<'a> {
         }
     }
 
-    /// Waits until something can be done, and says of which of the four.
+    /// Waits until one of exit, input, output and errors is ready. Returns which are.
     fn wait(&self) -> io::Result<[bool; 4]> {
         let open = [
             self.exit.as_ref().map(|exit| (exit.as_fd(), PollFlags::IN)),
@@ -142,7 +143,7 @@ impl<'a> Communication<'a> {
         Ok(open.map(|pipe| pipe.is_some() && ready.next() == Some(true)))
     }
 
-    /// Reads what lies in the pipes, and closes them.
+    /// Reads what is left in the pipes and closes them. Returns the output.
     fn end(mut self) -> io::Result<Vec<u8>> {
         drop(self.input);
         self.errors.read_rest(&mut self.buffer);
@@ -156,14 +157,15 @@ fn has_exited(command: Pid) -> io::Result<bool> {
     Ok(waitid(WaitId::Pid(command), exited)?.is_some())
 }
 
-/// The message, for standard input.
+/// The message, and the pipe to the command's standard input.
 struct MessageInput<'a> {
     pipe: Option<ChildStdin>,
     rest: &'a [u8],
 }
 
 impl MessageInput<'_> {
-    /// Writes what the pipe takes; closes it after the last byte. A command need not read its message.
+    /// Writes as much as the pipe takes, and closes the pipe after the last byte. It is no error if the
+    /// command does not read its message.
     fn write_some(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
         match pipe.write(self.rest) {
@@ -187,12 +189,12 @@ fn is_retryable(error: &io::Error) -> bool {
     )
 }
 
-/// Where the bytes of a stream go.
+/// A receiver of a stream's bytes.
 trait StreamSink {
     fn take(&mut self, bytes: &[u8]);
-    /// The stream can't be read any more.
+    /// Is called when the stream can't be read any more.
     fn fail(&mut self, error: io::Error);
-    /// The stream has ended.
+    /// Is called when the stream has ended.
     fn end(&mut self) {}
 }
 
@@ -209,7 +211,7 @@ impl<R: Read + AsFd, S: StreamSink> Stream<R, S> {
         Self { pipe, sink }
     }
 
-    /// Reads once, and no more than there is. How much that was.
+    /// Reads once, without blocking. Returns the number of bytes.
     fn read(&mut self, buffer: &mut [u8]) -> usize {
         let Some(pipe) = &mut self.pipe else { return 0 };
         match pipe.read(buffer) {
@@ -227,8 +229,8 @@ impl<R: Read + AsFd, S: StreamSink> Stream<R, S> {
         0
     }
 
-    /// Reads what is in the pipe now, which is all that the command itself has left there, and nothing that
-    /// others write after it.
+    /// Reads the bytes that are in the pipe now, then closes it. These include all that the command has
+    /// written. What other processes write from now on is not read.
     fn read_rest(&mut self, buffer: &mut [u8]) {
         let buffered = self.pipe.as_ref().map_or(Ok(0), ioctl_fionread);
         let mut buffered = buffered.map_or(0, |buffered| {
@@ -251,7 +253,7 @@ impl<R: Read + AsFd, S: StreamSink> Stream<R, S> {
     }
 }
 
-/// Standard output, as far as it is kept.
+/// The first [`MAX_OUTPUT_BYTES`] of standard output.
 #[derive(Default)]
 struct KeptOutput {
     kept: Vec<u8>,
@@ -285,7 +287,7 @@ impl StreamSink for KeptOutput {
     }
 }
 
-/// Standard error: each line is one of the message's log, and of the service's.
+/// Adds each line of standard error to the message's log and to the service's log.
 struct LogLines<'a> {
     line: Vec<u8>,
     log: &'a TaskLog,
@@ -301,7 +303,7 @@ impl<'a> LogLines<'a> {
         let text = String::from_utf8_lossy(&self.line);
         let text = format_args!("{}", text.trim_end_matches(['\n', '\r']));
         self.log.append(Level::Info, &text);
-        // It is in the message's log already, whatever the service logs.
+        // Suspended, since the line is in the message's log already.
         TaskLog::suspend(|| log::info!("{text}"));
         self.line.clear();
     }

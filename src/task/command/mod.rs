@@ -1,7 +1,7 @@
-//! A task that is a process: the only place that starts one.
+//! Tasks that are external commands. No other module starts a task's process.
 //!
-//! No shell; one process a message, in its own group, which ends with the message: what it left
-//! running in the background is killed.
+//! Each message gets one process, without a shell, in a process group of its own. When the process exits, the
+//! rest of the group is killed.
 
 mod communicate;
 mod signals;
@@ -27,44 +27,44 @@ use crate::message::{Literal, Object, Payload};
 use crate::names;
 use crate::process::limits;
 
-/// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
+/// A command that exits with this status (`EX_TEMPFAIL`) while the service stops hands its message back.
 const HAND_BACK_STATUS: i32 = 75;
 
-/// Runs messages by starting a process for each.
+/// Runs each message by starting a process.
 pub(super) struct CommandRunner {
     config: CommandConfig,
     guard: Arc<Guard>,
 }
 
 impl CommandRunner {
-    /// That command, whose processes die with us by that guard.
+    /// A runner of this command. `guard` kills its processes if the service dies.
     pub(super) const fn new(config: CommandConfig, guard: Arc<Guard>) -> Self {
         Self { config, guard }
     }
 }
 
 impl Runner for CommandRunner {
-    /// A command is given all numbers, with their digits.
+    /// A command takes any number, since it is given the digits.
     fn check(&self, _: &Payload) -> Result<(), TaskError> {
         Ok(())
     }
 
-    /// All that can fail because the system lacks something is done before the program starts; from then on
-    /// there is no thread and no pipe to obtain.
+    /// Everything that can fail for lack of a resource happens before the program starts. Afterwards no thread
+    /// and no pipe has to be created.
     fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult {
         let message = message(context, payload)?;
         let started = start(&self.config, self.guard.announce(context.run));
         let mut child = started.map_err(|error| {
-            report("let go", self.guard.remove(context.run));
+            log_guard_error("taken from", self.guard.remove(context.run));
             error.into_task_error()
         })?;
         let group = Pid::from_child(&child);
-        // Without the guard there is still the kernel's signal to the command itself.
-        report("guarded", self.guard.add(context.run, group));
+        // If the guard can't be told, the kernel's parent-death signal still ends the command itself.
+        log_guard_error("put on", self.guard.add(context.run, group));
         let communicated = communicate(&mut child, &message, &context.log);
-        // Before it is reaped, and while its number is nobody else's: whoever ends a run and the guard kill what
-        // is on the list. `communicate` has ended the group.
-        report("let go", self.guard.remove(context.run));
+        // Removed before the command is reaped, since its pid may be reused afterwards, and `cancel` and the
+        // guard kill every group on the list. `communicate` has ended the group.
+        log_guard_error("taken from", self.guard.remove(context.run));
         let reaped = child.wait();
         let (output, status) = communicated
             .and_then(|output| Ok((output, reaped?)))
@@ -97,9 +97,9 @@ fn start(
     })
 }
 
-fn report(what: &str, result: io::Result<()>) {
+fn log_guard_error(change: &str, result: io::Result<()>) {
     if let Err(error) = result {
-        log::error!("a command's process group could not be {what}: {error}");
+        log::error!("a command's process group could not be {change} the guard's list: {error}");
     }
 }
 
@@ -125,15 +125,15 @@ fn spawn(
     {
         process.env_remove(variable);
     }
-    // Without the guard, the kernel ends the command with us; and if we ended before it was told to, the command
-    // does not start.
+    // In case the guard is gone, the kernel ends the command when the service dies. If the service died before
+    // that was set, the command does not start.
     let service = getpid();
     let files = limits::original();
     #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
-    // SAFETY: system calls alone, which are async-signal-safe.
+    // SAFETY: the hook makes only system calls, which are async-signal-safe.
     unsafe {
         process.pre_exec(move || {
-            // While SIGPIPE is ignored: the guard may be gone.
+            // Before the signals are reset: if the guard is gone, SIGPIPE must still be ignored here.
             announce();
             signals::reset()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -150,7 +150,7 @@ fn spawn(
     process.spawn()
 }
 
-/// A message as a command is given it.
+/// What a command reads from its standard input.
 #[derive(Serialize)]
 struct CommandInput<'a> {
     task: &'a str,
