@@ -13,7 +13,7 @@ const WINDOW: TimeDelta = TimeDelta::hours(26);
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
 /// A change of the clocks.
-struct Change {
+struct ClockChange {
     /// The first moment with the new offset.
     at: NaiveDateTime,
     /// By how much the clocks are put forward; negative: back.
@@ -21,13 +21,13 @@ struct Change {
 }
 
 /// The first moment later than `after` at which a line fires. `wall` gives the line's first wall time
-/// at or after one; `paced` says that the line goes by elapsed time (see [`super`]).
+/// at or after one; `by_elapsed_time` says that the line goes by elapsed time (see [`super`]).
 ///
 /// Each turn of the loop is for the time up to the next change, or passes over a time in which nothing
 /// fires.
 pub(super) fn next_after(
     zone: Tz,
-    paced: bool,
+    by_elapsed_time: bool,
     after: DateTime<Utc>,
     wall: impl Fn(NaiveDateTime) -> Option<NaiveDateTime>,
 ) -> Option<DateTime<Utc>> {
@@ -35,8 +35,8 @@ pub(super) fn next_after(
     let mut at = second.naive_utc().checked_add_signed(SECOND)?;
     let by_clock = |from: NaiveDateTime, offset| wall(from + offset).map(|wall| wall - offset);
     // By the clock as it was before, something is planned in the gap.
-    let skips = |change: &Change, offset| {
-        !paced && by_clock(change.at, offset).is_some_and(|next| next < change.at + change.by)
+    let skips = |change: &ClockChange, offset| {
+        !by_elapsed_time && by_clock(change.at, offset).is_some_and(|next| next < change.at + change.by)
     };
     if let Some(change) = last_change(zone, at).filter(|change| change.at == at)
         && skips(&change, offset(zone, at) - change.by)
@@ -47,7 +47,7 @@ pub(super) fn next_after(
         let offset = offset(zone, at);
         let mut next = match last_change(zone, at) {
             // What the fold repeats has happened.
-            Some(change) if !paced => by_clock(at.max(change.at - change.by), offset),
+            Some(change) if !by_elapsed_time => by_clock(at.max(change.at - change.by), offset),
             // For as long as the gap was, the clock as it was before counts too.
             Some(change) if change.by > TimeDelta::zero() => {
                 let this = by_clock(at, offset);
@@ -86,7 +86,7 @@ pub(super) fn wall_to_utc(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>
         // By the clocks as they were before, it would be later than the change.
         LocalResult::None => {
             let around = wall.checked_sub_signed(WINDOW)?;
-            let change = change(zone, around, wall.checked_add_signed(WINDOW)?)?;
+            let change = find_change(zone, around, wall.checked_add_signed(WINDOW)?)?;
             Some(change.at.and_utc())
         }
     }
@@ -98,17 +98,17 @@ fn offset(zone: Tz, at: NaiveDateTime) -> TimeDelta {
 }
 
 /// The change at or before `at`, within the window.
-fn last_change(zone: Tz, at: NaiveDateTime) -> Option<Change> {
-    change(zone, at - WINDOW, at)
+fn last_change(zone: Tz, at: NaiveDateTime) -> Option<ClockChange> {
+    find_change(zone, at - WINDOW, at)
 }
 
 /// The change later than `at`, within the window.
-fn next_change(zone: Tz, at: NaiveDateTime) -> Option<Change> {
-    change(zone, at, at + WINDOW)
+fn next_change(zone: Tz, at: NaiveDateTime) -> Option<ClockChange> {
+    find_change(zone, at, at + WINDOW)
 }
 
 /// The change later than `from` and not later than `to`.
-fn change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<Change> {
+fn find_change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<ClockChange> {
     let before = offset(zone, from);
     let after = offset(zone, to);
     if before == after {
@@ -123,7 +123,7 @@ fn change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<Change> {
             to = middle;
         }
     }
-    Some(Change {
+    Some(ClockChange {
         at: to,
         by: offset(zone, to) - before,
     })

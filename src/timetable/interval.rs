@@ -127,17 +127,17 @@ impl FromStr for Interval {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "an interval is a whole number of seconds, minutes, hours, days or weeks, \
                                 as 30s, 5m, 1h30m, 7d or 2w";
-        let none = |why: &str| TimetableError::Interval(format!("{text:?}: {why}"));
-        let duration = humantime::parse_duration(text).map_err(|_| none(EXPECTED))?;
+        let error = |why: &str| TimetableError::Interval(format!("{text:?}: {why}"));
+        let duration = humantime::parse_duration(text).map_err(|_| error(EXPECTED))?;
         let mut words = text.split(|c: char| !c.is_alphabetic());
         if words.any(|word| word == "M" || word.starts_with("mo") || word.starts_with('y')) {
-            return Err(none(
+            return Err(error(
                 "months and years are of different lengths; use a cron line, as \"0 3 1 * *\"",
             ));
         }
-        let seconds = i64::try_from(duration.as_secs()).map_err(|_| none(EXPECTED))?;
+        let seconds = i64::try_from(duration.as_secs()).map_err(|_| error(EXPECTED))?;
         if seconds == 0 || duration.subsec_nanos() != 0 {
-            return Err(none(EXPECTED));
+            return Err(error(EXPECTED));
         }
         let unit = Unit::ALL
             .into_iter()

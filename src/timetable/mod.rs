@@ -67,10 +67,10 @@ pub fn wall_to_utc(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
 
 /// When a schedule fires.
 #[derive(Debug, Clone)]
-pub struct Timetable(Kind);
+pub struct Timetable(Rule);
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum Rule {
     Once(DateTime<Utc>),
     Every {
         interval: Interval,
@@ -83,7 +83,7 @@ impl Timetable {
     /// Fires at that time alone.
     #[must_use]
     pub const fn once(time: DateTime<Utc>) -> Self {
-        Self(Kind::Once(time))
+        Self(Rule::Once(time))
     }
 
     /// Fires at `anchor` and every `count` units after and before it, in elapsed time: a day is 24 hours,
@@ -109,7 +109,7 @@ impl Timetable {
         anchor: DateTime<Utc>,
     ) -> Result<Self, TimetableError> {
         let interval = Interval::new(interval_type, count)?;
-        Ok(Self(Kind::Every { interval, anchor }))
+        Ok(Self(Rule::Every { interval, anchor }))
     }
 
     /// Fires as a cron line says, by the clocks of `zone`. See [the module](self) for what a line may
@@ -129,16 +129,16 @@ impl Timetable {
     /// [`TimetableError::Cron`] for a line that can't be met, [`TimetableError::Never`] for one that
     /// never fires, whatever the time.
     pub fn cron(line: &str, zone: Tz) -> Result<Self, TimetableError> {
-        Cron::parse(line, zone).map(|cron| Self(Kind::Cron(Box::new(cron))))
+        Cron::parse(line, zone).map(|cron| Self(Rule::Cron(Box::new(cron))))
     }
 
     /// The first time it fires that is later than `after`; `None` if it never does again.
     #[must_use]
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.0 {
-            Kind::Once(time) => (after < *time).then_some(*time),
-            Kind::Every { interval, anchor } => interval.next_after(*anchor, after),
-            Kind::Cron(cron) => cron.next_after(after),
+            Rule::Once(time) => (after < *time).then_some(*time),
+            Rule::Every { interval, anchor } => interval.next_after(*anchor, after),
+            Rule::Cron(cron) => cron.next_after(after),
         }
     }
 
@@ -148,9 +148,9 @@ impl Timetable {
     /// [`TimetableError::Over`] if it never does again.
     pub fn first_after(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimetableError> {
         self.next_after(now).ok_or_else(|| match &self.0 {
-            Kind::Once(time) => TimetableError::Over(format!("once at {time}")),
-            Kind::Every { interval, .. } => TimetableError::Over(format!("every {interval}")),
-            Kind::Cron(cron) => TimetableError::Over(format!("cron line {:?}", cron.line())),
+            Rule::Once(time) => TimetableError::Over(format!("once at {time}")),
+            Rule::Every { interval, .. } => TimetableError::Over(format!("every {interval}")),
+            Rule::Cron(cron) => TimetableError::Over(format!("cron line {:?}", cron.line())),
         })
     }
 }

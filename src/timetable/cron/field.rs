@@ -4,35 +4,35 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 /// A field's name, its values, and their names.
-pub(super) struct Kind {
+pub(super) struct FieldKind {
     name: &'static str,
     range: RangeInclusive<u32>,
     /// In full, beginning with the one for the least value.
     names: &'static [&'static str],
     /// Whether a range may go past the end, to the beginning.
-    round: bool,
+    wraps: bool,
     /// Whether `?` is `*`.
-    question: bool,
+    accepts_question_mark: bool,
 }
 
-const fn kind(name: &'static str, range: RangeInclusive<u32>) -> Kind {
-    Kind {
+const fn kind(name: &'static str, range: RangeInclusive<u32>) -> FieldKind {
+    FieldKind {
         name,
         range,
         names: &[],
-        round: false,
-        question: false,
+        wraps: false,
+        accepts_question_mark: false,
     }
 }
 
-pub(super) const SECOND: Kind = kind("second", 0..=59);
-pub(super) const MINUTE: Kind = kind("minute", 0..=59);
-pub(super) const HOUR: Kind = kind("hour", 0..=23);
-pub(super) const DAY: Kind = Kind {
-    question: true,
+pub(super) const SECOND: FieldKind = kind("second", 0..=59);
+pub(super) const MINUTE: FieldKind = kind("minute", 0..=59);
+pub(super) const HOUR: FieldKind = kind("hour", 0..=23);
+pub(super) const DAY: FieldKind = FieldKind {
+    accepts_question_mark: true,
     ..kind("day of the month", 1..=31)
 };
-pub(super) const MONTH: Kind = Kind {
+pub(super) const MONTH: FieldKind = FieldKind {
     names: &[
         "january",
         "february",
@@ -50,7 +50,7 @@ pub(super) const MONTH: Kind = Kind {
     ..kind("month", 1..=12)
 };
 /// 0 is Sunday, as is 7.
-pub(super) const WEEKDAY: Kind = Kind {
+pub(super) const WEEKDAY: FieldKind = FieldKind {
     names: &[
         "sunday",
         "monday",
@@ -60,29 +60,29 @@ pub(super) const WEEKDAY: Kind = Kind {
         "friday",
         "saturday",
     ],
-    round: true,
-    question: true,
+    wraps: true,
+    accepts_question_mark: true,
     ..kind("weekday", 0..=6)
 };
 /// Those that `cron_clock` knows.
-pub(super) const YEAR: Kind = kind("year", 1970..=2100);
+pub(super) const YEAR: FieldKind = kind("year", 1970..=2100);
 
-const ANOTHER_SUNDAY: u32 = 7;
+const SECOND_SUNDAY: u32 = 7;
 
 /// The values that fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Values {
+pub(super) enum FieldValues {
     All,
     Some(BTreeSet<u32>),
 }
 
-impl Values {
+impl FieldValues {
     /// As `cron_clock` reads them, each larger by `first`: it takes its time over long lists.
-    pub(super) fn from(&self, first: u32) -> String {
+    pub(super) fn to_cron_clock(&self, offset: u32) -> String {
         let Self::Some(values) = self else {
             return "*".to_owned();
         };
-        let values: Vec<u32> = values.iter().map(|value| value + first).collect();
+        let values: Vec<u32> = values.iter().map(|value| value + offset).collect();
         match values.as_slice() {
             [least, next, .., most]
                 if values.windows(2).all(|two| two[1] - two[0] == next - least) =>
@@ -99,25 +99,25 @@ impl Values {
 
 /// What a field says.
 #[derive(Debug)]
-pub(super) struct Field {
-    pub(super) values: Values,
+pub(super) struct CronField {
+    pub(super) values: FieldValues,
     /// It begins with `*` (or `?`): as a field of days, it restricts nothing.
-    pub(super) starred: bool,
+    pub(super) starts_with_star: bool,
     /// It goes on to the end: `*`, `*/n` or `a/n`.
-    pub(super) through: bool,
+    pub(super) runs_to_end: bool,
 }
 
-impl Kind {
-    pub(super) fn parse(&self, text: &str) -> Result<Field, String> {
+impl FieldKind {
+    pub(super) fn parse(&self, text: &str) -> Result<CronField, String> {
         if self.is_star(text) {
-            return Ok(Field {
-                values: Values::All,
-                starred: true,
-                through: true,
+            return Ok(CronField {
+                values: FieldValues::All,
+                starts_with_star: true,
+                runs_to_end: true,
             });
         }
         let mut values = BTreeSet::new();
-        let mut through = false;
+        let mut runs_to_end = false;
         for item in text.split(',') {
             let (base, step) = match item.split_once('/') {
                 Some((base, step)) => (base, Some(self.step(item, step)?)),
@@ -126,43 +126,43 @@ impl Kind {
             let open = self.is_star(base) || (step.is_some() && !base.contains('-'));
             let range = self.base(base, step.is_some())?;
             values.extend(range.into_iter().step_by(step.unwrap_or(1)));
-            through |= open;
+            runs_to_end |= open;
         }
         let values = if values.len() == self.count() {
-            Values::All
+            FieldValues::All
         } else {
-            Values::Some(values)
+            FieldValues::Some(values)
         };
-        Ok(Field {
+        Ok(CronField {
             values,
-            starred: text.starts_with('*') || (self.question && text.starts_with('?')),
-            through,
+            starts_with_star: text.starts_with('*') || (self.accepts_question_mark && text.starts_with('?')),
+            runs_to_end,
         })
     }
 
     fn is_star(&self, base: &str) -> bool {
-        base == "*" || (base == "?" && self.question)
+        base == "*" || (base == "?" && self.accepts_question_mark)
     }
 
     /// The values of an item without its step, in order.
-    fn base(&self, base: &str, stepped: bool) -> Result<Vec<u32>, String> {
+    fn base(&self, base: &str, has_step: bool) -> Result<Vec<u32>, String> {
         let (least, most) = self.range.clone().into_inner();
         if self.is_star(base) {
             return Ok((least..=most).collect());
         }
         let Some((from, to)) = base.split_once('-') else {
-            let from = self.folded(self.value(base)?);
-            let to = if stepped { most } else { from };
+            let from = self.normalized(self.value(base)?);
+            let to = if has_step { most } else { from };
             return Ok((from..=to).collect());
         };
         let (mut first, last) = (self.value(from)?, self.value(to)?);
         if first > last {
-            first = self.folded(first);
+            first = self.normalized(first);
         }
         if first <= last {
-            return Ok((first..=last).map(|value| self.folded(value)).collect());
+            return Ok((first..=last).map(|value| self.normalized(value)).collect());
         }
-        if !self.round {
+        if !self.wraps {
             return Err(format!(
                 "{}: {from}-{to} goes backwards; if it is to go round, write {from}-{most},{least}-{to}",
                 self.name
@@ -172,8 +172,8 @@ impl Kind {
     }
 
     /// With one number for Sunday.
-    fn folded(&self, value: u32) -> u32 {
-        if self.round && value == ANOTHER_SUNDAY {
+    fn normalized(&self, value: u32) -> u32 {
+        if self.wraps && value == SECOND_SUNDAY {
             0
         } else {
             value
@@ -185,8 +185,8 @@ impl Kind {
             return text
                 .parse()
                 .ok()
-                .filter(|value| self.typed().contains(value))
-                .ok_or_else(|| self.unfit(text));
+                .filter(|value| self.accepted().contains(value))
+                .ok_or_else(|| self.unfit_error(text));
         }
         let typed = text.to_ascii_lowercase();
         let named = (*self.range.start()..)
@@ -194,16 +194,16 @@ impl Kind {
             .find(|(_, name)| typed.len() >= 3 && name.starts_with(&typed));
         named
             .map(|(value, _)| value)
-            .ok_or_else(|| self.unfit(text))
+            .ok_or_else(|| self.unfit_error(text))
     }
 
     /// What may be typed.
-    fn typed(&self) -> RangeInclusive<u32> {
+    fn accepted(&self) -> RangeInclusive<u32> {
         let (least, most) = self.range.clone().into_inner();
-        least..=if self.round { ANOTHER_SUNDAY } else { most }
+        least..=if self.wraps { SECOND_SUNDAY } else { most }
     }
 
-    fn unfit(&self, text: &str) -> String {
+    fn unfit_error(&self, text: &str) -> String {
         let name = self.name;
         if text.is_empty() {
             return format!("{name}: a value is missing");
@@ -218,7 +218,7 @@ impl Kind {
                  (the nth weekday) are not: name the days, and let the task see whether it is the one"
             );
         }
-        let (least, most) = self.typed().into_inner();
+        let (least, most) = self.accepted().into_inner();
         let names = match self.names {
             [first, .., last] => format!(", nor a name from {first} to {last}"),
             _ => String::new(),

@@ -10,18 +10,18 @@ use super::{at, next};
 use crate::timetable::Timetable;
 
 /// A field and the values that it stands for.
-struct Field {
+struct RandomField {
     text: String,
     values: BTreeSet<u32>,
-    through: bool,
+    runs_to_end: bool,
 }
 
-fn field(random: &mut Rng, least: u32, most: u32) -> Field {
+fn field(random: &mut Rng, least: u32, most: u32) -> RandomField {
     let all = || least..=most;
-    let mut field = Field {
+    let mut field = RandomField {
         text: String::new(),
         values: BTreeSet::new(),
-        through: false,
+        runs_to_end: false,
     };
     for nth in 0..random.usize(1..4) {
         let from = random.u32(all());
@@ -31,17 +31,17 @@ fn field(random: &mut Rng, least: u32, most: u32) -> Field {
         let text = match random.u8(..8) {
             0 | 1 => {
                 field.values.extend(all());
-                field.through = true;
+                field.runs_to_end = true;
                 "*".to_owned()
             }
             2 | 3 => {
                 field.values.extend(stepped(least, most));
-                field.through = true;
+                field.runs_to_end = true;
                 format!("*/{step}")
             }
             4 => {
                 field.values.extend(stepped(from, most));
-                field.through = true;
+                field.runs_to_end = true;
                 format!("{from}/{step}")
             }
             5 => {
@@ -66,31 +66,31 @@ fn field(random: &mut Rng, least: u32, most: u32) -> Field {
 }
 
 /// `0`
-fn zero() -> Field {
-    Field {
+fn zero() -> RandomField {
+    RandomField {
         text: "0".to_owned(),
         values: BTreeSet::from([0]),
-        through: false,
+        runs_to_end: false,
     }
 }
 
 /// `*`
-fn all(least: u32, most: u32) -> Field {
-    Field {
+fn all(least: u32, most: u32) -> RandomField {
+    RandomField {
         text: "*".to_owned(),
         values: (least..=most).collect(),
-        through: true,
+        runs_to_end: true,
     }
 }
 
 /// A line, and what it means by the book.
-struct Line {
+struct RandomLine {
     text: String,
-    second: Field,
-    fields: [Field; 5],
+    second: RandomField,
+    fields: [RandomField; 5],
 }
 
-impl Line {
+impl RandomLine {
     /// Of five fields.
     fn new(random: &mut Rng) -> Self {
         let mut field = |least, most| field(random, least, most);
@@ -114,10 +114,10 @@ impl Line {
         let mut line = Self::new(random);
         let first = random.u32(..4);
         let last = random.u32(first..4);
-        line.fields[1] = Field {
+        line.fields[1] = RandomField {
             text: format!("{first}-{last}"),
             values: (first..=last).collect(),
-            through: false,
+            runs_to_end: false,
         };
         for (field, (least, most)) in line.fields[2..].iter_mut().zip([(1, 31), (1, 12), (0, 6)]) {
             *field = all(least, most);
@@ -129,8 +129,8 @@ impl Line {
         line
     }
 
-    fn paced(&self) -> bool {
-        self.fields[0].through || self.fields[1].values.len() == 24
+    fn goes_by_elapsed_time(&self) -> bool {
+        self.fields[0].runs_to_end || self.fields[1].values.len() == 24
     }
 
     fn fits(&self, wall: NaiveDateTime) -> bool {
@@ -161,7 +161,7 @@ fn offset(zone: Tz, time: DateTime<Utc>) -> TimeDelta {
 
 /// The same by looking at every `step`.
 fn by_the_book(
-    line: &Line,
+    line: &RandomLine,
     zone: Tz,
     step: TimeDelta,
     from: DateTime<Utc>,
@@ -193,7 +193,7 @@ fn by_the_book(
         let (changed, by, old) = change;
         let wall = (time + now).naive_utc();
         let after_gap = time < changed + by;
-        let fires = if line.paced() {
+        let fires = if line.goes_by_elapsed_time() {
             line.fits(wall) || (after_gap && line.fits((time + old).naive_utc()))
         } else {
             let repeated = by < TimeDelta::zero() && time < changed - by;
@@ -226,7 +226,7 @@ fn around_every_change_a_line_fires_as_the_book_says() {
         let Some(change) = random_change(&mut random, zone) else {
             continue;
         };
-        let line = Line::new(&mut random);
+        let line = RandomLine::new(&mut random);
         let Ok(timetable) = Timetable::cron(&line.text, zone) else {
             continue;
         };
@@ -267,8 +267,8 @@ fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
         let Some(change) = random_change_to_the_second(&mut random, zone) else {
             continue;
         };
-        let line = Line::of_any_night(&mut random);
-        if line.paced() && random.u8(..8) > 0 {
+        let line = RandomLine::of_any_night(&mut random);
+        if line.goes_by_elapsed_time() && random.u8(..8) > 0 {
             continue;
         }
         let Ok(timetable) = Timetable::cron(&line.text, zone) else {
@@ -280,7 +280,7 @@ fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
             change + TimeDelta::minutes(70),
         );
         let expected = by_the_book(&line, zone, TimeDelta::seconds(1), from, to);
-        gaps += usize::from(!line.paced() && expected.contains(&change));
+        gaps += usize::from(!line.goes_by_elapsed_time() && expected.contains(&change));
         for early in (-2000..=2000).step_by(250) {
             let after = change - TimeDelta::milliseconds(early);
             let next = timetable.next_after(after).filter(|next| *next < to);
@@ -301,7 +301,7 @@ fn next_is_always_later_and_nothing_lies_between() {
     let mut random = Rng::with_seed(8);
     for _ in 0..3000 {
         let zone = *random.choice(TZ_VARIANTS.iter()).unwrap();
-        let mut line = Line::new(&mut random).text;
+        let mut line = RandomLine::new(&mut random).text;
         if random.bool() {
             line = format!("{} {line}", field(&mut random, 0, 59).text);
             if random.bool() {
