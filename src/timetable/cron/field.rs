@@ -1,17 +1,17 @@
-//! One field of a line: `*`, values, ranges, steps, and lists of those.
+//! One field of a cron line: `*`, values, ranges, steps, and lists of these.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// A field's name, its values, and their names.
+/// Which field of a line it is: its name, its values, and the names of values.
 pub(super) struct FieldKind {
     name: &'static str,
     range: RangeInclusive<u32>,
-    /// In full, beginning with the one for the least value.
+    /// The full names of the values, in order.
     names: &'static [&'static str],
-    /// Whether a range may go past the end, to the beginning.
+    /// Whether a range may wrap around from the last value to the first.
     wraps: bool,
-    /// Whether `?` is `*`.
+    /// Whether `?` is accepted as `*`.
     accepts_question_mark: bool,
 }
 
@@ -64,12 +64,12 @@ pub(super) const WEEKDAY: FieldKind = FieldKind {
     accepts_question_mark: true,
     ..kind("weekday", 0..=6)
 };
-/// Those that `cron_clock` knows.
+/// The years that `cron_clock` knows.
 pub(super) const YEAR: FieldKind = kind("year", 1970..=2100);
 
 const SECOND_SUNDAY: u32 = 7;
 
-/// The values that fit.
+/// The values of a field at which the line fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FieldValues {
     All,
@@ -77,7 +77,8 @@ pub(super) enum FieldValues {
 }
 
 impl FieldValues {
-    /// As `cron_clock` reads them, each larger by `first`: it takes its time over long lists.
+    /// The text of the field for `cron_clock`, with `offset` added to each value. Written as a range with a step
+    /// where possible, since `cron_clock` is slow at long lists.
     pub(super) fn to_cron_clock(&self, offset: u32) -> String {
         let Self::Some(values) = self else {
             return "*".to_owned();
@@ -97,13 +98,13 @@ impl FieldValues {
     }
 }
 
-/// What a field says.
+/// A parsed field.
 #[derive(Debug)]
 pub(super) struct CronField {
     pub(super) values: FieldValues,
-    /// It begins with `*` (or `?`): as a field of days, it restricts nothing.
+    /// Whether it begins with `*` or `?`. Such a field of days counts as unrestricted.
     pub(super) starts_with_star: bool,
-    /// It goes on to the end: `*`, `*/n` or `a/n`.
+    /// Whether it has an item without an end: `*`, `*/n` or `a/n`.
     pub(super) runs_to_end: bool,
 }
 
@@ -135,7 +136,8 @@ impl FieldKind {
         };
         Ok(CronField {
             values,
-            starts_with_star: text.starts_with('*') || (self.accepts_question_mark && text.starts_with('?')),
+            starts_with_star: text.starts_with('*')
+                || (self.accepts_question_mark && text.starts_with('?')),
             runs_to_end,
         })
     }
@@ -144,7 +146,7 @@ impl FieldKind {
         base == "*" || (base == "?" && self.accepts_question_mark)
     }
 
-    /// The values of an item without its step, in order.
+    /// The values of an item, before its step is applied, in order.
     fn base(&self, base: &str, has_step: bool) -> Result<Vec<u32>, String> {
         let (least, most) = self.range.clone().into_inner();
         if self.is_star(base) {
@@ -164,14 +166,14 @@ impl FieldKind {
         }
         if !self.wraps {
             return Err(format!(
-                "{}: {from}-{to} goes backwards; if it is to go round, write {from}-{most},{least}-{to}",
+                "{}: {from}-{to} goes backwards; to wrap around, write {from}-{most},{least}-{to}",
                 self.name
             ));
         }
         Ok((first..=most).chain(least..=last).collect())
     }
 
-    /// With one number for Sunday.
+    /// The value with 7, the other number of Sunday, replaced by 0.
     fn normalized(&self, value: u32) -> u32 {
         if self.wraps && value == SECOND_SUNDAY {
             0
@@ -197,7 +199,7 @@ impl FieldKind {
             .ok_or_else(|| self.unfit_error(text))
     }
 
-    /// What may be typed.
+    /// The numbers that are accepted in a line.
     fn accepted(&self) -> RangeInclusive<u32> {
         let (least, most) = self.range.clone().into_inner();
         least..=if self.wraps { SECOND_SUNDAY } else { most }
@@ -214,8 +216,8 @@ impl FieldKind {
         let letters = text.trim_matches(|c: char| c.is_ascii_digit());
         if text.contains('#') || ["L", "W", "LW"].contains(&letters.to_uppercase().as_str()) {
             return format!(
-                "{name}: {text:?} is not supported, as L (the last day), W (the nearest working day) and # \
-                 (the nth weekday) are not: name the days, and let the task see whether it is the one"
+                "{name}: {text:?} is not supported: there is no L (the last day), W (the nearest working day) or # \
+                 (the nth weekday); list the days that may fit, and check the date in the task"
             );
         }
         let (least, most) = self.accepted().into_inner();
@@ -233,12 +235,12 @@ impl FieldKind {
         }
         match step.parse() {
             Ok(0) => Err(format!(
-                "{name}: {item:?} has a step of 0, which never gets on"
+                "{name}: {item:?} has a step of 0; it must be 1 or more"
             )),
             Ok(step) if step <= self.count() => Ok(step),
             _ => Err(format!(
-                "{name}: {item:?} has a step that is longer than the field, so it would fire at its first \
-                 value only; for a longer time between two runs give an interval"
+                "{name}: {item:?} has a step that is longer than the field, so it would fire at the first \
+                 value only; use an interval for a longer time between runs"
             )),
         }
     }

@@ -1,8 +1,7 @@
-//! Cron lines: what they say, and the search for what fits them.
+//! Cron lines: parsing them, and searching for the times that fit.
 //!
-//! We read the line; `cron_clock` searches. It is given what it is sure to understand, numbers in its
-//! own counting, and wall times as if they were UTC, since it would leave out what is around a change of
-//! the clocks.
+//! This module parses the line and `cron_clock` searches. `cron_clock` is given only numbers, in its own
+//! numbering, and wall times as if they were UTC, since it would skip runs around clock changes.
 
 mod field;
 
@@ -19,17 +18,17 @@ use super::{TimetableError, clock};
 const FIRST_YEAR: i32 = 1970;
 const LAST_YEAR: i32 = 2100;
 
-/// The longest line, in characters.
+/// The most characters of a line.
 const MAX_CHARS: usize = 500;
 
-/// A line and its zone.
+/// A cron line and its time zone.
 #[derive(Debug, Clone)]
 pub(super) struct Cron {
     line: Box<str>,
     zone: Tz,
-    /// Whether it goes by elapsed time when the clocks change.
+    /// Whether it goes by elapsed time when the clocks change: see [`timetable`](crate::timetable).
     by_elapsed_time: bool,
-    /// It fires at what fits the one or the other.
+    /// The line fires at the times that fit `days` or `or_days`.
     days: Schedule,
     or_days: Option<Schedule>,
 }
@@ -82,10 +81,12 @@ impl Cron {
         if after.year() > LAST_YEAR {
             return None;
         }
-        // A day earlier: in the zone, it may be that year already.
+        // Some days earlier: in the zone, the first year may have begun already.
         let earliest = NaiveDate::from_ymd_opt(FIRST_YEAR - 1, 12, 30)?;
         let after = after.max(NaiveDateTime::from(earliest).and_utc());
-        clock::next_after(self.zone, self.by_elapsed_time, after, |from| self.next_wall_time(from))
+        clock::next_after(self.zone, self.by_elapsed_time, after, |from| {
+            self.next_wall_time(from)
+        })
     }
 
     /// The first wall time at or after `from` that fits.
@@ -100,8 +101,8 @@ impl Cron {
 
 fn search(schedule: &Schedule, from: NaiveDateTime) -> Option<NaiveDateTime> {
     let year = u32::try_from(from.year()).ok()?;
-    // From a year that does not fit, `cron_clock` would begin the next one that does in that year's
-    // month, or panic on the 29th of February.
+    // If the start's year does not fit, `cron_clock` would begin the next fitting year in the start's month, or
+    // panic if the start is 29 February.
     let from = if schedule.years().includes(year) {
         from
     } else {
@@ -113,7 +114,7 @@ fn search(schedule: &Schedule, from: NaiveDateTime) -> Option<NaiveDateTime> {
     schedule.after(&before).next().map(|next| next.naive_utc())
 }
 
-/// What a line says.
+/// The parsed fields of a line.
 struct CronFields {
     second: CronField,
     minute: CronField,
@@ -156,7 +157,7 @@ impl CronFields {
         })
     }
 
-    /// The same in `cron_clock`'s words, with these days.
+    /// The line for `cron_clock`, with these days.
     fn expression(&self, days: &FieldValues, weekdays: &FieldValues) -> String {
         format!(
             "{} {} {} {} {} {} {}",
@@ -165,7 +166,7 @@ impl CronFields {
             self.hour.values.to_cron_clock(0),
             days.to_cron_clock(0),
             self.month.values.to_cron_clock(0),
-            // Its Sunday is 1.
+            // `cron_clock` numbers Sunday 1.
             weekdays.to_cron_clock(1),
             self.year.values.to_cron_clock(0)
         )
@@ -198,7 +199,7 @@ fn named_line(name: &str) -> Result<&'static str, String> {
     }
 }
 
-/// So much of a line as an error repeats.
+/// The part of a line that an error repeats.
 fn shown(line: &str) -> String {
     line.chars().take(MAX_CHARS).collect()
 }

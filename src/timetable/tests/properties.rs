@@ -1,4 +1,4 @@
-//! What holds for every line, zone and time: lines that are made at random, and always the same ones.
+//! Properties that hold for every line, zone and time, tried with random lines from fixed seeds.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use super::{at, next};
 use crate::timetable::Timetable;
 
-/// A field and the values that it stands for.
+/// A random field, and the values that it stands for.
 struct RandomField {
     text: String,
     values: BTreeSet<u32>,
@@ -83,7 +83,7 @@ fn all(least: u32, most: u32) -> RandomField {
     }
 }
 
-/// A line, and what it means by the book.
+/// A random line and its fields, from which the tests compute when it must fire.
 struct RandomLine {
     text: String,
     second: RandomField,
@@ -91,7 +91,7 @@ struct RandomLine {
 }
 
 impl RandomLine {
-    /// Of five fields.
+    /// A line of five fields.
     fn new(random: &mut Rng) -> Self {
         let mut field = |least, most| field(random, least, most);
         let fields = [
@@ -109,7 +109,7 @@ impl RandomLine {
         }
     }
 
-    /// Of six fields, for the hours of any day in which most clocks change.
+    /// A line of six fields, every day, in the hours in which most clocks change.
     fn of_any_night(random: &mut Rng) -> Self {
         let mut line = Self::new(random);
         let first = random.u32(..4);
@@ -159,8 +159,8 @@ fn offset(zone: Tz, time: DateTime<Utc>) -> TimeDelta {
     TimeDelta::seconds(offset.local_minus_utc().into())
 }
 
-/// The same by looking at every `step`.
-fn by_the_book(
+/// The times at which a line must fire, found by checking the rules at every `step`.
+fn times_by_the_rules(
     line: &RandomLine,
     zone: Tz,
     step: TimeDelta,
@@ -171,7 +171,7 @@ fn by_the_book(
         std::iter::successors(Some(from), move |time| Some(*time + step))
             .take_while(move |time| *time < to)
     };
-    // The last change: when, by how much, and the offset before.
+    // The last clock change: its time, by how much, and the offset before.
     let mut change = (
         DateTime::<Utc>::MIN_UTC,
         TimeDelta::zero(),
@@ -208,7 +208,7 @@ fn by_the_book(
     fired
 }
 
-/// A time when the clocks of a zone change, if they do in some time from a random one.
+/// The day before the clocks of a zone change, if they do in the 400 days from a random one.
 fn random_change(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
     let start = at("1973-01-01T00:00:00Z") + TimeDelta::days(random.i64(0..365 * 70));
     let days = (0..400).map(|day| start + TimeDelta::days(day));
@@ -218,7 +218,7 @@ fn random_change(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
 }
 
 #[test]
-fn around_every_change_a_line_fires_as_the_book_says() {
+fn around_every_change_a_line_fires_by_the_rules() {
     let mut random = Rng::with_seed(7);
     let (mut tried, mut times) = (0, 0);
     while tried < 150 {
@@ -232,7 +232,7 @@ fn around_every_change_a_line_fires_as_the_book_says() {
         };
         tried += 1;
         let (from, to) = (change - TimeDelta::days(1), change + TimeDelta::days(2));
-        let expected = by_the_book(&line, zone, TimeDelta::minutes(1), from, to);
+        let expected = times_by_the_rules(&line, zone, TimeDelta::minutes(1), from, to);
         times += expected.len();
         let just_before = from - TimeDelta::seconds(random.i64(1..60));
         let mut fired = next(&timetable, just_before, expected.len() + 1);
@@ -242,7 +242,7 @@ fn around_every_change_a_line_fires_as_the_book_says() {
     assert!(times > 10_000, "{times} times say little");
 }
 
-/// When the clocks of a zone change, if they do in the 400 days from a random one.
+/// The second at which the clocks of a zone change, if they do in the 400 days from a random one.
 fn random_change_to_the_second(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
     let mut from = random_change(random, zone)?;
     let mut to = from + TimeDelta::days(1);
@@ -259,7 +259,7 @@ fn random_change_to_the_second(random: &mut Rng, zone: Tz) -> Option<DateTime<Ut
 }
 
 #[test]
-fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
+fn from_any_moment_around_a_change_the_next_run_is_by_the_rules() {
     let mut random = Rng::with_seed(11);
     let (mut tried, mut gaps) = (0, 0);
     while tried < 150 {
@@ -279,7 +279,7 @@ fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
             change - TimeDelta::seconds(3),
             change + TimeDelta::minutes(70),
         );
-        let expected = by_the_book(&line, zone, TimeDelta::seconds(1), from, to);
+        let expected = times_by_the_rules(&line, zone, TimeDelta::seconds(1), from, to);
         gaps += usize::from(!line.goes_by_elapsed_time() && expected.contains(&change));
         for early in (-2000..=2000).step_by(250) {
             let after = change - TimeDelta::milliseconds(early);
@@ -317,7 +317,7 @@ fn next_is_always_later_and_nothing_lies_between() {
             continue;
         };
         assert!(later > after, "{line} in {zone} after {after}");
-        // Asked at any time until then, it says the same.
+        // From any time before that, the next run is the same.
         let gone = (later - after).num_milliseconds();
         let between = after + TimeDelta::milliseconds(random.i64(0..gone));
         assert_eq!(
