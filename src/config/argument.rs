@@ -7,7 +7,7 @@ use toml::Value;
 use super::reader::Entry;
 
 /// AMQP 0-9-1's short strings, of which an argument's name is one.
-const MOST_KEY_BYTES: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 
 /// A value of `queue_arguments` or of an exchange's `arguments`.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +33,8 @@ pub(super) fn read_arguments(entry: &Entry<'_>) -> Option<BTreeMap<String, Argum
     let read: Vec<_> = pairs
         .into_iter()
         .map(|(key, value)| {
-            if key.is_empty() || key.len() > MOST_KEY_BYTES {
-                value.fault(format!("must have a name of 1 to {MOST_KEY_BYTES} bytes"));
+            if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                value.fault(format!("must have a name of 1 to {MAX_KEY_BYTES} bytes"));
             }
             Some((key.to_owned(), read_value(&value)?))
         })

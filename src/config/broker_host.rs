@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::broker_url::{BrokerUrl, BrokerUrlError, EXPECTED, explain};
+use super::broker_url::{BrokerUrl, BrokerUrlError, EXPECTED, config_message};
 use super::reader::Entry;
 
 /// How the embedded broker is named in the configuration.
@@ -29,7 +29,7 @@ impl BrokerHost {
         }
         let parsed = entry.string(EXPECTED)?.parse();
         parsed
-            .map_err(|error: BrokerUrlError| entry.fault(explain(error)))
+            .map_err(|error: BrokerUrlError| entry.fault(config_message(error)))
             .ok()
     }
 

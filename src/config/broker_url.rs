@@ -13,7 +13,7 @@ const DEFAULT_SECURE_PORT: u16 = 5671;
 const DEFAULT_USER: &str = "guest";
 const DEFAULT_VHOST: &str = "/";
 /// AMQP 0-9-1's short strings, of which a virtual host's name is one.
-const MOST_VHOST_BYTES: usize = 255;
+const MAX_VHOST_BYTES: usize = 255;
 
 pub(super) const EXPECTED: &str = "\"embedded\", an amqp:// or amqps:// URL, or a table of host, port, \
     name, username, password and secure";
@@ -116,7 +116,7 @@ impl BrokerUrl {
         {
             return Err(BrokerUrlError::Nul);
         }
-        if self.vhost.len() > MOST_VHOST_BYTES {
+        if self.vhost.len() > MAX_VHOST_BYTES {
             return Err(BrokerUrlError::Vhost);
         }
         Ok(self)
@@ -124,7 +124,7 @@ impl BrokerUrl {
 }
 
 /// The scheme's error is the one that may mean that no URL was intended.
-pub(super) fn explain(error: BrokerUrlError) -> String {
+pub(super) fn config_message(error: BrokerUrlError) -> String {
     match error {
         BrokerUrlError::Scheme => format!("must be {EXPECTED}"),
         other => other.to_string(),

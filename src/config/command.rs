@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::read_name;
+use super::name::read_name;
 use super::reader::{Entry, Section};
 
 const EXPECTED: &str = "a list of the program and its arguments, as [\"python3\", \"build.py\"]";

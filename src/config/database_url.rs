@@ -10,7 +10,7 @@ use super::percent;
 use super::reader::Entry;
 
 const EXPECTED: &str = "a postgres://, mysql:// or sqlite:// URL";
-const SQLITE: &str = "sqlite://";
+const SQLITE_PREFIX: &str = "sqlite://";
 
 /// Which database a URL means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,18 +80,18 @@ impl DatabaseUrl {
                 let file = file.to_str().ok_or(DatabaseUrlError::Directory)?;
                 Ok(Self::sqlite(file))
             }
-            None => url.with_files_in(directory),
+            None => url.with_absolute_paths(directory),
         }
     }
 
     /// The same with absolute paths in its query.
-    fn with_files_in(self, directory: &Path) -> Result<Self, DatabaseUrlError> {
+    fn with_absolute_paths(self, directory: &Path) -> Result<Self, DatabaseUrlError> {
         let Some((place, query)) = self.full.split_once('?') else {
             return Ok(self);
         };
         let pairs: Option<Vec<_>> = query
             .split('&')
-            .map(|pair| absolute(pair, directory))
+            .map(|pair| with_absolute_path(pair, directory))
             .collect();
         let pairs = pairs.ok_or(DatabaseUrlError::Directory)?;
         format!("{place}?{}", pairs.join("&")).parse()
@@ -125,7 +125,7 @@ impl DatabaseUrl {
     #[must_use]
     pub fn sqlite_file(&self) -> Option<&Path> {
         match self.kind {
-            DatabaseKind::Sqlite => self.full.strip_prefix(SQLITE).map(Path::new),
+            DatabaseKind::Sqlite => self.full.strip_prefix(SQLITE_PREFIX).map(Path::new),
             DatabaseKind::Postgresql | DatabaseKind::Mysql => None,
         }
     }
@@ -141,7 +141,7 @@ impl DatabaseUrl {
         let decoded = percent::decode(&encoded).unwrap_or_default();
         let queried = url
             .query_pairs()
-            .filter(|(key, _)| is_hidden(key))
+            .filter(|(key, _)| is_secret_key(key))
             .map(|(_, value)| value.into_owned());
         [encoded, decoded]
             .into_iter()
@@ -153,7 +153,7 @@ impl DatabaseUrl {
     }
 
     fn sqlite(file: &str) -> Self {
-        let full = format!("{SQLITE}{file}");
+        let full = format!("{SQLITE_PREFIX}{file}");
         Self {
             kind: DatabaseKind::Sqlite,
             redacted: full.clone(),
@@ -171,7 +171,7 @@ impl FromStr for DatabaseUrl {
         let kind = match scheme.to_ascii_lowercase().as_str() {
             "postgres" | "postgresql" => DatabaseKind::Postgresql,
             "mysql" => DatabaseKind::Mysql,
-            "sqlite" => return sqlite_at(rest),
+            "sqlite" => return parse_sqlite(rest),
             _ => return Err(DatabaseUrlError::Scheme),
         };
         if rest.contains('#')
@@ -190,7 +190,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+fn parse_sqlite(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     let unusable = file.is_empty()
         || file.ends_with('/')
         || file == ":memory:"
@@ -202,7 +202,7 @@ fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
 }
 
 /// The keys of the query whose values are files: libpq's and diesel's for MySQL.
-const FILES: [&str; 9] = [
+const FILE_KEYS: [&str; 9] = [
     "sslrootcert",
     "sslcert",
     "sslkey",
@@ -215,10 +215,10 @@ const FILES: [&str; 9] = [
 ];
 
 /// A pair of the query; if it names a file, then by an absolute path. `None` where the path is not UTF-8.
-fn absolute(pair: &str, directory: &Path) -> Option<String> {
+fn with_absolute_path(pair: &str, directory: &Path) -> Option<String> {
     let file = pair
         .split_once('=')
-        .filter(|(key, _)| FILES.contains(key))
+        .filter(|(key, _)| FILE_KEYS.contains(key))
         .and_then(|(key, value)| Some((key, percent::decode(value)?)))
         // `system` stands for the system's certificates.
         .filter(|(_, file)| !file.is_empty() && file != "system" && Path::new(file).is_relative());
@@ -232,7 +232,7 @@ fn absolute(pair: &str, directory: &Path) -> Option<String> {
 }
 
 /// Whether the value of such a key of the query is a secret.
-fn is_hidden(key: &str) -> bool {
+fn is_secret_key(key: &str) -> bool {
     key.to_ascii_lowercase().contains("pass")
 }
 
@@ -243,12 +243,12 @@ fn redacted(mut url: Url) -> String {
     }
     // libpq decodes keys as well, so that p%61ssword is one.
     let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    if pairs.iter().any(|(key, _)| is_hidden(key)) {
+    if pairs.iter().any(|(key, _)| is_secret_key(key)) {
         // A key without a value is most likely the rest of a password with a `&`.
         let shown: Vec<String> = pairs
             .iter()
             .filter(|(_, value)| !value.is_empty())
-            .map(|(key, value)| format!("{key}={}", if is_hidden(key) { "***" } else { value }))
+            .map(|(key, value)| format!("{key}={}", if is_secret_key(key) { "***" } else { value }))
             .collect();
         url.set_query(Some(&shown.join("&")));
     }

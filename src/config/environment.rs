@@ -9,11 +9,11 @@ use super::database_url::DatabaseUrl;
 use super::fault::Faults;
 
 /// Names the configuration file.
-const CONFIG: &str = "CARROT_CONFIG";
+const CONFIG_VARIABLE: &str = "CARROT_CONFIG";
 /// Overrides `default_broker`.
-const DEFAULT_BROKER: &str = "CARROT_DEFAULT_BROKER";
+const DEFAULT_BROKER_VARIABLE: &str = "CARROT_DEFAULT_BROKER";
 /// Override `database_url`, the first of them that is set.
-const DATABASE_URLS: [&str; 2] = ["CARROT_DATABASE_URL", "DATABASE_URL"];
+const DATABASE_URL_VARIABLES: [&str; 2] = ["CARROT_DATABASE_URL", "DATABASE_URL"];
 
 /// A snapshot of the variables that we read: `CARROT_CONFIG`,
 /// `CARROT_DEFAULT_BROKER`, `CARROT_DATABASE_URL` and `DATABASE_URL`. An empty
@@ -49,18 +49,18 @@ impl Environment {
 
     /// The configuration file that the environment names.
     pub(super) fn file(&self) -> Option<&Path> {
-        self.get(CONFIG).map(Path::new)
+        self.get(CONFIG_VARIABLE).map(Path::new)
     }
 
     /// The broker that stands above the file's `default_broker`.
     pub(super) fn default_broker(&self, faults: &Faults) -> Option<BrokerHost> {
-        self.parse(DEFAULT_BROKER, faults, str::parse)
+        self.parse(DEFAULT_BROKER_VARIABLE, faults, str::parse)
     }
 
     /// The database that stands above the file's. A relative path in it is
     /// taken from `cwd`.
     pub(super) fn database_url(&self, faults: &Faults, cwd: &Path) -> Option<DatabaseUrl> {
-        let name = DATABASE_URLS
+        let name = DATABASE_URL_VARIABLES
             .into_iter()
             .find(|name| self.get(name).is_some())?;
         self.parse(name, faults, |text| DatabaseUrl::parse_at(text, cwd))
@@ -83,7 +83,9 @@ impl Environment {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    [CONFIG, DEFAULT_BROKER].into_iter().chain(DATABASE_URLS)
+    [CONFIG_VARIABLE, DEFAULT_BROKER_VARIABLE]
+        .into_iter()
+        .chain(DATABASE_URL_VARIABLES)
 }
 
 impl fmt::Debug for Environment {

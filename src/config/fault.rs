@@ -48,7 +48,7 @@ pub enum ConfigError {
         message: String,
     },
     /// Keys or environment variables are wrong: all of them, at once.
-    #[error("{}", listing(file.as_ref(), faults))]
+    #[error("{}", list_faults(file.as_ref(), faults))]
     Faulty {
         /// The file, if there was one.
         file: Option<PathBuf>,
@@ -60,7 +60,7 @@ pub enum ConfigError {
     Defaults(String),
 }
 
-fn listing(file: Option<&PathBuf>, faults: &[Fault]) -> String {
+fn list_faults(file: Option<&PathBuf>, faults: &[Fault]) -> String {
     let mut text = match file {
         Some(file) => format!("configuration file {}", file.display()),
         None => "configuration from the environment".to_owned(),

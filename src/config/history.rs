@@ -7,18 +7,18 @@ use super::reader::{Entry, Section};
 use crate::state::Status;
 
 const EXPECTED: &str = "a table of ages, as { completed = \"7d\", failed = \"90d\" }";
-const AGE: &str = "an age of an hour to 100 years, as \"12h\", \"7d\" or \"1y\"";
-const INTERVAL: &str = "a duration of a second to a day, as \"10m\" or \"1h\"";
+const AGE_EXPECTED: &str = "an age of an hour to 100 years, as \"12h\", \"7d\" or \"1y\"";
+const INTERVAL_EXPECTED: &str = "a duration of a second to a day, as \"10m\" or \"1h\"";
 
 /// The broker gives a delivery that nobody acknowledges to somebody else after 30 minutes, unless it
 /// is set to wait longer. What comes again is known by its row to have been run.
-const LEAST_AGE: Duration = Duration::from_hours(1);
+const MIN_AGE: Duration = Duration::from_hours(1);
 /// What every database's calendar can go back.
-const MOST_AGE: Duration = Duration::from_hours(100 * 366 * 24);
+const MAX_AGE: Duration = Duration::from_hours(100 * 366 * 24);
 
-const DEFAULT_INTERVAL: Duration = LEAST_AGE;
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-const MOST_INTERVAL: Duration = Duration::from_hours(24);
+const DEFAULT_INTERVAL: Duration = MIN_AGE;
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_hours(24);
 
 /// How old messages that are over may grow before they are deleted: at least one state has an age,
 /// and each is from an hour to 100 years. A state without an age is kept for good.
@@ -72,7 +72,9 @@ impl History {
             expired: age(&mut section, "expired"),
             every: section
                 .get("every")
-                .and_then(|entry| duration::read(&entry, LEAST_INTERVAL..=MOST_INTERVAL, INTERVAL))
+                .and_then(|entry| {
+                    duration::read(&entry, MIN_INTERVAL..=MAX_INTERVAL, INTERVAL_EXPECTED)
+                })
                 .unwrap_or(DEFAULT_INTERVAL),
         };
         // Else what is unknown in it says enough.
@@ -96,8 +98,8 @@ fn table_keys<'a>(entry: &Entry<'a>) -> impl Iterator<Item = &'a String> {
 }
 
 fn read_age(entry: &Entry<'_>) -> Option<Duration> {
-    let age = duration::read(entry, Duration::ZERO..=MOST_AGE, AGE)?;
-    if age < LEAST_AGE {
+    let age = duration::read(entry, Duration::ZERO..=MAX_AGE, AGE_EXPECTED)?;
+    if age < MIN_AGE {
         entry.fault(
             "must be at least an hour: while its row is there, and no longer, a message that is \
              delivered again is known to have been run",

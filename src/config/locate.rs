@@ -19,7 +19,7 @@ const SYSTEM_FILE: &str = "/etc/carrot/carrot.toml";
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Origin {
     /// The file that counts, if there is one.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<ConfigFile>,
     /// The directory that this process was in.
     pub(crate) directory: PathBuf,
 }
@@ -44,7 +44,7 @@ impl Origin {
 
 /// A configuration file that was read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Source {
+pub(super) struct ConfigFile {
     /// Its absolute path, if the current directory's is absolute.
     pub(super) path: PathBuf,
     /// Its content.
@@ -60,7 +60,7 @@ pub(super) fn find(
     environment: &Environment,
     cwd: &Path,
     system: &Path,
-) -> Result<Option<Source>, ConfigError> {
+) -> Result<Option<ConfigFile>, ConfigError> {
     if let Some(named) = explicit.or(environment.file()) {
         return read(cwd.join(named)).map(Some);
     }
@@ -85,14 +85,14 @@ fn is_out_of_reach(path: &Path, cause: &io::Error) -> bool {
         && std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == denied)
 }
 
-fn read(path: PathBuf) -> Result<Source, ConfigError> {
+fn read(path: PathBuf) -> Result<ConfigFile, ConfigError> {
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Source { path, text }),
+        Ok(text) => Ok(ConfigFile { path, text }),
         Err(cause) => Err(ConfigError::Unreadable { file: path, cause }),
     }
 }
 
-impl Source {
+impl ConfigFile {
     /// The directory that paths inside the file are relative to: where the file
     /// was named, even if that is a link to another place.
     pub(super) fn directory(&self) -> &Path {
@@ -121,13 +121,13 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, Source, find};
+    use super::{ConfigFile, Environment, find};
     use std::path::{Path, PathBuf};
 
     /// A directory of its own, removed at the end of the test.
-    struct Directory(PathBuf);
+    struct TestDirectory(PathBuf);
 
-    impl Directory {
+    impl TestDirectory {
         fn new(test: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("carrot-locate-{}-{test}", std::process::id()));
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    impl Drop for Directory {
+    impl Drop for TestDirectory {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).unwrap();
         }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_first_place_that_has_a_file_counts() {
-        let directory = Directory::new("order");
+        let directory = TestDirectory::new("order");
         let none = Environment::default();
         let found = |explicit: Option<&Path>, environment: &Environment| {
             let system = directory.0.join("system.toml");
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_named_must_exist() {
-        let directory = Directory::new("missing");
+        let directory = TestDirectory::new("missing");
         directory.file("carrot.toml");
         let environment = Environment::from_pairs([("CARROT_CONFIG", "gone.toml")]);
         let error = find(None, &environment, &directory.0, Path::new("/nowhere")).unwrap_err();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_is_not_passed_over() {
-        let directory = Directory::new("unreadable");
+        let directory = TestDirectory::new("unreadable");
         std::fs::create_dir(directory.0.join("carrot.toml")).unwrap();
         let system = directory.file("system.toml");
         let error = find(None, &Environment::default(), &directory.0, &system).unwrap_err();
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_not_toml_is_placed_but_not_repeated() {
-        let source = Source {
+        let source = ConfigFile {
             path: "/c.toml".into(),
             text: "a = 1\ndefault_broker = \"amqp://u:hunter2@h\n".to_owned(),
         };

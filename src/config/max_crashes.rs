@@ -34,7 +34,7 @@ pub(super) fn read(root: &mut Section<'_>, warnings: &mut Vec<Fault>) -> u32 {
 }
 
 /// Whether a table has a key, under whichever name.
-pub(super) fn has(table: &Table, key: &str) -> bool {
+pub(super) fn has_key(table: &Table, key: &str) -> bool {
     let names: &[&str] = match key {
         KEY | OLD_KEY => &[KEY, OLD_KEY],
         _ => &[key],

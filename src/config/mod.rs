@@ -15,8 +15,10 @@ mod environment;
 mod exchange;
 mod fault;
 mod history;
+mod load;
 mod locate;
 mod max_crashes;
+mod name;
 mod percent;
 mod queue;
 mod reader;
@@ -28,8 +30,6 @@ mod unknown_tasks;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use toml::Table;
 
 pub use argument::ArgumentValue;
 pub use broker_host::BrokerHost;
@@ -46,17 +46,6 @@ pub(crate) use locate::Origin;
 pub use queue::QueueConfig;
 pub use secret::Secret;
 pub use unknown_tasks::UnknownTasks;
-
-use fault::Faults;
-use locate::Source;
-use reader::{Entry, Section};
-
-/// The columns of django-carrot's tables that hold names of queues and tasks
-/// are `varchar(200)`.
-const MOST_NAME_BYTES: usize = 200;
-const GRACE: &str = "a duration of at most a year, as \"90s\", \"5m\" or \"1h 30m\"";
-/// A bound that can be added to any clock without overflow.
-const LONGEST_GRACE: Duration = Duration::from_hours(365 * 24);
 
 /// The configuration of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,65 +78,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the configuration: from `explicit`, else from the file that
-    /// `CARROT_CONFIG` names, else from `carrot.toml` in `cwd`, else from
-    /// `/etc/carrot/carrot.toml`, else the defaults. `CARROT_DEFAULT_BROKER` and
-    /// `CARROT_DATABASE_URL` (else `DATABASE_URL`) override the file. `cwd` is
-    /// the current directory, absolute.
-    ///
-    /// # Errors
-    /// When a named file cannot be read, when it is not TOML, or with all the
-    /// faults that its keys and the environment have.
-    pub fn load(
-        explicit: Option<&Path>,
-        env: &Environment,
-        cwd: &Path,
-    ) -> Result<Self, ConfigError> {
-        Self::load_over(&Defaults::default(), explicit, env, cwd)
-    }
-
-    /// The same, over other defaults than those of the stock service.
-    ///
-    /// # Errors
-    /// As [`Config::load`] has them.
-    pub fn load_over(
-        defaults: &Defaults,
-        explicit: Option<&Path>,
-        env: &Environment,
-        cwd: &Path,
-    ) -> Result<Self, ConfigError> {
-        Self::of_origin(&Origin::find(explicit, env, cwd)?, defaults, env)
-    }
-
-    /// The same from what was found before.
-    ///
-    /// # Errors
-    /// When that is not TOML, or has faults.
-    pub(crate) fn of_origin(
-        origin: &Origin,
-        defaults: &Defaults,
-        env: &Environment,
-    ) -> Result<Self, ConfigError> {
-        Self::from_source(origin.source.as_ref(), defaults, env, &origin.directory)
-    }
-
-    /// The configuration that the binary would read, started as this process was.
-    ///
-    /// # Errors
-    /// As [`Config::load`] has them.
-    pub fn of_process() -> Result<Self, ConfigError> {
-        Self::of_process_over(&Defaults::default())
-    }
-
-    /// The same, over other defaults.
-    pub(crate) fn of_process_over(defaults: &Defaults) -> Result<Self, ConfigError> {
-        let cwd = std::env::current_dir().map_err(|cause| ConfigError::Unreadable {
-            file: PathBuf::from("."),
-            cause,
-        })?;
-        Self::load_over(defaults, None, &Environment::from_process(), &cwd)
-    }
-
     /// Whether messages of any queue wait in the database.
     #[must_use]
     pub fn has_embedded_queues(&self) -> bool {
@@ -159,60 +89,6 @@ impl Config {
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&QueueConfig> {
         self.queues.iter().find(|queue| queue.name == name)
-    }
-
-    fn from_source(
-        source: Option<&Source>,
-        defaults: &Defaults,
-        env: &Environment,
-        cwd: &Path,
-    ) -> Result<Self, ConfigError> {
-        let (table, base) = match source {
-            Some(source) => (source.parse()?, source.directory()),
-            None => (Table::new(), cwd),
-        };
-        let table = defaults.below(table);
-        let (faults, mut warnings) = (Faults::default(), Vec::new());
-        let mut root = Section::root(&table, &faults);
-        let broker = root.get("default_broker").and_then(BrokerHost::read);
-        let database = root
-            .get("database_url")
-            .and_then(|entry| DatabaseUrl::read(entry, base));
-        let default_broker = env.default_broker(&faults).or(broker).unwrap_or_default();
-        let queues = root
-            .get("queues")
-            .map(|entry| QueueConfig::read_all(&entry, &default_broker));
-        let config = Self {
-            file: None,
-            database_url: env
-                .database_url(&faults, cwd)
-                .or(database)
-                .unwrap_or_else(|| DatabaseUrl::default_in(base)),
-            max_crashes: max_crashes::read(&mut root, &mut warnings),
-            unknown_tasks: root
-                .get("unknown_tasks")
-                .and_then(|entry| UnknownTasks::read(&entry))
-                .unwrap_or_default(),
-            shutdown_grace: root
-                .get("shutdown_grace")
-                .and_then(|entry| duration::read(&entry, Duration::ZERO..=LONGEST_GRACE, GRACE)),
-            history: root.get("history").and_then(|entry| History::read(&entry)),
-            queues: queues
-                .unwrap_or_else(|| Some(QueueConfig::defaults(&default_broker)))
-                .unwrap_or_default(),
-            tasks: read_tasks(&mut root, base),
-            default_broker,
-            warnings,
-        };
-        root.finish();
-        let file = source.map(|source| source.path.clone());
-        faults.into_result(
-            Self {
-                file: file.clone(),
-                ..config
-            },
-            file,
-        )
     }
 }
 
@@ -233,28 +109,4 @@ impl Default for Config {
             warnings: Vec::new(),
         }
     }
-}
-
-fn read_tasks(root: &mut Section<'_>, base: &Path) -> BTreeMap<String, CommandConfig> {
-    let entry = root.get("tasks");
-    entry
-        .map(|entry| CommandConfig::read_all(&entry, base))
-        .unwrap_or_default()
-}
-
-/// Checks the name of a queue or task, which stands in the database, where
-/// PostgreSQL refuses a NUL.
-fn read_name<'a>(entry: &Entry<'_>, name: &'a str) -> Option<&'a str> {
-    if name.is_empty() || name.len() > MOST_NAME_BYTES {
-        entry.fault(format!(
-            "must have a name of 1 to {MOST_NAME_BYTES} bytes, not {}",
-            name.len()
-        ));
-        return None;
-    }
-    if name.contains('\0') {
-        entry.fault("must have a name without a NUL");
-        return None;
-    }
-    Some(name)
 }

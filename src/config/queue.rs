@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use super::argument::{ArgumentValue, read_arguments};
 use super::broker_host::BrokerHost;
 use super::exchange::ExchangeConfig;
+use super::name::{MAX_NAME_BYTES, read_name};
 use super::reader::{Entry, Section};
-use super::{MOST_NAME_BYTES, read_name};
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_CONCURRENCY: usize = 1;
-const MOST_CONCURRENCY: i64 = 1000;
+const MAX_CONCURRENCY: i64 = 1000;
 /// One that runs, and one that is ready when it ends.
-const READY_PER_CONSUMER: usize = 2;
+const DEFAULT_PREFETCH_FACTOR: usize = 2;
 /// What a service whose tasks are short takes beside that.
-const BURST: u16 = 1000;
+const SHORT_TASK_BURST: u16 = 1000;
 /// AMQP's `basic.qos` has 16 bits for the prefetch count.
-const MOST_PREFETCH: i64 = 65535;
+const MAX_PREFETCH: i64 = 65535;
 
 /// One queue.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +74,7 @@ impl QueueConfig {
         let ready = if counts_returns {
             1
         } else {
-            READY_PER_CONSUMER
+            DEFAULT_PREFETCH_FACTOR
         };
         let factor = self.prefetch_factor.unwrap_or(ready);
         u16::try_from(self.concurrency.saturating_mul(factor)).unwrap_or(u16::MAX)
@@ -107,7 +107,7 @@ impl QueueConfig {
         if self.prefetch_factor.is_some() || self.counts_returns() {
             0
         } else {
-            BURST
+            SHORT_TASK_BURST
         }
     }
 
@@ -142,7 +142,7 @@ impl QueueConfig {
     /// and leave the default.
     fn read(entry: &Entry<'_>, default_host: &BrokerHost) -> Option<Self> {
         let mut section = entry.section("a table, under [[queues]]")?;
-        let what = format!("the queue's name, a string of 1 to {MOST_NAME_BYTES} bytes");
+        let what = format!("the queue's name, a string of 1 to {MAX_NAME_BYTES} bytes");
         let name = section
             .require("name", &what)
             .and_then(|entry| read_name(&entry, entry.string(&what)?));
@@ -160,10 +160,10 @@ impl QueueConfig {
     fn read_consumers(&mut self, section: &mut Section<'_>) {
         let concurrency = section
             .get("concurrency")
-            .and_then(|entry| entry.whole(1..=MOST_CONCURRENCY));
+            .and_then(|entry| entry.whole(1..=MAX_CONCURRENCY));
         self.concurrency = concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         if let Some(entry) = section.get("prefetch_factor") {
-            let factor = entry.whole(1..=MOST_PREFETCH);
+            let factor = entry.whole(1..=MAX_PREFETCH);
             self.prefetch_factor = factor;
             self.check_prefetch(&entry);
         }
@@ -172,11 +172,11 @@ impl QueueConfig {
     }
 
     fn check_prefetch(&self, entry: &Entry<'_>) {
-        let factor = self.prefetch_factor.unwrap_or(READY_PER_CONSUMER);
+        let factor = self.prefetch_factor.unwrap_or(DEFAULT_PREFETCH_FACTOR);
         let product = self.concurrency.saturating_mul(factor);
         if u16::try_from(product).is_err() {
             entry.fault(format!(
-                "must be at most {} with concurrency = {}, since AMQP prefetches at most {MOST_PREFETCH}",
+                "must be at most {} with concurrency = {}, since AMQP prefetches at most {MAX_PREFETCH}",
                 usize::from(u16::MAX) / self.concurrency,
                 self.concurrency
             ));

@@ -1,7 +1,7 @@
 //! Reads TOML tables key by key, and reports what is wrong instead of stopping
 //! at it.
 //!
-//! A [`Section`] is asked for each key that it may have; what was never asked
+//! A [`Section`] is known for each key that it may have; what was never known
 //! for is unknown. An [`Entry`] is a value that knows its key's path. Methods
 //! that give `None` for a wrong value have reported it.
 
@@ -13,14 +13,14 @@ use super::fault::Faults;
 use crate::suggest;
 
 /// The most characters of a wrong value that a fault repeats.
-const SHOWN_CHARACTERS: usize = 40;
+const MAX_SHOWN_CHARACTERS: usize = 40;
 
 /// A table whose keys we define.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     path: String,
     table: &'a Table,
-    asked: Vec<&'static str>,
+    known: Vec<&'static str>,
     /// Names that are read and that nobody is to be told of.
     outdated: Vec<&'static str>,
     confidential: bool,
@@ -33,7 +33,7 @@ impl<'a> Section<'a> {
         Self {
             path: String::new(),
             table,
-            asked: Vec::new(),
+            known: Vec::new(),
             outdated: Vec::new(),
             confidential: false,
             faults,
@@ -42,7 +42,7 @@ impl<'a> Section<'a> {
 
     /// The value of `key`, which is thereby known.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Entry<'a>> {
-        self.asked.push(key);
+        self.known.push(key);
         self.entry(key)
     }
 
@@ -73,21 +73,22 @@ impl<'a> Section<'a> {
         entry
     }
 
-    /// Reports every key that was never asked for.
+    /// Reports every key that was never known for.
     pub(super) fn finish(self) {
         for key in self.table.keys() {
-            let mut known = self.asked.iter().chain(&self.outdated);
-            if !known.any(|known| known == key) {
-                self.faults.report(join(&self.path, key), self.unknown(key));
+            let mut known_or_outdated = self.known.iter().chain(&self.outdated);
+            if !known_or_outdated.any(|name| name == key) {
+                self.faults
+                    .report(join(&self.path, key), self.unknown_key(key));
             }
         }
     }
 
-    fn unknown(&self, key: &str) -> String {
-        if let Some(meant) = suggest::nearest(key, &self.asked) {
+    fn unknown_key(&self, key: &str) -> String {
+        if let Some(meant) = suggest::nearest(key, &self.known) {
             return format!("is not a known key; did you mean {meant}?");
         }
-        let mut known = self.asked.clone();
+        let mut known = self.known.clone();
         known.sort_unstable();
         format!("is not a known key; known are {}", known.join(", "))
     }
@@ -122,14 +123,14 @@ impl<'a> Entry<'a> {
     /// Reports that the value is not `expected`, and what it is.
     pub(super) fn mismatch(&self, expected: &str) {
         let found = if self.confidential {
-            kind(self.value).to_owned()
+            type_name(self.value).to_owned()
         } else {
-            shown(self.value)
+            display(self.value)
         };
         self.fault(format!("must be {expected}, not {found}"));
     }
 
-    fn expect<T>(&self, value: Option<T>, expected: &str) -> Option<T> {
+    fn or_mismatch<T>(&self, value: Option<T>, expected: &str) -> Option<T> {
         if value.is_none() {
             self.mismatch(expected);
         }
@@ -138,12 +139,12 @@ impl<'a> Entry<'a> {
 
     /// A string; `expected` completes "must be …".
     pub(super) fn string(&self, expected: &str) -> Option<&'a str> {
-        self.expect(self.value.as_str(), expected)
+        self.or_mismatch(self.value.as_str(), expected)
     }
 
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
-        self.expect(self.value.as_bool(), "true or false")
+        self.or_mismatch(self.value.as_bool(), "true or false")
     }
 
     /// A whole number of `range`, all of which must fit `T`.
@@ -153,7 +154,7 @@ impl<'a> Entry<'a> {
             .as_integer()
             .filter(|number| range.contains(number));
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        self.expect(
+        self.or_mismatch(
             number.and_then(|number| T::try_from(number).ok()),
             &expected,
         )
@@ -161,11 +162,11 @@ impl<'a> Entry<'a> {
 
     /// A table whose keys we define.
     pub(super) fn section(&self, expected: &str) -> Option<Section<'a>> {
-        let table = self.expect(self.value.as_table(), expected)?;
+        let table = self.or_mismatch(self.value.as_table(), expected)?;
         Some(Section {
             path: self.path.clone(),
             table,
-            asked: Vec::new(),
+            known: Vec::new(),
             outdated: Vec::new(),
             confidential: self.confidential,
             faults: self.faults,
@@ -174,7 +175,7 @@ impl<'a> Entry<'a> {
 
     /// A table whose keys the user defines.
     pub(super) fn pairs(&self, expected: &str) -> Option<Vec<(&'a str, Entry<'a>)>> {
-        let table = self.expect(self.value.as_table(), expected)?;
+        let table = self.or_mismatch(self.value.as_table(), expected)?;
         let pair = |(key, value): (&'a String, &'a Value)| {
             (key.as_str(), self.child(join(&self.path, key), value))
         };
@@ -183,7 +184,7 @@ impl<'a> Entry<'a> {
 
     /// A list.
     pub(super) fn items(&self, expected: &str) -> Option<Vec<Entry<'a>>> {
-        let list = self.expect(self.value.as_array(), expected)?;
+        let list = self.or_mismatch(self.value.as_array(), expected)?;
         let item = |(index, value)| self.child(format!("{}[{index}]", self.path), value);
         Some(list.iter().enumerate().map(item).collect())
     }
@@ -213,21 +214,21 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
-fn shown(value: &Value) -> String {
+fn display(value: &Value) -> String {
     match value {
-        Value::String(text) if text.chars().nth(SHOWN_CHARACTERS).is_some() => {
-            let start: String = text.chars().take(SHOWN_CHARACTERS).collect();
+        Value::String(text) if text.chars().nth(MAX_SHOWN_CHARACTERS).is_some() => {
+            let start: String = text.chars().take(MAX_SHOWN_CHARACTERS).collect();
             format!("{start:?}…")
         }
         Value::String(text) => format!("{text:?}"),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => format!("{number:?}"),
         Value::Boolean(boolean) => boolean.to_string(),
-        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => kind(value).to_owned(),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => type_name(value).to_owned(),
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::String(_) => "a string",
         Value::Integer(_) => "this whole number",

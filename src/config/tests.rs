@@ -1,13 +1,14 @@
 //! Whole files, as they are read.
 
-use super::{BrokerHost, Config, ConfigError, Defaults, Environment, Fault, Source};
+use super::{BrokerHost, Config, ConfigError, Defaults, Environment, Fault};
+use crate::config::locate::ConfigFile;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NONE: [(&str, &str); 0] = [];
 
 fn load<const N: usize>(text: &str, env: [(&str, &str); N]) -> Result<Config, ConfigError> {
-    let source = Source {
+    let source = ConfigFile {
         path: "/etc/carrot/test.toml".into(),
         text: text.to_owned(),
     };

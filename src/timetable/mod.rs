@@ -34,8 +34,8 @@
 //! | `30 * * * *` | every hour: 1:30, 3:30 | every hour: 1:30, 2:30, 2:30, 3:30 |
 //! | every hour, every day | every 3600 s, every 86 400 s | the same |
 //!
-//! A line *goes by elapsed time* if it fires all through the hour (its minutes are `*` or a step without an end,
-//! `*/10` or `5/15`) or in every hour. It fires in both of the repeated hours. After a gap, for as long as the
+//! A line *keeps its pace*, that is, it goes by elapsed time, if it fires all through the hour (its minutes are
+//! `*` or a step without an end, `*/10` or `5/15`) or in every hour. It fires in both of the repeated hours. After a gap, for as long as the
 //! gap was, it also fires by the clock as it was before. Any other line fires in a repeated hour only the first
 //! time, and all its runs that are planned in a gap become one run, when the gap ends.
 
