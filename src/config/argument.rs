@@ -1,4 +1,4 @@
-//! Arguments of queues and exchanges, as AMQP's field tables hold them.
+//! Arguments of queues and exchanges: the values of AMQP field tables.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::reader::Entry;
 
-/// AMQP 0-9-1's short strings, of which an argument's name is one.
+/// The most bytes of an argument's name, which is an AMQP 0-9-1 short string.
 const MAX_KEY_BYTES: usize = 255;
 
 /// A value of `queue_arguments` or of an exchange's `arguments`.
@@ -29,7 +29,7 @@ pub enum ArgumentValue {
 /// Reads a table of arguments.
 pub(super) fn read_arguments(entry: &Entry<'_>) -> Option<BTreeMap<String, ArgumentValue>> {
     let pairs = entry.pairs("a table of arguments")?;
-    // All are read before one is given up, so that each reports its fault.
+    // All entries are read before the table is given up, so that each one reports its fault.
     let read: Vec<_> = pairs
         .into_iter()
         .map(|(key, value)| {

@@ -1,4 +1,4 @@
-//! Where a RabbitMQ is, and who we are to it.
+//! The address of a RabbitMQ, and the credentials for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,71 +12,70 @@ const DEFAULT_PORT: u16 = 5672;
 const DEFAULT_SECURE_PORT: u16 = 5671;
 const DEFAULT_USER: &str = "guest";
 const DEFAULT_VHOST: &str = "/";
-/// AMQP 0-9-1's short strings, of which a virtual host's name is one.
+/// The most bytes of a virtual host's name, which is an AMQP 0-9-1 short string.
 const MAX_VHOST_BYTES: usize = 255;
 
 pub(super) const EXPECTED: &str = "\"embedded\", an amqp:// or amqps:// URL, or a table of host, port, \
     name, username, password and secure";
 
-/// A virtual host of a RabbitMQ, with the credentials for it.
+/// A virtual host of RabbitMQ, with the credentials for it.
 ///
-/// Parsed from a URL as <https://www.rabbitmq.com/docs/uri-spec> has it, but for
-/// the empty virtual host, which RabbitMQ cannot have and which therefore means
-/// `/`: `amqp://host` and `amqp://host/` are both `amqp://host/%2f`.
+/// URLs are parsed as <https://www.rabbitmq.com/docs/uri-spec> specifies, with one exception: an empty virtual
+/// host, which RabbitMQ can't have, means `/`. So `amqp://host` and `amqp://host/` both mean `amqp://host/%2f`.
 ///
-/// `Display` and `Debug` give the URL with `***` for the password.
+/// `Display` and `Debug` show the URL with `***` for the password.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BrokerUrl {
-    /// TLS: `amqps`.
+    /// Whether to use TLS (`amqps`).
     pub secure: bool,
-    /// Name or address; an IPv6 address without brackets.
+    /// The host's name or address; an IPv6 address is without brackets.
     pub host: String,
-    /// 5672 by default, 5671 with TLS.
+    /// The port: 5672 by default, 5671 with TLS.
     pub port: u16,
-    /// `guest` by default.
+    /// The user, `guest` by default.
     pub username: String,
-    /// `guest` by default.
+    /// The password, `guest` by default.
     pub password: Secret,
     /// The virtual host, `/` by default; at most 255 bytes.
     pub vhost: String,
 }
 
-/// Why a text is no broker's URL. It repeats nothing of the text, in which even
-/// what looks like a port may be part of a password.
+/// Why a text is not the URL of a broker. It repeats no part of the text, since even what looks like a port may be
+/// part of a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerUrlError {
-    /// Another scheme, or none.
+    /// The scheme is missing, or is not `amqp` or `amqps`.
     #[error("must be \"embedded\", or an amqp:// or amqps:// URL")]
     Scheme,
-    /// A `?query` or `#fragment`, or a password that holds `?` or `#` as it is.
+    /// There is a `?query` or `#fragment`, or a password with an unescaped `?` or `#`.
     #[error("must not have ? or # in it; in a user or password write them as %3f and %23")]
     Query,
-    /// More than one path segment, or a password that holds `/` as it is.
+    /// There is more than one path segment, or a password with an unescaped `/`.
     #[error(
         "must have at most one / after the host, before the virtual host; elsewhere write / as %2f and @ as %40"
     )]
     Path,
-    /// A `%` that is not followed by two hex digits, or not UTF-8 when decoded.
+    /// A `%` is not followed by two hex digits, or the decoded text is not UTF-8.
     #[error(
         "must have % only before two hex digits, and be UTF-8 when decoded; write % itself as %25"
     )]
     Percent,
-    /// A host that is no name, nor an IPv6 address in brackets.
+    /// The host is neither a name nor an IPv6 address in brackets.
     #[error("must name a host, an IPv6 address in brackets")]
     Host,
-    /// A port that is no number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("must have a port from 1 to 65535 after the host's colon")]
     Port,
-    /// A NUL in the user or password, which would end it there.
+    /// There is a NUL, which would end the user or password early.
     #[error("must not hold a NUL")]
     Nul,
-    /// A virtual host's name over 255 bytes.
+    /// The virtual host's name has more than 255 bytes.
     #[error("must name a virtual host of at most 255 bytes")]
     Vhost,
 }
 
 impl BrokerUrl {
-    /// Reads `default_broker` or a queue's `host` where that is a table.
+    /// Reads `default_broker` or a queue's `host` from a table.
     pub(super) fn read(entry: &Entry<'_>) -> Option<Self> {
         Self::from_section(entry.section(EXPECTED)?, entry)
     }
@@ -104,7 +103,7 @@ impl BrokerUrl {
             .ok()
     }
 
-    /// What holds wherever the parts came from.
+    /// Checks the parts, whether they came from a URL or a table.
     fn checked(self) -> Result<Self, BrokerUrlError> {
         let outside = |c: char| c.is_whitespace() || c.is_control() || "/@?#[]".contains(c);
         if self.host.is_empty() || self.host.contains(outside) {
@@ -123,7 +122,8 @@ impl BrokerUrl {
     }
 }
 
-/// The scheme's error is the one that may mean that no URL was intended.
+/// The fault to report for a URL. After an error in the scheme it lists all forms that the configuration accepts,
+/// since the value may not have been meant as a URL.
 pub(super) fn config_message(error: BrokerUrlError) -> String {
     match error {
         BrokerUrlError::Scheme => format!("must be {EXPECTED}"),
@@ -131,7 +131,8 @@ pub(super) fn config_message(error: BrokerUrlError) -> String {
     }
 }
 
-/// django-carrot puts `name` into a URL as it is, so its default is `%2f`.
+/// The virtual host that a table's `name` means. django-carrot puts `name` into a URL unescaped, so `%2f`, its
+/// default, means `/` here too.
 fn vhost_of_table(name: &str) -> String {
     if name.is_empty() || name.eq_ignore_ascii_case("%2f") {
         DEFAULT_VHOST.to_owned()
@@ -208,8 +209,8 @@ fn decode(text: &str) -> Result<String, BrokerUrlError> {
     percent::decode(text).ok_or(BrokerUrlError::Percent)
 }
 
-/// User, password and what follows them. An `@` in a password that was not
-/// written as `%40` is understood, since a host cannot hold one.
+/// Splits the user and password from the address. An unescaped `@` in a password is accepted, since a host can't
+/// contain one.
 fn split_user(authority: &str) -> Result<(String, String, &str), BrokerUrlError> {
     let Some((userinfo, address)) = authority.rsplit_once('@') else {
         return Ok((DEFAULT_USER.to_owned(), DEFAULT_USER.to_owned(), authority));
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back_as_the_same_place() {
+    fn a_shown_url_reads_back_as_the_same_address() {
         let url: BrokerUrl = "amqp://a:b@[fe80::1]:99/x y".parse().unwrap();
         let back: BrokerUrl = url.to_string().parse().unwrap();
         assert_eq!(

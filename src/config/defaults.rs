@@ -1,10 +1,10 @@
-//! Settings that a program brings along, below the configuration file.
+//! The program's own defaults, which the configuration file overrides.
 
 use toml::Table;
 
 use super::max_crashes;
 
-/// What holds where the configuration file says nothing: text of the same keys.
+/// A program's own defaults: a TOML text with the keys of the configuration file, which override it.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults(Table);
 
@@ -13,7 +13,7 @@ impl Defaults {
         Self(table)
     }
 
-    /// A file's keys, and these where it has none of that name.
+    /// Adds the defaults for the keys that `file` does not have.
     pub(super) fn fill_in(&self, mut file: Table) -> Table {
         for (key, value) in &self.0 {
             if !max_crashes::has_key(&file, key) {
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn they_hold_where_file_and_environment_say_nothing() {
+    fn file_and_environment_override_the_defaults() {
         let config = over(None, &Environment::default());
         assert_eq!(config.default_broker, BrokerHost::Embedded);
         assert_eq!(config.database_url.expose(), "sqlite:///home/me/app.db");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_them_is_said_of_them() {
+    fn an_error_says_that_the_defaults_are_wrong() {
         let told = |text| Defaults::read(text).unwrap_err().to_string();
         assert_eq!(
             told("max_crashs = 3\nmax_crashes = 0"),

@@ -8,7 +8,7 @@ use super::reader::Entry;
 /// What `1y` reads as: 365.25 days.
 const YEAR: Duration = Duration::from_hours(8766);
 
-/// A duration within `range`; `expected` completes "must be …".
+/// Reads a duration within `range`. `expected` completes "must be …".
 pub(super) fn read(
     entry: &Entry<'_>,
     range: RangeInclusive<Duration>,
@@ -22,7 +22,7 @@ pub(super) fn read(
     duration
 }
 
-/// In the largest unit that it is a whole number of, as `7d`; it reads back as the same.
+/// The duration in the largest unit of which it is a whole number, as `7d`. It parses back to the same duration.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     const UNITS: [(u64, &str); 5] = [

@@ -19,15 +19,14 @@ const GRACE_EXPECTED: &str = "a duration of at most a year, as \"90s\", \"5m\" o
 const MAX_GRACE: Duration = Duration::from_hours(365 * 24);
 
 impl Config {
-    /// Reads the configuration: from `explicit`, else from the file that
-    /// `CARROT_CONFIG` names, else from `carrot.toml` in `cwd`, else from
-    /// `/etc/carrot/carrot.toml`, else the defaults. `CARROT_DEFAULT_BROKER` and
-    /// `CARROT_DATABASE_URL` (else `DATABASE_URL`) override the file. `cwd` is
-    /// the current directory, absolute.
+    /// Reads the configuration from the first of these files: `explicit`, the file that `CARROT_CONFIG` names,
+    /// `carrot.toml` in `cwd`, `/etc/carrot/carrot.toml`. Without a file, the defaults apply.
+    /// `CARROT_DEFAULT_BROKER` and `CARROT_DATABASE_URL` (or else `DATABASE_URL`) override the file. `cwd` is the
+    /// absolute path of the current directory.
     ///
     /// # Errors
-    /// When a named file cannot be read, when it is not TOML, or with all the
-    /// faults that its keys and the environment have.
+    /// When a file that was named, or that exists, can't be read; when it is not TOML; or with all faults of its
+    /// keys and of the environment.
     pub fn load(
         explicit: Option<&Path>,
         env: &Environment,
@@ -36,10 +35,10 @@ impl Config {
         Self::load_over(&Defaults::default(), explicit, env, cwd)
     }
 
-    /// The same, over other defaults than those of the stock service.
+    /// As [`Config::load`], with a program's own defaults.
     ///
     /// # Errors
-    /// As [`Config::load`] has them.
+    /// As [`Config::load`].
     pub fn load_over(
         defaults: &Defaults,
         explicit: Option<&Path>,
@@ -49,10 +48,10 @@ impl Config {
         Self::of_origin(&Origin::find(explicit, env, cwd)?, defaults, env)
     }
 
-    /// The same from what was found before.
+    /// As [`Config::load_over`], from a file that has been read before.
     ///
     /// # Errors
-    /// When that is not TOML, or has faults.
+    /// When the file is not TOML, or has faults.
     pub(crate) fn of_origin(
         origin: &Origin,
         defaults: &Defaults,
@@ -61,15 +60,16 @@ impl Config {
         Self::from_source(origin.source.as_ref(), defaults, env, &origin.directory)
     }
 
-    /// The configuration that the binary would read, started as this process was.
+    /// The configuration that the service would read if it were started in this process's directory and
+    /// environment.
     ///
     /// # Errors
-    /// As [`Config::load`] has them.
+    /// As [`Config::load`].
     pub fn of_process() -> Result<Self, ConfigError> {
         Self::of_process_over(&Defaults::default())
     }
 
-    /// The same, over other defaults.
+    /// As [`Config::of_process`], with a program's own defaults.
     pub(crate) fn of_process_over(defaults: &Defaults) -> Result<Self, ConfigError> {
         let cwd = std::env::current_dir().map_err(|cause| ConfigError::Unreadable {
             file: PathBuf::from("."),
@@ -134,10 +134,10 @@ impl Config {
 }
 
 impl Defaults {
-    /// Reads them, as TOML.
+    /// Reads and checks defaults that are written as TOML.
     ///
     /// # Errors
-    /// [`ConfigError::Defaults`] when they are not TOML, or with all the faults that their keys have.
+    /// [`ConfigError::Defaults`] when they are not TOML, or with all faults of their keys.
     pub fn read(text: &str) -> Result<Self, ConfigError> {
         let source = ConfigFile {
             path: "defaults".into(),

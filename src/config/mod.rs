@@ -1,8 +1,7 @@
-//! What is true of this service: the validated configuration.
+//! The validated configuration of a service.
 //!
-//! [`Config::load`] finds the TOML file, reads it and lays the environment over
-//! it. It reports all faults at once. Nothing here connects to anything, and
-//! nothing that is shown of it holds a password.
+//! [`Config::load`] finds and reads the TOML file, lets the environment override it, and reports all faults at
+//! once. Nothing here connects to a server, and neither `Display` nor `Debug` shows a password.
 
 mod argument;
 mod broker_host;
@@ -50,42 +49,42 @@ pub use unknown_tasks::UnknownTasks;
 /// The configuration of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The file that it was read from, absolute; `None` if there was none.
+    /// The absolute path of the file that it was read from; `None` if there was none.
     pub file: Option<PathBuf>,
-    /// The broker of messages for queues that are not among [`queues`](Self::queues). Of these each has its
-    /// own: in a file it is this one unless it names another, and who builds a configuration in code sets
-    /// both, as by `queues: vec![QueueConfig::new("default", BrokerHost::Embedded)]`.
+    /// The broker for messages to queues that are not among [`queues`](Self::queues). Each of those has a broker
+    /// of its own. In a file that is this one unless the queue names another; in a configuration built in code,
+    /// set both, as by `queues: vec![QueueConfig::new("default", BrokerHost::Embedded)]`.
     pub default_broker: BrokerHost,
-    /// The database; `carrot.db` beside the file, or in the current directory, if neither file nor
-    /// environment names one.
+    /// The database. If neither file nor environment names one, it is the SQLite file `carrot.db` in the
+    /// directory of the configuration file, or in the current directory if there is no file.
     pub database_url: DatabaseUrl,
-    /// After so many runs in which its worker vanished a message is FAILED: at least 1, 3 by default. With 1
-    /// no run follows one that crashed; for that each run is recorded before it starts.
+    /// After this many runs in which its worker vanished, a message is FAILED: at least 1, 3 by default. With 1, a
+    /// run that crashed is never repeated; to ensure this, each run is recorded before it starts.
     pub max_crashes: u32,
-    /// What becomes of messages whose task no service here knows: they wait, by default.
+    /// What happens to messages whose task this service does not know: they wait, by default.
     pub unknown_tasks: UnknownTasks,
-    /// How long running tasks may take once the service was told to stop, at
-    /// most a year; `None`: as long as they take.
+    /// How long tasks may go on running once the service was told to stop, at most a year. `None`: there is no
+    /// limit.
     pub shutdown_grace: Option<Duration>,
-    /// How long messages that are over are kept; `None`: for good.
+    /// How long finished messages are kept. `None`: for ever.
     pub history: Option<History>,
-    /// At least one, no two of one name.
+    /// The queues: at least one, each with a name of its own.
     pub queues: Vec<QueueConfig>,
-    /// External commands by their task's name.
+    /// The tasks that are external commands, by the task's name.
     pub tasks: BTreeMap<String, CommandConfig>,
-    /// Keys that are good for now, and why not for long.
+    /// Deprecated keys that the file has, and what to use instead.
     pub warnings: Vec<Fault>,
 }
 
 impl Config {
-    /// Whether messages of any queue wait in the database.
+    /// Whether any queue is on the embedded broker.
     #[must_use]
     pub fn has_embedded_queues(&self) -> bool {
         let mut queues = self.queues.iter();
         queues.any(|queue| queue.host == BrokerHost::Embedded)
     }
 
-    /// The queue of that name.
+    /// The queue with this name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&QueueConfig> {
         self.queues.iter().find(|queue| queue.name == name)
@@ -93,8 +92,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What holds without a file: one queue, `default`, on
-    /// `amqp://guest:guest@localhost:5672/`.
+    /// The configuration without a file: one queue, `default`, on `amqp://guest:guest@localhost:5672/`.
     fn default() -> Self {
         Self {
             file: None,

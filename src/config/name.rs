@@ -2,12 +2,10 @@
 
 use super::reader::Entry;
 
-/// The columns of django-carrot's tables that hold names of queues and tasks
-/// are `varchar(200)`.
+/// The most bytes of a name: the columns of django-carrot's tables are `varchar(200)`.
 pub(super) const MAX_NAME_BYTES: usize = 200;
 
-/// Checks the name of a queue or task, which stands in the database, where
-/// PostgreSQL refuses a NUL.
+/// Checks the name of a queue or task. It is stored in the database, and PostgreSQL refuses NULs.
 pub(super) fn read_name<'a>(entry: &Entry<'_>, name: &'a str) -> Option<&'a str> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         entry.fault(format!(
