@@ -31,7 +31,7 @@ impl SchedulerActor {
             threads: None,
             stopping: false,
             began: Instant::now(),
-            backoff: Backoff::for_children(),
+            backoff: Backoff::for_restarts(),
         }
     }
 

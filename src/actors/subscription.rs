@@ -105,7 +105,7 @@ struct Subscription {
 impl Subscription {
     /// Begun anew if it dies, as from a connection that was lost.
     fn run(mut self) {
-        let mut backoff = Backoff::for_children();
+        let mut backoff = Backoff::for_restarts();
         loop {
             let began = Instant::now();
             let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.live())) else {

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::message::{Message, Parts, Payload, wire};
+use crate::message::{Message, MessageRef, Payload, wire};
 
 /// Identifies a delivery, to settle it. Valid only on the channel that delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,8 +68,8 @@ impl Envelope {
 
     /// The parts of this message, which came by `queue` with these arguments.
     #[must_use]
-    pub fn parts<'a>(&'a self, queue: &'a str, arguments: &'a Payload) -> Parts<'a> {
-        Parts {
+    pub fn parts<'a>(&'a self, queue: &'a str, arguments: &'a Payload) -> MessageRef<'a> {
+        MessageRef {
             key: &self.key,
             task: self.task.as_deref().unwrap_or_default(),
             arguments,

@@ -160,7 +160,7 @@ impl Executor {
         };
         match self.postponed(attempt, &error) {
             Some(postponed) => Verdict::Again { error, postponed },
-            None => Verdict::Failed(Failure::new(kind, error.for_good())),
+            None => Verdict::Failed(Failure::new(kind, error.into_final())),
         }
     }
 
@@ -192,7 +192,12 @@ impl Executor {
 
     /// Lets all that is around the tasks know that the message is FAILED.
     fn tell(&self, context: &TaskContext, arguments: &Arguments, failure: &Failure) {
-        around::tell_failure(self.registry.around(), context, arguments, &failure.error);
+        around::tell_failure(
+            self.registry.middleware(),
+            context,
+            arguments,
+            &failure.error,
+        );
     }
 
     /// Decodes the message and looks its task up.
@@ -210,7 +215,7 @@ impl Executor {
         let runner = runner.ok_or_else(|| self.unknown(task))?;
         let payload = (attempt.envelope.body.arguments())
             .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
-        runner.accepts(payload)?;
+        runner.check(payload)?;
         Ok((runner, payload))
     }
 
@@ -220,12 +225,12 @@ impl Executor {
         if let Some(near) = suggest::near(task, self.registry.names()).first() {
             reason.push_str(&format!("; did you mean {near:?}?"));
         }
-        TaskError::unable(Cause::UnknownTask, reason)
+        TaskError::not_started(Cause::UnknownTask, reason)
     }
 
     /// The arguments as what is around the task sees them; nobody looks if there is nothing around it.
     fn seen(&self, payload: &Payload) -> Arguments {
-        match self.registry.around() {
+        match self.registry.middleware() {
             [] => Arguments::default(),
             _ => payload.into(),
         }
@@ -245,7 +250,7 @@ impl Executor {
             let _entered = self.reactor.enter();
             runner.run(context, payload)
         };
-        around::run(self.registry.around(), context, seen, task)
+        around::run(self.registry.middleware(), context, seen, task)
     }
 
     /// Ends the runs that are under way, where that can be done: functions go on.

@@ -59,7 +59,7 @@ impl Postponed {
     /// The same, to be added to what is told.
     pub(super) fn limit_in_words(&self) -> String {
         self.limit()
-            .map(|limit| format!(" (for at most {})", config::shown(limit)))
+            .map(|limit| format!(" (for at most {})", config::format_duration(limit)))
             .unwrap_or_default()
     }
 }

@@ -235,7 +235,7 @@ impl Service {
     /// What runs the tasks, with what they share, in a runtime.
     fn executor(&self, shared: ServiceResources) -> Result<(Runtime, Executor), ServiceError> {
         let mut registry = self.all_tasks()?;
-        registry.check()?;
+        registry.check_states()?;
         // Forked before there is a socket to inherit.
         registry.start_runners()?;
         let runtime = Runtime::start()?;

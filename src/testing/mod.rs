@@ -297,7 +297,7 @@ impl TestApp {
         let Some(Claim::Ours { attempts, .. }) = claimed.claims.first() else {
             return Err(TestError::NotThere(message.key));
         };
-        let consumer = names::consumer(&message.queue, 1);
+        let consumer = names::consumer_name(&message.queue, 1);
         let attempt = attempt(message, *attempts);
         let executor = &self.executor;
         let (result, change) = execution::apart(|| executor.perform(&attempt, &consumer))?;

@@ -102,7 +102,7 @@ impl ConsumerSetActor {
             attempts,
             waiting_attempts,
             consumers: HashMap::new(),
-            backoff: Backoff::for_children(),
+            backoff: Backoff::for_restarts(),
             backlog: VecDeque::new(),
             in_flight: InFlight::default(),
             rowless: Rowless::default(),
@@ -117,7 +117,7 @@ impl ConsumerSetActor {
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
         let worker = Worker {
             set: context.address().recipient(),
-            name: names::consumer(&self.name, number),
+            name: names::consumer_name(&self.name, number),
             number,
             attempts: self.waiting_attempts.clone(),
             executor: Arc::clone(&self.executor),
@@ -325,7 +325,7 @@ impl ConsumerSetActor {
             .consumers
             .remove(&number)
             .map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        let name = names::consumer(&self.name, number);
+        let name = names::consumer_name(&self.name, number);
         if let Some(attempt) = death.and_then(|death| death.attempt) {
             log::error!(
                 "consumer {name} died while it ran message {}",

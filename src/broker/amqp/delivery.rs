@@ -31,7 +31,7 @@ pub(super) fn take_envelope(
     let id = note.message_id.or_else(utf8_id);
     // An empty id counts as none: otherwise all messages with an empty id would be one message.
     let (key, fingerprint) = match id.filter(|id| !id.is_empty()) {
-        Some(id) => (names::key_of(&id), None),
+        Some(id) => (names::key_for_id(&id), None),
         None => {
             let fingerprint = redelivery_counts::fingerprint(delivery, &properties);
             (names::new_key(), Some(fingerprint))

@@ -1,4 +1,4 @@
-//! Closes what a forked process has inherited, whatever the kernel lets it use for that. Nothing here
+//! Closes the descriptors that a forked process has inherited, by whichever way the kernel allows. Nothing here
 //! allocates or takes a lock.
 
 use std::ffi::CStr;
@@ -10,17 +10,17 @@ use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::process::{Resource, getrlimit};
 
 /// Where the kernel lists this process's descriptors.
-const LIST: &CStr = c"/proc/self/fd";
+const DESCRIPTOR_LIST: &CStr = c"/proc/self/fd";
 
-/// Descriptors beyond that number are not looked for where they are neither listed nor closed by range.
-const MOST_DESCRIPTORS: RawFd = 1 << 20;
+/// Descriptors from this number on are not closed if neither `close_range` nor the list is available.
+const MAX_DESCRIPTORS: RawFd = 1 << 20;
 
-/// Closes all descriptors but one.
+/// Closes all descriptors except `keep`.
 ///
 /// # Safety
-/// Nothing in this process uses any of the others.
+/// Nothing in this process may use any of the others afterwards.
 pub(super) unsafe fn close_all_but(keep: RawFd) {
-    // Seccomp filters that are older than `close_range` refuse it with EPERM, old kernels with ENOSYS.
+    // Seccomp filters older than `close_range` refuse it with EPERM, old kernels with ENOSYS.
     // SAFETY: as the caller says.
     unsafe {
         if !close_by_range(keep) && !close_by_list(keep) {
@@ -34,18 +34,22 @@ unsafe fn close_by_range(keep: RawFd) -> bool {
     let below = keep.checked_sub(1).map(|last| (0, last));
     let above = keep.checked_add(1).map(|first| (first, u32::MAX));
     let mut ranges = [below, above].into_iter().flatten();
-    // Not `libc::close_range`, which an old C library does not have.
+    // By number: an old C library has no `close_range`.
     // SAFETY: as the caller says.
     ranges.all(|(first, last)| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 })
 }
 
 unsafe fn close_by_list(keep: RawFd) -> bool {
-    // So that there is room for the list, however many are open.
+    // Frees a descriptor for opening the list, however many are open.
     for descriptor in 0..=2 {
         // SAFETY: as the caller says.
         unsafe { close_unless(descriptor, keep) };
     }
-    let Ok(list) = open(LIST, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
+    let Ok(list) = open(
+        DESCRIPTOR_LIST,
+        OFlags::RDONLY | OFlags::DIRECTORY,
+        Mode::empty(),
+    ) else {
         return false;
     };
     let own = list.as_raw_fd();
@@ -57,7 +61,7 @@ unsafe fn close_by_list(keep: RawFd) -> bool {
         if let Some(descriptor) = name.and_then(|name| name.parse().ok())
             && descriptor != own
         {
-            // The kernel goes by numbers, so that what is closed disturbs nothing.
+            // The kernel lists descriptors by number, so closing one does not disturb the iteration.
             // SAFETY: as the caller says.
             unsafe { close_unless(descriptor, keep) };
         }
@@ -66,10 +70,10 @@ unsafe fn close_by_list(keep: RawFd) -> bool {
 }
 
 unsafe fn close_by_number(keep: RawFd) {
-    // The hard limit: the soft one may have been higher when a descriptor was opened.
+    // The hard limit, since the soft limit may have been higher when a descriptor was opened.
     let limit = getrlimit(Resource::Nofile).maximum;
     let limit = limit.and_then(|limit| RawFd::try_from(limit).ok());
-    for descriptor in 0..limit.map_or(MOST_DESCRIPTORS, |limit| limit.min(MOST_DESCRIPTORS)) {
+    for descriptor in 0..limit.map_or(MAX_DESCRIPTORS, |limit| limit.min(MAX_DESCRIPTORS)) {
         // SAFETY: as the caller says.
         unsafe { close_unless(descriptor, keep) };
     }
@@ -88,7 +92,8 @@ mod tests {
 
     use super::*;
 
-    /// What a forked process has left of its own descriptors and of many others, once it has closed them.
+    /// Whether a forked child could still write to `keep` after closing the others, and whether any other
+    /// was still open.
     fn left_by(close: unsafe fn(RawFd)) -> [bool; 2] {
         let (mut told, mut tell) = std::io::pipe().unwrap();
         let others: Vec<_> = (0..100).map(|_| std::io::pipe().unwrap()).collect();

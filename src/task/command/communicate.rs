@@ -1,7 +1,8 @@
-//! What a command is given and what it says, on one thread, until its process has exited.
+//! Writes a command's standard input and reads its output and errors, on one thread, until its process has
+//! exited.
 //!
-//! The end of the process is the end of the conversation. A process that the command has sent off into a
-//! session of its own may hold the pipes for ever, and may write or refuse to read as it likes.
+//! The exit of the process ends this, not the end of the pipes: a process that the command has moved into a
+//! session of its own may keep the pipes open for ever, and write or not read as it likes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,35 +17,35 @@ use rustix::process::{
 
 use crate::logging::TaskLog;
 
-/// So much of standard output is kept; the rest is read and left out, and that is said.
-const MOST_OUTPUT: usize = 16 << 20;
+/// How much of standard output is kept. The rest is read and dropped, and a note is appended.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
 /// A line of standard error is cut at this length.
-const MOST_LINE: usize = 64 << 10;
+const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// As much as a pipe holds, unless the command has changed that.
-const BUFFER: usize = 64 << 10;
+/// A pipe's default capacity.
+const BUFFER_BYTES: usize = 64 << 10;
 
-/// How often the kernel is asked whether the command still runs, if it can't say so by itself.
-const LOOK_FOR_EXIT: Timespec = Timespec {
+/// How often to look whether the command has exited, if there is no pidfd.
+const EXIT_POLL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
 
-/// Gives the command its message and reads what it says, until it has exited. Then nothing of its process
-/// group is left; the command itself is not reaped yet. Returns its standard output.
-pub(super) fn converse(child: &mut Child, message: &str, log: &TaskLog) -> io::Result<Vec<u8>> {
+/// Writes the message to the command and reads its output and errors until it has exited. Then kills its
+/// process group, and returns its standard output. Does not reap the command.
+pub(super) fn communicate(child: &mut Child, message: &str, log: &TaskLog) -> io::Result<Vec<u8>> {
     let group = Pid::from_child(child);
-    let talked = Conversation::begin(child, message, log).and_then(|mut conversation| {
-        conversation.follow(group)?;
-        Ok(conversation)
+    let communicated = Communication::start(child, message, log).and_then(|mut communication| {
+        communication.run_until_exit(group)?;
+        Ok(communication)
     });
-    // The group is ended before the command is reaped: until then its number is its own.
+    // The group is killed before the command is reaped: until then its number can't be reused.
     end_group(group);
-    match talked {
-        Ok(conversation) => conversation.end(),
+    match communicated {
+        Ok(communication) => communication.end(),
         Err(error) => {
-            // It may have left its group.
+            // The command may have left its group.
             let killed = child.kill();
             log::debug!("the command was killed: {killed:?}");
             Err(error)
@@ -58,50 +59,50 @@ fn end_group(group: Pid) {
     }
 }
 
-struct Conversation<'a> {
-    /// Readable once the command has exited. `None` where there is no such thing: on an old kernel, under
-    /// a strict seccomp filter, or when the process has no descriptor left.
+struct Communication<'a> {
+    /// A pidfd, readable once the command has exited. `None` on an old kernel, under a strict seccomp filter,
+    /// or if the service has no descriptor left.
     exit: Option<OwnedFd>,
-    input: Input<'a>,
-    output: Stream<ChildStdout, Output>,
-    errors: Stream<ChildStderr, Lines<'a>>,
+    input: MessageInput<'a>,
+    output: Stream<ChildStdout, KeptOutput>,
+    errors: Stream<ChildStderr, LogLines<'a>>,
     buffer: Vec<u8>,
 }
 
-impl<'a> Conversation<'a> {
-    fn begin(child: &mut Child, message: &'a str, log: &'a TaskLog) -> io::Result<Self> {
+impl<'a> Communication<'a> {
+    fn start(child: &mut Child, message: &'a str, log: &'a TaskLog) -> io::Result<Self> {
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(io::Error::other("the command has no standard streams"));
         };
-        // Our ends alone: the command's are other open files.
+        // Only our ends of the pipes become non-blocking: the command's ends are other open files.
         for ours in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
             ioctl_fionbio(ours, true)?;
         }
         let exit = pidfd_open(Pid::from_child(child), PidfdFlags::empty());
         Ok(Self {
             exit: exit.ok(),
-            input: Input {
+            input: MessageInput {
                 pipe: Some(stdin),
                 rest: message.as_bytes(),
             },
-            output: Stream::new(stdout, Output::default()),
-            errors: Stream::new(stderr, Lines::of(log)),
-            buffer: vec![0; BUFFER],
+            output: Stream::new(stdout, KeptOutput::default()),
+            errors: Stream::new(stderr, LogLines::new(log)),
+            buffer: vec![0; BUFFER_BYTES],
         })
     }
 
-    /// Goes on until the command has exited.
-    fn follow(&mut self, command: Pid) -> io::Result<()> {
+    /// Reads and writes until the command has exited.
+    fn run_until_exit(&mut self, command: Pid) -> io::Result<()> {
         loop {
             let [exit, input, output, errors] = self.wait()?;
-            // Looked at in each round: whoever else has the pipes may always have something to say.
+            // Checked in each round: another process that has the pipes may never stop writing.
             if exit || (self.exit.is_none() && has_exited(command)?) {
                 return Ok(());
             }
             if input {
-                self.input.feed();
+                self.input.write_some();
             }
             if output {
                 self.output.read(&mut self.buffer);
@@ -112,7 +113,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Waits until something can be done, and says of which of the four.
+    /// Waits until one of exit, input, output and errors is ready. Returns which are.
     fn wait(&self) -> io::Result<[bool; 4]> {
         let open = [
             self.exit.as_ref().map(|exit| (exit.as_fd(), PollFlags::IN)),
@@ -133,7 +134,7 @@ impl<'a> Conversation<'a> {
         let mut polled: Vec<PollFd<'_>> = polled
             .map(|(pipe, flags)| PollFd::from_borrowed_fd(*pipe, *flags))
             .collect();
-        let timeout = self.exit.is_none().then_some(&LOOK_FOR_EXIT);
+        let timeout = self.exit.is_none().then_some(&EXIT_POLL_INTERVAL);
         match poll(&mut polled, timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -142,12 +143,12 @@ impl<'a> Conversation<'a> {
         Ok(open.map(|pipe| pipe.is_some() && ready.next() == Some(true)))
     }
 
-    /// Reads what lies in the pipes, and closes them.
+    /// Reads what is left in the pipes and closes them. Returns the output.
     fn end(mut self) -> io::Result<Vec<u8>> {
         drop(self.input);
         self.errors.read_rest(&mut self.buffer);
         self.output.read_rest(&mut self.buffer);
-        self.output.into.finish()
+        self.output.sink.finish()
     }
 }
 
@@ -156,19 +157,20 @@ fn has_exited(command: Pid) -> io::Result<bool> {
     Ok(waitid(WaitId::Pid(command), exited)?.is_some())
 }
 
-/// The message, for standard input.
-struct Input<'a> {
+/// The message, and the pipe to the command's standard input.
+struct MessageInput<'a> {
     pipe: Option<ChildStdin>,
     rest: &'a [u8],
 }
 
-impl Input<'_> {
-    /// Writes what the pipe takes; closes it after the last byte. A command need not read its message.
-    fn feed(&mut self) {
+impl MessageInput<'_> {
+    /// Writes as much as the pipe takes, and closes the pipe after the last byte. It is no error if the
+    /// command does not read its message.
+    fn write_some(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
         match pipe.write(self.rest) {
             Ok(written) => self.rest = &self.rest[written..],
-            Err(error) if is_to_be_tried_again(&error) => return,
+            Err(error) if is_retryable(&error) => return,
             Err(error) => {
                 log::debug!("the command did not read its message: {error}");
                 self.rest = &[];
@@ -180,19 +182,19 @@ impl Input<'_> {
     }
 }
 
-fn is_to_be_tried_again(error: &io::Error) -> bool {
+fn is_retryable(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
 }
 
-/// Where the bytes of a stream go.
-trait Sink {
+/// A receiver of a stream's bytes.
+trait StreamSink {
     fn take(&mut self, bytes: &[u8]);
-    /// The stream can't be read any more.
+    /// Is called when the stream can't be read any more.
     fn fail(&mut self, error: io::Error);
-    /// The stream has ended.
+    /// Is called when the stream has ended.
     fn end(&mut self) {}
 }
 
@@ -200,43 +202,45 @@ trait Sink {
 struct Stream<R, S> {
     /// `None` once it has ended.
     pipe: Option<R>,
-    into: S,
+    sink: S,
 }
 
-impl<R: Read + AsFd, S: Sink> Stream<R, S> {
-    const fn new(pipe: R, into: S) -> Self {
+impl<R: Read + AsFd, S: StreamSink> Stream<R, S> {
+    const fn new(pipe: R, sink: S) -> Self {
         let pipe = Some(pipe);
-        Self { pipe, into }
+        Self { pipe, sink }
     }
 
-    /// Reads once, and no more than there is. How much that was.
+    /// Reads once, without blocking. Returns the number of bytes.
     fn read(&mut self, buffer: &mut [u8]) -> usize {
         let Some(pipe) = &mut self.pipe else { return 0 };
         match pipe.read(buffer) {
             Ok(0) => self.close(),
             Ok(count) => {
-                self.into.take(&buffer[..count]);
+                self.sink.take(&buffer[..count]);
                 return count;
             }
-            Err(error) if is_to_be_tried_again(&error) => {}
+            Err(error) if is_retryable(&error) => {}
             Err(error) => {
-                self.into.fail(error);
+                self.sink.fail(error);
                 self.close();
             }
         }
         0
     }
 
-    /// Reads what is in the pipe now, which is all that the command itself has left there, and nothing that
-    /// others write after it.
+    /// Reads the bytes that are in the pipe now, then closes it. These include all that the command has
+    /// written. What other processes write from now on is not read.
     fn read_rest(&mut self, buffer: &mut [u8]) {
-        let held = self.pipe.as_ref().map_or(Ok(0), ioctl_fionread);
-        let mut held = held.map_or(0, |held| usize::try_from(held).unwrap_or(usize::MAX));
-        while held > 0 {
-            let most = buffer.len().min(held);
+        let buffered = self.pipe.as_ref().map_or(Ok(0), ioctl_fionread);
+        let mut buffered = buffered.map_or(0, |buffered| {
+            usize::try_from(buffered).unwrap_or(usize::MAX)
+        });
+        while buffered > 0 {
+            let most = buffer.len().min(buffered);
             match self.read(&mut buffer[..most]) {
                 0 => break,
-                count => held -= count,
+                count => buffered -= count,
             }
         }
         self.close();
@@ -244,23 +248,23 @@ impl<R: Read + AsFd, S: Sink> Stream<R, S> {
 
     fn close(&mut self) {
         if self.pipe.take().is_some() {
-            self.into.end();
+            self.sink.end();
         }
     }
 }
 
-/// Standard output, as far as it is kept.
+/// The first [`MAX_OUTPUT_BYTES`] of standard output.
 #[derive(Default)]
-struct Output {
+struct KeptOutput {
     kept: Vec<u8>,
     is_cut: bool,
-    fault: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
-impl Output {
+impl KeptOutput {
     fn finish(mut self) -> io::Result<Vec<u8>> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
+        if let Some(error) = self.error {
+            return Err(error);
         }
         if self.is_cut {
             self.kept
@@ -270,51 +274,51 @@ impl Output {
     }
 }
 
-impl Sink for Output {
+impl StreamSink for KeptOutput {
     fn take(&mut self, bytes: &[u8]) {
-        let room = MOST_OUTPUT.saturating_sub(self.kept.len());
+        let room = MAX_OUTPUT_BYTES.saturating_sub(self.kept.len());
         let kept = bytes.len().min(room);
         self.kept.extend_from_slice(&bytes[..kept]);
         self.is_cut |= kept < bytes.len();
     }
 
     fn fail(&mut self, error: io::Error) {
-        self.fault = Some(error);
+        self.error = Some(error);
     }
 }
 
-/// Standard error: each line is one of the message's log, and of the service's.
-struct Lines<'a> {
+/// Adds each line of standard error to the message's log and to the service's log.
+struct LogLines<'a> {
     line: Vec<u8>,
     log: &'a TaskLog,
 }
 
-impl<'a> Lines<'a> {
-    const fn of(log: &'a TaskLog) -> Self {
+impl<'a> LogLines<'a> {
+    const fn new(log: &'a TaskLog) -> Self {
         let line = Vec::new();
         Self { line, log }
     }
 
-    fn say(&mut self) {
+    fn log_line(&mut self) {
         let text = String::from_utf8_lossy(&self.line);
         let text = format_args!("{}", text.trim_end_matches(['\n', '\r']));
         self.log.append(Level::Info, &text);
-        // It is in the message's log already, whatever the service logs.
+        // Suspended, since the line is in the message's log already.
         TaskLog::suspend(|| log::info!("{text}"));
         self.line.clear();
     }
 }
 
-impl Sink for Lines<'_> {
+impl StreamSink for LogLines<'_> {
     fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut piece = piece;
             while !piece.is_empty() {
-                let room = MOST_LINE.saturating_sub(self.line.len());
+                let room = MAX_LINE_BYTES.saturating_sub(self.line.len());
                 let (head, tail) = piece.split_at(piece.len().min(room));
                 self.line.extend_from_slice(head);
-                if self.line.ends_with(b"\n") || self.line.len() >= MOST_LINE {
-                    self.say();
+                if self.line.ends_with(b"\n") || self.line.len() >= MAX_LINE_BYTES {
+                    self.log_line();
                 }
                 piece = tail;
             }
@@ -327,7 +331,7 @@ impl Sink for Lines<'_> {
 
     fn end(&mut self) {
         if !self.line.is_empty() {
-            self.say();
+            self.log_line();
         }
     }
 }
