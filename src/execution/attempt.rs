@@ -172,7 +172,7 @@ impl Attempt {
         row.carries(message).then(|| PutOff {
             row,
             attempts: self.earlier.counted,
-            suspect: self.earlier.is_suspect(),
+            crash_suspect: self.earlier.is_suspect(),
             cause: postponed.cause,
             reason: postponed.reason.clone(),
             due: postponed.due,

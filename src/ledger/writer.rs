@@ -302,12 +302,15 @@ impl Writer {
 
     fn answer(&mut self, key: String, asked: Asked, claim: Claim) -> Answer {
         match claim {
-            Claim::Ours { attempts, suspect } => Answer::Ours(Attempt {
+            Claim::Ours {
+                attempts,
+                crash_suspect,
+            } => Answer::Ours(Attempt {
                 run: self.in_hand.take_up(key, asked.holder()),
                 envelope: asked.envelope,
                 queue: asked.queue,
                 asked: asked.since,
-                earlier: Earlier::in_row(attempts, suspect, self.setup.counts_first),
+                earlier: Earlier::in_row(attempts, crash_suspect, self.setup.counts_first),
             }),
             Claim::Final(status) => Answer::Final(asked.envelope, status),
             Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),

@@ -5,7 +5,7 @@
 
 mod transition;
 
-pub use transition::{Column, Event, Exception, Holder, Transition, Value, transition};
+pub use transition::{Column, Event, RequiredOwner, RowCondition, Transition, Value, transition};
 
 use std::fmt;
 use std::str::FromStr;

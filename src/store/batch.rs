@@ -22,7 +22,7 @@ pub enum Claim {
         /// RunStore that are known to have begun before.
         attempts: u32,
         /// Claimed before by a worker that vanished: it may be what made it vanish.
-        suspect: bool,
+        crash_suspect: bool,
     },
     /// It is over.
     Final(Status),
@@ -82,7 +82,7 @@ pub struct PutOff {
     /// RunStore that are known to have begun before: this one does not count.
     pub attempts: u32,
     /// It may be what made an earlier worker vanish.
-    pub suspect: bool,
+    pub crash_suspect: bool,
     /// Why. The times below count from the first of those that were put off for the same cause.
     pub cause: Cause,
     /// The reason, as [`Cause::noted`] has it.

@@ -37,8 +37,8 @@ pub use recorded::Recorded;
 pub use refusal::ScheduleRefusal;
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
-    Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
-    WhichSchedules,
+    Advance, Agenda, Candidate, Edited, Ready, RecomputeReason, ScheduleRow, ScheduleSpec,
+    Unfinished, WhichSchedules,
 };
 
 pub use session::{

@@ -344,12 +344,12 @@ pub enum Ready {
 
 /// Which schedules' next occurrences are to be reckoned anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anew {
+pub enum RecomputeReason {
     /// What those who were here before have left: those that were refused and have none, and those that
     /// have run, or are counted from a time, and run again, later than now, since a clock was set back.
     AtStart,
     /// All: the clock was set back.
-    SetBack,
+    ClockSetBack,
 }
 
 /// A schedule that is locked to be advanced.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch,
-    UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow, Pruned,
+    Ready, RecomputeReason, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError,
+    Stretch, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -123,7 +123,7 @@ pub trait OccurrenceStore: Send {
     ///
     /// # Errors
     /// When the database is away.
-    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError>;
+    fn recompute(&mut self, which: RecomputeReason) -> Result<usize, StoreError>;
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
     /// and that are not held back, and writes that and their messages, all or none, but for messages of

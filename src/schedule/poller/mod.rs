@@ -19,7 +19,8 @@ use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
 use crate::retry::Portion;
 use crate::store::{
-    Anew, BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, ScheduleRefusal, StoreError,
+    BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, RecomputeReason, ScheduleRefusal,
+    StoreError,
 };
 
 /// It is looked at least so often whether a schedule is new or changed.
@@ -127,7 +128,7 @@ impl SchedulePoller {
         let held = self.held_at(began);
         if !self.begun {
             // An older version may have refused what this one knows.
-            session.recompute(Anew::AtStart)?;
+            session.recompute(RecomputeReason::AtStart)?;
             self.begun = true;
         }
         let asked = Instant::now();
@@ -344,7 +345,7 @@ fn see_to(leap: TimeDelta, session: &mut dyn OccurrenceStore) -> Result<(), Stor
         "the database's clock was set back by {seconds} s: all schedules' next runs are reckoned anew, and \
          a planned time that has had its run has no second one"
     );
-    session.recompute(Anew::SetBack).map(drop)
+    session.recompute(RecomputeReason::ClockSetBack).map(drop)
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ const ROW_BYTES: usize = 100;
 
 /// How many bytes of arguments the message `m` has.
 pub(super) fn size<E: Engine>() -> String {
-    let bytes = |column| format!("COALESCE({}, 0)", E::bytes_of(column));
+    let bytes = |column| format!("COALESCE({}, 0)", E::byte_length(column));
     let sum = format!("{} + {}", bytes("m.task_args"), bytes("m.content"));
     format!("CAST({sum} AS {}) AS bytes", E::BIGINT)
 }
 
 /// A message that is to be read, and how large it is.
 #[derive(QueryableByName)]
-pub(super) struct Sized {
+pub(super) struct SizedRow {
     #[diesel(sql_type = BigInt)]
     pub(super) id: i64,
     #[diesel(sql_type = BigInt)]
@@ -30,9 +30,9 @@ pub(super) struct Sized {
 }
 
 /// The ids of the first ones, as many as can be read together.
-pub(super) fn first_ids(rows: &[Sized]) -> Vec<i64> {
+pub(super) fn first_ids(rows: &[SizedRow]) -> Vec<i64> {
     let mut bytes = 0;
-    let fits = |row: &&Sized| {
+    let fits = |row: &&SizedRow| {
         bytes += usize::try_from(row.bytes).unwrap_or(0);
         bytes <= BATCH_BYTES
     };
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn as_many_messages_are_read_as_fit_and_one_at_least() {
-        let sized = |bytes: i64| (0..20).map(|id| Sized { id, bytes }).collect::<Vec<_>>();
+        let sized = |bytes: i64| (0..20).map(|id| SizedRow { id, bytes }).collect::<Vec<_>>();
         assert_eq!(first_ids(&sized(1 << 20)), [0, 1, 2, 3]);
         assert_eq!(first_ids(&sized(1 << 30)), [0]);
         assert_eq!(first_ids(&sized(0)).len(), 20);

@@ -85,7 +85,7 @@ impl Index {
         )
     }
 
-    fn is(&self, found: &Found, tells_descending: bool) -> bool {
+    fn is(&self, found: &ExistingIndex, tells_descending: bool) -> bool {
         let plain = |column: &str| match tells_descending {
             true => column.trim().to_owned(),
             false => column.trim().trim_end_matches(" DESC").to_owned(),
@@ -135,7 +135,7 @@ fn words(predicate: &str) -> impl Iterator<Item = &str> {
 
 /// An index as it is.
 #[derive(QueryableByName)]
-pub(in crate::store) struct Found {
+pub(in crate::store) struct ExistingIndex {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = Text)]
@@ -150,7 +150,7 @@ pub(in crate::store) struct Found {
 
 /// What an index is like that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) enum Fault {
+pub(in crate::store) enum IndexFault {
     Missing,
     /// It was never built to its end, or is switched off.
     Invalid,
@@ -158,7 +158,7 @@ pub(in crate::store) enum Fault {
     Another(String),
 }
 
-impl Fault {
+impl IndexFault {
     /// Why an index of that name has to go, if there is one.
     pub(in crate::store) fn reason(&self) -> Option<String> {
         match self {
@@ -172,27 +172,27 @@ impl Fault {
 }
 
 /// Those of the indexes that are needed for `tables` which are not as they should be.
-pub(in crate::store) fn faults<E: Engine>(
+pub(in crate::store) fn index_faults<E: Engine>(
     engine: &mut E,
     tables: Tables,
-) -> QueryResult<Vec<(&'static Index, Fault)>> {
-    let all: Vec<Found> = engine.load_once(E::FOUND)?;
+) -> QueryResult<Vec<(&'static Index, IndexFault)>> {
+    let all: Vec<ExistingIndex> = engine.load_unprepared(E::SELECT_INDEXES)?;
     let wanted = E::INDEXES.iter().filter(|index| match tables {
         Tables::Plain => !index.is_of_queues,
         Tables::WithQueues => true,
     });
     let fault = |index: &'static Index| {
         let fault = match all.iter().find(|found| found.name == index.name) {
-            None => Fault::Missing,
-            Some(found) if !index.is(found, E::TELLS_DESCENDING) => {
+            None => IndexFault::Missing,
+            Some(found) if !index.is(found, E::SHOWS_DESCENDING) => {
                 let unique = if found.is_unique == 0 { "" } else { "unique, " };
                 let of = &found.key_columns;
-                Fault::Another(match found.predicate.as_str() {
+                IndexFault::Another(match found.predicate.as_str() {
                     "" => format!("{unique}on {of}"),
                     predicate => format!("{unique}on {of}, where {predicate}"),
                 })
             }
-            Some(found) if found.is_valid == 0 => Fault::Invalid,
+            Some(found) if found.is_valid == 0 => IndexFault::Invalid,
             Some(_) => return None,
         };
         Some((index, fault))

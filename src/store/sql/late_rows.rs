@@ -1,4 +1,4 @@
-//! Rows that come late: a message was CANCELLED, in a row of ours, because it had none, and then the transaction
+//! RowsByKey that come late: a message was CANCELLED, in a row of ours, because it had none, and then the transaction
 //! of its publisher committed.
 
 use std::collections::HashMap;
@@ -8,14 +8,14 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::engine::Engine;
 use super::loose::LooseText;
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::failpoint;
 use crate::state::{Event, Status, transition};
 use crate::store::LateRow;
 
 #[derive(QueryableByName)]
-pub(super) struct Copy {
+pub(super) struct RowCopy {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Text)]
@@ -28,7 +28,7 @@ pub(super) struct Copy {
     is_adopted: bool,
 }
 
-impl Copy {
+impl RowCopy {
     /// Whether its status is one of ours for which that holds.
     fn is(&self, is_one: impl Fn(Status) -> bool) -> bool {
         let status = self.status.clone().map(LooseText::shown);
@@ -47,27 +47,28 @@ impl Copy {
 }
 
 /// The rows of each of these messages.
-type Rows = HashMap<String, Vec<Copy>>;
+type RowsByKey = HashMap<String, Vec<RowCopy>>;
 
-fn load<E: Engine>(engine: &mut E, keys: &[String], lock: &str) -> QueryResult<Rows> {
-    let values = Values::keys(keys.iter().map(String::as_str));
+fn load<E: Engine>(engine: &mut E, keys: &[String], lock: &str) -> QueryResult<RowsByKey> {
+    let values = ValueTable::keys(keys.iter().map(String::as_str));
     let sql = format!(
         "SELECT CAST(m.id AS {bigint}) AS id, m.uuid, m.status, m.owner, \
              m.adopted_uuid IS NOT NULL AS is_adopted \
          FROM {messages} ORDER BY m.id {lock}",
         bigint = E::BIGINT,
-        messages = engine.messages(&values),
+        messages = engine.messages_sql(&values),
     );
-    let mut rows = Rows::new();
-    for row in engine.load::<Copy>(&sql, Some(&values))? {
+    let mut rows = RowsByKey::new();
+    for row in engine.load::<RowCopy>(&sql, Some(&values))? {
         rows.entry(row.uuid.clone()).or_default().push(row);
     }
     Ok(rows)
 }
 
 /// What has become of a message, and the ids of the row that is to be published and of those that are to go.
-fn verdict(rows: &[Copy]) -> (LateRow, Option<i64>, Vec<i64>) {
-    let (adopted, original): (Vec<&Copy>, Vec<&Copy>) = rows.iter().partition(|row| row.is_adopted);
+fn verdict(rows: &[RowCopy]) -> (LateRow, Option<i64>, Vec<i64>) {
+    let (adopted, original): (Vec<&RowCopy>, Vec<&RowCopy>) =
+        rows.iter().partition(|row| row.is_adopted);
     let twins = adopted.into_iter().filter(|row| row.is_twin());
     let twins: Vec<i64> = twins.map(|row| row.id).collect();
     if twins.is_empty() {
@@ -103,7 +104,7 @@ pub(super) fn mend<E: Engine>(
     engine: &mut E,
     keys: &[String],
 ) -> QueryResult<Vec<(String, LateRow)>> {
-    let rows = load(engine, keys, E::LOCK)?;
+    let rows = load(engine, keys, E::FOR_UPDATE)?;
     let mut verdicts = Vec::new();
     let (mut published, mut deleted) = (Vec::new(), Vec::new());
     for key in keys {
@@ -113,7 +114,7 @@ pub(super) fn mend<E: Engine>(
         verdicts.push((key.clone(), late));
     }
     if !published.is_empty() {
-        let change = Change::of::<E>(Event::ComeLate, &Terms::default());
+        let change = EventSql::of::<E>(Event::ComeLate, &EventTerms::default());
         change.of_locked(engine, published)?;
     }
     failpoint::hit("late.mended");
@@ -128,8 +129,8 @@ mod tests {
     use super::*;
     use crate::state::Status::{Cancelled, Completed, Failed, InProgress, Pending, Published};
 
-    fn row(id: i64, status: &str, owner: Option<i64>, is_adopted: bool) -> Copy {
-        Copy {
+    fn row(id: i64, status: &str, owner: Option<i64>, is_adopted: bool) -> RowCopy {
+        RowCopy {
             id,
             uuid: "k".to_owned(),
             status: Some(LooseText::Text(status.to_owned())),
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn only_a_row_that_nobody_has_is_published_again_and_only_beside_ours() {
         let twin = || row(1, Cancelled.as_str(), None, true);
-        let of = |rows: Vec<Copy>| verdict(&rows);
+        let of = |rows: Vec<RowCopy>| verdict(&rows);
         assert_eq!(of(vec![twin()]), (LateRow::StillMissing, None, vec![]));
         let published = || row(2, Published.as_str(), None, false);
         let mended = (LateRow::Republished, Some(2), vec![1]);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::engine::{Engine, MessageRow};
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::engine::{Engine, KeyedRow};
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::state::{Event, Status};
 
 /// What the reason in a row begins with that the broker refuses; others are of runs that are put off.
@@ -29,27 +29,29 @@ pub(super) fn renew<E: Engine>(
 ) -> QueryResult<()> {
     let until = match i64::try_from(lease.as_secs()).unwrap_or(i64::MAX) {
         0 => E::NOW.to_owned(),
-        seconds => E::now_and(seconds),
+        seconds => E::now_plus(seconds),
     };
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let terms = Terms {
+    let terms = EventTerms {
         then: Some(&until),
-        ..Terms::default()
+        ..EventTerms::default()
     };
-    let change = Change::of::<E>(Event::RenewLease, &terms);
-    engine.update(&change.of_keys(Values::keys(keys))).map(drop)
+    let change = EventSql::of::<E>(Event::RenewLease, &terms);
+    engine
+        .update(&change.of_keys(ValueTable::keys(keys)))
+        .map(drop)
 }
 
 #[derive(QueryableByName)]
-struct Noted {
+struct RefusedRow {
     #[diesel(sql_type = Text)]
     uuid: String,
     #[diesel(sql_type = Text)]
     status: String,
 }
 
-impl MessageRow for Noted {
+impl KeyedRow for RefusedRow {
     fn key(&self) -> &str {
         &self.uuid
     }
@@ -71,19 +73,19 @@ pub(super) fn note_refused<E: Engine>(
         .iter()
         .map(|(_, reason)| format!("the broker has refused it for {hours} hours: {reason}"))
         .collect();
-    let then = E::now_and(i64::try_from(MOST_REFUSED.as_secs()).map_or(i64::MIN, |s| -s));
+    let then = E::now_plus(i64::try_from(MOST_REFUSED.as_secs()).map_or(i64::MIN, |s| -s));
     let is_refused = is_refused();
     let is_over = format!("{is_refused} AND m.put_off_since <= {then}");
-    let terms = Terms {
+    let terms = EventTerms {
         same_cause: Some(&is_refused),
         too_long: Some(&is_over),
-        ..Terms::default()
+        ..EventTerms::default()
     };
-    let change = Change::of::<E>(Event::Refuse, &terms);
-    let values = Values::keys(refused.iter().map(|(key, _)| key.as_str()))
+    let change = EventSql::of::<E>(Event::Refuse, &terms);
+    let values = ValueTable::keys(refused.iter().map(|(key, _)| key.as_str()))
         .texts("reason", reasons.iter().map(String::as_str))
         .texts("exception", ends.iter().map(String::as_str));
-    let noted: Vec<Noted> =
+    let noted: Vec<RefusedRow> =
         engine.update_returning(&change.of_keys(values), &["uuid", "status"])?;
     let failed = noted
         .into_iter()

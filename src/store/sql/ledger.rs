@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
-use super::engine::{Engine, MessageRow, Update};
+use super::engine::{Engine, KeyedRow, MessageUpdate};
 use super::guards::{is_in, is_not_in};
 use super::loose::LooseText;
-use super::publishing::{Inserted, insert};
+use super::publishing::{InsertPurpose, insert};
 use super::put_off::put_off;
 use super::republish::republish;
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::state::{Event, Status};
 use crate::store::{
     Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, Finished, NewRow, WorkerId,
@@ -44,27 +44,27 @@ fn look(engine: &mut impl Engine, keys: &[String]) -> QueryResult<Vec<String>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let values = Values::keys(keys.iter().map(String::as_str));
-    let sql = format!("SELECT m.uuid FROM {}", engine.messages(&values));
-    let rows: Vec<Key> = engine.load(&sql, Some(&values))?;
+    let values = ValueTable::keys(keys.iter().map(String::as_str));
+    let sql = format!("SELECT m.uuid FROM {}", engine.messages_sql(&values));
+    let rows: Vec<KeyRow> = engine.load(&sql, Some(&values))?;
     Ok(rows.into_iter().map(|row| row.uuid).collect())
 }
 
 #[derive(QueryableByName)]
-struct Key {
+struct KeyRow {
     #[diesel(sql_type = Text)]
     uuid: String,
 }
 
-impl MessageRow for Key {
+impl KeyedRow for KeyRow {
     fn key(&self) -> &str {
         &self.uuid
     }
 }
 
 /// The keys of the messages that an update has changed.
-fn changed(engine: &mut impl Engine, update: &Update<'_>) -> QueryResult<HashSet<String>> {
-    let rows: Vec<Key> = engine.update_returning(update, &["uuid"])?;
+fn changed(engine: &mut impl Engine, update: &MessageUpdate<'_>) -> QueryResult<HashSet<String>> {
+    let rows: Vec<KeyRow> = engine.update_returning(update, &["uuid"])?;
     Ok(rows.into_iter().map(|row| row.uuid).collect())
 }
 
@@ -79,8 +79,8 @@ fn finish<E: Engine>(
     }
     let mut sorted: Vec<&Finish> = finishes.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let change = Change::of_ends::<E>(owner);
-    let values = Values::keys(sorted.iter().map(|f| f.key.as_str()))
+    let change = EventSql::of_ends::<E>(owner);
+    let values = ValueTable::keys(sorted.iter().map(|f| f.key.as_str()))
         .texts("status", sorted.iter().map(|f| f.end.status().as_str()))
         .integers("attempts", sorted.iter().map(|f| f.attempts))
         .nullable("output", sorted.iter().map(|f| f.output.as_deref()))
@@ -112,8 +112,10 @@ fn release<E: Engine>(engine: &mut E, owner: WorkerId, keys: &[String]) -> Query
     }
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let change = Change::by::<E>(Event::Release, owner);
-    engine.update(&change.of_keys(Values::keys(keys))).map(drop)
+    let change = EventSql::by::<E>(Event::Release, owner);
+    engine
+        .update(&change.of_keys(ValueTable::keys(keys)))
+        .map(drop)
 }
 
 /// Fenced as an end is. What is nobody's is claimed once more: a crash may have forgotten the claim, and
@@ -124,8 +126,8 @@ fn begin<E: Engine>(engine: &mut E, owner: WorkerId, begins: &[Begin]) -> QueryR
     }
     let mut sorted: Vec<&Begin> = begins.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let change = Change::by::<E>(Event::Begin, owner);
-    let values = Values::keys(sorted.iter().map(|b| b.key.as_str()))
+    let change = EventSql::by::<E>(Event::Begin, owner);
+    let values = ValueTable::keys(sorted.iter().map(|b| b.key.as_str()))
         .integers("attempts", sorted.iter().map(|b| b.attempts));
     let begun = changed(engine, &change.of_keys(values))?;
     Ok(begins
@@ -149,7 +151,7 @@ fn claim(
     keep_missing(engine, &mut adopted)?;
     if !adopted.is_empty() {
         adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        insert(engine, &adopted, Inserted::Adopted)?;
+        insert(engine, &adopted, InsertPurpose::Adopted)?;
     }
     // Sorted, so that two services that claim the same messages lock them in one order.
     let mut wanted: Vec<&str> = requests
@@ -198,7 +200,7 @@ fn keep_missing(engine: &mut impl Engine, adopted: &mut Vec<&NewRow>) -> QueryRe
 }
 
 #[derive(QueryableByName)]
-struct Taken {
+struct ClaimedRow {
     #[diesel(sql_type = Text)]
     uuid: String,
     #[diesel(sql_type = Integer)]
@@ -207,7 +209,7 @@ struct Taken {
     suspect: bool,
 }
 
-impl MessageRow for Taken {
+impl KeyedRow for ClaimedRow {
     fn key(&self) -> &str {
         &self.uuid
     }
@@ -220,13 +222,14 @@ fn take<E: Engine>(
     owner: WorkerId,
     wanted: &[&str],
 ) -> QueryResult<HashMap<String, Claim>> {
-    let change = Change::by::<E>(event, owner);
-    let update = change.of_keys(Values::keys(wanted.iter().copied()));
-    let rows: Vec<Taken> = engine.update_returning(&update, &["uuid", "attempts", "suspect"])?;
-    let ours = |row: Taken| {
+    let change = EventSql::by::<E>(event, owner);
+    let update = change.of_keys(ValueTable::keys(wanted.iter().copied()));
+    let rows: Vec<ClaimedRow> =
+        engine.update_returning(&update, &["uuid", "attempts", "suspect"])?;
+    let ours = |row: ClaimedRow| {
         let claim = Claim::Ours {
             attempts: u32::try_from(row.attempts).unwrap_or(0),
-            suspect: row.suspect,
+            crash_suspect: row.suspect,
         };
         (row.uuid, claim)
     };
@@ -234,7 +237,7 @@ fn take<E: Engine>(
 }
 
 #[derive(QueryableByName)]
-struct Locked {
+struct LockedMessage {
     #[diesel(sql_type = Text)]
     uuid: String,
     #[diesel(sql_type = Bool)]
@@ -245,14 +248,14 @@ struct Locked {
 /// owner is dead is asked by the statement after this one: a statement that has waited for a row still sees the
 /// workers as they were before, and would take one that came meanwhile for dead.
 fn lock<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashMap<String, bool>> {
-    let values = Values::keys(keys.iter().copied());
+    let values = ValueTable::keys(keys.iter().copied());
     let sql = format!(
         "SELECT m.uuid, COALESCE({}, false) AS can_lose_copy FROM {} ORDER BY m.uuid {}",
         is_in("m.status", Event::LoseCopy.sources()),
-        engine.messages_to_lock(&values),
-        E::LOCK
+        engine.messages_to_lock_sql(&values),
+        E::FOR_UPDATE
     );
-    let rows: Vec<Locked> = engine.load(&sql, Some(&values))?;
+    let rows: Vec<LockedMessage> = engine.load(&sql, Some(&values))?;
     let mut locked = HashMap::new();
     for row in rows {
         *locked.entry(row.uuid).or_default() |= row.can_lose_copy;
@@ -268,8 +271,8 @@ fn note_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<()>
     if keys.is_empty() {
         return Ok(());
     }
-    let change = Change::of::<E>(Event::LoseCopy, &Terms::default());
-    let values = Values::keys(keys.iter().copied());
+    let change = EventSql::of::<E>(Event::LoseCopy, &EventTerms::default());
+    let values = ValueTable::keys(keys.iter().copied());
     engine.update(&change.of_keys(values)).map(drop)
 }
 
@@ -284,21 +287,21 @@ struct StateRow {
 }
 
 /// Where a message stands, and with whom.
-pub(super) type State = (Option<Status>, Option<i64>);
+pub(super) type StatusAndOwner = (Option<Status>, Option<i64>);
 
 /// Where the messages stand that a guarded statement passed over; rarely any.
 pub(super) fn states<'a>(
     engine: &mut impl Engine,
     keys: impl IntoIterator<Item = &'a str>,
-) -> QueryResult<HashMap<String, State>> {
-    let values = Values::keys(keys);
+) -> QueryResult<HashMap<String, StatusAndOwner>> {
+    let values = ValueTable::keys(keys);
     if values.len() == 0 {
         return Ok(HashMap::new());
     }
     // Should Django's table hold a key twice, the row that is not over comes last and counts.
     let sql = format!(
         "SELECT m.uuid, m.status, m.owner FROM {} ORDER BY {}",
-        engine.messages(&values),
+        engine.messages_sql(&values),
         is_not_in("m.status", Status::finals())
     );
     let rows: Vec<StateRow> = engine.load(&sql, Some(&values))?;

@@ -20,7 +20,7 @@ pub(in crate::store) enum LooseText {
 }
 
 /// What is wrong with a value.
-pub(in crate::store) type Fault = String;
+pub(in crate::store) type ValueFault = String;
 
 impl LooseText {
     fn of(bytes: &[u8]) -> Self {
@@ -31,7 +31,7 @@ impl LooseText {
     }
 
     /// The text.
-    pub(in crate::store) fn read(self) -> Result<String, Fault> {
+    pub(in crate::store) fn read(self) -> Result<String, ValueFault> {
         match self {
             Self::Text(text) | Self::Blob(text) => Ok(text),
             Self::Bytes(shown) => Err(not_utf8(&shown)),
@@ -39,7 +39,7 @@ impl LooseText {
     }
 
     /// The text if a statement that compares it finds its row.
-    pub(in crate::store) fn read_key(self) -> Result<String, Fault> {
+    pub(in crate::store) fn read_key(self) -> Result<String, ValueFault> {
         match self {
             Self::Text(text) if !text.contains('\0') => Ok(text),
             Self::Text(text) => Err(format!("it has a NUL: {text:?}")),
@@ -56,7 +56,7 @@ impl LooseText {
     }
 }
 
-fn not_utf8(shown: &str) -> Fault {
+fn not_utf8(shown: &str) -> ValueFault {
     let cut: String = shown.chars().take(SHOWN).collect();
     let dots = if cut.len() < shown.len() { "…" } else { "" };
     format!("it is not UTF-8: {cut}{dots}")
@@ -106,11 +106,11 @@ impl FromSql<Text, diesel::mysql::Mysql> for LooseText {
 
 /// An integer, or what stands in its place.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
-pub(in crate::store) struct LooseInteger(Result<i64, Fault>);
+pub(in crate::store) struct LooseInteger(Result<i64, ValueFault>);
 
 impl LooseInteger {
     /// The integer.
-    pub(in crate::store) fn read(self) -> Result<i64, Fault> {
+    pub(in crate::store) fn read(self) -> Result<i64, ValueFault> {
         self.0
     }
 }

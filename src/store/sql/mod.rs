@@ -28,15 +28,17 @@ mod waiting;
 mod workers;
 
 #[cfg(any(feature = "mysql", test))]
-pub(super) use engine::ALWAYS;
-pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
-pub(super) use indexes::{Fault, Index, faults};
-pub(super) use migration::{Steps, forget_lost_steps};
-pub(super) use patience::{Patience, watched};
-pub(super) use publishing::{Inserted, Target, insert};
+pub(super) use engine::ALWAYS_TRUE;
+pub(super) use engine::{
+    Connector, Engine, IdRow, KeyedRow, LoadableRow, MessageUpdate, assignments, in_transaction,
+};
+pub(super) use indexes::{Index, IndexFault, index_faults};
+pub(super) use migration::{MigrationSteps, forget_lost_steps};
+pub(super) use patience::{LockWait, run_watched};
+pub(super) use publishing::{InsertPurpose, InsertTarget, insert};
 pub(super) use schedules::now_on;
 pub(super) use statement::Statement;
-pub(super) use values::{Column, Values};
+pub(super) use values::{ValueColumn, ValueTable};
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -54,16 +56,17 @@ use super::session::{
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError,
-    StoreOfTests, Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow, Pruned,
+    Ready, RecomputeReason, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store,
+    StoreError, StoreOfTests, Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId,
+    WorkerProcess,
 };
 use crate::message::Message;
 
 /// A database behind a link, and what of its tables is needed.
 pub(super) struct SqlStore<L>(pub(super) L, pub(super) Tables);
 
-impl<L: Link> Store for SqlStore<L>
+impl<L: Connector> Store for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {
@@ -88,7 +91,7 @@ where
     }
 }
 
-impl<L: Link> StoreOfTests for SqlStore<L>
+impl<L: Connector> StoreOfTests for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {
@@ -101,17 +104,20 @@ where
 struct SqlSession<E>(E, Tables);
 
 impl<E: Engine> SqlSession<E> {
-    /// RunStore `work` and sorts its error.
+    /// Runs `work` and sorts its error.
     fn run<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
-        work(&mut self.0).map_err(|error| self.0.sort(&error))
+        work(&mut self.0).map_err(|error| self.0.classify(&error))
     }
 
-    /// RunStore one statement that writes.
-    fn alone<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
-        self.run(|engine| engine.alone(true, work))
+    /// Runs one statement that writes.
+    fn single_statement<T>(
+        &mut self,
+        work: impl FnOnce(&mut E) -> QueryResult<T>,
+    ) -> Result<T, StoreError> {
+        self.run(|engine| engine.single_statement(true, work))
     }
 
-    /// RunStore `work` in a transaction of its own.
+    /// Runs `work` in a transaction of its own.
     fn transaction<T>(
         &mut self,
         work: impl FnOnce(&mut E) -> QueryResult<T>,
@@ -121,13 +127,13 @@ impl<E: Engine> SqlSession<E> {
 }
 
 #[derive(QueryableByName)]
-struct Name {
+struct VersionRow {
     #[diesel(sql_type = Text)]
     name: LooseText,
 }
 
 #[derive(QueryableByName)]
-struct Count {
+struct ActiveCount {
     #[diesel(sql_type = BigInt)]
     n: i64,
 }
@@ -147,13 +153,13 @@ where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
     fn make_due(&mut self) -> Result<(), StoreError> {
-        self.alone(publishing::make_due)
+        self.single_statement(publishing::make_due)
     }
 }
 
 impl<E: Engine> FactStore for SqlSession<E> {
     fn version(&mut self) -> Result<String, StoreError> {
-        let names: Vec<Name> = self.run(|engine| engine.load(E::VERSION, None))?;
+        let names: Vec<VersionRow> = self.run(|engine| engine.load(E::SELECT_VERSION, None))?;
         Ok(names.into_iter().map(|row| row.name.shown()).collect())
     }
 
@@ -165,7 +171,7 @@ impl<E: Engine> FactStore for SqlSession<E> {
 impl<E: Engine> ScheduleStore for SqlSession<E> {
     fn active_schedules(&mut self) -> Result<i64, StoreError> {
         let sql = "SELECT count(*) AS n FROM carrot_scheduledtask WHERE active";
-        let counts: Vec<Count> = self.run(|engine| engine.load(sql, None))?;
+        let counts: Vec<ActiveCount> = self.run(|engine| engine.load(sql, None))?;
         Ok(counts.iter().map(|row| row.n).sum())
     }
 
@@ -174,7 +180,7 @@ impl<E: Engine> ScheduleStore for SqlSession<E> {
     }
 
     fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError> {
-        self.run(|engine| engine.naming(|engine| schedules::add(engine, spec)))
+        self.run(|engine| engine.with_naming_lock(|engine| schedules::add(engine, spec)))
     }
 
     fn edit_schedule(
@@ -186,7 +192,7 @@ impl<E: Engine> ScheduleStore for SqlSession<E> {
         let edit = |engine: &mut E| schedules::edit(engine, id, was, to);
         match to.name == was.name {
             true => self.transaction(edit),
-            false => self.run(|engine| engine.naming(edit)),
+            false => self.run(|engine| engine.with_naming_lock(edit)),
         }
     }
 
@@ -204,7 +210,7 @@ impl<E: Engine> OccurrenceStore for SqlSession<E> {
         self.run(|engine| occurrences::agenda(engine, held))
     }
 
-    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError> {
+    fn recompute(&mut self, which: RecomputeReason) -> Result<usize, StoreError> {
         self.transaction(|engine| occurrences::recompute(engine, which))
     }
 
@@ -225,19 +231,23 @@ impl<E: Engine> OutboxStore for SqlSession<E> {
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
         let record = |engine: &mut E| publishing::record(engine, rows);
         match bounds::is_one_statement(rows) {
-            true => self.alone(record),
+            true => self.single_statement(record),
             false => self.transaction(record),
         }
     }
 
     fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError> {
         // Where a crash undoes it, the sweep publishes a second copy.
-        self.run(|engine| engine.alone(false, |engine| publishing::mark_published(engine, keys)))
+        self.run(|engine| {
+            engine.single_statement(false, |engine| publishing::mark_published(engine, keys))
+        })
     }
 
     fn renew_leases(&mut self, keys: &[String], lease: Duration) -> Result<(), StoreError> {
         // Where a crash undoes it, the sweep publishes a second copy.
-        self.run(|engine| engine.alone(false, |engine| leases::renew(engine, keys, lease)))
+        self.run(|engine| {
+            engine.single_statement(false, |engine| leases::renew(engine, keys, lease))
+        })
     }
 
     fn note_refused(&mut self, refused: &[(String, String)]) -> Result<Vec<String>, StoreError> {
@@ -245,7 +255,7 @@ impl<E: Engine> OutboxStore for SqlSession<E> {
     }
 
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
-        self.alone(|engine| publishing::fail_pending(engine, failures))
+        self.single_statement(|engine| publishing::fail_pending(engine, failures))
     }
 }
 
@@ -265,7 +275,7 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
     }
 
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        self.alone(|engine| publishing::fail_undecodable(engine, rows))
+        self.single_statement(|engine| publishing::fail_undecodable(engine, rows))
     }
 
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
@@ -287,8 +297,8 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
 
 impl<E: Engine> RunStore for SqlSession<E> {
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
-        let lasts = !batch.may_be_forgotten();
-        self.run(|engine| engine.transaction(lasts, |engine| ledger::write(engine, owner, batch)))
+        let durable = !batch.may_be_forgotten();
+        self.run(|engine| engine.transaction(durable, |engine| ledger::write(engine, owner, batch)))
     }
 }
 
@@ -338,25 +348,29 @@ impl<E: Engine> EmbeddedQueueStore for SqlSession<E> {
     }
 
     fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        self.alone(|engine| waiting::fail(engine, owner, rows))
+        self.single_statement(|engine| waiting::fail(engine, owner, rows))
     }
 
     fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError> {
-        self.run(|engine| engine.alone(false, |engine| waiting::put_back(engine, owner, keys)))
+        self.run(|engine| {
+            engine.single_statement(false, |engine| waiting::put_back(engine, owner, keys))
+        })
     }
 
     fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError> {
-        self.run(|engine| engine.alone(false, |engine| waiting::put_back_all(engine, owner, queue)))
+        self.run(|engine| {
+            engine.single_statement(false, |engine| waiting::put_back_all(engine, owner, queue))
+        })
     }
 }
 
 impl<E: Engine> WorkerStore for SqlSession<E> {
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {
-        self.alone(|engine| workers::register(engine, process))
+        self.single_statement(|engine| workers::register(engine, process))
     }
 
     fn heartbeat(&mut self, id: WorkerId, process: &WorkerProcess) -> Result<(), StoreError> {
-        self.alone(|engine| workers::heartbeat(engine, id, process))
+        self.single_statement(|engine| workers::heartbeat(engine, id, process))
     }
 
     fn workers_in(
@@ -367,7 +381,7 @@ impl<E: Engine> WorkerStore for SqlSession<E> {
     }
 
     fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError> {
-        self.alone(|engine| workers::deregister(engine, ids))
+        self.single_statement(|engine| workers::deregister(engine, ids))
     }
 
     fn heartbeats(&mut self) -> Result<Vec<Heartbeat>, StoreError> {

@@ -7,18 +7,18 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::{Engine, Id};
+use super::engine::{Engine, IdRow};
 use super::guards::joined;
 use super::loose::LooseText;
-use super::overlap::{Locked, see_unfinished};
+use super::overlap::{LockedSchedule, see_unfinished};
 use super::publishing::record;
-use super::schedule_row::Row;
+use super::schedule_row::LooseScheduleRow;
 use super::schedules::time_of;
 use super::times;
-use super::values::Values;
+use super::values::ValueTable;
 use crate::failpoint;
 use crate::message::Message;
-use crate::store::{Advance, Agenda, Anew, Candidate, NewRow, Ready, ScheduleRefusal};
+use crate::store::{Advance, Agenda, Candidate, NewRow, Ready, RecomputeReason, ScheduleRefusal};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -50,16 +50,16 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
                  ORDER BY m.next_run LIMIT 1) AS next, \
              CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{but}) \
                  THEN 1 ELSE 0 END AS {bigint}) AS unplanned",
-        now = E::time_text(E::NOW),
-        next = E::time_text("m.next_run"),
-        planned = E::PLANNED,
-        unplanned = E::UNPLANNED,
+        now = E::time_to_text(E::NOW),
+        next = E::time_to_text("m.next_run"),
+        planned = E::IS_PLANNED,
+        unplanned = E::IS_UNPLANNED,
         bigint = E::BIGINT,
     );
     let rows: Vec<AgendaRow> = if held.is_empty() {
         engine.load(&sql, None)?
     } else {
-        engine.load_once(&sql)?
+        engine.load_unprepared(&sql)?
     };
     let row = rows.into_iter().next().ok_or(Error::NotFound)?;
     let next = row.next.map(LooseText::shown);
@@ -72,23 +72,23 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
 }
 
 /// In a transaction: what is to be reckoned anew is what has no note of a timetable.
-pub(super) fn recompute<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
+pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> QueryResult<usize> {
     let condition = match which {
-        Anew::AtStart => format!(
+        RecomputeReason::AtStart => format!(
             "(m.refusal IS NOT NULL AND m.next_run IS NULL \
                  OR (m.last_run > {later} OR m.anchor > {later}) AND m.next_run > {later})",
-            later = E::now_and(A_CLOCKS_ERROR)
+            later = E::now_plus(A_CLOCKS_ERROR)
         ),
-        Anew::SetBack => format!("m.next_run > {}", E::NOW),
+        RecomputeReason::ClockSetBack => format!("m.next_run > {}", E::NOW),
     };
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.active AND {condition} \
          ORDER BY m.id",
         E::BIGINT
     );
-    let found: Vec<Id> = engine.load_once(&sql)?;
+    let found: Vec<IdRow> = engine.load_unprepared(&sql)?;
     if !found.is_empty() {
-        let values = Values::default().integers("id", found.iter().map(|row| row.id));
+        let values = ValueTable::default().integers("id", found.iter().map(|row| row.id));
         engine.update_schedules(&values, &[("planned_for", "NULL".to_owned())])?;
     }
     Ok(found.len())
@@ -124,7 +124,7 @@ pub(super) fn advance<E: Engine>(
 }
 
 #[derive(QueryableByName)]
-struct There {
+struct PositionRow {
     #[diesel(sql_type = BigInt)]
     position: i64,
 }
@@ -148,7 +148,7 @@ fn without_those_there<E: Engine>(
     if planned().next().is_none() {
         return Ok(messages);
     }
-    let values = Values::default()
+    let values = ValueTable::default()
         .integers("nth", planned().map(|(nth, _)| nth))
         .integers("schedule_id", planned().map(|(_, (schedule, _))| *schedule))
         .texts(
@@ -161,10 +161,10 @@ fn without_those_there<E: Engine>(
          WHERE (SELECT count(*) FROM carrot_messagelog l \
              WHERE l.schedule_id = v.schedule_id AND l.planned_time = {planned}) > 0",
         bigint = E::BIGINT,
-        source = engine.source(&values),
-        planned = E::time_of("v.planned"),
+        source = engine.values_sql(&values),
+        planned = E::text_to_time("v.planned"),
     );
-    let there: Vec<There> = engine.load(&sql, Some(&values))?;
+    let there: Vec<PositionRow> = engine.load(&sql, Some(&values))?;
     let there: HashSet<i64> = there.iter().map(|row| row.position).collect();
     let messages = (0_i64..).zip(messages);
     let left = messages.filter(|(nth, _)| !there.contains(nth));
@@ -177,9 +177,9 @@ fn find<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
         E::BIGINT,
-        E::SCHEDULES
+        E::FROM_SCHEDULES
     );
-    let found: Vec<Id> = engine.load_once(&sql)?;
+    let found: Vec<IdRow> = engine.load_unprepared(&sql)?;
     Ok(found.into_iter().map(|row| row.id).collect())
 }
 
@@ -188,21 +188,21 @@ fn lock<E: Engine>(
     ready: Ready,
     limit: usize,
     held: &[i64],
-) -> QueryResult<Vec<Locked>> {
-    let columns = Row::columns::<E>();
+) -> QueryResult<Vec<LockedSchedule>> {
+    let columns = LooseScheduleRow::columns::<E>();
     let but = but(held);
-    let lock = E::LOCK_FREE;
+    let lock = E::FOR_UPDATE_SKIP_LOCKED;
     let condition = match ready {
         // In whatever order they are found: to sort them would be to lock them all.
-        Ready::Unplanned => format!("{}{but}", E::UNPLANNED),
-        Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::UNPLANNED),
+        Ready::Unplanned => format!("{}{but}", E::IS_UNPLANNED),
+        Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::IS_UNPLANNED),
         Ready::Due => format!(
             "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
-            E::PLANNED,
+            E::IS_PLANNED,
             E::NOW
         ),
         Ready::Odd => {
-            let odd = format!("{} AND {}{but}", E::PLANNED, E::ODD_NEXT_RUN);
+            let odd = format!("{} AND {}{but}", E::IS_PLANNED, E::NEXT_RUN_IS_MALFORMED);
             let ids = find(engine, &odd, limit)?;
             if ids.is_empty() {
                 return Ok(Vec::new());
@@ -212,9 +212,9 @@ fn lock<E: Engine>(
     };
     let sql = format!(
         "SELECT {columns} FROM {} WHERE {condition} LIMIT {limit} {lock}",
-        E::SCHEDULES
+        E::FROM_SCHEDULES
     );
-    let rows: Vec<Row> = engine.load_once(&sql)?;
+    let rows: Vec<LooseScheduleRow> = engine.load_unprepared(&sql)?;
     let mut locked = Vec::with_capacity(rows.len());
     let mut odd = Vec::new();
     for row in rows {
@@ -227,27 +227,31 @@ fn lock<E: Engine>(
         if !is_ours {
             odd.push((candidate.row.id, unfinished_from.map(times::text)));
         }
-        locked.push(Locked {
+        locked.push(LockedSchedule {
             candidate,
             unfinished_from,
         });
     }
     if !odd.is_empty() {
         // The next statement compares it.
-        let values = Values::default()
+        let values = ValueTable::default()
             .integers("id", odd.iter().map(|(id, _)| *id))
             .nullable(
                 "unfinished_from",
                 odd.iter().map(|(_, from)| from.as_deref()),
             );
-        let set = [("unfinished_from", E::time_of("v.unfinished_from"))];
+        let set = [("unfinished_from", E::text_to_time("v.unfinished_from"))];
         engine.update_schedules(&values, &set)?;
     }
     see_unfinished(engine, &mut locked)?;
     Ok(locked)
 }
 
-fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> QueryResult<()> {
+fn write<E: Engine>(
+    engine: &mut E,
+    locked: &[LockedSchedule],
+    advances: &[Advance],
+) -> QueryResult<()> {
     let texts = |time: fn(&Advance) -> Option<DateTime<Utc>>| -> Vec<Option<String>> {
         advances
             .iter()
@@ -271,7 +275,7 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
         .iter()
         .map(|advance| advance.refusal.as_ref().map(ScheduleRefusal::to_string))
         .collect();
-    let values = Values::default()
+    let values = ValueTable::default()
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
             "reckoned",
@@ -286,16 +290,16 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
         )
         .nullable("refusal", refusals.iter().map(Option::as_deref));
     let set = [
-        ("next_run", E::time_of("v.next_run")),
+        ("next_run", E::text_to_time("v.next_run")),
         (
             "anchor",
-            format!("COALESCE(m.anchor, {})", E::time_of("v.anchor")),
+            format!("COALESCE(m.anchor, {})", E::text_to_time("v.anchor")),
         ),
         (
             "last_run",
-            format!("COALESCE({}, m.last_run)", E::time_of("v.last_run")),
+            format!("COALESCE({}, m.last_run)", E::text_to_time("v.last_run")),
         ),
-        ("unfinished_from", E::time_of("v.unfinished_from")),
+        ("unfinished_from", E::text_to_time("v.unfinished_from")),
         ("refusal", "v.refusal".to_owned()),
         (
             "planned_for",

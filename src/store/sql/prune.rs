@@ -47,7 +47,7 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryRes
 
 /// What there is in a stretch.
 #[derive(QueryableByName)]
-struct Seen {
+struct StretchSummary {
     #[diesel(sql_type = BigInt)]
     length: i64,
     /// The last id.
@@ -61,7 +61,11 @@ struct Seen {
     lasting: i64,
 }
 
-fn look<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, youngest: Duration) -> QueryResult<Seen> {
+fn look<E: Engine>(
+    engine: &mut E,
+    stretch: &Stretch<'_>,
+    youngest: Duration,
+) -> QueryResult<StretchSummary> {
     let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
     let lasting: Vec<Status> = lasting.collect();
     let is_lasting = match lasting.is_empty() {
@@ -81,12 +85,12 @@ fn look<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, youngest: Duration) ->
         after = stretch.after,
         limit = stretch.limit,
     );
-    let seen: Vec<Seen> = engine.load_once(&sql)?;
+    let seen: Vec<StretchSummary> = engine.load_unprepared(&sql)?;
     seen.into_iter().next().ok_or(Error::NotFound)
 }
 
 #[derive(QueryableByName)]
-struct Old {
+struct ExpiredRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Text)]
@@ -94,8 +98,16 @@ struct Old {
 }
 
 /// What is too old among the messages up to `last`; locked if it is to be deleted.
-fn find<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, last: i64) -> QueryResult<Vec<Old>> {
-    let lock = if stretch.delete { E::LOCK_FREE } else { "" };
+fn find<E: Engine>(
+    engine: &mut E,
+    stretch: &Stretch<'_>,
+    last: i64,
+) -> QueryResult<Vec<ExpiredRow>> {
+    let lock = if stretch.delete {
+        E::FOR_UPDATE_SKIP_LOCKED
+    } else {
+        ""
+    };
     let sql = format!(
         "SELECT CAST(m.id AS {bigint}) AS id, m.status FROM carrot_messagelog m \
          WHERE m.id > {after} AND m.id <= {last} AND ({too_old}) ORDER BY m.id {lock}",
@@ -103,7 +115,7 @@ fn find<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, last: i64) -> QueryRes
         after = stretch.after,
         too_old = too_old::<E>(stretch.history),
     );
-    engine.load_once(&sql)
+    engine.load_unprepared(&sql)
 }
 
 /// The condition that a message is over for longer than its state's age. The time of its end is not
@@ -115,7 +127,7 @@ fn too_old<E: Engine>(history: &History) -> String {
             let end = end_time(status).unwrap_or("failure_time");
             let before = ago::<E>(age);
             // What is no time may count as before all others.
-            let first = E::time_of("'0001-01-01 00:00:00'");
+            let first = E::text_to_time("'0001-01-01 00:00:00'");
             let time = |column: &str| format!("CASE WHEN {column} >= {first} THEN {column} END");
             format!(
                 "(m.status = {} AND COALESCE({}, {}) < {before})",
@@ -130,5 +142,5 @@ fn too_old<E: Engine>(history: &History) -> String {
 
 /// So long ago, by the database's clock.
 fn ago<E: Engine>(age: Duration) -> String {
-    E::now_and(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
+    E::now_plus(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
 }

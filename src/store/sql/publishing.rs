@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::bounds::{Sized, first_ids, first_rows, is_one_statement, size};
-use super::engine::{ALWAYS, Engine, Id};
+use super::bounds::{SizedRow, first_ids, first_rows, is_one_statement, size};
+use super::engine::{ALWAYS_TRUE, Engine, IdRow};
 use super::guards::{is_in, joined};
 use super::leases::is_refused;
 use super::loose::LooseText;
 use super::times;
-use super::transition::cache::{self, Made};
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::cache::{self, CacheKey};
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::{Event, Status};
@@ -22,7 +22,7 @@ use crate::store::{BATCH_BYTES, NewRow, PUBLISH_LEASE, UndecodableRow};
 
 /// What rows are inserted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Inserted {
+pub(in crate::store) enum InsertPurpose {
     /// To be published by who records them, for as long as its lease lasts.
     Leased,
     /// To be published by the sweep, unless they say when.
@@ -33,10 +33,10 @@ pub(in crate::store) enum Inserted {
 }
 
 /// A connection that rows can be inserted on: of ours, or of somebody else's.
-pub(in crate::store) trait Target<E> {
+pub(in crate::store) trait InsertTarget<E> {
     /// The last character up to which the messages' table surely has them all; asked for if the rows
     /// have others than ASCII.
-    fn last_character(&mut self) -> QueryResult<char>;
+    fn highest_character(&mut self) -> QueryResult<char>;
 
     /// How many bytes of values a statement has at most; asked for if there are many.
     fn most_bytes(&mut self) -> QueryResult<usize> {
@@ -44,39 +44,39 @@ pub(in crate::store) trait Target<E> {
     }
 
     /// What follows FROM to read `values` as `v`.
-    fn source(&self, values: &Values<'_>) -> String;
+    fn values_sql(&self, values: &ValueTable<'_>) -> String;
 
-    /// RunStore the statement that inserts.
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize>;
+    /// Runs the statement that inserts.
+    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize>;
 }
 
-impl<E: Engine> Target<E> for E {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(Engine::last_character(self))
+impl<E: Engine> InsertTarget<E> for E {
+    fn highest_character(&mut self) -> QueryResult<char> {
+        Ok(Engine::highest_character(self))
     }
 
     fn most_bytes(&mut self) -> QueryResult<usize> {
         Ok(Engine::most_bytes(self))
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
-        Engine::source(self, values)
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
+        Engine::values_sql(self, values)
     }
 
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
         self.execute(sql, Some(values))
     }
 }
 
 /// Inserts rows, with as many statements as it takes.
 pub(in crate::store) fn insert<E: Engine>(
-    target: &mut dyn Target<E>,
+    target: &mut dyn InsertTarget<E>,
     rows: &[&NewRow],
-    inserted: Inserted,
+    inserted: InsertPurpose,
 ) -> QueryResult<usize> {
     let last = match rows.iter().all(|row| row.is_ascii()) {
         true => char::MAX,
-        false => target.last_character()?,
+        false => target.highest_character()?,
     };
     let rows: Vec<_> = rows.iter().map(|row| row.within(last)).collect();
     let mut rest: Vec<&NewRow> = rows.iter().map(AsRef::as_ref).collect();
@@ -94,9 +94,9 @@ pub(in crate::store) fn insert<E: Engine>(
 }
 
 fn insert_at_once<E: Engine>(
-    target: &mut dyn Target<E>,
+    target: &mut dyn InsertTarget<E>,
     rows: &[&NewRow],
-    inserted: Inserted,
+    inserted: InsertPurpose,
 ) -> QueryResult<usize> {
     let due: Vec<_> = rows.iter().map(|row| row.due.map(times::text)).collect();
     let planned = |row: &NewRow| row.occurrence.and_then(|of| of.planned).map(times::text);
@@ -106,7 +106,7 @@ fn insert_at_once<E: Engine>(
     let texts = |text: for<'r> fn(&'r NewRow) -> &'r str| rows.iter().map(move |row| text(row));
     let nullable =
         |text: for<'r> fn(&'r NewRow) -> Option<&'r str>| rows.iter().map(move |row| text(row));
-    let values = Values::keys(texts(|row| &row.key))
+    let values = ValueTable::keys(texts(|row| &row.key))
         .texts("status", texts(|row| row.status.as_str()))
         .texts("task", texts(|row| &row.task))
         .nullable("task_args", nullable(|row| row.task_args.as_deref()))
@@ -120,12 +120,12 @@ fn insert_at_once<E: Engine>(
         .integers("schedule_id", rows.iter().map(|row| schedule(row)))
         .nullable("planned", planned.iter().map(Option::as_deref));
     let (adopted_uuid, unless_there) = match inserted {
-        Inserted::Adopted => ("v.uuid", E::UNLESS_ADOPTED),
-        Inserted::Leased | Inserted::Due => ("NULL", ""),
+        InsertPurpose::Adopted => ("v.uuid", E::SKIP_ADOPTED),
+        InsertPurpose::Leased | InsertPurpose::Due => ("NULL", ""),
     };
     let lease = match inserted {
-        Inserted::Due => E::NOW.to_owned(),
-        Inserted::Leased | Inserted::Adopted => lease::<E>(),
+        InsertPurpose::Due => E::NOW.to_owned(),
+        InsertPurpose::Leased | InsertPurpose::Adopted => lease::<E>(),
     };
     let sql = format!(
         "INSERT INTO carrot_messagelog (uuid, status, task, task_args, content, queue, exchange, \
@@ -140,40 +140,43 @@ fn insert_at_once<E: Engine>(
         now = E::NOW,
         is_failed = is_in("v.status", [Status::Failed]),
         is_the_sweeps = is_in("v.status", Event::Lease.sources()),
-        due = E::time_of("v.due"),
-        planned = E::time_of("v.planned"),
-        source = target.source(&values),
+        due = E::text_to_time("v.due"),
+        planned = E::text_to_time("v.planned"),
+        source = target.values_sql(&values),
     );
     target.insert(&sql, &values)
 }
 
 /// When a lease that is taken now will be over.
 fn lease<E: Engine>() -> String {
-    E::now_and(i64::try_from(PUBLISH_LEASE.as_secs()).unwrap_or(i64::MAX))
+    E::now_plus(i64::try_from(PUBLISH_LEASE.as_secs()).unwrap_or(i64::MAX))
 }
 
 pub(super) fn record<E: Engine>(engine: &mut E, rows: &[NewRow]) -> QueryResult<()> {
     let rows: Vec<&NewRow> = rows.iter().collect();
-    insert::<E>(engine, &rows, Inserted::Leased).map(drop)
+    insert::<E>(engine, &rows, InsertPurpose::Leased).map(drop)
 }
 
 pub(super) fn mark_published<E: Engine>(engine: &mut E, keys: &[String]) -> QueryResult<()> {
     let confirmed = || {
         let is_refused = is_refused();
-        let terms = Terms {
+        let terms = EventTerms {
             same_cause: Some(&is_refused),
-            ..Terms::default()
+            ..EventTerms::default()
         };
-        Change::of::<E>(Event::Confirm, &terms)
+        EventSql::of::<E>(Event::Confirm, &terms)
     };
     let change = |nothing_noted| {
-        cache::once::<E>(Made::Confirmed { nothing_noted }, || match nothing_noted {
-            true => confirmed().where_nothing_is_noted(),
-            false => confirmed(),
-        })
+        cache::once::<E>(
+            CacheKey::Confirmed { nothing_noted },
+            || match nothing_noted {
+                true => confirmed().where_nothing_is_noted(),
+                false => confirmed(),
+            },
+        )
     };
-    let values = || Values::keys(keys.iter().map(String::as_str));
-    if E::SETS_TEXTS_SLOWLY {
+    let values = || ValueTable::keys(keys.iter().map(String::as_str));
+    if E::TEXT_UPDATES_ARE_SLOW {
         let change = change(true);
         if engine.update(&change.of_keys(values()))? >= keys.len() {
             return Ok(());
@@ -186,8 +189,8 @@ pub(super) fn fail_pending<E: Engine>(
     engine: &mut E,
     failures: &[(String, String)],
 ) -> QueryResult<()> {
-    let change = Change::of::<E>(Event::Reject, &Terms::default());
-    let values = Values::keys(failures.iter().map(|(key, _)| key.as_str())).texts(
+    let change = EventSql::of::<E>(Event::Reject, &EventTerms::default());
+    let values = ValueTable::keys(failures.iter().map(|(key, _)| key.as_str())).texts(
         "exception",
         failures.iter().map(|(_, reason)| reason.as_str()),
     );
@@ -229,7 +232,7 @@ impl MessageRow {
             "CAST(m.id AS {bigint}) AS id, m.uuid, m.task, m.task_args, m.content, m.queue, \
              m.exchange, m.routing_key, CAST(m.priority AS {bigint}) AS priority, \
              CAST(m.schedule_id AS {bigint}) AS schedule_id, {planned} AS planned_time",
-            planned = E::time_text("m.planned_time"),
+            planned = E::time_to_text("m.planned_time"),
         )
     }
 
@@ -288,7 +291,7 @@ pub(super) fn fail_undecodable<E: Engine>(
     engine: &mut E,
     rows: &[UndecodableRow],
 ) -> QueryResult<()> {
-    let change = Change::of::<E>(Event::Reject, &Terms::default());
+    let change = EventSql::of::<E>(Event::Reject, &EventTerms::default());
     end_undecodable(engine, rows, &change)
 }
 
@@ -296,7 +299,7 @@ pub(super) fn fail_undecodable<E: Engine>(
 pub(super) fn end_undecodable<E: Engine>(
     engine: &mut E,
     rows: &[UndecodableRow],
-    change: &Change,
+    change: &EventSql,
 ) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
@@ -305,10 +308,10 @@ pub(super) fn end_undecodable<E: Engine>(
         .iter()
         .map(|row| names::storable(row.reason.clone()))
         .collect();
-    let values = Values::default()
+    let values = ValueTable::default()
         .integers("id", rows.iter().map(|row| row.id))
         .texts("exception", reasons.iter().map(String::as_str));
-    engine.update_by_id("carrot_messagelog", &values, &change.set, &change.given)
+    engine.update_by_id("carrot_messagelog", &values, &change.set, &change.guard)
 }
 
 pub(super) fn take_due<E: Engine>(
@@ -316,41 +319,41 @@ pub(super) fn take_due<E: Engine>(
     limit: usize,
     but: &BTreeSet<String>,
 ) -> QueryResult<Vec<Result<Message, UndecodableRow>>> {
-    let values = Values::default().texts("compared", but.iter().map(String::as_str));
+    let values = ValueTable::default().texts("compared", but.iter().map(String::as_str));
     let wanted = match but.is_empty() {
-        true => ALWAYS.to_owned(),
+        true => ALWAYS_TRUE.to_owned(),
         // As a row is read: Django leaves one of them empty where the other says it all.
         false => format!(
             "COALESCE(NULLIF(m.queue, ''), m.routing_key, '') NOT IN (SELECT v.compared FROM {})",
-            engine.source(&values)
+            engine.values_sql(&values)
         ),
     };
     let lease = lease::<E>();
-    let terms = Terms {
+    let terms = EventTerms {
         then: Some(&lease),
-        ..Terms::default()
+        ..EventTerms::default()
     };
-    let change = Change::of::<E>(Event::Lease, &terms);
+    let change = EventSql::of::<E>(Event::Lease, &terms);
     let sql = format!(
         "SELECT CAST(m.id AS {bigint}) AS id, {size} FROM {pending} \
          WHERE {given} AND m.due_time <= {now} AND {wanted} \
          ORDER BY m.due_time LIMIT {limit} {lock}",
         bigint = E::BIGINT,
         size = size::<E>(),
-        pending = E::PENDING,
-        given = change.guard(),
+        pending = E::FROM_PENDING,
+        given = change.full_guard(),
         now = E::NOW,
-        lock = E::LOCK_FREE,
+        lock = E::FOR_UPDATE_SKIP_LOCKED,
     );
-    let due: Vec<Sized> = match but.is_empty() {
-        true => engine.load_once(&sql)?,
+    let due: Vec<SizedRow> = match but.is_empty() {
+        true => engine.load_unprepared(&sql)?,
         false => engine.load(&sql, Some(&values))?,
     };
     if due.is_empty() {
         return Ok(Vec::new());
     }
     let ids = first_ids(&due);
-    let rows: Vec<MessageRow> = engine.load_once(&format!(
+    let rows: Vec<MessageRow> = engine.load_unprepared(&format!(
         "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) ORDER BY m.due_time",
         MessageRow::columns::<E>(),
         joined(&ids)
@@ -361,7 +364,7 @@ pub(super) fn take_due<E: Engine>(
 
 pub(super) fn make_due<E: Engine>(engine: &mut E) -> QueryResult<()> {
     let now = E::NOW;
-    engine.batch(&format!(
+    engine.execute_unprepared(&format!(
         "UPDATE carrot_messagelog SET due_time = {now} WHERE {} AND due_time > {now}",
         is_in("status", Event::Lease.sources())
     ))
@@ -371,15 +374,15 @@ pub(super) fn make_due<E: Engine>(engine: &mut E) -> QueryResult<()> {
 /// dead. A statement sees the workers as they were when it began, and a row as it is when it locks
 /// it; a worker that came in between would be taken for dead.
 pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<usize> {
-    let change = Change::of::<E>(Event::Recover, &Terms::default());
-    let guard = change.guard();
+    let change = EventSql::of::<E>(Event::Recover, &EventTerms::default());
+    let guard = change.full_guard();
     let found = format!(
         "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {guard} ORDER BY m.id LIMIT {limit} {}",
         E::BIGINT,
-        E::IN_PROGRESS,
-        E::LOCK_FREE
+        E::FROM_IN_PROGRESS,
+        E::FOR_UPDATE_SKIP_LOCKED
     );
-    let found: Vec<Id> = engine.load(&found, None)?;
+    let found: Vec<IdRow> = engine.load(&found, None)?;
     if found.is_empty() {
         return Ok(0);
     }
@@ -388,7 +391,7 @@ pub(super) fn recover<E: Engine>(engine: &mut E, limit: usize) -> QueryResult<us
         E::BIGINT,
         joined(found.iter().map(|row| row.id)),
     );
-    let still: Vec<Id> = engine.load_once(&still)?;
+    let still: Vec<IdRow> = engine.load_unprepared(&still)?;
     if still.is_empty() {
         return Ok(0);
     }

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::engine::{Engine, MessageRow};
+use super::engine::{Engine, KeyedRow};
 use super::ledger::states;
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::state::{Cause, Event, Status};
 use crate::store::{NewRow, PutBack, PutOff, PutOffDue, WorkerId};
 
@@ -23,14 +23,14 @@ const NO_LIMIT: i64 = -1;
 const NO_WAIT: i64 = -2;
 
 #[derive(QueryableByName)]
-struct Changed {
+struct PutOffRow {
     #[diesel(sql_type = Text)]
     uuid: String,
     #[diesel(sql_type = Text)]
     status: String,
 }
 
-impl MessageRow for Changed {
+impl KeyedRow for PutOffRow {
     fn key(&self) -> &str {
         &self.uuid
     }
@@ -46,21 +46,21 @@ pub(super) fn put_off<E: Engine>(
     if put_offs.is_empty() {
         return Ok(Vec::new());
     }
-    let times = Times::of::<E>();
-    let terms = Terms {
+    let times = PutOffTimes::of::<E>();
+    let terms = EventTerms {
         then: Some(&times.next),
         same_cause: Some(&times.go_on),
         too_long: Some(&times.are_over),
-        ..Terms::of(owner)
+        ..EventTerms::of(owner)
     };
-    let change = Change::of::<E>(Event::PutOff, &terms);
+    let change = EventSql::of::<E>(Event::PutOff, &terms);
     let mut sorted: Vec<&PutOff> = put_offs.iter().collect();
     sorted.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
-    let last = engine.last_character();
+    let last = engine.highest_character();
     let rows = sorted.iter().map(|put_off| put_off.row.within(last));
     let rows: Vec<Cow<'_, NewRow>> = rows.collect();
     let update = change.of_keys(values(&sorted, &rows));
-    let changed: Vec<Changed> = engine.update_returning(&update, &["uuid", "status"])?;
+    let changed: Vec<PutOffRow> = engine.update_returning(&update, &["uuid", "status"])?;
     let changed: HashMap<String, String> = changed
         .into_iter()
         .map(|row| (row.uuid, row.status))
@@ -84,8 +84,8 @@ pub(super) fn put_off<E: Engine>(
 }
 
 /// What comes with the event, of the same put-offs and their rows.
-fn values<'a>(put_offs: &[&'a PutOff], rows: &'a [Cow<'a, NewRow>]) -> Values<'a> {
-    Values::keys(rows.iter().map(|row| row.key.as_str()))
+fn values<'a>(put_offs: &[&'a PutOff], rows: &'a [Cow<'a, NewRow>]) -> ValueTable<'a> {
+    ValueTable::keys(rows.iter().map(|row| row.key.as_str()))
         .texts("task", rows.iter().map(|row| row.task.as_str()))
         .nullable("task_args", rows.iter().map(|row| row.task_args.as_deref()))
         .nullable("content", rows.iter().map(|row| row.content.as_deref()))
@@ -97,14 +97,17 @@ fn values<'a>(put_offs: &[&'a PutOff], rows: &'a [Cow<'a, NewRow>]) -> Values<'a
         )
         .integers("priority", rows.iter().map(|row| row.priority))
         .integers("attempts", put_offs.iter().map(|p| p.attempts))
-        .integers("suspect", put_offs.iter().map(|p| i64::from(p.suspect)))
+        .integers(
+            "suspect",
+            put_offs.iter().map(|p| i64::from(p.crash_suspect)),
+        )
         .integers("cause", put_offs.iter().map(|p| number(p.cause)))
         .texts("reason", put_offs.iter().map(|p| p.reason.as_str()))
         .integers("patience", put_offs.iter().map(|p| patience(p.due)))
 }
 
 /// What a statement reckons of the row `m` and the value `v`.
-struct Times {
+struct PutOffTimes {
     /// Whether it was put off before, for the same cause, and the clock has not been set back since.
     go_on: String,
     /// Whether that is longer ago than it may be.
@@ -113,7 +116,7 @@ struct Times {
     next: String,
 }
 
-impl Times {
+impl PutOffTimes {
     fn of<E: Engine>() -> Self {
         let since = E::seconds_since("m.put_off_since");
         let go_on = format!(
@@ -132,7 +135,7 @@ impl Times {
             E::LEAST
         );
         Self {
-            next: E::now_and_some(&wait),
+            next: E::now_plus_expression(&wait),
             go_on,
             are_over,
         }

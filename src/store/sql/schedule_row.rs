@@ -17,7 +17,7 @@ const MOST_OF_A_TIME: usize = 40;
 
 /// The columns of a schedule. None keeps the row from being loaded, whatever stands there.
 #[derive(QueryableByName)]
-pub(super) struct Row {
+pub(super) struct LooseScheduleRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Nullable<Text>)]
@@ -68,7 +68,7 @@ pub(super) struct Row {
     pub(super) now: String,
 }
 
-impl Row {
+impl LooseScheduleRow {
     /// The columns that make one.
     pub(super) fn columns<E: Engine>() -> String {
         let bigint = E::BIGINT;
@@ -81,16 +81,16 @@ impl Row {
              m.refusal, m.planned_for, {unfinished_from} AS unfinished_from, {now} AS now",
             priority = E::integer("m.priority"),
             interval_count = E::integer("m.interval_count"),
-            unfinished_from = E::time_text("m.unfinished_from"),
-            anchor = E::time_text("m.anchor"),
-            next_run = E::time_text("m.next_run"),
-            last_run = E::time_text("m.last_run"),
-            now = E::time_text(E::NOW),
+            unfinished_from = E::time_to_text("m.unfinished_from"),
+            anchor = E::time_to_text("m.anchor"),
+            next_run = E::time_to_text("m.next_run"),
+            last_run = E::time_to_text("m.last_run"),
+            now = E::time_to_text(E::NOW),
         )
     }
 }
 
-impl Row {
+impl LooseScheduleRow {
     /// No message of an occurrence planned before then is unfinished, if that is known; and whether the row
     /// says it as we do, so that a statement can compare it.
     pub(super) fn unfinished_from(&self) -> (Option<DateTime<Utc>>, bool) {
@@ -103,9 +103,9 @@ impl Row {
 
 /// What is read of a row's columns, and which can't be.
 #[derive(Default)]
-struct Reader(Vec<(&'static str, String)>);
+struct ColumnReader(Vec<(&'static str, String)>);
 
-impl Reader {
+impl ColumnReader {
     /// What stands there, if only to be shown.
     fn text(&mut self, column: &'static str, value: Option<LooseText>) -> Option<String> {
         let value = value?;
@@ -142,9 +142,9 @@ impl Reader {
     }
 }
 
-impl From<Row> for ScheduleRow {
-    fn from(row: Row) -> Self {
-        let mut read = Reader::default();
+impl From<LooseScheduleRow> for ScheduleRow {
+    fn from(row: LooseScheduleRow) -> Self {
+        let mut read = ColumnReader::default();
         let spec = ScheduleSpec {
             name: read.text("task_name", row.task_name),
             task: read.some_text("task", row.task),

@@ -10,9 +10,9 @@ use diesel::result::Error;
 use diesel::sql_types::Text;
 
 use super::engine::Engine;
-use super::schedule_row::Row;
+use super::schedule_row::LooseScheduleRow;
 use super::times;
-use super::values::Values;
+use super::values::ValueTable;
 use crate::message::{python, wire};
 use crate::store::{Edited, ScheduleRow, ScheduleSpec, WhichSchedules};
 
@@ -24,7 +24,7 @@ pub(super) fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
 }
 
 #[derive(QueryableByName)]
-pub(in crate::store) struct Now {
+pub(in crate::store) struct NowRow {
     #[diesel(sql_type = Text)]
     now: String,
 }
@@ -35,9 +35,9 @@ pub(super) fn now<E: Engine>(engine: &mut E) -> QueryResult<DateTime<Utc>> {
 
 /// The database's time, on a connection of whomever.
 pub(in crate::store) fn now_on<E: Engine>(
-    load: impl FnOnce(&str) -> QueryResult<Vec<Now>>,
+    load: impl FnOnce(&str) -> QueryResult<Vec<NowRow>>,
 ) -> QueryResult<DateTime<Utc>> {
-    let rows = load(&format!("SELECT {} AS now", E::time_text(E::NOW)))?;
+    let rows = load(&format!("SELECT {} AS now", E::time_to_text(E::NOW)))?;
     time_of(rows.first().map_or("", |row| &row.now))
 }
 
@@ -53,8 +53,8 @@ fn load<E: Engine>(
     which: &WhichSchedules<'_>,
     lock: &str,
 ) -> QueryResult<Vec<ScheduleRow>> {
-    let columns = Row::columns::<E>();
-    let rows: Vec<Row> = match which {
+    let columns = LooseScheduleRow::columns::<E>();
+    let rows: Vec<LooseScheduleRow> = match which {
         WhichSchedules::All => {
             let sql = format!("SELECT {columns} FROM carrot_scheduledtask m ORDER BY m.id {lock}");
             engine.load(&sql, None)?
@@ -62,11 +62,11 @@ fn load<E: Engine>(
         WhichSchedules::Id(id) => {
             let sql =
                 format!("SELECT {columns} FROM carrot_scheduledtask m WHERE m.id = {id} {lock}");
-            engine.load_once(&sql)?
+            engine.load_unprepared(&sql)?
         }
         WhichSchedules::Name(name) => {
-            let values = Values::default().texts("name", [*name]);
-            let source = engine.source(&values);
+            let values = ValueTable::default().texts("name", [*name]);
+            let source = engine.values_sql(&values);
             let sql = format!(
                 "SELECT {columns} FROM {source} JOIN carrot_scheduledtask m \
                  ON m.task_name = v.name ORDER BY m.id {lock}"
@@ -109,7 +109,7 @@ fn spec_set<E: Engine>() -> Vec<(&'static str, String)> {
     set.push(("active", "v.active = 1".to_owned()));
     set.push((
         "anchor",
-        format!("COALESCE({}, {})", E::time_of("v.anchor"), E::NOW),
+        format!("COALESCE({}, {})", E::text_to_time("v.anchor"), E::NOW),
     ));
     set
 }
@@ -117,15 +117,15 @@ fn spec_set<E: Engine>() -> Vec<(&'static str, String)> {
 /// The texts of a schedule in characters that the table has.
 fn fitting(engine: &impl Engine, spec: &ScheduleSpec) -> ScheduleSpec {
     let mut spec = spec.clone();
-    if engine.last_character() != char::MAX {
+    if engine.highest_character() != char::MAX {
         spec.task_args = spec.task_args.as_deref().map(python::ascii);
         spec.content = spec.content.as_deref().map(wire::ascii);
     }
     spec
 }
 
-fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> Values<'a> {
-    Values::default()
+fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> ValueTable<'a> {
+    ValueTable::default()
         .nullable("task_name", [spec.name.as_deref()])
         .texts("task", [spec.task.as_str()])
         .nullable("task_args", [spec.task_args.as_deref()])
@@ -168,7 +168,7 @@ pub(super) fn add<E: Engine>(engine: &mut E, spec: &ScheduleSpec) -> QueryResult
         "INSERT INTO carrot_scheduledtask ({}) SELECT {} FROM {}",
         columns.join(", "),
         to.join(", "),
-        engine.source(&values)
+        engine.values_sql(&values)
     );
     engine.insert_one(&sql, &values).map(Some)
 }
@@ -179,7 +179,7 @@ pub(super) fn edit<E: Engine>(
     was: &ScheduleSpec,
     to: &ScheduleSpec,
 ) -> QueryResult<Edited> {
-    let rows = load(engine, &WhichSchedules::Id(id), E::LOCK)?;
+    let rows = load(engine, &WhichSchedules::Id(id), E::FOR_UPDATE)?;
     let Some(row) = rows.first() else {
         return Ok(Edited::Gone);
     };
@@ -238,12 +238,12 @@ pub(super) fn activate<E: Engine>(engine: &mut E, id: i64, active: bool) -> Quer
             .to_owned(),
     };
     let sql = format!("UPDATE carrot_scheduledtask SET active = {active}{anew} WHERE id = {id}");
-    engine.batch(&sql)?;
+    engine.execute_unprepared(&sql)?;
     Ok(!rows.is_empty())
 }
 
 pub(super) fn remove(engine: &mut impl Engine, id: i64) -> QueryResult<bool> {
     let rows = load(engine, &WhichSchedules::Id(id), "")?;
-    engine.batch(&format!("DELETE FROM carrot_scheduledtask WHERE id = {id}"))?;
+    engine.execute_unprepared(&format!("DELETE FROM carrot_scheduledtask WHERE id = {id}"))?;
     Ok(!rows.is_empty())
 }

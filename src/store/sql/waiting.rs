@@ -9,27 +9,27 @@ use diesel::sql_types::BigInt;
 
 use super::engine::{Engine, assignments};
 use super::publishing::{MessageRow, end_undecodable};
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::message::Message;
 use crate::state::Event;
 use crate::store::{UndecodableRow, WorkerId};
 
 #[derive(QueryableByName)]
-struct Number {
+struct CountRow {
     #[diesel(sql_type = BigInt)]
     n: i64,
 }
 
 /// A queue by its name, which the statements read as their only value.
-struct Queue<'a> {
+struct QueueFilter<'a> {
     name: &'a str,
-    values: Values<'a>,
+    values: ValueTable<'a>,
 }
 
-impl<'a> Queue<'a> {
+impl<'a> QueueFilter<'a> {
     fn named(name: &'a str) -> Self {
-        let values = Values::default().texts("compared", [name]);
+        let values = ValueTable::default().texts("compared", [name]);
         Self { name, values }
     }
 
@@ -37,33 +37,33 @@ impl<'a> Queue<'a> {
     fn has<E: Engine>(&self, engine: &E) -> String {
         format!(
             "m.routing_key = (SELECT v.compared FROM {}) AND {}",
-            engine.source(&self.values),
+            engine.values_sql(&self.values),
             E::is_exactly("m.routing_key", self.name)
         )
     }
 
     /// What follows FROM to read the messages `m` that wait in it.
     fn waiting<E: Engine>(&self, engine: &E) -> String {
-        let delivery = Change::of::<E>(Event::Deliver, &Terms::default());
+        let delivery = EventSql::of::<E>(Event::Deliver, &EventTerms::default());
         format!(
             "{} WHERE {} AND {} AND {}",
-            E::WAITING,
-            delivery.given,
+            E::FROM_WAITING,
+            delivery.guard,
             self.has(engine),
-            delivery.and
+            delivery.lookup_guard
         )
     }
 }
 
 /// How many messages wait in the queue, or only whether any do.
 fn number<E: Engine>(engine: &mut E, queue: &str, what: &str, limit: &str) -> QueryResult<i64> {
-    let queue = Queue::named(queue);
+    let queue = QueueFilter::named(queue);
     let sql = format!(
         "SELECT CAST({what} AS {}) AS n FROM {} {limit}",
         E::BIGINT,
         queue.waiting(engine)
     );
-    let numbers: Vec<Number> = engine.load(&sql, Some(&queue.values))?;
+    let numbers: Vec<CountRow> = engine.load(&sql, Some(&queue.values))?;
     Ok(numbers.iter().map(|row| row.n).sum())
 }
 
@@ -84,19 +84,19 @@ pub(super) fn take<E: Engine>(
     queue: &str,
     limit: usize,
 ) -> QueryResult<Vec<Result<Message, UndecodableRow>>> {
-    let queue = Queue::named(queue);
+    let queue = QueueFilter::named(queue);
     let sql = format!(
         "SELECT {} FROM {} ORDER BY m.priority DESC, m.id LIMIT {limit} {}",
         MessageRow::columns::<E>(),
         queue.waiting(engine),
-        E::LOCK_FREE,
+        E::FOR_UPDATE_SKIP_LOCKED,
     );
     let rows: Vec<MessageRow> = engine.load(&sql, Some(&queue.values))?;
     if !rows.is_empty() {
         // By their ids: not every key finds its row.
-        let values = Values::default().integers("id", rows.iter().map(|row| row.id));
-        let delivery = Change::by::<E>(Event::Deliver, owner);
-        engine.update_by_id("carrot_messagelog", &values, &delivery.set, &delivery.given)?;
+        let values = ValueTable::default().integers("id", rows.iter().map(|row| row.id));
+        let delivery = EventSql::by::<E>(Event::Deliver, owner);
+        engine.update_by_id("carrot_messagelog", &values, &delivery.set, &delivery.guard)?;
     }
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
@@ -107,7 +107,7 @@ pub(super) fn fail<E: Engine>(
     owner: WorkerId,
     rows: &[UndecodableRow],
 ) -> QueryResult<()> {
-    let change = Change::by::<E>(Event::Discard, owner);
+    let change = EventSql::by::<E>(Event::Discard, owner);
     end_undecodable(engine, rows, &change)
 }
 
@@ -119,8 +119,10 @@ pub(super) fn put_back<E: Engine>(
 ) -> QueryResult<()> {
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let change = Change::by::<E>(Event::Return, owner);
-    engine.update(&change.of_keys(Values::keys(keys))).map(drop)
+    let change = EventSql::by::<E>(Event::Return, owner);
+    engine
+        .update(&change.of_keys(ValueTable::keys(keys)))
+        .map(drop)
 }
 
 pub(super) fn put_back_all<E: Engine>(
@@ -128,12 +130,12 @@ pub(super) fn put_back_all<E: Engine>(
     owner: WorkerId,
     queue: &str,
 ) -> QueryResult<()> {
-    let queue = Queue::named(queue);
-    let change = Change::by::<E>(Event::Return, owner);
+    let queue = QueueFilter::named(queue);
+    let change = EventSql::by::<E>(Event::Return, owner);
     let sql = format!(
         "UPDATE carrot_messagelog AS m SET {} WHERE {} AND {}",
         assignments("", &change.set),
-        change.guard(),
+        change.full_guard(),
         queue.has(engine),
     );
     engine.execute(&sql, Some(&queue.values)).map(drop)

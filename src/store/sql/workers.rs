@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::guards::joined;
 use super::loose::LooseText;
 use super::times;
-use super::values::Values;
+use super::values::ValueTable;
 use crate::names;
 use crate::store::{DEAD_AFTER, Heartbeat, WorkerId, WorkerProcess};
 
@@ -18,7 +18,7 @@ fn insert<E: Engine>(
     process: &WorkerProcess,
 ) -> QueryResult<WorkerId> {
     let host = names::storable_name(&process.host);
-    let values = Values::default()
+    let values = ValueTable::default()
         .texts("host", [host.as_str()])
         .texts("namespace", [process.namespace.as_str()])
         .integers("pid", [process.pid])
@@ -31,7 +31,7 @@ fn insert<E: Engine>(
         "INSERT INTO carrot_worker ({id_column}host, namespace, pid, process_start, started, heartbeat) \
          SELECT {id}v.host, v.namespace, v.pid, v.process_start, {now}, {now} FROM {source}",
         now = E::NOW,
-        source = engine.source(&values)
+        source = engine.values_sql(&values)
     );
     engine.insert_one(&sql, &values).map(WorkerId)
 }
@@ -96,14 +96,14 @@ pub(super) fn deregister(engine: &mut impl Engine, ids: &[WorkerId]) -> QueryRes
     if ids.is_empty() {
         return Ok(());
     }
-    engine.batch(&format!(
+    engine.execute_unprepared(&format!(
         "DELETE FROM carrot_worker WHERE id IN ({})",
         joined(ids.iter().map(|id| id.0))
     ))
 }
 
 #[derive(QueryableByName)]
-struct Beat {
+struct HeartbeatRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Nullable<Text>)]
@@ -118,12 +118,12 @@ pub(super) fn heartbeats<E: Engine>(engine: &mut E) -> QueryResult<Vec<Heartbeat
         "SELECT id, {time} AS time, \
              CAST(CASE WHEN heartbeat < {then} THEN 1 ELSE 0 END AS {bigint}) AS is_old \
          FROM carrot_worker ORDER BY id",
-        time = E::time_text("heartbeat"),
-        then = E::now_and(-dead_after),
+        time = E::time_to_text("heartbeat"),
+        then = E::now_plus(-dead_after),
         bigint = E::BIGINT,
     );
-    let rows: Vec<Beat> = engine.load(&sql, None)?;
-    let beat = |row: Beat| {
+    let rows: Vec<HeartbeatRow> = engine.load(&sql, None)?;
+    let beat = |row: HeartbeatRow| {
         let time = row.time.map(LooseText::shown).unwrap_or_default();
         Heartbeat {
             worker: WorkerId(row.id),

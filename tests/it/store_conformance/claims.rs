@@ -212,7 +212,7 @@ pub fn counts_begins(database: Database) {
     let claimed = claim(session.as_mut(), other, &keys[..1]);
     let suspect = Claim::Ours {
         attempts: 1,
-        suspect: true,
+        crash_suspect: true,
     };
     assert_eq!(claimed, [suspect]);
 }

@@ -23,7 +23,7 @@ fn of(key: &str, cause: Cause, due: PutOffDue) -> PutOff {
     PutOff {
         row: NewRow::pending(&message),
         attempts: 0,
-        suspect: false,
+        crash_suspect: false,
         cause,
         reason: cause.noted("none is left"),
         due,
@@ -319,14 +319,14 @@ pub fn counts_attempts(database: Database) {
     );
     let suspect = |attempts| Claim::Ours {
         attempts,
-        suspect: true,
+        crash_suspect: true,
     };
     let mut claims = || claim(session.as_mut(), worker, std::slice::from_ref(&key));
     assert_eq!(claims(), [suspect(0)]);
     // What a death in this process has counted stays so.
     let counted = PutOff {
         attempts: 2,
-        suspect: true,
+        crash_suspect: true,
         ..of(&key, Cause::Resources, PATIENCE)
     };
     world.execute("UPDATE carrot_messagelog SET suspect = (1 = 0)");

@@ -51,12 +51,12 @@ const MADE: [&[&str]; 7] = [
 const OF_QUEUES: &str = "20261123000003";
 
 /// The steps that make the tables so.
-pub(in crate::store) struct Steps(
+pub(in crate::store) struct MigrationSteps(
     pub(in crate::store) EmbeddedMigrations,
     pub(in crate::store) Tables,
 );
 
-impl<DB: Backend> MigrationSource<DB> for Steps
+impl<DB: Backend> MigrationSource<DB> for MigrationSteps
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
@@ -77,7 +77,7 @@ impl Tables {
 }
 
 #[derive(QueryableByName)]
-struct Name {
+struct NameRow {
     #[diesel(sql_type = Text)]
     name: String,
 }
@@ -92,13 +92,13 @@ where
         return Ok(false);
     }
     let run = "SELECT version AS name FROM __diesel_schema_migrations";
-    let run: Vec<Name> = engine.load(run, None)?;
+    let run: Vec<NameRow> = engine.load(run, None)?;
     let is_run = |version: &String| run.iter().any(|row| row.name == *version);
     let versions = versions::<E>()?;
     let mut wanted = versions.iter().filter(|version| tables.want(version));
     Ok(wanted.all(is_run)
         && lost_steps(engine)?.is_empty()
-        && indexes::faults(engine, tables)?.is_empty())
+        && indexes::index_faults(engine, tables)?.is_empty())
 }
 
 /// Forgets that steps were run if what they made is gone, so that they are run again: Django has made a
@@ -114,14 +114,14 @@ where
     if lost.is_empty() {
         return Ok(());
     }
-    engine.batch(&format!(
+    engine.execute_unprepared(&format!(
         "DELETE FROM __diesel_schema_migrations WHERE version IN ({})",
         joined(lost.iter().map(|version| format!("'{version}'")))
     ))
 }
 
 fn has_notes<E: Engine>(engine: &mut E) -> QueryResult<bool> {
-    let notebook: Vec<Name> = engine.load(E::NOTEBOOK, None)?;
+    let notebook: Vec<NameRow> = engine.load(E::SELECT_MIGRATIONS_TABLE, None)?;
     Ok(!notebook.is_empty())
 }
 
@@ -130,7 +130,7 @@ fn lost_steps<E: Engine>(engine: &mut E) -> QueryResult<Vec<String>>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
-    let columns: Vec<Name> = engine.load(E::COLUMNS, None)?;
+    let columns: Vec<NameRow> = engine.load(E::SELECT_COLUMNS, None)?;
     let is_there = |made: &&str| columns.iter().any(|column| column.name == **made);
     let steps = versions::<E>()?.into_iter().zip(MADE);
     let lost = steps.filter(|(_, made)| !made.iter().all(is_there));

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::super::engine::Engine;
-use super::Change;
+use super::EventSql;
 use crate::state::Event;
 use crate::store::WorkerId;
 
 /// What a change is made of, beside the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::store::sql) enum Made {
+pub(in crate::store::sql) enum CacheKey {
     /// An event that comes from a worker, without other terms.
     By(Event, WorkerId),
     /// The ends of a worker's runs.
@@ -26,14 +26,14 @@ pub(in crate::store::sql) enum Made {
 const MOST: usize = 64;
 
 thread_local! {
-    static CHANGES: RefCell<HashMap<(TypeId, Made), Rc<Change>>> = RefCell::default();
+    static CHANGES: RefCell<HashMap<(TypeId, CacheKey), Rc<EventSql>>> = RefCell::default();
 }
 
 /// The change, which `make` makes if this thread has not had it yet.
 pub(in crate::store::sql) fn once<E: Engine>(
-    made: Made,
-    make: impl FnOnce() -> Change,
-) -> Rc<Change> {
+    made: CacheKey,
+    make: impl FnOnce() -> EventSql,
+) -> Rc<EventSql> {
     let key = (TypeId::of::<E>(), made);
     let known = CHANGES.with_borrow(|changes| changes.get(&key).cloned());
     known.unwrap_or_else(|| {

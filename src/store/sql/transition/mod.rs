@@ -8,16 +8,16 @@ use std::rc::Rc;
 
 use diesel::QueryResult;
 
-use self::cache::Made;
-use super::engine::{ALWAYS, Engine, Update, assignments};
+use self::cache::CacheKey;
+use super::engine::{ALWAYS_TRUE, Engine, MessageUpdate, assignments};
 use super::guards::{OWNER_IS_DEAD, is_in, is_not_in, joined, literal};
-use super::values::Values;
-use crate::state::{Column, End, Event, Exception, Holder, Status, Transition, Value};
+use super::values::ValueTable;
+use crate::state::{Column, End, Event, RequiredOwner, RowCondition, Status, Transition, Value};
 use crate::store::WorkerId;
 
 /// What a statement has that a transition leaves open. What is missing makes a statement that no database runs.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Terms<'a> {
+pub(super) struct EventTerms<'a> {
     /// The worker that the event comes from.
     pub(super) us: Option<WorkerId>,
     /// [`Value::Then`].
@@ -31,7 +31,7 @@ pub(super) struct Terms<'a> {
 /// Stands for a term that is missing.
 const MISSING: &str = "missing_term";
 
-impl Terms<'_> {
+impl EventTerms<'_> {
     /// Those of an event that comes from a worker.
     pub(super) fn of(worker: WorkerId) -> Self {
         Self {
@@ -53,26 +53,26 @@ impl Terms<'_> {
         self.same_cause.unwrap_or(MISSING)
     }
 
-    fn holds(&self, exception: Exception) -> &str {
+    fn holds(&self, exception: RowCondition) -> &str {
         match exception {
-            Exception::CopyIsLost => "m.due_time IS NOT NULL",
-            Exception::WaitedTooLong => self.too_long.unwrap_or(MISSING),
+            RowCondition::CopyIsLost => "m.due_time IS NOT NULL",
+            RowCondition::WaitedTooLong => self.too_long.unwrap_or(MISSING),
         }
     }
 }
 
 /// An event's guard and assignments.
-pub(super) struct Change {
+pub(super) struct EventSql {
     /// The guard, of the message's row alone.
-    pub(super) given: String,
+    pub(super) guard: String,
     /// What is asked of workers beside that.
-    pub(super) and: String,
+    pub(super) lookup_guard: String,
     /// Columns and what they are set to, in the order of [`COLUMNS`].
     pub(super) set: Vec<(&'static str, String)>,
 }
 
-impl Change {
-    pub(super) fn of<E: Engine>(event: Event, terms: &Terms<'_>) -> Self {
+impl EventSql {
+    pub(super) fn of<E: Engine>(event: Event, terms: &EventTerms<'_>) -> Self {
         let cases = Cases::of(event);
         let instead = event.instead();
         let instead = instead.map(|(exception, event)| (exception, Cases::of(event)));
@@ -88,14 +88,18 @@ impl Change {
             Some((*name, to?))
         });
         let set = set.collect();
-        let (given, and) = cases.guard(terms);
-        Self { given, and, set }
+        let (guard, lookup_guard) = cases.guard(terms);
+        Self {
+            guard,
+            lookup_guard,
+            set,
+        }
     }
 
     /// That of an event that comes from a worker, without other terms.
     pub(super) fn by<E: Engine>(event: Event, worker: WorkerId) -> Rc<Self> {
-        let make = || Self::of::<E>(event, &Terms::of(worker));
-        cache::once::<E>(Made::By(event, worker), make)
+        let make = || Self::of::<E>(event, &EventTerms::of(worker));
+        cache::once::<E>(CacheKey::By(event, worker), make)
     }
 
     /// The same for messages of which nothing is noted that they wait for: it sets no text then.
@@ -103,19 +107,19 @@ impl Change {
         let notes = ["put_off_since", "put_off_reason"];
         let set = self.set.iter().filter(|(name, _)| !notes.contains(name));
         Self {
-            given: format!("{} AND m.put_off_since IS NULL", self.given),
-            and: self.and.clone(),
+            guard: format!("{} AND m.put_off_since IS NULL", self.guard),
+            lookup_guard: self.lookup_guard.clone(),
             set: set.cloned().collect(),
         }
     }
 
     /// The ends of runs, whatever they are: each value `v` has its `status`.
     pub(super) fn of_ends<E: Engine>(worker: WorkerId) -> Rc<Self> {
-        cache::once::<E>(Made::Ends(worker), || Self::make_ends::<E>(worker))
+        cache::once::<E>(CacheKey::Ends(worker), || Self::make_ends::<E>(worker))
     }
 
     fn make_ends<E: Engine>(worker: WorkerId) -> Self {
-        let terms = Terms::of(worker);
+        let terms = EventTerms::of(worker);
         let ends = Cases::of_ends();
         let set = COLUMNS.iter().filter_map(|(column, name)| {
             let to = match column {
@@ -125,17 +129,21 @@ impl Change {
             Some((*name, to?))
         });
         let set = set.collect();
-        let (given, and) = Cases::of(Event::Finish(End::Completed)).guard(&terms);
-        Self { given, and, set }
+        let (guard, lookup_guard) = Cases::of(Event::Finish(End::Completed)).guard(&terms);
+        Self {
+            guard,
+            lookup_guard,
+            set,
+        }
     }
 
     /// The same for messages with these keys, and what comes with the event for each.
-    pub(super) fn of_keys<'a>(&'a self, values: Values<'a>) -> Update<'a> {
-        Update {
+    pub(super) fn of_keys<'a>(&'a self, values: ValueTable<'a>) -> MessageUpdate<'a> {
+        MessageUpdate {
             values,
             set: &self.set,
-            given: &self.given,
-            and: &self.and,
+            guard: &self.guard,
+            lookup_guard: &self.lookup_guard,
         }
     }
 
@@ -145,7 +153,7 @@ impl Change {
         engine: &mut impl Engine,
         ids: impl IntoIterator<Item = i64>,
     ) -> QueryResult<()> {
-        engine.batch(&format!(
+        engine.execute_unprepared(&format!(
             "UPDATE carrot_messagelog AS m SET {} WHERE m.id IN ({})",
             assignments("", &self.set),
             joined(ids)
@@ -153,10 +161,10 @@ impl Change {
     }
 
     /// The whole guard.
-    pub(super) fn guard(&self) -> String {
-        match self.and.as_str() {
-            ALWAYS => self.given.clone(),
-            and => format!("{} AND {and}", self.given),
+    pub(super) fn full_guard(&self) -> String {
+        match self.lookup_guard.as_str() {
+            ALWAYS_TRUE => self.guard.clone(),
+            and => format!("{} AND {and}", self.guard),
         }
     }
 }
@@ -172,7 +180,7 @@ const COLUMNS: &[(Option<Column>, &str)] = &[
     (Some(Column::Message), "routing_key"),
     (Some(Column::Message), "priority"),
     (Some(Column::Attempts), "attempts"),
-    (Some(Column::Suspect), "suspect"),
+    (Some(Column::CrashSuspect), "suspect"),
     (Some(Column::Owner), "owner"),
     (Some(Column::Output), "output"),
     (Some(Column::Exception), "exception"),
@@ -182,8 +190,8 @@ const COLUMNS: &[(Option<Column>, &str)] = &[
     (Some(Column::FailureTime), "failure_time"),
     (Some(Column::Due), "due_time"),
     (None, "status"),
-    (Some(Column::WaitsSince), "put_off_since"),
-    (Some(Column::WaitsFor), "put_off_reason"),
+    (Some(Column::PutOffSince), "put_off_since"),
+    (Some(Column::PutOffReason), "put_off_reason"),
 ];
 
 /// The name of the column that has the time at which a message came to that state, if one has.
@@ -223,12 +231,12 @@ impl Cases {
     }
 
     /// What is asked of the row alone, and what is asked of workers beside that.
-    fn guard(&self, terms: &Terms<'_>) -> (String, String) {
+    fn guard(&self, terms: &EventTerms<'_>) -> (String, String) {
         let states = self.cases.iter().map(|(status, _)| *status);
         let mut given = vec![is_in(self.status, states)];
         let mut and = Vec::new();
         let holders = self.cases.iter();
-        let holders = grouped(holders.map(|(status, transition)| (transition.holder, *status)));
+        let holders = grouped(holders.map(|(status, transition)| (transition.owner, *status)));
         for (holder, states) in &holders {
             let mut alternatives = holds(*holder, terms);
             if alternatives.is_empty() {
@@ -247,7 +255,7 @@ impl Cases {
             }
         }
         let and = match and.is_empty() {
-            true => ALWAYS.to_owned(),
+            true => ALWAYS_TRUE.to_owned(),
             false => and.join(" AND "),
         };
         (given.join(" AND "), and)
@@ -258,7 +266,7 @@ impl Cases {
         &self,
         column: Option<Column>,
         name: &str,
-        terms: &Terms<'_>,
+        terms: &EventTerms<'_>,
     ) -> Option<String> {
         let Some(column) = column else {
             let mut cases = self.cases.iter();
@@ -308,22 +316,22 @@ fn unless(
 }
 
 /// Conditions of which one must hold, if any is asked.
-fn holds(holder: Holder, terms: &Terms<'_>) -> Vec<String> {
+fn holds(holder: RequiredOwner, terms: &EventTerms<'_>) -> Vec<String> {
     let nobody = || "m.owner IS NULL".to_owned();
     let us = || format!("m.owner = {}", terms.us());
     let dead = || OWNER_IS_DEAD.to_owned();
     match holder {
-        Holder::Anyone => vec![],
-        Holder::Nobody => vec![nobody()],
-        Holder::Us => vec![us()],
-        Holder::UsOrNobody => vec![nobody(), us()],
-        Holder::UsNobodyOrDead => vec![nobody(), us(), dead()],
-        Holder::NobodyOrDead => vec![nobody(), dead()],
-        Holder::Dead => vec![format!("m.owner IS NOT NULL AND {OWNER_IS_DEAD}")],
+        RequiredOwner::Anyone => vec![],
+        RequiredOwner::Nobody => vec![nobody()],
+        RequiredOwner::Worker => vec![us()],
+        RequiredOwner::WorkerOrNobody => vec![nobody(), us()],
+        RequiredOwner::WorkerNobodyOrDead => vec![nobody(), us(), dead()],
+        RequiredOwner::NobodyOrDead => vec![nobody(), dead()],
+        RequiredOwner::Dead => vec![format!("m.owner IS NOT NULL AND {OWNER_IS_DEAD}")],
     }
 }
 
-fn expression<E: Engine>(value: Value, name: &str, terms: &Terms<'_>) -> String {
+fn expression<E: Engine>(value: Value, name: &str, terms: &EventTerms<'_>) -> String {
     // Of a text that is only for people, characters that a table has not are replaced; see `mysql::traits`.
     let given = match name {
         "put_off_reason" => "reason",
@@ -332,13 +340,13 @@ fn expression<E: Engine>(value: Value, name: &str, terms: &Terms<'_>) -> String 
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Now => E::NOW.to_owned(),
-        Value::Us => terms.us(),
+        Value::Worker => terms.us(),
         Value::True => "true".to_owned(),
         Value::Given => format!("v.{given}"),
-        Value::OrGiven => format!("(m.{name} OR v.{given} = 1)"),
+        Value::KeptOrGiven => format!("(m.{name} OR v.{given} = 1)"),
         Value::Then => terms.then().to_owned(),
-        Value::KeptOrThen => format!("COALESCE(m.{name}, {})", terms.then()),
-        Value::KeptOrNow => {
+        Value::KeptElseThen => format!("COALESCE(m.{name}, {})", terms.then()),
+        Value::KeptIfSameElseNow => {
             let same_cause = terms.same_cause();
             format!("CASE WHEN {same_cause} THEN m.{name} ELSE {} END", E::NOW)
         }
