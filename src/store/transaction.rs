@@ -137,7 +137,7 @@ macro_rules! connection {
             }
 
             fn now(&mut self) -> QueryResult<chrono::DateTime<chrono::Utc>> {
-                sql::now_on::<$engine>(|sql| {
+                sql::load_now::<$engine>(|sql| {
                     diesel::RunQueryDsl::load(diesel::sql_query(sql), self)
                 })
             }

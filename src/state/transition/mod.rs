@@ -5,7 +5,8 @@
 
 use self::Column::{Attempts, CrashSuspect, Due, Message, Owner, PutOffReason, PutOffSince};
 use self::Value::{
-    Given, KeptElseThen, KeptIfSameElseNow, KeptOrGiven, Now, Null, NullIfSame, Then, True, Worker,
+    EventTime, Given, KeptElseEventTime, KeptIfSameElseNow, KeptOrGiven, Now, Null, NullIfSame,
+    True, Worker,
 };
 use super::End;
 use super::Status::{self, Failed, InProgress, Pending, Published};
@@ -138,9 +139,9 @@ pub enum Value {
     /// Yes if the column or the event says so.
     KeptOrGiven,
     /// The time that comes with the event.
-    Then,
+    EventTime,
     /// The same, unless the column has a time.
-    KeptElseThen,
+    KeptElseEventTime,
     /// The column's time where the message has waited for the same cause before, and otherwise the database's.
     KeptIfSameElseNow,
     /// Nothing where the message has waited for the same cause before, and otherwise what it is.
@@ -188,7 +189,7 @@ pub enum RowCondition {
 const OWNED: &[ColumnChange] = &[(Owner, Worker)];
 const FREED: &[ColumnChange] = &[(Owner, Null)];
 const DUE_NOW: &[ColumnChange] = &[(Due, Now)];
-const DUE_THEN: &[ColumnChange] = &[(Due, Then)];
+const DUE_THEN: &[ColumnChange] = &[(Due, EventTime)];
 const NEVER_DUE: &[ColumnChange] = &[(Due, Null)];
 const CRASH_SUSPECTED: &[ColumnChange] = &[(CrashSuspect, True)];
 const COUNTED: &[ColumnChange] = &[(Attempts, Given)];
@@ -210,7 +211,7 @@ const CAME: &[ColumnChange] = &[
     (CrashSuspect, KeptOrGiven),
 ];
 /// A time that is set says since when the broker has no copy.
-const MISSING: &[ColumnChange] = &[(Due, KeptElseThen)];
+const MISSING: &[ColumnChange] = &[(Due, KeptElseEventTime)];
 
 const fn when(
     owner: RequiredOwner,

@@ -7,13 +7,14 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::{Engine, IdRow};
+use super::engine::Engine;
 use super::guards::joined;
 use super::loose::LooseText;
-use super::overlap::{LockedSchedule, see_unfinished};
+use super::overlap::{LockedSchedule, load_unfinished};
 use super::publishing::record;
+use super::rows::IdRow;
 use super::schedule_row::LooseScheduleRow;
-use super::schedules::time_of;
+use super::schedules::parse_database_time;
 use super::times;
 use super::values::ValueTable;
 use crate::failpoint;
@@ -31,10 +32,10 @@ struct AgendaRow {
 }
 
 /// So many seconds a clock may be set back without a trace.
-const A_CLOCKS_ERROR: i64 = 10;
+const CLOCK_TOLERANCE_SECONDS: i64 = 10;
 
 /// What leaves out those that are held back.
-fn but(held: &[i64]) -> String {
+fn excluding(held: &[i64]) -> String {
     if held.is_empty() {
         String::new()
     } else {
@@ -43,12 +44,12 @@ fn but(held: &[i64]) -> String {
 }
 
 pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Agenda> {
-    let but = but(held);
+    let excluded = excluding(held);
     let sql = format!(
         "SELECT {now} AS now, \
-             (SELECT {next} FROM carrot_scheduledtask m WHERE {planned}{but} \
+             (SELECT {next} FROM carrot_scheduledtask m WHERE {planned}{excluded} \
                  ORDER BY m.next_run LIMIT 1) AS next, \
-             CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{but}) \
+             CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{excluded}) \
                  THEN 1 ELSE 0 END AS {bigint}) AS unplanned",
         now = E::time_to_text(E::NOW),
         next = E::time_to_text("m.next_run"),
@@ -62,12 +63,12 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
         engine.load_unprepared(&sql)?
     };
     let row = rows.into_iter().next().ok_or(Error::NotFound)?;
-    let next = row.next.map(LooseText::shown);
+    let next = row.next.map(LooseText::into_display);
     Ok(Agenda {
-        now: time_of(&row.now)?,
+        now: parse_database_time(&row.now)?,
         next: next.as_deref().and_then(times::parse),
         unplanned: row.unplanned != 0,
-        is_odd: next.is_some_and(|next| !times::is_ours(&next)),
+        is_odd: next.is_some_and(|next| !times::is_canonical(&next)),
     })
 }
 
@@ -77,7 +78,7 @@ pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> Qu
         RecomputeReason::AtStart => format!(
             "(m.refusal IS NOT NULL AND m.next_run IS NULL \
                  OR (m.last_run > {later} OR m.anchor > {later}) AND m.next_run > {later})",
-            later = E::now_plus(A_CLOCKS_ERROR)
+            later = E::now_plus(CLOCK_TOLERANCE_SECONDS)
         ),
         RecomputeReason::ClockSetBack => format!("m.next_run > {}", E::NOW),
     };
@@ -103,18 +104,18 @@ pub(super) fn advance<E: Engine>(
     held: &[i64],
     decide: &mut dyn FnMut(&Candidate) -> Advance,
 ) -> QueryResult<(usize, Vec<Message>)> {
-    let locked = lock(engine, ready, limit, held)?;
+    let locked = lock_candidates(engine, ready, limit, held)?;
     if locked.is_empty() {
         return Ok((0, Vec::new()));
     }
     let candidates = locked.iter().map(|locked| &locked.candidate);
     let mut advances: Vec<Advance> = candidates.map(decide).collect();
-    write(engine, &locked, &advances)?;
+    write_advances(engine, &locked, &advances)?;
     let messages = advances
         .iter_mut()
         .flat_map(|advance| std::mem::take(&mut advance.messages))
         .collect();
-    let messages = without_those_there(engine, messages)?;
+    let messages = without_existing(engine, messages)?;
     if !messages.is_empty() {
         let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
         record(engine, &rows)?;
@@ -131,13 +132,13 @@ struct PositionRow {
 
 /// Without those whose occurrence has a message, as after a clock that was set back, or when a table came
 /// from a dump.
-fn without_those_there<E: Engine>(
+fn without_existing<E: Engine>(
     engine: &mut E,
     messages: Vec<Message>,
 ) -> QueryResult<Vec<Message>> {
     let times = |message: &Message| {
         let of = message.occurrence?;
-        Some((of.schedule, times::text(of.planned?)))
+        Some((of.schedule, times::to_text(of.planned?)))
     };
     let times: Vec<_> = messages.iter().map(times).collect();
     let planned = || {
@@ -173,7 +174,7 @@ fn without_those_there<E: Engine>(
 
 /// The ids of schedules `m`, without a lock: those that have to be looked for among all others are not to
 /// lock these on the way.
-fn find<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
+fn find_ids<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
         E::BIGINT,
@@ -183,27 +184,31 @@ fn find<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult
     Ok(found.into_iter().map(|row| row.id).collect())
 }
 
-fn lock<E: Engine>(
+fn lock_candidates<E: Engine>(
     engine: &mut E,
     ready: Ready,
     limit: usize,
     held: &[i64],
 ) -> QueryResult<Vec<LockedSchedule>> {
     let columns = LooseScheduleRow::columns::<E>();
-    let but = but(held);
+    let excluded = excluding(held);
     let lock = E::FOR_UPDATE_SKIP_LOCKED;
     let condition = match ready {
         // In whatever order they are found: to sort them would be to lock them all.
-        Ready::Unplanned => format!("{}{but}", E::IS_UNPLANNED),
-        Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::IS_UNPLANNED),
+        Ready::Unplanned => format!("{}{excluded}", E::IS_UNPLANNED),
+        Ready::Saved(id) => format!("{}{excluded} AND m.id = {id}", E::IS_UNPLANNED),
         Ready::Due => format!(
-            "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
+            "{} AND m.next_run <= {}{excluded} ORDER BY m.next_run",
             E::IS_PLANNED,
             E::NOW
         ),
         Ready::Odd => {
-            let odd = format!("{} AND {}{but}", E::IS_PLANNED, E::NEXT_RUN_IS_MALFORMED);
-            let ids = find(engine, &odd, limit)?;
+            let odd = format!(
+                "{} AND {}{excluded}",
+                E::IS_PLANNED,
+                E::NEXT_RUN_IS_MALFORMED
+            );
+            let ids = find_ids(engine, &odd, limit)?;
             if ids.is_empty() {
                 return Ok(Vec::new());
             }
@@ -218,14 +223,14 @@ fn lock<E: Engine>(
     let mut locked = Vec::with_capacity(rows.len());
     let mut odd = Vec::new();
     for row in rows {
-        let (unfinished_from, is_ours) = row.unfinished_from();
+        let (unfinished_from, is_canonical) = row.unfinished_from();
         let candidate = Candidate {
-            now: time_of(&row.now)?,
+            now: parse_database_time(&row.now)?,
             row: row.into(),
             unfinished: None,
         };
-        if !is_ours {
-            odd.push((candidate.row.id, unfinished_from.map(times::text)));
+        if !is_canonical {
+            odd.push((candidate.row.id, unfinished_from.map(times::to_text)));
         }
         locked.push(LockedSchedule {
             candidate,
@@ -243,11 +248,11 @@ fn lock<E: Engine>(
         let set = [("unfinished_from", E::text_to_time("v.unfinished_from"))];
         engine.update_schedules(&values, &set)?;
     }
-    see_unfinished(engine, &mut locked)?;
+    load_unfinished(engine, &mut locked)?;
     Ok(locked)
 }
 
-fn write<E: Engine>(
+fn write_advances<E: Engine>(
     engine: &mut E,
     locked: &[LockedSchedule],
     advances: &[Advance],
@@ -255,7 +260,7 @@ fn write<E: Engine>(
     let texts = |time: fn(&Advance) -> Option<DateTime<Utc>>| -> Vec<Option<String>> {
         advances
             .iter()
-            .map(|advance| time(advance).map(times::text))
+            .map(|advance| time(advance).map(times::to_text))
             .collect()
     };
     let next = texts(|advance| advance.next);
@@ -269,7 +274,7 @@ fn write<E: Engine>(
     let unfinished_from: Vec<_> = locked
         .iter()
         .zip(advances)
-        .map(|(locked, advance)| locked.unfinished_after(advance).map(times::text))
+        .map(|(locked, advance)| locked.unfinished_after(advance).map(times::to_text))
         .collect();
     let refusals: Vec<_> = advances
         .iter()

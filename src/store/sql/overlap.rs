@@ -56,7 +56,7 @@ struct UnfinishedRow {
 /// Sees which of those that must not overlap would, and with what: the first of their occurrences whose
 /// message is not finished, or one beside the timetable. Those that are known to be finished are not read
 /// again, as many as they may be.
-pub(super) fn see_unfinished<E: Engine>(
+pub(super) fn load_unfinished<E: Engine>(
     engine: &mut E,
     locked: &mut [LockedSchedule],
 ) -> QueryResult<()> {
@@ -69,7 +69,7 @@ pub(super) fn see_unfinished<E: Engine>(
         return Ok(());
     }
     let rows: Vec<UnfinishedRow> =
-        engine.load_unprepared(&unfinished::<E>(joined(asked.keys())))?;
+        engine.load_unprepared(&unfinished_sql::<E>(joined(asked.keys())))?;
     for asked in asked.values_mut() {
         asked.unfinished_from = asked.candidate.row.last_run;
     }
@@ -77,7 +77,7 @@ pub(super) fn see_unfinished<E: Engine>(
         let Some(asked) = asked.get_mut(&row.id) else {
             continue;
         };
-        let text = |text: Option<LooseText>| text.map(LooseText::shown);
+        let text = |text: Option<LooseText>| text.map(LooseText::into_display);
         if let Some(planned) = text(row.planned) {
             // Of one that can't be read, all are read again next time.
             asked.unfinished_from = times::parse(&planned);
@@ -95,7 +95,7 @@ pub(super) fn see_unfinished<E: Engine>(
 }
 
 /// Selects the [`UnfinishedRow`]s of the schedules with these ids.
-fn unfinished<E: Engine>(ids: String) -> String {
+fn unfinished_sql<E: Engine>(ids: String) -> String {
     let is_unfinished = is_in(
         "l.status",
         Status::ALL.into_iter().filter(|status| !status.is_final()),
@@ -124,10 +124,7 @@ fn unfinished<E: Engine>(ids: String) -> String {
 }
 
 /// In a transaction that has made messages of occurrences anew: they are unfinished.
-pub(super) fn not_finished_after_all<E: Engine>(
-    engine: &mut E,
-    rows: &[NewRow],
-) -> QueryResult<()> {
+pub(super) fn lower_unfinished_from<E: Engine>(engine: &mut E, rows: &[NewRow]) -> QueryResult<()> {
     let mut first: HashMap<i64, DateTime<Utc>> = HashMap::new();
     for of in rows.iter().filter_map(|row| row.occurrence) {
         if let Some(planned) = of.planned {
@@ -138,7 +135,7 @@ pub(super) fn not_finished_after_all<E: Engine>(
     if first.is_empty() {
         return Ok(());
     }
-    let times: Vec<String> = first.values().copied().map(times::text).collect();
+    let times: Vec<String> = first.values().copied().map(times::to_text).collect();
     let values = ValueTable::default()
         .integers("id", first.keys().copied())
         .texts("planned", times.iter().map(String::as_str));

@@ -29,11 +29,11 @@ pub(super) fn republish<E: Engine>(
         }
         keys.sort_unstable();
         let terms = EventTerms {
-            then: Some(&due),
+            time: Some(&due),
             ..EventTerms::of(owner)
         };
-        let change = EventSql::of::<E>(Event::Republish, &terms);
-        engine.update(&change.of_keys(ValueTable::keys(keys)))?;
+        let change = EventSql::new::<E>(Event::Republish, &terms);
+        engine.update(&change.for_keys(ValueTable::keys(keys)))?;
     }
     Ok(())
 }

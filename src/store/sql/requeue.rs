@@ -5,12 +5,14 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-use super::bounds::{SizedRow, first_ids, size};
-use super::engine::{ALWAYS_TRUE, Engine, IdRow};
+use super::bounds::{SizedRow, ids_within_limit, message_size_sql};
+use super::engine::{ALWAYS_TRUE, Engine};
 use super::guards::{is_in, joined};
 use super::loose::LooseText;
-use super::overlap::not_finished_after_all;
-use super::publishing::{MessageRow, record};
+use super::message_row::MessageRow;
+use super::overlap::lower_unfinished_from;
+use super::publishing::record;
+use super::rows::IdRow;
 use super::values::ValueTable;
 use crate::failpoint;
 use crate::names;
@@ -18,7 +20,7 @@ use crate::state::Status;
 use crate::store::{NewRow, Requeue, Requeued};
 
 /// So many messages that FAILED are requeued in one transaction at most.
-const MOST_FAILED: usize = 1000;
+const MAX_FAILED: usize = 1000;
 
 /// A row as it loads, whatever stands in it.
 #[derive(QueryableByName)]
@@ -47,8 +49,8 @@ struct RequeueRow {
 
 impl From<LooseRequeueRow> for RequeueRow {
     fn from(row: LooseRequeueRow) -> Self {
-        let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
-        let key = row.uuid.clone().and_then(|uuid| uuid.read_key().ok());
+        let shown = |text: Option<LooseText>| text.map(LooseText::into_display).unwrap_or_default();
+        let key = row.uuid.clone().and_then(|uuid| uuid.read_as_key().ok());
         Self {
             message: row.message,
             has_key: key.is_some_and(|key| !key.is_empty()),
@@ -100,12 +102,12 @@ impl RequeueMessage {
             was_published: false,
             row,
         };
-        message.count();
+        message.include_current_row();
         message
     }
 
     /// Takes the row that counts into account.
-    fn count(&mut self) {
+    fn include_current_row(&mut self) {
         self.ids.push(self.row.message.id);
         self.was_published |= self.row.is_published();
         if !self.row.may_be_requeued() {
@@ -116,7 +118,7 @@ impl RequeueMessage {
     /// Another of its rows.
     fn add(&mut self, row: RequeueRow) {
         let before = std::mem::replace(&mut self.row, row);
-        self.count();
+        self.include_current_row();
         // Its publisher's rather than ours, and one that is to be run rather than one that is over.
         let rank = |row: &RequeueRow| (!row.is_adopted, row.is_published());
         if rank(&before) >= rank(&self.row) {
@@ -126,7 +128,7 @@ impl RequeueMessage {
 }
 
 /// The messages of these rows, in their order.
-fn messages(rows: Vec<RequeueRow>) -> Vec<RequeueMessage> {
+fn group_by_key(rows: Vec<RequeueRow>) -> Vec<RequeueMessage> {
     let mut messages: Vec<RequeueMessage> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for row in rows {
@@ -173,11 +175,11 @@ pub(super) fn requeue_failed<E: Engine>(
     let failed = is_in("m.status", [Status::Failed]);
     let next: Vec<SizedRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id, {} FROM carrot_messagelog m \
-         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MOST_FAILED}",
+         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MAX_FAILED}",
         E::BIGINT,
-        size::<E>(),
+        message_size_sql::<E>(),
     ))?;
-    let ids = first_ids(&next);
+    let ids = ids_within_limit(&next);
     let Some(&end) = ids.last() else {
         return Ok((Vec::new(), None));
     };
@@ -201,7 +203,7 @@ pub(super) fn requeue_failed<E: Engine>(
         rows.extend(load(engine, &values, &format!("NOT ({is_here})"))?);
     }
     let results = replace(engine, rows)?;
-    let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
+    let is_all = ids.len() == next.len() && next.len() < MAX_FAILED;
     Ok((results, (!is_all).then_some(end)))
 }
 
@@ -210,7 +212,7 @@ fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Re
     let mut results = Vec::new();
     let mut rows = Vec::new();
     let mut replaced = Vec::new();
-    for old in messages(old) {
+    for old in group_by_key(old) {
         let key = old.row.uuid;
         if let Some(status) = old.refused {
             results.push(Requeued::NotFinal { key, status });
@@ -234,7 +236,7 @@ fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Re
         // In this order: an occurrence has one row.
         engine.delete(&replaced)?;
         record(engine, &rows)?;
-        not_finished_after_all(engine, &rows)?;
+        lower_unfinished_from(engine, &rows)?;
         failpoint::hit("requeue.before-commit");
     }
     Ok(results)

@@ -10,10 +10,10 @@ use super::times;
 use crate::store::{ScheduleRow, ScheduleSpec};
 
 /// What stands where something has to.
-const NULL: &str = "it is NULL";
+const IS_NULL: &str = "it is NULL";
 
 /// So many characters are shown of what should be a time.
-const MOST_OF_A_TIME: usize = 40;
+const MAX_DISPLAYED_TIME: usize = 40;
 
 /// The columns of a schedule. None keeps the row from being loaded, whatever stands there.
 #[derive(QueryableByName)]
@@ -94,10 +94,10 @@ impl LooseScheduleRow {
     /// No message of an occurrence planned before then is unfinished, if that is known; and whether the row
     /// says it as we do, so that a statement can compare it.
     pub(super) fn unfinished_from(&self) -> (Option<DateTime<Utc>>, bool) {
-        let Some(text) = self.unfinished_from.clone().map(LooseText::shown) else {
+        let Some(text) = self.unfinished_from.clone().map(LooseText::into_display) else {
             return (None, true);
         };
-        (times::parse(&text), times::is_ours(&text))
+        (times::parse(&text), times::is_canonical(&text))
     }
 }
 
@@ -112,19 +112,19 @@ impl ColumnReader {
         if let Err(reason) = value.clone().read() {
             self.0.push((column, reason));
         }
-        Some(value.shown())
+        Some(value.into_display())
     }
 
     /// The same where something has to stand.
     fn some_text(&mut self, column: &'static str, value: Option<LooseText>) -> String {
         self.text(column, value).unwrap_or_else(|| {
-            self.0.push((column, NULL.to_owned()));
+            self.0.push((column, IS_NULL.to_owned()));
             String::new()
         })
     }
 
     fn integer(&mut self, column: &'static str, value: Option<LooseInteger>) -> i64 {
-        let read = value.map_or_else(|| Err(NULL.to_owned()), LooseInteger::read);
+        let read = value.map_or_else(|| Err(IS_NULL.to_owned()), LooseInteger::read);
         read.unwrap_or_else(|reason| {
             self.0.push((column, reason));
             0
@@ -132,10 +132,10 @@ impl ColumnReader {
     }
 
     fn time(&mut self, column: &'static str, value: Option<LooseText>) -> Option<DateTime<Utc>> {
-        let text = value?.shown();
+        let text = value?.into_display();
         let time = times::parse(&text);
         if time.is_none() {
-            let text: String = text.chars().take(MOST_OF_A_TIME).collect();
+            let text: String = text.chars().take(MAX_DISPLAYED_TIME).collect();
             self.0.push((column, format!("it is {text:?}")));
         }
         time
@@ -168,15 +168,15 @@ impl From<LooseScheduleRow> for ScheduleRow {
             spec,
             next_run: read.time("next_run", row.next_run),
             last_run: read.time("last_run", row.last_run),
-            refusal: row.refusal.map(|text| text.shown().into()),
-            planned_for: row.planned_for.map(|text| text_of(text).into()),
+            refusal: row.refusal.map(|text| text.into_display().into()),
+            planned_for: row.planned_for.map(|text| timetable_text(text).into()),
             unreadable: read.0,
         }
     }
 }
 
 /// A timetable's text, which is ASCII if it can be met, in whatever characters the table has.
-fn text_of(mut bytes: Vec<u8>) -> String {
+fn timetable_text(mut bytes: Vec<u8>) -> String {
     bytes.retain(|byte| *byte != 0);
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -76,7 +76,7 @@ pub(super) fn workers_in<E: Engine>(
 ) -> QueryResult<Vec<(WorkerId, WorkerProcess)>> {
     let sql = "SELECT id, host, namespace, pid, process_start FROM carrot_worker";
     let rows: Vec<WorkerRow> = engine.load(sql, None)?;
-    let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
+    let shown = |text: Option<LooseText>| text.map(LooseText::into_display).unwrap_or_default();
     let worker = |row: WorkerRow| {
         let process = WorkerProcess {
             host: shown(row.host),
@@ -124,11 +124,11 @@ pub(super) fn heartbeats<E: Engine>(engine: &mut E) -> QueryResult<Vec<Heartbeat
     );
     let rows: Vec<HeartbeatRow> = engine.load(&sql, None)?;
     let beat = |row: HeartbeatRow| {
-        let time = row.time.map(LooseText::shown).unwrap_or_default();
+        let time = row.time.map(LooseText::into_display).unwrap_or_default();
         Heartbeat {
             worker: WorkerId(row.id),
             // No worker writes another time than ours, and what is none never grows old.
-            is_old: row.is_old != 0 || !times::is_ours(&time),
+            is_old: row.is_old != 0 || !times::is_canonical(&time),
             time,
         }
     };

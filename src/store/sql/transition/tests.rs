@@ -51,25 +51,25 @@ impl Dialect {
 
     fn change(self, event: Event) -> EventSql {
         let terms = EventTerms {
-            us: Some(WorkerId(7)),
-            then: Some("THEN"),
+            worker: Some(WorkerId(7)),
+            time: Some("THEN"),
             same_cause: Some("SAME"),
             too_long: Some("TOO_LONG"),
         };
         match self {
-            Self::Postgres => EventSql::of::<Postgres>(event, &terms),
-            Self::Sqlite => EventSql::of::<SqliteFile>(event, &terms),
+            Self::Postgres => EventSql::new::<Postgres>(event, &terms),
+            Self::Sqlite => EventSql::new::<SqliteFile>(event, &terms),
             #[cfg(feature = "mysql")]
-            Self::Mysql => EventSql::of::<crate::store::mysql::MysqlServer>(event, &terms),
+            Self::Mysql => EventSql::new::<crate::store::mysql::MysqlServer>(event, &terms),
         }
     }
 
     fn ends(self) -> EventSql {
         match self {
-            Self::Postgres => EventSql::make_ends::<Postgres>(WorkerId(7)),
-            Self::Sqlite => EventSql::make_ends::<SqliteFile>(WorkerId(7)),
+            Self::Postgres => EventSql::ends::<Postgres>(WorkerId(7)),
+            Self::Sqlite => EventSql::ends::<SqliteFile>(WorkerId(7)),
             #[cfg(feature = "mysql")]
-            Self::Mysql => EventSql::make_ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
+            Self::Mysql => EventSql::ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
         }
     }
 }
@@ -222,14 +222,14 @@ fn ends_are_rendered_like_this() {
 #[test]
 fn no_column_is_set_before_another_is_made_of_it() {
     let terms = EventTerms {
-        us: Some(WorkerId(7)),
-        then: Some("THEN(m.put_off_since, m.put_off_reason)"),
+        worker: Some(WorkerId(7)),
+        time: Some("THEN(m.put_off_since, m.put_off_reason)"),
         same_cause: Some("SAME(m.put_off_reason)"),
         too_long: Some("TOO_LONG(m.put_off_since, m.put_off_reason)"),
     };
     for event in Event::ALL {
         let mut set_before: Vec<&str> = Vec::new();
-        for (column, to) in EventSql::of::<Postgres>(event, &terms).set {
+        for (column, to) in EventSql::new::<Postgres>(event, &terms).set {
             for before in &set_before {
                 assert!(!to.contains(&format!("m.{before}")), "{event:?}: {to}");
             }

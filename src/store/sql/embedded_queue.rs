@@ -1,27 +1,22 @@
 //! The statements of the embedded broker, whose messages wait in their rows.
 //!
-//! A message waits while it is PUBLISHED and no live worker has taken it. Who takes it becomes its
-//! `owner`; its state changes only when it is claimed. So what a worker had taken and not claimed waits
-//! again when that worker is gone, and nobody has to clear up.
+//! A message waits while it is PUBLISHED and no live worker has taken it. A worker that takes a message becomes its
+//! `owner`; the status changes only when the worker claims the message. So a message that a dead worker had taken and
+//! not claimed waits again without any cleanup.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::engine::{Engine, assignments};
-use super::publishing::{MessageRow, end_undecodable};
-use super::transition::{EventSql, EventTerms};
+use super::message_row::MessageRow;
+use super::rows::CountRow;
+use super::sweep::fail_undecodable_by;
+use super::transition::{EventSql, EventTerms, cache};
 use super::values::ValueTable;
 use crate::message::Message;
 use crate::state::Event;
 use crate::store::{UndecodableRow, WorkerId};
 
-#[derive(QueryableByName)]
-struct CountRow {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
-}
-
-/// A queue by its name, which the statements read as their only value.
+/// A queue's name, as the only value of the statements.
 struct QueueFilter<'a> {
     name: &'a str,
     values: ValueTable<'a>,
@@ -33,7 +28,7 @@ impl<'a> QueueFilter<'a> {
         Self { name, values }
     }
 
-    /// The condition that `m` was published to it.
+    /// The condition that `m` was published to the queue.
     fn has<E: Engine>(&self, engine: &E) -> String {
         format!(
             "m.routing_key = (SELECT v.compared FROM {}) AND {}",
@@ -42,9 +37,9 @@ impl<'a> QueueFilter<'a> {
         )
     }
 
-    /// What follows FROM to read the messages `m` that wait in it.
+    /// The FROM clause and the condition that read the messages `m` waiting in the queue.
     fn waiting<E: Engine>(&self, engine: &E) -> String {
-        let delivery = EventSql::of::<E>(Event::Deliver, &EventTerms::default());
+        let delivery = EventSql::new::<E>(Event::Deliver, &EventTerms::default());
         format!(
             "{} WHERE {} AND {} AND {}",
             E::FROM_WAITING,
@@ -55,8 +50,13 @@ impl<'a> QueueFilter<'a> {
     }
 }
 
-/// How many messages wait in the queue, or only whether any do.
-fn number<E: Engine>(engine: &mut E, queue: &str, what: &str, limit: &str) -> QueryResult<i64> {
+/// Evaluates `what` over the messages that wait in the queue.
+fn query_number<E: Engine>(
+    engine: &mut E,
+    queue: &str,
+    what: &str,
+    limit: &str,
+) -> QueryResult<i64> {
     let queue = QueueFilter::named(queue);
     let sql = format!(
         "SELECT CAST({what} AS {}) AS n FROM {} {limit}",
@@ -68,16 +68,17 @@ fn number<E: Engine>(engine: &mut E, queue: &str, what: &str, limit: &str) -> Qu
 }
 
 pub(super) fn count(engine: &mut impl Engine, queue: &str) -> QueryResult<i64> {
-    number(engine, queue, "count(*)", "")
+    query_number(engine, queue, "count(*)", "")
 }
 
-/// By reading alone, which disturbs nobody.
-pub(super) fn is_any(engine: &mut impl Engine, queue: &str) -> QueryResult<bool> {
-    number(engine, queue, "1", "LIMIT 1").map(|n| n > 0)
+/// Only reads, and so blocks nobody.
+pub(super) fn has_any(engine: &mut impl Engine, queue: &str) -> QueryResult<bool> {
+    query_number(engine, queue, "1", "LIMIT 1").map(|n| n > 0)
 }
 
-/// In a transaction. A statement sees the workers as they were when it began, so that it may take a
-/// message from one that came meanwhile: that is delivered twice then, and claimed once.
+/// Takes waiting messages for `owner`; must run in a transaction. A statement sees the workers as they were when it began,
+/// so that it may take a message from a worker that registered meanwhile. That message is delivered twice, but claimed
+/// once.
 pub(super) fn take<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
@@ -93,25 +94,25 @@ pub(super) fn take<E: Engine>(
     );
     let rows: Vec<MessageRow> = engine.load(&sql, Some(&queue.values))?;
     if !rows.is_empty() {
-        // By their ids: not every key finds its row.
+        // By id, since a statement does not find every key's row.
         let values = ValueTable::default().integers("id", rows.iter().map(|row| row.id));
-        let delivery = EventSql::by::<E>(Event::Deliver, owner);
+        let delivery = cache::by_worker::<E>(Event::Deliver, owner);
         engine.update_by_id("carrot_messagelog", &values, &delivery.set, &delivery.guard)?;
     }
     Ok(rows.into_iter().map(MessageRow::decode).collect())
 }
 
-/// Ends messages that a worker has taken and that can't be read.
-pub(super) fn fail<E: Engine>(
+/// Fails messages that a worker has taken and whose rows can't be decoded.
+pub(super) fn fail_taken<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
     rows: &[UndecodableRow],
 ) -> QueryResult<()> {
-    let change = EventSql::by::<E>(Event::Discard, owner);
-    end_undecodable(engine, rows, &change)
+    let change = cache::by_worker::<E>(Event::Discard, owner);
+    fail_undecodable_by(engine, rows, &change)
 }
 
-/// What was claimed meanwhile, or taken by another, stays as it is.
+/// Gives deliveries back. Messages that were claimed or taken by another worker meanwhile stay as they are.
 pub(super) fn put_back<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
@@ -119,19 +120,20 @@ pub(super) fn put_back<E: Engine>(
 ) -> QueryResult<()> {
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let change = EventSql::by::<E>(Event::Return, owner);
+    let change = cache::by_worker::<E>(Event::Return, owner);
     engine
-        .update(&change.of_keys(ValueTable::keys(keys)))
+        .update(&change.for_keys(ValueTable::keys(keys)))
         .map(drop)
 }
 
+/// Gives back all deliveries from a queue that the worker has not claimed.
 pub(super) fn put_back_all<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
     queue: &str,
 ) -> QueryResult<()> {
     let queue = QueueFilter::named(queue);
-    let change = EventSql::by::<E>(Event::Return, owner);
+    let change = cache::by_worker::<E>(Event::Return, owner);
     let sql = format!(
         "UPDATE carrot_messagelog AS m SET {} WHERE {} AND {}",
         assignments("", &change.set),

@@ -7,7 +7,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use diesel::QueryResult;
 use diesel::result::Error;
 
-use super::Engine;
+use super::engine::Engine;
 
 /// A wait that lasts longer is explained.
 const UNEXPLAINED: Duration = Duration::from_secs(2);
