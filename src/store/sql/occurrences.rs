@@ -1,4 +1,4 @@
-//! The statements of the scheduler: what is due, or to be reckoned, and what becomes of it.
+//! The statements of the scheduler: they find the schedules that are due or unplanned, and advance them.
 
 use std::collections::HashSet;
 
@@ -31,10 +31,10 @@ struct AgendaRow {
     unplanned: i64,
 }
 
-/// So many seconds a clock may be set back without a trace.
+/// A clock that was set back by at most this many seconds needs no recomputation.
 const CLOCK_TOLERANCE_SECONDS: i64 = 10;
 
-/// What leaves out those that are held back.
+/// The condition that excludes the schedules that are held back.
 fn excluding(held: &[i64]) -> String {
     if held.is_empty() {
         String::new()
@@ -72,7 +72,8 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
     })
 }
 
-/// In a transaction: what is to be reckoned anew is what has no note of a timetable.
+/// Marks schedules whose next occurrence must be computed again, by deleting the timetable that it was computed from. Must
+/// run in a transaction.
 pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> QueryResult<usize> {
     let condition = match which {
         RecomputeReason::AtStart => format!(
@@ -95,8 +96,8 @@ pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> Qu
     Ok(found.len())
 }
 
-/// In a transaction: locks schedules that nobody else has locked, asks what becomes of each, and writes
-/// that with the messages. Returns how many there were, and these.
+/// Locks schedules that nobody else has locked, lets `decide` advance each, and records the advances and their messages.
+/// Returns the number of schedules, and the messages. Must run in a transaction.
 pub(super) fn advance<E: Engine>(
     engine: &mut E,
     ready: Ready,
@@ -130,8 +131,8 @@ struct PositionRow {
     position: i64,
 }
 
-/// Without those whose occurrence has a message, as after a clock that was set back, or when a table came
-/// from a dump.
+/// Removes messages whose occurrence already has a message, as after a clock was set back or a table was restored from a
+/// dump.
 fn without_existing<E: Engine>(
     engine: &mut E,
     messages: Vec<Message>,
@@ -156,7 +157,7 @@ fn without_existing<E: Engine>(
             "planned",
             planned().map(|(_, (_, planned))| planned.as_str()),
         );
-    // Not as a join, which may be made the other way round: the messages may be millions.
+    // Not a join, which the planner may run from the messages, of which there may be millions.
     let sql = format!(
         "SELECT CAST(v.nth AS {bigint}) AS position FROM {source} \
          WHERE (SELECT count(*) FROM carrot_messagelog l \
@@ -172,8 +173,7 @@ fn without_existing<E: Engine>(
     Ok(left.map(|(_, message)| message).collect())
 }
 
-/// The ids of schedules `m`, without a lock: those that have to be looked for among all others are not to
-/// lock these on the way.
+/// The ids of schedules `m`, without locks: this search reads all schedules, and must not lock them on the way.
 fn find_ids<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
@@ -194,7 +194,7 @@ fn lock_candidates<E: Engine>(
     let excluded = excluding(held);
     let lock = E::FOR_UPDATE_SKIP_LOCKED;
     let condition = match ready {
-        // In whatever order they are found: to sort them would be to lock them all.
+        // Unordered, since sorting would lock all of them.
         Ready::Unplanned => format!("{}{excluded}", E::IS_UNPLANNED),
         Ready::Saved(id) => format!("{}{excluded} AND m.id = {id}", E::IS_UNPLANNED),
         Ready::Due => format!(
@@ -238,7 +238,7 @@ fn lock_candidates<E: Engine>(
         });
     }
     if !odd.is_empty() {
-        // The next statement compares it.
+        // The next statement compares this column.
         let values = ValueTable::default()
             .integers("id", odd.iter().map(|(id, _)| *id))
             .nullable(

@@ -1,8 +1,8 @@
 //! The statements of pruning, in a transaction.
 //!
-//! There is no index on when a message ended, which every end would have to pay for: the table is
-//! walked by its primary key. A stretch is looked at without locks, so that no message that is under
-//! way waits for it; only what is deleted is locked, and what somebody else has locked is passed over.
+//! Pruning walks the table by its primary key, since an index on the time of a message's end would slow down every end.
+//! It reads a stretch of the table without locks, so that no running message waits for it. It locks only the rows that it
+//! deletes, and skips rows that others have locked.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -45,18 +45,18 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryRes
     })
 }
 
-/// What there is in a stretch.
+/// What a stretch of the table contains.
 #[derive(QueryableByName)]
 struct StretchSummary {
     #[diesel(sql_type = BigInt)]
     length: i64,
-    /// The last id.
+    /// The highest id.
     #[diesel(sql_type = Nullable<BigInt>)]
     last: Option<i64>,
-    /// How many were recorded within the youngest age.
+    /// How many messages are younger than the shortest age.
     #[diesel(sql_type = BigInt)]
     recent: i64,
-    /// How many are over, and kept for good.
+    /// How many messages are final and kept forever.
     #[diesel(sql_type = BigInt)]
     lasting: i64,
 }
@@ -80,7 +80,7 @@ fn summarize_stretch<E: Engine>(
              WHERE id > {after} ORDER BY id LIMIT {limit}) stretch",
         bigint = E::BIGINT,
         since = time_before::<E>(youngest),
-        // What is to be published later says nothing of the messages after it.
+        // A message to be published later does not show that the messages after it are recent.
         now = E::NOW,
         after = stretch.after,
         limit = stretch.limit,
@@ -97,7 +97,7 @@ struct ExpiredRow {
     status: String,
 }
 
-/// What is too old among the messages up to `last`; locked if it is to be deleted.
+/// The expired messages up to `last`, locked if they are to be deleted.
 fn find_expired<E: Engine>(
     engine: &mut E,
     stretch: &Stretch<'_>,
@@ -118,15 +118,15 @@ fn find_expired<E: Engine>(
     engine.load_unprepared(&sql)
 }
 
-/// The condition that a message is over for longer than its state's age. The time of its end is not
-/// always noted; it did not end before it was recorded, and without any time it is kept.
+/// The condition that a message has been final for longer than the age of its status. A row without the time of its end
+/// counts from its publish time, which is not later than the end. A row without either is kept.
 fn is_expired<E: Engine>(history: &History) -> String {
     let conditions: Vec<String> = history
         .ages()
         .map(|(status, age)| {
             let end = end_time(status).unwrap_or("failure_time");
             let before = time_before::<E>(age);
-            // What is no time may count as before all others.
+            // A value that is no time may sort before all times.
             let first = E::text_to_time("'0001-01-01 00:00:00'");
             let time = |column: &str| format!("CASE WHEN {column} >= {first} THEN {column} END");
             format!(
@@ -140,7 +140,7 @@ fn is_expired<E: Engine>(history: &History) -> String {
     conditions.join(" OR ")
 }
 
-/// So long ago, by the database's clock.
+/// The time `age` ago, by the database's clock.
 fn time_before<E: Engine>(age: Duration) -> String {
     E::now_plus(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
 }

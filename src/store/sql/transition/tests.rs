@@ -2,7 +2,7 @@ use super::*;
 use crate::store::postgres::Postgres;
 use crate::store::sqlite::SqliteFile;
 
-/// An event's guard, what is asked of workers beside it, and its assignments, on each database; NOW is its time.
+/// An event's guards and assignments, which are the same on each database; NOW stands for the database's time.
 fn rendered(change: impl Fn(Dialect) -> EventSql) -> String {
     let text = |database: Dialect| {
         let EventSql {
@@ -218,9 +218,9 @@ fn ends_are_rendered_like_this() {
     );
 }
 
-/// MySQL sets one column after the other.
+/// MySQL assigns one column after the other.
 #[test]
-fn no_column_is_set_before_another_is_made_of_it() {
+fn no_column_is_set_before_another_is_computed_from_it() {
     let terms = EventTerms {
         worker: Some(WorkerId(7)),
         time: Some("THEN(m.put_off_since, m.put_off_reason)"),
