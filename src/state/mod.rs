@@ -142,9 +142,9 @@ impl Status {
         )
     }
 
-    /// Whether a requeue may replace such a message. It may replace a message that nothing runs: a final one, or one that
-    /// a dead django-carrot left IN_PROGRESS, which no worker takes over. It may also replace a message that the broker
-    /// has, since only a user can know that the broker has lost it.
+    /// Whether a requeue may replace such a message. It may replace a message that nothing runs: a final one, or one
+    /// that a dead django-carrot left IN_PROGRESS, which no worker takes over. It may also replace a message that the
+    /// broker has, since only a user can know that the broker has lost it.
     #[must_use]
     pub const fn may_be_requeued(self, has_owner: bool) -> bool {
         match self {

@@ -9,8 +9,8 @@ pub enum Column {
     Attempts,
     /// Whether the message may have made a worker die.
     CrashSuspect,
-    /// `PENDING`: when the message is published again, unless the broker confirms it before. `IN_PROGRESS`: since when the
-    /// broker has no copy of the message, if it has none.
+    /// `PENDING`: when the message is published again, unless the broker confirms it before. `IN_PROGRESS`: since
+    /// when the broker has no copy of the message, if it has none.
     Due,
     /// The worker that has the message.
     Owner,

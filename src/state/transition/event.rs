@@ -18,11 +18,11 @@ pub enum Event {
     /// The message can't be published.
     Reject,
     /// The message's row was committed after the message had been cancelled for want of one.
-    ComeLate,
+    RowCommittedLate,
     /// The embedded broker delivers the message to a worker, which has not claimed it yet.
     Deliver,
     /// That worker gives the delivery back.
-    Return,
+    ReturnDelivery,
     /// That worker can't decode the message.
     Discard,
     /// A worker claims the message to run it.
@@ -30,23 +30,23 @@ pub enum Event {
     /// A worker claims the message from an owner that may be dead.
     TakeOver,
     /// A worker that does not own the message is about to acknowledge the broker's copy of it.
-    LoseCopy,
+    LoseBrokerCopy,
     /// An attempt that is counted before it starts is about to start.
     Begin,
     /// The message's run, or the refusal to run it, has this end.
     Finish(End),
     /// The run could not begin, or handed the message back: the message is published again later. After too long,
-    /// [`Keep`](Self::Keep) happens instead.
+    /// [`KeepToEnd`](Self::KeepToEnd) happens instead.
     PutOff,
     /// The run has been put off for too long: the worker keeps the message, to end it.
-    Keep,
+    KeepToEnd,
     /// The worker gives the message back without having started it. If the broker has no copy left,
     /// [`ReleaseWithoutCopy`](Self::ReleaseWithoutCopy) happens instead.
     Release,
     /// The worker gives the message back after another worker has acknowledged the broker's copy.
     ReleaseWithoutCopy,
-    /// The worker gives the message back without having started it, and the broker may not deliver it again: the message
-    /// is published again, unless its copy is claimed before.
+    /// The worker gives the message back without having started it, and the broker may not deliver it again: the
+    /// message is published again, unless its copy is claimed before.
     Republish,
     /// The worker that owned the message died.
     Recover,
@@ -71,20 +71,20 @@ impl Event {
         Self::Refuse,
         Self::GiveUp,
         Self::Reject,
-        Self::ComeLate,
+        Self::RowCommittedLate,
         Self::Deliver,
-        Self::Return,
+        Self::ReturnDelivery,
         Self::Discard,
         Self::Claim,
         Self::TakeOver,
-        Self::LoseCopy,
+        Self::LoseBrokerCopy,
         Self::Begin,
         Self::Finish(End::Completed),
         Self::Finish(End::Failed),
         Self::Finish(End::Cancelled),
         Self::Finish(End::Expired),
         Self::PutOff,
-        Self::Keep,
+        Self::KeepToEnd,
         Self::Release,
         Self::ReleaseWithoutCopy,
         Self::Republish,
@@ -96,7 +96,7 @@ impl Event {
     pub const fn instead(self) -> Option<(RowCondition, Self)> {
         match self {
             Self::Refuse => Some((RowCondition::WaitedTooLong, Self::GiveUp)),
-            Self::PutOff => Some((RowCondition::WaitedTooLong, Self::Keep)),
+            Self::PutOff => Some((RowCondition::WaitedTooLong, Self::KeepToEnd)),
             Self::Release => Some((RowCondition::CopyIsLost, Self::ReleaseWithoutCopy)),
             _ => None,
         }

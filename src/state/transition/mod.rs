@@ -138,11 +138,15 @@ const fn publisher_transition(status: Status, event: Event) -> Option<Transition
             to_status(RequiredOwner::Anyone, Pending, &[SET_DUE, CLEAR_OWNER])
         }
         (Event::Reject, Pending) => to_status(RequiredOwner::Anyone, Failed, &[SET_EXCEPTION]),
-        (Event::ComeLate, Published) => to_status(RequiredOwner::Nobody, Pending, &[SET_DUE_NOW]),
+        (Event::RowCommittedLate, Published) => {
+            to_status(RequiredOwner::Nobody, Pending, &[SET_DUE_NOW])
+        }
         (Event::Deliver, Published) => {
             to_status(RequiredOwner::NobodyOrDead, Published, &[SET_OWNER])
         }
-        (Event::Return, Published) => to_status(RequiredOwner::Worker, Published, &[CLEAR_OWNER]),
+        (Event::ReturnDelivery, Published) => {
+            to_status(RequiredOwner::Worker, Published, &[CLEAR_OWNER])
+        }
         (Event::Discard, Published) => to_status(RequiredOwner::Worker, Failed, &[SET_EXCEPTION]),
         _ => return None,
     })
@@ -151,8 +155,8 @@ const fn publisher_transition(status: Status, event: Event) -> Option<Transition
 /// The transitions of workers that run messages.
 const fn worker_transition(status: Status, event: Event) -> Option<Transition> {
     // These events are legal for PENDING and PUBLISHED messages too. A message can be delivered before its confirm is
-    // written. And a message whose claim a crash of the database lost, or the sweep took back, has run all the same, and
-    // nobody else has it.
+    // written. And a message whose claim a crash of the database lost, or the sweep took back, has run all the same,
+    // and nobody else has it.
     Some(match (event, status) {
         (Event::Claim, Pending | Published) => {
             to_status(RequiredOwner::Anyone, InProgress, &[SET_OWNER, CLEAR_DUE])
@@ -172,7 +176,7 @@ const fn worker_transition(status: Status, event: Event) -> Option<Transition> {
             InProgress,
             &[SET_CRASH_SUSPECT, SET_OWNER, CLEAR_DUE, CLEAR_PUT_OFF],
         ),
-        (Event::LoseCopy, InProgress) => {
+        (Event::LoseBrokerCopy, InProgress) => {
             to_status(RequiredOwner::Anyone, InProgress, &[SET_DUE_NOW])
         }
         // Only the row of an IN_PROGRESS message records that a copy is lost.
@@ -215,12 +219,12 @@ const fn give_back_transition(status: Status, event: Event) -> Option<Transition
             Pending,
             &[SET_MESSAGE, SET_DUE, SET_OWNER, SET_PUT_OFF],
         ),
-        (Event::Keep, Pending | Published) => to_status(
+        (Event::KeepToEnd, Pending | Published) => to_status(
             RequiredOwner::Anyone,
             InProgress,
             &[SET_MESSAGE, CLEAR_DUE, SET_OWNER, SET_PUT_OFF],
         ),
-        (Event::Keep, InProgress) => to_status(
+        (Event::KeepToEnd, InProgress) => to_status(
             RequiredOwner::Worker,
             InProgress,
             &[SET_MESSAGE, SET_OWNER, SET_PUT_OFF],

@@ -19,9 +19,9 @@ fn the_transitions_of_publishers_are_these() {
         (Event::Refuse, "PENDING of Nobody → PENDING"),
         (Event::GiveUp, "PENDING of Nobody → FAILED"),
         (Event::Reject, "PENDING of Anyone → FAILED"),
-        (Event::ComeLate, "PUBLISHED of Nobody → PENDING"),
+        (Event::RowCommittedLate, "PUBLISHED of Nobody → PENDING"),
         (Event::Deliver, "PUBLISHED of NobodyOrDead → PUBLISHED"),
-        (Event::Return, "PUBLISHED of Worker → PUBLISHED"),
+        (Event::ReturnDelivery, "PUBLISHED of Worker → PUBLISHED"),
         (Event::Discard, "PUBLISHED of Worker → FAILED"),
     ];
     for (event, expected) in table {
@@ -32,7 +32,10 @@ fn the_transitions_of_publishers_are_these() {
 #[test]
 fn the_transitions_of_workers_are_these() {
     let table: [(Event, &[&str]); 5] = [
-        (Event::LoseCopy, &["IN_PROGRESS of Anyone → IN_PROGRESS"]),
+        (
+            Event::LoseBrokerCopy,
+            &["IN_PROGRESS of Anyone → IN_PROGRESS"],
+        ),
         (Event::Release, &["IN_PROGRESS of Worker → PUBLISHED"]),
         (
             Event::ReleaseWithoutCopy,
@@ -62,7 +65,7 @@ fn the_transitions_of_workers_are_these() {
     from_each_status_that_is_not_final(Event::TakeOver, "WorkerNobodyOrDead", InProgress);
     from_each_status_that_is_not_final(Event::Begin, "Worker", InProgress);
     from_each_status_that_is_not_final(Event::PutOff, "Worker", Pending);
-    from_each_status_that_is_not_final(Event::Keep, "Worker", InProgress);
+    from_each_status_that_is_not_final(Event::KeepToEnd, "Worker", InProgress);
     for end in End::ALL {
         from_each_status_that_is_not_final(Event::Finish(end), "Worker", end.status());
     }

@@ -1,5 +1,5 @@
-//! Limits in bytes, beside those in rows, of what one statement writes and one step reads: a server limits the length of a
-//! statement, and all rows that are read are in memory at once.
+//! Limits in bytes, beside those in rows, of what one statement writes and one step reads: a server limits the length
+//! of a statement, and all rows that are read are in memory at once.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;

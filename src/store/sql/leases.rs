@@ -43,8 +43,8 @@ pub(super) fn renew<E: Engine>(
         .map(drop)
 }
 
-/// Records that the broker refuses messages, and why. Returns the keys of messages that it has refused for too long, which
-/// are FAILED now.
+/// Records that the broker refuses messages, and why. Returns the keys of messages that it has refused for too long,
+/// which are FAILED now.
 pub(super) fn note_refused<E: Engine>(
     engine: &mut E,
     refused: &[(String, String)],

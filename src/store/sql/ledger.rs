@@ -110,8 +110,9 @@ fn release<E: Engine>(engine: &mut E, owner: WorkerId, keys: &[String]) -> Query
         .map(drop)
 }
 
-/// Counts attempts before they run, with the fence of [`finish`]. It claims a message that belongs to nobody once more: a
-/// crash of the database may have lost the claim, and the delivery of a message that does not begin is acknowledged.
+/// Counts attempts before they run, with the fence of [`finish`]. It claims a message that belongs to nobody once
+/// more: a crash of the database may have lost the claim, and the delivery of a message that does not begin is
+/// acknowledged.
 fn begin<E: Engine>(engine: &mut E, owner: WorkerId, begins: &[Begin]) -> QueryResult<Vec<bool>> {
     if begins.is_empty() {
         return Ok(Vec::new());
@@ -156,7 +157,8 @@ fn claim(
     wanted.retain(|key| !claimed.contains_key(*key));
     if !wanted.is_empty() {
         let locked = lock_messages(engine, &wanted)?;
-        // A row that is inserted from here on is not claimed, since it is not locked: its claim is tried again.
+        // A row that is inserted from here on is not locked. Its request gets `NoRow`, so that the caller looks for the
+        // row again.
         wanted.retain(|key| locked.contains_key(*key));
         can_lose_copy = locked;
     }
@@ -256,7 +258,7 @@ fn lock_messages<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashMa
     let values = ValueTable::keys(keys.iter().copied());
     let sql = format!(
         "SELECT m.uuid, COALESCE({}, false) AS can_lose_copy FROM {} ORDER BY m.uuid {}",
-        is_in("m.status", Event::LoseCopy.sources()),
+        is_in("m.status", Event::LoseBrokerCopy.sources()),
         engine.messages_to_lock_sql(&values),
         E::FOR_UPDATE
     );
@@ -276,7 +278,7 @@ fn record_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<(
     if keys.is_empty() {
         return Ok(());
     }
-    let change = EventSql::new::<E>(Event::LoseCopy, &EventTerms::default());
+    let change = EventSql::new::<E>(Event::LoseBrokerCopy, &EventTerms::default());
     let values = ValueTable::keys(keys.iter().copied());
     engine.update(&change.for_keys(values)).map(drop)
 }

@@ -72,8 +72,8 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
     })
 }
 
-/// Marks schedules whose next occurrence must be computed again, by deleting the timetable that it was computed from. Must
-/// run in a transaction.
+/// Marks schedules whose next occurrence must be computed again, by deleting the timetable that it was computed from.
+/// Must run in a transaction.
 pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> QueryResult<usize> {
     let condition = match which {
         RecomputeReason::AtStart => format!(
@@ -96,8 +96,8 @@ pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> Qu
     Ok(found.len())
 }
 
-/// Locks schedules that nobody else has locked, lets `decide` advance each, and records the advances and their messages.
-/// Returns the number of schedules, and the messages. Must run in a transaction.
+/// Locks schedules that nobody else has locked, lets `decide` advance each, and records the advances and their
+/// messages. Returns the number of schedules, and the messages. Must run in a transaction.
 pub(super) fn advance<E: Engine>(
     engine: &mut E,
     ready: Ready,
@@ -131,8 +131,8 @@ struct PositionRow {
     position: i64,
 }
 
-/// Removes messages whose occurrence already has a message, as after a clock was set back or a table was restored from a
-/// dump.
+/// Removes messages whose occurrence already has a message, as after a clock was set back or a table was restored
+/// from a dump.
 fn without_existing<E: Engine>(
     engine: &mut E,
     messages: Vec<Message>,

@@ -52,9 +52,9 @@ struct UnfinishedRow {
     planned: Option<LooseText>,
 }
 
-/// Loads, for each due schedule whose runs must not overlap, its first unfinished message: of the timetable's occurrences, or
-/// else of a run outside of the timetable. It never reads messages again that are known to be finished, however many there
-/// are.
+/// Loads, for each due schedule whose runs must not overlap, its first unfinished message: of the timetable's
+/// occurrences, or else of a run outside of the timetable. It never reads messages again that are known to be
+/// finished, however many there are.
 pub(super) fn load_unfinished<E: Engine>(
     engine: &mut E,
     locked: &mut [LockedSchedule],

@@ -1,8 +1,8 @@
 //! The statements of pruning, in a transaction.
 //!
-//! Pruning walks the table by its primary key, since an index on the time of a message's end would slow down every end.
-//! It reads a stretch of the table without locks, so that no running message waits for it. It locks only the rows that it
-//! deletes, and skips rows that others have locked.
+//! Pruning walks the table by its primary key, since an index on the time of a message's end would slow down every
+//! end. It reads a stretch of the table without locks, so that no running message waits for it. It locks only the
+//! rows that it deletes, and skips rows that others have locked.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -166,8 +166,8 @@ pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>>
     Ok(last.first().map(|row| row.id))
 }
 
-/// Requeues the next FAILED messages with ids beyond `after` up to `last`, as many as can be read together. Also returns
-/// the id after which there may be more.
+/// Requeues the next FAILED messages with ids beyond `after` up to `last`, as many as can be read together. Also
+/// returns the id after which there may be more.
 pub(super) fn requeue_failed<E: Engine>(
     engine: &mut E,
     after: i64,

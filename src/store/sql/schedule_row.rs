@@ -91,8 +91,8 @@ impl LooseScheduleRow {
 }
 
 impl LooseScheduleRow {
-    /// The time before which no planned occurrence has an unfinished message, if it is known, and whether the row has it in
-    /// our format, so that statements can compare it.
+    /// The time before which no planned occurrence has an unfinished message, if it is known, and whether the row has
+    /// it in our format, so that statements can compare it.
     pub(super) fn unfinished_from(&self) -> (Option<DateTime<Utc>>, bool) {
         let Some(text) = self.unfinished_from.clone().map(LooseText::into_display) else {
             return (None, true);

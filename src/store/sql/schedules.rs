@@ -1,8 +1,8 @@
 //! The statements of `carrot_scheduledtask`.
 //!
-//! A row records, in `planned_for`, the timetable from which its next occurrence was computed. Any change of the timetable,
-//! by whomever, leaves a row in which the two differ. An index contains only such rows, so that finding them costs nothing
-//! if there are none.
+//! A row records, in `planned_for`, the timetable from which its next occurrence was computed. Any change of the
+//! timetable, by whomever, leaves a row in which the two differ. An index contains only such rows, so that finding
+//! them costs nothing if there are none.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;

@@ -49,8 +49,8 @@ fn parse_with_offset(text: &str) -> Option<DateTime<Utc>> {
         .map(|time| time.to_utc())
 }
 
-/// Whether a text is in our format. SQLite compares times as texts, whose order is that of the times only if all have the
-/// same format.
+/// Whether a text is in our format. SQLite compares times as texts, whose order is that of the times only if all have
+/// the same format.
 pub(super) fn is_canonical(read: &str) -> bool {
     parse(read).is_some_and(|time| to_text(time) == read)
 }

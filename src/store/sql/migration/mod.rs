@@ -12,7 +12,8 @@ use super::guards::joined;
 use super::index_check;
 use crate::store::Tables;
 
-/// The columns of Django's tables that each migration step makes, in order. Each step after the first changes only one table.
+/// The columns of Django's tables that each migration step makes, in order. Each step after the first changes only one
+/// table.
 const STEP_COLUMNS: [&[&str]; 7] = [
     &["carrot_messagelog.uuid", "carrot_scheduledtask.task"],
     &[
@@ -50,7 +51,7 @@ const STEP_COLUMNS: [&[&str]; 7] = [
 /// The step that stands for the embedded broker's index.
 const QUEUE_INDEX_STEP: &str = "20261123000003";
 
-/// The steps that make the tables so.
+/// Our migration steps, as far as these tables need them.
 pub(in crate::store) struct MigrationSteps(
     pub(in crate::store) EmbeddedMigrations,
     pub(in crate::store) Tables,
@@ -82,8 +83,8 @@ struct NameRow {
     name: String,
 }
 
-/// Whether all wanted steps have run, and their columns and all wanted indexes exist. Only reads, since a service may lack
-/// the right to create tables.
+/// Whether all wanted steps have run, and their columns and all wanted indexes exist. Only reads, since a service may
+/// lack the right to create tables.
 pub(super) fn is_up_to_date<E: Engine>(engine: &mut E, tables: Tables) -> QueryResult<bool>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
@@ -101,8 +102,8 @@ where
         && index_check::index_faults(engine, tables)?.is_empty())
 }
 
-/// Deletes the records of steps whose columns are gone, so that these steps run again: Django has created a table again, or
-/// it was restored from an older dump.
+/// Deletes the records of steps whose columns are gone, so that these steps run again: Django has created a table
+/// again, or it was restored from an older dump.
 pub(in crate::store) fn forget_lost_steps<E: Engine>(engine: &mut E) -> QueryResult<()>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,

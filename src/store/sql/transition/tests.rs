@@ -111,7 +111,7 @@ fn what_publishes_messages_is_rendered_like_this() {
              exception = v.exception, failure_time = NOW, status = 'FAILED'",
         ),
         (
-            Event::ComeLate,
+            Event::RowCommittedLate,
             "m.status = 'PUBLISHED' AND m.owner IS NULL | due_time = NOW, status = 'PENDING'",
         ),
         (
@@ -119,7 +119,7 @@ fn what_publishes_messages_is_rendered_like_this() {
             "m.status = 'PUBLISHED' AND (m.owner IS NULL OR DEAD) | owner = 7",
         ),
         (
-            Event::Return,
+            Event::ReturnDelivery,
             "m.status = 'PUBLISHED' AND m.owner = 7 | owner = NULL",
         ),
         (
@@ -150,7 +150,10 @@ fn what_takes_messages_is_rendered_like_this() {
              owner = 7, due_time = NULL, status = 'IN_PROGRESS', \
              put_off_since = NULL, put_off_reason = NULL",
         ),
-        (Event::LoseCopy, "m.status = 'IN_PROGRESS' | due_time = NOW"),
+        (
+            Event::LoseBrokerCopy,
+            "m.status = 'IN_PROGRESS' | due_time = NOW",
+        ),
         (
             Event::Begin,
             "m.status IN ('PENDING', 'PUBLISHED', 'IN_PROGRESS') \
