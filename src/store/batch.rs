@@ -22,7 +22,7 @@ pub enum Claim {
         /// RunStore that are known to have begun before.
         attempts: u32,
         /// Claimed before by a worker that vanished: it may be what made it vanish.
-        suspect: bool,
+        crash_suspect: bool,
     },
     /// It is over.
     Final(Status),
@@ -34,7 +34,7 @@ pub enum Claim {
 
 /// What became of the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finished {
+pub enum FinishResult {
     /// It is recorded.
     Written,
     /// It had been recorded already.
@@ -82,7 +82,7 @@ pub struct PutOff {
     /// RunStore that are known to have begun before: this one does not count.
     pub attempts: u32,
     /// It may be what made an earlier worker vanish.
-    pub suspect: bool,
+    pub crash_suspect: bool,
     /// Why. The times below count from the first of those that were put off for the same cause.
     pub cause: Cause,
     /// The reason, as [`Cause::noted`] has it.
@@ -103,7 +103,7 @@ pub enum PutOffDue {
 
 /// What became of a run that was to be put off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutBack {
+pub enum PutOffResult {
     /// The message waits.
     Waits,
     /// It has been put off for long enough, and is ours still.
@@ -134,14 +134,14 @@ pub struct Batch {
     /// Messages to claim.
     pub claims: Vec<ClaimRequest>,
     /// Keys of messages of which it is asked whether they have a row.
-    pub looks: Vec<String>,
+    pub row_checks: Vec<String>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.only_claims() && self.claims.is_empty() && self.looks.is_empty()
+        self.only_claims() && self.claims.is_empty() && self.row_checks.is_empty()
     }
 
     const fn only_claims(&self) -> bool {
@@ -164,13 +164,13 @@ impl Batch {
 #[derive(Debug, Clone, Default)]
 pub struct BatchResult {
     /// Of [`Batch::finishes`].
-    pub finished: Vec<Finished>,
+    pub finished: Vec<FinishResult>,
     /// Of [`Batch::put_offs`].
-    pub put_back: Vec<PutBack>,
+    pub put_offs: Vec<PutOffResult>,
     /// Of [`Batch::begins`]: whether the message is still ours to run.
     pub begun: Vec<bool>,
     /// Of [`Batch::claims`].
     pub claims: Vec<Claim>,
-    /// Those of [`Batch::looks`] that have a row, in no order.
-    pub looked: Vec<String>,
+    /// Those of [`Batch::row_checks`] that have a row, in no order.
+    pub with_row: Vec<String>,
 }

@@ -81,7 +81,7 @@ impl Database {
             _ if is_expected => self.health.answered(),
             // It still waits for what it asked for.
             StoreError::Conflict(_) => {}
-            _ if error.is_of_values() => self.health.refused(error),
+            _ if error.is_value_error() => self.health.refused(error),
             _ => self.health.failed(error),
         }
         is_expected || matches!(error, StoreError::Conflict(_))
@@ -101,7 +101,7 @@ impl Database {
     }
 
     /// Nothing is asked for some time: closes the session, and starts over.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.session = None;
         self.backoff.reset();
     }
@@ -116,7 +116,7 @@ impl Database {
 ///
 /// # Errors
 /// Those of `work`.
-pub(crate) fn apart_from_others<T>(
+pub(crate) fn retry_conflicts<T>(
     tries: u32,
     mut work: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
@@ -138,7 +138,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::store::{self, Tables, Tell};
+    use crate::store::{self, MigrationReporter, Tables};
 
     /// Counts connections.
     struct Counting {
@@ -152,8 +152,8 @@ mod tests {
             self.store.connect()
         }
 
-        fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError> {
-            self.store.migrate_telling(tell)
+        fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
+            self.store.migrate_reporting(tell)
         }
 
         fn migrates_itself(&self) -> bool {

@@ -32,12 +32,12 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the database is there, and it is a value that keeps a statement from its end.
-    pub(crate) const fn is_of_values(&self) -> bool {
+    pub(crate) const fn is_value_error(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Unreadable(_))
     }
 
     /// Whether the database is there and does not do as it is told, be it for a value or not.
     pub(crate) const fn is_refusal(&self) -> bool {
-        self.is_of_values() || matches!(self, Self::Unclear(_))
+        self.is_value_error() || matches!(self, Self::Unclear(_))
     }
 }

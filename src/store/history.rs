@@ -7,7 +7,7 @@ use crate::state::Status;
 
 /// A stretch of the messages, in the order of their ids, which is that of their recording.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch<'a> {
+pub struct PruneRange<'a> {
     /// It begins after this id.
     pub after: i64,
     /// It has so many messages, unless there are no more.
@@ -18,7 +18,7 @@ pub struct Stretch<'a> {
     pub delete: bool,
 }
 
-/// What became of a [`Stretch`].
+/// What became of a [`PruneRange`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// How many messages were deleted, or would be, by their state.

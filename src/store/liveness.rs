@@ -113,9 +113,9 @@ pub fn remove_dead_workers(
 /// Who has been seen to be silent, by our own clock too: the database's may be set ahead, or its machine
 /// may have slept with all others, and then every heartbeat is old at once.
 #[derive(Debug, Default)]
-pub struct Watch(HashMap<WorkerId, (String, Instant)>);
+pub struct SilenceTracker(HashMap<WorkerId, (String, Instant)>);
 
-impl Watch {
+impl SilenceTracker {
     /// Those that have been silent for long, as far as `heartbeats` and those before tell.
     fn silent(&mut self, heartbeats: Vec<Heartbeat>, now: Instant) -> Vec<WorkerId> {
         let mut before = std::mem::take(&mut self.0);
@@ -144,7 +144,7 @@ impl Watch {
 /// When the database is away.
 pub fn remove_silent_workers(
     session: &mut dyn WorkerStore,
-    watch: &mut Watch,
+    watch: &mut SilenceTracker,
     may: impl FnOnce() -> bool,
 ) -> Result<(), StoreError> {
     let silent = watch.silent(session.heartbeats()?, Instant::now());
@@ -171,7 +171,7 @@ mod tests {
             time: time.to_owned(),
             is_old,
         };
-        let (start, mut watch) = (Instant::now(), Watch::default());
+        let (start, mut watch) = (Instant::now(), SilenceTracker::default());
         let at = |seconds| start + std::time::Duration::from_secs(seconds);
         // The database's clock was set ahead.
         assert_eq!(watch.silent(vec![beat("a", true)], at(0)), []);

@@ -26,19 +26,19 @@ pub mod transaction;
 mod turns;
 
 pub use batch::{
-    Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, PutOff,
-    PutOffDue, Republish,
+    Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, FinishResult, PutOff, PutOffDue,
+    PutOffResult, Republish,
 };
-pub(crate) use database::{Database, apart_from_others};
+pub(crate) use database::{Database, retry_conflicts};
 pub use error::StoreError;
-pub use history::{Pruned, Stretch};
-pub use progress::{Progress, Tell};
-pub use recorded::Recorded;
+pub use history::{PruneRange, Pruned};
+pub use progress::{MigrationProgress, MigrationReporter};
+pub use recorded::RecordedMessages;
 pub use refusal::ScheduleRefusal;
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
-    Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
-    WhichSchedules,
+    Advance, Agenda, Candidate, EditResult, ReadySchedules, RecomputeScope, ScheduleRow,
+    ScheduleSpec, UnfinishedMessage, WhichSchedules,
 };
 
 pub use session::{
@@ -112,7 +112,7 @@ pub enum Requeue {
 #[derive(Debug)]
 pub enum Requeued {
     /// A new message stands in its place, PENDING.
-    As {
+    Replaced {
         /// The old key.
         old: String,
         /// Whether the broker was to have the old one still.
@@ -135,7 +135,7 @@ pub enum Requeued {
 
 /// What has become of a message that was CANCELLED because it had no row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LateRow {
+pub enum LateRowResult {
     /// Its row has not come.
     StillMissing,
     /// Its row has come. It is PENDING and due, and the row that said that there was none is gone.
@@ -157,7 +157,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// When the database is away or refuses a step.
-    fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError>;
+    fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError>;
 
     /// The same, with the log told of what takes long. Returns the names of the steps that were run and of the
     /// indexes that were built.
@@ -166,9 +166,11 @@ pub trait Store: Send + Sync {
     /// When the database is away or refuses a step.
     fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut done = Vec::new();
-        self.migrate_telling(&mut |progress| match progress {
-            Progress::Step(name) | Progress::Index(name) => done.push(name.to_owned()),
-            Progress::Note(note) => log::info!("migrating {}: {note}", self.describe()),
+        self.migrate_reporting(&mut |progress| match progress {
+            MigrationProgress::Step(name) | MigrationProgress::Index(name) => {
+                done.push(name.to_owned())
+            }
+            MigrationProgress::Note(note) => log::info!("migrating {}: {note}", self.describe()),
         })?;
         Ok(done)
     }
@@ -246,17 +248,20 @@ pub fn open(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn Store>, StoreEr
 }
 
 /// A store as tests see it.
-trait StoreOfTests: Store {
+trait TestStore: Store {
     /// Opens a connection.
     fn connect_for_tests(&self) -> Result<Box<dyn TestSession>, StoreError>;
 }
 
-fn named(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn StoreOfTests>, StoreError> {
+fn named(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn TestStore>, StoreError> {
     match url.kind() {
-        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(postgres::Server::new(url)?, tables))),
-        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::File::new(url), tables))),
+        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(
+            postgres::PostgresServer::new(url)?,
+            tables,
+        ))),
+        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::SqliteFile::new(url), tables))),
         #[cfg(feature = "mysql")]
-        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::Server::new(url), tables))),
+        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::MysqlServer::new(url), tables))),
         #[cfg(not(feature = "mysql"))]
         DatabaseKind::Mysql => Err(StoreError::Unsupported(
             "database_url names MySQL, which this build is without: build with `--features mysql` \

@@ -2,7 +2,7 @@
 
 /// What a migration has done, or is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress<'a> {
+pub enum MigrationProgress<'a> {
     /// This step was run.
     Step(&'a str),
     /// This index was built.
@@ -12,4 +12,4 @@ pub enum Progress<'a> {
 }
 
 /// Who is told of it.
-pub type Tell<'a> = dyn FnMut(Progress<'_>) + 'a;
+pub type MigrationReporter<'a> = dyn FnMut(MigrationProgress<'_>) + 'a;

@@ -90,7 +90,7 @@ impl NewRow {
 
     /// Whether this message, and no other, is read back from it.
     #[must_use]
-    pub fn carries<'a>(&self, message: impl Into<Parts<'a>>) -> bool {
+    pub fn decodes_to<'a>(&self, message: impl Into<Parts<'a>>) -> bool {
         let message = message.into();
         let columns = Columns {
             id: 0,
@@ -124,7 +124,7 @@ impl NewRow {
 
     /// The same row with its arguments in ASCII if they have characters beyond `last`.
     #[must_use]
-    pub(super) fn within(&self, last: char) -> Cow<'_, Self> {
+    pub(super) fn restricted_to(&self, last: char) -> Cow<'_, Self> {
         let fits = |text: &Option<String>| {
             text.as_deref()
                 .is_none_or(|text| text.chars().all(|c| c <= last))
@@ -142,7 +142,7 @@ impl NewRow {
     /// The same row without anything that a sender wrote but its key, for a database that refused
     /// the whole.
     #[must_use]
-    pub fn bare(self) -> Self {
+    pub fn stripped(self) -> Self {
         let plain = |text: String| text.chars().filter(char::is_ascii).collect();
         Self {
             task: plain(self.task),
@@ -169,7 +169,7 @@ pub struct UndecodableRow {
 
 impl UndecodableRow {
     /// The messages, and apart from them the rows that none can be made from.
-    pub(super) fn apart(rows: Vec<Result<Message, Self>>) -> (Vec<Message>, Vec<Self>) {
+    pub(super) fn partition(rows: Vec<Result<Message, Self>>) -> (Vec<Message>, Vec<Self>) {
         let (mut messages, mut undecodable) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
@@ -340,7 +340,7 @@ mod tests {
             key: "k".into(),
             ..Message::new("t", wire::decode(body.as_bytes()).unwrap(), "default")
         };
-        let carries = |message: &Message| NewRow::pending(message).carries(message);
+        let carries = |message: &Message| NewRow::pending(message).decodes_to(message);
         for body in [
             "{}",
             r#"{"args": [1, 1E5, -0, -0.0, 2.50, 1e400, 123456789012345678901234567890, "\u017e\n'", null, true]}"#,

@@ -198,7 +198,7 @@ impl ScheduleRow {
 
 impl ScheduleSpec {
     /// Whether it says the same as another in a column.
-    pub(super) fn is_alike(&self, other: &Self, column: &str) -> bool {
+    pub(super) fn is_equal_in(&self, other: &Self, column: &str) -> bool {
         match column {
             "task_name" => self.name == other.name,
             "task" => self.task == other.task,
@@ -220,7 +220,7 @@ impl ScheduleSpec {
     }
 
     /// Whether it has the timetable of another.
-    pub(super) fn fires_as(&self, other: &Self) -> bool {
+    pub(super) fn has_same_timetable(&self, other: &Self) -> bool {
         let timetable = |spec: &Self| {
             let zone = spec.time_zone.clone().unwrap_or_default();
             let cron = spec.cron.clone().unwrap_or_default();
@@ -241,7 +241,7 @@ impl ScheduleSpec {
     }
 
     /// Whether it is the same as another, but for whether it is active and since when.
-    pub(crate) fn says_what(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_definition(&self, other: &Self) -> bool {
         let Self { active, anchor, .. } = *other;
         Self {
             active,
@@ -303,7 +303,7 @@ pub enum WhichSchedules<'a> {
 
 /// What became of a change to a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edited {
+pub enum EditResult {
     /// It is saved.
     Saved,
     /// Somebody else has changed it since it was read: nothing is saved.
@@ -321,16 +321,16 @@ pub struct Agenda {
     pub now: DateTime<Utc>,
     /// The earliest next occurrence of the active schedules.
     pub next: Option<DateTime<Utc>>,
-    /// Whether an active schedule's next occurrence is to be reckoned: it is new, or its timetable has
+    /// Whether an active schedule's next occurrence is to be from_current_timetable: it is new, or its timetable has
     /// been changed.
-    pub unplanned: bool,
+    pub has_unplanned: bool,
     /// Whether what stands first of the next occurrences is no time, or is not written as we write it.
-    pub is_odd: bool,
+    pub has_malformed: bool,
 }
 
 /// Which schedules to advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ready {
+pub enum ReadySchedules {
     /// Those whose next occurrence is to be reckoned.
     Unplanned,
     /// The same of the one with this id.
@@ -339,17 +339,17 @@ pub enum Ready {
     Due,
     /// Those whose next occurrence is no time, or is not written as we write it: no statement that compares
     /// times finds these when they are due.
-    Odd,
+    Malformed,
 }
 
 /// Which schedules' next occurrences are to be reckoned anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anew {
+pub enum RecomputeScope {
     /// What those who were here before have left: those that were refused and have none, and those that
     /// have run, or are counted from a time, and run again, later than now, since a clock was set back.
     AtStart,
     /// All: the clock was set back.
-    SetBack,
+    ClockSetBack,
 }
 
 /// A schedule that is locked to be advanced.
@@ -361,7 +361,7 @@ pub struct Candidate {
     pub now: DateTime<Utc>,
     /// A message of it that is not finished: that of its first such occurrence, or one beside the
     /// timetable. Only looked for where `overlap` is `skip` and it is due.
-    pub unfinished: Option<Unfinished>,
+    pub unfinished: Option<UnfinishedMessage>,
 }
 
 impl Candidate {
@@ -374,7 +374,7 @@ impl Candidate {
 
 /// A schedule's message that is not finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedMessage {
     /// Its key.
     pub key: String,
     /// Where it stands.
@@ -389,7 +389,7 @@ pub struct Advance {
     /// Its next occurrence, if there is one.
     pub next: Option<DateTime<Utc>>,
     /// Whether that is reckoned from its timetable as it is now. Otherwise what it was reckoned from stays.
-    pub reckoned: bool,
+    pub from_current_timetable: bool,
     /// Where its interval is counted from, if that was not known.
     pub anchor: Option<DateTime<Utc>>,
     /// Why it does not run.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch,
-    UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, EditResult, Heartbeat, LateRowResult, NewRow,
+    PruneRange, Pruned, ReadySchedules, RecomputeScope, RecordedMessages, Requeue, Requeued,
+    ScheduleRow, ScheduleSpec, StoreError, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -38,7 +38,7 @@ pub trait TestSession: Session {
     /// When the database is away.
     fn make_due(&mut self) -> Result<(), StoreError>;
 
-    /// [`RecoveryStore::take_due_but`] for all queues.
+    /// [`RecoveryStore::take_due_except`] for all queues.
     ///
     /// # Errors
     /// When the database is away.
@@ -46,7 +46,7 @@ pub trait TestSession: Session {
         &mut self,
         limit: usize,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
-        let (due, undecodable) = self.take_due_but(limit, &BTreeSet::new())?;
+        let (due, undecodable) = self.take_due_except(limit, &BTreeSet::new())?;
         let due = due.into_messages().into_iter().map(Ok);
         Ok(due.chain(undecodable.into_iter().map(Err)).collect())
     }
@@ -96,7 +96,7 @@ pub trait ScheduleStore: FactStore {
         id: i64,
         was: &ScheduleSpec,
         to: &ScheduleSpec,
-    ) -> Result<Edited, StoreError>;
+    ) -> Result<EditResult, StoreError>;
 
     /// Has a schedule run, or not. Returns whether there is one.
     ///
@@ -123,7 +123,7 @@ pub trait OccurrenceStore: Send {
     ///
     /// # Errors
     /// When the database is away.
-    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError>;
+    fn recompute(&mut self, which: RecomputeScope) -> Result<usize, StoreError>;
 
     /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
     /// and that are not held back, and writes that and their messages, all or none, but for messages of
@@ -133,11 +133,11 @@ pub trait OccurrenceStore: Send {
     /// When the database is away or refuses a value.
     fn advance_schedules(
         &mut self,
-        ready: Ready,
+        ready: ReadySchedules,
         limit: usize,
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
-    ) -> Result<(usize, Recorded<'static>), StoreError>;
+    ) -> Result<(usize, RecordedMessages<'static>), StoreError>;
 }
 
 /// Messages on their way to the broker, for those who publish.
@@ -183,7 +183,7 @@ pub trait RecoveryStore: OutboxStore {
     ///
     /// # Errors
     /// When the database is away.
-    fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
+    fn was_notified(&mut self) -> Result<Option<bool>, StoreError>;
 
     /// Takes up to `limit` PENDING messages that are due, but for those of `queues`, on a lease of
     /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is not marked by then is due again. Those that can't be read
@@ -191,11 +191,11 @@ pub trait RecoveryStore: OutboxStore {
     ///
     /// # Errors
     /// When the database is away.
-    fn take_due_but(
+    fn take_due_except(
         &mut self,
         limit: usize,
         queues: &BTreeSet<String>,
-    ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError>;
+    ) -> Result<(RecordedMessages<'static>, Vec<UndecodableRow>), StoreError>;
 
     /// Ends PENDING messages that can't be read.
     ///
@@ -214,7 +214,10 @@ pub trait RecoveryStore: OutboxStore {
     ///
     /// # Errors
     /// When the database is away.
-    fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError>;
+    fn publish_late_rows(
+        &mut self,
+        keys: &[String],
+    ) -> Result<Vec<(String, LateRowResult)>, StoreError>;
 }
 
 /// Claims, runs and their ends, for the ledger.
@@ -238,7 +241,7 @@ pub trait RequeueStore: OutboxStore {
     ///
     /// # Errors
     /// When the database is away.
-    fn last_failed(&mut self) -> Result<Option<i64>, StoreError>;
+    fn last_failed_id(&mut self) -> Result<Option<i64>, StoreError>;
 
     /// The same as [`RequeueStore::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
     /// as many as a database takes together. Also says after which id the next ones come, if there may be some.
@@ -259,7 +262,7 @@ pub trait RetentionStore: Send {
     ///
     /// # Errors
     /// When the database is away.
-    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError>;
+    fn prune(&mut self, stretch: &PruneRange<'_>) -> Result<Pruned, StoreError>;
 }
 
 /// The queues of the embedded broker.

@@ -145,7 +145,10 @@ macro_rules! connection {
     };
 }
 
-connection!(diesel::pg::PgConnection, super::postgres::Postgres);
-connection!(diesel::sqlite::SqliteConnection, super::sqlite::SqliteFile);
+connection!(diesel::pg::PgConnection, super::postgres::PostgresEngine);
+connection!(
+    diesel::sqlite::SqliteConnection,
+    super::sqlite::SqliteEngine
+);
 #[cfg(feature = "mysql")]
-connection!(diesel::mysql::MysqlConnection, super::mysql::MysqlServer);
+connection!(diesel::mysql::MysqlConnection, super::mysql::MysqlEngine);

@@ -8,12 +8,12 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{MysqlServer, Server};
+use super::{MysqlEngine, MysqlServer};
 use crate::failpoint;
 use crate::store::sql::{
     Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, watched,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// The lock that migrations hold.
 const LOCK: &str = "CONCAT('carrot-actors ', MD5(DATABASE()))";
@@ -41,11 +41,11 @@ struct Line {
 
 /// A migration under way.
 struct Migration<'a, 'b> {
-    server: &'a Server,
+    server: &'a MysqlServer,
     /// Holds the lock, which is the session's: it goes with the connection should we die half-way. (To sort
     /// an error opens another.)
-    engine: MysqlServer,
-    tell: &'a mut Tell<'b>,
+    engine: MysqlEngine,
+    tell: &'a mut MigrationReporter<'b>,
 }
 
 /// What a refused change is to do.
@@ -73,9 +73,9 @@ fn refusal(error: &str) -> Refusal {
 }
 
 pub(super) fn migrate(
-    server: &Server,
+    server: &MysqlServer,
     tables: Tables,
-    tell: &mut Tell<'_>,
+    tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
     let engine = server.open()?;
     let mut migration = Migration {
@@ -93,13 +93,13 @@ pub(super) fn migrate(
 impl Migration<'_, '_> {
     fn ask<T>(
         &mut self,
-        work: impl FnOnce(&mut MysqlServer) -> QueryResult<T>,
+        work: impl FnOnce(&mut MysqlEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
         work(&mut self.engine).map_err(|error| self.engine.sort(&error))
     }
 
     fn note(&mut self, note: &str) {
-        (self.tell)(Progress::Note(note));
+        (self.tell)(MigrationProgress::Note(note));
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
@@ -120,7 +120,7 @@ impl Migration<'_, '_> {
 
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(Steps(MysqlServer::MIGRATIONS, tables))
+            .pending_migrations(Steps(MysqlEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
@@ -134,7 +134,7 @@ impl Migration<'_, '_> {
                 run.map(drop)
                     .map_err(|error| engine.server.scrub(&error.to_string()))
             })?;
-            (self.tell)(Progress::Step(&version));
+            (self.tell)(MigrationProgress::Step(&version));
             failpoint::hit("migrate.step");
         }
         Ok(())
@@ -144,7 +144,7 @@ impl Migration<'_, '_> {
         for (index, fault) in self.ask(|engine| faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
-            (self.tell)(Progress::Index(index.name));
+            (self.tell)(MigrationProgress::Index(index.name));
         }
         Ok(())
     }
@@ -243,7 +243,7 @@ impl Migration<'_, '_> {
                 }
                 _ => what.to_owned(),
             };
-            tell(Progress::Note(&note));
+            tell(MigrationProgress::Note(&note));
         });
         if let Some(time) = patience.explained_for().filter(|_| done.is_ok()) {
             self.note(&format!("{what}: done after {} s", time.as_secs()));
@@ -252,14 +252,14 @@ impl Migration<'_, '_> {
     }
 }
 
-fn lines(engine: &mut MysqlServer, sql: &str) -> QueryResult<String> {
+fn lines(engine: &mut MysqlEngine, sql: &str) -> QueryResult<String> {
     let lines: Vec<Line> = engine.load_once(sql)?;
     let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
     Ok(lines.join("; "))
 }
 
 /// Who holds the migrations' lock: at least the connection's number.
-fn lock_holder(engine: &mut MysqlServer) -> QueryResult<String> {
+fn lock_holder(engine: &mut MysqlEngine) -> QueryResult<String> {
     lines(
         engine,
         &format!(
@@ -272,7 +272,7 @@ fn lock_holder(engine: &mut MysqlServer) -> QueryResult<String> {
 }
 
 /// Who may have the tables, those first who have had them longest, as far as this user may know.
-fn holders(engine: &mut MysqlServer) -> String {
+fn holders(engine: &mut MysqlEngine) -> String {
     let transactions = "SELECT CONCAT('connection ', p.id, ' (user ', p.user, ', from ', p.host, \
              ', in a transaction for ', TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), ' s)') AS line \
          FROM information_schema.innodb_trx t \
@@ -286,7 +286,7 @@ fn holders(engine: &mut MysqlServer) -> String {
 }
 
 /// How far the statement of a connection is.
-fn how_far(engine: &mut MysqlServer, id: i64) -> QueryResult<String> {
+fn how_far(engine: &mut MysqlEngine, id: i64) -> QueryResult<String> {
     lines(
         engine,
         &format!(

@@ -27,7 +27,7 @@ use super::sql::{
     ALWAYS, Engine, Id, Index, Link, MessageRow, Row, Statement, Update, Values, assignments,
     in_transaction,
 };
-use super::{StoreError, Tables, Tell};
+use super::{MigrationReporter, StoreError, Tables};
 use crate::config::DatabaseUrl;
 
 /// What every connection is set to, whatever the server's defaults are.
@@ -50,11 +50,11 @@ const NAMING_WAIT_SECONDS: u32 = 10;
 
 /// Where the database is and how to get there.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct MysqlServer {
     url: DatabaseUrl,
 }
 
-impl Server {
+impl MysqlServer {
     pub(super) fn new(url: &DatabaseUrl) -> Self {
         Self { url: url.clone() }
     }
@@ -71,11 +71,11 @@ impl Server {
     }
 }
 
-impl Link for Server {
-    type Engine = MysqlServer;
+impl Link for MysqlServer {
+    type Engine = MysqlEngine;
     const MIGRATES_ITSELF: bool = false;
 
-    fn open(&self) -> Result<MysqlServer, StoreError> {
+    fn open(&self) -> Result<MysqlEngine, StoreError> {
         let away = |text: String| StoreError::Unavailable(self.scrub(&text));
         let mut connection = connecting::establish(self.url.expose(), self.port()).map_err(away)?;
         socket::give_up_when_silent(self.port());
@@ -83,14 +83,14 @@ impl Link for Server {
             .batch_execute(SET_UP)
             .map_err(|e| away(e.to_string()))?;
         let traits = Traits::of(&mut connection).map_err(|e| away(e.to_string()))?;
-        Ok(MysqlServer {
+        Ok(MysqlEngine {
             connection,
             traits,
             server: self.clone(),
         })
     }
 
-    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+    fn migrate(&self, tables: Tables, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
         migrating::migrate(self, tables, tell)
     }
 
@@ -108,13 +108,13 @@ const CONFLICTS: [&str; 4] = [
 ];
 
 /// A connection to MySQL.
-pub(super) struct MysqlServer {
+pub(super) struct MysqlEngine {
     connection: MysqlConnection,
     traits: Traits,
-    server: Server,
+    server: MysqlServer,
 }
 
-impl MysqlServer {
+impl MysqlEngine {
     fn statement<'a>(
         &self,
         sql: &'a str,
@@ -124,7 +124,7 @@ impl MysqlServer {
     }
 }
 
-impl Engine for MysqlServer {
+impl Engine for MysqlEngine {
     type Backend = Mysql;
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
     const NOTEBOOK: &'static str = "SELECT table_name AS name FROM information_schema.tables \

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::Text;
 
-use super::MysqlServer;
+use super::MysqlEngine;
 use super::traits::{self, Traits};
 use crate::store::BATCH_BYTES;
 use crate::store::sql::{Column, Statement, Target, Values};
@@ -63,7 +63,7 @@ pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a
 }
 
 /// A connection of the caller's. What the server and its tables are like is asked only if it matters.
-impl Target<MysqlServer> for MysqlConnection {
+impl Target<MysqlEngine> for MysqlConnection {
     fn last_character(&mut self) -> QueryResult<char> {
         Ok(Traits::of(self)?.last_character)
     }

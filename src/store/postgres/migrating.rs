@@ -13,12 +13,12 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{Postgres, Server, rights};
+use super::{PostgresEngine, PostgresServer, rights};
 use crate::failpoint;
 use crate::store::sql::{
     Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, watched,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// The advisory lock that migrations of a schema hold: "carm" in ASCII, and the schema's identity. Those of
 /// other schemas in the database wait for nothing of ours.
@@ -49,16 +49,16 @@ struct Line {
 
 /// A migration under way.
 struct Migration<'a, 'b> {
-    server: &'a Server,
+    server: &'a PostgresServer,
     /// Holds the lock, which is the session's: it goes with the connection should we die half-way.
-    engine: Postgres,
-    tell: &'a mut Tell<'b>,
+    engine: PostgresEngine,
+    tell: &'a mut MigrationReporter<'b>,
 }
 
 pub(super) fn migrate(
-    server: &Server,
+    server: &PostgresServer,
     tables: Tables,
-    tell: &mut Tell<'_>,
+    tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
     let engine = server.open()?;
     let mut migration = Migration {
@@ -82,13 +82,13 @@ pub(super) fn migrate(
 impl Migration<'_, '_> {
     fn ask<T>(
         &mut self,
-        work: impl FnOnce(&mut Postgres) -> QueryResult<T>,
+        work: impl FnOnce(&mut PostgresEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
         work(&mut self.engine).map_err(|error| self.engine.sort(&error))
     }
 
     fn note(&mut self, note: &str) {
-        (self.tell)(Progress::Note(note));
+        (self.tell)(MigrationProgress::Note(note));
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
@@ -114,7 +114,7 @@ impl Migration<'_, '_> {
     /// RunStore diesel's steps, each in a transaction of its own.
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(Steps(Postgres::MIGRATIONS, tables))
+            .pending_migrations(Steps(PostgresEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
@@ -122,7 +122,7 @@ impl Migration<'_, '_> {
                 let run = engine.connection.run_migration(&*step).map(drop);
                 run.map_err(|error| engine.server.scrub(&error.to_string()))
             })?;
-            (self.tell)(Progress::Step(&version));
+            (self.tell)(MigrationProgress::Step(&version));
             failpoint::hit("migrate.step");
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Migration<'_, '_> {
     fn with_short_waits(
         &mut self,
         what: &str,
-        mut work: impl FnMut(&mut Postgres) -> Result<(), String>,
+        mut work: impl FnMut(&mut PostgresEngine) -> Result<(), String>,
     ) -> Result<(), StoreError> {
         let short = format!("SET lock_timeout = {}", LOCK_WAIT.as_millis());
         self.ask(|engine| engine.batch(&short))?;
@@ -168,7 +168,7 @@ impl Migration<'_, '_> {
         for (index, fault) in self.ask(|engine| faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
-            (self.tell)(Progress::Index(index.name));
+            (self.tell)(MigrationProgress::Index(index.name));
         }
         // What else is in the way of it is there still.
         match self.ask(|engine| faults(engine, tables))?.first() {
@@ -273,7 +273,7 @@ impl Migration<'_, '_> {
                 }
                 _ => what.to_owned(),
             };
-            tell(Progress::Note(&note));
+            tell(MigrationProgress::Note(&note));
         });
         if let Some(time) = patience.explained_for().filter(|_| done.is_ok()) {
             self.note(&format!("{what}: done after {} s", time.as_secs()));
@@ -283,7 +283,7 @@ impl Migration<'_, '_> {
 }
 
 /// Why an index can't be built, and what to do.
-fn refusal(server: &Server, index: &Index, error: &Error) -> String {
+fn refusal(server: &PostgresServer, index: &Index, error: &Error) -> String {
     let text = server.scrub(&error.to_string());
     match error {
         Error::DatabaseError(DatabaseErrorKind::UniqueViolation, about) => {
@@ -300,14 +300,14 @@ fn refusal(server: &Server, index: &Index, error: &Error) -> String {
 }
 
 /// Those lines, one after another.
-fn lines(engine: &mut Postgres, sql: &str) -> QueryResult<String> {
+fn lines(engine: &mut PostgresEngine, sql: &str) -> QueryResult<String> {
     let lines: Vec<Line> = engine.load_once(sql)?;
     let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
     Ok(lines.join("; "))
 }
 
 /// Whether what an error says can be read here; only a superuser may choose the language.
-fn speaks_english(engine: &mut Postgres) -> QueryResult<bool> {
+fn speaks_english(engine: &mut PostgresEngine) -> QueryResult<bool> {
     let language = lines(engine, "SELECT current_setting('lc_messages') AS line")?;
     Ok(language.is_empty()
         || ["en", "C", "POSIX"]
@@ -316,7 +316,7 @@ fn speaks_english(engine: &mut Postgres) -> QueryResult<bool> {
 }
 
 /// Who holds the migrations' lock.
-fn lock_holders(engine: &mut Postgres) -> QueryResult<String> {
+fn lock_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
     lines(
         engine,
         &format!(
@@ -329,7 +329,7 @@ fn lock_holders(engine: &mut Postgres) -> QueryResult<String> {
 }
 
 /// Who has locked our tables, those first who have had them longest.
-fn table_holders(engine: &mut Postgres) -> QueryResult<String> {
+fn table_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
     lines(
         engine,
         &format!(
@@ -344,7 +344,7 @@ fn table_holders(engine: &mut Postgres) -> QueryResult<String> {
 }
 
 /// How far the statement of a connection is, and whom it waits for.
-fn how_far(engine: &mut Postgres, pid: i64) -> QueryResult<String> {
+fn how_far(engine: &mut PostgresEngine, pid: i64) -> QueryResult<String> {
     // PostgreSQL 11 does not tell.
     let progress = format!(
         "SELECT concat(p.phase, ' ' || CASE WHEN p.tuples_total > 0 \

@@ -16,7 +16,7 @@ use self::statement::{TOLD, source, statement};
 use super::sql::{
     Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
 };
-use super::{StoreError, Tables, Tell};
+use super::{MigrationReporter, StoreError, Tables};
 use crate::config::DatabaseUrl;
 
 /// The advisory lock of those who name schedules, without the table's oid: "carr" in ASCII, and 32 bits
@@ -67,12 +67,12 @@ const DEFAULTS: [(&str, &str); 5] = [
 
 /// Where the database is and how to get there.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct PostgresServer {
     url: DatabaseUrl,
     full: String,
 }
 
-impl Server {
+impl PostgresServer {
     pub(super) fn new(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let text = url.expose();
         refuse_tls_if_not_built_in(text)?;
@@ -101,24 +101,24 @@ impl Server {
     }
 }
 
-impl Link for Server {
-    type Engine = Postgres;
+impl Link for PostgresServer {
+    type Engine = PostgresEngine;
     const MIGRATES_ITSELF: bool = false;
 
-    fn open(&self) -> Result<Postgres, StoreError> {
+    fn open(&self) -> Result<PostgresEngine, StoreError> {
         let mut connection = PgConnection::establish(&self.full)
             .map_err(|error| StoreError::Unavailable(self.scrub(&error.to_string())))?;
         connection
             .batch_execute(&(SET_UP.to_owned() + BESIDE_DJANGOS))
             .map_err(|error| StoreError::Unavailable(self.scrub(&error.to_string())))?;
-        Ok(Postgres {
+        Ok(PostgresEngine {
             connection,
             server: self.clone(),
             listens: false,
         })
     }
 
-    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+    fn migrate(&self, tables: Tables, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
         migrating::migrate(self, tables, tell)
     }
 
@@ -128,9 +128,9 @@ impl Link for Server {
 }
 
 /// A connection to PostgreSQL.
-pub(in crate::store) struct Postgres {
+pub(in crate::store) struct PostgresEngine {
     connection: PgConnection,
-    server: Server,
+    server: PostgresServer,
     /// Whether it has asked to be told.
     listens: bool,
 }
@@ -156,7 +156,7 @@ fn update_text(update: &Update<'_>) -> String {
     )
 }
 
-impl Engine for Postgres {
+impl Engine for PostgresEngine {
     type Backend = Pg;
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
     const NOTEBOOK: &'static str = "SELECT tablename::text AS name FROM pg_tables \
@@ -363,14 +363,14 @@ fn refuse_tls_if_not_built_in(url: &str) -> Result<(), StoreError> {
 
 #[cfg(all(test, not(feature = "tls")))]
 mod tests {
-    use super::Server;
+    use super::PostgresServer;
     use crate::store::StoreError;
 
     #[test]
     fn an_sslmode_that_insists_says_what_to_build() {
         for mode in ["require", "verify-ca", "verify-full"] {
             let url = format!("postgres://u:hunter2@h/d?sslmode={mode}");
-            let refused = Server::new(&url.parse().unwrap()).err();
+            let refused = PostgresServer::new(&url.parse().unwrap()).err();
             let Some(StoreError::Unsupported(reason)) = refused else {
                 panic!("{mode} is not Unsupported: {refused:?}");
             };
@@ -378,7 +378,7 @@ mod tests {
             assert!(!reason.contains("hunter2"), "{reason}");
         }
         for url in ["postgres://h/d", "postgres://h/d?sslmode=prefer"] {
-            assert!(Server::new(&url.parse().unwrap()).is_ok(), "{url}");
+            assert!(PostgresServer::new(&url.parse().unwrap()).is_ok(), "{url}");
         }
     }
 }

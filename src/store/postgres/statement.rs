@@ -5,7 +5,7 @@ use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
-use super::Postgres;
+use super::PostgresEngine;
 use crate::store::sql::{Column, Statement, Target, Values};
 
 /// Whom those who record messages that are due tell of it: who works on the same table.
@@ -37,7 +37,7 @@ pub(super) fn source(values: &Values<'_>) -> String {
 }
 
 /// A connection of the caller's. Services are told when it commits.
-impl Target<Postgres> for PgConnection {
+impl Target<PostgresEngine> for PgConnection {
     fn last_character(&mut self) -> QueryResult<char> {
         Ok(char::MAX)
     }

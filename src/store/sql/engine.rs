@@ -14,7 +14,7 @@ use diesel_migrations::EmbeddedMigrations;
 use super::guards::joined;
 use super::indexes::Index;
 use super::values::Values;
-use crate::store::{BATCH_BYTES, StoreError, Tables, Tell};
+use crate::store::{BATCH_BYTES, MigrationReporter, StoreError, Tables};
 
 /// A row that every database can be asked for, by the names of its columns.
 #[cfg(feature = "mysql")]
@@ -312,7 +312,7 @@ pub(in crate::store) trait Link: Clone + Send + Sync + 'static {
     fn open(&self) -> Result<Self::Engine, StoreError>;
 
     /// RunStore the steps and builds the indexes that are missing, under a lock.
-    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError>;
+    fn migrate(&self, tables: Tables, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError>;
 
     fn describe(&self) -> String;
 }

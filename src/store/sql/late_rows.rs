@@ -12,7 +12,7 @@ use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::failpoint;
 use crate::state::{Event, Status, transition};
-use crate::store::LateRow;
+use crate::store::LateRowResult;
 
 #[derive(QueryableByName)]
 pub(super) struct Copy {
@@ -66,22 +66,22 @@ fn load<E: Engine>(engine: &mut E, keys: &[String], lock: &str) -> QueryResult<R
 }
 
 /// What has become of a message, and the ids of the row that is to be published and of those that are to go.
-fn verdict(rows: &[Copy]) -> (LateRow, Option<i64>, Vec<i64>) {
+fn verdict(rows: &[Copy]) -> (LateRowResult, Option<i64>, Vec<i64>) {
     let (adopted, original): (Vec<&Copy>, Vec<&Copy>) = rows.iter().partition(|row| row.is_adopted);
     let twins = adopted.into_iter().filter(|row| row.is_twin());
     let twins: Vec<i64> = twins.map(|row| row.id).collect();
     if twins.is_empty() {
         // It was requeued, or another service has seen to it.
-        return (LateRow::Settled, None, twins);
+        return (LateRowResult::Settled, None, twins);
     }
     if original.is_empty() {
-        return (LateRow::StillMissing, None, Vec::new());
+        return (LateRowResult::StillMissing, None, Vec::new());
     }
     let waits = original.iter().find(|row| row.waits_for_its_message());
     match waits.map(|row| row.id) {
-        Some(id) => (LateRow::Republished, Some(id), twins),
+        Some(id) => (LateRowResult::Republished, Some(id), twins),
         // It has been run all the same, or runs.
-        None => (LateRow::Settled, None, twins),
+        None => (LateRowResult::Settled, None, twins),
     }
 }
 
@@ -89,7 +89,7 @@ fn verdict(rows: &[Copy]) -> (LateRow, Option<i64>, Vec<i64>) {
 pub(super) fn look<E: Engine>(
     engine: &mut E,
     keys: &[String],
-) -> QueryResult<Vec<(String, LateRow, bool)>> {
+) -> QueryResult<Vec<(String, LateRowResult, bool)>> {
     let rows = load(engine, keys, "")?;
     let verdicts = keys.iter().map(|key| {
         let (late, _, twins) = verdict(rows.get(key).map_or(&[], Vec::as_slice));
@@ -102,7 +102,7 @@ pub(super) fn look<E: Engine>(
 pub(super) fn mend<E: Engine>(
     engine: &mut E,
     keys: &[String],
-) -> QueryResult<Vec<(String, LateRow)>> {
+) -> QueryResult<Vec<(String, LateRowResult)>> {
     let rows = load(engine, keys, E::LOCK)?;
     let mut verdicts = Vec::new();
     let (mut published, mut deleted) = (Vec::new(), Vec::new());
@@ -142,9 +142,12 @@ mod tests {
     fn only_a_row_that_nobody_has_is_published_again_and_only_beside_ours() {
         let twin = || row(1, Cancelled.as_str(), None, true);
         let of = |rows: Vec<Copy>| verdict(&rows);
-        assert_eq!(of(vec![twin()]), (LateRow::StillMissing, None, vec![]));
+        assert_eq!(
+            of(vec![twin()]),
+            (LateRowResult::StillMissing, None, vec![])
+        );
         let published = || row(2, Published.as_str(), None, false);
-        let mended = (LateRow::Republished, Some(2), vec![1]);
+        let mended = (LateRowResult::Republished, Some(2), vec![1]);
         assert_eq!(of(vec![twin(), published()]), mended);
         // Twice Django's: the first one counts.
         let third = row(3, Published.as_str(), None, false);
@@ -152,17 +155,23 @@ mod tests {
         let others = [Pending, InProgress, Completed, Failed].map(Status::as_str);
         for status in others.into_iter().chain(["odd"]) {
             let other = row(2, status, None, false);
-            assert_eq!(of(vec![twin(), other]), (LateRow::Settled, None, vec![1]));
+            assert_eq!(
+                of(vec![twin(), other]),
+                (LateRowResult::Settled, None, vec![1])
+            );
         }
         let owned = row(2, Published.as_str(), Some(7), false);
-        assert_eq!(of(vec![twin(), owned]), (LateRow::Settled, None, vec![1]));
+        assert_eq!(
+            of(vec![twin(), owned]),
+            (LateRowResult::Settled, None, vec![1])
+        );
         // Ours was requeued, or is no such row.
         for rows in [
             vec![],
             vec![published()],
             vec![row(1, Failed.as_str(), None, true), published()],
         ] {
-            assert_eq!(of(rows), (LateRow::Settled, None, vec![]));
+            assert_eq!(of(rows), (LateRowResult::Settled, None, vec![]));
         }
     }
 }

@@ -15,7 +15,7 @@ use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::state::{Event, Status};
 use crate::store::{
-    Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, Finished, NewRow, WorkerId,
+    Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, FinishResult, NewRow, WorkerId,
 };
 
 pub(super) fn write(
@@ -24,18 +24,18 @@ pub(super) fn write(
     batch: &Batch,
 ) -> QueryResult<BatchResult> {
     let finished = finish(engine, owner, &batch.finishes)?;
-    let put_back = put_off(engine, owner, &batch.put_offs)?;
+    let put_offs = put_off(engine, owner, &batch.put_offs)?;
     release(engine, owner, &batch.releases)?;
     republish(engine, owner, &batch.republishes)?;
     let begun = begin(engine, owner, &batch.begins)?;
     let claims = claim(engine, owner, &batch.claims)?;
-    let looked = look(engine, &batch.looks)?;
+    let with_row = look(engine, &batch.row_checks)?;
     Ok(BatchResult {
         finished,
-        put_back,
+        put_offs,
         begun,
         claims,
-        looked,
+        with_row,
     })
 }
 
@@ -73,7 +73,7 @@ fn finish<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
     finishes: &[Finish],
-) -> QueryResult<Vec<Finished>> {
+) -> QueryResult<Vec<FinishResult>> {
     if finishes.is_empty() {
         return Ok(Vec::new());
     }
@@ -95,12 +95,12 @@ fn finish<E: Engine>(
     let states = states(engine, missed)?;
     let verdict = |finish: &Finish| {
         if written.contains(&finish.key) {
-            return Finished::Written;
+            return FinishResult::Written;
         }
         match states.get(&finish.key) {
-            None => Finished::Gone,
-            Some((status, _)) if status.is_some_and(Status::is_final) => Finished::Already,
-            Some(_) => Finished::Taken,
+            None => FinishResult::Gone,
+            Some((status, _)) if status.is_some_and(Status::is_final) => FinishResult::Already,
+            Some(_) => FinishResult::Taken,
         }
     };
     Ok(finishes.iter().map(verdict).collect())
@@ -226,7 +226,7 @@ fn take<E: Engine>(
     let ours = |row: Taken| {
         let claim = Claim::Ours {
             attempts: u32::try_from(row.attempts).unwrap_or(0),
-            suspect: row.suspect,
+            crash_suspect: row.suspect,
         };
         (row.uuid, claim)
     };

@@ -54,9 +54,10 @@ use super::session::{
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError,
-    StoreOfTests, Stretch, Tables, Tell, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, EditResult, Heartbeat, LateRowResult,
+    MigrationReporter, NewRow, PruneRange, Pruned, ReadySchedules, RecomputeScope,
+    RecordedMessages, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError, Tables,
+    TestStore, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
@@ -71,7 +72,7 @@ where
         Ok(Box::new(SqlSession(self.0.open()?, self.1)))
     }
 
-    fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+    fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
         // Who has nothing to do need not have the right to.
         if self.connect()?.is_migrated()? {
             return Ok(());
@@ -88,7 +89,7 @@ where
     }
 }
 
-impl<L: Link> StoreOfTests for SqlStore<L>
+impl<L: Link> TestStore for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {
@@ -182,7 +183,7 @@ impl<E: Engine> ScheduleStore for SqlSession<E> {
         id: i64,
         was: &ScheduleSpec,
         to: &ScheduleSpec,
-    ) -> Result<Edited, StoreError> {
+    ) -> Result<EditResult, StoreError> {
         let edit = |engine: &mut E| schedules::edit(engine, id, was, to);
         match to.name == was.name {
             true => self.transaction(edit),
@@ -204,20 +205,20 @@ impl<E: Engine> OccurrenceStore for SqlSession<E> {
         self.run(|engine| occurrences::agenda(engine, held))
     }
 
-    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError> {
+    fn recompute(&mut self, which: RecomputeScope) -> Result<usize, StoreError> {
         self.transaction(|engine| occurrences::recompute(engine, which))
     }
 
     fn advance_schedules(
         &mut self,
-        ready: Ready,
+        ready: ReadySchedules,
         limit: usize,
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
-    ) -> Result<(usize, Recorded<'static>), StoreError> {
+    ) -> Result<(usize, RecordedMessages<'static>), StoreError> {
         let advance = |engine: &mut E| occurrences::advance(engine, ready, limit, held, decide);
         let (count, messages) = self.transaction(advance)?;
-        Ok((count, Recorded::of(messages)))
+        Ok((count, RecordedMessages::committed(messages)))
     }
 }
 
@@ -250,18 +251,18 @@ impl<E: Engine> OutboxStore for SqlSession<E> {
 }
 
 impl<E: Engine> RecoveryStore for SqlSession<E> {
-    fn is_told(&mut self) -> Result<Option<bool>, StoreError> {
+    fn was_notified(&mut self) -> Result<Option<bool>, StoreError> {
         self.run(E::is_told)
     }
 
-    fn take_due_but(
+    fn take_due_except(
         &mut self,
         limit: usize,
         queues: &BTreeSet<String>,
-    ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError> {
+    ) -> Result<(RecordedMessages<'static>, Vec<UndecodableRow>), StoreError> {
         let taken = self.transaction(|engine| publishing::take_due(engine, limit, queues))?;
-        let (due, undecodable) = UndecodableRow::apart(taken);
-        Ok((Recorded::of(due), undecodable))
+        let (due, undecodable) = UndecodableRow::partition(taken);
+        Ok((RecordedMessages::committed(due), undecodable))
     }
 
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
@@ -272,7 +273,10 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
         self.transaction(|engine| publishing::recover(engine, limit))
     }
 
-    fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError> {
+    fn publish_late_rows(
+        &mut self,
+        keys: &[String],
+    ) -> Result<Vec<(String, LateRowResult)>, StoreError> {
         let looked = self.run(|engine| late_rows::look(engine, keys))?;
         let come = looked.iter().filter(|(_, _, has_come)| *has_come);
         let come: Vec<String> = come.map(|(key, ..)| key.clone()).collect();
@@ -297,8 +301,8 @@ impl<E: Engine> RequeueStore for SqlSession<E> {
         self.transaction(|engine| requeue::requeue(engine, which))
     }
 
-    fn last_failed(&mut self) -> Result<Option<i64>, StoreError> {
-        self.run(requeue::last_failed)
+    fn last_failed_id(&mut self) -> Result<Option<i64>, StoreError> {
+        self.run(requeue::last_failed_id)
     }
 
     fn requeue_failed(
@@ -311,7 +315,7 @@ impl<E: Engine> RequeueStore for SqlSession<E> {
 }
 
 impl<E: Engine> RetentionStore for SqlSession<E> {
-    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {
+    fn prune(&mut self, stretch: &PruneRange<'_>) -> Result<Pruned, StoreError> {
         self.transaction(|engine| prune::prune(engine, stretch))
     }
 }
@@ -334,7 +338,7 @@ impl<E: Engine> EmbeddedQueueStore for SqlSession<E> {
         // Where a crash undoes it, they are delivered twice.
         let take = |engine: &mut E| waiting::take(engine, owner, queue, limit);
         let taken = self.run(|engine| engine.transaction(false, take))?;
-        Ok(UndecodableRow::apart(taken))
+        Ok(UndecodableRow::partition(taken))
     }
 
     fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {

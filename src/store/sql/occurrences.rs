@@ -18,7 +18,9 @@ use super::times;
 use super::values::Values;
 use crate::failpoint;
 use crate::message::Message;
-use crate::store::{Advance, Agenda, Anew, Candidate, NewRow, Ready, ScheduleRefusal};
+use crate::store::{
+    Advance, Agenda, Candidate, NewRow, ReadySchedules, RecomputeScope, ScheduleRefusal,
+};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -66,20 +68,20 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
     Ok(Agenda {
         now: time_of(&row.now)?,
         next: next.as_deref().and_then(times::parse),
-        unplanned: row.unplanned != 0,
-        is_odd: next.is_some_and(|next| !times::is_ours(&next)),
+        has_unplanned: row.unplanned != 0,
+        has_malformed: next.is_some_and(|next| !times::is_ours(&next)),
     })
 }
 
 /// In a transaction: what is to be reckoned anew is what has no note of a timetable.
-pub(super) fn recompute<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
+pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeScope) -> QueryResult<usize> {
     let condition = match which {
-        Anew::AtStart => format!(
+        RecomputeScope::AtStart => format!(
             "(m.refusal IS NOT NULL AND m.next_run IS NULL \
                  OR (m.last_run > {later} OR m.anchor > {later}) AND m.next_run > {later})",
             later = E::now_and(A_CLOCKS_ERROR)
         ),
-        Anew::SetBack => format!("m.next_run > {}", E::NOW),
+        RecomputeScope::ClockSetBack => format!("m.next_run > {}", E::NOW),
     };
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.active AND {condition} \
@@ -98,7 +100,7 @@ pub(super) fn recompute<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<u
 /// that with the messages. Returns how many there were, and these.
 pub(super) fn advance<E: Engine>(
     engine: &mut E,
-    ready: Ready,
+    ready: ReadySchedules,
     limit: usize,
     held: &[i64],
     decide: &mut dyn FnMut(&Candidate) -> Advance,
@@ -185,7 +187,7 @@ fn find<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult
 
 fn lock<E: Engine>(
     engine: &mut E,
-    ready: Ready,
+    ready: ReadySchedules,
     limit: usize,
     held: &[i64],
 ) -> QueryResult<Vec<Locked>> {
@@ -194,14 +196,14 @@ fn lock<E: Engine>(
     let lock = E::LOCK_FREE;
     let condition = match ready {
         // In whatever order they are found: to sort them would be to lock them all.
-        Ready::Unplanned => format!("{}{but}", E::UNPLANNED),
-        Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::UNPLANNED),
-        Ready::Due => format!(
+        ReadySchedules::Unplanned => format!("{}{but}", E::UNPLANNED),
+        ReadySchedules::Saved(id) => format!("{}{but} AND m.id = {id}", E::UNPLANNED),
+        ReadySchedules::Due => format!(
             "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
             E::PLANNED,
             E::NOW
         ),
-        Ready::Odd => {
+        ReadySchedules::Malformed => {
             let odd = format!("{} AND {}{but}", E::PLANNED, E::ODD_NEXT_RUN);
             let ids = find(engine, &odd, limit)?;
             if ids.is_empty() {
@@ -275,7 +277,9 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
             "reckoned",
-            advances.iter().map(|advance| i64::from(advance.reckoned)),
+            advances
+                .iter()
+                .map(|advance| i64::from(advance.from_current_timetable)),
         )
         .nullable("next_run", next.iter().map(Option::as_deref))
         .nullable("anchor", anchor.iter().map(Option::as_deref))
@@ -300,7 +304,7 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
         (
             "planned_for",
             format!(
-                "CASE WHEN v.reckoned = 1 THEN {} ELSE m.planned_for END",
+                "CASE WHEN v.from_current_timetable = 1 THEN {} ELSE m.planned_for END",
                 E::TIMETABLE
             ),
         ),

@@ -12,7 +12,7 @@ use super::loose::LooseText;
 use super::times;
 use super::values::Values;
 use crate::state::Status;
-use crate::store::{Advance, Candidate, NewRow, Unfinished};
+use crate::store::{Advance, Candidate, NewRow, UnfinishedMessage};
 use crate::timetable::Overlap;
 
 /// A schedule that is locked.
@@ -80,7 +80,7 @@ pub(super) fn see_unfinished<E: Engine>(engine: &mut E, locked: &mut [Locked]) -
         }
         if let Some(Ok(status)) = text(row.status).map(|status| status.parse()) {
             let since = text(row.since).as_deref().and_then(times::parse);
-            asked.candidate.unfinished = Some(Unfinished {
+            asked.candidate.unfinished = Some(UnfinishedMessage {
                 key: text(row.uuid).unwrap_or_default(),
                 status,
                 since: since.unwrap_or(asked.candidate.now),

@@ -16,9 +16,9 @@ use super::guards::{is_in, literal};
 use super::transition::end_time;
 use crate::config::History;
 use crate::state::Status;
-use crate::store::{Pruned, Stretch};
+use crate::store::{PruneRange, Pruned};
 
-pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryResult<Pruned> {
+pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> QueryResult<Pruned> {
     let Some(youngest) = stretch.history.ages().map(|(_, age)| age).min() else {
         return Ok(Pruned::default());
     };
@@ -61,7 +61,11 @@ struct Seen {
     lasting: i64,
 }
 
-fn look<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, youngest: Duration) -> QueryResult<Seen> {
+fn look<E: Engine>(
+    engine: &mut E,
+    stretch: &PruneRange<'_>,
+    youngest: Duration,
+) -> QueryResult<Seen> {
     let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
     let lasting: Vec<Status> = lasting.collect();
     let is_lasting = match lasting.is_empty() {
@@ -94,7 +98,7 @@ struct Old {
 }
 
 /// What is too old among the messages up to `last`; locked if it is to be deleted.
-fn find<E: Engine>(engine: &mut E, stretch: &Stretch<'_>, last: i64) -> QueryResult<Vec<Old>> {
+fn find<E: Engine>(engine: &mut E, stretch: &PruneRange<'_>, last: i64) -> QueryResult<Vec<Old>> {
     let lock = if stretch.delete { E::LOCK_FREE } else { "" };
     let sql = format!(
         "SELECT CAST(m.id AS {bigint}) AS id, m.status FROM carrot_messagelog m \

@@ -78,7 +78,7 @@ pub(in crate::store) fn insert<E: Engine>(
         true => char::MAX,
         false => target.last_character()?,
     };
-    let rows: Vec<_> = rows.iter().map(|row| row.within(last)).collect();
+    let rows: Vec<_> = rows.iter().map(|row| row.restricted_to(last)).collect();
     let mut rest: Vec<&NewRow> = rows.iter().map(AsRef::as_ref).collect();
     if is_one_statement(rest.iter().copied()) {
         return insert_at_once(target, &rest, inserted);

@@ -11,7 +11,7 @@ use super::ledger::states;
 use super::transition::{Change, Terms};
 use super::values::Values;
 use crate::state::{Cause, Event, Status};
-use crate::store::{NewRow, PutBack, PutOff, PutOffDue, WorkerId};
+use crate::store::{NewRow, PutOff, PutOffDue, PutOffResult, WorkerId};
 
 /// The longest time until the next try, in seconds.
 const LONGEST_WAIT: u32 = 30;
@@ -42,7 +42,7 @@ pub(super) fn put_off<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
     put_offs: &[PutOff],
-) -> QueryResult<Vec<PutBack>> {
+) -> QueryResult<Vec<PutOffResult>> {
     if put_offs.is_empty() {
         return Ok(Vec::new());
     }
@@ -57,7 +57,7 @@ pub(super) fn put_off<E: Engine>(
     let mut sorted: Vec<&PutOff> = put_offs.iter().collect();
     sorted.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
     let last = engine.last_character();
-    let rows = sorted.iter().map(|put_off| put_off.row.within(last));
+    let rows = sorted.iter().map(|put_off| put_off.row.restricted_to(last));
     let rows: Vec<Cow<'_, NewRow>> = rows.collect();
     let update = change.of_keys(values(&sorted, &rows));
     let changed: Vec<Changed> = engine.update_returning(&update, &["uuid", "status"])?;
@@ -74,11 +74,11 @@ pub(super) fn put_off<E: Engine>(
         changed.get(&put_off.row.key).map(String::as_str),
         states.get(&put_off.row.key),
     ) {
-        (Some(status), _) if status == Status::Pending.as_str() => PutBack::Waits,
-        (Some(_), _) => PutBack::TooLong,
-        (None, None) => PutBack::Gone,
-        (None, Some((status, _))) if status.is_some_and(Status::is_final) => PutBack::Already,
-        (None, Some(_)) => PutBack::Taken,
+        (Some(status), _) if status == Status::Pending.as_str() => PutOffResult::Waits,
+        (Some(_), _) => PutOffResult::TooLong,
+        (None, None) => PutOffResult::Gone,
+        (None, Some((status, _))) if status.is_some_and(Status::is_final) => PutOffResult::Already,
+        (None, Some(_)) => PutOffResult::Taken,
     };
     Ok(put_offs.iter().map(verdict).collect())
 }
@@ -97,7 +97,10 @@ fn values<'a>(put_offs: &[&'a PutOff], rows: &'a [Cow<'a, NewRow>]) -> Values<'a
         )
         .integers("priority", rows.iter().map(|row| row.priority))
         .integers("attempts", put_offs.iter().map(|p| p.attempts))
-        .integers("suspect", put_offs.iter().map(|p| i64::from(p.suspect)))
+        .integers(
+            "suspect",
+            put_offs.iter().map(|p| i64::from(p.crash_suspect)),
+        )
         .integers("cause", put_offs.iter().map(|p| number(p.cause)))
         .texts("reason", put_offs.iter().map(|p| p.reason.as_str()))
         .integers("patience", put_offs.iter().map(|p| patience(p.due)))

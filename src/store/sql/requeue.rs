@@ -155,7 +155,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
 }
 
 /// The highest id of what FAILED.
-pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
+pub(super) fn last_failed_id<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
     let last: Vec<Id> = engine.load_once(&format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE {} ORDER BY m.id DESC LIMIT 1",
         E::BIGINT,
@@ -221,7 +221,7 @@ fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeu
                 replaced.extend(old.ids);
                 new.key = names::new_key();
                 rows.push(NewRow::pending(&new));
-                results.push(Requeued::As {
+                results.push(Requeued::Replaced {
                     old: key,
                     was_published: old.was_published,
                     new: Box::new(new),

@@ -14,7 +14,7 @@ use super::schedule_row::Row;
 use super::times;
 use super::values::Values;
 use crate::message::{python, wire};
-use crate::store::{Edited, ScheduleRow, ScheduleSpec, WhichSchedules};
+use crate::store::{EditResult, ScheduleRow, ScheduleSpec, WhichSchedules};
 
 /// A time of the database's.
 pub(super) fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
@@ -178,29 +178,29 @@ pub(super) fn edit<E: Engine>(
     id: i64,
     was: &ScheduleSpec,
     to: &ScheduleSpec,
-) -> QueryResult<Edited> {
+) -> QueryResult<EditResult> {
     let rows = load(engine, &WhichSchedules::Id(id), E::LOCK)?;
     let Some(row) = rows.first() else {
-        return Ok(Edited::Gone);
+        return Ok(EditResult::Gone);
     };
     if row.spec != *was {
-        return Ok(Edited::Changed);
+        return Ok(EditResult::Changed);
     }
     if to.name != was.name && is_taken(engine, to, Some(id))? {
-        return Ok(Edited::NameTaken);
+        return Ok(EditResult::NameTaken);
     }
     let to = fitting(engine, to);
     let anchor = to.anchor.map(times::text);
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
     let mut set = spec_set::<E>();
     // What can't be read is not known here: it stays as it is, unless it is to be another.
-    set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_alike(was, column));
+    set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_equal_in(was, column));
     set.push(("refusal", "NULL".to_owned()));
     if is_lost(row) {
         set.push(("planned_for", "NULL".to_owned()));
         set.push(("next_run", "NULL".to_owned()));
         engine.update_schedules(&values, &set)?;
-        return Ok(Edited::Saved);
+        return Ok(EditResult::Saved);
     }
     let is_moved = to.anchor != was.anchor && row.planned_for == Some(to.planned_for());
     // A refusal is found again if it holds still.
@@ -208,11 +208,11 @@ pub(super) fn edit<E: Engine>(
         set.push(("planned_for", "NULL".to_owned()));
     }
     // What it has missed was another timetable's.
-    if !was.active && !to.fires_as(was) {
+    if !was.active && !to.has_same_timetable(was) {
         set.push(("next_run", "NULL".to_owned()));
     }
     engine.update_schedules(&values, &set)?;
-    Ok(Edited::Saved)
+    Ok(EditResult::Saved)
 }
 
 /// Whether its next occurrence, or what that is counted from, can't be read: it is reckoned from now on.

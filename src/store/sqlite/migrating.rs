@@ -7,12 +7,12 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_migrations::MigrationHarness;
 
-use super::{File, SqliteFile, is_locked};
+use super::{SqliteEngine, SqliteFile, is_locked};
 use crate::failpoint;
 use crate::store::sql::{
     Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, in_transaction,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// Waits for a second for another process that writes.
 const BEGIN: &str = "PRAGMA busy_timeout = 1000; BEGIN IMMEDIATE";
@@ -27,9 +27,13 @@ struct Done {
     indexes: Vec<(&'static Index, Fault)>,
 }
 
-pub(super) fn migrate(file: &File, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+pub(super) fn migrate(
+    file: &SqliteFile,
+    tables: Tables,
+    tell: &mut MigrationReporter<'_>,
+) -> Result<(), StoreError> {
     let mut engine = file.open()?;
-    let work = |engine: &mut SqliteFile| {
+    let work = |engine: &mut SqliteEngine| {
         let mut done = Done {
             steps: run_steps(engine, tables)?,
             ..Done::default()
@@ -47,7 +51,7 @@ pub(super) fn migrate(file: &File, tables: Tables, tell: &mut Tell<'_>) -> Resul
     let rest = faults(&mut engine, tables).map_err(|error| engine.sort(&error))?;
     for (index, _) in rest {
         failpoint::hit("migrate.index");
-        let work = |engine: &mut SqliteFile| {
+        let work = |engine: &mut SqliteEngine| {
             let mut done = Done::default();
             // Nobody else has built it by now?
             let faults = faults(engine, tables)?.into_iter();
@@ -63,25 +67,25 @@ pub(super) fn migrate(file: &File, tables: Tables, tell: &mut Tell<'_>) -> Resul
     Ok(())
 }
 
-fn told(done: &Done, tell: &mut Tell<'_>) {
+fn told(done: &Done, tell: &mut MigrationReporter<'_>) {
     for step in &done.steps {
-        tell(Progress::Step(step));
+        tell(MigrationProgress::Step(step));
     }
     for (Index { name, .. }, fault) in &done.indexes {
         if let Some(reason) = fault.reason() {
-            tell(Progress::Note(&format!(
+            tell(MigrationProgress::Note(&format!(
                 "the index {name} {reason}: it was dropped and built again"
             )));
         }
-        tell(Progress::Index(name));
+        tell(MigrationProgress::Index(name));
     }
 }
 
 /// RunStore diesel's steps and notes them as diesel does, which would begin a transaction of its own.
-fn run_steps(engine: &mut SqliteFile, tables: Tables) -> QueryResult<Vec<String>> {
+fn run_steps(engine: &mut SqliteEngine, tables: Tables) -> QueryResult<Vec<String>> {
     forget_lost_steps(engine)?;
     let steps = (engine.connection)
-        .pending_migrations(Steps(SqliteFile::MIGRATIONS, tables))
+        .pending_migrations(Steps(SqliteEngine::MIGRATIONS, tables))
         .map_err(Error::QueryBuilderError)?;
     let run = |step: Box<dyn diesel::migration::Migration<_>>| {
         let version = step.name().version().to_string();
@@ -95,12 +99,12 @@ fn run_steps(engine: &mut SqliteFile, tables: Tables) -> QueryResult<Vec<String>
     steps.into_iter().map(run).collect()
 }
 
-fn has_few_messages(engine: &mut SqliteFile) -> QueryResult<bool> {
+fn has_few_messages(engine: &mut SqliteEngine) -> QueryResult<bool> {
     let last = "SELECT COALESCE(max(id), 0) AS id FROM carrot_messagelog";
     Ok(Id::only(&engine.load_once::<Id>(last)?)? <= FEW)
 }
 
-fn build(engine: &mut SqliteFile, index: &Index, fault: &Fault) -> QueryResult<()> {
+fn build(engine: &mut SqliteEngine, index: &Index, fault: &Fault) -> QueryResult<()> {
     if *fault != Fault::Missing {
         engine.batch(&format!("DROP INDEX {}", index.name))?;
     }
@@ -129,9 +133,9 @@ fn refusal(index: &Index, error: Error) -> Error {
 
 /// RunStore a transaction when nobody else writes to the file.
 fn when_free(
-    engine: &mut SqliteFile,
-    tell: &mut Tell<'_>,
-    work: impl Fn(&mut SqliteFile) -> QueryResult<Done>,
+    engine: &mut SqliteEngine,
+    tell: &mut MigrationReporter<'_>,
+    work: impl Fn(&mut SqliteEngine) -> QueryResult<Done>,
 ) -> Result<Done, StoreError> {
     let turns = Arc::clone(&engine.turns);
     let mut patience = Patience::new();
@@ -142,7 +146,7 @@ fn when_free(
         match done {
             Err(error) if is_locked(&error) => {
                 if patience.must_explain() {
-                    tell(Progress::Note(
+                    tell(MigrationProgress::Note(
                         "waits for another process that writes to the file",
                     ));
                 }

@@ -27,7 +27,7 @@ use super::sql::{
     Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
 };
 use super::turns::Turns;
-use super::{StoreError, Tables, Tell};
+use super::{MigrationReporter, StoreError, Tables};
 use crate::config::DatabaseUrl;
 use crate::process::privileges;
 
@@ -71,12 +71,12 @@ const PASSES: [&str; 9] = [
 
 /// A database's file.
 #[derive(Clone)]
-pub(super) struct File {
+pub(super) struct SqliteFile {
     path: PathBuf,
     turns: Arc<Turns>,
 }
 
-impl File {
+impl SqliteFile {
     pub(super) fn new(url: &DatabaseUrl) -> Self {
         Self {
             path: url.sqlite_file().map(PathBuf::from).unwrap_or_default(),
@@ -135,16 +135,16 @@ fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
     }
 }
 
-impl Link for File {
-    type Engine = SqliteFile;
+impl Link for SqliteFile {
+    type Engine = SqliteEngine;
     const MIGRATES_ITSELF: bool = true;
 
-    fn open(&self) -> Result<SqliteFile, StoreError> {
+    fn open(&self) -> Result<SqliteEngine, StoreError> {
         self.permitted()?;
         let mut connection = SqliteConnection::establish(&self.path.to_string_lossy())
             .map_err(|error| self.error(error))?;
         set_up(&mut connection).map_err(|error| self.error(error))?;
-        Ok(SqliteFile {
+        Ok(SqliteEngine {
             connection,
             turns: Arc::clone(&self.turns),
             syncs: true,
@@ -152,7 +152,7 @@ impl Link for File {
         })
     }
 
-    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+    fn migrate(&self, tables: Tables, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
         migrating::migrate(self, tables, tell)
     }
 
@@ -162,7 +162,7 @@ impl Link for File {
 }
 
 /// A connection to SQLite.
-pub(super) struct SqliteFile {
+pub(super) struct SqliteEngine {
     connection: SqliteConnection,
     turns: Arc<Turns>,
     /// Whether a commit waits for the disk.
@@ -171,7 +171,7 @@ pub(super) struct SqliteFile {
     require_durable: bool,
 }
 
-impl SqliteFile {
+impl SqliteEngine {
     /// Begins a transaction that writes, when no other process does.
     fn begin(&mut self) -> QueryResult<()> {
         let deadline = Instant::now() + BUSY;
@@ -206,7 +206,7 @@ fn update_text(update: &Update<'_>) -> String {
     )
 }
 
-impl Engine for SqliteFile {
+impl Engine for SqliteEngine {
     type Backend = Sqlite;
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
     const NOTEBOOK: &'static str =

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{File, statement, update_text};
+use super::{SqliteFile, statement, update_text};
 use crate::state::Status;
 use crate::store::Tables;
 use crate::store::sql::{ALWAYS, Engine, Link, Update, Values};
@@ -20,7 +20,7 @@ struct Step {
 fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/carrot.db", directory.path().display());
-    let file = File::new(&url.parse().unwrap());
+    let file = SqliteFile::new(&url.parse().unwrap());
     file.migrate(Tables::WithQueues, &mut |_| {}).unwrap();
     let mut engine = file.open().unwrap();
     let finished = format!(

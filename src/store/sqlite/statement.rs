@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use diesel::sqlite::{Sqlite, SqliteConnection};
 
-use super::SqliteFile;
+use super::SqliteEngine;
 use crate::store::sql::{Statement, Target, Values};
 
 /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
@@ -30,7 +30,7 @@ pub(super) fn source(values: &Values<'_>) -> String {
 }
 
 /// A connection of the caller's.
-impl Target<SqliteFile> for SqliteConnection {
+impl Target<SqliteEngine> for SqliteConnection {
     fn last_character(&mut self) -> QueryResult<char> {
         Ok(char::MAX)
     }

@@ -130,7 +130,7 @@ pub fn tells_keys_apart(database: Database) {
         .requeue(&Requeue::Keys(vec![ended[1].clone()]))
         .unwrap();
     assert!(
-        matches!(&requeued[..], [Requeued::As { old, .. }] if *old == ended[1]),
+        matches!(&requeued[..], [Requeued::Replaced { old, .. }] if *old == ended[1]),
         "{requeued:?}"
     );
     assert_eq!((world.count("COMPLETED"), world.count("FAILED")), (1, 6));
@@ -178,12 +178,12 @@ pub fn looks(database: Database) {
     looks.push(keys[0].to_uppercase());
     let batch = Batch {
         claims: claims(&keys[..1]).claims,
-        looks,
+        row_checks: looks,
         ..Batch::default()
     };
     let result = write(session.as_mut(), worker, &batch);
     assert_eq!(result.claims, [FRESH]);
-    let (mut found, mut there) = (result.looked, keys.clone());
+    let (mut found, mut there) = (result.with_row, keys.clone());
     found.sort();
     there.sort();
     assert_eq!(found, there);
@@ -212,7 +212,7 @@ pub fn counts_begins(database: Database) {
     let claimed = claim(session.as_mut(), other, &keys[..1]);
     let suspect = Claim::Ours {
         attempts: 1,
-        suspect: true,
+        crash_suspect: true,
     };
     assert_eq!(claimed, [suspect]);
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::store::postgres::Postgres;
-use crate::store::sqlite::SqliteFile;
+use crate::store::postgres::PostgresEngine;
+use crate::store::sqlite::SqliteEngine;
 
 /// An event's guard, what is asked of workers beside it, and its assignments, on each database; NOW is its time.
 fn rendered(change: impl Fn(Database) -> Change) -> String {
@@ -38,10 +38,10 @@ impl Database {
 
     fn now(self) -> &'static str {
         match self {
-            Self::Postgres => Postgres::NOW,
-            Self::Sqlite => SqliteFile::NOW,
+            Self::Postgres => PostgresEngine::NOW,
+            Self::Sqlite => SqliteEngine::NOW,
             #[cfg(feature = "mysql")]
-            Self::Mysql => crate::store::mysql::MysqlServer::NOW,
+            Self::Mysql => crate::store::mysql::MysqlEngine::NOW,
         }
     }
 
@@ -53,19 +53,19 @@ impl Database {
             too_long: Some("TOO_LONG"),
         };
         match self {
-            Self::Postgres => Change::of::<Postgres>(event, &terms),
-            Self::Sqlite => Change::of::<SqliteFile>(event, &terms),
+            Self::Postgres => Change::of::<PostgresEngine>(event, &terms),
+            Self::Sqlite => Change::of::<SqliteEngine>(event, &terms),
             #[cfg(feature = "mysql")]
-            Self::Mysql => Change::of::<crate::store::mysql::MysqlServer>(event, &terms),
+            Self::Mysql => Change::of::<crate::store::mysql::MysqlEngine>(event, &terms),
         }
     }
 
     fn ends(self) -> Change {
         match self {
-            Self::Postgres => Change::make_ends::<Postgres>(WorkerId(7)),
-            Self::Sqlite => Change::make_ends::<SqliteFile>(WorkerId(7)),
+            Self::Postgres => Change::make_ends::<PostgresEngine>(WorkerId(7)),
+            Self::Sqlite => Change::make_ends::<SqliteEngine>(WorkerId(7)),
             #[cfg(feature = "mysql")]
-            Self::Mysql => Change::make_ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
+            Self::Mysql => Change::make_ends::<crate::store::mysql::MysqlEngine>(WorkerId(7)),
         }
     }
 }
@@ -225,7 +225,7 @@ fn no_column_is_set_before_another_is_made_of_it() {
     };
     for event in Event::ALL {
         let mut set_before: Vec<&str> = Vec::new();
-        for (column, to) in Change::of::<Postgres>(event, &terms).set {
+        for (column, to) in Change::of::<PostgresEngine>(event, &terms).set {
             for before in &set_before {
                 assert!(!to.contains(&format!("m.{before}")), "{event:?}: {to}");
             }
