@@ -1,4 +1,4 @@
-//! What may be sent to a broker.
+//! The messages that may be sent to a broker.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -6,10 +6,10 @@ use std::ops::Deref;
 use super::{NewRow, OutboxStore, Requeued, StoreError};
 use crate::message::Message;
 
-/// Messages whose rows are committed and PENDING, and that are the caller's to publish for
-/// [`PUBLISH_LEASE`](super::PUBLISH_LEASE); what it does not publish by then, the sweep does. The store alone makes
-/// it, and the door to the broker lets nothing else through.
-#[must_use = "who does not flush it leaves it to the sweep"]
+/// Messages whose rows are committed and PENDING, on a lease of [`PUBLISH_LEASE`](super::PUBLISH_LEASE) for the
+/// caller to publish; the sweep publishes the rest. Only the store can make this type, and the outbox sends nothing
+/// else to the broker.
+#[must_use = "messages that are not flushed wait for the sweep"]
 #[derive(Debug, Default)]
 pub struct RecordedMessages<'a>(Cow<'a, [Message]>);
 
@@ -36,7 +36,7 @@ impl<'a> RecordedMessages<'a> {
 }
 
 impl RecordedMessages<'static> {
-    /// Those that a transaction of the store's has recorded or taken.
+    /// The messages that a committed transaction of the store has recorded or taken.
     pub(super) const fn committed(messages: Vec<Message>) -> Self {
         Self(Cow::Owned(messages))
     }

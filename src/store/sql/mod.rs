@@ -291,7 +291,7 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
 
 impl<E: Engine> RunStore for SqlSession<E> {
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
-        let lasts = !batch.may_be_forgotten();
+        let lasts = !batch.may_be_lost();
         self.run(|engine| engine.transaction(lasts, |engine| ledger::write(engine, owner, batch)))
     }
 }
