@@ -5,7 +5,7 @@
 
 mod transition;
 
-pub use transition::{Column, Event, Exception, Holder, Transition, Value, transition};
+pub use transition::{Column, Event, RequiredOwner, RowCondition, Transition, Value, transition};
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,13 +53,13 @@ impl Cause {
 
     /// A reason as the row has it: with its cause, by which the next one is known to be of the same kind.
     #[must_use]
-    pub fn noted(self, reason: &str) -> String {
+    pub fn format_reason(self, reason: &str) -> String {
         format!("{self}: {reason}")
     }
 
-    /// What every [`noted`](Self::noted) reason of this cause is `LIKE` in SQL.
+    /// What every [`format_reason`](Self::format_reason) reason of this cause is `LIKE` in SQL.
     #[must_use]
-    pub fn pattern(self) -> String {
+    pub fn like_pattern(self) -> String {
         format!("{self}: %")
     }
 

@@ -36,7 +36,7 @@ pub use recorded::RecordedMessages;
 pub use refusal::ScheduleRefusal;
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
-    Advance, Agenda, Candidate, EditResult, ReadySchedules, RecomputeScope, ScheduleRow,
+    Advance, Agenda, Candidate, EditResult, ReadySchedules, RecomputeReason, ScheduleRow,
     ScheduleSpec, UnfinishedMessage, WhichSchedules,
 };
 

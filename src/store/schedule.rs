@@ -341,7 +341,7 @@ pub enum ReadySchedules {
 
 /// The schedules whose next occurrence is to be recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecomputeScope {
+pub enum RecomputeReason {
     /// What earlier services have left: those that were refused and have no next occurrence, and those whose next
     /// occurrence is in the future together with their last run or anchor, since a clock was set back.
     AtStart,

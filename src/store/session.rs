@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Advance, Agenda, Batch, BatchResult, Candidate, EditResult, Heartbeat, LateRowResult, NewRow,
-    PruneRange, Pruned, ReadySchedules, RecomputeScope, RecordedMessages, Requeue, Requeued,
+    PruneRange, Pruned, ReadySchedules, RecomputeReason, RecordedMessages, Requeue, Requeued,
     ScheduleRow, ScheduleSpec, StoreError, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
@@ -123,7 +123,7 @@ pub trait OccurrenceStore: Send {
     ///
     /// # Errors
     /// When the database is away.
-    fn recompute(&mut self, which: RecomputeScope) -> Result<usize, StoreError>;
+    fn recompute(&mut self, which: RecomputeReason) -> Result<usize, StoreError>;
 
     /// Locks up to `limit` of the `ready` schedules, except for those that another transaction has locked and those
     /// `held` back, has `decide` advance each, and writes the results and messages, all or none. An occurrence that

@@ -74,7 +74,7 @@ use diesel::prelude::QueryResult;
 use diesel::result::Error;
 
 use super::NewRow;
-use super::sql::{self, Inserted, Target};
+use super::sql::{self, InsertPurpose, InsertTarget};
 
 /// Why a message was not recorded in the caller's transaction.
 #[derive(Debug, thiserror::Error)]
@@ -130,12 +130,12 @@ macro_rules! connection {
         impl Records for $connection {
             fn record(&mut self, rows: &[NewRow]) -> QueryResult<()> {
                 let rows: Vec<&NewRow> = rows.iter().collect();
-                let target: &mut dyn Target<$engine> = self;
-                sql::insert(target, &rows, Inserted::Due).map(drop)
+                let target: &mut dyn InsertTarget<$engine> = self;
+                sql::insert(target, &rows, InsertPurpose::Due).map(drop)
             }
 
             fn now(&mut self) -> QueryResult<chrono::DateTime<chrono::Utc>> {
-                sql::now_on::<$engine>(|sql| {
+                sql::load_now::<$engine>(|sql| {
                     diesel::RunQueryDsl::load(diesel::sql_query(sql), self)
                 })
             }

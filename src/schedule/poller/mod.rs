@@ -19,7 +19,7 @@ use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
 use crate::retry::Portion;
 use crate::store::{
-    BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeScope,
+    BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
     ScheduleRefusal, StoreError,
 };
 
@@ -128,7 +128,7 @@ impl SchedulePoller {
         let held = self.held_at(began);
         if !self.begun {
             // An older version may have refused what this one knows.
-            session.recompute(RecomputeScope::AtStart)?;
+            session.recompute(RecomputeReason::AtStart)?;
             self.begun = true;
         }
         let asked = Instant::now();
@@ -348,7 +348,7 @@ fn see_to(leap: TimeDelta, session: &mut dyn OccurrenceStore) -> Result<(), Stor
         "the database's clock was set back by {seconds} s: all schedules' next runs are reckoned anew, and \
          a planned time that has had its run has no second one"
     );
-    session.recompute(RecomputeScope::ClockSetBack).map(drop)
+    session.recompute(RecomputeReason::ClockSetBack).map(drop)
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 //! [`transition`] is the only place that knows. It answers in symbols; `store::sql::transition` makes guards and
 //! assignments of them.
 
-use self::Column::{Attempts, Due, Message, Owner, Suspect, WaitsFor, WaitsSince};
-use self::Value::{Given, KeptOrNow, KeptOrThen, Now, Null, NullIfSame, OrGiven, Then, True, Us};
+use self::Column::{Attempts, CrashSuspect, Due, Message, Owner, PutOffReason, PutOffSince};
+use self::Value::{
+    EventTime, Given, KeptElseEventTime, KeptIfSameElseNow, KeptOrGiven, Now, Null, NullIfSame,
+    True, Worker,
+};
 use super::End;
 use super::Status::{self, Failed, InProgress, Pending, Published};
 
@@ -60,28 +63,31 @@ pub enum Event {
 
 /// Who must have a message for an event: its `owner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
+pub enum RequiredOwner {
     /// Any worker, or none.
     Anyone,
     /// No worker.
     Nobody,
     /// This worker.
-    Us,
+    Worker,
     /// This worker, or none.
-    UsOrNobody,
+    WorkerOrNobody,
     /// This worker, none, or a dead one.
-    UsNobodyOrDead,
+    WorkerNobodyOrDead,
     /// No worker, or a dead one.
     NobodyOrDead,
     /// A dead worker.
     Dead,
 }
 
-impl Holder {
+impl RequiredOwner {
     /// Whether workers have to be looked up to see who has the message.
     #[must_use]
     pub const fn may_be_dead(self) -> bool {
-        matches!(self, Self::UsNobodyOrDead | Self::NobodyOrDead | Self::Dead)
+        matches!(
+            self,
+            Self::WorkerNobodyOrDead | Self::NobodyOrDead | Self::Dead
+        )
     }
 }
 
@@ -93,7 +99,7 @@ pub enum Column {
     /// How many runs are known to have begun.
     Attempts,
     /// Whether it may be what made a worker die.
-    Suspect,
+    CrashSuspect,
     /// `PENDING`: when it is published, unless that is confirmed before. `IN_PROGRESS`: since when the broker
     /// has no copy of it, if it has none.
     Due,
@@ -112,9 +118,9 @@ pub enum Column {
     /// When it was `FAILED`.
     FailureTime,
     /// Since when it has waited for the present cause: of a run that is put off, or of a broker that refuses it.
-    WaitsSince,
+    PutOffSince,
     /// That cause.
-    WaitsFor,
+    PutOffReason,
 }
 
 /// What a column is set to.
@@ -125,39 +131,39 @@ pub enum Value {
     /// The database's time.
     Now,
     /// The worker that the event comes from.
-    Us,
+    Worker,
     /// Yes.
     True,
     /// What comes with the event.
     Given,
     /// Yes if the column or the event says so.
-    OrGiven,
+    KeptOrGiven,
     /// The time that comes with the event.
-    Then,
+    EventTime,
     /// The same, unless the column has a time.
-    KeptOrThen,
+    KeptElseEventTime,
     /// The column's time where the message has waited for the same cause before, and otherwise the database's.
-    KeptOrNow,
+    KeptIfSameElseNow,
     /// Nothing where the message has waited for the same cause before, and otherwise what it is.
     NullIfSame,
 }
 
 /// A column, and what it is set to.
-pub type Change = (Column, Value);
+pub type ColumnChange = (Column, Value);
 
 /// What an event does to a message in one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
     /// Who must have the message.
-    pub holder: Holder,
+    pub owner: RequiredOwner,
     /// Its state afterwards.
     pub to: Status,
-    changes: &'static [&'static [Change]],
+    changes: &'static [&'static [ColumnChange]],
 }
 
 impl Transition {
     /// What changes in the row beside its status.
-    pub fn changes(self) -> impl Iterator<Item = Change> {
+    pub fn changes(self) -> impl Iterator<Item = ColumnChange> {
         let end = self.to.end_time().map(|column| (column, Value::Now));
         self.changes.iter().copied().flatten().copied().chain(end)
     }
@@ -173,42 +179,46 @@ impl Transition {
 
 /// What is true of some rows only, so that something else happens to their messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exception {
+pub enum RowCondition {
     /// Another worker has acknowledged the broker's copy.
     CopyIsLost,
     /// The message has waited for the same cause for longer than it may.
     WaitedTooLong,
 }
 
-const OWNED: &[Change] = &[(Owner, Us)];
-const FREED: &[Change] = &[(Owner, Null)];
-const DUE_NOW: &[Change] = &[(Due, Now)];
-const DUE_THEN: &[Change] = &[(Due, Then)];
-const NEVER_DUE: &[Change] = &[(Due, Null)];
-const SUSPECTED: &[Change] = &[(Suspect, True)];
-const COUNTED: &[Change] = &[(Attempts, Given)];
-const REJECTED: &[Change] = &[(Column::Exception, Given)];
-const WAITING: &[Change] = &[(WaitsSince, KeptOrNow), (WaitsFor, Given)];
-const WAITING_NO_MORE: &[Change] = &[(WaitsSince, NullIfSame), (WaitsFor, NullIfSame)];
+const OWNED: &[ColumnChange] = &[(Owner, Worker)];
+const FREED: &[ColumnChange] = &[(Owner, Null)];
+const DUE_NOW: &[ColumnChange] = &[(Due, Now)];
+const DUE_THEN: &[ColumnChange] = &[(Due, EventTime)];
+const NEVER_DUE: &[ColumnChange] = &[(Due, Null)];
+const CRASH_SUSPECTED: &[ColumnChange] = &[(CrashSuspect, True)];
+const COUNTED: &[ColumnChange] = &[(Attempts, Given)];
+const REJECTED: &[ColumnChange] = &[(Column::Exception, Given)];
+const WAITING: &[ColumnChange] = &[(PutOffSince, KeptIfSameElseNow), (PutOffReason, Given)];
+const WAITING_NO_MORE: &[ColumnChange] = &[(PutOffSince, NullIfSame), (PutOffReason, NullIfSame)];
 /// What died in a run had begun: from here on, it is put off for the first time.
-const NEVER_WAITED: &[Change] = &[(WaitsSince, Null), (WaitsFor, Null)];
-const RETURNED: &[Change] = &[
+const NEVER_WAITED: &[ColumnChange] = &[(PutOffSince, Null), (PutOffReason, Null)];
+const RETURNED: &[ColumnChange] = &[
     (Column::Output, Given),
     (Column::Exception, Given),
     (Column::Traceback, Given),
     (Column::Log, Given),
 ];
 /// What is published again is the message as it came.
-const CAME: &[Change] = &[(Message, Given), (Attempts, Given), (Suspect, OrGiven)];
+const CAME: &[ColumnChange] = &[
+    (Message, Given),
+    (Attempts, Given),
+    (CrashSuspect, KeptOrGiven),
+];
 /// A time that is set says since when the broker has no copy.
-const MISSING: &[Change] = &[(Due, KeptOrThen)];
+const MISSING: &[ColumnChange] = &[(Due, KeptElseEventTime)];
 
-const fn when(holder: Holder, to: Status, changes: &'static [&'static [Change]]) -> Transition {
-    Transition {
-        holder,
-        to,
-        changes,
-    }
+const fn when(
+    owner: RequiredOwner,
+    to: Status,
+    changes: &'static [&'static [ColumnChange]],
+) -> Transition {
+    Transition { owner, to, changes }
 }
 
 /// What `event` does to a message whose status is `status`; `None` where the event is not for such a message.
@@ -227,20 +237,20 @@ const fn of_publishing(status: Status, event: Event) -> Option<Transition> {
         // and is its publisher's no longer. Who was taken for dead and comes back would seem to have taken it from
         // the embedded broker.
         (Event::Confirm, Pending) => when(
-            Holder::Nobody,
+            RequiredOwner::Nobody,
             Published,
             &[NEVER_DUE, FREED, WAITING_NO_MORE],
         ),
-        (Event::RenewLease, Pending) => when(Holder::Nobody, Pending, &[DUE_THEN]),
-        (Event::Refuse, Pending) => when(Holder::Nobody, Pending, &[WAITING]),
-        (Event::GiveUp, Pending) => when(Holder::Nobody, Failed, &[REJECTED, WAITING]),
+        (Event::RenewLease, Pending) => when(RequiredOwner::Nobody, Pending, &[DUE_THEN]),
+        (Event::Refuse, Pending) => when(RequiredOwner::Nobody, Pending, &[WAITING]),
+        (Event::GiveUp, Pending) => when(RequiredOwner::Nobody, Failed, &[REJECTED, WAITING]),
         // From here on it is its publisher's again, whoever has put off its run before.
-        (Event::Lease, Pending) => when(Holder::Anyone, Pending, &[DUE_THEN, FREED]),
-        (Event::Reject, Pending) => when(Holder::Anyone, Failed, &[REJECTED]),
-        (Event::ComeLate, Published) => when(Holder::Nobody, Pending, &[DUE_NOW]),
-        (Event::Deliver, Published) => when(Holder::NobodyOrDead, Published, &[OWNED]),
-        (Event::Return, Published) => when(Holder::Us, Published, &[FREED]),
-        (Event::Discard, Published) => when(Holder::Us, Failed, &[REJECTED]),
+        (Event::Lease, Pending) => when(RequiredOwner::Anyone, Pending, &[DUE_THEN, FREED]),
+        (Event::Reject, Pending) => when(RequiredOwner::Anyone, Failed, &[REJECTED]),
+        (Event::ComeLate, Published) => when(RequiredOwner::Nobody, Pending, &[DUE_NOW]),
+        (Event::Deliver, Published) => when(RequiredOwner::NobodyOrDead, Published, &[OWNED]),
+        (Event::Return, Published) => when(RequiredOwner::Worker, Published, &[FREED]),
+        (Event::Discard, Published) => when(RequiredOwner::Worker, Failed, &[REJECTED]),
         _ => return None,
     })
 }
@@ -252,33 +262,37 @@ const fn of_running(status: Status, event: Event) -> Option<Transition> {
     // has it.
     Some(match (event, status) {
         (Event::Claim, Pending | Published) => {
-            when(Holder::Anyone, InProgress, &[OWNED, NEVER_DUE])
+            when(RequiredOwner::Anyone, InProgress, &[OWNED, NEVER_DUE])
         }
         (Event::Claim, InProgress) => when(
-            Holder::UsOrNobody,
+            RequiredOwner::WorkerOrNobody,
             InProgress,
-            &[SUSPECTED, OWNED, NEVER_DUE],
+            &[CRASH_SUSPECTED, OWNED, NEVER_DUE],
         ),
         (Event::TakeOver, Pending | Published) => when(
-            Holder::Anyone,
+            RequiredOwner::Anyone,
             InProgress,
             &[OWNED, NEVER_DUE, NEVER_WAITED],
         ),
         (Event::TakeOver, InProgress) => when(
-            Holder::UsNobodyOrDead,
+            RequiredOwner::WorkerNobodyOrDead,
             InProgress,
-            &[SUSPECTED, OWNED, NEVER_DUE, NEVER_WAITED],
+            &[CRASH_SUSPECTED, OWNED, NEVER_DUE, NEVER_WAITED],
         ),
-        (Event::LoseCopy, InProgress) => when(Holder::Anyone, InProgress, &[DUE_NOW]),
+        (Event::LoseCopy, InProgress) => when(RequiredOwner::Anyone, InProgress, &[DUE_NOW]),
         // Whether a copy is lost is known of a message IN_PROGRESS only.
-        (Event::Begin, Pending | Published) => {
-            when(Holder::Anyone, InProgress, &[COUNTED, OWNED, NEVER_DUE])
-        }
-        (Event::Begin, InProgress) => when(Holder::Us, InProgress, &[COUNTED, OWNED]),
+        (Event::Begin, Pending | Published) => when(
+            RequiredOwner::Anyone,
+            InProgress,
+            &[COUNTED, OWNED, NEVER_DUE],
+        ),
+        (Event::Begin, InProgress) => when(RequiredOwner::Worker, InProgress, &[COUNTED, OWNED]),
         (Event::Finish(end), Pending | Published) => {
-            when(Holder::Anyone, end.status(), &[COUNTED, RETURNED])
+            when(RequiredOwner::Anyone, end.status(), &[COUNTED, RETURNED])
         }
-        (Event::Finish(end), InProgress) => when(Holder::Us, end.status(), &[COUNTED, RETURNED]),
+        (Event::Finish(end), InProgress) => {
+            when(RequiredOwner::Worker, end.status(), &[COUNTED, RETURNED])
+        }
         _ => return of_giving_back(status, event),
     })
 }
@@ -288,24 +302,34 @@ const fn of_giving_back(status: Status, event: Event) -> Option<Transition> {
     // What is to be published again keeps an owner: the mark of its first publishing, which may come late, must not
     // find it without one. It would be PUBLISHED, with no copy.
     Some(match (event, status) {
-        (Event::PutOff, Pending | Published) => {
-            when(Holder::Anyone, Pending, &[CAME, DUE_THEN, OWNED, WAITING])
-        }
-        (Event::PutOff, InProgress) => when(Holder::Us, Pending, &[CAME, DUE_THEN, OWNED, WAITING]),
+        (Event::PutOff, Pending | Published) => when(
+            RequiredOwner::Anyone,
+            Pending,
+            &[CAME, DUE_THEN, OWNED, WAITING],
+        ),
+        (Event::PutOff, InProgress) => when(
+            RequiredOwner::Worker,
+            Pending,
+            &[CAME, DUE_THEN, OWNED, WAITING],
+        ),
         (Event::Keep, Pending | Published) => when(
-            Holder::Anyone,
+            RequiredOwner::Anyone,
             InProgress,
             &[CAME, NEVER_DUE, OWNED, WAITING],
         ),
-        (Event::Keep, InProgress) => when(Holder::Us, InProgress, &[CAME, OWNED, WAITING]),
-        (Event::Release, InProgress) => when(Holder::Us, Published, &[FREED]),
-        (Event::ReleaseWithoutCopy, InProgress) => when(Holder::Us, Pending, &[]),
-        (Event::Republish, InProgress) => when(Holder::Us, Pending, &[MISSING, OWNED]),
-        // A crash of the database may have forgotten the claim.
-        (Event::Republish, Published) => when(Holder::Nobody, Pending, &[MISSING, OWNED]),
-        (Event::Recover, InProgress) => {
-            when(Holder::Dead, Pending, &[SUSPECTED, DUE_NOW, NEVER_WAITED])
+        (Event::Keep, InProgress) => {
+            when(RequiredOwner::Worker, InProgress, &[CAME, OWNED, WAITING])
         }
+        (Event::Release, InProgress) => when(RequiredOwner::Worker, Published, &[FREED]),
+        (Event::ReleaseWithoutCopy, InProgress) => when(RequiredOwner::Worker, Pending, &[]),
+        (Event::Republish, InProgress) => when(RequiredOwner::Worker, Pending, &[MISSING, OWNED]),
+        // A crash of the database may have forgotten the claim.
+        (Event::Republish, Published) => when(RequiredOwner::Nobody, Pending, &[MISSING, OWNED]),
+        (Event::Recover, InProgress) => when(
+            RequiredOwner::Dead,
+            Pending,
+            &[CRASH_SUSPECTED, DUE_NOW, NEVER_WAITED],
+        ),
         _ => return None,
     })
 }
@@ -354,11 +378,11 @@ impl Event {
 
     /// What happens instead to messages of which the exception holds.
     #[must_use]
-    pub const fn instead(self) -> Option<(Exception, Self)> {
+    pub const fn instead(self) -> Option<(RowCondition, Self)> {
         match self {
-            Self::Refuse => Some((Exception::WaitedTooLong, Self::GiveUp)),
-            Self::PutOff => Some((Exception::WaitedTooLong, Self::Keep)),
-            Self::Release => Some((Exception::CopyIsLost, Self::ReleaseWithoutCopy)),
+            Self::Refuse => Some((RowCondition::WaitedTooLong, Self::GiveUp)),
+            Self::PutOff => Some((RowCondition::WaitedTooLong, Self::Keep)),
+            Self::Release => Some((RowCondition::CopyIsLost, Self::ReleaseWithoutCopy)),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use super::*;
 
 /// One line for each state that the event is for.
 fn said(event: Event) -> Vec<String> {
-    let line = |(from, Transition { holder, to, .. })| format!("{from} of {holder:?} → {to}");
+    let line = |(from, Transition { owner, to, .. })| format!("{from} of {owner:?} → {to}");
     event.transitions().map(line).collect()
 }
 
@@ -20,8 +20,8 @@ fn what_publishers_do_in_each_state_is_what_is_written_here() {
         (Event::Reject, "PENDING of Anyone → FAILED"),
         (Event::ComeLate, "PUBLISHED of Nobody → PENDING"),
         (Event::Deliver, "PUBLISHED of NobodyOrDead → PUBLISHED"),
-        (Event::Return, "PUBLISHED of Us → PUBLISHED"),
-        (Event::Discard, "PUBLISHED of Us → FAILED"),
+        (Event::Return, "PUBLISHED of Worker → PUBLISHED"),
+        (Event::Discard, "PUBLISHED of Worker → FAILED"),
     ];
     for (event, expected) in table {
         assert_eq!(said(event), [expected], "{event:?}");
@@ -32,13 +32,16 @@ fn what_publishers_do_in_each_state_is_what_is_written_here() {
 fn what_workers_do_in_each_state_is_what_is_written_here() {
     let table: [(Event, &[&str]); 5] = [
         (Event::LoseCopy, &["IN_PROGRESS of Anyone → IN_PROGRESS"]),
-        (Event::Release, &["IN_PROGRESS of Us → PUBLISHED"]),
-        (Event::ReleaseWithoutCopy, &["IN_PROGRESS of Us → PENDING"]),
+        (Event::Release, &["IN_PROGRESS of Worker → PUBLISHED"]),
+        (
+            Event::ReleaseWithoutCopy,
+            &["IN_PROGRESS of Worker → PENDING"],
+        ),
         (
             Event::Republish,
             &[
                 "PUBLISHED of Nobody → PENDING",
-                "IN_PROGRESS of Us → PENDING",
+                "IN_PROGRESS of Worker → PENDING",
             ],
         ),
         (Event::Recover, &["IN_PROGRESS of Dead → PENDING"]),
@@ -46,21 +49,21 @@ fn what_workers_do_in_each_state_is_what_is_written_here() {
     for (event, expected) in table {
         assert_eq!(said(event), expected, "{event:?}");
     }
-    let of_what_is_not_over = |event, holder: &str, to: Status| {
+    let of_what_is_not_over = |event, owner: &str, to: Status| {
         let expected = [
             format!("PENDING of Anyone → {to}"),
             format!("PUBLISHED of Anyone → {to}"),
-            format!("IN_PROGRESS of {holder} → {to}"),
+            format!("IN_PROGRESS of {owner} → {to}"),
         ];
         assert_eq!(said(event), expected, "{event:?}");
     };
-    of_what_is_not_over(Event::Claim, "UsOrNobody", InProgress);
-    of_what_is_not_over(Event::TakeOver, "UsNobodyOrDead", InProgress);
-    of_what_is_not_over(Event::Begin, "Us", InProgress);
-    of_what_is_not_over(Event::PutOff, "Us", Pending);
-    of_what_is_not_over(Event::Keep, "Us", InProgress);
+    of_what_is_not_over(Event::Claim, "WorkerOrNobody", InProgress);
+    of_what_is_not_over(Event::TakeOver, "WorkerNobodyOrDead", InProgress);
+    of_what_is_not_over(Event::Begin, "Worker", InProgress);
+    of_what_is_not_over(Event::PutOff, "Worker", Pending);
+    of_what_is_not_over(Event::Keep, "Worker", InProgress);
     for end in End::ALL {
-        of_what_is_not_over(Event::Finish(end), "Us", end.status());
+        of_what_is_not_over(Event::Finish(end), "Worker", end.status());
     }
 }
 
@@ -101,10 +104,10 @@ fn what_happens_instead_is_for_the_same_messages() {
         let Some((_, instead)) = event.instead() else {
             continue;
         };
-        let whose = |event: Event| -> Vec<(Status, Holder)> {
+        let whose = |event: Event| -> Vec<(Status, RequiredOwner)> {
             let transitions = event.transitions();
             transitions
-                .map(|(status, transition)| (status, transition.holder))
+                .map(|(status, transition)| (status, transition.owner))
                 .collect()
         };
         assert_eq!(whose(event), whose(instead), "{event:?}");
@@ -115,7 +118,7 @@ fn what_happens_instead_is_for_the_same_messages() {
 /// One statement writes ends of all kinds, and of messages in all states.
 #[test]
 fn all_ends_change_the_same_but_for_the_time_of_the_end() {
-    let changes = |end: End| -> Vec<Vec<Change>> {
+    let changes = |end: End| -> Vec<Vec<ColumnChange>> {
         let transitions = Event::Finish(end).transitions();
         let times = [Column::CompletionTime, Column::FailureTime];
         transitions
@@ -146,7 +149,7 @@ fn all_ends_change_the_same_but_for_the_time_of_the_end() {
 #[test]
 fn no_state_is_spelt_but_where_states_are_named() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let named = source.join("state.rs");
+    let named = source.join("state/mod.rs");
     let mut files = Vec::new();
     list(&source, &mut files);
     assert!(files.contains(&named));

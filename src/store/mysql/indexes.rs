@@ -20,7 +20,7 @@ pub(super) const INDEXES: &[Index] = &[
         "carrot_messagelog_waiting",
         "status, routing_key, priority DESC, id",
     )
-    .of_queues(),
+    .for_embedded_broker(),
     // One message an occurrence. NULL is not unique.
     Index::new(
         MESSAGES,

@@ -11,7 +11,8 @@ use diesel_migrations::MigrationHarness;
 use super::{MysqlEngine, MysqlServer};
 use crate::failpoint;
 use crate::store::sql::{
-    Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, watched,
+    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
+    index_faults, run_watched,
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
@@ -83,7 +84,7 @@ pub(super) fn migrate(
         engine,
         tell,
     };
-    migration.ask(|engine| engine.batch(SET_UP))?;
+    migration.ask(|engine| engine.execute_unprepared(SET_UP))?;
     migration.take_lock()?;
     migration.ask(forget_lost_steps)?;
     migration.run_steps(tables)?;
@@ -95,7 +96,7 @@ impl Migration<'_, '_> {
         &mut self,
         work: impl FnOnce(&mut MysqlEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
-        work(&mut self.engine).map_err(|error| self.engine.sort(&error))
+        work(&mut self.engine).map_err(|error| self.engine.classify(&error))
     }
 
     fn note(&mut self, note: &str) {
@@ -103,10 +104,10 @@ impl Migration<'_, '_> {
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
-        let mut patience = Patience::new();
+        let mut patience = LockWait::new();
         let try_lock = format!("SELECT CAST(GET_LOCK({LOCK}, 1) AS SIGNED) AS id");
         loop {
-            let locked = self.ask(|engine| Id::only(&engine.load::<Id>(&try_lock, None)?))?;
+            let locked = self.ask(|engine| IdRow::only(&engine.load::<IdRow>(&try_lock, None)?))?;
             if locked == 1 {
                 failpoint::hit("migrate.locked");
                 return Ok(());
@@ -120,7 +121,7 @@ impl Migration<'_, '_> {
 
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(Steps(MysqlEngine::MIGRATIONS, tables))
+            .pending_migrations(MigrationSteps(MysqlEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
@@ -128,7 +129,7 @@ impl Migration<'_, '_> {
                 let engine = &mut migration.engine;
                 let set = format!("SET {VARIABLE} = '{how}'");
                 engine
-                    .batch(&set)
+                    .execute_unprepared(&set)
                     .map_err(|error| engine.server.scrub(&error.to_string()))?;
                 let run = engine.connection.run_migration(&*step);
                 run.map(drop)
@@ -141,7 +142,7 @@ impl Migration<'_, '_> {
     }
 
     fn build_indexes(&mut self, tables: Tables) -> Result<(), StoreError> {
-        for (index, fault) in self.ask(|engine| faults(engine, tables))? {
+        for (index, fault) in self.ask(|engine| index_faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
             (self.tell)(MigrationProgress::Index(index.name));
@@ -149,7 +150,7 @@ impl Migration<'_, '_> {
         Ok(())
     }
 
-    fn build(&mut self, index: &Index, fault: &Fault) -> Result<(), StoreError> {
+    fn build(&mut self, index: &Index, fault: &IndexFault) -> Result<(), StoreError> {
         let (name, table) = (index.name, index.table);
         if let Some(reason) = fault.reason() {
             self.note(&format!(
@@ -181,13 +182,13 @@ impl Migration<'_, '_> {
         mut work: impl FnMut(&mut Self, &str) -> Result<(), String>,
     ) -> Result<(), StoreError> {
         let mut ways = ways.into_iter().peekable();
-        let mut patience = Patience::new();
+        let mut patience = LockWait::new();
         let mut overflows = 0;
         while let Some(way) = ways.peek().copied() {
             let Err(error) = work(self, way) else {
                 return Ok(());
             };
-            if self.engine.batch("DO 0").is_err() {
+            if self.engine.execute_unprepared("DO 0").is_err() {
                 return Err(StoreError::Unavailable(error));
             }
             match refusal(&error) {
@@ -223,14 +224,14 @@ impl Migration<'_, '_> {
     /// RunStore a statement that may take long, and says how far it is.
     fn watch(&mut self, statement: &str, what: &str) -> Result<(), String> {
         let ask_id = "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id";
-        let ids: QueryResult<Vec<Id>> = self.engine.load(ask_id, None);
+        let ids: QueryResult<Vec<IdRow>> = self.engine.load(ask_id, None);
         let id = ids
-            .and_then(|ids| Id::only(&ids))
+            .and_then(|ids| IdRow::only(&ids))
             .map_err(|error| self.server.scrub(&error.to_string()))?;
         let (server, tell) = (self.server, &mut self.tell);
         let mut watcher = None;
-        let mut patience = Patience::new();
-        let done = watched(&mut self.engine, statement, &mut patience, || {
+        let mut patience = LockWait::new();
+        let done = run_watched(&mut self.engine, statement, &mut patience, || {
             if watcher.is_none() {
                 watcher = server.open().ok();
             }
@@ -253,7 +254,7 @@ impl Migration<'_, '_> {
 }
 
 fn lines(engine: &mut MysqlEngine, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_once(sql)?;
+    let lines: Vec<Line> = engine.load_unprepared(sql)?;
     let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
     Ok(lines.join("; "))
 }

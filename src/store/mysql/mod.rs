@@ -24,8 +24,8 @@ use url::Url;
 use self::statement::{source, statement};
 use self::traits::Traits;
 use super::sql::{
-    ALWAYS, Engine, Id, Index, Link, MessageRow, Row, Statement, Update, Values, assignments,
-    in_transaction,
+    ALWAYS_TRUE, Connector, Engine, IdRow, Index, KeyedRow, LoadableRow, MessageUpdate, Statement,
+    ValueTable, assignments, in_transaction,
 };
 use super::{MigrationReporter, StoreError, Tables};
 use crate::config::DatabaseUrl;
@@ -71,7 +71,7 @@ impl MysqlServer {
     }
 }
 
-impl Link for MysqlServer {
+impl Connector for MysqlServer {
     type Engine = MysqlEngine;
     const MIGRATES_ITSELF: bool = false;
 
@@ -118,7 +118,7 @@ impl MysqlEngine {
     fn statement<'a>(
         &self,
         sql: &'a str,
-        values: Option<&Values<'_>>,
+        values: Option<&ValueTable<'_>>,
     ) -> QueryResult<Statement<'a, Mysql>> {
         statement(sql, values, |_| Ok(self.traits.most_bytes))
     }
@@ -127,14 +127,14 @@ impl MysqlEngine {
 impl Engine for MysqlEngine {
     type Backend = Mysql;
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
-    const NOTEBOOK: &'static str = "SELECT table_name AS name FROM information_schema.tables \
+    const SELECT_MIGRATIONS_TABLE: &'static str = "SELECT table_name AS name FROM information_schema.tables \
         WHERE table_schema = DATABASE() AND table_name = '__diesel_schema_migrations'";
-    const COLUMNS: &'static str = "SELECT CONCAT(table_name, '.', column_name) AS name \
+    const SELECT_COLUMNS: &'static str = "SELECT CONCAT(table_name, '.', column_name) AS name \
         FROM information_schema.columns WHERE table_schema = DATABASE() \
         AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
     const INDEXES: &'static [Index] = indexes::INDEXES;
     // The optimizer passes over what is IGNORED, and refuses to be told to take it.
-    const FOUND: &'static str = "SELECT index_name AS name, \
+    const SELECT_INDEXES: &'static str = "SELECT index_name AS name, \
             COALESCE(GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR ','), '') AS key_columns, \
             CAST(MAX(non_unique) = 0 AS SIGNED) AS is_unique, '' AS predicate, \
             CAST(1 /*M!100600 AND MAX(ignored) = 'NO' */ AS SIGNED) AS is_valid \
@@ -142,43 +142,45 @@ impl Engine for MysqlEngine {
             AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask') \
         GROUP BY table_name, index_name";
     // What an update of joined rows sets goes through a temporary table, which with a text is one on the disk.
-    const SETS_TEXTS_SLOWLY: bool = true;
+    const TEXT_UPDATES_ARE_SLOW: bool = true;
     // MariaDB before 10.8 takes DESC for a comment.
-    const TELLS_DESCENDING: bool = false;
-    const VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
+    const SHOWS_DESCENDING: bool = false;
+    const SELECT_VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
         version()) AS name";
     const NOW: &'static str = "utc_timestamp(6)";
     const BIGINT: &'static str = "signed";
-    const LOCK: &'static str = "FOR UPDATE";
-    const LOCK_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
+    const FOR_UPDATE: &'static str = "FOR UPDATE";
+    const FOR_UPDATE_SKIP_LOCKED: &'static str = "FOR UPDATE SKIP LOCKED";
     const TIMETABLE: &'static str = "CONCAT(m.interval_type, ' ', m.interval_count, ' ', \
         COALESCE(m.time_zone, ''), ' ', COALESCE(m.cron, ''))";
-    const UNPLANNED: &'static str = "m.active = true AND m.is_planned = false";
-    const PLANNED: &'static str =
+    const IS_UNPLANNED: &'static str = "m.active = true AND m.is_planned = false";
+    const IS_PLANNED: &'static str =
         "m.active = true AND m.is_planned = true AND m.next_run IS NOT NULL";
     // By another index it would sort, and lock, all that wait.
-    const WAITING: &'static str = "carrot_messagelog m FORCE INDEX (carrot_messagelog_waiting)";
+    const FROM_WAITING: &'static str =
+        "carrot_messagelog m FORCE INDEX (carrot_messagelog_waiting)";
     // A short table it would scan whole, and lock each row on the way.
-    const PENDING: &'static str = "carrot_messagelog m FORCE INDEX (carrot_messagelog_pending)";
-    const IN_PROGRESS: &'static str =
+    const FROM_PENDING: &'static str =
+        "carrot_messagelog m FORCE INDEX (carrot_messagelog_pending)";
+    const FROM_IN_PROGRESS: &'static str =
         "carrot_messagelog m FORCE INDEX (carrot_messagelog_in_progress)";
     // By another index it would sort, and lock, all that are to be reckoned.
-    const SCHEDULES: &'static str =
+    const FROM_SCHEDULES: &'static str =
         "carrot_scheduledtask m FORCE INDEX (carrot_scheduledtask_next_run)";
     // A server may take such dates: without a part, or of a day that its month has not.
-    const ODD_NEXT_RUN: &'static str = "(YEAR(m.next_run) = 0 OR LAST_DAY(m.next_run) IS NULL \
+    const NEXT_RUN_IS_MALFORMED: &'static str = "(YEAR(m.next_run) = 0 OR LAST_DAY(m.next_run) IS NULL \
         OR DAY(m.next_run) = 0)";
     // Not by their states, which all others' have too.
-    const OCCURRENCES: &'static str =
+    const FROM_OCCURRENCES: &'static str =
         "carrot_messagelog l FORCE INDEX (carrot_messagelog_occurrence)";
-    const UNLESS_ADOPTED: &'static str =
+    const SKIP_ADOPTED: &'static str =
         "ON DUPLICATE KEY UPDATE carrot_messagelog.id = carrot_messagelog.id";
 
-    fn now_and(seconds: i64) -> String {
+    fn now_plus(seconds: i64) -> String {
         format!("utc_timestamp(6) + INTERVAL {seconds} SECOND")
     }
 
-    fn now_and_some(seconds: &str) -> String {
+    fn now_plus_expression(seconds: &str) -> String {
         format!("utc_timestamp(6) + INTERVAL ROUND(({seconds}) * 1000000) MICROSECOND")
     }
 
@@ -186,11 +188,11 @@ impl Engine for MysqlEngine {
         format!("TIMESTAMPDIFF(MICROSECOND, {time}, utc_timestamp(6)) / 1000000.0")
     }
 
-    fn time_text(time: &str) -> String {
+    fn time_to_text(time: &str) -> String {
         format!("DATE_FORMAT({time}, '%Y-%m-%d %H:%i:%s.%f')")
     }
 
-    fn time_of(text: &str) -> String {
+    fn text_to_time(text: &str) -> String {
         format!("CAST({text} AS datetime(6))")
     }
 
@@ -198,8 +200,8 @@ impl Engine for MysqlEngine {
         statement::most_bytes(&self.traits)
     }
 
-    fn last_character(&self) -> char {
-        self.traits.last_character
+    fn highest_character(&self) -> char {
+        self.traits.highest_character
     }
 
     fn is_exactly(column: &str, text: &str) -> String {
@@ -207,71 +209,75 @@ impl Engine for MysqlEngine {
         format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY) = X'{bytes}'")
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
         source(values, |name| self.traits.kind(name))
     }
 
-    fn messages(&self, values: &Values<'_>) -> String {
+    fn messages_sql(&self, values: &ValueTable<'_>) -> String {
         // Not the other way round: the messages may be millions.
         format!(
             "{} STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (carrot_messagelog_uuid) \
              ON m.uuid = v.uuid AND CAST(m.uuid AS BINARY) = CAST(v.uuid AS BINARY)",
-            Engine::source(self, values)
+            Engine::values_sql(self, values)
         )
     }
 
-    fn messages_to_lock(&self, values: &Values<'_>) -> String {
+    fn messages_to_lock_sql(&self, values: &ValueTable<'_>) -> String {
         // An index leads to rows that are not committed yet, and who locks what it leads to waits for them:
         // for as long as a transaction takes in which Django has published the message. What is read in
         // brackets is not locked, and is as it was committed.
         format!(
             "(SELECT v.uuid, m.id FROM {} LIMIT 18446744073709551615) AS v \
              STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (PRIMARY) ON m.id = v.id",
-            self.messages(values)
+            self.messages_sql(values)
         )
     }
 
-    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
+    fn execute(&mut self, sql: &str, values: Option<&ValueTable<'_>>) -> QueryResult<usize> {
         self.statement(sql, values)?.execute(&mut self.connection)
     }
 
-    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
+    fn load<R: LoadableRow>(
+        &mut self,
+        sql: &str,
+        values: Option<&ValueTable<'_>>,
+    ) -> QueryResult<Vec<R>> {
         self.statement(sql, values)?.load(&mut self.connection)
     }
 
-    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
+    fn load_unprepared<R: LoadableRow>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
         diesel::sql_query(sql).load(&mut self.connection)
     }
 
-    fn batch(&mut self, sql: &str) -> QueryResult<()> {
+    fn execute_unprepared(&mut self, sql: &str) -> QueryResult<()> {
         self.connection.batch_execute(sql)
     }
 
     fn delete(&mut self, ids: &[i64]) -> QueryResult<()> {
         // With a list of ids it scans a table that is not much longer than the list, and waits for
         // whatever is locked on the way.
-        let values = Values::default().integers("id", ids.iter().copied());
+        let values = ValueTable::default().integers("id", ids.iter().copied());
         let sql = format!(
             "DELETE m FROM {} STRAIGHT_JOIN carrot_messagelog m ON m.id = v.id",
-            Engine::source(self, &values)
+            Engine::values_sql(self, &values)
         );
         self.execute(&sql, Some(&values)).map(drop)
     }
 
-    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
+    fn update(&mut self, update: &MessageUpdate<'_>) -> QueryResult<usize> {
         let sql = format!(
             "UPDATE {} SET {} WHERE {} AND ({})",
-            self.messages(&update.values),
+            self.messages_sql(&update.values),
             assignments("m.", update.set),
-            update.given,
-            update.and
+            update.guard,
+            update.lookup_guard
         );
         self.execute(&sql, Some(&update.values))
     }
 
-    fn update_returning<R: MessageRow>(
+    fn update_returning<R: KeyedRow>(
         &mut self,
-        update: &Update<'_>,
+        update: &MessageUpdate<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>> {
         // As they will be.
@@ -285,24 +291,24 @@ impl Engine for MysqlEngine {
             )
             .collect();
         let messages = match update.values.columns().len() {
-            1 => self.messages_to_lock(&update.values),
-            _ => self.messages(&update.values),
+            1 => self.messages_to_lock_sql(&update.values),
+            _ => self.messages_sql(&update.values),
         };
         let sql = format!(
             "SELECT {} FROM {messages} WHERE {} AND ({}) {}",
             columns.join(", "),
-            update.given,
-            update.and,
-            Self::LOCK
+            update.guard,
+            update.lookup_guard,
+            Self::FOR_UPDATE
         );
         let rows: Vec<R> = self.load(&sql, Some(&update.values))?;
         if !rows.is_empty() {
             // Not those that the guard lets in only now; and those that are locked whatever has become
             // of their owners since.
-            let locked: HashSet<&str> = rows.iter().map(MessageRow::key).collect();
-            self.update(&Update {
+            let locked: HashSet<&str> = rows.iter().map(KeyedRow::key).collect();
+            self.update(&MessageUpdate {
                 values: update.values.only(&locked),
-                and: ALWAYS,
+                lookup_guard: ALWAYS_TRUE,
                 ..*update
             })?;
         }
@@ -312,27 +318,27 @@ impl Engine for MysqlEngine {
     fn update_by_id(
         &mut self,
         table: &str,
-        values: &Values<'_>,
+        values: &ValueTable<'_>,
         set: &[(&str, String)],
-        given: &str,
+        guard: &str,
     ) -> QueryResult<()> {
         let sql = format!(
-            "UPDATE {} STRAIGHT_JOIN {table} m ON m.id = v.id SET {} WHERE {given}",
-            Engine::source(self, values),
+            "UPDATE {} STRAIGHT_JOIN {table} m ON m.id = v.id SET {} WHERE {guard}",
+            Engine::values_sql(self, values),
             assignments("m.", set)
         );
         self.execute(&sql, Some(values)).map(drop)
     }
 
-    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
+    fn insert_one(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<i64> {
         self.execute(sql, Some(values))?;
-        let rows: Vec<Id> = self.load("SELECT CAST(last_insert_id() AS SIGNED) AS id", None)?;
-        Id::only(&rows)
+        let rows: Vec<IdRow> = self.load("SELECT CAST(last_insert_id() AS SIGNED) AS id", None)?;
+        IdRow::only(&rows)
     }
 
-    fn alone<T>(
+    fn single_statement<T>(
         &mut self,
-        _lasts: bool,
+        _durable: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
         work(self)
@@ -340,23 +346,26 @@ impl Engine for MysqlEngine {
 
     fn transaction<T>(
         &mut self,
-        _lasts: bool,
+        _durable: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
-        in_transaction(self, |engine| engine.batch("BEGIN"), work)
+        in_transaction(self, |engine| engine.execute_unprepared("BEGIN"), work)
     }
 
-    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+    fn with_naming_lock<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
         let asked =
             format!("SELECT CAST(GET_LOCK({NAMING_LOCK}, {NAMING_WAIT_SECONDS}) AS SIGNED) AS id");
-        let locked: Vec<Id> = self.load(&asked, None)?;
-        if Id::only(&locked) != Ok(1) {
+        let locked: Vec<IdRow> = self.load(&asked, None)?;
+        if IdRow::only(&locked) != Ok(1) {
             let problem = "somebody else has been naming a schedule for ten seconds";
             return Err(Error::QueryBuilderError(problem.into()));
         }
         let done = self.transaction(true, work);
         // The lock is the session's. Where this fails, so has the connection, and it is gone with that.
-        if let Err(error) = self.batch(&format!("DO RELEASE_LOCK({NAMING_LOCK})")) {
+        if let Err(error) = self.execute_unprepared(&format!("DO RELEASE_LOCK({NAMING_LOCK})")) {
             log::debug!("the lock on schedules' names is not released: {error}");
         }
         done
@@ -369,7 +378,7 @@ impl Engine for MysqlEngine {
     /// The errors' numbers do not reach us, so the server itself is asked whether it still lives: for
     /// another connection. libmariadb would wait for ever if a statement were run again whose rows had
     /// ended in an error, such as a deadlock's.
-    fn sort(&mut self, error: &Error) -> StoreError {
+    fn classify(&mut self, error: &Error) -> StoreError {
         let text = self.server.scrub(&error.to_string());
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         // That one never came to the server.

@@ -9,7 +9,7 @@ use diesel::sql_types::Text;
 use super::MysqlEngine;
 use super::traits::{self, Traits};
 use crate::store::BATCH_BYTES;
-use crate::store::sql::{Column, Statement, Target, Values};
+use crate::store::sql::{InsertTarget, Statement, ValueColumn, ValueTable};
 
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;
@@ -21,7 +21,7 @@ const SURELY_FITS: usize = 64 * 1024;
 /// takes no more than `most_bytes` would close the connection over a longer one.
 pub(super) fn statement<'a>(
     sql: &'a str,
-    values: Option<&Values<'_>>,
+    values: Option<&ValueTable<'_>>,
     most_bytes: impl FnOnce(usize) -> QueryResult<usize>,
 ) -> QueryResult<Statement<'a, Mysql>> {
     let statement = Statement::new(sql);
@@ -48,11 +48,14 @@ pub(super) fn most_bytes(traits: &Traits) -> usize {
 }
 
 /// What follows FROM to read `values` as `v`, where texts are of these types.
-pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a str) -> String {
+pub(super) fn source<'a>(
+    values: &ValueTable<'_>,
+    kind: impl Fn(&'static str) -> &'a str,
+) -> String {
     let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
         let kind = match column {
-            Column::Integer(_) => "bigint",
-            Column::Text(_) => kind(name),
+            ValueColumn::Integer(_) => "bigint",
+            ValueColumn::Text(_) => kind(name),
         };
         format!("{name} {kind} PATH '$[{nth}]'")
     });
@@ -63,20 +66,20 @@ pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a
 }
 
 /// A connection of the caller's. What the server and its tables are like is asked only if it matters.
-impl Target<MysqlEngine> for MysqlConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(Traits::of(self)?.last_character)
+impl InsertTarget<MysqlEngine> for MysqlConnection {
+    fn highest_character(&mut self) -> QueryResult<char> {
+        Ok(Traits::of(self)?.highest_character)
     }
 
     fn most_bytes(&mut self) -> QueryResult<usize> {
         Ok(most_bytes(&Traits::of(self)?))
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
         source(values, |_| traits::TEXT)
     }
 
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
         let limit = |bytes| match bytes {
             ..SURELY_FITS => Ok(usize::MAX),
             _ => Ok(Traits::of(self)?.most_bytes),

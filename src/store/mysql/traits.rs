@@ -25,7 +25,7 @@ pub(super) struct Traits {
     /// use.
     key: String,
     /// The last character up to which its table surely has them all.
-    pub(super) last_character: char,
+    pub(super) highest_character: char,
     /// The type of what is only for people, in the table's characters: others become `?`.
     shown: String,
 }
@@ -57,7 +57,7 @@ impl Traits {
         .get_result(connection)
         .optional()?;
         let (mut key, mut shown) = ("varchar(255)".to_owned(), TEXT.to_owned());
-        let mut last_character = char::MAX;
+        let mut highest_character = char::MAX;
         // A column of bytes has neither.
         if let Some(Collation {
             charset: Some(charset),
@@ -66,7 +66,7 @@ impl Traits {
         {
             key = format!("{key} CHARACTER SET {charset} COLLATE {collation}");
             shown = format!("longtext CHARACTER SET {charset}");
-            last_character = match charset.as_str() {
+            highest_character = match charset.as_str() {
                 "utf8mb4" => char::MAX,
                 "utf8mb3" | "utf8" => '\u{ffff}',
                 _ => '\x7f',
@@ -75,7 +75,7 @@ impl Traits {
         Ok(Self {
             most_bytes: usize::try_from(limit.most_bytes).unwrap_or(usize::MAX),
             key,
-            last_character,
+            highest_character,
             shown,
         })
     }

@@ -16,7 +16,8 @@ use diesel_migrations::MigrationHarness;
 use super::{PostgresEngine, PostgresServer, rights};
 use crate::failpoint;
 use crate::store::sql::{
-    Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, watched,
+    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
+    index_faults, run_watched,
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
@@ -67,7 +68,7 @@ pub(super) fn migrate(
         tell,
     };
     // Not every server knows it.
-    if let Err(error) = migration.engine.batch(NOTICE_DEATH) {
+    if let Err(error) = migration.engine.execute_unprepared(NOTICE_DEATH) {
         log::debug!("a migration that dies is noticed late: {error}");
     }
     migration.take_lock()?;
@@ -84,7 +85,7 @@ impl Migration<'_, '_> {
         &mut self,
         work: impl FnOnce(&mut PostgresEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
-        work(&mut self.engine).map_err(|error| self.engine.sort(&error))
+        work(&mut self.engine).map_err(|error| self.engine.classify(&error))
     }
 
     fn note(&mut self, note: &str) {
@@ -92,13 +93,13 @@ impl Migration<'_, '_> {
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
-        let mut patience = Patience::new();
+        let mut patience = LockWait::new();
         let try_lock = format!(
             "SELECT pg_try_advisory_lock({} + {SCHEMA})::int::bigint AS id",
             LOCK_KIND << 32
         );
         loop {
-            let locked = self.ask(|engine| Id::only(&engine.load::<Id>(&try_lock, None)?))?;
+            let locked = self.ask(|engine| IdRow::only(&engine.load::<IdRow>(&try_lock, None)?))?;
             if locked == 1 {
                 failpoint::hit("migrate.locked");
                 return Ok(());
@@ -114,7 +115,7 @@ impl Migration<'_, '_> {
     /// RunStore diesel's steps, each in a transaction of its own.
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(Steps(PostgresEngine::MIGRATIONS, tables))
+            .pending_migrations(MigrationSteps(PostgresEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
@@ -135,14 +136,14 @@ impl Migration<'_, '_> {
         mut work: impl FnMut(&mut PostgresEngine) -> Result<(), String>,
     ) -> Result<(), StoreError> {
         let short = format!("SET lock_timeout = {}", LOCK_WAIT.as_millis());
-        self.ask(|engine| engine.batch(&short))?;
-        let mut patience = Patience::new();
+        self.ask(|engine| engine.execute_unprepared(&short))?;
+        let mut patience = LockWait::new();
         loop {
             let began = Instant::now();
             let Err(error) = work(&mut self.engine) else {
                 break;
             };
-            if self.engine.batch("SELECT 1").is_err() {
+            if self.engine.execute_unprepared("SELECT 1").is_err() {
                 return Err(StoreError::Unavailable(error));
             }
             let holders = self.ask(table_holders)?;
@@ -161,17 +162,17 @@ impl Migration<'_, '_> {
             }
             patience.pause();
         }
-        self.ask(|engine| engine.batch("SET lock_timeout = 0"))
+        self.ask(|engine| engine.execute_unprepared("SET lock_timeout = 0"))
     }
 
     fn build_indexes(&mut self, tables: Tables) -> Result<(), StoreError> {
-        for (index, fault) in self.ask(|engine| faults(engine, tables))? {
+        for (index, fault) in self.ask(|engine| index_faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
             (self.tell)(MigrationProgress::Index(index.name));
         }
         // What else is in the way of it is there still.
-        match self.ask(|engine| faults(engine, tables))?.first() {
+        match self.ask(|engine| index_faults(engine, tables))?.first() {
             None => Ok(()),
             Some((index, fault)) => Err(StoreError::Refused(format!(
                 "the index {} {}",
@@ -181,7 +182,7 @@ impl Migration<'_, '_> {
         }
     }
 
-    fn build(&mut self, index: &Index, fault: &Fault) -> Result<(), StoreError> {
+    fn build(&mut self, index: &Index, fault: &IndexFault) -> Result<(), StoreError> {
         if let Some(reason) = fault.reason() {
             self.note(&format!(
                 "the index {} {reason}: it is dropped and built again",
@@ -192,7 +193,7 @@ impl Migration<'_, '_> {
         if self.is_empty(index.table)? {
             // Nobody has any rows of it to wait for, nor need it wait for anybody's snapshot.
             return self.with_short_waits(&format!("the index {}", index.name), |engine| {
-                let built = engine.batch(&index.create(""));
+                let built = engine.execute_unprepared(&index.create(""));
                 built.map_err(|error| refusal(&engine.server, index, &error))
             });
         }
@@ -201,7 +202,7 @@ impl Migration<'_, '_> {
             let Err(error) = self.watch(&index.create("CONCURRENTLY "), &what) else {
                 return Ok(());
             };
-            if self.engine.batch("SELECT 1").is_err() {
+            if self.engine.execute_unprepared("SELECT 1").is_err() {
                 return Err(StoreError::Unavailable(
                     self.server.scrub(&error.to_string()),
                 ));
@@ -224,11 +225,11 @@ impl Migration<'_, '_> {
         let named = "SELECT i.indexrelid::regclass::text AS line FROM pg_index i \
             JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('";
         let sql = format!("{named}{}') AND c.relname = '{}'", index.table, index.name);
-        let lines: Vec<Line> = self.ask(|engine| engine.load_once(&sql))?;
+        let lines: Vec<Line> = self.ask(|engine| engine.load_unprepared(&sql))?;
         for Line { line: name } in lines {
             let what = format!("dropping the index {name}");
             self.watch(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"), &what)
-                .map_err(|error| self.engine.sort(&error))?;
+                .map_err(|error| self.engine.classify(&error))?;
         }
         Ok(())
     }
@@ -240,27 +241,27 @@ impl Migration<'_, '_> {
              WHERE i.indrelid = to_regclass('{}') AND c.relname = '{}'",
             index.table, index.name
         );
-        self.ask(|engine| Id::only(&engine.load_once::<Id>(&sql)?))
+        self.ask(|engine| IdRow::only(&engine.load_unprepared::<IdRow>(&sql)?))
             .map(|count| count > 0)
     }
 
     /// Whether a table never had a row, or was vacuumed when it had none.
     fn is_empty(&mut self, table: &str) -> Result<bool, StoreError> {
         let sql = format!("SELECT pg_relation_size(to_regclass('{table}')) AS id");
-        self.ask(|engine| Id::only(&engine.load_once::<Id>(&sql)?))
+        self.ask(|engine| IdRow::only(&engine.load_unprepared::<IdRow>(&sql)?))
             .map(|size| size == 0)
     }
 
     /// RunStore a statement that locks nobody out, but may take long, and says how far it is.
     fn watch(&mut self, statement: &str, what: &str) -> QueryResult<()> {
-        let pids: Vec<Id> = self
+        let pids: Vec<IdRow> = self
             .engine
             .load("SELECT pg_backend_pid()::bigint AS id", None)?;
-        let pid = Id::only(&pids)?;
+        let pid = IdRow::only(&pids)?;
         let (server, tell) = (self.server, &mut self.tell);
         let mut watcher = None;
-        let mut patience = Patience::new();
-        let done = watched(&mut self.engine, statement, &mut patience, || {
+        let mut patience = LockWait::new();
+        let done = run_watched(&mut self.engine, statement, &mut patience, || {
             if watcher.is_none() {
                 watcher = server.open().ok();
             }
@@ -301,7 +302,7 @@ fn refusal(server: &PostgresServer, index: &Index, error: &Error) -> String {
 
 /// Those lines, one after another.
 fn lines(engine: &mut PostgresEngine, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_once(sql)?;
+    let lines: Vec<Line> = engine.load_unprepared(sql)?;
     let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
     Ok(lines.join("; "))
 }

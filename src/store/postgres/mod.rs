@@ -14,7 +14,8 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use self::statement::{TOLD, source, statement};
 use super::sql::{
-    Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
+    Connector, Engine, IdRow, Index, KeyedRow, LoadableRow, MessageUpdate, ValueTable, assignments,
+    in_transaction,
 };
 use super::{MigrationReporter, StoreError, Tables};
 use crate::config::DatabaseUrl;
@@ -101,7 +102,7 @@ impl PostgresServer {
     }
 }
 
-impl Link for PostgresServer {
+impl Connector for PostgresServer {
     type Engine = PostgresEngine;
     const MIGRATES_ITSELF: bool = false;
 
@@ -145,28 +146,28 @@ struct Told {
 ///
 /// The guard stands in a CASE, which the planner does not look into: by statistics from a moment when
 /// nothing was PENDING it would read the index of what is, whole, for each of the values.
-fn update_text(update: &Update<'_>) -> String {
+fn update_text(update: &MessageUpdate<'_>) -> String {
     format!(
         "UPDATE carrot_messagelog AS m SET {} FROM {} \
          WHERE m.uuid = v.uuid AND CASE WHEN {} THEN true ELSE false END AND ({})",
         assignments("", update.set),
         source(&update.values),
-        update.given,
-        update.and
+        update.guard,
+        update.lookup_guard
     )
 }
 
 impl Engine for PostgresEngine {
     type Backend = Pg;
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgresql");
-    const NOTEBOOK: &'static str = "SELECT tablename::text AS name FROM pg_tables \
+    const SELECT_MIGRATIONS_TABLE: &'static str = "SELECT tablename::text AS name FROM pg_tables \
         WHERE tablename = '__diesel_schema_migrations' AND schemaname = current_schema()";
-    const COLUMNS: &'static str = "SELECT t.name || '.' || a.attname AS name \
+    const SELECT_COLUMNS: &'static str = "SELECT t.name || '.' || a.attname AS name \
         FROM (VALUES ('carrot_messagelog'), ('carrot_scheduledtask')) t (name) \
         JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) \
         WHERE a.attnum > 0 AND NOT a.attisdropped";
     const INDEXES: &'static [Index] = indexes::INDEXES;
-    const FOUND: &'static str = "SELECT c.relname::text AS name, \
+    const SELECT_INDEXES: &'static str = "SELECT c.relname::text AS name, \
             (SELECT string_agg(pg_get_indexdef(i.indexrelid, n, true) \
                     || CASE i.indoption[n - 1] & 1 WHEN 1 THEN ' DESC' ELSE '' END, ',' ORDER BY n) \
                 FROM generate_series(1, array_upper(i.indoption, 1) + 1) n) AS key_columns, \
@@ -175,27 +176,27 @@ impl Engine for PostgresEngine {
             (i.indisvalid AND i.indisready)::int::bigint AS is_valid \
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
         WHERE i.indrelid IN (to_regclass('carrot_messagelog'), to_regclass('carrot_scheduledtask'))";
-    const VERSION: &'static str =
+    const SELECT_VERSION: &'static str =
         "SELECT 'PostgreSQL ' || current_setting('server_version') AS name";
     const NOW: &'static str = "now()";
     const BIGINT: &'static str = "bigint";
-    const LOCK: &'static str = "FOR UPDATE OF m";
-    const LOCK_FREE: &'static str = "FOR UPDATE OF m SKIP LOCKED";
-    const UNPLANNED: &'static str = "m.active AND m.planned_for IS DISTINCT FROM (m.interval_type || ' ' \
+    const FOR_UPDATE: &'static str = "FOR UPDATE OF m";
+    const FOR_UPDATE_SKIP_LOCKED: &'static str = "FOR UPDATE OF m SKIP LOCKED";
+    const IS_UNPLANNED: &'static str = "m.active AND m.planned_for IS DISTINCT FROM (m.interval_type || ' ' \
         || CAST(m.interval_count AS text) || ' ' || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
-    const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS NOT DISTINCT \
+    const IS_PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS NOT DISTINCT \
         FROM (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
         || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
-    const ODD_NEXT_RUN: &'static str = "(m.next_run < CAST('0001-01-01 00:00:00+00' AS timestamptz) \
+    const NEXT_RUN_IS_MALFORMED: &'static str = "(m.next_run < CAST('0001-01-01 00:00:00+00' AS timestamptz) \
         OR m.next_run >= CAST('10000-01-01 00:00:00+00' AS timestamptz))";
-    const UNLESS_ADOPTED: &'static str =
+    const SKIP_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
-    fn now_and(seconds: i64) -> String {
+    fn now_plus(seconds: i64) -> String {
         format!("now() + interval '{seconds} seconds'")
     }
 
-    fn now_and_some(seconds: &str) -> String {
+    fn now_plus_expression(seconds: &str) -> String {
         format!("now() + ({seconds}) * interval '1 second'")
     }
 
@@ -203,7 +204,7 @@ impl Engine for PostgresEngine {
         format!("CAST(EXTRACT(EPOCH FROM now() - {time}) AS double precision)")
     }
 
-    fn time_text(time: &str) -> String {
+    fn time_to_text(time: &str) -> String {
         // Of what is before or after all years of four digits, or infinite, to_char says something else.
         format!(
             "CASE WHEN {time} >= CAST('0001-01-01 00:00:00+00' AS timestamptz) \
@@ -213,59 +214,63 @@ impl Engine for PostgresEngine {
         )
     }
 
-    fn time_of(text: &str) -> String {
+    fn text_to_time(text: &str) -> String {
         format!("CAST({text} || '+00' AS timestamptz)")
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
         source(values)
     }
 
-    fn messages(&self, values: &Values<'_>) -> String {
+    fn messages_sql(&self, values: &ValueTable<'_>) -> String {
         let source = source(values);
         format!("{source} JOIN carrot_messagelog m ON m.uuid = v.uuid")
     }
 
-    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
+    fn execute(&mut self, sql: &str, values: Option<&ValueTable<'_>>) -> QueryResult<usize> {
         statement(sql, values).execute(&mut self.connection)
     }
 
-    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
+    fn load<R: LoadableRow>(
+        &mut self,
+        sql: &str,
+        values: Option<&ValueTable<'_>>,
+    ) -> QueryResult<Vec<R>> {
         statement(sql, values).load(&mut self.connection)
     }
 
-    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
+    fn load_unprepared<R: LoadableRow>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
         diesel::sql_query(sql).load(&mut self.connection)
     }
 
-    fn batch(&mut self, sql: &str) -> QueryResult<()> {
+    fn execute_unprepared(&mut self, sql: &str) -> QueryResult<()> {
         self.connection.batch_execute(sql)
     }
 
-    fn is_told(&mut self) -> QueryResult<Option<bool>> {
+    fn was_notified(&mut self) -> QueryResult<Option<bool>> {
         if !self.listens {
             let told: Told = diesel::sql_query(format!("SELECT {TOLD} AS name"))
                 .get_result(&mut self.connection)?;
-            self.batch(&format!("LISTEN {}", told.name))?;
+            self.execute_unprepared(&format!("LISTEN {}", told.name))?;
             self.listens = true;
             return Ok(Some(true));
         }
-        let mut is_told = false;
+        let mut was_notified = false;
         for notification in self.connection.notifications_iter() {
             notification?;
-            is_told = true;
+            was_notified = true;
         }
-        Ok(Some(is_told))
+        Ok(Some(was_notified))
     }
 
-    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
+    fn update(&mut self, update: &MessageUpdate<'_>) -> QueryResult<usize> {
         let sql = update_text(update);
         self.execute(&sql, Some(&update.values))
     }
 
-    fn update_returning<R: MessageRow>(
+    fn update_returning<R: KeyedRow>(
         &mut self,
-        update: &Update<'_>,
+        update: &MessageUpdate<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>> {
         let update_text = update_text(update);
@@ -273,18 +278,18 @@ impl Engine for PostgresEngine {
         self.load(&sql, Some(&update.values))
     }
 
-    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
+    fn insert_one(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<i64> {
         let sql = format!("{sql} RETURNING CAST(id AS bigint) AS id");
-        let rows: Vec<Id> = self.load(&sql, Some(values))?;
-        Id::only(&rows)
+        let rows: Vec<IdRow> = self.load(&sql, Some(values))?;
+        IdRow::only(&rows)
     }
 
-    fn alone<T>(
+    fn single_statement<T>(
         &mut self,
-        lasts: bool,
+        durable: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
-        if lasts {
+        if durable {
             work(self)
         } else {
             self.transaction(false, work)
@@ -293,20 +298,23 @@ impl Engine for PostgresEngine {
 
     fn transaction<T>(
         &mut self,
-        lasts: bool,
+        durable: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
-        let begin = if lasts {
+        let begin = if durable {
             "BEGIN"
         } else {
             "BEGIN; SET LOCAL synchronous_commit = off"
         };
-        in_transaction(self, |engine| engine.batch(begin), work)
+        in_transaction(self, |engine| engine.execute_unprepared(begin), work)
     }
 
-    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+    fn with_naming_lock<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
         self.transaction(true, |engine| {
-            engine.batch(&format!(
+            engine.execute_unprepared(&format!(
                 "SELECT pg_advisory_xact_lock({NAMING_LOCK} + CAST(CAST(\
                  to_regclass('carrot_scheduledtask') AS oid) AS bigint))"
             ))?;
@@ -315,12 +323,12 @@ impl Engine for PostgresEngine {
     }
 
     fn require_durable(&mut self) -> QueryResult<()> {
-        self.batch("SET LOCAL synchronous_commit = on")
+        self.execute_unprepared("SET LOCAL synchronous_commit = on")
     }
 
     /// What the caller can do about `error`. libpq's SQLSTATE does not reach us, so the connection
     /// itself is asked whether it still lives.
-    fn sort(&mut self, error: &Error) -> StoreError {
+    fn classify(&mut self, error: &Error) -> StoreError {
         let text = rights::explain(self.server.scrub(&error.to_string()));
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match error {
@@ -335,7 +343,7 @@ impl Engine for PostgresEngine {
                 StoreError::Conflict(text)
             }
             Error::DeserializationError(_) => StoreError::Unreadable(text),
-            _ if self.batch("SELECT 1").is_err() => StoreError::Unavailable(text),
+            _ if self.execute_unprepared("SELECT 1").is_err() => StoreError::Unavailable(text),
             _ if says(&["deadlock", "canceling statement"]) => StoreError::Conflict(text),
             _ if says(&["No space left", "could not extend", "could not write"]) => {
                 StoreError::Unavailable(text)

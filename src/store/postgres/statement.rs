@@ -6,28 +6,28 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
 use super::PostgresEngine;
-use crate::store::sql::{Column, Statement, Target, Values};
+use crate::store::sql::{InsertTarget, Statement, ValueColumn, ValueTable};
 
 /// Whom those who record messages that are due tell of it: who works on the same table.
 pub(super) const TOLD: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
 
 /// `sql` with the values bound, an array for each column.
-pub(super) fn statement<'a>(sql: &'a str, values: Option<&'a Values<'a>>) -> Statement<'a, Pg> {
-    let columns = values.map(Values::columns).unwrap_or_default();
+pub(super) fn statement<'a>(sql: &'a str, values: Option<&'a ValueTable<'a>>) -> Statement<'a, Pg> {
+    let columns = values.map(ValueTable::columns).unwrap_or_default();
     columns
         .iter()
         .fold(Statement::new(sql), |statement, (_, column)| match column {
-            Column::Text(texts) => statement.bind(
+            ValueColumn::Text(texts) => statement.bind(
                 AsExpression::<Array<Nullable<Text>>>::as_expression(texts.as_slice()),
             ),
-            Column::Integer(integers) => statement.bind(
+            ValueColumn::Integer(integers) => statement.bind(
                 AsExpression::<Array<BigInt>>::as_expression(integers.as_slice()),
             ),
         })
 }
 
 /// What follows FROM to read `values` as `v`.
-pub(super) fn source(values: &Values<'_>) -> String {
+pub(super) fn source(values: &ValueTable<'_>) -> String {
     let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
     format!(
         "unnest({}) WITH ORDINALITY AS v({}, position)",
@@ -37,16 +37,16 @@ pub(super) fn source(values: &Values<'_>) -> String {
 }
 
 /// A connection of the caller's. Services are told when it commits.
-impl Target<PostgresEngine> for PgConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
+impl InsertTarget<PostgresEngine> for PgConnection {
+    fn highest_character(&mut self) -> QueryResult<char> {
         Ok(char::MAX)
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
         source(values)
     }
 
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
         let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({TOLD}, '')");
         statement(&sql, Some(values)).execute(self)
     }

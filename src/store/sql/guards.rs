@@ -23,12 +23,12 @@ pub(super) fn is_not_in(column: &str, states: impl IntoIterator<Item = Status>) 
 }
 
 /// A state as SQL. It is never bound: a partial index is found by what the statement's text says.
-pub(super) fn literal(state: Status) -> String {
+pub(super) fn status_literal(state: Status) -> String {
     format!("'{state}'")
 }
 
 fn literals(states: impl IntoIterator<Item = Status>) -> Vec<String> {
-    states.into_iter().map(literal).collect()
+    states.into_iter().map(status_literal).collect()
 }
 
 /// `items` as a list of SQL.

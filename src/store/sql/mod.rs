@@ -1,70 +1,76 @@
-//! What all databases have in common: the statements, but for what their [`Engine`] says
-//! differently.
+//! The statements that all databases share; each [`Engine`] supplies its dialect.
 
 mod bounds;
+mod current_states;
+mod embedded_queue;
 mod engine;
 mod guards;
+mod index_check;
 mod indexes;
 mod late_rows;
 mod leases;
 mod ledger;
+mod lock_wait;
 mod loose;
+mod message_row;
 mod migration;
 mod occurrences;
 mod overlap;
-mod patience;
 mod prune;
 mod publishing;
 mod put_off;
 mod republish;
 mod requeue;
+mod rows;
 mod schedule_row;
 mod schedules;
 mod statement;
+mod sweep;
 mod times;
 mod transition;
 mod values;
-mod waiting;
 mod workers;
 
 #[cfg(any(feature = "mysql", test))]
-pub(super) use engine::ALWAYS;
-pub(super) use engine::{Engine, Id, Link, MessageRow, Row, Update, assignments, in_transaction};
-pub(super) use indexes::{Fault, Index, faults};
-pub(super) use migration::{Steps, forget_lost_steps};
-pub(super) use patience::{Patience, watched};
-pub(super) use publishing::{Inserted, Target, insert};
-pub(super) use schedules::now_on;
+pub(super) use engine::ALWAYS_TRUE;
+pub(super) use engine::{Connector, Engine, MessageUpdate, assignments, in_transaction};
+pub(super) use index_check::index_faults;
+pub(super) use indexes::{Index, IndexFault};
+pub(super) use lock_wait::{LockWait, run_watched};
+pub(super) use migration::{MigrationSteps, forget_lost_steps};
+pub(super) use publishing::{InsertPurpose, InsertTarget, insert};
+pub(super) use rows::{IdRow, KeyedRow, LoadableRow};
+pub(super) use schedules::load_now;
 pub(super) use statement::Statement;
-pub(super) use values::{Column, Values};
+pub(super) use values::{ValueColumn, ValueTable};
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::migration::MigrationSource;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::Text;
 use diesel_migrations::EmbeddedMigrations;
 
-use chrono::{DateTime, Utc};
-
 use self::loose::LooseText;
+use self::rows::CountRow;
 use super::session::{
     EmbeddedQueueStore, FactStore, OccurrenceStore, OutboxStore, RecoveryStore, RequeueStore,
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 use super::{
     Advance, Agenda, Batch, BatchResult, Candidate, EditResult, Heartbeat, LateRowResult,
-    MigrationReporter, NewRow, PruneRange, Pruned, ReadySchedules, RecomputeScope,
+    MigrationReporter, NewRow, PruneRange, Pruned, ReadySchedules, RecomputeReason,
     RecordedMessages, Requeue, Requeued, ScheduleRow, ScheduleSpec, Store, StoreError, Tables,
     TestStore, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
-/// A database behind a link, and what of its tables is needed.
+/// A database, and which tables and indexes it needs.
 pub(super) struct SqlStore<L>(pub(super) L, pub(super) Tables);
 
-impl<L: Link> Store for SqlStore<L>
+impl<L: Connector> Store for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {
@@ -73,7 +79,7 @@ where
     }
 
     fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
-        // Who has nothing to do need not have the right to.
+        // A user without the right to change tables may run this where nothing is missing.
         if self.connect()?.is_migrated()? {
             return Ok(());
         }
@@ -89,7 +95,7 @@ where
     }
 }
 
-impl<L: Link> TestStore for SqlStore<L>
+impl<L: Connector> TestStore for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {
@@ -102,17 +108,20 @@ where
 struct SqlSession<E>(E, Tables);
 
 impl<E: Engine> SqlSession<E> {
-    /// RunStore `work` and sorts its error.
+    /// Runs `work` and classifies its error.
     fn run<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
-        work(&mut self.0).map_err(|error| self.0.sort(&error))
+        work(&mut self.0).map_err(|error| self.0.classify(&error))
     }
 
-    /// RunStore one statement that writes.
-    fn alone<T>(&mut self, work: impl FnOnce(&mut E) -> QueryResult<T>) -> Result<T, StoreError> {
-        self.run(|engine| engine.alone(true, work))
+    /// Runs one statement that writes.
+    fn single_statement<T>(
+        &mut self,
+        work: impl FnOnce(&mut E) -> QueryResult<T>,
+    ) -> Result<T, StoreError> {
+        self.run(|engine| engine.single_statement(true, work))
     }
 
-    /// RunStore `work` in a transaction of its own.
+    /// Runs `work` in a transaction of its own.
     fn transaction<T>(
         &mut self,
         work: impl FnOnce(&mut E) -> QueryResult<T>,
@@ -122,15 +131,9 @@ impl<E: Engine> SqlSession<E> {
 }
 
 #[derive(QueryableByName)]
-struct Name {
+struct VersionRow {
     #[diesel(sql_type = Text)]
     name: LooseText,
-}
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
 }
 
 impl<E: Engine> Session for SqlSession<E>
@@ -139,7 +142,7 @@ where
 {
     fn is_migrated(&mut self) -> Result<bool, StoreError> {
         let tables = self.1;
-        self.run(|engine| migration::is_done(engine, tables))
+        self.run(|engine| migration::is_up_to_date(engine, tables))
     }
 }
 
@@ -148,14 +151,17 @@ where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
     fn make_due(&mut self) -> Result<(), StoreError> {
-        self.alone(publishing::make_due)
+        self.single_statement(sweep::make_due)
     }
 }
 
 impl<E: Engine> FactStore for SqlSession<E> {
     fn version(&mut self) -> Result<String, StoreError> {
-        let names: Vec<Name> = self.run(|engine| engine.load(E::VERSION, None))?;
-        Ok(names.into_iter().map(|row| row.name.shown()).collect())
+        let names: Vec<VersionRow> = self.run(|engine| engine.load(E::SELECT_VERSION, None))?;
+        Ok(names
+            .into_iter()
+            .map(|row| row.name.into_display())
+            .collect())
     }
 
     fn now(&mut self) -> Result<DateTime<Utc>, StoreError> {
@@ -166,7 +172,7 @@ impl<E: Engine> FactStore for SqlSession<E> {
 impl<E: Engine> ScheduleStore for SqlSession<E> {
     fn active_schedules(&mut self) -> Result<i64, StoreError> {
         let sql = "SELECT count(*) AS n FROM carrot_scheduledtask WHERE active";
-        let counts: Vec<Count> = self.run(|engine| engine.load(sql, None))?;
+        let counts: Vec<CountRow> = self.run(|engine| engine.load(sql, None))?;
         Ok(counts.iter().map(|row| row.n).sum())
     }
 
@@ -175,7 +181,7 @@ impl<E: Engine> ScheduleStore for SqlSession<E> {
     }
 
     fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError> {
-        self.run(|engine| engine.naming(|engine| schedules::add(engine, spec)))
+        self.run(|engine| engine.with_naming_lock(|engine| schedules::add(engine, spec)))
     }
 
     fn edit_schedule(
@@ -187,7 +193,7 @@ impl<E: Engine> ScheduleStore for SqlSession<E> {
         let edit = |engine: &mut E| schedules::edit(engine, id, was, to);
         match to.name == was.name {
             true => self.transaction(edit),
-            false => self.run(|engine| engine.naming(edit)),
+            false => self.run(|engine| engine.with_naming_lock(edit)),
         }
     }
 
@@ -205,7 +211,7 @@ impl<E: Engine> OccurrenceStore for SqlSession<E> {
         self.run(|engine| occurrences::agenda(engine, held))
     }
 
-    fn recompute(&mut self, which: RecomputeScope) -> Result<usize, StoreError> {
+    fn recompute(&mut self, which: RecomputeReason) -> Result<usize, StoreError> {
         self.transaction(|engine| occurrences::recompute(engine, which))
     }
 
@@ -225,20 +231,24 @@ impl<E: Engine> OccurrenceStore for SqlSession<E> {
 impl<E: Engine> OutboxStore for SqlSession<E> {
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError> {
         let record = |engine: &mut E| publishing::record(engine, rows);
-        match bounds::is_one_statement(rows) {
-            true => self.alone(record),
+        match bounds::fits_one_statement(rows) {
+            true => self.single_statement(record),
             false => self.transaction(record),
         }
     }
 
     fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError> {
-        // Where a crash undoes it, the sweep publishes a second copy.
-        self.run(|engine| engine.alone(false, |engine| publishing::mark_published(engine, keys)))
+        // If a crash of the database undoes this, the sweep publishes a second copy.
+        self.run(|engine| {
+            engine.single_statement(false, |engine| publishing::mark_published(engine, keys))
+        })
     }
 
     fn renew_leases(&mut self, keys: &[String], lease: Duration) -> Result<(), StoreError> {
-        // Where a crash undoes it, the sweep publishes a second copy.
-        self.run(|engine| engine.alone(false, |engine| leases::renew(engine, keys, lease)))
+        // If a crash of the database undoes this, the sweep publishes a second copy.
+        self.run(|engine| {
+            engine.single_statement(false, |engine| leases::renew(engine, keys, lease))
+        })
     }
 
     fn note_refused(&mut self, refused: &[(String, String)]) -> Result<Vec<String>, StoreError> {
@@ -246,13 +256,13 @@ impl<E: Engine> OutboxStore for SqlSession<E> {
     }
 
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError> {
-        self.alone(|engine| publishing::fail_pending(engine, failures))
+        self.single_statement(|engine| publishing::fail_pending(engine, failures))
     }
 }
 
 impl<E: Engine> RecoveryStore for SqlSession<E> {
     fn was_notified(&mut self) -> Result<Option<bool>, StoreError> {
-        self.run(E::is_told)
+        self.run(E::was_notified)
     }
 
     fn take_due_except(
@@ -260,39 +270,41 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
         limit: usize,
         queues: &BTreeSet<String>,
     ) -> Result<(RecordedMessages<'static>, Vec<UndecodableRow>), StoreError> {
-        let taken = self.transaction(|engine| publishing::take_due(engine, limit, queues))?;
+        let taken = self.transaction(|engine| sweep::take_due(engine, limit, queues))?;
         let (due, undecodable) = UndecodableRow::partition(taken);
         Ok((RecordedMessages::committed(due), undecodable))
     }
 
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        self.alone(|engine| publishing::fail_undecodable(engine, rows))
+        self.single_statement(|engine| sweep::fail_undecodable(engine, rows))
     }
 
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError> {
-        self.transaction(|engine| publishing::recover(engine, limit))
+        self.transaction(|engine| sweep::recover(engine, limit))
     }
 
     fn publish_late_rows(
         &mut self,
         keys: &[String],
     ) -> Result<Vec<(String, LateRowResult)>, StoreError> {
-        let looked = self.run(|engine| late_rows::look(engine, keys))?;
-        let come = looked.iter().filter(|(_, _, has_come)| *has_come);
-        let come: Vec<String> = come.map(|(key, ..)| key.clone()).collect();
-        let others = looked.into_iter().filter(|(_, _, has_come)| !has_come);
-        let mut verdicts: Vec<_> = others.map(|(key, late, _)| (key, late)).collect();
-        if !come.is_empty() {
-            verdicts.extend(self.transaction(|engine| late_rows::mend(engine, &come))?);
+        let inspected = self.run(|engine| late_rows::inspect(engine, keys))?;
+        let (resolvable, others): (Vec<_>, Vec<_>) = inspected
+            .into_iter()
+            .partition(|(_, _, is_resolvable)| *is_resolvable);
+        let resolvable: Vec<String> = resolvable.into_iter().map(|(key, ..)| key).collect();
+        let others = others.into_iter().map(|(key, late, _)| (key, late));
+        let mut results: Vec<_> = others.collect();
+        if !resolvable.is_empty() {
+            results.extend(self.transaction(|engine| late_rows::resolve(engine, &resolvable))?);
         }
-        Ok(verdicts)
+        Ok(results)
     }
 }
 
 impl<E: Engine> RunStore for SqlSession<E> {
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
-        let lasts = !batch.may_be_lost();
-        self.run(|engine| engine.transaction(lasts, |engine| ledger::write(engine, owner, batch)))
+        let durable = !batch.may_be_lost();
+        self.run(|engine| engine.transaction(durable, |engine| ledger::write(engine, owner, batch)))
     }
 }
 
@@ -322,11 +334,11 @@ impl<E: Engine> RetentionStore for SqlSession<E> {
 
 impl<E: Engine> EmbeddedQueueStore for SqlSession<E> {
     fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError> {
-        self.run(|engine| waiting::is_any(engine, queue))
+        self.run(|engine| embedded_queue::has_any(engine, queue))
     }
 
     fn count_waiting(&mut self, queue: &str) -> Result<i64, StoreError> {
-        self.run(|engine| waiting::count(engine, queue))
+        self.run(|engine| embedded_queue::count(engine, queue))
     }
 
     fn take_waiting(
@@ -335,32 +347,40 @@ impl<E: Engine> EmbeddedQueueStore for SqlSession<E> {
         queue: &str,
         limit: usize,
     ) -> Result<(Vec<Message>, Vec<UndecodableRow>), StoreError> {
-        // Where a crash undoes it, they are delivered twice.
-        let take = |engine: &mut E| waiting::take(engine, owner, queue, limit);
+        // If a crash of the database undoes this, the messages are delivered twice.
+        let take = |engine: &mut E| embedded_queue::take(engine, owner, queue, limit);
         let taken = self.run(|engine| engine.transaction(false, take))?;
         Ok(UndecodableRow::partition(taken))
     }
 
     fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {
-        self.alone(|engine| waiting::fail(engine, owner, rows))
+        self.single_statement(|engine| embedded_queue::fail_taken(engine, owner, rows))
     }
 
     fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError> {
-        self.run(|engine| engine.alone(false, |engine| waiting::put_back(engine, owner, keys)))
+        self.run(|engine| {
+            engine.single_statement(false, |engine| {
+                embedded_queue::put_back(engine, owner, keys)
+            })
+        })
     }
 
     fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError> {
-        self.run(|engine| engine.alone(false, |engine| waiting::put_back_all(engine, owner, queue)))
+        self.run(|engine| {
+            engine.single_statement(false, |engine| {
+                embedded_queue::put_back_all(engine, owner, queue)
+            })
+        })
     }
 }
 
 impl<E: Engine> WorkerStore for SqlSession<E> {
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError> {
-        self.alone(|engine| workers::register(engine, process))
+        self.single_statement(|engine| workers::register(engine, process))
     }
 
     fn heartbeat(&mut self, id: WorkerId, process: &WorkerProcess) -> Result<(), StoreError> {
-        self.alone(|engine| workers::heartbeat(engine, id, process))
+        self.single_statement(|engine| workers::heartbeat(engine, id, process))
     }
 
     fn workers_in(
@@ -371,7 +391,7 @@ impl<E: Engine> WorkerStore for SqlSession<E> {
     }
 
     fn deregister(&mut self, ids: &[WorkerId]) -> Result<(), StoreError> {
-        self.alone(|engine| workers::deregister(engine, ids))
+        self.single_statement(|engine| workers::deregister(engine, ids))
     }
 
     fn heartbeats(&mut self) -> Result<Vec<Heartbeat>, StoreError> {

@@ -12,7 +12,7 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::engine::Engine;
-use super::guards::{is_in, literal};
+use super::guards::{is_in, status_literal};
 use super::transition::end_time;
 use crate::config::History;
 use crate::state::Status;
@@ -22,11 +22,11 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> Query
     let Some(youngest) = stretch.history.ages().map(|(_, age)| age).min() else {
         return Ok(Pruned::default());
     };
-    let seen = look(engine, stretch, youngest)?;
+    let seen = summarize_stretch(engine, stretch, youngest)?;
     let Some(last) = seen.last else {
         return Ok(Pruned::default());
     };
-    let old = find(engine, stretch, last)?;
+    let old = find_expired(engine, stretch, last)?;
     if stretch.delete && !old.is_empty() {
         let ids: Vec<i64> = old.iter().map(|row| row.id).collect();
         engine.delete(&ids)?;
@@ -47,7 +47,7 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> Query
 
 /// What there is in a stretch.
 #[derive(QueryableByName)]
-struct Seen {
+struct StretchSummary {
     #[diesel(sql_type = BigInt)]
     length: i64,
     /// The last id.
@@ -61,11 +61,11 @@ struct Seen {
     lasting: i64,
 }
 
-fn look<E: Engine>(
+fn summarize_stretch<E: Engine>(
     engine: &mut E,
     stretch: &PruneRange<'_>,
     youngest: Duration,
-) -> QueryResult<Seen> {
+) -> QueryResult<StretchSummary> {
     let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
     let lasting: Vec<Status> = lasting.collect();
     let is_lasting = match lasting.is_empty() {
@@ -79,18 +79,18 @@ fn look<E: Engine>(
          FROM (SELECT id, status, publish_time FROM carrot_messagelog \
              WHERE id > {after} ORDER BY id LIMIT {limit}) stretch",
         bigint = E::BIGINT,
-        since = ago::<E>(youngest),
+        since = time_before::<E>(youngest),
         // What is to be published later says nothing of the messages after it.
         now = E::NOW,
         after = stretch.after,
         limit = stretch.limit,
     );
-    let seen: Vec<Seen> = engine.load_once(&sql)?;
+    let seen: Vec<StretchSummary> = engine.load_unprepared(&sql)?;
     seen.into_iter().next().ok_or(Error::NotFound)
 }
 
 #[derive(QueryableByName)]
-struct Old {
+struct ExpiredRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Text)]
@@ -98,32 +98,40 @@ struct Old {
 }
 
 /// What is too old among the messages up to `last`; locked if it is to be deleted.
-fn find<E: Engine>(engine: &mut E, stretch: &PruneRange<'_>, last: i64) -> QueryResult<Vec<Old>> {
-    let lock = if stretch.delete { E::LOCK_FREE } else { "" };
+fn find_expired<E: Engine>(
+    engine: &mut E,
+    stretch: &PruneRange<'_>,
+    last: i64,
+) -> QueryResult<Vec<ExpiredRow>> {
+    let lock = if stretch.delete {
+        E::FOR_UPDATE_SKIP_LOCKED
+    } else {
+        ""
+    };
     let sql = format!(
         "SELECT CAST(m.id AS {bigint}) AS id, m.status FROM carrot_messagelog m \
-         WHERE m.id > {after} AND m.id <= {last} AND ({too_old}) ORDER BY m.id {lock}",
+         WHERE m.id > {after} AND m.id <= {last} AND ({is_expired}) ORDER BY m.id {lock}",
         bigint = E::BIGINT,
         after = stretch.after,
-        too_old = too_old::<E>(stretch.history),
+        is_expired = is_expired::<E>(stretch.history),
     );
-    engine.load_once(&sql)
+    engine.load_unprepared(&sql)
 }
 
 /// The condition that a message is over for longer than its state's age. The time of its end is not
 /// always noted; it did not end before it was recorded, and without any time it is kept.
-fn too_old<E: Engine>(history: &History) -> String {
+fn is_expired<E: Engine>(history: &History) -> String {
     let conditions: Vec<String> = history
         .ages()
         .map(|(status, age)| {
             let end = end_time(status).unwrap_or("failure_time");
-            let before = ago::<E>(age);
+            let before = time_before::<E>(age);
             // What is no time may count as before all others.
-            let first = E::time_of("'0001-01-01 00:00:00'");
+            let first = E::text_to_time("'0001-01-01 00:00:00'");
             let time = |column: &str| format!("CASE WHEN {column} >= {first} THEN {column} END");
             format!(
                 "(m.status = {} AND COALESCE({}, {}) < {before})",
-                literal(status),
+                status_literal(status),
                 time(&format!("m.{end}")),
                 time("m.publish_time")
             )
@@ -133,6 +141,6 @@ fn too_old<E: Engine>(history: &History) -> String {
 }
 
 /// So long ago, by the database's clock.
-fn ago<E: Engine>(age: Duration) -> String {
-    E::now_and(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
+fn time_before<E: Engine>(age: Duration) -> String {
+    E::now_plus(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
 }

@@ -3,8 +3,8 @@
 use diesel::QueryResult;
 
 use super::engine::Engine;
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::state::Event;
 use crate::store::{BrokerCopy, REDELIVERY_GRACE, Republish, WorkerId};
 
@@ -16,7 +16,7 @@ pub(super) fn republish<E: Engine>(
 ) -> QueryResult<()> {
     let grace = i64::try_from(REDELIVERY_GRACE.as_secs()).unwrap_or(i64::MAX);
     for (copy, due) in [
-        (BrokerCopy::MayBeDropped, E::now_and(grace)),
+        (BrokerCopy::MayBeDropped, E::now_plus(grace)),
         (BrokerCopy::Gone, E::NOW.to_owned()),
     ] {
         let mut keys: Vec<&str> = republishes
@@ -28,12 +28,12 @@ pub(super) fn republish<E: Engine>(
             continue;
         }
         keys.sort_unstable();
-        let terms = Terms {
-            then: Some(&due),
-            ..Terms::of(owner)
+        let terms = EventTerms {
+            time: Some(&due),
+            ..EventTerms::of(owner)
         };
-        let change = Change::of::<E>(Event::Republish, &terms);
-        engine.update(&change.of_keys(Values::keys(keys)))?;
+        let change = EventSql::new::<E>(Event::Republish, &terms);
+        engine.update(&change.for_keys(ValueTable::keys(keys)))?;
     }
     Ok(())
 }

@@ -5,24 +5,26 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-use super::bounds::{Sized, first_ids, size};
-use super::engine::{ALWAYS, Engine, Id};
+use super::bounds::{SizedRow, ids_within_limit, message_size_sql};
+use super::engine::{ALWAYS_TRUE, Engine};
 use super::guards::{is_in, joined};
 use super::loose::LooseText;
-use super::overlap::not_finished_after_all;
-use super::publishing::{MessageRow, record};
-use super::values::Values;
+use super::message_row::MessageRow;
+use super::overlap::lower_unfinished_from;
+use super::publishing::record;
+use super::rows::IdRow;
+use super::values::ValueTable;
 use crate::failpoint;
 use crate::names;
 use crate::state::Status;
 use crate::store::{NewRow, Requeue, Requeued};
 
 /// So many messages that FAILED are requeued in one transaction at most.
-const MOST_FAILED: usize = 1000;
+const MAX_FAILED: usize = 1000;
 
 /// A row as it loads, whatever stands in it.
 #[derive(QueryableByName)]
-struct LooseRow {
+struct LooseRequeueRow {
     #[diesel(embed)]
     message: MessageRow,
     #[diesel(sql_type = Nullable<Text>)]
@@ -35,7 +37,7 @@ struct LooseRow {
     is_adopted: bool,
 }
 
-struct OldRow {
+struct RequeueRow {
     message: MessageRow,
     uuid: String,
     /// Whether that says which message it is: not if it can't be read, or is empty.
@@ -45,10 +47,10 @@ struct OldRow {
     is_adopted: bool,
 }
 
-impl From<LooseRow> for OldRow {
-    fn from(row: LooseRow) -> Self {
-        let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
-        let key = row.uuid.clone().and_then(|uuid| uuid.read_key().ok());
+impl From<LooseRequeueRow> for RequeueRow {
+    fn from(row: LooseRequeueRow) -> Self {
+        let shown = |text: Option<LooseText>| text.map(LooseText::into_display).unwrap_or_default();
+        let key = row.uuid.clone().and_then(|uuid| uuid.read_as_key().ok());
         Self {
             message: row.message,
             has_key: key.is_some_and(|key| !key.is_empty()),
@@ -60,7 +62,7 @@ impl From<LooseRow> for OldRow {
     }
 }
 
-impl OldRow {
+impl RequeueRow {
     /// The columns that make one.
     fn columns<E: Engine>() -> String {
         format!(
@@ -82,9 +84,9 @@ impl OldRow {
 
 /// The rows of one message. Django's table may hold a key twice, and one that comes late stands beside ours
 /// that says that there is none.
-struct OldMessage {
+struct RequeueMessage {
     /// The row that counts.
-    row: OldRow,
+    row: RequeueRow,
     /// The ids of all.
     ids: Vec<i64>,
     /// The status of one that may not be requeued.
@@ -92,20 +94,20 @@ struct OldMessage {
     was_published: bool,
 }
 
-impl OldMessage {
-    fn new(row: OldRow) -> Self {
+impl RequeueMessage {
+    fn new(row: RequeueRow) -> Self {
         let mut message = Self {
             ids: Vec::new(),
             refused: None,
             was_published: false,
             row,
         };
-        message.count();
+        message.include_current_row();
         message
     }
 
     /// Takes the row that counts into account.
-    fn count(&mut self) {
+    fn include_current_row(&mut self) {
         self.ids.push(self.row.message.id);
         self.was_published |= self.row.is_published();
         if !self.row.may_be_requeued() {
@@ -114,11 +116,11 @@ impl OldMessage {
     }
 
     /// Another of its rows.
-    fn add(&mut self, row: OldRow) {
+    fn add(&mut self, row: RequeueRow) {
         let before = std::mem::replace(&mut self.row, row);
-        self.count();
+        self.include_current_row();
         // Its publisher's rather than ours, and one that is to be run rather than one that is over.
-        let rank = |row: &OldRow| (!row.is_adopted, row.is_published());
+        let rank = |row: &RequeueRow| (!row.is_adopted, row.is_published());
         if rank(&before) >= rank(&self.row) {
             self.row = before;
         }
@@ -126,8 +128,8 @@ impl OldMessage {
 }
 
 /// The messages of these rows, in their order.
-fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
-    let mut messages: Vec<OldMessage> = Vec::new();
+fn group_by_key(rows: Vec<RequeueRow>) -> Vec<RequeueMessage> {
+    let mut messages: Vec<RequeueMessage> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for row in rows {
         match known.get(&row.uuid).filter(|_| row.has_key) {
@@ -136,7 +138,7 @@ fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
                 if row.has_key {
                     known.insert(row.uuid.clone(), messages.len());
                 }
-                messages.push(OldMessage::new(row));
+                messages.push(RequeueMessage::new(row));
             }
         }
     }
@@ -145,8 +147,8 @@ fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
 
 pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<Vec<Requeued>> {
     let Requeue::Keys(keys) = which;
-    let values = Values::keys(keys.iter().map(String::as_str));
-    let rows = load(engine, &values, ALWAYS)?;
+    let values = ValueTable::keys(keys.iter().map(String::as_str));
+    let rows = load(engine, &values, ALWAYS_TRUE)?;
     let found: HashSet<String> = rows.iter().map(|row| row.uuid.clone()).collect();
     let mut results = replace(engine, rows)?;
     let unknown = keys.iter().filter(|key| !found.contains(*key));
@@ -156,7 +158,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
 
 /// The highest id of what FAILED.
 pub(super) fn last_failed_id<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
-    let last: Vec<Id> = engine.load_once(&format!(
+    let last: Vec<IdRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE {} ORDER BY m.id DESC LIMIT 1",
         E::BIGINT,
         is_in("m.status", [Status::Failed])
@@ -171,29 +173,29 @@ pub(super) fn requeue_failed<E: Engine>(
     last: i64,
 ) -> QueryResult<(Vec<Requeued>, Option<i64>)> {
     let failed = is_in("m.status", [Status::Failed]);
-    let next: Vec<Sized> = engine.load_once(&format!(
+    let next: Vec<SizedRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id, {} FROM carrot_messagelog m \
-         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MOST_FAILED}",
+         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MAX_FAILED}",
         E::BIGINT,
-        size::<E>(),
+        message_size_sql::<E>(),
     ))?;
-    let ids = first_ids(&next);
+    let ids = ids_within_limit(&next);
     let Some(&end) = ids.last() else {
         return Ok((Vec::new(), None));
     };
     // Unless another has requeued them meanwhile.
-    let rows: Vec<LooseRow> = engine.load_once(&format!(
+    let rows: Vec<LooseRequeueRow> = engine.load_unprepared(&format!(
         "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) AND {failed} ORDER BY m.id {}",
-        OldRow::columns::<E>(),
+        RequeueRow::columns::<E>(),
         joined(&ids),
-        E::LOCK
+        E::FOR_UPDATE
     ))?;
-    let mut rows: Vec<OldRow> = rows.into_iter().map(OldRow::from).collect();
+    let mut rows: Vec<RequeueRow> = rows.into_iter().map(RequeueRow::from).collect();
     // With the other rows of these messages.
     let with_key = rows.iter().filter(|row| row.has_key);
     let keys: Vec<String> = with_key.map(|row| row.uuid.clone()).collect();
     let all = |id: i64| std::iter::repeat_n(id, keys.len());
-    let values = Values::keys(keys.iter().map(String::as_str))
+    let values = ValueTable::keys(keys.iter().map(String::as_str))
         .integers("beyond", all(after))
         .integers("until", all(end));
     let is_here = format!("m.id > v.beyond AND m.id <= v.until AND {failed}");
@@ -201,16 +203,16 @@ pub(super) fn requeue_failed<E: Engine>(
         rows.extend(load(engine, &values, &format!("NOT ({is_here})"))?);
     }
     let results = replace(engine, rows)?;
-    let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
+    let is_all = ids.len() == next.len() && next.len() < MAX_FAILED;
     Ok((results, (!is_all).then_some(end)))
 }
 
 /// Makes a new message of all rows of each, which are locked, and deletes the old ones.
-fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeued>> {
+fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
     let mut rows = Vec::new();
     let mut replaced = Vec::new();
-    for old in messages(old) {
+    for old in group_by_key(old) {
         let key = old.row.uuid;
         if let Some(status) = old.refused {
             results.push(Requeued::NotFinal { key, status });
@@ -234,7 +236,7 @@ fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeu
         // In this order: an occurrence has one row.
         engine.delete(&replaced)?;
         record(engine, &rows)?;
-        not_finished_after_all(engine, &rows)?;
+        lower_unfinished_from(engine, &rows)?;
         failpoint::hit("requeue.before-commit");
     }
     Ok(results)
@@ -243,15 +245,15 @@ fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeu
 /// The rows, locked, so that two requeues of one message make one new message.
 fn load<E: Engine>(
     engine: &mut E,
-    values: &Values<'_>,
+    values: &ValueTable<'_>,
     condition: &str,
-) -> QueryResult<Vec<OldRow>> {
+) -> QueryResult<Vec<RequeueRow>> {
     let sql = format!(
         "SELECT {} FROM {} WHERE {condition} ORDER BY m.id {}",
-        OldRow::columns::<E>(),
-        engine.messages(values),
-        E::LOCK
+        RequeueRow::columns::<E>(),
+        engine.messages_sql(values),
+        E::FOR_UPDATE
     );
-    let rows: Vec<LooseRow> = engine.load(&sql, Some(values))?;
-    Ok(rows.into_iter().map(OldRow::from).collect())
+    let rows: Vec<LooseRequeueRow> = engine.load(&sql, Some(values))?;
+    Ok(rows.into_iter().map(RequeueRow::from).collect())
 }

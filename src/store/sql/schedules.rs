@@ -10,35 +10,35 @@ use diesel::result::Error;
 use diesel::sql_types::Text;
 
 use super::engine::Engine;
-use super::schedule_row::Row;
+use super::schedule_row::LooseScheduleRow;
 use super::times;
-use super::values::Values;
+use super::values::ValueTable;
 use crate::message::{python, wire};
 use crate::store::{EditResult, ScheduleRow, ScheduleSpec, WhichSchedules};
 
 /// A time of the database's.
-pub(super) fn time_of(text: &str) -> QueryResult<DateTime<Utc>> {
+pub(super) fn parse_database_time(text: &str) -> QueryResult<DateTime<Utc>> {
     times::parse(text).ok_or_else(|| {
         Error::DeserializationError(format!("the database's time is {text:?}").into())
     })
 }
 
 #[derive(QueryableByName)]
-pub(in crate::store) struct Now {
+pub(in crate::store) struct NowRow {
     #[diesel(sql_type = Text)]
     now: String,
 }
 
 pub(super) fn now<E: Engine>(engine: &mut E) -> QueryResult<DateTime<Utc>> {
-    now_on::<E>(|sql| engine.load(sql, None))
+    load_now::<E>(|sql| engine.load(sql, None))
 }
 
 /// The database's time, on a connection of whomever.
-pub(in crate::store) fn now_on<E: Engine>(
-    load: impl FnOnce(&str) -> QueryResult<Vec<Now>>,
+pub(in crate::store) fn load_now<E: Engine>(
+    load: impl FnOnce(&str) -> QueryResult<Vec<NowRow>>,
 ) -> QueryResult<DateTime<Utc>> {
-    let rows = load(&format!("SELECT {} AS now", E::time_text(E::NOW)))?;
-    time_of(rows.first().map_or("", |row| &row.now))
+    let rows = load(&format!("SELECT {} AS now", E::time_to_text(E::NOW)))?;
+    parse_database_time(rows.first().map_or("", |row| &row.now))
 }
 
 pub(super) fn schedules<E: Engine>(
@@ -53,8 +53,8 @@ fn load<E: Engine>(
     which: &WhichSchedules<'_>,
     lock: &str,
 ) -> QueryResult<Vec<ScheduleRow>> {
-    let columns = Row::columns::<E>();
-    let rows: Vec<Row> = match which {
+    let columns = LooseScheduleRow::columns::<E>();
+    let rows: Vec<LooseScheduleRow> = match which {
         WhichSchedules::All => {
             let sql = format!("SELECT {columns} FROM carrot_scheduledtask m ORDER BY m.id {lock}");
             engine.load(&sql, None)?
@@ -62,11 +62,11 @@ fn load<E: Engine>(
         WhichSchedules::Id(id) => {
             let sql =
                 format!("SELECT {columns} FROM carrot_scheduledtask m WHERE m.id = {id} {lock}");
-            engine.load_once(&sql)?
+            engine.load_unprepared(&sql)?
         }
         WhichSchedules::Name(name) => {
-            let values = Values::default().texts("name", [*name]);
-            let source = engine.source(&values);
+            let values = ValueTable::default().texts("name", [*name]);
+            let source = engine.values_sql(&values);
             let sql = format!(
                 "SELECT {columns} FROM {source} JOIN carrot_scheduledtask m \
                  ON m.task_name = v.name ORDER BY m.id {lock}"
@@ -85,7 +85,7 @@ fn load<E: Engine>(
 }
 
 /// The columns of a [`ScheduleSpec`] in [`spec_values`], and what they are set to.
-fn spec_set<E: Engine>() -> Vec<(&'static str, String)> {
+fn spec_assignments<E: Engine>() -> Vec<(&'static str, String)> {
     let texts = [
         "task_name",
         "task",
@@ -109,23 +109,23 @@ fn spec_set<E: Engine>() -> Vec<(&'static str, String)> {
     set.push(("active", "v.active = 1".to_owned()));
     set.push((
         "anchor",
-        format!("COALESCE({}, {})", E::time_of("v.anchor"), E::NOW),
+        format!("COALESCE({}, {})", E::text_to_time("v.anchor"), E::NOW),
     ));
     set
 }
 
 /// The texts of a schedule in characters that the table has.
-fn fitting(engine: &impl Engine, spec: &ScheduleSpec) -> ScheduleSpec {
+fn with_storable_texts(engine: &impl Engine, spec: &ScheduleSpec) -> ScheduleSpec {
     let mut spec = spec.clone();
-    if engine.last_character() != char::MAX {
+    if engine.highest_character() != char::MAX {
         spec.task_args = spec.task_args.as_deref().map(python::ascii);
         spec.content = spec.content.as_deref().map(wire::ascii);
     }
     spec
 }
 
-fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> Values<'a> {
-    Values::default()
+fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> ValueTable<'a> {
+    ValueTable::default()
         .nullable("task_name", [spec.name.as_deref()])
         .texts("task", [spec.task.as_str()])
         .nullable("task_args", [spec.task_args.as_deref()])
@@ -145,7 +145,11 @@ fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> Values<'a
 }
 
 /// Whether another one than that has the name.
-fn is_taken<E: Engine>(engine: &mut E, spec: &ScheduleSpec, id: Option<i64>) -> QueryResult<bool> {
+fn is_name_taken<E: Engine>(
+    engine: &mut E,
+    spec: &ScheduleSpec,
+    id: Option<i64>,
+) -> QueryResult<bool> {
     let Some(name) = &spec.name else {
         return Ok(false);
     };
@@ -155,20 +159,20 @@ fn is_taken<E: Engine>(engine: &mut E, spec: &ScheduleSpec, id: Option<i64>) -> 
 
 /// `None` where one of that name is there.
 pub(super) fn add<E: Engine>(engine: &mut E, spec: &ScheduleSpec) -> QueryResult<Option<i64>> {
-    if is_taken(engine, spec, None)? {
+    if is_name_taken(engine, spec, None)? {
         return Ok(None);
     }
-    let spec = fitting(engine, spec);
-    let anchor = spec.anchor.map(times::text);
+    let spec = with_storable_texts(engine, spec);
+    let anchor = spec.anchor.map(times::to_text);
     let values = spec_values(&spec, anchor.as_deref());
-    let set = spec_set::<E>();
+    let set = spec_assignments::<E>();
     let columns: Vec<_> = set.iter().map(|(column, _)| *column).collect();
     let to: Vec<_> = set.iter().map(|(_, to)| to.as_str()).collect();
     let sql = format!(
         "INSERT INTO carrot_scheduledtask ({}) SELECT {} FROM {}",
         columns.join(", "),
         to.join(", "),
-        engine.source(&values)
+        engine.values_sql(&values)
     );
     engine.insert_one(&sql, &values).map(Some)
 }
@@ -179,24 +183,24 @@ pub(super) fn edit<E: Engine>(
     was: &ScheduleSpec,
     to: &ScheduleSpec,
 ) -> QueryResult<EditResult> {
-    let rows = load(engine, &WhichSchedules::Id(id), E::LOCK)?;
+    let rows = load(engine, &WhichSchedules::Id(id), E::FOR_UPDATE)?;
     let Some(row) = rows.first() else {
         return Ok(EditResult::Gone);
     };
     if row.spec != *was {
         return Ok(EditResult::Changed);
     }
-    if to.name != was.name && is_taken(engine, to, Some(id))? {
+    if to.name != was.name && is_name_taken(engine, to, Some(id))? {
         return Ok(EditResult::NameTaken);
     }
-    let to = fitting(engine, to);
-    let anchor = to.anchor.map(times::text);
+    let to = with_storable_texts(engine, to);
+    let anchor = to.anchor.map(times::to_text);
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
-    let mut set = spec_set::<E>();
+    let mut set = spec_assignments::<E>();
     // What can't be read is not known here: it stays as it is, unless it is to be another.
     set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_equal_in(was, column));
     set.push(("refusal", "NULL".to_owned()));
-    if is_lost(row) {
+    if has_unreadable_timing(row) {
         set.push(("planned_for", "NULL".to_owned()));
         set.push(("next_run", "NULL".to_owned()));
         engine.update_schedules(&values, &set)?;
@@ -216,7 +220,7 @@ pub(super) fn edit<E: Engine>(
 }
 
 /// Whether its next occurrence, or what that is counted from, can't be read: it is reckoned from now on.
-fn is_lost(row: &ScheduleRow) -> bool {
+fn has_unreadable_timing(row: &ScheduleRow) -> bool {
     row.is_unreadable("next_run") || row.is_unreadable("anchor")
 }
 
@@ -224,9 +228,9 @@ pub(super) fn activate<E: Engine>(engine: &mut E, id: i64, active: bool) -> Quer
     // How many rows that changes is not how many there are, on MySQL.
     let rows = load(engine, &WhichSchedules::Id(id), "")?;
     // As an edit does: a refusal is found again if it holds still.
-    let anew = match rows.first() {
+    let reset = match rows.first() {
         _ if !active => String::new(),
-        Some(row) if is_lost(row) => {
+        Some(row) if has_unreadable_timing(row) => {
             let anchor = match row.is_unreadable("anchor") {
                 true => format!(", anchor = {}", E::NOW),
                 false => String::new(),
@@ -237,13 +241,13 @@ pub(super) fn activate<E: Engine>(engine: &mut E, id: i64, active: bool) -> Quer
               planned_for = CASE WHEN next_run IS NULL THEN NULL ELSE planned_for END"
             .to_owned(),
     };
-    let sql = format!("UPDATE carrot_scheduledtask SET active = {active}{anew} WHERE id = {id}");
-    engine.batch(&sql)?;
+    let sql = format!("UPDATE carrot_scheduledtask SET active = {active}{reset} WHERE id = {id}");
+    engine.execute_unprepared(&sql)?;
     Ok(!rows.is_empty())
 }
 
 pub(super) fn remove(engine: &mut impl Engine, id: i64) -> QueryResult<bool> {
     let rows = load(engine, &WhichSchedules::Id(id), "")?;
-    engine.batch(&format!("DELETE FROM carrot_scheduledtask WHERE id = {id}"))?;
+    engine.execute_unprepared(&format!("DELETE FROM carrot_scheduledtask WHERE id = {id}"))?;
     Ok(!rows.is_empty())
 }

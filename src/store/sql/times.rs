@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 const FORMAT: &str = "%Y-%m-%d %H:%M:%S%.6f";
 
 /// What else stands for one time and no other, as others write it: ISO 8601, in UTC if it does not say.
-const OTHERS: [&str; 4] = [
+const OTHER_FORMATS: [&str; 4] = [
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M",
@@ -14,24 +14,24 @@ const OTHERS: [&str; 4] = [
 ];
 
 /// `2026-11-24 01:02:03.000004`.
-pub(super) fn text(time: DateTime<Utc>) -> String {
+pub(super) fn to_text(time: DateTime<Utc>) -> String {
     time.format(FORMAT).to_string()
 }
 
 /// The time that a text stands for.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
     let naive = |format| NaiveDateTime::parse_from_str(text, format).ok();
-    if let Some(naive) = OTHERS.into_iter().find_map(naive) {
+    if let Some(naive) = OTHER_FORMATS.into_iter().find_map(naive) {
         return Some(naive.and_utc());
     }
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(date.and_time(NaiveTime::MIN).and_utc());
     }
-    with_offset(text)
+    parse_with_offset(text)
 }
 
 /// One that names its distance from UTC, as `+02:00`, `+0200`, `+02` or `Z`.
-fn with_offset(text: &str) -> Option<DateTime<Utc>> {
+fn parse_with_offset(text: &str) -> Option<DateTime<Utc>> {
     let is_sign = |c: char| matches!(c, '+' | '-' | 'Z' | 'z');
     // Beyond the date.
     let at = text.char_indices().skip(10).find(|(_, c)| is_sign(*c))?.0;
@@ -51,8 +51,8 @@ fn with_offset(text: &str) -> Option<DateTime<Utc>> {
 
 /// Whether a text is as we write it: SQLite compares texts, which are in the order of their times if all
 /// are alike.
-pub(super) fn is_ours(read: &str) -> bool {
-    parse(read).is_some_and(|time| text(time) == read)
+pub(super) fn is_canonical(read: &str) -> bool {
+    parse(read).is_some_and(|time| to_text(time) == read)
 }
 
 #[cfg(test)]
@@ -78,13 +78,17 @@ mod tests {
         ] {
             let time = parse(written);
             assert_eq!(
-                time.map(text).as_deref(),
+                time.map(to_text).as_deref(),
                 Some("2026-11-27 15:00:00.000000"),
                 "{written}"
             );
-            assert_eq!(is_ours(written), written.ends_with(".000000"), "{written}");
+            assert_eq!(
+                is_canonical(written),
+                written.ends_with(".000000"),
+                "{written}"
+            );
         }
-        let date = parse("2026-11-27").map(text);
+        let date = parse("2026-11-27").map(to_text);
         assert_eq!(date.as_deref(), Some("2026-11-27 00:00:00.000000"));
     }
 

@@ -1,20 +1,20 @@
-//! Values that a statement reads as a table.
+//! ValueTable that a statement reads as a table.
 
 use serde_json::Value;
 
-/// One column of [`Values`].
-pub(in crate::store) enum Column<'a> {
+/// One column of [`ValueTable`].
+pub(in crate::store) enum ValueColumn<'a> {
     Text(Vec<Option<&'a str>>),
     Integer(Vec<i64>),
 }
 
 /// Rows of values, column by column; to a statement, the table `v`, which also has their `position`.
 #[derive(Default)]
-pub(in crate::store) struct Values<'a> {
-    columns: Vec<(&'static str, Column<'a>)>,
+pub(in crate::store) struct ValueTable<'a> {
+    columns: Vec<(&'static str, ValueColumn<'a>)>,
 }
 
-impl<'a> Values<'a> {
+impl<'a> ValueTable<'a> {
     /// Keys of messages.
     pub(in crate::store) fn keys(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self::default().texts("uuid", keys)
@@ -35,7 +35,7 @@ impl<'a> Values<'a> {
         name: &'static str,
         texts: impl IntoIterator<Item = Option<&'a str>>,
     ) -> Self {
-        let texts = Column::Text(texts.into_iter().collect());
+        let texts = ValueColumn::Text(texts.into_iter().collect());
         self.columns.push((name, texts));
         self
     }
@@ -46,7 +46,7 @@ impl<'a> Values<'a> {
         name: &'static str,
         integers: impl IntoIterator<Item = N>,
     ) -> Self {
-        let integers = Column::Integer(integers.into_iter().map(Into::into).collect());
+        let integers = ValueColumn::Integer(integers.into_iter().map(Into::into).collect());
         self.columns.push((name, integers));
         self
     }
@@ -54,15 +54,17 @@ impl<'a> Values<'a> {
     /// Those of keys that `wanted` holds.
     #[cfg(feature = "mysql")]
     pub(in crate::store) fn only(&self, wanted: &std::collections::HashSet<&str>) -> Self {
-        let Some((_, Column::Text(keys))) = self.columns.first() else {
+        let Some((_, ValueColumn::Text(keys))) = self.columns.first() else {
             return Self::default();
         };
         let of_wanted = |nth: &usize| keys[*nth].is_some_and(|key| wanted.contains(key));
         let rows: Vec<usize> = (0..keys.len()).filter(of_wanted).collect();
-        let column = |column: &Column<'a>| match column {
-            Column::Text(texts) => Column::Text(rows.iter().map(|nth| texts[*nth]).collect()),
-            Column::Integer(integers) => {
-                Column::Integer(rows.iter().map(|nth| integers[*nth]).collect())
+        let column = |column: &ValueColumn<'a>| match column {
+            ValueColumn::Text(texts) => {
+                ValueColumn::Text(rows.iter().map(|nth| texts[*nth]).collect())
+            }
+            ValueColumn::Integer(integers) => {
+                ValueColumn::Integer(rows.iter().map(|nth| integers[*nth]).collect())
             }
         };
         let columns = self.columns.iter().map(|(name, all)| (*name, column(all)));
@@ -71,7 +73,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    pub(in crate::store) fn columns(&self) -> &[(&'static str, Column<'a>)] {
+    pub(in crate::store) fn columns(&self) -> &[(&'static str, ValueColumn<'a>)] {
         &self.columns
     }
 
@@ -79,8 +81,8 @@ impl<'a> Values<'a> {
     pub(in crate::store) fn len(&self) -> usize {
         match self.columns.first() {
             None => 0,
-            Some((_, Column::Text(texts))) => texts.len(),
-            Some((_, Column::Integer(integers))) => integers.len(),
+            Some((_, ValueColumn::Text(texts))) => texts.len(),
+            Some((_, ValueColumn::Integer(integers))) => integers.len(),
         }
     }
 
@@ -88,8 +90,8 @@ impl<'a> Values<'a> {
     pub(in crate::store) fn json(&self) -> String {
         let rows = (0..self.len()).map(|nth| {
             let cells = self.columns.iter().map(|(_, column)| match column {
-                Column::Text(texts) => texts[nth].map_or(Value::Null, Value::from),
-                Column::Integer(integers) => integers[nth].into(),
+                ValueColumn::Text(texts) => texts[nth].map_or(Value::Null, Value::from),
+                ValueColumn::Integer(integers) => integers[nth].into(),
             });
             Value::Array(cells.collect())
         });
@@ -99,11 +101,11 @@ impl<'a> Values<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Values;
+    use super::ValueTable;
 
     #[test]
     fn values_as_json_are_rows_of_cells() {
-        let values = Values::keys(["a", "it's \"b\""])
+        let values = ValueTable::keys(["a", "it's \"b\""])
             .nullable("log", [None, Some("ž\n")])
             .integers("attempts", [1, 2]);
         assert_eq!(values.json(), r#"[["a",null,1],["it's \"b\"","ž\n",2]]"#);

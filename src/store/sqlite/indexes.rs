@@ -14,16 +14,16 @@ pub(super) const INDEXES: &[Index] = &[
         .unique()
         .only("adopted_uuid IS NOT NULL"),
     // What the sweep reads.
-    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").of(Status::Pending),
-    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").of(Status::InProgress),
+    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").only_status(Status::Pending),
+    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").only_status(Status::InProgress),
     // What the embedded broker reads: the messages that wait in a queue, in their order.
     Index::new(
         MESSAGES,
         "carrot_messagelog_waiting",
         "routing_key, priority DESC, id",
     )
-    .of(Status::Published)
-    .of_queues(),
+    .only_status(Status::Published)
+    .for_embedded_broker(),
     // One message an occurrence.
     Index::new(
         MESSAGES,

@@ -10,7 +10,8 @@ use diesel_migrations::MigrationHarness;
 use super::{SqliteEngine, SqliteFile, is_locked};
 use crate::failpoint;
 use crate::store::sql::{
-    Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, in_transaction,
+    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
+    in_transaction, index_faults,
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
@@ -24,7 +25,7 @@ const FEW: i64 = 10_000;
 #[derive(Default)]
 struct Done {
     steps: Vec<String>,
-    indexes: Vec<(&'static Index, Fault)>,
+    indexes: Vec<(&'static Index, IndexFault)>,
 }
 
 pub(super) fn migrate(
@@ -39,7 +40,7 @@ pub(super) fn migrate(
             ..Done::default()
         };
         if has_few_messages(engine)? {
-            for (index, fault) in faults(engine, tables)? {
+            for (index, fault) in index_faults(engine, tables)? {
                 build(engine, index, &fault)?;
                 done.indexes.push((index, fault));
             }
@@ -48,14 +49,14 @@ pub(super) fn migrate(
     };
     let done = when_free(&mut engine, tell, work)?;
     told(&done, tell);
-    let rest = faults(&mut engine, tables).map_err(|error| engine.sort(&error))?;
+    let rest = index_faults(&mut engine, tables).map_err(|error| engine.classify(&error))?;
     for (index, _) in rest {
         failpoint::hit("migrate.index");
         let work = |engine: &mut SqliteEngine| {
             let mut done = Done::default();
             // Nobody else has built it by now?
-            let faults = faults(engine, tables)?.into_iter();
-            for (index, fault) in faults.filter(|(faulty, _)| faulty.name == index.name) {
+            let index_faults = index_faults(engine, tables)?.into_iter();
+            for (index, fault) in index_faults.filter(|(faulty, _)| faulty.name == index.name) {
                 build(engine, index, &fault)?;
                 done.indexes.push((index, fault));
             }
@@ -85,14 +86,14 @@ fn told(done: &Done, tell: &mut MigrationReporter<'_>) {
 fn run_steps(engine: &mut SqliteEngine, tables: Tables) -> QueryResult<Vec<String>> {
     forget_lost_steps(engine)?;
     let steps = (engine.connection)
-        .pending_migrations(Steps(SqliteEngine::MIGRATIONS, tables))
+        .pending_migrations(MigrationSteps(SqliteEngine::MIGRATIONS, tables))
         .map_err(Error::QueryBuilderError)?;
     let run = |step: Box<dyn diesel::migration::Migration<_>>| {
         let version = step.name().version().to_string();
         step.run(&mut engine.connection)
             .map_err(Error::QueryBuilderError)?;
         let note = "INSERT INTO __diesel_schema_migrations (version) VALUES";
-        engine.batch(&format!("{note} ('{version}')"))?;
+        engine.execute_unprepared(&format!("{note} ('{version}')"))?;
         failpoint::hit("migrate.step");
         Ok(version)
     };
@@ -101,14 +102,14 @@ fn run_steps(engine: &mut SqliteEngine, tables: Tables) -> QueryResult<Vec<Strin
 
 fn has_few_messages(engine: &mut SqliteEngine) -> QueryResult<bool> {
     let last = "SELECT COALESCE(max(id), 0) AS id FROM carrot_messagelog";
-    Ok(Id::only(&engine.load_once::<Id>(last)?)? <= FEW)
+    Ok(IdRow::only(&engine.load_unprepared::<IdRow>(last)?)? <= FEW)
 }
 
-fn build(engine: &mut SqliteEngine, index: &Index, fault: &Fault) -> QueryResult<()> {
-    if *fault != Fault::Missing {
-        engine.batch(&format!("DROP INDEX {}", index.name))?;
+fn build(engine: &mut SqliteEngine, index: &Index, fault: &IndexFault) -> QueryResult<()> {
+    if *fault != IndexFault::Missing {
+        engine.execute_unprepared(&format!("DROP INDEX {}", index.name))?;
     }
-    let built = engine.batch(&index.create(""));
+    let built = engine.execute_unprepared(&index.create(""));
     built.map_err(|error| refusal(index, error))
 }
 
@@ -138,10 +139,10 @@ fn when_free(
     work: impl Fn(&mut SqliteEngine) -> QueryResult<Done>,
 ) -> Result<Done, StoreError> {
     let turns = Arc::clone(&engine.turns);
-    let mut patience = Patience::new();
+    let mut patience = LockWait::new();
     loop {
         let turn = turns.take();
-        let done = in_transaction(engine, |engine| engine.batch(BEGIN), &work);
+        let done = in_transaction(engine, |engine| engine.execute_unprepared(BEGIN), &work);
         drop(turn);
         match done {
             Err(error) if is_locked(&error) => {
@@ -152,7 +153,7 @@ fn when_free(
                 }
                 patience.pause();
             }
-            done => return done.map_err(|error| engine.sort(&error)),
+            done => return done.map_err(|error| engine.classify(&error)),
         }
     }
 }

@@ -24,7 +24,8 @@ use rustix::io::Errno;
 
 use self::statement::{source, statement};
 use super::sql::{
-    Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
+    Connector, Engine, IdRow, Index, KeyedRow, LoadableRow, MessageUpdate, ValueTable, assignments,
+    in_transaction,
 };
 use super::turns::Turns;
 use super::{MigrationReporter, StoreError, Tables};
@@ -135,7 +136,7 @@ fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
     }
 }
 
-impl Link for SqliteFile {
+impl Connector for SqliteFile {
     type Engine = SqliteEngine;
     const MIGRATES_ITSELF: bool = true;
 
@@ -176,14 +177,14 @@ impl SqliteEngine {
     fn begin(&mut self) -> QueryResult<()> {
         let deadline = Instant::now() + BUSY;
         let begun = loop {
-            match self.batch(BEGIN) {
+            match self.execute_unprepared(BEGIN) {
                 Err(error) if is_locked(&error) && Instant::now() < deadline => {
                     std::thread::sleep(ASK_AGAIN);
                 }
                 other => break other,
             }
         };
-        self.batch(WAIT_AGAIN)?;
+        self.execute_unprepared(WAIT_AGAIN)?;
         begun
     }
 }
@@ -195,26 +196,26 @@ fn is_locked(error: &Error) -> bool {
 /// `UPDATE … FROM`, as far as it goes without RETURNING. The state is hidden from the planner: one that
 /// has seen a partial index empty would go through all of that, however long it is by now, and through
 /// all keys for each of its rows.
-fn update_text(update: &Update<'_>) -> String {
+fn update_text(update: &MessageUpdate<'_>) -> String {
     format!(
         "UPDATE carrot_messagelog AS m SET {} FROM {} \
          WHERE m.uuid = v.uuid AND CASE WHEN {} THEN 1 ELSE 0 END = 1 AND ({})",
         assignments("", update.set),
         source(&update.values),
-        update.given,
-        update.and
+        update.guard,
+        update.lookup_guard
     )
 }
 
 impl Engine for SqliteEngine {
     type Backend = Sqlite;
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
-    const NOTEBOOK: &'static str =
+    const SELECT_MIGRATIONS_TABLE: &'static str =
         "SELECT name FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
-    const COLUMNS: &'static str = "SELECT 'carrot_messagelog.' || name AS name FROM pragma_table_info('carrot_messagelog') \
+    const SELECT_COLUMNS: &'static str = "SELECT 'carrot_messagelog.' || name AS name FROM pragma_table_info('carrot_messagelog') \
         UNION ALL SELECT 'carrot_scheduledtask.' || name FROM pragma_table_info('carrot_scheduledtask')";
     const INDEXES: &'static [Index] = indexes::INDEXES;
-    const FOUND: &'static str = "SELECT m.name AS name, \
+    const SELECT_INDEXES: &'static str = "SELECT m.name AS name, \
             COALESCE((SELECT group_concat(k.name || CASE k.\"desc\" WHEN 1 THEN ' DESC' ELSE '' END, ',' \
                     ORDER BY k.seqno) \
                 FROM pragma_index_xinfo(m.name) k WHERE k.key = 1), '') AS key_columns, \
@@ -222,27 +223,27 @@ impl Engine for SqliteEngine {
             1 AS is_valid \
         FROM sqlite_master m JOIN pragma_index_list(m.tbl_name) l ON l.name = m.name \
         WHERE m.type = 'index' AND m.tbl_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
-    const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
+    const SELECT_VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
     // As Django writes it.
     const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";
     const BIGINT: &'static str = "bigint";
     // Who writes has locked everything.
-    const LOCK: &'static str = "";
-    const LOCK_FREE: &'static str = "";
-    const UNPLANNED: &'static str = "m.active AND m.planned_for IS NOT (m.interval_type || ' ' \
+    const FOR_UPDATE: &'static str = "";
+    const FOR_UPDATE_SKIP_LOCKED: &'static str = "";
+    const IS_UNPLANNED: &'static str = "m.active AND m.planned_for IS NOT (m.interval_type || ' ' \
         || CAST(m.interval_count AS text) || ' ' || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
-    const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS \
+    const IS_PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS \
         (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
         || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
-    const ODD_NEXT_RUN: &'static str = "(typeof(m.next_run) <> 'text' OR m.next_run NOT GLOB \
+    const NEXT_RUN_IS_MALFORMED: &'static str = "(typeof(m.next_run) <> 'text' OR m.next_run NOT GLOB \
         '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' \
         OR datetime(substr(m.next_run, 1, 19)) IS NOT substr(m.next_run, 1, 19))";
-    const UNLESS_ADOPTED: &'static str =
+    const SKIP_ADOPTED: &'static str =
         "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
 
     const LEAST: &'static str = "min";
 
-    fn bytes_of(text: &str) -> String {
+    fn byte_length(text: &str) -> String {
         format!("LENGTH(CAST({text} AS blob))")
     }
 
@@ -251,11 +252,11 @@ impl Engine for SqliteEngine {
         column.to_owned()
     }
 
-    fn now_and(seconds: i64) -> String {
+    fn now_plus(seconds: i64) -> String {
         format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')")
     }
 
-    fn now_and_some(seconds: &str) -> String {
+    fn now_plus_expression(seconds: &str) -> String {
         format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {seconds}))")
     }
 
@@ -263,48 +264,52 @@ impl Engine for SqliteEngine {
         format!("(julianday('now') - julianday({time})) * 86400.0")
     }
 
-    fn time_text(time: &str) -> String {
+    fn time_to_text(time: &str) -> String {
         time.to_owned()
     }
 
-    fn time_of(text: &str) -> String {
+    fn text_to_time(text: &str) -> String {
         text.to_owned()
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
         source(values)
     }
 
-    fn messages(&self, values: &Values<'_>) -> String {
+    fn messages_sql(&self, values: &ValueTable<'_>) -> String {
         // Not the other way round: the messages may be millions.
         let source = source(values);
         format!("{source} CROSS JOIN carrot_messagelog m ON m.uuid = v.uuid")
     }
 
-    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
+    fn execute(&mut self, sql: &str, values: Option<&ValueTable<'_>>) -> QueryResult<usize> {
         statement(sql, values).execute(&mut self.connection)
     }
 
-    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
+    fn load<R: LoadableRow>(
+        &mut self,
+        sql: &str,
+        values: Option<&ValueTable<'_>>,
+    ) -> QueryResult<Vec<R>> {
         statement(sql, values).load(&mut self.connection)
     }
 
-    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
+    fn load_unprepared<R: LoadableRow>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
         diesel::sql_query(sql).load(&mut self.connection)
     }
 
-    fn batch(&mut self, sql: &str) -> QueryResult<()> {
+    fn execute_unprepared(&mut self, sql: &str) -> QueryResult<()> {
         self.connection.batch_execute(sql)
     }
 
-    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
+    fn update(&mut self, update: &MessageUpdate<'_>) -> QueryResult<usize> {
         let sql = update_text(update);
         self.execute(&sql, Some(&update.values))
     }
 
-    fn update_returning<R: MessageRow>(
+    fn update_returning<R: KeyedRow>(
         &mut self,
-        update: &Update<'_>,
+        update: &MessageUpdate<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>> {
         let update_text = update_text(update);
@@ -312,45 +317,48 @@ impl Engine for SqliteEngine {
         self.load(&sql, Some(&update.values))
     }
 
-    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
+    fn insert_one(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<i64> {
         let sql = format!("{sql} RETURNING id");
-        let rows: Vec<Id> = self.load(&sql, Some(values))?;
-        Id::only(&rows)
+        let rows: Vec<IdRow> = self.load(&sql, Some(values))?;
+        IdRow::only(&rows)
     }
 
-    fn alone<T>(
+    fn single_statement<T>(
         &mut self,
-        lasts: bool,
+        durable: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
-        self.transaction(lasts, work)
+        self.transaction(durable, work)
     }
 
     fn transaction<T>(
         &mut self,
-        lasts: bool,
+        durable: bool,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
         let turns = Arc::clone(&self.turns);
         let _turn = turns.take();
-        if self.syncs != lasts {
-            self.batch(if lasts { SYNC } else { NO_SYNC })?;
-            self.syncs = lasts;
+        if self.syncs != durable {
+            self.execute_unprepared(if durable { SYNC } else { NO_SYNC })?;
+            self.syncs = durable;
         }
         self.require_durable = false;
         let done = in_transaction(self, Self::begin, work)?;
-        if self.require_durable && !lasts {
+        if self.require_durable && !durable {
             // A commit that waits for the disk, if only of a row as it is, brings those before it there.
-            self.batch(SYNC)?;
+            self.execute_unprepared(SYNC)?;
             self.syncs = true;
             in_transaction(self, Self::begin, |engine| {
-                engine.batch("UPDATE carrot_worker SET heartbeat = heartbeat")
+                engine.execute_unprepared("UPDATE carrot_worker SET heartbeat = heartbeat")
             })?;
         }
         Ok(done)
     }
 
-    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
+    fn with_naming_lock<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> QueryResult<T>,
+    ) -> QueryResult<T> {
         // There is one writer.
         self.transaction(true, work)
     }
@@ -362,7 +370,7 @@ impl Engine for SqliteEngine {
 
     /// What SQLite says of its file passes. What it says of a value does not, and a trigger may say
     /// anything.
-    fn sort(&mut self, error: &Error) -> StoreError {
+    fn classify(&mut self, error: &Error) -> StoreError {
         let text = error.to_string();
         match error {
             Error::DatabaseError(

@@ -6,7 +6,7 @@ use diesel::sql_types::Text;
 use super::{SqliteFile, statement, update_text};
 use crate::state::Status;
 use crate::store::Tables;
-use crate::store::sql::{ALWAYS, Engine, Link, Update, Values};
+use crate::store::sql::{ALWAYS_TRUE, Connector, Engine, MessageUpdate, ValueTable};
 
 #[derive(QueryableByName)]
 struct Step {
@@ -30,14 +30,16 @@ fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
              FROM json_each('[' || substr(replace(hex(zeroblob(500)), '0', ',0'), 2) || ']')",
         Status::Completed
     );
-    engine.batch(&format!("{finished}; ANALYZE")).unwrap();
+    engine
+        .execute_unprepared(&format!("{finished}; ANALYZE"))
+        .unwrap();
     for state in [Status::Pending, Status::Published, Status::InProgress] {
-        for and in [ALWAYS, "m.owner = 1"] {
-            let update = Update {
-                values: Values::keys(["1", "2"]),
+        for and in [ALWAYS_TRUE, "m.owner = 1"] {
+            let update = MessageUpdate {
+                values: ValueTable::keys(["1", "2"]),
                 set: &[("owner", "1".to_owned())],
-                given: &format!("m.status = '{state}'"),
-                and,
+                guard: &format!("m.status = '{state}'"),
+                lookup_guard: and,
             };
             let sql = format!("EXPLAIN QUERY PLAN {}", update_text(&update));
             let plan: Vec<Step> = statement(&sql, Some(&update.values))

@@ -6,10 +6,13 @@ use diesel::sql_types::Text;
 use diesel::sqlite::{Sqlite, SqliteConnection};
 
 use super::SqliteEngine;
-use crate::store::sql::{Statement, Target, Values};
+use crate::store::sql::{InsertTarget, Statement, ValueTable};
 
 /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
-pub(super) fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statement<'a, Sqlite> {
+pub(super) fn statement<'a>(
+    sql: &'a str,
+    values: Option<&ValueTable<'_>>,
+) -> Statement<'a, Sqlite> {
     let statement = Statement::new(sql);
     match values {
         Some(values) => statement.bind(AsExpression::<Text>::as_expression(values.json())),
@@ -18,7 +21,7 @@ pub(super) fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statem
 }
 
 /// What follows FROM to read `values` as `v`.
-pub(super) fn source(values: &Values<'_>) -> String {
+pub(super) fn source(values: &ValueTable<'_>) -> String {
     let cells: Vec<_> = (0..)
         .zip(values.columns())
         .map(|(nth, (name, _))| format!("e.value ->> {nth} AS {name}"))
@@ -30,16 +33,16 @@ pub(super) fn source(values: &Values<'_>) -> String {
 }
 
 /// A connection of the caller's.
-impl Target<SqliteEngine> for SqliteConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
+impl InsertTarget<SqliteEngine> for SqliteConnection {
+    fn highest_character(&mut self) -> QueryResult<char> {
         Ok(char::MAX)
     }
 
-    fn source(&self, values: &Values<'_>) -> String {
+    fn values_sql(&self, values: &ValueTable<'_>) -> String {
         source(values)
     }
 
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
+    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
         statement(sql, Some(values)).execute(self)
     }
 }

@@ -25,7 +25,7 @@ fn of(key: &str, cause: Cause, due: PutOffDue) -> PutOff {
         attempts: 0,
         crash_suspect: false,
         cause,
-        reason: cause.noted("none is left"),
+        reason: cause.format_reason("none is left"),
         due,
     }
 }

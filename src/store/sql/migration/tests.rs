@@ -111,8 +111,8 @@ fn is_at_once(kind: &str) -> bool {
 fn every_step_is_of_a_kind_that_nobody_waits_for() {
     for database in ["postgresql", "mysql", "sqlite"] {
         let steps = steps(database);
-        assert_eq!(steps.len(), MADE.len(), "{database}");
-        for (step, made) in steps.iter().zip(MADE) {
+        assert_eq!(steps.len(), STEP_COLUMNS.len(), "{database}");
+        for (step, made) in steps.iter().zip(STEP_COLUMNS) {
             let step = step.as_path();
             assert!(
                 !step.join("metadata.toml").exists(),
@@ -128,7 +128,7 @@ fn every_step_is_of_a_kind_that_nobody_waits_for() {
                     let is_generated = column == "carrot_scheduledtask.is_planned";
                     assert!(
                         is_known || is_generated,
-                        "{step:?}: {column} is not in MADE"
+                        "{step:?}: {column} is not in STEP_COLUMNS"
                     );
                 }
             }

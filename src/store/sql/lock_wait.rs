@@ -7,7 +7,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use diesel::QueryResult;
 use diesel::result::Error;
 
-use super::Engine;
+use super::engine::Engine;
 
 /// A wait that lasts longer is explained.
 const UNEXPLAINED: Duration = Duration::from_secs(2);
@@ -19,13 +19,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A wait for others.
-pub(in crate::store) struct Patience {
+pub(in crate::store) struct LockWait {
     began: Instant,
     explained: Option<Instant>,
     pause: Duration,
 }
 
-impl Patience {
+impl LockWait {
     pub(in crate::store) fn new() -> Self {
         Self {
             began: Instant::now(),
@@ -59,12 +59,12 @@ impl Patience {
     }
 }
 
-/// RunStore a statement in a thread of its own. While it takes long, `explain` is called once a while, on this
+/// Runs a statement in a thread of its own. While it takes long, `explain` is called once a while, on this
 /// thread.
-pub(in crate::store) fn watched<E: Engine>(
+pub(in crate::store) fn run_watched<E: Engine>(
     engine: &mut E,
     statement: &str,
-    patience: &mut Patience,
+    patience: &mut LockWait,
     mut explain: impl FnMut(),
 ) -> QueryResult<()> {
     let (result, results) = bounded(1);
@@ -73,7 +73,7 @@ pub(in crate::store) fn watched<E: Engine>(
             .name("migrating".to_owned())
             .spawn_scoped(scope, move || {
                 // This function waits for it.
-                let _taken = result.send(engine.batch(statement));
+                let _taken = result.send(engine.execute_unprepared(statement));
             })
             .map_err(|error| Error::QueryBuilderError(error.into()))?;
         loop {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_short_wait_is_not_explained_and_a_long_one_once_a_while() {
-        let mut patience = Patience::new();
+        let mut patience = LockWait::new();
         assert!(!patience.must_explain());
         assert_eq!(patience.explained_for(), None);
         patience.began -= UNEXPLAINED;
