@@ -16,6 +16,7 @@ mod postgres;
 mod progress;
 mod recorded;
 mod refusal;
+mod report_lines;
 mod row;
 mod schedule;
 mod session;

@@ -5,14 +5,15 @@
 //! shortest time that every server knows, and is tried again later.
 
 use diesel::prelude::*;
-use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{MysqlEngine, MysqlServer};
+use super::engine::MysqlEngine;
+use super::server::MysqlServer;
 use crate::failpoint;
+use crate::store::report_lines::load_report;
 use crate::store::sql::{
-    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
-    index_faults, run_watched,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, index_faults,
+    run_watched,
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
@@ -34,14 +35,8 @@ const INDEXES: [&str; 3] = [" ALGORITHM=INPLACE LOCK=NONE", " ALGORITHM=INPLACE"
 /// So often an index is begun again that did not keep up with what was written meanwhile.
 const MOST_OVERFLOWS: usize = 5;
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    line: String,
-}
-
 /// A migration under way.
-struct Migration<'a, 'b> {
+struct MysqlMigration<'a, 'b> {
     server: &'a MysqlServer,
     /// Holds the lock, which is the session's: it goes with the connection should we die half-way. (To sort
     /// an error opens another.)
@@ -78,8 +73,8 @@ pub(super) fn migrate(
     tables: Tables,
     tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
-    let engine = server.open()?;
-    let mut migration = Migration {
+    let engine = MysqlEngine::open(server)?;
+    let mut migration = MysqlMigration {
         server,
         engine,
         tell,
@@ -91,7 +86,7 @@ pub(super) fn migrate(
     migration.build_indexes(tables)
 }
 
-impl Migration<'_, '_> {
+impl MysqlMigration<'_, '_> {
     fn ask<T>(
         &mut self,
         work: impl FnOnce(&mut MysqlEngine) -> QueryResult<T>,
@@ -233,7 +228,7 @@ impl Migration<'_, '_> {
         let mut patience = LockWait::new();
         let done = run_watched(&mut self.engine, statement, &mut patience, || {
             if watcher.is_none() {
-                watcher = server.open().ok();
+                watcher = MysqlEngine::open(server).ok();
             }
             let how_far = watcher.as_mut().map(|watcher| how_far(watcher, id));
             let note = match how_far {
@@ -253,15 +248,9 @@ impl Migration<'_, '_> {
     }
 }
 
-fn lines(engine: &mut MysqlEngine, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_unprepared(sql)?;
-    let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
-    Ok(lines.join("; "))
-}
-
 /// Who holds the migrations' lock: at least the connection's number.
 fn lock_holder(engine: &mut MysqlEngine) -> QueryResult<String> {
-    lines(
+    load_report(
         engine,
         &format!(
             "SELECT CONCAT('connection ', used.id, COALESCE(CONCAT(' (user ', p.user, ', from ', p.host, \
@@ -279,7 +268,7 @@ fn holders(engine: &mut MysqlEngine) -> String {
          FROM information_schema.innodb_trx t \
          JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
          WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 3";
-    match lines(engine, transactions) {
+    match load_report(engine, transactions) {
         Ok(found) if !found.is_empty() => found,
         Ok(_) => "one that is over by now, or of another database".to_owned(),
         Err(_) => "only who has the right PROCESS is told which".to_owned(),
@@ -288,7 +277,7 @@ fn holders(engine: &mut MysqlEngine) -> String {
 
 /// How far the statement of a connection is.
 fn how_far(engine: &mut MysqlEngine, id: i64) -> QueryResult<String> {
-    lines(
+    load_report(
         engine,
         &format!(
             "SELECT CONCAT(LOWER(COALESCE(state, '')), ' for ', time, ' s' \

@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{PostgresEngine, PostgresServer, rights};
+use super::engine::PostgresEngine;
+use super::rights;
+use super::server::PostgresServer;
 use crate::failpoint;
+use crate::store::report_lines::{load_lines, load_report};
 use crate::store::sql::{
-    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
-    index_faults, run_watched,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, index_faults,
+    run_watched,
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
@@ -42,14 +44,8 @@ const WHO: &str = "concat('pid ', a.pid, ' (', concat_ws(', ', NULLIF(a.applicat
         'user ' || a.usename, 'from ' || host(a.client_addr), NULLIF(a.state, ''), \
         'in a transaction for ' || round(extract(epoch FROM now() - a.xact_start)) || ' s'), ')')";
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    line: String,
-}
-
 /// A migration under way.
-struct Migration<'a, 'b> {
+struct PostgresMigration<'a, 'b> {
     server: &'a PostgresServer,
     /// Holds the lock, which is the session's: it goes with the connection should we die half-way.
     engine: PostgresEngine,
@@ -61,8 +57,8 @@ pub(super) fn migrate(
     tables: Tables,
     tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
-    let engine = server.open()?;
-    let mut migration = Migration {
+    let engine = PostgresEngine::open(server)?;
+    let mut migration = PostgresMigration {
         server,
         engine,
         tell,
@@ -80,7 +76,7 @@ pub(super) fn migrate(
     migration.build_indexes(tables)
 }
 
-impl Migration<'_, '_> {
+impl PostgresMigration<'_, '_> {
     fn ask<T>(
         &mut self,
         work: impl FnOnce(&mut PostgresEngine) -> QueryResult<T>,
@@ -225,8 +221,7 @@ impl Migration<'_, '_> {
         let named = "SELECT i.indexrelid::regclass::text AS line FROM pg_index i \
             JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('";
         let sql = format!("{named}{}') AND c.relname = '{}'", index.table, index.name);
-        let lines: Vec<Line> = self.ask(|engine| engine.load_unprepared(&sql))?;
-        for Line { line: name } in lines {
+        for name in self.ask(|engine| load_lines(engine, &sql))? {
             let what = format!("dropping the index {name}");
             self.watch(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"), &what)
                 .map_err(|error| self.engine.classify(&error))?;
@@ -263,7 +258,7 @@ impl Migration<'_, '_> {
         let mut patience = LockWait::new();
         let done = run_watched(&mut self.engine, statement, &mut patience, || {
             if watcher.is_none() {
-                watcher = server.open().ok();
+                watcher = PostgresEngine::open(server).ok();
             }
             let how_far = watcher.as_mut().map(|watcher| how_far(watcher, pid));
             let note = match how_far {
@@ -300,16 +295,9 @@ fn refusal(server: &PostgresServer, index: &Index, error: &Error) -> String {
     }
 }
 
-/// Those lines, one after another.
-fn lines(engine: &mut PostgresEngine, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_unprepared(sql)?;
-    let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
-    Ok(lines.join("; "))
-}
-
 /// Whether what an error says can be read here; only a superuser may choose the language.
 fn speaks_english(engine: &mut PostgresEngine) -> QueryResult<bool> {
-    let language = lines(engine, "SELECT current_setting('lc_messages') AS line")?;
+    let language = load_report(engine, "SELECT current_setting('lc_messages') AS line")?;
     Ok(language.is_empty()
         || ["en", "C", "POSIX"]
             .iter()
@@ -318,7 +306,7 @@ fn speaks_english(engine: &mut PostgresEngine) -> QueryResult<bool> {
 
 /// Who holds the migrations' lock.
 fn lock_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
-    lines(
+    load_report(
         engine,
         &format!(
             "SELECT {WHO} AS line FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
@@ -331,7 +319,7 @@ fn lock_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
 
 /// Who has locked our tables, those first who have had them longest.
 fn table_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
-    lines(
+    load_report(
         engine,
         &format!(
             "SELECT {WHO} AS line FROM pg_stat_activity a WHERE a.pid IN ( \
@@ -353,8 +341,8 @@ fn how_far(engine: &mut PostgresEngine, pid: i64) -> QueryResult<String> {
                  WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END || ' %') AS line \
          FROM pg_stat_progress_create_index p WHERE p.pid = {pid}"
     );
-    let progress = lines(engine, &progress).unwrap_or_default();
-    let blockers = lines(
+    let progress = load_report(engine, &progress).unwrap_or_default();
+    let blockers = load_report(
         engine,
         &format!(
             "SELECT {WHO} AS line FROM pg_stat_activity a WHERE a.pid = ANY(pg_blocking_pids({pid}))"

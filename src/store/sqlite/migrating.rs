@@ -7,11 +7,12 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_migrations::MigrationHarness;
 
-use super::{SqliteEngine, SqliteFile, is_locked};
+use super::engine::{SqliteEngine, is_locked};
+use super::file::SqliteFile;
 use crate::failpoint;
 use crate::store::sql::{
-    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
-    in_transaction, index_faults,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, in_transaction,
+    index_faults,
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
@@ -23,7 +24,7 @@ const FEW: i64 = 10_000;
 
 /// What a transaction has done.
 #[derive(Default)]
-struct Done {
+struct MigrationWork {
     steps: Vec<String>,
     indexes: Vec<(&'static Index, IndexFault)>,
 }
@@ -33,11 +34,11 @@ pub(super) fn migrate(
     tables: Tables,
     tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
-    let mut engine = file.open()?;
+    let mut engine = SqliteEngine::open(file)?;
     let work = |engine: &mut SqliteEngine| {
-        let mut done = Done {
+        let mut done = MigrationWork {
             steps: run_steps(engine, tables)?,
-            ..Done::default()
+            ..MigrationWork::default()
         };
         if has_few_messages(engine)? {
             for (index, fault) in index_faults(engine, tables)? {
@@ -53,7 +54,7 @@ pub(super) fn migrate(
     for (index, _) in rest {
         failpoint::hit("migrate.index");
         let work = |engine: &mut SqliteEngine| {
-            let mut done = Done::default();
+            let mut done = MigrationWork::default();
             // Nobody else has built it by now?
             let index_faults = index_faults(engine, tables)?.into_iter();
             for (index, fault) in index_faults.filter(|(faulty, _)| faulty.name == index.name) {
@@ -68,7 +69,7 @@ pub(super) fn migrate(
     Ok(())
 }
 
-fn told(done: &Done, tell: &mut MigrationReporter<'_>) {
+fn told(done: &MigrationWork, tell: &mut MigrationReporter<'_>) {
     for step in &done.steps {
         tell(MigrationProgress::Step(step));
     }
@@ -136,8 +137,8 @@ fn refusal(index: &Index, error: Error) -> Error {
 fn when_free(
     engine: &mut SqliteEngine,
     tell: &mut MigrationReporter<'_>,
-    work: impl Fn(&mut SqliteEngine) -> QueryResult<Done>,
-) -> Result<Done, StoreError> {
+    work: impl Fn(&mut SqliteEngine) -> QueryResult<MigrationWork>,
+) -> Result<MigrationWork, StoreError> {
     let turns = Arc::clone(&engine.turns);
     let mut patience = LockWait::new();
     loop {

@@ -3,13 +3,15 @@
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{SqliteFile, statement, update_text};
+use super::engine::update_text;
+use super::file::SqliteFile;
+use super::statement::statement;
 use crate::state::Status;
 use crate::store::Tables;
 use crate::store::sql::{ALWAYS_TRUE, Connector, Engine, MessageUpdate, ValueTable};
 
 #[derive(QueryableByName)]
-struct Step {
+struct PlanStep {
     #[diesel(sql_type = Text)]
     detail: String,
 }
@@ -42,7 +44,7 @@ fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
                 lookup_guard: and,
             };
             let sql = format!("EXPLAIN QUERY PLAN {}", update_text(&update));
-            let plan: Vec<Step> = statement(&sql, Some(&update.values))
+            let plan: Vec<PlanStep> = statement(&sql, Some(&update.values))
                 .load(&mut engine.connection)
                 .unwrap();
             let plan: Vec<&str> = plan.iter().map(|step| step.detail.as_str()).collect();
