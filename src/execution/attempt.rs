@@ -169,7 +169,7 @@ impl Attempt {
         let arguments = self.envelope.body.arguments().ok()?;
         let message = self.envelope.parts(&self.queue, arguments);
         let row = NewRow::pending(message);
-        row.carries(message).then(|| PutOff {
+        row.decodes_to(message).then(|| PutOff {
             row,
             attempts: self.earlier.counted,
             crash_suspect: self.earlier.is_suspect(),

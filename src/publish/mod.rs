@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::names;
-use crate::store::{BATCH_BYTES, NewRow, OutboxStore, Recorded, StoreError};
+use crate::store::{BATCH_BYTES, NewRow, OutboxStore, RecordedMessages, StoreError};
 
 /// At most so many messages are recorded and sent at once, and [`BATCH_BYTES`].
 const MOST_MESSAGES: usize = 1000;
@@ -83,9 +83,9 @@ impl Outbox {
     pub fn record<'a>(
         session: &mut dyn OutboxStore,
         messages: &'a [Message],
-    ) -> Result<Recorded<'a>, StoreError> {
+    ) -> Result<RecordedMessages<'a>, StoreError> {
         failpoint::hit("publish.before-record");
-        let recorded = Recorded::by(session, messages)?;
+        let recorded = RecordedMessages::record(session, messages)?;
         failpoint::hit("publish.recorded");
         Ok(recorded)
     }
@@ -154,7 +154,7 @@ impl Outbox {
     pub fn flush(
         &mut self,
         session: &mut dyn OutboxStore,
-        recorded: Recorded<'_>,
+        recorded: RecordedMessages<'_>,
     ) -> Result<Flushed, StoreError> {
         self.in_parts(None, session, &recorded, |_, _| Ok(()))
     }

@@ -11,7 +11,7 @@ use super::{Flushed, LATE_LEASE, Outbox};
 use crate::config::Config;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
-use crate::store::{OutboxStore, Recorded, StoreError};
+use crate::store::{OutboxStore, RecordedMessages, StoreError};
 
 /// The leases of messages that the broker is late with are renewed so often.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -136,7 +136,7 @@ impl TrackingOutbox {
         &mut self,
         database: &HealthProbe,
         session: &mut dyn OutboxStore,
-        recorded: Recorded<'_>,
+        recorded: RecordedMessages<'_>,
     ) -> Result<Flushed, StoreError> {
         self.door
             .in_parts(Some(database), session, &recorded, |_, _| Ok(()))

@@ -221,7 +221,7 @@ pub(crate) fn add_missing(
             continue;
         }
         let there = session.schedules(&WhichSchedules::Name(name))?;
-        if !there.iter().any(|row| row.spec.says_what(spec)) {
+        if !there.iter().any(|row| row.spec.has_same_definition(spec)) {
             log::info!(
                 "the schedule {name} stays as it is in the database, which is not as this program has it: \
                  see `schedule edit`"

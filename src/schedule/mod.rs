@@ -34,11 +34,11 @@ use self::publisher::Publisher;
 use crate::config::Config;
 use crate::health::outage::Servers;
 use crate::health::worker_thread::Stopper;
-use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, Store};
+use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, Store};
 
 pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
-pub use self::policy::{check, problem};
+pub use self::policy::{first_run, why_not_running};
 pub use crate::timetable::{Missed, Overlap};
 
 /// So many batches may wait for the publisher; the sweep has what is beyond that.
@@ -59,7 +59,7 @@ pub struct Setup {
 
 /// Reckons the next occurrence of a schedule that has just been saved: it begins now, and not when a
 /// service sees it. If it is not done here, a service does it.
-pub(crate) fn plan(session: &mut dyn OccurrenceStore, id: i64, was_active: bool) {
+pub(crate) fn plan_saved(session: &mut dyn OccurrenceStore, id: i64, was_active: bool) {
     let watch = if was_active {
         Watch::begun
     } else {
@@ -69,7 +69,7 @@ pub(crate) fn plan(session: &mut dyn OccurrenceStore, id: i64, was_active: bool)
         let (advance, _) = decide::plan(candidate, &watch(candidate.now), BATCH_BYTES);
         advance
     };
-    if let Err(error) = session.advance_schedules(Ready::Saved(id), 1, &[], plan) {
+    if let Err(error) = session.advance_schedules(ReadySchedules::Saved(id), 1, &[], plan) {
         log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
     }
 }

@@ -45,7 +45,7 @@ impl Terms {
 ///
 /// # Errors
 /// Why it would not run, in words for its user.
-pub fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+pub fn first_run(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let say = |error: TimetableError| error.to_string();
     Terms::read(spec, 0)?;
     spec.timetable(now)
@@ -57,7 +57,7 @@ pub fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
 /// Why no service runs a schedule. What one has noted in the row may have been put right since, but for what
 /// the database alone can tell.
 #[must_use]
-pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
+pub fn why_not_running(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
     let noted = row.refusal.as_ref().filter(|refusal| match refusal {
         ScheduleRefusal::NotRecorded(_) => true,
         ScheduleRefusal::NextRunLost(_) => row.next_run.is_none(),
@@ -65,7 +65,7 @@ pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
     });
     let unreadable = row.fault().or_else(|| row.timetable_fault());
     unreadable
-        .or_else(|| check(&row.spec, now).err())
+        .or_else(|| first_run(&row.spec, now).err())
         .or_else(|| row.next_run_fault())
         .or_else(|| noted.map(ScheduleRefusal::to_string))
 }

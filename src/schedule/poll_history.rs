@@ -52,7 +52,7 @@ impl Watch {
         // The clock may have been set back.
         self.since = self.since.min(now);
         self.clear = self.clear.map(|clear| clear.min(now));
-        if !agenda.unplanned && !agenda.is_odd {
+        if !agenda.has_unplanned && !agenda.has_malformed {
             let clear = agenda.next.map_or(now, |next| next.min(now));
             self.clear = self.clear.max(Some(clear));
         }
@@ -97,8 +97,8 @@ mod tests {
         Agenda {
             now: at(now),
             next: Some(at(next)),
-            unplanned: false,
-            is_odd: false,
+            has_unplanned: false,
+            has_malformed: false,
         }
     }
 
@@ -139,7 +139,7 @@ mod tests {
         assert!(!watch.was_missed(at(80)));
         // One that is to be reckoned has a time that is not seen.
         watch.looks(&Agenda {
-            unplanned: true,
+            has_unplanned: true,
             ..agenda(110, 120)
         });
         assert!(!watch.was_missed(at(80)));

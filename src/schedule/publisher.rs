@@ -7,7 +7,7 @@ use crossbeam_channel::Receiver;
 
 use super::Setup;
 use crate::publish::{Next, TrackingOutbox};
-use crate::store::{Database, PUBLISH_LEASE, Recorded, StoreError};
+use crate::store::{Database, PUBLISH_LEASE, RecordedMessages, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
 const FRESH: Duration = PUBLISH_LEASE.saturating_sub(Duration::from_millis(2500));
@@ -17,7 +17,7 @@ const TOGETHER: usize = 1000;
 
 /// Messages that were taken in one transaction.
 pub(super) struct Batch {
-    pub(super) messages: Recorded<'static>,
+    pub(super) messages: RecordedMessages<'static>,
     pub(super) taken: Instant,
 }
 
@@ -41,7 +41,7 @@ impl Publisher {
             let first = match self.door.next(waiting) {
                 Next::Came(first) => first,
                 Next::Late => {
-                    self.publish(Recorded::default());
+                    self.publish(RecordedMessages::default());
                     continue;
                 }
                 // Others know better by now how the database is: it asks for nothing.
@@ -64,7 +64,7 @@ impl Publisher {
     }
 
     /// What this can't publish is recorded, and the sweep's.
-    fn publish(&mut self, messages: Recorded<'_>) {
+    fn publish(&mut self, messages: RecordedMessages<'_>) {
         // It does not ask again.
         let is_answer = |error: &StoreError| matches!(error, StoreError::Conflict(_));
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
@@ -79,10 +79,10 @@ impl Publisher {
     }
 }
 
-fn fresh(batch: Batch) -> Recorded<'static> {
+fn fresh(batch: Batch) -> RecordedMessages<'static> {
     if batch.taken.elapsed() < FRESH {
         batch.messages
     } else {
-        Recorded::default()
+        RecordedMessages::default()
     }
 }

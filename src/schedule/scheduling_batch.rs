@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::decide::{self, Note, Verdict};
 use super::poll_history::Watch;
 use crate::message::Message;
-use crate::store::{Advance, Candidate, Ready, ScheduleRefusal};
+use crate::store::{Advance, Candidate, ReadySchedules, ScheduleRefusal};
 
 /// So many messages are made together, of [`BATCH_BYTES`](crate::store::BATCH_BYTES), and so long it takes:
 /// the others are due still.
@@ -17,13 +17,13 @@ const TIME: Duration = Duration::from_secs(1);
 /// Why a schedule is held back once that is noted, and in which transactions it is met.
 #[derive(Debug, Clone)]
 pub(super) struct Blame {
-    pub(super) ready: Ready,
+    pub(super) ready: ReadySchedules,
     pub(super) refusal: ScheduleRefusal,
 }
 
 /// The schedules of one transaction.
 pub(super) struct SchedulingBatch {
-    pub(super) ready: Ready,
+    pub(super) ready: ReadySchedules,
     pub(super) watch: Watch,
     began: Instant,
     pub(super) messages: usize,
@@ -42,7 +42,7 @@ pub(super) struct SchedulingBatch {
 
 impl SchedulingBatch {
     pub(super) fn new(
-        ready: Ready,
+        ready: ReadySchedules,
         watch: Watch,
         room: usize,
         blamed: HashMap<i64, Blame>,
@@ -76,13 +76,17 @@ impl SchedulingBatch {
         let watch = held.map_or(self.watch, |before| self.watch.of_held(before));
         let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
             (Some(blame), _) => decide::cannot_record(row, &blame.refusal),
-            (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &watch, room),
-            (_, Ready::Due) => decide::take(candidate, &watch, room),
-            (_, Ready::Odd) => decide::mend(row),
+            (_, ReadySchedules::Unplanned | ReadySchedules::Saved(_)) => {
+                decide::plan(candidate, &watch, room)
+            }
+            (_, ReadySchedules::Due) => decide::take(candidate, &watch, room),
+            (_, ReadySchedules::Malformed) => decide::mend(row),
         }));
         // A defect of ours, which others' schedules are not to suffer for.
         let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
-            Ready::Due | Ready::Odd => decide::hold_back(row, "a defect".to_owned()),
+            ReadySchedules::Due | ReadySchedules::Malformed => {
+                decide::hold_back(row, "a defect".to_owned())
+            }
             _ => decide::give_up(row),
         });
         self.messages += advance.messages.len();
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_stays_as_it_is_and_is_not_seen() {
-        for ready in [Ready::Due, Ready::Unplanned] {
+        for ready in [ReadySchedules::Due, ReadySchedules::Unplanned] {
             let mut hand = SchedulingBatch::new(
                 ready,
                 Watch::begun(at(14)),
@@ -119,7 +123,10 @@ mod tests {
                 HashMap::new(),
             );
             let first = hand.decide(&candidate(14, |_| ()));
-            assert_eq!((first.messages.len(), first.reckoned), (1, true));
+            assert_eq!(
+                (first.messages.len(), first.from_current_timetable),
+                (1, true)
+            );
             let second = candidate(14, |_| ());
             assert_eq!(hand.decide(&second), decide::untouched(&second.row));
             assert_eq!((hand.seen.len(), hand.len()), (1, 2));

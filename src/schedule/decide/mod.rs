@@ -10,7 +10,7 @@ use super::poll_history::Watch;
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
-use crate::store::{Advance, Candidate, ScheduleRefusal, ScheduleRow, Unfinished};
+use crate::store::{Advance, Candidate, ScheduleRefusal, ScheduleRow, UnfinishedMessage};
 use crate::timetable::{Missed, Overlap, Timetable};
 
 /// A message that has waited in its queue for so long, and for so many runs, may never come.
@@ -44,7 +44,7 @@ pub(super) enum Note {
     /// The message of the one before is not finished.
     Overlaps {
         planned: DateTime<Utc>,
-        message: Unfinished,
+        message: UnfinishedMessage,
         /// Whether that has waited for so long that it may never come.
         is_long: bool,
     },
@@ -83,7 +83,7 @@ impl fmt::Display for Note {
                 message.key, message.status
             ),
             Self::Overlaps {
-                message: Unfinished { key, since, .. },
+                message: UnfinishedMessage { key, since, .. },
                 ..
             } => write!(
                 f,
@@ -134,7 +134,7 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
     let note = note.or_else(|| row.next_run_fault().map(Note::Lost));
     let advance = Advance {
         next: came.rest.or(next),
-        reckoned: came.rest.is_none(),
+        from_current_timetable: came.rest.is_none(),
         anchor,
         refusal,
         messages: came.messages,
@@ -169,7 +169,7 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
     let note = came.note.or_else(|| note_of(row, None));
     let advance = Advance {
         next: came.rest.or(next),
-        reckoned: true,
+        from_current_timetable: true,
         anchor: None,
         refusal: None,
         messages: came.messages,
@@ -243,7 +243,7 @@ pub(super) fn mend(row: &ScheduleRow) -> Verdict {
 pub(super) fn untouched(row: &ScheduleRow) -> Advance {
     Advance {
         next: row.next_run,
-        reckoned: false,
+        from_current_timetable: false,
         anchor: None,
         refusal: row.refusal.clone(),
         messages: Vec::new(),
@@ -272,7 +272,7 @@ pub(super) fn cannot_record(row: &ScheduleRow, refusal: &ScheduleRefusal) -> Ver
 }
 
 /// Whether a message waits in a queue since several runs ago, and for some time.
-fn waits_long(timetable: &Timetable, message: &Unfinished, now: DateTime<Utc>) -> bool {
+fn waits_long(timetable: &Timetable, message: &UnfinishedMessage, now: DateTime<Utc>) -> bool {
     let later = |time: &DateTime<Utc>| timetable.next_after(*time);
     let runs = std::iter::successors(later(&message.since), later);
     message.status == Status::Published
@@ -296,7 +296,7 @@ fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefus
     let note = note_of(row, Some(&refusal));
     let advance = Advance {
         next,
-        reckoned: true,
+        from_current_timetable: true,
         anchor: None,
         refusal: Some(refusal),
         messages: Vec::new(),

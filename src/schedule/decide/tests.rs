@@ -141,8 +141,8 @@ fn no_two_messages_of_one_that_must_not_overlap_are_under_way() {
 }
 
 /// A message of the start.
-fn waiting(status: Status) -> Unfinished {
-    Unfinished {
+fn waiting(status: Status) -> UnfinishedMessage {
+    UnfinishedMessage {
         key: "key".to_owned(),
         status,
         since: at(0),
@@ -233,7 +233,10 @@ fn changed(missed: &str) -> Candidate {
 #[track_caller]
 fn came_before(candidate: &Candidate, watch: &Watch, planned: &[i64]) -> Option<Note> {
     let (advance, note) = plan(candidate, watch, usize::MAX);
-    assert_eq!((advance.next, advance.reckoned), (Some(at(60)), true));
+    assert_eq!(
+        (advance.next, advance.from_current_timetable),
+        (Some(at(60)), true)
+    );
     assert_eq!(times(&advance), planned);
     note
 }
@@ -292,7 +295,10 @@ fn what_there_is_no_room_for_is_left_with_the_old_timetable() {
     ] {
         let (advance, _) = plan(&row, &Watch::begun(row.now), room);
         assert_eq!(times(&advance), planned);
-        assert_eq!((advance.next, advance.reckoned), (Some(at(next)), reckoned));
+        assert_eq!(
+            (advance.next, advance.from_current_timetable),
+            (Some(at(next)), reckoned)
+        );
         row.row.next_run = advance.next;
     }
 }

@@ -19,8 +19,8 @@ use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
 use crate::retry::Portion;
 use crate::store::{
-    BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, RecomputeReason, ScheduleRefusal,
-    StoreError,
+    BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
+    ScheduleRefusal, StoreError,
 };
 
 /// It is looked at least so often whether a schedule is new or changed.
@@ -142,23 +142,26 @@ impl SchedulePoller {
         let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
         watch.looks(&agenda);
         let watch = *watch;
-        if !agenda.unplanned && !agenda.is_odd && agenda.next.is_none_or(|next| next > agenda.now) {
+        if !agenda.has_unplanned
+            && !agenda.has_malformed
+            && agenda.next.is_none_or(|next| next > agenda.now)
+        {
             // Somebody else has seen to them, or they are not active.
             self.blamed.clear();
             forget_those_free(&mut self.held, began);
         }
         let mut advance =
             |taker: &mut Self, ready| taker.advance((&mut *session, database), ready, &held, watch);
-        if agenda.is_odd || self.mended.is_none_or(|then| began - then >= MEND) {
+        if agenda.has_malformed || self.mended.is_none_or(|then| began - then >= MEND) {
             self.mended = Some(began);
-            match advance(self, Ready::Odd)? {
+            match advance(self, ReadySchedules::Malformed)? {
                 Look::In(wait) if wait == ANOTHER_HAS_IT => {}
                 other => return Ok(other),
             }
         }
         let mut look = LOOK;
-        if agenda.unplanned {
-            match advance(self, Ready::Unplanned)? {
+        if agenda.has_unplanned {
+            match advance(self, ReadySchedules::Unplanned)? {
                 // There may be more.
                 Look::In(wait) => look = wait,
                 other => return Ok(other),
@@ -166,14 +169,14 @@ impl SchedulePoller {
         }
         let Some(next) = agenda.next else {
             // What stands first is no time: it hides when the others are due.
-            return match agenda.is_odd {
-                true => advance(self, Ready::Due),
+            return match agenda.has_malformed {
+                true => advance(self, ReadySchedules::Due),
                 false => Ok(Look::In(look)),
             };
         };
         match (next - agenda.now).to_std() {
             Ok(wait) if !wait.is_zero() => Ok(Look::In(wait.min(look))),
-            _ => advance(self, Ready::Due),
+            _ => advance(self, ReadySchedules::Due),
         }
     }
 
@@ -193,14 +196,14 @@ impl SchedulePoller {
     fn advance(
         &mut self,
         (session, database): (&mut dyn OccurrenceStore, &HealthProbe),
-        ready: Ready,
+        ready: ReadySchedules,
         held: &[i64],
         watch: Watch,
     ) -> Result<Look, StoreError> {
         let limit = self.limit(ready);
         let before = self.held_before();
         // That has no occurrence in hand.
-        let takes = ready != Ready::Odd;
+        let takes = ready != ReadySchedules::Malformed;
         if takes {
             failpoint::hit("schedule.before-take");
         }
@@ -269,9 +272,9 @@ impl SchedulePoller {
 
     /// How many schedules are advanced together. Of those that are planned it is not more while one is
     /// looked for that the database refuses: of these too, messages may be made.
-    const fn limit(&self, ready: Ready) -> usize {
+    const fn limit(&self, ready: ReadySchedules) -> usize {
         match ready {
-            Ready::Unplanned if self.batch.is_whole() => BATCH * PLANNED,
+            ReadySchedules::Unplanned if self.batch.is_whole() => BATCH * PLANNED,
             _ => self.batch.size(),
         }
     }

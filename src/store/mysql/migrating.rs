@@ -5,16 +5,17 @@
 //! shortest time that every server knows, and is tried again later.
 
 use diesel::prelude::*;
-use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{MysqlServer, Server};
+use super::engine::MysqlEngine;
+use super::server::MysqlServer;
 use crate::failpoint;
+use crate::store::report_lines::load_report;
 use crate::store::sql::{
-    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
-    index_faults, run_watched,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, index_faults,
+    run_watched,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// The lock that migrations hold.
 const LOCK: &str = "CONCAT('carrot-actors ', MD5(DATABASE()))";
@@ -34,19 +35,13 @@ const INDEXES: [&str; 3] = [" ALGORITHM=INPLACE LOCK=NONE", " ALGORITHM=INPLACE"
 /// So often an index is begun again that did not keep up with what was written meanwhile.
 const MOST_OVERFLOWS: usize = 5;
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    line: String,
-}
-
 /// A migration under way.
-struct Migration<'a, 'b> {
-    server: &'a Server,
+struct MysqlMigration<'a, 'b> {
+    server: &'a MysqlServer,
     /// Holds the lock, which is the session's: it goes with the connection should we die half-way. (To sort
     /// an error opens another.)
-    engine: MysqlServer,
-    tell: &'a mut Tell<'b>,
+    engine: MysqlEngine,
+    tell: &'a mut MigrationReporter<'b>,
 }
 
 /// What a refused change is to do.
@@ -74,12 +69,12 @@ fn refusal(error: &str) -> Refusal {
 }
 
 pub(super) fn migrate(
-    server: &Server,
+    server: &MysqlServer,
     tables: Tables,
-    tell: &mut Tell<'_>,
+    tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
-    let engine = server.open()?;
-    let mut migration = Migration {
+    let engine = MysqlEngine::open(server)?;
+    let mut migration = MysqlMigration {
         server,
         engine,
         tell,
@@ -91,16 +86,16 @@ pub(super) fn migrate(
     migration.build_indexes(tables)
 }
 
-impl Migration<'_, '_> {
+impl MysqlMigration<'_, '_> {
     fn ask<T>(
         &mut self,
-        work: impl FnOnce(&mut MysqlServer) -> QueryResult<T>,
+        work: impl FnOnce(&mut MysqlEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
         work(&mut self.engine).map_err(|error| self.engine.classify(&error))
     }
 
     fn note(&mut self, note: &str) {
-        (self.tell)(Progress::Note(note));
+        (self.tell)(MigrationProgress::Note(note));
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
@@ -121,7 +116,7 @@ impl Migration<'_, '_> {
 
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(MigrationSteps(MysqlServer::MIGRATIONS, tables))
+            .pending_migrations(MigrationSteps(MysqlEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
@@ -135,7 +130,7 @@ impl Migration<'_, '_> {
                 run.map(drop)
                     .map_err(|error| engine.server.scrub(&error.to_string()))
             })?;
-            (self.tell)(Progress::Step(&version));
+            (self.tell)(MigrationProgress::Step(&version));
             failpoint::hit("migrate.step");
         }
         Ok(())
@@ -145,7 +140,7 @@ impl Migration<'_, '_> {
         for (index, fault) in self.ask(|engine| index_faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
-            (self.tell)(Progress::Index(index.name));
+            (self.tell)(MigrationProgress::Index(index.name));
         }
         Ok(())
     }
@@ -233,7 +228,7 @@ impl Migration<'_, '_> {
         let mut patience = LockWait::new();
         let done = run_watched(&mut self.engine, statement, &mut patience, || {
             if watcher.is_none() {
-                watcher = server.open().ok();
+                watcher = MysqlEngine::open(server).ok();
             }
             let how_far = watcher.as_mut().map(|watcher| how_far(watcher, id));
             let note = match how_far {
@@ -244,7 +239,7 @@ impl Migration<'_, '_> {
                 }
                 _ => what.to_owned(),
             };
-            tell(Progress::Note(&note));
+            tell(MigrationProgress::Note(&note));
         });
         if let Some(time) = patience.explained_for().filter(|_| done.is_ok()) {
             self.note(&format!("{what}: done after {} s", time.as_secs()));
@@ -253,15 +248,9 @@ impl Migration<'_, '_> {
     }
 }
 
-fn lines(engine: &mut MysqlServer, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_unprepared(sql)?;
-    let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
-    Ok(lines.join("; "))
-}
-
 /// Who holds the migrations' lock: at least the connection's number.
-fn lock_holder(engine: &mut MysqlServer) -> QueryResult<String> {
-    lines(
+fn lock_holder(engine: &mut MysqlEngine) -> QueryResult<String> {
+    load_report(
         engine,
         &format!(
             "SELECT CONCAT('connection ', used.id, COALESCE(CONCAT(' (user ', p.user, ', from ', p.host, \
@@ -273,13 +262,13 @@ fn lock_holder(engine: &mut MysqlServer) -> QueryResult<String> {
 }
 
 /// Who may have the tables, those first who have had them longest, as far as this user may know.
-fn holders(engine: &mut MysqlServer) -> String {
+fn holders(engine: &mut MysqlEngine) -> String {
     let transactions = "SELECT CONCAT('connection ', p.id, ' (user ', p.user, ', from ', p.host, \
              ', in a transaction for ', TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), ' s)') AS line \
          FROM information_schema.innodb_trx t \
          JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
          WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 3";
-    match lines(engine, transactions) {
+    match load_report(engine, transactions) {
         Ok(found) if !found.is_empty() => found,
         Ok(_) => "one that is over by now, or of another database".to_owned(),
         Err(_) => "only who has the right PROCESS is told which".to_owned(),
@@ -287,8 +276,8 @@ fn holders(engine: &mut MysqlServer) -> String {
 }
 
 /// How far the statement of a connection is.
-fn how_far(engine: &mut MysqlServer, id: i64) -> QueryResult<String> {
-    lines(
+fn how_far(engine: &mut MysqlEngine, id: i64) -> QueryResult<String> {
+    load_report(
         engine,
         &format!(
             "SELECT CONCAT(LOWER(COALESCE(state, '')), ' for ', time, ' s' \

@@ -1,21 +1,17 @@
 //! Statements with many values, on our connections and on those of others.
 
 use diesel::expression::AsExpression;
-use diesel::mysql::{Mysql, MysqlConnection};
+use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::Text;
 
-use super::MysqlServer;
-use super::traits::{self, Traits};
+use super::properties::ServerProperties;
 use crate::store::BATCH_BYTES;
-use crate::store::sql::{InsertTarget, Statement, ValueColumn, ValueTable};
+use crate::store::sql::{Statement, ValueColumn, ValueTable};
 
 /// What a statement's bytes are beside its values, at most.
 const STATEMENT_BYTES: usize = 16 * 1024;
-
-/// No server takes so few bytes only.
-const SURELY_FITS: usize = 64 * 1024;
 
 /// `sql` with the values bound, as JSON: however many there are, it is the same statement. A server that
 /// takes no more than `most_bytes` would close the connection over a longer one.
@@ -43,8 +39,8 @@ pub(super) fn statement<'a>(
 }
 
 /// How many bytes of values a statement to that server has at most.
-pub(super) fn most_bytes(traits: &Traits) -> usize {
-    BATCH_BYTES.min(traits.most_bytes.saturating_sub(STATEMENT_BYTES))
+pub(super) fn most_bytes(properties: &ServerProperties) -> usize {
+    BATCH_BYTES.min(properties.most_bytes.saturating_sub(STATEMENT_BYTES))
 }
 
 /// What follows FROM to read `values` as `v`, where texts are of these types.
@@ -63,27 +59,4 @@ pub(super) fn source<'a>(
         "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
         columns.collect::<Vec<_>>().join(", ")
     )
-}
-
-/// A connection of the caller's. What the server and its tables are like is asked only if it matters.
-impl InsertTarget<MysqlServer> for MysqlConnection {
-    fn highest_character(&mut self) -> QueryResult<char> {
-        Ok(Traits::of(self)?.highest_character)
-    }
-
-    fn most_bytes(&mut self) -> QueryResult<usize> {
-        Ok(most_bytes(&Traits::of(self)?))
-    }
-
-    fn values_sql(&self, values: &ValueTable<'_>) -> String {
-        source(values, |_| traits::TEXT)
-    }
-
-    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
-        let limit = |bytes| match bytes {
-            ..SURELY_FITS => Ok(usize::MAX),
-            _ => Ok(Traits::of(self)?.most_bytes),
-        };
-        statement(sql, Some(values), limit)?.execute(self)
-    }
 }

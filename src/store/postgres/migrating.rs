@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{Postgres, Server, rights};
+use super::engine::PostgresEngine;
+use super::rights;
+use super::server::PostgresServer;
 use crate::failpoint;
+use crate::store::report_lines::{load_lines, load_report};
 use crate::store::sql::{
-    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
-    index_faults, run_watched,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, index_faults,
+    run_watched,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// The advisory lock that migrations of a schema hold: "carm" in ASCII, and the schema's identity. Those of
 /// other schemas in the database wait for nothing of ours.
@@ -42,27 +44,21 @@ const WHO: &str = "concat('pid ', a.pid, ' (', concat_ws(', ', NULLIF(a.applicat
         'user ' || a.usename, 'from ' || host(a.client_addr), NULLIF(a.state, ''), \
         'in a transaction for ' || round(extract(epoch FROM now() - a.xact_start)) || ' s'), ')')";
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    line: String,
-}
-
 /// A migration under way.
-struct Migration<'a, 'b> {
-    server: &'a Server,
+struct PostgresMigration<'a, 'b> {
+    server: &'a PostgresServer,
     /// Holds the lock, which is the session's: it goes with the connection should we die half-way.
-    engine: Postgres,
-    tell: &'a mut Tell<'b>,
+    engine: PostgresEngine,
+    tell: &'a mut MigrationReporter<'b>,
 }
 
 pub(super) fn migrate(
-    server: &Server,
+    server: &PostgresServer,
     tables: Tables,
-    tell: &mut Tell<'_>,
+    tell: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
-    let engine = server.open()?;
-    let mut migration = Migration {
+    let engine = PostgresEngine::open(server)?;
+    let mut migration = PostgresMigration {
         server,
         engine,
         tell,
@@ -80,16 +76,16 @@ pub(super) fn migrate(
     migration.build_indexes(tables)
 }
 
-impl Migration<'_, '_> {
+impl PostgresMigration<'_, '_> {
     fn ask<T>(
         &mut self,
-        work: impl FnOnce(&mut Postgres) -> QueryResult<T>,
+        work: impl FnOnce(&mut PostgresEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
         work(&mut self.engine).map_err(|error| self.engine.classify(&error))
     }
 
     fn note(&mut self, note: &str) {
-        (self.tell)(Progress::Note(note));
+        (self.tell)(MigrationProgress::Note(note));
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
@@ -115,7 +111,7 @@ impl Migration<'_, '_> {
     /// RunStore diesel's steps, each in a transaction of its own.
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(MigrationSteps(Postgres::MIGRATIONS, tables))
+            .pending_migrations(MigrationSteps(PostgresEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
@@ -123,7 +119,7 @@ impl Migration<'_, '_> {
                 let run = engine.connection.run_migration(&*step).map(drop);
                 run.map_err(|error| engine.server.scrub(&error.to_string()))
             })?;
-            (self.tell)(Progress::Step(&version));
+            (self.tell)(MigrationProgress::Step(&version));
             failpoint::hit("migrate.step");
         }
         Ok(())
@@ -133,7 +129,7 @@ impl Migration<'_, '_> {
     fn with_short_waits(
         &mut self,
         what: &str,
-        mut work: impl FnMut(&mut Postgres) -> Result<(), String>,
+        mut work: impl FnMut(&mut PostgresEngine) -> Result<(), String>,
     ) -> Result<(), StoreError> {
         let short = format!("SET lock_timeout = {}", LOCK_WAIT.as_millis());
         self.ask(|engine| engine.execute_unprepared(&short))?;
@@ -169,7 +165,7 @@ impl Migration<'_, '_> {
         for (index, fault) in self.ask(|engine| index_faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
-            (self.tell)(Progress::Index(index.name));
+            (self.tell)(MigrationProgress::Index(index.name));
         }
         // What else is in the way of it is there still.
         match self.ask(|engine| index_faults(engine, tables))?.first() {
@@ -225,8 +221,7 @@ impl Migration<'_, '_> {
         let named = "SELECT i.indexrelid::regclass::text AS line FROM pg_index i \
             JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('";
         let sql = format!("{named}{}') AND c.relname = '{}'", index.table, index.name);
-        let lines: Vec<Line> = self.ask(|engine| engine.load_unprepared(&sql))?;
-        for Line { line: name } in lines {
+        for name in self.ask(|engine| load_lines(engine, &sql))? {
             let what = format!("dropping the index {name}");
             self.watch(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"), &what)
                 .map_err(|error| self.engine.classify(&error))?;
@@ -263,7 +258,7 @@ impl Migration<'_, '_> {
         let mut patience = LockWait::new();
         let done = run_watched(&mut self.engine, statement, &mut patience, || {
             if watcher.is_none() {
-                watcher = server.open().ok();
+                watcher = PostgresEngine::open(server).ok();
             }
             let how_far = watcher.as_mut().map(|watcher| how_far(watcher, pid));
             let note = match how_far {
@@ -274,7 +269,7 @@ impl Migration<'_, '_> {
                 }
                 _ => what.to_owned(),
             };
-            tell(Progress::Note(&note));
+            tell(MigrationProgress::Note(&note));
         });
         if let Some(time) = patience.explained_for().filter(|_| done.is_ok()) {
             self.note(&format!("{what}: done after {} s", time.as_secs()));
@@ -284,7 +279,7 @@ impl Migration<'_, '_> {
 }
 
 /// Why an index can't be built, and what to do.
-fn refusal(server: &Server, index: &Index, error: &Error) -> String {
+fn refusal(server: &PostgresServer, index: &Index, error: &Error) -> String {
     let text = server.scrub(&error.to_string());
     match error {
         Error::DatabaseError(DatabaseErrorKind::UniqueViolation, about) => {
@@ -300,16 +295,9 @@ fn refusal(server: &Server, index: &Index, error: &Error) -> String {
     }
 }
 
-/// Those lines, one after another.
-fn lines(engine: &mut Postgres, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_unprepared(sql)?;
-    let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
-    Ok(lines.join("; "))
-}
-
 /// Whether what an error says can be read here; only a superuser may choose the language.
-fn speaks_english(engine: &mut Postgres) -> QueryResult<bool> {
-    let language = lines(engine, "SELECT current_setting('lc_messages') AS line")?;
+fn speaks_english(engine: &mut PostgresEngine) -> QueryResult<bool> {
+    let language = load_report(engine, "SELECT current_setting('lc_messages') AS line")?;
     Ok(language.is_empty()
         || ["en", "C", "POSIX"]
             .iter()
@@ -317,8 +305,8 @@ fn speaks_english(engine: &mut Postgres) -> QueryResult<bool> {
 }
 
 /// Who holds the migrations' lock.
-fn lock_holders(engine: &mut Postgres) -> QueryResult<String> {
-    lines(
+fn lock_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
+    load_report(
         engine,
         &format!(
             "SELECT {WHO} AS line FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
@@ -330,8 +318,8 @@ fn lock_holders(engine: &mut Postgres) -> QueryResult<String> {
 }
 
 /// Who has locked our tables, those first who have had them longest.
-fn table_holders(engine: &mut Postgres) -> QueryResult<String> {
-    lines(
+fn table_holders(engine: &mut PostgresEngine) -> QueryResult<String> {
+    load_report(
         engine,
         &format!(
             "SELECT {WHO} AS line FROM pg_stat_activity a WHERE a.pid IN ( \
@@ -345,7 +333,7 @@ fn table_holders(engine: &mut Postgres) -> QueryResult<String> {
 }
 
 /// How far the statement of a connection is, and whom it waits for.
-fn how_far(engine: &mut Postgres, pid: i64) -> QueryResult<String> {
+fn how_far(engine: &mut PostgresEngine, pid: i64) -> QueryResult<String> {
     // PostgreSQL 11 does not tell.
     let progress = format!(
         "SELECT concat(p.phase, ' ' || CASE WHEN p.tuples_total > 0 \
@@ -353,8 +341,8 @@ fn how_far(engine: &mut Postgres, pid: i64) -> QueryResult<String> {
                  WHEN p.blocks_total > 0 THEN 100 * p.blocks_done / p.blocks_total END || ' %') AS line \
          FROM pg_stat_progress_create_index p WHERE p.pid = {pid}"
     );
-    let progress = lines(engine, &progress).unwrap_or_default();
-    let blockers = lines(
+    let progress = load_report(engine, &progress).unwrap_or_default();
+    let blockers = load_report(
         engine,
         &format!(
             "SELECT {WHO} AS line FROM pg_stat_activity a WHERE a.pid = ANY(pg_blocking_pids({pid}))"

@@ -1,12 +1,10 @@
 //! Statements with many values, on our connections and on those of others.
 
 use diesel::expression::AsExpression;
-use diesel::pg::{Pg, PgConnection};
-use diesel::prelude::*;
+use diesel::pg::Pg;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
-use super::Postgres;
-use crate::store::sql::{InsertTarget, Statement, ValueColumn, ValueTable};
+use crate::store::sql::{Statement, ValueColumn, ValueTable};
 
 /// Whom those who record messages that are due tell of it: who works on the same table.
 pub(super) const TOLD: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
@@ -34,20 +32,4 @@ pub(super) fn source(values: &ValueTable<'_>) -> String {
         vec!["?"; names.len()].join(", "),
         names.join(", ")
     )
-}
-
-/// A connection of the caller's. Services are told when it commits.
-impl InsertTarget<Postgres> for PgConnection {
-    fn highest_character(&mut self) -> QueryResult<char> {
-        Ok(char::MAX)
-    }
-
-    fn values_sql(&self, values: &ValueTable<'_>) -> String {
-        source(values)
-    }
-
-    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
-        let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({TOLD}, '')");
-        statement(&sql, Some(values)).execute(self)
-    }
 }

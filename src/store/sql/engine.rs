@@ -11,7 +11,7 @@ use super::guards::joined;
 use super::indexes::Index;
 use super::rows::{KeyedRow, LoadableRow};
 use super::values::ValueTable;
-use crate::store::{BATCH_BYTES, StoreError, Tables, Tell};
+use crate::store::{BATCH_BYTES, MigrationReporter, StoreError, Tables};
 
 /// A guarded update of messages, one for each of `values`, whose first column is the `uuid`. In the
 /// texts, `m` is the message's row before the update, and `v` the value.
@@ -154,7 +154,7 @@ pub(in crate::store) trait Engine: Send + Sized + 'static {
 
     /// Whether rows were inserted as [`Due`](super::InsertPurpose::Due) since the last call; `None` if the database
     /// does not notify. Never blocks.
-    fn is_told(&mut self) -> QueryResult<Option<bool>> {
+    fn was_notified(&mut self) -> QueryResult<Option<bool>> {
         Ok(None)
     }
 
@@ -267,7 +267,7 @@ pub(in crate::store) trait Connector: Clone + Send + Sync + 'static {
     fn open(&self) -> Result<Self::Engine, StoreError>;
 
     /// Runs the missing migration steps and builds the missing indexes, under a lock.
-    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError>;
+    fn migrate(&self, tables: Tables, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError>;
 
     fn describe(&self) -> String;
 }

@@ -12,7 +12,7 @@ use super::transition::{EventSql, EventTerms};
 use super::values::ValueTable;
 use crate::failpoint;
 use crate::state::{Event, Status, transition};
-use crate::store::LateRow;
+use crate::store::LateRowResult;
 
 /// One of the rows of a message.
 #[derive(QueryableByName)]
@@ -68,23 +68,23 @@ fn load<E: Engine>(engine: &mut E, keys: &[String], lock: &str) -> QueryResult<R
 }
 
 /// The result for a message, the id of the row to publish, and the ids of the rows to delete.
-fn decide(rows: &[RowCopy]) -> (LateRow, Option<i64>, Vec<i64>) {
+fn decide(rows: &[RowCopy]) -> (LateRowResult, Option<i64>, Vec<i64>) {
     let (adopted, original): (Vec<&RowCopy>, Vec<&RowCopy>) =
         rows.iter().partition(|row| row.is_adopted);
     let placeholders = adopted.into_iter().filter(|row| row.is_placeholder());
     let placeholders: Vec<i64> = placeholders.map(|row| row.id).collect();
     if placeholders.is_empty() {
         // The message was requeued, or another service has resolved it.
-        return (LateRow::Settled, None, placeholders);
+        return (LateRowResult::Settled, None, placeholders);
     }
     if original.is_empty() {
-        return (LateRow::StillMissing, None, Vec::new());
+        return (LateRowResult::StillMissing, None, Vec::new());
     }
     let waits = original.iter().find(|row| row.can_be_published());
     match waits.map(|row| row.id) {
-        Some(id) => (LateRow::Republished, Some(id), placeholders),
+        Some(id) => (LateRowResult::Republished, Some(id), placeholders),
         // The message has run all the same, or is running.
-        None => (LateRow::Settled, None, placeholders),
+        None => (LateRowResult::Settled, None, placeholders),
     }
 }
 
@@ -92,7 +92,7 @@ fn decide(rows: &[RowCopy]) -> (LateRow, Option<i64>, Vec<i64>) {
 pub(super) fn inspect<E: Engine>(
     engine: &mut E,
     keys: &[String],
-) -> QueryResult<Vec<(String, LateRow, bool)>> {
+) -> QueryResult<Vec<(String, LateRowResult, bool)>> {
     let rows = load(engine, keys, "")?;
     let results = keys.iter().map(|key| {
         let (late, _, placeholders) = decide(rows.get(key).map_or(&[], Vec::as_slice));
@@ -105,7 +105,7 @@ pub(super) fn inspect<E: Engine>(
 pub(super) fn resolve<E: Engine>(
     engine: &mut E,
     keys: &[String],
-) -> QueryResult<Vec<(String, LateRow)>> {
+) -> QueryResult<Vec<(String, LateRowResult)>> {
     let rows = load(engine, keys, E::FOR_UPDATE)?;
     let mut results = Vec::new();
     let (mut published, mut deleted) = (Vec::new(), Vec::new());
@@ -147,10 +147,10 @@ mod tests {
         let of = |rows: Vec<RowCopy>| decide(&rows);
         assert_eq!(
             of(vec![placeholder()]),
-            (LateRow::StillMissing, None, vec![])
+            (LateRowResult::StillMissing, None, vec![])
         );
         let published = || row(2, Published.as_str(), None, false);
-        let mended = (LateRow::Republished, Some(2), vec![1]);
+        let mended = (LateRowResult::Republished, Some(2), vec![1]);
         assert_eq!(of(vec![placeholder(), published()]), mended);
         // Django has recorded it twice: the first row counts.
         let third = row(3, Published.as_str(), None, false);
@@ -160,13 +160,13 @@ mod tests {
             let other = row(2, status, None, false);
             assert_eq!(
                 of(vec![placeholder(), other]),
-                (LateRow::Settled, None, vec![1])
+                (LateRowResult::Settled, None, vec![1])
             );
         }
         let owned = row(2, Published.as_str(), Some(7), false);
         assert_eq!(
             of(vec![placeholder(), owned]),
-            (LateRow::Settled, None, vec![1])
+            (LateRowResult::Settled, None, vec![1])
         );
         // The placeholder was requeued, or there is none.
         for rows in [
@@ -174,7 +174,7 @@ mod tests {
             vec![published()],
             vec![row(1, Failed.as_str(), None, true), published()],
         ] {
-            assert_eq!(of(rows), (LateRow::Settled, None, vec![]));
+            assert_eq!(of(rows), (LateRowResult::Settled, None, vec![]));
         }
     }
 }

@@ -16,7 +16,7 @@ use super::transition::{EventSql, EventTerms, cache};
 use super::values::ValueTable;
 use crate::state::{Event, Status};
 use crate::store::{
-    Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, Finished, NewRow, WorkerId,
+    Batch, BatchResult, Begin, Claim, ClaimRequest, Finish, FinishResult, NewRow, WorkerId,
 };
 
 pub(super) fn write(
@@ -25,18 +25,18 @@ pub(super) fn write(
     batch: &Batch,
 ) -> QueryResult<BatchResult> {
     let finished = finish(engine, owner, &batch.finishes)?;
-    let put_back = put_off(engine, owner, &batch.put_offs)?;
+    let put_offs = put_off(engine, owner, &batch.put_offs)?;
     release(engine, owner, &batch.releases)?;
     republish(engine, owner, &batch.republishes)?;
     let begun = begin(engine, owner, &batch.begins)?;
     let claims = claim(engine, owner, &batch.claims)?;
-    let looked = find_existing(engine, &batch.looks)?;
+    let with_row = find_existing(engine, &batch.row_checks)?;
     Ok(BatchResult {
         finished,
-        put_back,
+        put_offs,
         begun,
         claims,
-        looked,
+        with_row,
     })
 }
 
@@ -65,7 +65,7 @@ fn finish<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
     finishes: &[Finish],
-) -> QueryResult<Vec<Finished>> {
+) -> QueryResult<Vec<FinishResult>> {
     if finishes.is_empty() {
         return Ok(Vec::new());
     }
@@ -87,12 +87,12 @@ fn finish<E: Engine>(
     let states = current_states(engine, missed)?;
     let result = |finish: &Finish| {
         if written.contains(&finish.key) {
-            return Finished::Written;
+            return FinishResult::Written;
         }
         match states.get(&finish.key) {
-            None => Finished::Gone,
-            Some(state) if state.is_final() => Finished::Already,
-            Some(_) => Finished::Taken,
+            None => FinishResult::Gone,
+            Some(state) if state.is_final() => FinishResult::Already,
+            Some(_) => FinishResult::Taken,
         }
     };
     Ok(finishes.iter().map(result).collect())

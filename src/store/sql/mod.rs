@@ -50,7 +50,7 @@ use diesel_migrations::EmbeddedMigrations;
 
 use self::session::SqlSession;
 use super::session::{Session, TestSession};
-use super::{Store, StoreError, StoreOfTests, Tables, Tell};
+use super::{MigrationReporter, Store, StoreError, Tables, TestStore};
 
 /// A database, and which tables and indexes it needs.
 pub(super) struct SqlStore<L>(pub(super) L, pub(super) Tables);
@@ -63,7 +63,7 @@ where
         Ok(Box::new(SqlSession(self.0.open()?, self.1)))
     }
 
-    fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError> {
+    fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
         // A user without the right to change tables may run this where nothing is missing.
         if self.connect()?.is_migrated()? {
             return Ok(());
@@ -80,7 +80,7 @@ where
     }
 }
 
-impl<L: Connector> StoreOfTests for SqlStore<L>
+impl<L: Connector> TestStore for SqlStore<L>
 where
     EmbeddedMigrations: MigrationSource<<L::Engine as Engine>::Backend>,
 {

@@ -19,7 +19,9 @@ use super::times;
 use super::values::ValueTable;
 use crate::failpoint;
 use crate::message::Message;
-use crate::store::{Advance, Agenda, Candidate, NewRow, Ready, RecomputeReason, ScheduleRefusal};
+use crate::store::{
+    Advance, Agenda, Candidate, NewRow, ReadySchedules, RecomputeReason, ScheduleRefusal,
+};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -67,8 +69,8 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
     Ok(Agenda {
         now: parse_database_time(&row.now)?,
         next: next.as_deref().and_then(times::parse),
-        unplanned: row.unplanned != 0,
-        is_odd: next.is_some_and(|next| !times::is_canonical(&next)),
+        has_unplanned: row.unplanned != 0,
+        has_malformed: next.is_some_and(|next| !times::is_canonical(&next)),
     })
 }
 
@@ -100,7 +102,7 @@ pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> Qu
 /// messages. Returns the number of schedules, and the messages. Must run in a transaction.
 pub(super) fn advance<E: Engine>(
     engine: &mut E,
-    ready: Ready,
+    ready: ReadySchedules,
     limit: usize,
     held: &[i64],
     decide: &mut dyn FnMut(&Candidate) -> Advance,
@@ -186,7 +188,7 @@ fn find_ids<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryRe
 
 fn lock_candidates<E: Engine>(
     engine: &mut E,
-    ready: Ready,
+    ready: ReadySchedules,
     limit: usize,
     held: &[i64],
 ) -> QueryResult<Vec<LockedSchedule>> {
@@ -195,14 +197,14 @@ fn lock_candidates<E: Engine>(
     let lock = E::FOR_UPDATE_SKIP_LOCKED;
     let condition = match ready {
         // Unordered, since sorting would lock all of them.
-        Ready::Unplanned => format!("{}{excluded}", E::IS_UNPLANNED),
-        Ready::Saved(id) => format!("{}{excluded} AND m.id = {id}", E::IS_UNPLANNED),
-        Ready::Due => format!(
+        ReadySchedules::Unplanned => format!("{}{excluded}", E::IS_UNPLANNED),
+        ReadySchedules::Saved(id) => format!("{}{excluded} AND m.id = {id}", E::IS_UNPLANNED),
+        ReadySchedules::Due => format!(
             "{} AND m.next_run <= {}{excluded} ORDER BY m.next_run",
             E::IS_PLANNED,
             E::NOW
         ),
-        Ready::Odd => {
+        ReadySchedules::Malformed => {
             let odd = format!(
                 "{} AND {}{excluded}",
                 E::IS_PLANNED,
@@ -284,7 +286,9 @@ fn write_advances<E: Engine>(
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
             "reckoned",
-            advances.iter().map(|advance| i64::from(advance.reckoned)),
+            advances
+                .iter()
+                .map(|advance| i64::from(advance.from_current_timetable)),
         )
         .nullable("next_run", next.iter().map(Option::as_deref))
         .nullable("anchor", anchor.iter().map(Option::as_deref))

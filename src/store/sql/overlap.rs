@@ -12,7 +12,7 @@ use super::loose::LooseText;
 use super::times;
 use super::values::ValueTable;
 use crate::state::Status;
-use crate::store::{Advance, Candidate, NewRow, Unfinished};
+use crate::store::{Advance, Candidate, NewRow, UnfinishedMessage};
 use crate::timetable::Overlap;
 
 /// A schedule that this transaction has locked.
@@ -83,7 +83,7 @@ pub(super) fn load_unfinished<E: Engine>(
         }
         if let Some(Ok(status)) = text(row.status).map(|status| status.parse()) {
             let since = text(row.since).as_deref().and_then(times::parse);
-            schedule.candidate.unfinished = Some(Unfinished {
+            schedule.candidate.unfinished = Some(UnfinishedMessage {
                 key: text(row.uuid).unwrap_or_default(),
                 status,
                 since: since.unwrap_or(schedule.candidate.now),

@@ -16,9 +16,9 @@ use super::guards::{is_in, status_literal};
 use super::transition::end_time;
 use crate::config::History;
 use crate::state::Status;
-use crate::store::{Pruned, Stretch};
+use crate::store::{PruneRange, Pruned};
 
-pub(super) fn prune(engine: &mut impl Engine, stretch: &Stretch<'_>) -> QueryResult<Pruned> {
+pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> QueryResult<Pruned> {
     let Some(youngest) = stretch.history.ages().map(|(_, age)| age).min() else {
         return Ok(Pruned::default());
     };
@@ -63,7 +63,7 @@ struct StretchSummary {
 
 fn summarize_stretch<E: Engine>(
     engine: &mut E,
-    stretch: &Stretch<'_>,
+    stretch: &PruneRange<'_>,
     youngest: Duration,
 ) -> QueryResult<StretchSummary> {
     let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
@@ -100,7 +100,7 @@ struct ExpiredRow {
 /// The expired messages up to `last`, locked if they are to be deleted.
 fn find_expired<E: Engine>(
     engine: &mut E,
-    stretch: &Stretch<'_>,
+    stretch: &PruneRange<'_>,
     last: i64,
 ) -> QueryResult<Vec<ExpiredRow>> {
     let lock = if stretch.delete {

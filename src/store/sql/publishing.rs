@@ -72,7 +72,7 @@ pub(in crate::store) fn insert<E: Engine>(
     };
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| row.within(highest_character))
+        .map(|row| row.restricted_to(highest_character))
         .collect();
     let mut rest: Vec<&NewRow> = rows.iter().map(AsRef::as_ref).collect();
     if fits_one_statement(rest.iter().copied()) {

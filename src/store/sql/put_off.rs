@@ -11,7 +11,7 @@ use super::rows::KeyStatusRow;
 use super::transition::{EventSql, EventTerms};
 use super::values::ValueTable;
 use crate::state::{Cause, Event, Status};
-use crate::store::{NewRow, PutBack, PutOff, PutOffDue, WorkerId};
+use crate::store::{NewRow, PutOff, PutOffDue, PutOffResult, WorkerId};
 
 /// The longest time until the next attempt, in seconds.
 const MAX_DELAY_SECONDS: u32 = 30;
@@ -29,7 +29,7 @@ pub(super) fn put_off<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
     put_offs: &[PutOff],
-) -> QueryResult<Vec<PutBack>> {
+) -> QueryResult<Vec<PutOffResult>> {
     if put_offs.is_empty() {
         return Ok(Vec::new());
     }
@@ -44,7 +44,7 @@ pub(super) fn put_off<E: Engine>(
     let mut sorted: Vec<&PutOff> = put_offs.iter().collect();
     sorted.sort_unstable_by(|a, b| a.row.key.cmp(&b.row.key));
     let last = engine.highest_character();
-    let rows = sorted.iter().map(|put_off| put_off.row.within(last));
+    let rows = sorted.iter().map(|put_off| put_off.row.restricted_to(last));
     let rows: Vec<Cow<'_, NewRow>> = rows.collect();
     let update = change.for_keys(values(&sorted, &rows));
     let changed: Vec<KeyStatusRow> = engine.update_returning(&update, &["uuid", "status"])?;
@@ -61,11 +61,11 @@ pub(super) fn put_off<E: Engine>(
         changed.get(&put_off.row.key).map(String::as_str),
         states.get(&put_off.row.key),
     ) {
-        (Some(status), _) if status == Status::Pending.as_str() => PutBack::Waits,
-        (Some(_), _) => PutBack::TooLong,
-        (None, None) => PutBack::Gone,
-        (None, Some(state)) if state.is_final() => PutBack::Already,
-        (None, Some(_)) => PutBack::Taken,
+        (Some(status), _) if status == Status::Pending.as_str() => PutOffResult::Waits,
+        (Some(_), _) => PutOffResult::TooLong,
+        (None, None) => PutOffResult::Gone,
+        (None, Some(state)) if state.is_final() => PutOffResult::Already,
+        (None, Some(_)) => PutOffResult::Taken,
     };
     Ok(put_offs.iter().map(result).collect())
 }

@@ -157,7 +157,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
 }
 
 /// The highest id of the FAILED messages.
-pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
+pub(super) fn last_failed_id<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
     let last: Vec<IdRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE {} ORDER BY m.id DESC LIMIT 1",
         E::BIGINT,
@@ -224,7 +224,7 @@ fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Re
                 replaced.extend(old.ids);
                 new.key = names::new_key();
                 rows.push(NewRow::pending(&new));
-                results.push(Requeued::As {
+                results.push(Requeued::Replaced {
                     old: key,
                     was_published: old.was_published,
                     new: Box::new(new),

@@ -14,7 +14,7 @@ use super::schedule_row::LooseScheduleRow;
 use super::times;
 use super::values::ValueTable;
 use crate::message::{python, wire};
-use crate::store::{Edited, ScheduleRow, ScheduleSpec, WhichSchedules};
+use crate::store::{EditResult, ScheduleRow, ScheduleSpec, WhichSchedules};
 
 /// Parses a time that the database wrote.
 pub(super) fn parse_database_time(text: &str) -> QueryResult<DateTime<Utc>> {
@@ -183,29 +183,29 @@ pub(super) fn edit<E: Engine>(
     id: i64,
     was: &ScheduleSpec,
     to: &ScheduleSpec,
-) -> QueryResult<Edited> {
+) -> QueryResult<EditResult> {
     let rows = load(engine, &WhichSchedules::Id(id), E::FOR_UPDATE)?;
     let Some(row) = rows.first() else {
-        return Ok(Edited::Gone);
+        return Ok(EditResult::Gone);
     };
     if row.spec != *was {
-        return Ok(Edited::Changed);
+        return Ok(EditResult::Changed);
     }
     if to.name != was.name && is_name_taken(engine, to, Some(id))? {
-        return Ok(Edited::NameTaken);
+        return Ok(EditResult::NameTaken);
     }
     let to = with_storable_texts(engine, to);
     let anchor = to.anchor.map(times::to_text);
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
     let mut set = spec_assignments::<E>();
     // A column that can't be read stays as it is, unless the edit changes it.
-    set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_alike(was, column));
+    set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_equal_in(was, column));
     set.push(("refusal", "NULL".to_owned()));
     if has_unreadable_timing(row) {
         set.push(("planned_for", "NULL".to_owned()));
         set.push(("next_run", "NULL".to_owned()));
         engine.update_schedules(&values, &set)?;
-        return Ok(Edited::Saved);
+        return Ok(EditResult::Saved);
     }
     let is_moved = to.anchor != was.anchor && row.planned_for == Some(to.planned_for());
     // If the refusal still applies, the scheduler finds it again.
@@ -213,11 +213,11 @@ pub(super) fn edit<E: Engine>(
         set.push(("planned_for", "NULL".to_owned()));
     }
     // The missed occurrences were of another timetable.
-    if !was.active && !to.fires_as(was) {
+    if !was.active && !to.has_same_timetable(was) {
         set.push(("next_run", "NULL".to_owned()));
     }
     engine.update_schedules(&values, &set)?;
-    Ok(Edited::Saved)
+    Ok(EditResult::Saved)
 }
 
 /// Whether its next occurrence, or the anchor of its intervals, can't be read: the schedule then starts from now.

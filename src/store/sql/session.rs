@@ -22,9 +22,10 @@ use crate::store::session::{
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 use crate::store::{
-    Advance, Agenda, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow, Pruned,
-    Ready, RecomputeReason, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError,
-    Stretch, Tables, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, EditResult, Heartbeat, LateRowResult, NewRow,
+    PruneRange, Pruned, ReadySchedules, RecomputeReason, RecordedMessages, Requeue, Requeued,
+    ScheduleRow, ScheduleSpec, StoreError, Tables, UndecodableRow, WhichSchedules, WorkerId,
+    WorkerProcess,
 };
 
 /// A connection.
@@ -112,7 +113,7 @@ impl<E: Engine> ScheduleStore for SqlSession<E> {
         id: i64,
         was: &ScheduleSpec,
         to: &ScheduleSpec,
-    ) -> Result<Edited, StoreError> {
+    ) -> Result<EditResult, StoreError> {
         let edit = |engine: &mut E| schedules::edit(engine, id, was, to);
         match to.name == was.name {
             true => self.transaction(edit),
@@ -140,14 +141,14 @@ impl<E: Engine> OccurrenceStore for SqlSession<E> {
 
     fn advance_schedules(
         &mut self,
-        ready: Ready,
+        ready: ReadySchedules,
         limit: usize,
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
-    ) -> Result<(usize, Recorded<'static>), StoreError> {
+    ) -> Result<(usize, RecordedMessages<'static>), StoreError> {
         let advance = |engine: &mut E| occurrences::advance(engine, ready, limit, held, decide);
         let (count, messages) = self.transaction(advance)?;
-        Ok((count, Recorded::of(messages)))
+        Ok((count, RecordedMessages::committed(messages)))
     }
 }
 
@@ -184,18 +185,18 @@ impl<E: Engine> OutboxStore for SqlSession<E> {
 }
 
 impl<E: Engine> RecoveryStore for SqlSession<E> {
-    fn is_told(&mut self) -> Result<Option<bool>, StoreError> {
-        self.run(E::is_told)
+    fn was_notified(&mut self) -> Result<Option<bool>, StoreError> {
+        self.run(E::was_notified)
     }
 
-    fn take_due_but(
+    fn take_due_except(
         &mut self,
         limit: usize,
         queues: &BTreeSet<String>,
-    ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError> {
+    ) -> Result<(RecordedMessages<'static>, Vec<UndecodableRow>), StoreError> {
         let taken = self.transaction(|engine| sweep::take_due(engine, limit, queues))?;
-        let (due, undecodable) = UndecodableRow::apart(taken);
-        Ok((Recorded::of(due), undecodable))
+        let (due, undecodable) = UndecodableRow::partition(taken);
+        Ok((RecordedMessages::committed(due), undecodable))
     }
 
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError> {
@@ -206,7 +207,10 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
         self.transaction(|engine| sweep::recover(engine, limit))
     }
 
-    fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError> {
+    fn publish_late_rows(
+        &mut self,
+        keys: &[String],
+    ) -> Result<Vec<(String, LateRowResult)>, StoreError> {
         let inspected = self.run(|engine| late_rows::inspect(engine, keys))?;
         let (resolvable, others): (Vec<_>, Vec<_>) = inspected
             .into_iter()
@@ -223,7 +227,7 @@ impl<E: Engine> RecoveryStore for SqlSession<E> {
 
 impl<E: Engine> RunStore for SqlSession<E> {
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError> {
-        let durable = !batch.may_be_forgotten();
+        let durable = !batch.may_be_lost();
         self.run(|engine| engine.transaction(durable, |engine| ledger::write(engine, owner, batch)))
     }
 }
@@ -233,8 +237,8 @@ impl<E: Engine> RequeueStore for SqlSession<E> {
         self.transaction(|engine| requeue::requeue(engine, which))
     }
 
-    fn last_failed(&mut self) -> Result<Option<i64>, StoreError> {
-        self.run(requeue::last_failed)
+    fn last_failed_id(&mut self) -> Result<Option<i64>, StoreError> {
+        self.run(requeue::last_failed_id)
     }
 
     fn requeue_failed(
@@ -247,7 +251,7 @@ impl<E: Engine> RequeueStore for SqlSession<E> {
 }
 
 impl<E: Engine> RetentionStore for SqlSession<E> {
-    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError> {
+    fn prune(&mut self, stretch: &PruneRange<'_>) -> Result<Pruned, StoreError> {
         self.transaction(|engine| prune::prune(engine, stretch))
     }
 }
@@ -270,7 +274,7 @@ impl<E: Engine> EmbeddedQueueStore for SqlSession<E> {
         // If a crash of the database undoes this, the messages are delivered twice.
         let take = |engine: &mut E| embedded_queue::take(engine, owner, queue, limit);
         let taken = self.run(|engine| engine.transaction(false, take))?;
-        Ok(UndecodableRow::apart(taken))
+        Ok(UndecodableRow::partition(taken))
     }
 
     fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError> {

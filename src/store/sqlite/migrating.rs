@@ -7,13 +7,14 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_migrations::MigrationHarness;
 
-use super::{File, SqliteFile, is_locked};
+use super::engine::{SqliteEngine, is_locked};
+use super::file::SqliteFile;
 use crate::failpoint;
 use crate::store::sql::{
-    Connector, Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps,
-    in_transaction, index_faults,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, in_transaction,
+    index_faults,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// Waits for a second for another process that writes.
 const BEGIN: &str = "PRAGMA busy_timeout = 1000; BEGIN IMMEDIATE";
@@ -23,17 +24,21 @@ const FEW: i64 = 10_000;
 
 /// What a transaction has done.
 #[derive(Default)]
-struct Done {
+struct MigrationWork {
     steps: Vec<String>,
     indexes: Vec<(&'static Index, IndexFault)>,
 }
 
-pub(super) fn migrate(file: &File, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
-    let mut engine = file.open()?;
-    let work = |engine: &mut SqliteFile| {
-        let mut done = Done {
+pub(super) fn migrate(
+    file: &SqliteFile,
+    tables: Tables,
+    tell: &mut MigrationReporter<'_>,
+) -> Result<(), StoreError> {
+    let mut engine = SqliteEngine::open(file)?;
+    let work = |engine: &mut SqliteEngine| {
+        let mut done = MigrationWork {
             steps: run_steps(engine, tables)?,
-            ..Done::default()
+            ..MigrationWork::default()
         };
         if has_few_messages(engine)? {
             for (index, fault) in index_faults(engine, tables)? {
@@ -48,8 +53,8 @@ pub(super) fn migrate(file: &File, tables: Tables, tell: &mut Tell<'_>) -> Resul
     let rest = index_faults(&mut engine, tables).map_err(|error| engine.classify(&error))?;
     for (index, _) in rest {
         failpoint::hit("migrate.index");
-        let work = |engine: &mut SqliteFile| {
-            let mut done = Done::default();
+        let work = |engine: &mut SqliteEngine| {
+            let mut done = MigrationWork::default();
             // Nobody else has built it by now?
             let index_faults = index_faults(engine, tables)?.into_iter();
             for (index, fault) in index_faults.filter(|(faulty, _)| faulty.name == index.name) {
@@ -64,25 +69,25 @@ pub(super) fn migrate(file: &File, tables: Tables, tell: &mut Tell<'_>) -> Resul
     Ok(())
 }
 
-fn told(done: &Done, tell: &mut Tell<'_>) {
+fn told(done: &MigrationWork, tell: &mut MigrationReporter<'_>) {
     for step in &done.steps {
-        tell(Progress::Step(step));
+        tell(MigrationProgress::Step(step));
     }
     for (Index { name, .. }, fault) in &done.indexes {
         if let Some(reason) = fault.reason() {
-            tell(Progress::Note(&format!(
+            tell(MigrationProgress::Note(&format!(
                 "the index {name} {reason}: it was dropped and built again"
             )));
         }
-        tell(Progress::Index(name));
+        tell(MigrationProgress::Index(name));
     }
 }
 
 /// RunStore diesel's steps and notes them as diesel does, which would begin a transaction of its own.
-fn run_steps(engine: &mut SqliteFile, tables: Tables) -> QueryResult<Vec<String>> {
+fn run_steps(engine: &mut SqliteEngine, tables: Tables) -> QueryResult<Vec<String>> {
     forget_lost_steps(engine)?;
     let steps = (engine.connection)
-        .pending_migrations(MigrationSteps(SqliteFile::MIGRATIONS, tables))
+        .pending_migrations(MigrationSteps(SqliteEngine::MIGRATIONS, tables))
         .map_err(Error::QueryBuilderError)?;
     let run = |step: Box<dyn diesel::migration::Migration<_>>| {
         let version = step.name().version().to_string();
@@ -96,12 +101,12 @@ fn run_steps(engine: &mut SqliteFile, tables: Tables) -> QueryResult<Vec<String>
     steps.into_iter().map(run).collect()
 }
 
-fn has_few_messages(engine: &mut SqliteFile) -> QueryResult<bool> {
+fn has_few_messages(engine: &mut SqliteEngine) -> QueryResult<bool> {
     let last = "SELECT COALESCE(max(id), 0) AS id FROM carrot_messagelog";
     Ok(IdRow::only(&engine.load_unprepared::<IdRow>(last)?)? <= FEW)
 }
 
-fn build(engine: &mut SqliteFile, index: &Index, fault: &IndexFault) -> QueryResult<()> {
+fn build(engine: &mut SqliteEngine, index: &Index, fault: &IndexFault) -> QueryResult<()> {
     if *fault != IndexFault::Missing {
         engine.execute_unprepared(&format!("DROP INDEX {}", index.name))?;
     }
@@ -130,10 +135,10 @@ fn refusal(index: &Index, error: Error) -> Error {
 
 /// RunStore a transaction when nobody else writes to the file.
 fn when_free(
-    engine: &mut SqliteFile,
-    tell: &mut Tell<'_>,
-    work: impl Fn(&mut SqliteFile) -> QueryResult<Done>,
-) -> Result<Done, StoreError> {
+    engine: &mut SqliteEngine,
+    tell: &mut MigrationReporter<'_>,
+    work: impl Fn(&mut SqliteEngine) -> QueryResult<MigrationWork>,
+) -> Result<MigrationWork, StoreError> {
     let turns = Arc::clone(&engine.turns);
     let mut patience = LockWait::new();
     loop {
@@ -143,7 +148,7 @@ fn when_free(
         match done {
             Err(error) if is_locked(&error) => {
                 if patience.must_explain() {
-                    tell(Progress::Note(
+                    tell(MigrationProgress::Note(
                         "waits for another process that writes to the file",
                     ));
                 }

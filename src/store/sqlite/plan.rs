@@ -3,13 +3,15 @@
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{File, statement, update_text};
+use super::engine::update_text;
+use super::file::SqliteFile;
+use super::statement::statement;
 use crate::state::Status;
 use crate::store::Tables;
 use crate::store::sql::{ALWAYS_TRUE, Connector, Engine, MessageUpdate, ValueTable};
 
 #[derive(QueryableByName)]
-struct Step {
+struct PlanStep {
     #[diesel(sql_type = Text)]
     detail: String,
 }
@@ -20,7 +22,7 @@ struct Step {
 fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/carrot.db", directory.path().display());
-    let file = File::new(&url.parse().unwrap());
+    let file = SqliteFile::new(&url.parse().unwrap());
     file.migrate(Tables::WithQueues, &mut |_| {}).unwrap();
     let mut engine = file.open().unwrap();
     let finished = format!(
@@ -42,7 +44,7 @@ fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
                 lookup_guard: and,
             };
             let sql = format!("EXPLAIN QUERY PLAN {}", update_text(&update));
-            let plan: Vec<Step> = statement(&sql, Some(&update.values))
+            let plan: Vec<PlanStep> = statement(&sql, Some(&update.values))
                 .load(&mut engine.connection)
                 .unwrap();
             let plan: Vec<&str> = plan.iter().map(|step| step.detail.as_str()).collect();

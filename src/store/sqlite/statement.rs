@@ -1,12 +1,10 @@
 //! Statements with many values, on our connections and on those of others.
 
 use diesel::expression::AsExpression;
-use diesel::prelude::*;
 use diesel::sql_types::Text;
-use diesel::sqlite::{Sqlite, SqliteConnection};
+use diesel::sqlite::Sqlite;
 
-use super::SqliteFile;
-use crate::store::sql::{InsertTarget, Statement, ValueTable};
+use crate::store::sql::{Statement, ValueTable};
 
 /// `sql` with the values bound, as JSON: however many there are, it is the same statement.
 pub(super) fn statement<'a>(
@@ -30,19 +28,4 @@ pub(super) fn source(values: &ValueTable<'_>) -> String {
         "(SELECT e.key AS position, {} FROM json_each(?) e) AS v",
         cells.join(", ")
     )
-}
-
-/// A connection of the caller's.
-impl InsertTarget<SqliteFile> for SqliteConnection {
-    fn highest_character(&mut self) -> QueryResult<char> {
-        Ok(char::MAX)
-    }
-
-    fn values_sql(&self, values: &ValueTable<'_>) -> String {
-        source(values)
-    }
-
-    fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
-        statement(sql, Some(values)).execute(self)
-    }
 }

@@ -130,7 +130,7 @@ pub fn tells_keys_apart(database: Database) {
         .requeue(&Requeue::Keys(vec![ended[1].clone()]))
         .unwrap();
     assert!(
-        matches!(&requeued[..], [Requeued::As { old, .. }] if *old == ended[1]),
+        matches!(&requeued[..], [Requeued::Replaced { old, .. }] if *old == ended[1]),
         "{requeued:?}"
     );
     assert_eq!((world.count("COMPLETED"), world.count("FAILED")), (1, 6));
@@ -178,12 +178,12 @@ pub fn looks(database: Database) {
     looks.push(keys[0].to_uppercase());
     let batch = Batch {
         claims: claims(&keys[..1]).claims,
-        looks,
+        row_checks: looks,
         ..Batch::default()
     };
     let result = write(session.as_mut(), worker, &batch);
     assert_eq!(result.claims, [FRESH]);
-    let (mut found, mut there) = (result.looked, keys.clone());
+    let (mut found, mut there) = (result.with_row, keys.clone());
     found.sort();
     there.sort();
     assert_eq!(found, there);

@@ -2,7 +2,7 @@
 
 use carrot_actors::StoreError;
 use carrot_actors::internals::state::{End, Status};
-use carrot_actors::internals::store::{Batch, Claim, Finish, Finished};
+use carrot_actors::internals::store::{Batch, Claim, Finish, FinishResult};
 
 use super::{FRESH, begin, claim, claims, finish, finishes, process, published, trial, write};
 use crate::support::Database;
@@ -27,7 +27,7 @@ pub fn writes(database: Database) {
         ..Batch::default()
     };
     let finished = write(session.as_mut(), worker, &batch).finished;
-    assert_eq!(finished, [Finished::Written; 2]);
+    assert_eq!(finished, [FinishResult::Written; 2]);
     let row = world.find(&keys[0]).unwrap();
     assert_eq!(
         (&row["status"], &row["attempts"]),
@@ -54,7 +54,7 @@ pub fn writes_once(database: Database) {
     write(session.as_mut(), worker, &finishes(&keys, End::Completed));
     for end in [End::Failed, End::Cancelled, End::Completed] {
         let again = write(session.as_mut(), worker, &finishes(&keys, end)).finished;
-        assert_eq!(again, [Finished::Already]);
+        assert_eq!(again, [FinishResult::Already]);
     }
     world.is_in(&keys[0], Status::Completed);
 }
@@ -67,12 +67,12 @@ pub fn is_fenced(database: Database) {
     session.deregister(&[worker]).unwrap();
     claim(session.as_mut(), other, &keys);
     let late = write(session.as_mut(), worker, &finishes(&keys, End::Failed)).finished;
-    assert_eq!(late, [Finished::Taken]);
+    assert_eq!(late, [FinishResult::Taken]);
     world.is_in(&keys[0], Status::InProgress);
     let right = write(session.as_mut(), other, &finishes(&keys, End::Completed)).finished;
-    assert_eq!(right, [Finished::Written]);
+    assert_eq!(right, [FinishResult::Written]);
     let late = write(session.as_mut(), worker, &finishes(&keys, End::Failed)).finished;
-    assert_eq!(late, [Finished::Already]);
+    assert_eq!(late, [FinishResult::Already]);
     world.is_in(&keys[0], Status::Completed);
 }
 
@@ -85,7 +85,7 @@ pub fn writes_nobodys(database: Database) {
     assert_eq!(session.recover(10).unwrap(), 1);
     world.is_in(&keys[1], Status::Pending);
     let finished = write(session.as_mut(), worker, &finishes(&keys, End::Completed)).finished;
-    assert_eq!(finished, [Finished::Written; 2]);
+    assert_eq!(finished, [FinishResult::Written; 2]);
     assert_eq!(world.count("COMPLETED"), 2);
     world.end_leases();
     assert!(
@@ -103,7 +103,7 @@ pub fn misses_the_gone(database: Database) {
         keys[1]
     ));
     let finished = write(session.as_mut(), worker, &finishes(&keys, End::Completed)).finished;
-    use Finished::{Gone, Written};
+    use FinishResult::{Gone, Written};
     assert_eq!(finished, [Written, Gone, Written]);
     assert!(world.find(&keys[1]).is_none());
 }
@@ -128,7 +128,7 @@ pub fn is_all_or_none(database: Database) {
     world.is_in(&keys[2], Status::Published);
     batch.finishes[1].output = None;
     let result = write(session.as_mut(), worker, &batch);
-    assert_eq!(result.finished, [Finished::Written; 2]);
+    assert_eq!(result.finished, [FinishResult::Written; 2]);
     assert_eq!(result.claims, [FRESH]);
 }
 
@@ -148,7 +148,7 @@ pub fn stores_what_is_storable(database: Database) {
         ..Batch::default()
     };
     let finished = write(session.as_mut(), worker, &batch).finished;
-    assert_eq!(finished, [Finished::Written]);
+    assert_eq!(finished, [FinishResult::Written]);
     let row = world.find(&keys[0]).unwrap();
     assert_eq!(row["output"], "a\u{fffd}b");
     assert!(row["exception"] == long.as_str(), "the exception differs");
@@ -179,7 +179,10 @@ pub fn mixes(database: Database) {
         ..Batch::default()
     };
     let result = write(session.as_mut(), worker, &batch);
-    assert_eq!(result.finished, [Finished::Written, Finished::Taken]);
+    assert_eq!(
+        result.finished,
+        [FinishResult::Written, FinishResult::Taken]
+    );
     assert_eq!(result.begun, [false, true]);
     let expected = [
         FRESH,

@@ -160,7 +160,7 @@ pub fn hands_out_once(database: Database) {
         let mut taken = Vec::new();
         barrier.wait();
         loop {
-            let (step, undecodable) = session.take_due_but(30, &BTreeSet::new()).unwrap();
+            let (step, undecodable) = session.take_due_except(30, &BTreeSet::new()).unwrap();
             assert_eq!(undecodable, []);
             if step.is_empty() {
                 return taken;
@@ -194,7 +194,7 @@ pub fn requeues(database: Database) {
     let mut replaced = Vec::new();
     for result in results {
         match result {
-            Requeued::As {
+            Requeued::Replaced {
                 old,
                 was_published,
                 new,
@@ -228,9 +228,9 @@ pub fn requeues_failed(database: Database) {
         worker,
         &finishes(&keys[3..], End::Completed),
     );
-    let last = session.last_failed().unwrap().unwrap();
+    let last = session.last_failed_id().unwrap().unwrap();
     let (requeued, next) = session.requeue_failed(0, last).unwrap();
     assert_eq!((requeued.len(), next), (3, None));
-    assert_eq!(session.last_failed().unwrap(), None);
+    assert_eq!(session.last_failed_id().unwrap(), None);
     assert_eq!((world.count("PENDING"), world.count("COMPLETED")), (3, 3));
 }

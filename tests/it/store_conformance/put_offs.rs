@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carrot_actors::internals::state::{Cause, End, Status};
 use carrot_actors::internals::store::{
-    Batch, Claim, NewRow, PutBack, PutOff, PutOffDue, Session, UndecodableRow, WorkerId,
+    Batch, Claim, NewRow, PutOff, PutOffDue, PutOffResult, Session, UndecodableRow, WorkerId,
 };
 use carrot_actors::internals::wire;
 use carrot_actors::message::Message;
@@ -30,12 +30,12 @@ fn of(key: &str, cause: Cause, due: PutOffDue) -> PutOff {
     }
 }
 
-fn put_off(session: &mut dyn Session, worker: WorkerId, put_off: PutOff) -> PutBack {
+fn put_off(session: &mut dyn Session, worker: WorkerId, put_off: PutOff) -> PutOffResult {
     let batch = Batch {
         put_offs: vec![put_off],
         ..Batch::default()
     };
-    write(session, worker, &batch).put_back[0]
+    write(session, worker, &batch).put_offs[0]
 }
 
 /// A message that is claimed.
@@ -77,7 +77,10 @@ pub fn waits(database: Database) {
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     let first = of(&key, Cause::Resources, PATIENCE);
-    assert_eq!(put_off(session.as_mut(), worker, first), PutBack::Waits);
+    assert_eq!(
+        put_off(session.as_mut(), worker, first),
+        PutOffResult::Waits
+    );
     let row = world.find(&key).unwrap();
     assert_eq!(row["status"], "PENDING");
     assert_eq!(row["put_off_reason"], "out of resources: none is left");
@@ -132,14 +135,14 @@ pub fn waits_longer(database: Database) {
     let without_limit = || of(&key, Cause::HandedBack, PutOffDue::Later(None));
     assert_eq!(
         put_off(session.as_mut(), worker, without_limit()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     for (so_far, next) in [(3, 4), (20, 21), (29, 30), (100_000, 30)] {
         world.is_put_off_for(&key, so_far);
         claim(session.as_mut(), worker, std::slice::from_ref(&key));
         assert_eq!(
             put_off(session.as_mut(), worker, without_limit()),
-            PutBack::Waits
+            PutOffResult::Waits
         );
         let (due, since) = world.times(&key);
         is_about(due, next);
@@ -147,12 +150,15 @@ pub fn waits_longer(database: Database) {
     }
     // At once, whatever was before.
     let now = of(&key, Cause::HandedBack, PutOffDue::Now);
-    assert_eq!(put_off(session.as_mut(), worker, now), PutBack::Waits);
+    assert_eq!(put_off(session.as_mut(), worker, now), PutOffResult::Waits);
     is_about(world.times(&key).0, 0);
     // A clock that was set back counts for nothing.
     world.execute("UPDATE carrot_messagelog SET put_off_since = '2199-01-01 00:00:00.000000'");
     let limited = || of(&key, Cause::HandedBack, PATIENCE);
-    assert_eq!(put_off(session.as_mut(), worker, limited()), PutBack::Waits);
+    assert_eq!(
+        put_off(session.as_mut(), worker, limited()),
+        PutOffResult::Waits
+    );
     is_about(world.times(&key).0, 1);
     is_about(world.times(&key).1, 0);
 }
@@ -163,21 +169,21 @@ pub fn ends(database: Database) {
     let once_more = || of(&key, Cause::Program, PATIENCE);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     // The last try is at the end of its time.
     world.is_put_off_for(&key, 8);
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     is_about(world.times(&key).0, 2);
     world.is_put_off_for(&key, 11);
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
-        PutBack::TooLong
+        PutOffResult::TooLong
     );
     let row = world.find(&key).unwrap();
     assert_eq!(
@@ -201,11 +207,11 @@ pub fn counts_anew(database: Database) {
         world.is_put_off_for(&key, 1000);
         put_back
     };
-    assert_eq!(late(Cause::Resources), PutBack::Waits);
+    assert_eq!(late(Cause::Resources), PutOffResult::Waits);
     // Another cause.
-    assert_eq!(late(Cause::Program), PutBack::Waits);
-    assert_eq!(late(Cause::UnknownTask), PutBack::Waits);
-    assert_eq!(late(Cause::Resources), PutBack::Waits);
+    assert_eq!(late(Cause::Program), PutOffResult::Waits);
+    assert_eq!(late(Cause::UnknownTask), PutOffResult::Waits);
+    assert_eq!(late(Cause::Resources), PutOffResult::Waits);
     // A run that has begun, and whose worker died in it.
     claim(session.as_mut(), worker, std::slice::from_ref(&key));
     session.deregister(&[worker]).unwrap();
@@ -226,7 +232,7 @@ pub fn counts_anew(database: Database) {
     claim(session.as_mut(), other, std::slice::from_ref(&key));
     assert_eq!(
         put_off(session.as_mut(), other, once_more()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     is_about(world.times(&key).1, 0);
 }
@@ -239,7 +245,7 @@ pub fn is_fenced(database: Database) {
     let ours = |due| of(&key, Cause::Resources, due);
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
-        PutBack::Taken
+        PutOffResult::Taken
     );
     assert_eq!(world.find(&key).unwrap(), before);
     // Nobody's counts as ours.
@@ -247,13 +253,13 @@ pub fn is_fenced(database: Database) {
     session.recover(10).unwrap();
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     // Also where it is put off no more.
     world.is_put_off_for(&key, 1000);
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
-        PutBack::TooLong
+        PutOffResult::TooLong
     );
     let row = world.find(&key).unwrap();
     assert_eq!(
@@ -268,11 +274,11 @@ pub fn is_fenced(database: Database) {
     let before = world.find(&key).unwrap();
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PutOffDue::Now)),
-        PutBack::Already
+        PutOffResult::Already
     );
     assert_eq!(world.find(&key).unwrap(), before);
     let gone = of("unknown", Cause::Resources, PATIENCE);
-    assert_eq!(put_off(session.as_mut(), worker, gone), PutBack::Gone);
+    assert_eq!(put_off(session.as_mut(), worker, gone), PutOffResult::Gone);
 }
 
 pub fn rewrites(database: Database) {
@@ -294,8 +300,8 @@ pub fn rewrites(database: Database) {
         row: NewRow::pending(&message),
         ..of(&key, Cause::UnknownTask, PutOffDue::Now)
     };
-    assert!(put.row.carries(&message));
-    assert_eq!(put_off(session.as_mut(), worker, put), PutBack::Waits);
+    assert!(put.row.decodes_to(&message));
+    assert_eq!(put_off(session.as_mut(), worker, put), PutOffResult::Waits);
     let due: Vec<Result<Message, UndecodableRow>> = session.take_due(10).unwrap();
     assert_eq!(due, [Ok(message)]);
 }
@@ -330,7 +336,10 @@ pub fn counts_attempts(database: Database) {
         ..of(&key, Cause::Resources, PATIENCE)
     };
     world.execute("UPDATE carrot_messagelog SET suspect = (1 = 0)");
-    assert_eq!(put_off(session.as_mut(), worker, counted), PutBack::Waits);
+    assert_eq!(
+        put_off(session.as_mut(), worker, counted),
+        PutOffResult::Waits
+    );
     assert_eq!(text(&world.find(&key).unwrap(), "status"), "PENDING");
     assert_eq!(claim(session.as_mut(), worker, &[key]), [suspect(2)]);
 }
@@ -348,8 +357,12 @@ pub fn mixes(database: Database) {
     let result = write(session.as_mut(), worker, &finished);
     assert_eq!(result.finished.len(), 1);
     assert_eq!(
-        result.put_back,
-        [PutBack::Waits, PutBack::Taken, PutBack::Waits]
+        result.put_offs,
+        [
+            PutOffResult::Waits,
+            PutOffResult::Taken,
+            PutOffResult::Waits
+        ]
     );
     assert_eq!(result.claims, [super::FRESH]);
     world.is_in(&keys[1], Status::Pending);

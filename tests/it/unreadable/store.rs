@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carrot_actors::config::History;
 use carrot_actors::internals::state::Status;
-use carrot_actors::internals::store::{self, Session, Stretch, WorkerProcess};
+use carrot_actors::internals::store::{self, PruneRange, Session, WorkerProcess};
 
 use super::{Loose, loose, no_times};
 use crate::support::{Database, on_every_database};
@@ -67,7 +67,7 @@ fn what_has_no_time_of_its_end_that_can_be_read_is_kept_for_as_long_as_its_recor
         expired: None,
         every: DAY,
     };
-    let stretch = Stretch {
+    let stretch = PruneRange {
         after: 0,
         limit: 1000,
         history: &history,

@@ -169,10 +169,10 @@ fn a_step_that_blocks_others_is_noticed() {
 #[test]
 fn every_index_has_a_name_of_its_own_after_its_table() {
     let lists: &[&[Index]] = &[
-        crate::store::postgres::Postgres::INDEXES,
-        crate::store::sqlite::SqliteFile::INDEXES,
+        crate::store::postgres::PostgresEngine::INDEXES,
+        crate::store::sqlite::SqliteEngine::INDEXES,
         #[cfg(feature = "mysql")]
-        crate::store::mysql::MysqlServer::INDEXES,
+        crate::store::mysql::MysqlEngine::INDEXES,
     ];
     for list in lists {
         let names: BTreeSet<_> = list.iter().map(|index| index.name).collect();

@@ -1,6 +1,6 @@
 use super::*;
-use crate::store::postgres::Postgres;
-use crate::store::sqlite::SqliteFile;
+use crate::store::postgres::PostgresEngine;
+use crate::store::sqlite::SqliteEngine;
 
 /// An event's guards and assignments, which are the same on each database; NOW stands for the database's time.
 fn rendered(change: impl Fn(Dialect) -> EventSql) -> String {
@@ -42,10 +42,10 @@ impl Dialect {
 
     fn now(self) -> &'static str {
         match self {
-            Self::Postgres => Postgres::NOW,
-            Self::Sqlite => SqliteFile::NOW,
+            Self::Postgres => PostgresEngine::NOW,
+            Self::Sqlite => SqliteEngine::NOW,
             #[cfg(feature = "mysql")]
-            Self::Mysql => crate::store::mysql::MysqlServer::NOW,
+            Self::Mysql => crate::store::mysql::MysqlEngine::NOW,
         }
     }
 
@@ -57,19 +57,19 @@ impl Dialect {
             too_long: Some("TOO_LONG"),
         };
         match self {
-            Self::Postgres => EventSql::new::<Postgres>(event, &terms),
-            Self::Sqlite => EventSql::new::<SqliteFile>(event, &terms),
+            Self::Postgres => EventSql::new::<PostgresEngine>(event, &terms),
+            Self::Sqlite => EventSql::new::<SqliteEngine>(event, &terms),
             #[cfg(feature = "mysql")]
-            Self::Mysql => EventSql::new::<crate::store::mysql::MysqlServer>(event, &terms),
+            Self::Mysql => EventSql::new::<crate::store::mysql::MysqlEngine>(event, &terms),
         }
     }
 
     fn ends(self) -> EventSql {
         match self {
-            Self::Postgres => EventSql::ends::<Postgres>(WorkerId(7)),
-            Self::Sqlite => EventSql::ends::<SqliteFile>(WorkerId(7)),
+            Self::Postgres => EventSql::ends::<PostgresEngine>(WorkerId(7)),
+            Self::Sqlite => EventSql::ends::<SqliteEngine>(WorkerId(7)),
             #[cfg(feature = "mysql")]
-            Self::Mysql => EventSql::ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
+            Self::Mysql => EventSql::ends::<crate::store::mysql::MysqlEngine>(WorkerId(7)),
         }
     }
 }
@@ -232,7 +232,7 @@ fn no_column_is_set_before_another_is_computed_from_it() {
     };
     for event in Event::ALL {
         let mut set_before: Vec<&str> = Vec::new();
-        for (column, to) in EventSql::new::<Postgres>(event, &terms).set {
+        for (column, to) in EventSql::new::<PostgresEngine>(event, &terms).set {
             for before in &set_before {
                 assert!(!to.contains(&format!("m.{before}")), "{event:?}: {to}");
             }

@@ -18,7 +18,7 @@ const SHOWN: [&str; 6] = [
 ];
 
 /// What a server and its tables are like.
-pub(super) struct Traits {
+pub(super) struct ServerProperties {
     /// It takes no longer statements, in bytes.
     pub(super) most_bytes: usize,
     /// The type of `carrot_messagelog.uuid` with its collation: with another one, its index is of no
@@ -44,7 +44,7 @@ struct Collation {
     collation: Option<String>,
 }
 
-impl Traits {
+impl ServerProperties {
     pub(super) fn of(connection: &mut MysqlConnection) -> QueryResult<Self> {
         let limit: Limit =
             diesel::sql_query("SELECT CAST(@@max_allowed_packet AS SIGNED) AS most_bytes")
