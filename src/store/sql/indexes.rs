@@ -161,9 +161,7 @@ impl IndexFault {
     pub(in crate::store) fn reason(&self) -> Option<String> {
         match self {
             Self::Missing => None,
-            Self::Invalid => {
-                Some("is not valid, as a migration leaves it that was killed".to_owned())
-            }
+            Self::Invalid => Some("is not valid, as after a migration was killed".to_owned()),
             Self::Different(definition) => Some(format!("is another one ({definition})")),
         }
     }

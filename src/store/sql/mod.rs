@@ -63,12 +63,12 @@ where
         Ok(Box::new(SqlSession(self.0.open()?, self.1)))
     }
 
-    fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
+    fn migrate_reporting(&self, reporter: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
         // A user without the right to change tables may run this where nothing is missing.
         if self.connect()?.is_migrated()? {
             return Ok(());
         }
-        self.0.migrate(self.1, tell)
+        self.0.migrate(self.1, reporter)
     }
 
     fn migrates_itself(&self) -> bool {

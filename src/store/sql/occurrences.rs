@@ -285,7 +285,7 @@ fn write_advances<E: Engine>(
     let values = ValueTable::default()
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
-            "reckoned",
+            "from_current_timetable",
             advances
                 .iter()
                 .map(|advance| i64::from(advance.from_current_timetable)),
@@ -313,7 +313,7 @@ fn write_advances<E: Engine>(
         (
             "planned_for",
             format!(
-                "CASE WHEN v.reckoned = 1 THEN {} ELSE m.planned_for END",
+                "CASE WHEN v.from_current_timetable = 1 THEN {} ELSE m.planned_for END",
                 E::TIMETABLE
             ),
         ),

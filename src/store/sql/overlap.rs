@@ -108,7 +108,7 @@ fn unfinished_sql<E: Engine>(ids: String) -> String {
     };
     format!(
         "SELECT q.id, l.uuid, l.status, {since} AS since, {planned} AS planned \
-         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_timetable}, {beside}) AS message \
+         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_timetable}, {outside}) AS message \
              FROM carrot_scheduledtask m WHERE m.id IN ({ids})) q \
          JOIN carrot_messagelog l ON l.id = q.message",
         since = E::time_to_text(&format!("COALESCE(l.publish_time, {})", E::NOW)),
@@ -118,7 +118,7 @@ fn unfinished_sql<E: Engine>(ids: String) -> String {
             "l.planned_time >= COALESCE(m.unfinished_from, {})",
             E::text_to_time("'0001-01-01 00:00:00'")
         )),
-        beside = first("l.planned_time IS NULL"),
+        outside = first("l.planned_time IS NULL"),
     )
 }
 

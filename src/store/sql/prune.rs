@@ -1,7 +1,7 @@
 //! The statements of pruning, in a transaction.
 //!
 //! Pruning walks the table by its primary key, since an index on the time of a message's end would slow down every
-//! end. It reads a stretch of the table without locks, so that no running message waits for it. It locks only the
+//! end. It reads a range of the table without locks, so that no running message waits for it. It locks only the
 //! rows that it deletes, and skips rows that others have locked.
 
 use std::collections::HashMap;
@@ -18,16 +18,16 @@ use crate::config::History;
 use crate::state::Status;
 use crate::store::{PruneRange, Pruned};
 
-pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> QueryResult<Pruned> {
-    let Some(youngest) = stretch.history.ages().map(|(_, age)| age).min() else {
+pub(super) fn prune(engine: &mut impl Engine, range: &PruneRange<'_>) -> QueryResult<Pruned> {
+    let Some(youngest) = range.history.ages().map(|(_, age)| age).min() else {
         return Ok(Pruned::default());
     };
-    let seen = summarize_stretch(engine, stretch, youngest)?;
+    let seen = summarize_range(engine, range, youngest)?;
     let Some(last) = seen.last else {
         return Ok(Pruned::default());
     };
-    let old = find_expired(engine, stretch, last)?;
-    if stretch.delete && !old.is_empty() {
+    let old = find_expired(engine, range, last)?;
+    if range.delete && !old.is_empty() {
         let ids: Vec<i64> = old.iter().map(|row| row.id).collect();
         engine.delete(&ids)?;
     }
@@ -39,15 +39,15 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> Query
     }
     Ok(Pruned {
         counts,
-        next: (length >= stretch.limit).then_some(last),
+        next: (length >= range.limit).then_some(last),
         recent: seen.recent == seen.length,
-        settled: stretch.delete && old.len() + lasting >= length,
+        settled: range.delete && old.len() + lasting >= length,
     })
 }
 
-/// What a stretch of the table contains.
+/// What a range of the table contains.
 #[derive(QueryableByName)]
-struct StretchSummary {
+struct RangeSummary {
     #[diesel(sql_type = BigInt)]
     length: i64,
     /// The highest id.
@@ -61,12 +61,12 @@ struct StretchSummary {
     lasting: i64,
 }
 
-fn summarize_stretch<E: Engine>(
+fn summarize_range<E: Engine>(
     engine: &mut E,
-    stretch: &PruneRange<'_>,
+    range: &PruneRange<'_>,
     youngest: Duration,
-) -> QueryResult<StretchSummary> {
-    let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
+) -> QueryResult<RangeSummary> {
+    let lasting = Status::finals().filter(|status| range.history.age(*status).is_none());
     let lasting: Vec<Status> = lasting.collect();
     let is_lasting = match lasting.is_empty() {
         true => "1 = 0".to_owned(),
@@ -82,10 +82,10 @@ fn summarize_stretch<E: Engine>(
         since = time_before::<E>(youngest),
         // A message to be published later does not show that the messages after it are recent.
         now = E::NOW,
-        after = stretch.after,
-        limit = stretch.limit,
+        after = range.after,
+        limit = range.limit,
     );
-    let seen: Vec<StretchSummary> = engine.load_unprepared(&sql)?;
+    let seen: Vec<RangeSummary> = engine.load_unprepared(&sql)?;
     seen.into_iter().next().ok_or(Error::NotFound)
 }
 
@@ -100,10 +100,10 @@ struct ExpiredRow {
 /// The expired messages up to `last`, locked if they are to be deleted.
 fn find_expired<E: Engine>(
     engine: &mut E,
-    stretch: &PruneRange<'_>,
+    range: &PruneRange<'_>,
     last: i64,
 ) -> QueryResult<Vec<ExpiredRow>> {
-    let lock = if stretch.delete {
+    let lock = if range.delete {
         E::FOR_UPDATE_SKIP_LOCKED
     } else {
         ""
@@ -112,8 +112,8 @@ fn find_expired<E: Engine>(
         "SELECT CAST(m.id AS {bigint}) AS id, m.status FROM carrot_messagelog m \
          WHERE m.id > {after} AND m.id <= {last} AND ({is_expired}) ORDER BY m.id {lock}",
         bigint = E::BIGINT,
-        after = stretch.after,
-        is_expired = is_expired::<E>(stretch.history),
+        after = range.after,
+        is_expired = is_expired::<E>(range.history),
     );
     engine.load_unprepared(&sql)
 }

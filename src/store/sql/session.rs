@@ -251,8 +251,8 @@ impl<E: Engine> RequeueStore for SqlSession<E> {
 }
 
 impl<E: Engine> RetentionStore for SqlSession<E> {
-    fn prune(&mut self, stretch: &PruneRange<'_>) -> Result<Pruned, StoreError> {
-        self.transaction(|engine| prune::prune(engine, stretch))
+    fn prune(&mut self, range: &PruneRange<'_>) -> Result<Pruned, StoreError> {
+        self.transaction(|engine| prune::prune(engine, range))
     }
 }
 
