@@ -11,6 +11,7 @@ mod history;
 pub(crate) mod liveness;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod opening;
 mod planned_for;
 mod postgres;
 mod progress;
@@ -32,6 +33,7 @@ pub use batch::{
 pub(crate) use database::{Database, retry_conflicts};
 pub use error::StoreError;
 pub use history::{PruneRange, Pruned};
+pub use opening::{connect_for_tests, open, open_for, session};
 pub use progress::{MigrationProgress, MigrationReporter};
 pub use recorded::RecordedMessages;
 pub use refusal::ScheduleRefusal;
@@ -46,11 +48,9 @@ pub use session::{
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 
-use sql::SqlStore;
-
 use std::time::Duration;
 
-use crate::config::{Config, DatabaseKind, DatabaseUrl};
+use crate::config::Config;
 use crate::message::Message;
 
 /// After this long without a heartbeat, a worker counts as silent. A service that has watched it be silent for so
@@ -201,71 +201,8 @@ impl Tables {
     }
 }
 
-/// The store that a configuration names, with the tables that it needs.
-///
-/// # Errors
-/// [`StoreError::Unsupported`] when this build lacks that database; the error says what to do.
-pub fn open_for(config: &Config) -> Result<Box<dyn Store>, StoreError> {
-    open(&config.database_url, Tables::of(config))
-}
-
-/// Connects to a migrated database; a database that nobody else administers is migrated first.
-///
-/// # Errors
-/// When the database is away, or not migrated; the error names the command.
-pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, StoreError> {
-    let mut session = store.connect()?;
-    if session.is_migrated()? {
-        return Ok(session);
-    }
-    if !store.migrates_itself() {
-        return Err(StoreError::NotMigrated(store.describe()));
-    }
-    let steps = store.migrate()?;
-    if !steps.is_empty() {
-        let steps = steps.join(", ");
-        log::info!("made the tables of {}: {steps}", store.describe());
-    }
-    Ok(session)
-}
-
-/// A test's session on the database that a configuration names.
-///
-/// # Errors
-/// When the database is away, or this build lacks it.
-pub fn connect_for_tests(config: &Config) -> Result<Box<dyn TestSession>, StoreError> {
-    store_at(&config.database_url, Tables::of(config))?.connect_for_tests()
-}
-
-/// The store that `url` names.
-///
-/// # Errors
-/// [`StoreError::Unsupported`] when this build lacks that database; the error says what to do.
-pub fn open(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn Store>, StoreError> {
-    let store = store_at(url, tables)?;
-    Ok(store)
-}
-
 /// A store that can also open sessions for tests.
 trait TestStore: Store {
     /// Opens a connection.
     fn connect_for_tests(&self) -> Result<Box<dyn TestSession>, StoreError>;
-}
-
-fn store_at(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn TestStore>, StoreError> {
-    match url.kind() {
-        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(
-            postgres::PostgresServer::new(url)?,
-            tables,
-        ))),
-        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::SqliteFile::new(url), tables))),
-        #[cfg(feature = "mysql")]
-        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::MysqlServer::new(url), tables))),
-        #[cfg(not(feature = "mysql"))]
-        DatabaseKind::Mysql => Err(StoreError::Unsupported(
-            "database_url names MySQL, which this build is without: build with `--features mysql` \
-             (it needs libmariadb-dev)"
-                .to_owned(),
-        )),
-    }
 }

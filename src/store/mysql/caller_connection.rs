@@ -11,7 +11,7 @@ use crate::store::sql::{InsertTarget, ValueTable};
 /// Every server accepts a statement with so many bytes of values, so that its limit need not be read.
 const ALWAYS_FITS: usize = 64 * 1024;
 
-/// A connection of the caller's. What the server and its tables are like is asked only if it matters.
+/// The server's properties are only read where they matter.
 impl InsertTarget<MysqlEngine> for MysqlConnection {
     fn highest_character(&mut self) -> QueryResult<char> {
         Ok(ServerProperties::of(self)?.highest_character)

@@ -18,22 +18,22 @@ use crate::store::sql::{
     assignments, in_transaction,
 };
 
-/// What every connection is set to, whatever the server's defaults are.
+/// The settings of every connection, whatever the server's defaults are.
 ///
-/// `sql_mode`: what does not fit is refused, not cut.
-/// `idle_transaction_timeout`: one whose host stands still, or is gone without a word, must not keep its
-/// locks. Only MariaDB has that.
+/// `sql_mode`: the server refuses values that do not fit, and does not cut them.
+/// `idle_transaction_timeout`: a transaction whose host has stopped or vanished must not keep its locks. Only
+/// MariaDB has this setting.
 const SET_UP: &str = "SET autocommit = 1, time_zone = '+00:00', \
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
     innodb_lock_wait_timeout = 10, wait_timeout = 2147483, lc_messages = 'en_US'; \
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     /*M!100300 SET idle_transaction_timeout = 10 */";
 
-/// The lock of those who name schedules, and how long they wait for another.
+/// The lock that a connection holds while it names a schedule, and how long it waits for the lock.
 const NAMING_LOCK: &str = "CONCAT('carrot-actors names ', MD5(DATABASE()))";
 const NAMING_WAIT_SECONDS: u32 = 10;
 
-/// What errors say when a transaction has met another.
+/// Parts of the errors of a transaction that conflicted with another.
 const CONFLICTS: [&str; 4] = [
     "Deadlock",
     "Lock wait timeout",
@@ -82,7 +82,7 @@ impl Engine for MysqlEngine {
         FROM information_schema.columns WHERE table_schema = DATABASE() \
         AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
     const INDEXES: &'static [Index] = indexes::INDEXES;
-    // The optimizer passes over what is IGNORED, and refuses to be told to take it.
+    // The optimizer does not use an IGNORED index, and FORCE INDEX refuses it.
     const SELECT_INDEXES: &'static str = "SELECT index_name AS name, \
             COALESCE(GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR ','), '') AS key_columns, \
             CAST(MAX(non_unique) = 0 AS SIGNED) AS is_unique, '' AS predicate, \
@@ -90,9 +90,9 @@ impl Engine for MysqlEngine {
         FROM information_schema.statistics WHERE table_schema = DATABASE() \
             AND table_name IN ('carrot_messagelog', 'carrot_scheduledtask') \
         GROUP BY table_name, index_name";
-    // What an update of joined rows sets goes through a temporary table, which with a text is one on the disk.
+    // An update of joined rows collects the new values in a temporary table, which is on disk if one is a text.
     const TEXT_UPDATES_ARE_SLOW: bool = true;
-    // MariaDB before 10.8 takes DESC for a comment.
+    // MariaDB before 10.8 ignores DESC.
     const SHOWS_DESCENDING: bool = false;
     const SELECT_VERSION: &'static str = "SELECT CONCAT(IF(version() LIKE '%MariaDB%', '', 'MySQL '), \
         version()) AS name";
@@ -105,21 +105,21 @@ impl Engine for MysqlEngine {
     const IS_UNPLANNED: &'static str = "m.active = true AND m.is_planned = false";
     const IS_PLANNED: &'static str =
         "m.active = true AND m.is_planned = true AND m.next_run IS NOT NULL";
-    // By another index it would sort, and lock, all that wait.
+    // With another index, the server would sort, and lock, all waiting messages.
     const FROM_WAITING: &'static str =
         "carrot_messagelog m FORCE INDEX (carrot_messagelog_waiting)";
-    // A short table it would scan whole, and lock each row on the way.
+    // Without the index, the server would scan a short table, and lock each of its rows.
     const FROM_PENDING: &'static str =
         "carrot_messagelog m FORCE INDEX (carrot_messagelog_pending)";
     const FROM_IN_PROGRESS: &'static str =
         "carrot_messagelog m FORCE INDEX (carrot_messagelog_in_progress)";
-    // By another index it would sort, and lock, all that are to be reckoned.
+    // With another index, the server would sort, and lock, all unplanned schedules.
     const FROM_SCHEDULES: &'static str =
         "carrot_scheduledtask m FORCE INDEX (carrot_scheduledtask_next_run)";
-    // A server may take such dates: without a part, or of a day that its month has not.
+    // Some servers accept dates without a year, month or day, and days that the month does not have.
     const NEXT_RUN_IS_MALFORMED: &'static str = "(YEAR(m.next_run) = 0 OR LAST_DAY(m.next_run) IS NULL \
         OR DAY(m.next_run) = 0)";
-    // Not by their states, which all others' have too.
+    // Not the index of states, which most messages share.
     const FROM_OCCURRENCES: &'static str =
         "carrot_messagelog l FORCE INDEX (carrot_messagelog_occurrence)";
     const SKIP_ADOPTED: &'static str =
@@ -163,7 +163,7 @@ impl Engine for MysqlEngine {
     }
 
     fn messages_sql(&self, values: &ValueTable<'_>) -> String {
-        // Not the other way round: the messages may be millions.
+        // STRAIGHT_JOIN: reading the messages first could mean millions of rows.
         format!(
             "{} STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (carrot_messagelog_uuid) \
              ON m.uuid = v.uuid AND CAST(m.uuid AS BINARY) = CAST(v.uuid AS BINARY)",
@@ -172,9 +172,9 @@ impl Engine for MysqlEngine {
     }
 
     fn messages_to_lock_sql(&self, values: &ValueTable<'_>) -> String {
-        // An index leads to rows that are not committed yet, and who locks what it leads to waits for them:
-        // for as long as a transaction takes in which Django has published the message. What is read in
-        // brackets is not locked, and is as it was committed.
+        // A locking read by the index of keys also finds uncommitted rows and waits for them: for as long as the
+        // transaction in which Django inserts the message takes. The subquery does not lock, and sees only
+        // committed rows.
         format!(
             "(SELECT v.uuid, m.id FROM {} LIMIT 18446744073709551615) AS v \
              STRAIGHT_JOIN carrot_messagelog m FORCE INDEX (PRIMARY) ON m.id = v.id",
@@ -203,8 +203,8 @@ impl Engine for MysqlEngine {
     }
 
     fn delete(&mut self, ids: &[i64]) -> QueryResult<()> {
-        // With a list of ids it scans a table that is not much longer than the list, and waits for
-        // whatever is locked on the way.
+        // With a list of ids, the server scans a table that is not much longer than the list, and waits for every
+        // locked row on the way.
         let values = ValueTable::default().integers("id", ids.iter().copied());
         let sql = format!(
             "DELETE m FROM {} STRAIGHT_JOIN carrot_messagelog m ON m.id = v.id",
@@ -229,7 +229,7 @@ impl Engine for MysqlEngine {
         update: &MessageUpdate<'_>,
         columns: &[&str],
     ) -> QueryResult<Vec<R>> {
-        // As they will be.
+        // The columns as they will be after the update.
         let columns: Vec<_> = columns
             .iter()
             .map(
@@ -252,8 +252,8 @@ impl Engine for MysqlEngine {
         );
         let rows: Vec<R> = self.load(&sql, Some(&update.values))?;
         if !rows.is_empty() {
-            // Not those that the guard lets in only now; and those that are locked whatever has become
-            // of their owners since.
+            // Only the locked rows: others may satisfy the guard by now. And all of the locked rows: `lookup_guard`
+            // has been checked, and must not be checked again after other tables have changed.
             let locked: HashSet<&str> = rows.iter().map(KeyedRow::key).collect();
             self.update(&MessageUpdate {
                 values: update.values.only(&locked),
@@ -313,7 +313,7 @@ impl Engine for MysqlEngine {
             return Err(Error::QueryBuilderError(problem.into()));
         }
         let done = self.transaction(true, work);
-        // The lock is the session's. Where this fails, so has the connection, and it is gone with that.
+        // The lock belongs to the session: if this fails, the connection is broken, and its end releases the lock.
         if let Err(error) = self.execute_unprepared(&format!("DO RELEASE_LOCK({NAMING_LOCK})")) {
             log::debug!("the lock on schedules' names is not released: {error}");
         }
@@ -324,13 +324,13 @@ impl Engine for MysqlEngine {
         Ok(())
     }
 
-    /// The errors' numbers do not reach us, so the server itself is asked whether it still lives: for
-    /// another connection. libmariadb would wait for ever if a statement were run again whose rows had
-    /// ended in an error, such as a deadlock's.
+    /// Diesel hides the errors' numbers, so a new connection shows whether the server is still reachable. The old
+    /// one can't be used for that: if an error, such as a deadlock, ended the rows of a statement, libmariadb would
+    /// wait for ever when the same statement is run again.
     fn classify(&mut self, error: &Error) -> StoreError {
         let text = self.server.scrub(&error.to_string());
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        // That one never came to the server.
+        // Diesel or this crate made that error; the statement was never sent.
         let is_ours = matches!(error, Error::QueryBuilderError(_));
         let is_away = !is_ours
             && match Self::open(&self.server) {

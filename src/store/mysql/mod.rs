@@ -1,8 +1,8 @@
 //! MySQL and MariaDB.
 //!
-//! They have no UPDATE … RETURNING: what an update would change is locked and read first, and then
-//! changed. Texts compare as their columns' collation says, which takes `A` for `a`; keys are
-//! compared byte for byte beside that.
+//! They have no UPDATE … RETURNING: the rows that an update would change are first locked and read, and then
+//! changed. Texts compare by their columns' collation, which takes `A` for `a`, so statements also compare keys
+//! byte for byte.
 
 mod caller_connection;
 mod connecting;

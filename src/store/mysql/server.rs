@@ -4,10 +4,10 @@ use url::Url;
 
 use crate::config::DatabaseUrl;
 
-/// Where the server listens unless the URL says otherwise.
+/// The server's port unless the URL has one.
 const DEFAULT_PORT: u16 = 3306;
 
-/// Where the database is and how to get there.
+/// The address of a database.
 #[derive(Clone)]
 pub(in crate::store) struct MysqlServer {
     url: DatabaseUrl,

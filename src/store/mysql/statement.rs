@@ -1,4 +1,4 @@
-//! Statements with many values, on our connections and on those of others.
+//! Statements with many values.
 
 use diesel::expression::AsExpression;
 use diesel::mysql::Mysql;
@@ -10,11 +10,11 @@ use super::properties::ServerProperties;
 use crate::store::BATCH_BYTES;
 use crate::store::sql::{Statement, ValueColumn, ValueTable};
 
-/// What a statement's bytes are beside its values, at most.
+/// The most bytes that a statement has apart from its values.
 const STATEMENT_BYTES: usize = 16 * 1024;
 
-/// `sql` with the values bound, as JSON: however many there are, it is the same statement. A server that
-/// takes no more than `most_bytes` would close the connection over a longer one.
+/// Binds the values to `sql` as JSON, so that the statement is the same for any number of values. The server would
+/// close the connection on a statement of more than `most_bytes`, so this refuses it.
 pub(super) fn statement<'a>(
     sql: &'a str,
     values: Option<&ValueTable<'_>>,
@@ -38,12 +38,12 @@ pub(super) fn statement<'a>(
     Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
 }
 
-/// How many bytes of values a statement to that server has at most.
+/// How many bytes of values a statement to a server may have.
 pub(super) fn most_bytes(properties: &ServerProperties) -> usize {
     BATCH_BYTES.min(properties.most_bytes.saturating_sub(STATEMENT_BYTES))
 }
 
-/// What follows FROM to read `values` as `v`, where texts are of these types.
+/// The FROM item that reads `values` as `v`; `kind` is the type of a text column.
 pub(super) fn source<'a>(
     values: &ValueTable<'_>,
     kind: impl Fn(&'static str) -> &'a str,

@@ -4,10 +4,10 @@ use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
 use super::engine::PostgresEngine;
-use super::statement::{TOLD, source, statement};
+use super::statement::{CHANNEL, source, statement};
 use crate::store::sql::{InsertTarget, ValueTable};
 
-/// A connection of the caller's. Services are told when it commits.
+/// An insert also sends a NOTIFY, which reaches the services when the caller commits.
 impl InsertTarget<PostgresEngine> for PgConnection {
     fn highest_character(&mut self) -> QueryResult<char> {
         Ok(char::MAX)
@@ -18,7 +18,7 @@ impl InsertTarget<PostgresEngine> for PgConnection {
     }
 
     fn insert(&mut self, sql: &str, values: &ValueTable<'_>) -> QueryResult<usize> {
-        let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({TOLD}, '')");
+        let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({CHANNEL}, '')");
         statement(&sql, Some(values)).execute(self)
     }
 }

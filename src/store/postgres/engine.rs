@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::server::PostgresServer;
-use super::statement::{TOLD, source, statement};
+use super::statement::{CHANNEL, source, statement};
 use super::{indexes, rights};
 use crate::store::StoreError;
 use crate::store::sql::{
@@ -16,23 +16,23 @@ use crate::store::sql::{
     in_transaction,
 };
 
-/// The advisory lock of those who name schedules, without the table's oid: "carr" in ASCII, and 32 bits
-/// for that.
+/// The advisory lock that a transaction holds while it names a schedule: "carr" in ASCII, and 32 bits for the
+/// table's oid, which is added.
 const NAMING_LOCK: i64 = 0x6361_7272 << 32;
 
-/// What every connection is set to, whatever the server's defaults are.
+/// The settings of every connection, whatever the server's defaults are.
 ///
-/// `enable_seqscan = off`: our statements find rows by key; before PostgreSQL has statistics of a
-/// table it would rather scan it whole, once a batch.
-/// `jit = off`: a plan that scans all the same, as of the few workers, then counts as so costly that it
-/// is compiled first, for 50 to 100 ms.
-/// `idle_in_transaction_session_timeout`: one whose host stands still, or is gone without a word, must not
-/// keep its locks; those who wait for them may be everybody.
-/// `synchronous_commit`: what is acknowledged must last, whatever the role's or the database's default;
-/// a server that wants more than its own disk to have it keeps its setting.
-/// `client_encoding`: diesel asks for UTF-8, which a database of bytes refuses to give where one of them is
-/// none, and with it all rows of a statement.
-/// `lc_messages` would be ours to set too, but only a superuser may.
+/// `enable_seqscan = off`: statements find rows by key. While PostgreSQL has no statistics of a table, it would
+/// prefer to scan the whole table for each batch.
+/// `jit = off`: with `enable_seqscan = off`, a plan that scans all the same, such as one of the few workers, counts
+/// as so costly that PostgreSQL would first compile it, for 50 to 100 ms.
+/// `idle_in_transaction_session_timeout`: a transaction whose host has stopped or vanished must not keep its locks,
+/// for which everybody may be waiting.
+/// `synchronous_commit`: an acknowledged message must be on disk, whatever the role's or the database's default. A
+/// server that also waits for replicas keeps its setting.
+/// `client_encoding`: diesel asks for UTF-8. A database with the encoding SQL_ASCII then refuses all rows of a
+/// statement if one byte is not UTF-8.
+/// Only a superuser may set `lc_messages`, which would otherwise be here too.
 const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SET TIME ZONE 'UTC'; \
     SET default_transaction_isolation = 'read committed'; \
@@ -45,9 +45,9 @@ const SET_UP: &str = "SET application_name = 'carrot-actors'; \
     SELECT set_config('client_encoding', 'SQL_ASCII', false) \
         WHERE current_setting('server_encoding') = 'SQL_ASCII'; ";
 
-/// Django's tables may be in another schema than the one that comes first, where new ones would be
-/// made: what is ours belongs beside them.
-const BESIDE_DJANGOS: &str = "SELECT set_config('search_path', \
+/// Puts the schema of Django's tables first, so that new tables are created beside them, and not in the schema that
+/// came first.
+const PREFER_DJANGOS_SCHEMA: &str = "SELECT set_config('search_path', \
         quote_ident(n.nspname) || ', ' || current_setting('search_path'), false) \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.oid = to_regclass('carrot_messagelog') AND n.nspname <> current_schema()";
@@ -56,7 +56,7 @@ const BESIDE_DJANGOS: &str = "SELECT set_config('search_path', \
 pub(in crate::store) struct PostgresEngine {
     pub(super) connection: PgConnection,
     pub(super) server: PostgresServer,
-    /// Whether it has asked to be told.
+    /// Whether it has executed LISTEN.
     listens: bool,
 }
 
@@ -65,7 +65,7 @@ impl PostgresEngine {
         let mut connection = PgConnection::establish(server.expose())
             .map_err(|error| StoreError::Unavailable(server.scrub(&error.to_string())))?;
         connection
-            .batch_execute(&(SET_UP.to_owned() + BESIDE_DJANGOS))
+            .batch_execute(&(SET_UP.to_owned() + PREFER_DJANGOS_SCHEMA))
             .map_err(|error| StoreError::Unavailable(server.scrub(&error.to_string())))?;
         Ok(Self {
             connection,
@@ -76,15 +76,15 @@ impl PostgresEngine {
 }
 
 #[derive(QueryableByName)]
-struct Told {
+struct ChannelName {
     #[diesel(sql_type = Text)]
     name: String,
 }
 
-/// `UPDATE … FROM`, as far as it goes without RETURNING.
+/// `UPDATE … FROM`, without RETURNING.
 ///
-/// The guard stands in a CASE, which the planner does not look into: by statistics from a moment when
-/// nothing was PENDING it would read the index of what is, whole, for each of the values.
+/// The CASE hides the guard from the planner. If its statistics are from a moment when nothing was PENDING, the
+/// planner would read the whole partial index of PENDING messages for each value.
 fn update_text(update: &MessageUpdate<'_>) -> String {
     format!(
         "UPDATE carrot_messagelog AS m SET {} FROM {} \
@@ -144,7 +144,7 @@ impl Engine for PostgresEngine {
     }
 
     fn time_to_text(time: &str) -> String {
-        // Of what is before or after all years of four digits, or infinite, to_char says something else.
+        // to_char writes infinite times, and years without four digits, in another format.
         format!(
             "CASE WHEN {time} >= CAST('0001-01-01 00:00:00+00' AS timestamptz) \
                  AND {time} < CAST('10000-01-01 00:00:00+00' AS timestamptz) \
@@ -188,9 +188,9 @@ impl Engine for PostgresEngine {
 
     fn was_notified(&mut self) -> QueryResult<Option<bool>> {
         if !self.listens {
-            let told: Told = diesel::sql_query(format!("SELECT {TOLD} AS name"))
+            let channel: ChannelName = diesel::sql_query(format!("SELECT {CHANNEL} AS name"))
                 .get_result(&mut self.connection)?;
-            self.execute_unprepared(&format!("LISTEN {}", told.name))?;
+            self.execute_unprepared(&format!("LISTEN {}", channel.name))?;
             self.listens = true;
             return Ok(Some(true));
         }
@@ -265,8 +265,7 @@ impl Engine for PostgresEngine {
         self.execute_unprepared("SET LOCAL synchronous_commit = on")
     }
 
-    /// What the caller can do about `error`. libpq's SQLSTATE does not reach us, so the connection
-    /// itself is asked whether it still lives.
+    /// Diesel hides libpq's SQLSTATE, so a statement shows whether the connection still works.
     fn classify(&mut self, error: &Error) -> StoreError {
         let text = rights::explain(self.server.scrub(&error.to_string()));
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));

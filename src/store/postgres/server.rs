@@ -3,8 +3,8 @@
 use crate::config::DatabaseUrl;
 use crate::store::StoreError;
 
-/// What libpq is told unless the URL says it: give up on a connection that does not come about in
-/// 10 s, and notice within about 20 s that the other host is gone.
+/// libpq's parameters unless the URL has them: connecting takes at most 10 s, and a connection notices within about
+/// 20 s that the other host is gone.
 const DEFAULTS: [(&str, &str); 5] = [
     ("connect_timeout", "10"),
     ("keepalives_idle", "10"),
@@ -13,7 +13,7 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("tcp_user_timeout", "20000"),
 ];
 
-/// Where the database is and how to get there.
+/// The address of a database.
 #[derive(Clone)]
 pub(in crate::store) struct PostgresServer {
     url: DatabaseUrl,
@@ -59,7 +59,7 @@ impl PostgresServer {
     }
 }
 
-/// Says what to build when the URL insists on TLS.
+/// Refuses a URL that insists on TLS if this build lacks it.
 fn refuse_tls_if_not_built_in(url: &str) -> Result<(), StoreError> {
     let insists = ["require", "verify-ca", "verify-full"]
         .iter()

@@ -1,4 +1,4 @@
-//! Statements with many values, on our connections and on those of others.
+//! Statements with many values.
 
 use diesel::expression::AsExpression;
 use diesel::pg::Pg;
@@ -6,8 +6,8 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
 use crate::store::sql::{Statement, ValueColumn, ValueTable};
 
-/// Whom those who record messages that are due tell of it: who works on the same table.
-pub(super) const TOLD: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
+/// The channel on which the services on the same table are notified of due messages.
+pub(super) const CHANNEL: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
 
 /// `sql` with the values bound, an array for each column.
 pub(super) fn statement<'a>(sql: &'a str, values: Option<&'a ValueTable<'a>>) -> Statement<'a, Pg> {
@@ -24,7 +24,7 @@ pub(super) fn statement<'a>(sql: &'a str, values: Option<&'a ValueTable<'a>>) ->
         })
 }
 
-/// What follows FROM to read `values` as `v`.
+/// The FROM item that reads `values` as `v`.
 pub(super) fn source(values: &ValueTable<'_>) -> String {
     let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
     format!(

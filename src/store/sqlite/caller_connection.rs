@@ -7,7 +7,6 @@ use super::engine::SqliteEngine;
 use super::statement::{source, statement};
 use crate::store::sql::{InsertTarget, ValueTable};
 
-/// A connection of the caller's.
 impl InsertTarget<SqliteEngine> for SqliteConnection {
     fn highest_character(&mut self) -> QueryResult<char> {
         Ok(char::MAX)

@@ -19,33 +19,33 @@ use crate::store::sql::{
 };
 use crate::store::turns::Turns;
 
-/// What every connection is set to.
+/// The settings of every connection.
 ///
-/// `wal_autocheckpoint`: in pages; every 1000, as is SQLite's default, costs a sync each batch or two.
+/// `wal_autocheckpoint`: in pages. SQLite's default of 1000 costs a sync for each batch or two.
 const SET_UP: &str = "PRAGMA busy_timeout = 5000; \
     PRAGMA journal_mode = WAL; \
     PRAGMA synchronous = FULL; \
     PRAGMA wal_autocheckpoint = 4000; \
     PRAGMA journal_size_limit = 67108864";
 
-/// So long others may write before that is said: the same as `busy_timeout`.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait for another process that writes, the same as `busy_timeout`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Begins to write, or says at once that another process does.
+/// Begins a writing transaction, or fails at once because another process writes.
 const BEGIN: &str = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE";
-const WAIT_AGAIN: &str = "PRAGMA busy_timeout = 5000";
+const RESTORE_TIMEOUT: &str = "PRAGMA busy_timeout = 5000";
 
-/// Another process is asked so often whether it still writes: about as long as a commit takes. SQLite's
-/// own waits grow to 100 ms, which a message would be late by.
-const ASK_AGAIN: Duration = Duration::from_micros(500);
+/// How often to poll while another process writes: about as long as a commit takes. SQLite's own waits grow to
+/// 100 ms, by which a message would be late.
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 
 /// Commits wait for the disk.
 const SYNC: &str = "PRAGMA synchronous = FULL";
-/// Commits may be lost with the power, in their order.
+/// A power failure may undo the last commits, never an earlier one without the later ones.
 const NO_SYNC: &str = "PRAGMA synchronous = NORMAL";
 
-/// Parts of what SQLite says when it can't use its file for now, and of no other error.
-const PASSES: [&str; 9] = [
+/// Parts of the errors that SQLite reports when it can't use its file for now.
+const TRANSIENT_ERRORS: [&str; 9] = [
     "is locked",
     "disk is full",
     "disk I/O error",
@@ -57,9 +57,10 @@ const PASSES: [&str; 9] = [
     "out of memory",
 ];
 
-/// The change to WAL is refused at once, and not after the busy timeout, while another process writes.
+/// Retries, because SQLite ignores the busy timeout for the change to WAL: it fails at once while another process
+/// writes.
 fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
-    let deadline = Instant::now() + BUSY;
+    let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         match connection.batch_execute(SET_UP) {
             Err(error) if is_locked(&error) && Instant::now() < deadline => {
@@ -76,16 +77,16 @@ pub(in crate::store) struct SqliteEngine {
     pub(super) turns: Arc<Turns>,
     /// Whether a commit waits for the disk.
     syncs: bool,
-    /// Whether the transaction under way must be on the disk in the end.
+    /// Whether the open transaction must be on disk when it has committed.
     require_durable: bool,
 }
 
 impl SqliteEngine {
     pub(super) fn open(file: &SqliteFile) -> Result<Self, StoreError> {
-        file.permitted()?;
+        file.check_access()?;
         let mut connection = SqliteConnection::establish(&file.path.to_string_lossy())
-            .map_err(|error| file.error(error))?;
-        set_up(&mut connection).map_err(|error| file.error(error))?;
+            .map_err(|error| file.open_error(error))?;
+        set_up(&mut connection).map_err(|error| file.open_error(error))?;
         Ok(Self {
             connection,
             turns: Arc::clone(&file.turns),
@@ -94,18 +95,18 @@ impl SqliteEngine {
         })
     }
 
-    /// Begins a transaction that writes, when no other process does.
+    /// Begins a writing transaction as soon as no other process writes.
     fn begin(&mut self) -> QueryResult<()> {
-        let deadline = Instant::now() + BUSY;
+        let deadline = Instant::now() + BUSY_TIMEOUT;
         let begun = loop {
             match self.execute_unprepared(BEGIN) {
                 Err(error) if is_locked(&error) && Instant::now() < deadline => {
-                    std::thread::sleep(ASK_AGAIN);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
                 other => break other,
             }
         };
-        self.execute_unprepared(WAIT_AGAIN)?;
+        self.execute_unprepared(RESTORE_TIMEOUT)?;
         begun
     }
 }
@@ -114,9 +115,8 @@ pub(super) fn is_locked(error: &Error) -> bool {
     error.to_string().contains("is locked")
 }
 
-/// `UPDATE … FROM`, as far as it goes without RETURNING. The state is hidden from the planner: one that
-/// has seen a partial index empty would go through all of that, however long it is by now, and through
-/// all keys for each of its rows.
+/// `UPDATE … FROM`, without RETURNING. The CASE hides the guard from the planner. If its statistics are from a moment
+/// when a partial index was empty, the planner would scan that whole index, and all keys for each of its rows.
 pub(super) fn update_text(update: &MessageUpdate<'_>) -> String {
     format!(
         "UPDATE carrot_messagelog AS m SET {} FROM {} \
@@ -145,10 +145,10 @@ impl Engine for SqliteEngine {
         FROM sqlite_master m JOIN pragma_index_list(m.tbl_name) l ON l.name = m.name \
         WHERE m.type = 'index' AND m.tbl_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
     const SELECT_VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
-    // As Django writes it.
+    // In Django's format.
     const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";
     const BIGINT: &'static str = "bigint";
-    // Who writes has locked everything.
+    // A writer has locked the whole database.
     const FOR_UPDATE: &'static str = "";
     const FOR_UPDATE_SKIP_LOCKED: &'static str = "";
     const IS_UNPLANNED: &'static str = "m.active AND m.planned_for IS NOT (m.interval_type || ' ' \
@@ -168,7 +168,7 @@ impl Engine for SqliteEngine {
         format!("LENGTH(CAST({text} AS blob))")
     }
 
-    /// What is none would be 0 in a cast.
+    /// Without a cast, which would turn a text that is no integer into 0.
     fn integer(column: &str) -> String {
         column.to_owned()
     }
@@ -198,7 +198,7 @@ impl Engine for SqliteEngine {
     }
 
     fn messages_sql(&self, values: &ValueTable<'_>) -> String {
-        // Not the other way round: the messages may be millions.
+        // CROSS JOIN: reading the messages first could mean millions of rows.
         let source = source(values);
         format!("{source} CROSS JOIN carrot_messagelog m ON m.uuid = v.uuid")
     }
@@ -266,7 +266,7 @@ impl Engine for SqliteEngine {
         self.require_durable = false;
         let done = in_transaction(self, Self::begin, work)?;
         if self.require_durable && !durable {
-            // A commit that waits for the disk, if only of a row as it is, brings those before it there.
+            // A commit that waits for the disk, even if it changes nothing, also syncs the commits before it.
             self.execute_unprepared(SYNC)?;
             self.syncs = true;
             in_transaction(self, Self::begin, |engine| {
@@ -280,7 +280,7 @@ impl Engine for SqliteEngine {
         &mut self,
         work: impl FnOnce(&mut Self) -> QueryResult<T>,
     ) -> QueryResult<T> {
-        // There is one writer.
+        // SQLite has one writer anyway.
         self.transaction(true, work)
     }
 
@@ -289,8 +289,8 @@ impl Engine for SqliteEngine {
         Ok(())
     }
 
-    /// What SQLite says of its file passes. What it says of a value does not, and a trigger may say
-    /// anything.
+    /// Errors about the file are transient and errors about a value are not. A trigger may raise any text, which is
+    /// therefore unclear.
     fn classify(&mut self, error: &Error) -> StoreError {
         let text = error.to_string();
         match error {
@@ -303,7 +303,9 @@ impl Engine for SqliteEngine {
             ) => StoreError::Refused(text),
             _ if text.contains("too big") => StoreError::Refused(text),
             Error::DeserializationError(_) => StoreError::Unreadable(text),
-            Error::DatabaseError(_, _) if !PASSES.iter().any(|words| text.contains(words)) => {
+            Error::DatabaseError(_, _)
+                if !TRANSIENT_ERRORS.iter().any(|words| text.contains(words)) =>
+            {
                 StoreError::Unclear(text)
             }
             _ => StoreError::Unavailable(text),

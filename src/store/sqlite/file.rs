@@ -26,9 +26,9 @@ impl SqliteFile {
         }
     }
 
-    /// Waiting does not cure what this user may not do. SQLite calls it a file that can't be opened, or
-    /// one that is read-only, as it does what passes.
-    pub(super) fn permitted(&self) -> Result<(), StoreError> {
+    /// Fails if this user may not write the file, which no retry cures. SQLite's own errors for that are the same as
+    /// those of transient faults: the file can't be opened, or is read-only.
+    pub(super) fn check_access(&self) -> Result<(), StoreError> {
         let is_denied =
             |path: &Path, access| rustix::fs::access(path, access) == Err(Errno::ACCESS);
         let directory = self
@@ -51,7 +51,8 @@ impl SqliteFile {
         )))
     }
 
-    pub(super) fn error(&self, error: impl ToString) -> StoreError {
+    /// Why the file can't be opened.
+    pub(super) fn open_error(&self, error: impl ToString) -> StoreError {
         let directory = self.path.parent();
         if directory.is_some_and(|directory| !directory.is_dir()) {
             return StoreError::Unsupported(format!(

@@ -1,5 +1,5 @@
-//! Making the tables so. A file has one writer: the others wait as long as one of the migration's transactions
-//! takes, the longest of which builds one index; who reads waits for nothing.
+//! Migrating the tables. A file has one writer: other writers wait for as long as one of the migration's transactions
+//! takes, the longest of which builds one index. Readers do not wait.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::store::sql::{
 };
 use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
-/// Waits for a second for another process that writes.
+/// Begins a writing transaction, and waits up to a second for another process that writes.
 const BEGIN: &str = "PRAGMA busy_timeout = 1000; BEGIN IMMEDIATE";
 
-/// Up to so many messages, all indexes are built within some hundredths of a second, in one transaction.
-const FEW: i64 = 10_000;
+/// With up to so many messages, all indexes are built in one transaction, which takes some hundredths of a second.
+const FEW_MESSAGES: i64 = 10_000;
 
-/// What a transaction has done.
+/// The work that a transaction has done.
 #[derive(Default)]
 struct MigrationWork {
     steps: Vec<String>,
@@ -32,7 +32,7 @@ struct MigrationWork {
 pub(super) fn migrate(
     file: &SqliteFile,
     tables: Tables,
-    tell: &mut MigrationReporter<'_>,
+    reporter: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
     let mut engine = SqliteEngine::open(file)?;
     let work = |engine: &mut SqliteEngine| {
@@ -48,14 +48,14 @@ pub(super) fn migrate(
         }
         Ok(done)
     };
-    let done = when_free(&mut engine, tell, work)?;
-    told(&done, tell);
+    let done = retry_while_locked(&mut engine, reporter, work)?;
+    report(&done, reporter);
     let rest = index_faults(&mut engine, tables).map_err(|error| engine.classify(&error))?;
     for (index, _) in rest {
         failpoint::hit("migrate.index");
         let work = |engine: &mut SqliteEngine| {
             let mut done = MigrationWork::default();
-            // Nobody else has built it by now?
+            // Another process may have built it by now.
             let index_faults = index_faults(engine, tables)?.into_iter();
             for (index, fault) in index_faults.filter(|(faulty, _)| faulty.name == index.name) {
                 build(engine, index, &fault)?;
@@ -63,27 +63,27 @@ pub(super) fn migrate(
             }
             Ok(done)
         };
-        let done = when_free(&mut engine, tell, work)?;
-        told(&done, tell);
+        let done = retry_while_locked(&mut engine, reporter, work)?;
+        report(&done, reporter);
     }
     Ok(())
 }
 
-fn told(done: &MigrationWork, tell: &mut MigrationReporter<'_>) {
+fn report(done: &MigrationWork, reporter: &mut MigrationReporter<'_>) {
     for step in &done.steps {
-        tell(MigrationProgress::Step(step));
+        reporter(MigrationProgress::Step(step));
     }
     for (Index { name, .. }, fault) in &done.indexes {
         if let Some(reason) = fault.reason() {
-            tell(MigrationProgress::Note(&format!(
+            reporter(MigrationProgress::Note(&format!(
                 "the index {name} {reason}: it was dropped and built again"
             )));
         }
-        tell(MigrationProgress::Index(name));
+        reporter(MigrationProgress::Index(name));
     }
 }
 
-/// RunStore diesel's steps and notes them as diesel does, which would begin a transaction of its own.
+/// Runs diesel's steps and records them as diesel does. Diesel itself would begin a transaction for each.
 fn run_steps(engine: &mut SqliteEngine, tables: Tables) -> QueryResult<Vec<String>> {
     forget_lost_steps(engine)?;
     let steps = (engine.connection)
@@ -103,7 +103,7 @@ fn run_steps(engine: &mut SqliteEngine, tables: Tables) -> QueryResult<Vec<Strin
 
 fn has_few_messages(engine: &mut SqliteEngine) -> QueryResult<bool> {
     let last = "SELECT COALESCE(max(id), 0) AS id FROM carrot_messagelog";
-    Ok(IdRow::only(&engine.load_unprepared::<IdRow>(last)?)? <= FEW)
+    Ok(IdRow::only(&engine.load_unprepared::<IdRow>(last)?)? <= FEW_MESSAGES)
 }
 
 fn build(engine: &mut SqliteEngine, index: &Index, fault: &IndexFault) -> QueryResult<()> {
@@ -111,11 +111,11 @@ fn build(engine: &mut SqliteEngine, index: &Index, fault: &IndexFault) -> QueryR
         engine.execute_unprepared(&format!("DROP INDEX {}", index.name))?;
     }
     let built = engine.execute_unprepared(&index.create(""));
-    built.map_err(|error| refusal(index, error))
+    built.map_err(|error| build_error(index, error))
 }
 
 /// Why an index can't be built, and what to do.
-fn refusal(index: &Index, error: Error) -> Error {
+fn build_error(index: &Index, error: Error) -> Error {
     let text = error.to_string();
     let explained = if text.contains("UNIQUE constraint failed") {
         index.duplicates(&text)
@@ -133,26 +133,26 @@ fn refusal(index: &Index, error: Error) -> Error {
     }
 }
 
-/// RunStore a transaction when nobody else writes to the file.
-fn when_free(
+/// Runs a transaction as soon as no other process writes to the file.
+fn retry_while_locked(
     engine: &mut SqliteEngine,
-    tell: &mut MigrationReporter<'_>,
+    reporter: &mut MigrationReporter<'_>,
     work: impl Fn(&mut SqliteEngine) -> QueryResult<MigrationWork>,
 ) -> Result<MigrationWork, StoreError> {
     let turns = Arc::clone(&engine.turns);
-    let mut patience = LockWait::new();
+    let mut lock_wait = LockWait::new();
     loop {
         let turn = turns.take();
         let done = in_transaction(engine, |engine| engine.execute_unprepared(BEGIN), &work);
         drop(turn);
         match done {
             Err(error) if is_locked(&error) => {
-                if patience.must_explain() {
-                    tell(MigrationProgress::Note(
+                if lock_wait.must_explain() {
+                    reporter(MigrationProgress::Note(
                         "waits for another process that writes to the file",
                     ));
                 }
-                patience.pause();
+                lock_wait.pause();
             }
             done => return done.map_err(|error| engine.classify(&error)),
         }

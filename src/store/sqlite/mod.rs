@@ -1,8 +1,8 @@
 //! SQLite: one file on this machine.
 //!
-//! It has one writer at a time. The connections of this process take turns for that, first come,
-//! first served, since SQLite itself only lets them try again and again, and the ledger would starve
-//! the others. Between processes it is asked again and again, but sooner than its busy timeout would.
+//! SQLite has one writer at a time. Its connections in one process take turns to write, first come, first served:
+//! SQLite itself would have them poll, and the ledger would starve the others. Processes poll, but more often than
+//! SQLite's busy timeout does.
 
 mod caller_connection;
 mod engine;

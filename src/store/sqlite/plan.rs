@@ -1,4 +1,4 @@
-//! How SQLite reads what is updated.
+//! SQLite's query plans for updates.
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -16,8 +16,8 @@ struct PlanStep {
     detail: String,
 }
 
-/// The messages of an update are found by their keys, also where the planner has statistics from a moment
-/// when nothing was under way, and takes the partial indexes for empty.
+/// An update finds its messages by their keys, even if the planner's statistics are from a moment when the partial
+/// indexes were empty.
 #[test]
 fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
     let directory = tempfile::tempdir().unwrap();

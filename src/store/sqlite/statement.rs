@@ -1,4 +1,4 @@
-//! Statements with many values, on our connections and on those of others.
+//! Statements with many values.
 
 use diesel::expression::AsExpression;
 use diesel::sql_types::Text;
@@ -6,7 +6,7 @@ use diesel::sqlite::Sqlite;
 
 use crate::store::sql::{Statement, ValueTable};
 
-/// `sql` with the values bound, as JSON: however many there are, it is the same statement.
+/// Binds the values to `sql` as JSON, so that the statement is the same for any number of values.
 pub(super) fn statement<'a>(
     sql: &'a str,
     values: Option<&ValueTable<'_>>,
@@ -18,7 +18,7 @@ pub(super) fn statement<'a>(
     }
 }
 
-/// What follows FROM to read `values` as `v`.
+/// The FROM item that reads `values` as `v`.
 pub(super) fn source(values: &ValueTable<'_>) -> String {
     let cells: Vec<_> = (0..)
         .zip(values.columns())
