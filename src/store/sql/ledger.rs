@@ -137,15 +137,7 @@ fn claim(
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let mut adopted: Vec<&NewRow> = requests
-        .iter()
-        .filter_map(|request| request.adopt.as_ref())
-        .collect();
-    drop_cancelled_with_row(engine, &mut adopted)?;
-    if !adopted.is_empty() {
-        adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        insert(engine, &adopted, InsertPurpose::Adopted)?;
-    }
+    adopt(engine, requests)?;
     // Sorted, so that two services that claim the same messages lock them in the same order.
     let mut wanted: Vec<&str> = requests
         .iter()
@@ -191,8 +183,21 @@ fn claim(
     Ok(requests.iter().map(answer).collect())
 }
 
-/// Drops the CANCELLED rows of messages that were cancelled because they had no row, if their own rows have been
-/// committed since.
+/// Inserts rows for messages that were delivered without one.
+fn adopt(engine: &mut impl Engine, requests: &[ClaimRequest]) -> QueryResult<()> {
+    let mut adopted: Vec<&NewRow> = requests
+        .iter()
+        .filter_map(|request| request.adopt.as_ref())
+        .collect();
+    drop_cancelled_with_row(engine, &mut adopted)?;
+    if !adopted.is_empty() {
+        adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        insert(engine, &adopted, InsertPurpose::Adopted)?;
+    }
+    Ok(())
+}
+
+/// Removes, from the rows to adopt, the CANCELLED rows of messages whose own rows have been committed by now.
 fn drop_cancelled_with_row(
     engine: &mut impl Engine,
     adopted: &mut Vec<&NewRow>,

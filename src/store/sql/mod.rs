@@ -1,6 +1,7 @@
 //! The statements that all databases share; each [`Engine`] supplies its dialect.
 
 mod bounds;
+mod candidates;
 mod current_states;
 mod embedded_queue;
 mod engine;

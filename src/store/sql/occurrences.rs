@@ -7,13 +7,12 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
+use super::candidates::{excluding, lock_candidates};
 use super::engine::Engine;
-use super::guards::joined;
 use super::loose::LooseText;
-use super::overlap::{LockedSchedule, load_unfinished};
+use super::overlap::LockedSchedule;
 use super::publishing::record;
 use super::rows::IdRow;
-use super::schedule_row::LooseScheduleRow;
 use super::schedules::parse_database_time;
 use super::times;
 use super::values::ValueTable;
@@ -35,15 +34,6 @@ struct AgendaRow {
 
 /// A clock that was set back by at most this many seconds needs no recomputation.
 const CLOCK_TOLERANCE_SECONDS: i64 = 10;
-
-/// The condition that excludes the schedules that are held back.
-fn excluding(held: &[i64]) -> String {
-    if held.is_empty() {
-        String::new()
-    } else {
-        format!(" AND m.id NOT IN ({})", joined(held))
-    }
-}
 
 pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Agenda> {
     let excluded = excluding(held);
@@ -175,85 +165,7 @@ fn without_existing<E: Engine>(
     Ok(left.map(|(_, message)| message).collect())
 }
 
-/// The ids of schedules `m`, without locks: this search reads all schedules, and must not lock them on the way.
-fn find_ids<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
-    let sql = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
-        E::BIGINT,
-        E::FROM_SCHEDULES
-    );
-    let found: Vec<IdRow> = engine.load_unprepared(&sql)?;
-    Ok(found.into_iter().map(|row| row.id).collect())
-}
-
-fn lock_candidates<E: Engine>(
-    engine: &mut E,
-    ready: ReadySchedules,
-    limit: usize,
-    held: &[i64],
-) -> QueryResult<Vec<LockedSchedule>> {
-    let columns = LooseScheduleRow::columns::<E>();
-    let excluded = excluding(held);
-    let lock = E::FOR_UPDATE_SKIP_LOCKED;
-    let condition = match ready {
-        // Unordered, since sorting would lock all of them.
-        ReadySchedules::Unplanned => format!("{}{excluded}", E::IS_UNPLANNED),
-        ReadySchedules::Saved(id) => format!("{}{excluded} AND m.id = {id}", E::IS_UNPLANNED),
-        ReadySchedules::Due => format!(
-            "{} AND m.next_run <= {}{excluded} ORDER BY m.next_run",
-            E::IS_PLANNED,
-            E::NOW
-        ),
-        ReadySchedules::Malformed => {
-            let odd = format!(
-                "{} AND {}{excluded}",
-                E::IS_PLANNED,
-                E::NEXT_RUN_IS_MALFORMED
-            );
-            let ids = find_ids(engine, &odd, limit)?;
-            if ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            format!("{odd} AND m.id IN ({})", joined(ids))
-        }
-    };
-    let sql = format!(
-        "SELECT {columns} FROM {} WHERE {condition} LIMIT {limit} {lock}",
-        E::FROM_SCHEDULES
-    );
-    let rows: Vec<LooseScheduleRow> = engine.load_unprepared(&sql)?;
-    let mut locked = Vec::with_capacity(rows.len());
-    let mut odd = Vec::new();
-    for row in rows {
-        let (unfinished_from, is_canonical) = row.unfinished_from();
-        let candidate = Candidate {
-            now: parse_database_time(&row.now)?,
-            row: row.into(),
-            unfinished: None,
-        };
-        if !is_canonical {
-            odd.push((candidate.row.id, unfinished_from.map(times::to_text)));
-        }
-        locked.push(LockedSchedule {
-            candidate,
-            unfinished_from,
-        });
-    }
-    if !odd.is_empty() {
-        // The next statement compares this column.
-        let values = ValueTable::default()
-            .integers("id", odd.iter().map(|(id, _)| *id))
-            .nullable(
-                "unfinished_from",
-                odd.iter().map(|(_, from)| from.as_deref()),
-            );
-        let set = [("unfinished_from", E::text_to_time("v.unfinished_from"))];
-        engine.update_schedules(&values, &set)?;
-    }
-    load_unfinished(engine, &mut locked)?;
-    Ok(locked)
-}
-
+/// Writes what `decide` has decided about each locked schedule.
 fn write_advances<E: Engine>(
     engine: &mut E,
     locked: &[LockedSchedule],
@@ -298,7 +210,12 @@ fn write_advances<E: Engine>(
             unfinished_from.iter().map(Option::as_deref),
         )
         .nullable("refusal", refusals.iter().map(Option::as_deref));
-    let set = [
+    engine.update_schedules(&values, &advance_assignments::<E>())
+}
+
+/// The columns that an advance changes and their new values.
+fn advance_assignments<E: Engine>() -> [(&'static str, String); 6] {
+    [
         ("next_run", E::text_to_time("v.next_run")),
         (
             "anchor",
@@ -317,6 +234,5 @@ fn write_advances<E: Engine>(
                 E::TIMETABLE
             ),
         ),
-    ];
-    engine.update_schedules(&values, &set)
+    ]
 }
