@@ -205,8 +205,8 @@ fn drop_cancelled_with_row(
     let is_to_be_cancelled = |row: &NewRow| row.status == Status::Cancelled;
     let cancelled = adopted.iter().filter(|row| is_to_be_cancelled(row));
     let cancelled: Vec<String> = cancelled.map(|row| row.key.clone()).collect();
-    let there: HashSet<String> = find_existing(engine, &cancelled)?.into_iter().collect();
-    adopted.retain(|row| !is_to_be_cancelled(row) || !there.contains(&row.key));
+    let existing: HashSet<String> = find_existing(engine, &cancelled)?.into_iter().collect();
+    adopted.retain(|row| !is_to_be_cancelled(row) || !existing.contains(&row.key));
     Ok(())
 }
 

@@ -158,10 +158,10 @@ fn without_existing<E: Engine>(
         source = engine.values_sql(&values),
         planned = E::text_to_time("v.planned"),
     );
-    let there: Vec<PositionRow> = engine.load(&sql, Some(&values))?;
-    let there: HashSet<i64> = there.iter().map(|row| row.position).collect();
+    let taken: Vec<PositionRow> = engine.load(&sql, Some(&values))?;
+    let existing: HashSet<i64> = taken.iter().map(|row| row.position).collect();
     let messages = (0_i64..).zip(messages);
-    let left = messages.filter(|(nth, _)| !there.contains(nth));
+    let left = messages.filter(|(nth, _)| !existing.contains(nth));
     Ok(left.map(|(_, message)| message).collect())
 }
 

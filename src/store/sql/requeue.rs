@@ -71,7 +71,7 @@ impl RequeueRow {
         )
     }
 
-    /// If the broker delivers the old message after all, that message has no row any more.
+    /// Whether a requeue may replace the row. If the broker delivers the old message after all, it has no row any more.
     fn may_be_requeued(&self) -> bool {
         let status = self.status.parse::<Status>();
         status.is_ok_and(|status| status.may_be_requeued(self.owner.is_some()))

@@ -122,8 +122,8 @@ where
 }
 
 fn has_migrations_table<E: Engine>(engine: &mut E) -> QueryResult<bool> {
-    let notebook: Vec<NameRow> = engine.load(E::SELECT_MIGRATIONS_TABLE, None)?;
-    Ok(!notebook.is_empty())
+    let tables: Vec<NameRow> = engine.load(E::SELECT_MIGRATIONS_TABLE, None)?;
+    Ok(!tables.is_empty())
 }
 
 /// The versions of the steps of whose columns at least one is missing.
@@ -132,9 +132,9 @@ where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
     let columns: Vec<NameRow> = engine.load(E::SELECT_COLUMNS, None)?;
-    let is_there = |made: &&str| columns.iter().any(|column| column.name == **made);
+    let exists = |made: &&str| columns.iter().any(|column| column.name == **made);
     let steps = versions::<E>()?.into_iter().zip(STEP_COLUMNS);
-    let lost = steps.filter(|(_, made)| !made.iter().all(is_there));
+    let lost = steps.filter(|(_, made)| !made.iter().all(exists));
     Ok(lost.map(|(version, _)| version).collect())
 }
 
