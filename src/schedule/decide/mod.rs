@@ -4,9 +4,9 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
-use super::due::{Due, due};
-use super::policy::Terms;
-use super::poll_history::Watch;
+use super::due::{DueOccurrences, due_occurrences};
+use super::policy::SchedulePolicy;
+use super::poll_history::PollHistory;
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
@@ -96,13 +96,13 @@ impl fmt::Display for Note {
 }
 
 /// What becomes of a schedule, and what is to be said of that.
-pub(super) type Verdict = (Advance, Option<Note>);
+pub(super) type Decision = (Advance, Option<Note>);
 
 /// Of one that is new, or whose timetable has been changed: that counts from now on, and what has come by
 /// the old one is published as ever. When it was changed is not known, but nobody will see to it later.
 ///
 /// `room` is how many bytes of messages the transaction takes; one message is published all the same.
-pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
+pub(super) fn plan(candidate: &Candidate, history: &PollHistory, room: usize) -> Decision {
     let Candidate { row, now, .. } = candidate;
     let anchor = row.spec.anchor.is_none().then_some(*now);
     let first = match row.timetable_fault() {
@@ -113,16 +113,21 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
             first.map_err(|error| error.to_string())
         }
     };
-    let terms = Terms::of(row);
-    let came = match (&terms, row.next_run) {
+    let policy = SchedulePolicy::of(row);
+    let came = match (&policy, row.next_run) {
         // What came while the schedule was not active has gone with its timetable.
-        (Ok(terms), Some(first)) if first <= *now && !watch.was_idle(first) => {
-            came(candidate, &row.planned_by(first), first, terms, watch, room)
-        }
+        (Ok(policy), Some(first)) if first <= *now && !history.was_inactive(first) => came(
+            candidate,
+            &row.planned_by(first),
+            first,
+            policy,
+            history,
+            room,
+        ),
         _ => Came::default(),
     };
     let (next, fault) = match first {
-        Ok(first) => (within_calendar(first), terms.err()),
+        Ok(first) => (within_calendar(first), policy.err()),
         Err(fault) => (None, Some(fault)),
     };
     let refusal = fault.map(ScheduleRefusal::Faulty);
@@ -145,7 +150,7 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
 /// Of one that is due.
 ///
 /// `room` is as for [`plan`].
-pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
+pub(super) fn take(candidate: &Candidate, history: &PollHistory, room: usize) -> Decision {
     let Candidate { row, now, .. } = candidate;
     // One that is written otherwise may have been compared wrongly.
     let Some(first) = row.next_run.filter(|first| first <= now) else {
@@ -161,11 +166,11 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
     let next = timetable
         .next_after(first.max(*now))
         .and_then(within_calendar);
-    let terms = match Terms::of(row) {
-        Ok(terms) => terms,
+    let policy = match SchedulePolicy::of(row) {
+        Ok(policy) => policy,
         Err(fault) => return refuse(row, next, ScheduleRefusal::Faulty(fault)),
     };
-    let came = came(candidate, &timetable, first, &terms, watch, room);
+    let came = came(candidate, &timetable, first, &policy, history, room);
     let note = came.note.or_else(|| note_of(row, None));
     let advance = Advance {
         next: came.rest.or(next),
@@ -191,12 +196,12 @@ fn came(
     candidate: &Candidate,
     timetable: &Timetable,
     first: DateTime<Utc>,
-    terms: &Terms,
-    watch: &Watch,
+    policy: &SchedulePolicy,
+    history: &PollHistory,
     room: usize,
 ) -> Came {
     let Candidate { row, now, .. } = candidate;
-    if terms.overlap == Overlap::Skip
+    if policy.overlap == Overlap::Skip
         && let Some(message) = &candidate.unfinished
     {
         let note = Note::Overlaps {
@@ -209,22 +214,22 @@ fn came(
             ..Came::default()
         };
     }
-    let Due {
+    let DueOccurrences {
         mut planned,
         mut rest,
         missed,
-    } = due(timetable, first, *now, watch, terms);
-    let most = (room / terms.message.size()).max(1);
+    } = due_occurrences(timetable, first, *now, history, policy);
+    let most = (room / policy.message.size()).max(1);
     if planned.len() > most {
         rest = Some(planned.split_off(most)[0]);
     }
     let note = missed.map(|(since, published)| Note::Missed {
         since,
-        policy: terms.missed,
+        policy: policy.missed,
         published: published.min(planned.len()),
     });
     Came {
-        messages: messages(row, terms, &planned),
+        messages: messages(row, policy, &planned),
         rest,
         note,
     }
@@ -232,7 +237,7 @@ fn came(
 
 /// Of one whose next occurrence is not written as we write it. What can't be read is not made up for: the
 /// schedule waits for its user, who may know what it has missed.
-pub(super) fn mend(row: &ScheduleRow) -> Verdict {
+pub(super) fn mend(row: &ScheduleRow) -> Decision {
     match row.next_run_fault() {
         Some(fault) => refuse(row, None, ScheduleRefusal::NextRunLost(fault)),
         None => (untouched(row), row.next_run.map(Note::Rewritten)),
@@ -251,19 +256,19 @@ pub(super) fn untouched(row: &ScheduleRow) -> Advance {
 }
 
 /// Of one that nothing can be made of when it is planned.
-pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
+pub(super) fn give_up(row: &ScheduleRow) -> Decision {
     let reason = "its next run could not be reckoned; a service tries it again when it starts";
     refuse(row, None, ScheduleRefusal::Faulty(reason.to_owned()))
 }
 
 /// Of one that nothing can be made of when it is due, as of a newer version's: it stays as it is, for
 /// others.
-pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Verdict {
+pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Decision {
     (untouched(row), Some(Note::HeldBack(reason)))
 }
 
 /// Of one of which the database refuses what its run would write: that is noted, and nothing else.
-pub(super) fn cannot_record(row: &ScheduleRow, refusal: &ScheduleRefusal) -> Verdict {
+pub(super) fn cannot_record(row: &ScheduleRow, refusal: &ScheduleRefusal) -> Decision {
     let advance = Advance {
         refusal: Some(refusal.clone()),
         ..untouched(row)
@@ -280,19 +285,19 @@ fn waits_long(timetable: &Timetable, message: &UnfinishedMessage, now: DateTime<
         && runs.take_while(|run| *run <= now).take(LONG_RUNS).count() == LONG_RUNS
 }
 
-fn messages(row: &ScheduleRow, terms: &Terms, planned: &[DateTime<Utc>]) -> Vec<Message> {
+fn messages(row: &ScheduleRow, policy: &SchedulePolicy, planned: &[DateTime<Utc>]) -> Vec<Message> {
     let message = |planned: &DateTime<Utc>| Message {
         key: names::new_key(),
         occurrence: Some(Occurrence {
             schedule: row.id,
             planned: Some(*planned),
         }),
-        ..terms.message.clone()
+        ..policy.message.clone()
     };
     planned.iter().map(message).collect()
 }
 
-fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefusal) -> Verdict {
+fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefusal) -> Decision {
     let note = note_of(row, Some(&refusal));
     let advance = Advance {
         next,

@@ -36,12 +36,22 @@ pub(in crate::schedule) fn candidate(
 /// As a service that begins to look takes it.
 #[track_caller]
 fn publishes(candidate: &Candidate, planned: &[i64], next: i64) -> Option<Note> {
-    published(candidate, &Watch::begun(candidate.now), planned, next)
+    published(
+        candidate,
+        &PollHistory::started(candidate.now),
+        planned,
+        next,
+    )
 }
 
 #[track_caller]
-fn published(candidate: &Candidate, watch: &Watch, planned: &[i64], next: i64) -> Option<Note> {
-    let (advance, note) = take(candidate, watch, usize::MAX);
+fn published(
+    candidate: &Candidate,
+    history: &PollHistory,
+    planned: &[i64],
+    next: i64,
+) -> Option<Note> {
+    let (advance, note) = take(candidate, history, usize::MAX);
     assert_eq!(times(&advance), planned);
     assert_eq!(advance.next, Some(at(next)));
     note
@@ -66,7 +76,7 @@ fn what_is_late_by_less_than_what_counts_as_missed_is_published_each() {
 
 #[test]
 fn what_is_late_while_somebody_looked_is_published_each_however_late() {
-    let looking = Watch::begun(at(0));
+    let looking = PollHistory::started(at(0));
     for missed in ["run_once", "run_all", "skip"] {
         let late = candidate(58, |spec| spec.missed = missed.to_owned());
         assert_eq!(published(&late, &looking, &[10, 20, 30, 40, 50], 60), None);
@@ -93,7 +103,7 @@ fn what_there_is_no_room_for_is_due_still() {
         (3000, &[20, 30], 40),
         (9000, &[40, 50], 60),
     ] {
-        let (advance, _) = take(&row, &Watch::begun(row.now), room);
+        let (advance, _) = take(&row, &PollHistory::started(row.now), room);
         assert_eq!(times(&advance), planned);
         assert_eq!(advance.next, Some(at(next)));
         row.row.next_run = advance.next;
@@ -103,13 +113,13 @@ fn what_there_is_no_room_for_is_due_still() {
 #[test]
 fn what_was_missed_follows_the_policy_beside_what_is_late() {
     // It has looked since 32, and takes this at 58.
-    let watch = Watch::begun(at(32));
+    let history = PollHistory::started(at(32));
     let row = |missed: &str| candidate(58, |spec| spec.missed = missed.to_owned());
-    let once = published(&row("run_once"), &watch, &[30, 40, 50], 60);
+    let once = published(&row("run_once"), &history, &[30, 40, 50], 60);
     assert!(once.unwrap().to_string().contains("1 of them run now"));
-    let all = published(&row("run_all"), &watch, &[10, 20, 30, 40, 50], 60);
+    let all = published(&row("run_all"), &history, &[10, 20, 30, 40, 50], 60);
     assert!(all.unwrap().to_string().contains("3 of them run now"));
-    let skip = published(&row("skip"), &watch, &[30, 40, 50], 60);
+    let skip = published(&row("skip"), &history, &[30, 40, 50], 60);
     assert!(skip.unwrap().to_string().contains("0 of them run now"));
 }
 
@@ -121,7 +131,7 @@ fn what_was_missed_follows_the_policy() {
     assert!(all.unwrap().to_string().contains("5 of them run now"));
     assert!(publishes(&missed("skip", 58), &[], 60).is_some());
     assert!(publishes(&missed("skip", 52), &[50], 60).is_some());
-    let started = Watch::begun(at(1_000_000));
+    let started = PollHistory::started(at(1_000_000));
     let (advance, _) = take(&missed("run_all", 1_000_000), &started, usize::MAX);
     assert_eq!(advance.messages.len(), MOST_MISSED);
     assert_eq!(advance.next, Some(at(1_000_010)));
@@ -196,7 +206,7 @@ fn a_timetable_that_can_not_be_met_has_no_next_run() {
         },
     ] {
         let broken = candidate(9, break_it);
-        let (advance, note) = plan(&broken, &Watch::begun(broken.now), usize::MAX);
+        let (advance, note) = plan(&broken, &PollHistory::started(broken.now), usize::MAX);
         assert_eq!(advance.next, None);
         assert!(matches!(note, Some(Note::Refused(_))));
     }
@@ -205,7 +215,7 @@ fn a_timetable_that_can_not_be_met_has_no_next_run() {
 #[test]
 fn a_row_that_another_version_has_planned_stays_as_it_is() {
     let newer = candidate(10, |spec| spec.interval_type = "fortnights".to_owned());
-    let (advance, note) = take(&newer, &Watch::begun(newer.now), 0);
+    let (advance, note) = take(&newer, &PollHistory::started(newer.now), 0);
     assert_eq!(advance, untouched(&newer.row));
     assert!(matches!(note, Some(Note::HeldBack(_))));
 }
@@ -213,7 +223,7 @@ fn a_row_that_another_version_has_planned_stays_as_it_is() {
 #[test]
 fn a_changed_timetable_starts_after_now() {
     let mut changed = candidate(7, |spec| spec.interval_count = 5);
-    let looking = Watch::begun(at(0));
+    let looking = PollHistory::started(at(0));
     assert_eq!(plan(&changed, &looking, usize::MAX).0.next, Some(at(10)));
     assert_eq!(plan(&changed, &looking, usize::MAX).0.messages, []);
     // A clock was set back: what has run since has its message.
@@ -231,8 +241,8 @@ fn changed(missed: &str) -> Candidate {
 
 /// What comes of the old timetable, while the new one goes on at 60.
 #[track_caller]
-fn came_before(candidate: &Candidate, watch: &Watch, planned: &[i64]) -> Option<Note> {
-    let (advance, note) = plan(candidate, watch, usize::MAX);
+fn came_before(candidate: &Candidate, history: &PollHistory, planned: &[i64]) -> Option<Note> {
+    let (advance, note) = plan(candidate, history, usize::MAX);
     assert_eq!(
         (advance.next, advance.from_current_timetable),
         (Some(at(60)), true)
@@ -250,7 +260,7 @@ fn times(advance: &Advance) -> Vec<i64> {
 
 #[test]
 fn what_came_before_its_timetable_was_changed_follows_the_policies() {
-    let (looking, started) = (Watch::begun(at(0)), Watch::begun(at(58)));
+    let (looking, started) = (PollHistory::started(at(0)), PollHistory::started(at(58)));
     for missed in ["run_once", "run_all", "skip"] {
         let note = came_before(&changed(missed), &looking, &[10, 20, 30, 40, 50]);
         assert_eq!(note, None);
@@ -273,15 +283,15 @@ fn what_came_by_a_timetable_that_is_not_known_is_the_one_that_was_due() {
     let mut newer = changed("run_all");
     for text in ["fortnights 1  ", "a b c d e", ""] {
         newer.row.planned_for = Some(text.to_owned().into());
-        came_before(&newer, &Watch::begun(at(58)), &[10]);
+        came_before(&newer, &PollHistory::started(at(58)), &[10]);
     }
     // Only where it is counted from was changed.
     newer.row.planned_for = None;
     newer.row.spec.interval_count = 20;
-    came_before(&newer, &Watch::begun(at(58)), &[10, 30, 50]);
+    came_before(&newer, &PollHistory::started(at(58)), &[10, 30, 50]);
     newer.row.planned_for = Some("days 1 Europe/Berlin */15 * * * * *".to_owned().into());
     // The clock shows 22:13:20 at 0.
-    came_before(&newer, &Watch::begun(at(58)), &[10, 25, 40, 55]);
+    came_before(&newer, &PollHistory::started(at(58)), &[10, 25, 40, 55]);
 }
 
 #[test]
@@ -293,7 +303,7 @@ fn what_there_is_no_room_for_is_left_with_the_old_timetable() {
         (3000, &[20, 30], 40, false),
         (9000, &[40, 50], 60, true),
     ] {
-        let (advance, _) = plan(&row, &Watch::begun(row.now), room);
+        let (advance, _) = plan(&row, &PollHistory::started(row.now), room);
         assert_eq!(times(&advance), planned);
         assert_eq!(
             (advance.next, advance.from_current_timetable),
@@ -306,6 +316,6 @@ fn what_there_is_no_room_for_is_left_with_the_old_timetable() {
 #[test]
 fn a_new_interval_is_counted_from_when_it_was_first_seen() {
     let new = candidate(7, |spec| spec.anchor = None);
-    let (advance, _) = plan(&new, &Watch::begun(new.now), usize::MAX);
+    let (advance, _) = plan(&new, &PollHistory::started(new.now), usize::MAX);
     assert_eq!((advance.anchor, advance.next), (Some(at(7)), Some(at(17))));
 }
