@@ -68,26 +68,26 @@ impl SchedulingBatch {
         // An unreadable next run must be reported before the advance clears it from the row.
         if self.is_full() && !is_lost {
             self.left_out += 1;
-            return decide::untouched(row);
+            return decide::unchanged(row);
         }
-        let room = self.max_bytes.saturating_sub(self.bytes);
-        let blamed = self.unnoted.get(&row.id);
+        let max_bytes = self.max_bytes.saturating_sub(self.bytes);
+        let refusal = self.unnoted.get(&row.id);
         let held = self.held_histories.get(&row.id);
         let history = held.map_or(self.history, |before| self.history.for_held_back(before));
-        let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
-            (Some(blame), _) => decide::cannot_record(row, &blame.refusal),
+        let decision = catch_unwind(AssertUnwindSafe(|| match (refusal, self.ready) {
+            (Some(refusal), _) => decide::cannot_record(row, &refusal.refusal),
             (_, ReadySchedules::Unplanned | ReadySchedules::Saved(_)) => {
-                decide::plan(candidate, &history, room)
+                decide::plan(candidate, &history, max_bytes)
             }
-            (_, ReadySchedules::Due) => decide::take(candidate, &history, room),
-            (_, ReadySchedules::Malformed) => decide::mend(row),
+            (_, ReadySchedules::Due) => decide::advance_due(candidate, &history, max_bytes),
+            (_, ReadySchedules::Malformed) => decide::mend_next_run(row),
         }));
         // A panic is a bug in this program, from which other schedules must not suffer.
-        let (advance, note): Decision = verdict.unwrap_or_else(|_| match self.ready {
+        let (advance, note): Decision = decision.unwrap_or_else(|_| match self.ready {
             ReadySchedules::Due | ReadySchedules::Malformed => {
                 decide::hold_back(row, "a defect".to_owned())
             }
-            _ => decide::give_up(row),
+            _ => decide::refuse_unplannable(row),
         });
         self.messages += advance.messages.len();
         self.bytes += advance.messages.iter().map(Message::size).sum::<usize>();
@@ -128,7 +128,7 @@ mod tests {
                 (1, true)
             );
             let second = candidate(14, |_| ());
-            assert_eq!(batch.decide(&second), decide::untouched(&second.row));
+            assert_eq!(batch.decide(&second), decide::unchanged(&second.row));
             assert_eq!((batch.decided.len(), batch.len()), (1, 2));
         }
     }
