@@ -43,12 +43,13 @@ pub mod state {
 /// The seam to the database.
 pub mod store {
     pub use crate::store::{
-        Advance, Batch, BatchResult, Begin, BrokerCopy, Candidate, Claim, ClaimRequest, Edited,
-        FactStore, Finish, Finished, NewRow, OccurrenceStore, OutboxStore, PUBLISH_LEASE, Pruned,
-        PutBack, PutOff, PutOffDue, REDELIVERY_GRACE, Ready, RecoveryStore, Republish, Requeue,
-        RequeueStore, Requeued, RetentionStore, RunStore, ScheduleRow, ScheduleSpec, ScheduleStore,
-        Session, Store, Stretch, Tables, TestSession, UndecodableRow, WhichSchedules, WorkerId,
-        WorkerProcess, WorkerStore, connect_for_tests, open, open_for,
+        Advance, Batch, BatchResult, Begin, BrokerCopy, Candidate, Claim, ClaimRequest, EditResult,
+        FactStore, Finish, FinishResult, NewRow, OccurrenceStore, OutboxStore, PUBLISH_LEASE,
+        PruneRange, Pruned, PutOff, PutOffDue, PutOffResult, REDELIVERY_GRACE, ReadySchedules,
+        RecoveryStore, Republish, Requeue, RequeueStore, Requeued, RetentionStore, RunStore,
+        ScheduleRow, ScheduleSpec, ScheduleStore, Session, Store, Tables, TestSession,
+        UndecodableRow, WhichSchedules, WorkerId, WorkerProcess, WorkerStore, connect_for_tests,
+        open, open_for,
     };
 }
 

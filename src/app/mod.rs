@@ -141,7 +141,7 @@ impl App {
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         let mut others = self.program.schedules.iter();
         let checked = if others.any(|other| other.name() == schedule.name()) {
-            Err(schedule.is_there_already())
+            Err(schedule.declared_twice())
         } else {
             // Its queue may be known later.
             schedule.spec(&Config::default()).map(drop)

@@ -28,7 +28,7 @@ use crate::logging::LogLevel;
 use crate::names;
 use crate::schedule::Schedule;
 use crate::service::ServiceError;
-use crate::store::{self, Progress};
+use crate::store::{self, MigrationProgress};
 use crate::task::Registry;
 
 /// What a binary brings along: what its service is made of, and what holds where the user says nothing.
@@ -205,13 +205,13 @@ fn migrate(config: &Config) -> Result<Exit, Failure> {
     let mut steps = 0;
     let mut indexes = 0;
     let mut said = Ok(());
-    store.migrate_telling(&mut |progress| {
+    store.migrate_reporting(&mut |progress| {
         let line = match progress {
-            Progress::Step(step) => {
+            MigrationProgress::Step(step) => {
                 steps += 1;
                 say(&format!("migrated {step}"))
             }
-            Progress::Index(index) => {
+            MigrationProgress::Index(index) => {
                 indexes += 1;
                 // A step's index is part of it.
                 match steps {
@@ -219,7 +219,7 @@ fn migrate(config: &Config) -> Result<Exit, Failure> {
                     _ => Ok(()),
                 }
             }
-            Progress::Note(note) => {
+            MigrationProgress::Note(note) => {
                 warn(note);
                 Ok(())
             }

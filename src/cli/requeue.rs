@@ -6,7 +6,7 @@ use super::args::RequeueArgs;
 use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::publish::Outbox;
-use crate::store::{self, Recorded, Requeue, Requeued, StoreError};
+use crate::store::{self, RecordedMessages, Requeue, Requeued, StoreError};
 
 /// A step that met another transaction is tried so often.
 const TRIES: usize = 5;
@@ -53,7 +53,7 @@ impl Requeuing<'_> {
     /// Each step is committed and published before the next: who is killed has requeued what was said, and runs
     /// it again for the others. What fails meanwhile, of the new ones too, is beyond the last.
     fn all_failed(&mut self) -> Result<(), Failure> {
-        let Some(last) = self.session.last_failed()? else {
+        let Some(last) = self.session.last_failed_id()? else {
             return Ok(());
         };
         let mut after = Some(0);
@@ -81,10 +81,10 @@ impl Requeuing<'_> {
 
     /// Says what became of messages, and publishes the new ones.
     fn see_to(&mut self, requeued: Vec<Requeued>) -> Result<(), Failure> {
-        let recorded = Recorded::of_requeued(&requeued);
+        let recorded = RecordedMessages::of_requeued(&requeued);
         for requeued in requeued {
             match requeued {
-                Requeued::As {
+                Requeued::Replaced {
                     old,
                     was_published,
                     new,
@@ -116,7 +116,7 @@ impl Requeuing<'_> {
 
 fn why_not(requeued: Requeued) -> String {
     match requeued {
-        Requeued::As { old, new, .. } => format!("{old} is {} now", new.key),
+        Requeued::Replaced { old, new, .. } => format!("{old} is {} now", new.key),
         Requeued::NotFinal { key, status } => {
             format!("{key} is not requeued: it is {status}, and still to be run or running")
         }

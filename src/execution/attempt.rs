@@ -169,10 +169,10 @@ impl Attempt {
         let arguments = self.envelope.body.arguments().ok()?;
         let message = self.envelope.parts(&self.queue, arguments);
         let row = NewRow::pending(message);
-        row.carries(message).then(|| PutOff {
+        row.decodes_to(message).then(|| PutOff {
             row,
             attempts: self.earlier.counted,
-            suspect: self.earlier.is_suspect(),
+            crash_suspect: self.earlier.is_suspect(),
             cause: postponed.cause,
             reason: postponed.reason.clone(),
             due: postponed.due,

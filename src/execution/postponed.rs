@@ -37,7 +37,7 @@ impl Postponed {
             (_, None) => return None,
         };
         Some(Self {
-            reason: names::storable(cause.noted(&error.exception)),
+            reason: names::storable(cause.format_reason(&error.exception)),
             told: match cause {
                 Cause::HandedBack => format!("its task handed it back: {}", error.exception),
                 _ => error.exception.clone(),

@@ -2,7 +2,7 @@
 
 use crate::retry::BatchSize;
 use crate::state::End;
-use crate::store::{Batch, BatchResult, PutBack, RunStore, StoreError, WorkerId};
+use crate::store::{Batch, BatchResult, PutOffResult, RunStore, StoreError, WorkerId};
 
 /// Writes the batch in portions, smaller ones until the bad row is alone, and that one in a form that says that it
 /// was refused.
@@ -50,7 +50,7 @@ fn write_the_bad_one(
     if !batch.put_offs.is_empty() {
         log::debug!("the database does not take the row of a message: {refusal}");
         return Ok(BatchResult {
-            put_back: vec![PutBack::Refused],
+            put_offs: vec![PutOffResult::Refused],
             ..BatchResult::default()
         });
     }
@@ -61,10 +61,10 @@ fn write_the_bad_one(
 /// Appends what became of the records behind those of `result`.
 fn join(result: &mut BatchResult, rest: BatchResult) {
     result.finished.extend(rest.finished);
-    result.put_back.extend(rest.put_back);
+    result.put_offs.extend(rest.put_offs);
     result.begun.extend(rest.begun);
     result.claims.extend(rest.claims);
-    result.looked.extend(rest.looked);
+    result.with_row.extend(rest.with_row);
 }
 
 const fn size(batch: &Batch) -> usize {
@@ -74,7 +74,7 @@ const fn size(batch: &Batch) -> usize {
         + batch.republishes.len()
         + batch.begins.len()
         + batch.claims.len()
-        + batch.looks.len()
+        + batch.row_checks.len()
 }
 
 /// Its first so many records.
@@ -87,7 +87,7 @@ fn first(batch: &Batch, mut count: usize) -> Batch {
         republishes: head(&batch.republishes, count),
         begins: head(&batch.begins, count),
         claims: head(&batch.claims, count),
-        looks: head(&batch.looks, count),
+        row_checks: head(&batch.row_checks, count),
     }
 }
 
@@ -101,7 +101,7 @@ fn without_first(batch: Batch, mut count: usize) -> Batch {
         republishes: tail(batch.republishes, count),
         begins: tail(batch.begins, count),
         claims: tail(batch.claims, count),
-        looks: tail(batch.looks, count),
+        row_checks: tail(batch.row_checks, count),
     }
 }
 
@@ -128,7 +128,7 @@ fn reduced(batch: &Batch, refusal: &str) -> Batch {
         claim.adopt = claim
             .adopt
             .take()
-            .map(|row| row.bare().ended(End::Failed, reason));
+            .map(|row| row.stripped().ended(End::Failed, reason));
     }
     reduced
 }

@@ -28,7 +28,9 @@ use crate::broker::{DeliveryHandle, Envelope};
 use crate::execution::Attempt;
 use crate::health::worker_thread::{DeathNotice, ThreadLife};
 use crate::state::Status;
-use crate::store::{Begin, ClaimRequest, Database, Finish, PutBack, PutOff, Republish, WorkerId};
+use crate::store::{
+    Begin, ClaimRequest, Database, Finish, PutOff, PutOffResult, Republish, WorkerId,
+};
 use crate::task::RunId;
 
 /// What the ledger tells a set of consumers. Each call is made after the commit that it speaks of,
@@ -100,7 +102,7 @@ enum Request {
         run: RunId,
         put_off: Box<PutOff>,
         ran: Duration,
-        reply: Sender<PutBack>,
+        reply: Sender<PutOffResult>,
     },
     /// The run of a message that another worker has now.
     Drop {
@@ -209,10 +211,10 @@ impl Ledger {
         self.request(Request::Finish { run, finish, ran });
     }
 
-    /// Puts a run off that took `ran`. Unless the message is [ours still](PutBack::TooLong), or its row is
-    /// [refused](PutBack::Refused), its deliveries are done with. `None`: the service is stopping hard.
+    /// Puts a run off that took `ran`. Unless the message is [ours still](PutOffResult::TooLong), or its row is
+    /// [refused](PutOffResult::Refused), its deliveries are done with. `None`: the service is stopping hard.
     #[must_use]
-    pub fn put_off(&self, run: RunId, put_off: PutOff, ran: Duration) -> Option<PutBack> {
+    pub fn put_off(&self, run: RunId, put_off: PutOff, ran: Duration) -> Option<PutOffResult> {
         let (reply, answer) = bounded(1);
         let put_off = Box::new(put_off);
         self.request(Request::PutOff {

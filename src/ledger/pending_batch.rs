@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use super::in_flight::Holder;
 use super::{Request, Sink};
 use crate::broker::Envelope;
-use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutBack};
+use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutOffResult};
 use crate::task::RunId;
 
 /// At most so many rows a batch, and [`BATCH_BYTES`]: a longer statement gains nothing and locks longer.
@@ -46,7 +46,7 @@ pub(super) struct PendingBatch {
     pub(super) claims: Vec<Asked>,
     pub(super) begins: Vec<Sender<bool>>,
     pub(super) finishes: Vec<(RunId, Duration)>,
-    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutBack>)>,
+    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutOffResult>)>,
     pub(super) releases: Vec<RunId>,
     pub(super) republishes: Vec<RunId>,
     pub(super) dropped: Vec<(RunId, String)>,
@@ -150,7 +150,7 @@ impl PendingBatch {
                 self.batch.republishes.extend(republishes);
             }
             Request::Look { keys, sink } => {
-                self.batch.looks.extend(keys.iter().cloned());
+                self.batch.row_checks.extend(keys.iter().cloned());
                 self.looks.push((keys, sink));
             }
         }

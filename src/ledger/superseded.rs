@@ -4,7 +4,7 @@
 
 use super::Request;
 use super::in_flight::RunsInFlight;
-use crate::store::PutBack;
+use crate::store::PutOffResult;
 
 /// The request without what comes too late, if anything is left. Whoever waits for an answer gets it.
 pub(super) fn fenced(in_hand: &RunsInFlight, request: Request) -> Option<Request> {
@@ -28,7 +28,7 @@ pub(super) fn fenced(in_hand: &RunsInFlight, request: Request) -> Option<Request
             reply,
             ..
         } if in_hand.is_replaced(&put_off.row.key, run) => {
-            reply.send(PutBack::Taken).unwrap_or_default();
+            reply.send(PutOffResult::Taken).unwrap_or_default();
             None
         }
         Request::Release { mut releases } => {

@@ -15,8 +15,8 @@ use crate::failpoint;
 use crate::state::Status;
 use crate::store::liveness;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, Republish, RunStore,
-    StoreError, WorkerId,
+    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, FinishResult, PutOffResult, Republish,
+    RunStore, StoreError, WorkerId,
 };
 use crate::task::RunId;
 
@@ -205,7 +205,7 @@ impl Writer {
         for (sink, settlement) in settlements.into_iter() {
             sink.settle(settlement, commit);
         }
-        for ((_, _, reply), put_back) in gathered.put_offs.iter().zip(result.put_back) {
+        for ((_, _, reply), put_back) in gathered.put_offs.iter().zip(result.put_offs) {
             if reply.send(put_back).is_err() {
                 log::debug!("a consumer went away before its run was put off");
             }
@@ -217,7 +217,7 @@ impl Writer {
         }
         let looks = std::mem::take(&mut gathered.looks);
         self.tell_claims(gathered, result.claims, commit);
-        tell_looks(looks, &result.looked);
+        tell_looks(looks, &result.with_row);
     }
 
     /// RunStore that are over here.
@@ -234,8 +234,8 @@ impl Writer {
             self.settle(&finish.key, *run, settlements, *ran);
         }
         let put_offs = batch.put_offs.iter().zip(&gathered.put_offs);
-        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_back) {
-            if !matches!(put_back, PutBack::TooLong | PutBack::Refused) {
+        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_offs) {
+            if !matches!(put_back, PutOffResult::TooLong | PutOffResult::Refused) {
                 self.settle(&put_off.row.key, *run, settlements, *ran);
             }
         }
@@ -302,12 +302,15 @@ impl Writer {
 
     fn answer(&mut self, key: String, asked: Asked, claim: Claim) -> Answer {
         match claim {
-            Claim::Ours { attempts, suspect } => Answer::Ours(Attempt {
+            Claim::Ours {
+                attempts,
+                crash_suspect,
+            } => Answer::Ours(Attempt {
                 run: self.in_hand.take_up(key, asked.holder()),
                 envelope: asked.envelope,
                 queue: asked.queue,
                 asked: asked.since,
-                earlier: Earlier::in_row(attempts, suspect, self.setup.counts_first),
+                earlier: Earlier::in_row(attempts, crash_suspect, self.setup.counts_first),
             }),
             Claim::Final(status) => Answer::Final(asked.envelope, status),
             Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),
@@ -382,14 +385,14 @@ fn claim_from_the_dead(
 }
 
 /// Says what is odd about an end that was not written as usual.
-fn report(key: &str, finished: Finished) {
+fn report(key: &str, finished: FinishResult) {
     match finished {
-        Finished::Written => {}
-        Finished::Already => log::info!("message {key} was finished already"),
-        Finished::Taken => log::warn!(
+        FinishResult::Written => {}
+        FinishResult::Already => log::info!("message {key} was finished already"),
+        FinishResult::Taken => log::warn!(
             "message {key} was taken over by another worker while its task ran here; that worker's \
              end counts"
         ),
-        Finished::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
+        FinishResult::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
     }
 }

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::failpoint;
 use crate::health::worker_thread::{StopFlag, WorkerThread};
-use crate::store::liveness::{self, Watch};
+use crate::store::liveness::{self, SilenceTracker};
 use crate::store::{DEAD_AFTER, Database, StoreError, WorkerId, WorkerProcess, WorkerStore};
 
 /// Four heartbeats may be missed before a worker counts as dead.
@@ -108,7 +108,7 @@ fn beat(
     lease: &Lease,
     stop: &StopFlag,
 ) {
-    let mut watch = Watch::default();
+    let mut watch = SilenceTracker::default();
     let mut beating_since = Instant::now();
     let mut last_beat = Instant::now();
     loop {
@@ -141,7 +141,7 @@ fn beat(
 
 fn beat_once(
     session: &mut dyn WorkerStore,
-    watch: &mut Watch,
+    watch: &mut SilenceTracker,
     (id, process): (WorkerId, &WorkerProcess),
     lease: &Lease,
     is_steady: impl Fn() -> bool,

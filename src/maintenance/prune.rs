@@ -12,7 +12,7 @@ use crate::failpoint;
 use crate::health::worker_thread::{StopFlag, WorkerThread};
 use crate::retry::Backoff;
 use crate::state::Status;
-use crate::store::{Database, Pruned, RetentionStore, StoreError, Stretch};
+use crate::store::{Database, PruneRange, Pruned, RetentionStore, StoreError};
 
 /// So many messages a transaction: a few milliseconds.
 const BATCH: usize = 1000;
@@ -64,7 +64,7 @@ pub fn whole(
     let mut conflicts = 0;
     while let Some(from) = after {
         let began = Instant::now();
-        match session.prune(&Stretch {
+        match session.prune(&PruneRange {
             after: from,
             limit: BATCH,
             history,
@@ -139,7 +139,7 @@ impl Pruning {
             if stopped {
                 return;
             }
-            self.database.rest();
+            self.database.close();
         }
     }
 
@@ -189,7 +189,7 @@ impl Pruning {
     }
 
     fn step(&mut self, after: i64) -> Result<Pruned, StoreError> {
-        let stretch = Stretch {
+        let stretch = PruneRange {
             after,
             limit: BATCH,
             history: &self.history,

@@ -15,7 +15,7 @@ use crate::ledger::late_rows::Cancelled;
 use crate::message::Message;
 use crate::publish::TrackingOutbox;
 use crate::retry::Backoff;
-use crate::store::{BATCH_BYTES, Database, LateRow, RecoveryStore, StoreError};
+use crate::store::{BATCH_BYTES, Database, LateRowResult, RecoveryStore, StoreError};
 
 /// How often the sweep looks, when there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -173,7 +173,7 @@ impl Sweep {
     }
 
     fn is_told(&mut self, database: &mut Database) -> bool {
-        match database.session().map(|session| session.is_told()) {
+        match database.session().map(|session| session.was_notified()) {
             Some(Ok(Some(is_told))) => is_told,
             // What is wrong is said of the next step.
             Some(Err(_)) | None => {
@@ -201,16 +201,16 @@ impl Sweep {
         database: &HealthProbe,
     ) -> Result<Step, StoreError> {
         // Asked before it looks: who comes later is told of then.
-        self.listens = session.is_told()?.is_some();
+        self.listens = session.was_notified()?.is_some();
         let recovered = session.recover(BATCH)?;
         if recovered > 0 {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
         self.door.follow_up_unconfirmed(session)?;
-        publish_late(session, &self.cancelled)?;
+        publish_late_rows(session, &self.cancelled)?;
         self.held.look();
-        let (due, undecodable) = session.take_due_but(self.batch, &self.held.queues)?;
+        let (due, undecodable) = session.take_due_except(self.batch, &self.held.queues)?;
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
@@ -245,29 +245,32 @@ impl Sweep {
 }
 
 /// Has messages published whose rows have come after all.
-fn publish_late(session: &mut dyn RecoveryStore, cancelled: &Cancelled) -> Result<(), StoreError> {
+fn publish_late_rows(
+    session: &mut dyn RecoveryStore,
+    cancelled: &Cancelled,
+) -> Result<(), StoreError> {
     let keys = cancelled.due();
     if keys.is_empty() {
         return Ok(());
     }
-    let verdicts = match session.publish_late(&keys) {
+    let verdicts = match session.publish_late_rows(&keys) {
         Err(StoreError::Refused(reason) | StoreError::Unclear(reason)) => {
             // That is no reason to publish nothing else.
             log::warn!("rows that may come late can't be looked for: {reason}");
             keys.into_iter()
-                .map(|key| (key, LateRow::StillMissing))
+                .map(|key| (key, LateRowResult::StillMissing))
                 .collect()
         }
         verdicts => verdicts?,
     };
     for (key, late) in verdicts {
         match late {
-            LateRow::StillMissing => cancelled.is_still_missing(&key),
-            LateRow::Republished => {
+            LateRowResult::StillMissing => cancelled.is_still_missing(&key),
+            LateRowResult::Republished => {
                 log::warn!("message {key}: its row has come late; it is published again");
                 cancelled.forget(&key);
             }
-            LateRow::Settled => cancelled.forget(&key),
+            LateRowResult::Settled => cancelled.forget(&key),
         }
     }
     failpoint::hit("sweep.late");

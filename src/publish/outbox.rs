@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::names;
-use crate::store::{BATCH_BYTES, NewRow, OutboxStore, Recorded, StoreError};
+use crate::store::{BATCH_BYTES, NewRow, OutboxStore, RecordedMessages, StoreError};
 
 /// The most messages that are recorded and sent together; they have at most [`BATCH_BYTES`], too.
 const MAX_BATCH_MESSAGES: usize = 1000;
@@ -67,7 +67,7 @@ impl Outbox {
         }
     }
 
-    /// Records messages, all or none. Recorded messages will be published: by [`Outbox::flush`] or, if it is not
+    /// Records messages, all or none. RecordedMessages messages will be published: by [`Outbox::flush`] or, if it is not
     /// called, by the sweep.
     ///
     /// # Errors
@@ -75,9 +75,9 @@ impl Outbox {
     pub fn record<'a>(
         session: &mut dyn OutboxStore,
         messages: &'a [Message],
-    ) -> Result<Recorded<'a>, StoreError> {
+    ) -> Result<RecordedMessages<'a>, StoreError> {
         failpoint::hit("publish.before-record");
-        let recorded = Recorded::by(session, messages)?;
+        let recorded = RecordedMessages::record(session, messages)?;
         failpoint::hit("publish.recorded");
         Ok(recorded)
     }
@@ -146,7 +146,7 @@ impl Outbox {
     pub fn flush(
         &mut self,
         session: &mut dyn OutboxStore,
-        recorded: Recorded<'_>,
+        recorded: RecordedMessages<'_>,
     ) -> Result<Flushed, StoreError> {
         self.flush_in_batches(None, session, &recorded, |_, _| Ok(()))
     }

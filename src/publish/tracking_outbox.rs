@@ -11,7 +11,7 @@ use super::outbox::{Flushed, Outbox, UNCONFIRMED_LEASE};
 use crate::config::Config;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
-use crate::store::{OutboxStore, Recorded, StoreError};
+use crate::store::{OutboxStore, RecordedMessages, StoreError};
 
 /// How often the leases of unconfirmed messages are renewed.
 const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
@@ -151,7 +151,7 @@ impl TrackingOutbox {
         &mut self,
         database: &HealthProbe,
         session: &mut dyn OutboxStore,
-        recorded: Recorded<'_>,
+        recorded: RecordedMessages<'_>,
     ) -> Result<Flushed, StoreError> {
         self.outbox
             .flush_in_batches(Some(database), session, &recorded, |_, _| Ok(()))

@@ -1,43 +1,43 @@
-//! Which occurrences have come since the last look: the last few of them, however many there are.
+//! The last few occurrences in a period, however many it has.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::timetable::Timetable;
 
-/// So many missed occurrences of a schedule are published at most: the last ones.
+/// How many missed occurrences of a schedule are published at most: the last ones.
 pub const MOST_MISSED: usize = 100;
 
-/// Two occurrences are no closer.
+/// The precision of the search: two occurrences are never closer.
 const RESOLUTION: TimeDelta = TimeDelta::milliseconds(1);
 
-/// The last `most` occurrences from `first`, which is one, to `now`.
-pub(super) fn last(
+/// The last `most` occurrences from `first`, which is an occurrence, to `now`.
+pub(super) fn last_occurrences(
     timetable: &Timetable,
     first: DateTime<Utc>,
     now: DateTime<Utc>,
     most: usize,
 ) -> Vec<DateTime<Utc>> {
     let mut times = vec![first];
-    times.extend(after(timetable, first, now).take(most));
+    times.extend(occurrences_after(timetable, first, now).take(most));
     if times.len() <= most {
         return times;
     }
-    // From `early` there are too many, from `late` too few.
+    // Bisects: after `early` there are at least `most` occurrences, and after `late` fewer.
     let (mut early, mut late) = (first, now);
     while late - early > RESOLUTION {
         let middle = early + (late - early) / 2;
-        if after(timetable, middle, now).take(most).count() == most {
+        if occurrences_after(timetable, middle, now).take(most).count() == most {
             early = middle;
         } else {
             late = middle;
         }
     }
-    let times: Vec<_> = after(timetable, early, now).collect();
+    let times: Vec<_> = occurrences_after(timetable, early, now).collect();
     times[times.len().saturating_sub(most)..].to_vec()
 }
 
-/// The occurrences after `start`, to `now`.
-pub(super) fn after(
+/// The occurrences after `start` up to `now`.
+pub(super) fn occurrences_after(
     timetable: &Timetable,
     start: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -56,19 +56,25 @@ mod tests {
     }
 
     #[test]
-    fn a_few_are_all_there() {
+    fn few_occurrences_are_all_returned() {
         let every = Timetable::every("seconds", 10, at(0)).unwrap();
-        assert_eq!(last(&every, at(10), at(10), 3), [at(10)]);
-        assert_eq!(last(&every, at(10), at(39), 3), [at(10), at(20), at(30)]);
-        assert_eq!(last(&every, at(10), at(40), 3), [at(20), at(30), at(40)]);
+        assert_eq!(last_occurrences(&every, at(10), at(10), 3), [at(10)]);
+        assert_eq!(
+            last_occurrences(&every, at(10), at(39), 3),
+            [at(10), at(20), at(30)]
+        );
+        assert_eq!(
+            last_occurrences(&every, at(10), at(40), 3),
+            [at(20), at(30), at(40)]
+        );
     }
 
     #[test]
     fn of_a_century_of_seconds_the_last_are_found_at_once() {
         let every = Timetable::every("seconds", 1, at(0)).unwrap();
         let now = at(3_000_000_000);
-        assert_eq!(last(&every, at(1), now, 1), [now]);
-        let hundred = last(&every, at(1), now, MOST_MISSED);
+        assert_eq!(last_occurrences(&every, at(1), now, 1), [now]);
+        let hundred = last_occurrences(&every, at(1), now, MOST_MISSED);
         assert_eq!(hundred.len(), MOST_MISSED);
         assert_eq!(hundred[0], now - TimeDelta::seconds(99));
     }
@@ -79,7 +85,7 @@ mod tests {
         let first = burst.next_after(at(0)).unwrap();
         // The clock shows 22:13:20 at 0.
         let now = at(400 * 86_400);
-        let times = last(&burst, first, now, 5);
+        let times = last_occurrences(&burst, first, now, 5);
         assert_eq!(times.len(), 5);
         assert_eq!(times[4].format("%H:%M:%S").to_string(), "03:59:59");
         assert!(now - times[4] < TimeDelta::days(1));

@@ -1,30 +1,33 @@
-//! The database's clock beside this host's: whether it was set.
+//! Detects whether the database's clock was set, by comparing it with this host's.
 
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// By less than that nobody need care.
-const LEAP: TimeDelta = TimeDelta::seconds(10);
+/// Smaller jumps are ignored.
+const MIN_JUMP: TimeDelta = TimeDelta::seconds(10);
 
-/// When the database's time was asked for and told, and what it was.
+/// A reading of the database's clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
+pub(super) struct ClockReading {
+    /// When the query was sent, by this host's clock.
     pub(super) asked: Instant,
-    pub(super) told: Instant,
+    /// When the answer came, by this host's clock.
+    pub(super) answered: Instant,
+    /// The database's time.
     pub(super) now: DateTime<Utc>,
 }
 
-/// By how much the database's clock has gone further than this host's since it told the time before;
-/// less than zero: it was set back. `None` if they have gone alike.
-pub(super) fn leap(before: Told, since: Told) -> Option<TimeDelta> {
-    let gone = since.now - before.now;
-    let at_most = elapsed(before.asked, since.told);
-    let at_least = elapsed(before.told, since.asked);
-    if gone - at_most > LEAP {
-        Some(gone - at_most)
-    } else if at_least - gone > LEAP {
-        Some(gone - at_least)
+/// How far the database's clock has jumped between two readings: by how much more it has advanced than this host's,
+/// or, if negative, by how much less. `None` if both have advanced alike.
+pub(super) fn jump(before: ClockReading, since: ClockReading) -> Option<TimeDelta> {
+    let advanced = since.now - before.now;
+    let at_most = elapsed(before.asked, since.answered);
+    let at_least = elapsed(before.answered, since.asked);
+    if advanced - at_most > MIN_JUMP {
+        Some(advanced - at_most)
+    } else if at_least - advanced > MIN_JUMP {
+        Some(advanced - at_least)
     } else {
         None
     }
@@ -41,22 +44,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_leaps_if_it_goes_otherwise_than_the_time_between_two_answers() {
+    fn a_clock_jumps_if_it_advances_otherwise_than_the_time_between_two_answers() {
         let start = Instant::now();
-        let told = |asked: u64, told: u64, now: i64| Told {
+        let reading = |asked: u64, answered: u64, now: i64| ClockReading {
             asked: start + Duration::from_secs(asked),
-            told: start + Duration::from_secs(told),
+            answered: start + Duration::from_secs(answered),
             now: DateTime::from_timestamp(1_700_000_000 + now, 0).unwrap(),
         };
-        let before = told(0, 1, 0);
-        assert_eq!(leap(before, told(100, 101, 100)), None);
-        // The second answer took a minute, and may be of any moment in that.
-        assert_eq!(leap(before, told(100, 160, 100)), None);
-        assert_eq!(leap(before, told(100, 160, 160)), None);
-        assert_eq!(leap(before, told(100, 101, 111)), None);
-        let ahead = leap(before, told(100, 101, 3701));
+        let before = reading(0, 1, 0);
+        assert_eq!(jump(before, reading(100, 101, 100)), None);
+        // The second answer took a minute, and may be from any moment of it.
+        assert_eq!(jump(before, reading(100, 160, 100)), None);
+        assert_eq!(jump(before, reading(100, 160, 160)), None);
+        assert_eq!(jump(before, reading(100, 101, 111)), None);
+        let ahead = jump(before, reading(100, 101, 3701));
         assert_eq!(ahead, Some(TimeDelta::seconds(3600)));
-        let back = leap(before, told(101, 102, -3500));
+        let back = jump(before, reading(101, 102, -3500));
         assert_eq!(back, Some(TimeDelta::seconds(-3600)));
     }
 }

@@ -1,4 +1,4 @@
-//! ScheduleStore that a program brings along.
+//! Schedules that a program declares.
 
 use chrono::DateTime;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::names;
 use crate::store::{ScheduleSpec, ScheduleStore, StoreError, WhichSchedules};
 use crate::timetable::{Interval, Missed, Overlap};
 
-/// A schedule that an app brings along; see [`App::schedule`](crate::App::schedule).
+/// A schedule that an app declares; see [`App::schedule`](crate::App::schedule).
 ///
 /// ```
 /// use carrot_actors::Schedule;
@@ -22,8 +22,8 @@ use crate::timetable::{Interval, Missed, Overlap};
 ///     .queue("reports");
 /// ```
 ///
-/// When each timetable fires, and how the rest is meant, is what `schedule add --help` says of the options
-/// of these names. What is wrong with one is said when the app is run, which then does not start.
+/// `schedule add --help` describes the options of the same names: when each timetable fires, and what the others
+/// mean. An app with a faulty schedule does not start, and reports the fault when it is run.
 #[derive(Debug, Clone)]
 #[must_use = "a schedule runs when it is given to an app"]
 pub struct Schedule {
@@ -38,23 +38,22 @@ pub struct Schedule {
     priority: u8,
     missed: Missed,
     overlap: Overlap,
-    /// The first thing that was wrong.
+    /// The first fault that a method has found.
     fault: Option<String>,
 }
 
-/// Why a schedule of the app's can't be one.
+/// What is wrong with a schedule that an app declares.
 #[derive(Debug, thiserror::Error)]
 #[error("schedule {name:?}: {reason}")]
 pub struct ScheduleError {
-    /// What it is called.
+    /// The schedule's name.
     pub name: String,
     /// What is wrong.
     pub reason: String,
 }
 
 impl Schedule {
-    /// A schedule of that name for that task, which still needs [`every`](Self::every) or
-    /// [`cron`](Self::cron).
+    /// A schedule with this name for this task. It still needs [`every`](Self::every) or [`cron`](Self::cron).
     pub fn new(name: impl Into<String>, task: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -72,93 +71,93 @@ impl Schedule {
         }
     }
 
-    /// So long after one another, as `30s`, `5m`, `1h30m` or `7d`: a second at least.
+    /// Runs at an interval, such as `30s`, `5m`, `1h30m` or `7d`, of at least a second.
     pub fn every(mut self, interval: impl Into<String>) -> Self {
         self.every = Some(interval.into());
         self
     }
 
-    /// By a cron line of five to seven fields, or `@daily` and the like.
+    /// Runs by a cron line of five to seven fields, or `@daily` and the like.
     pub fn cron(mut self, line: impl Into<String>) -> Self {
         self.cron = Some(line.into());
         self
     }
 
-    /// The cron line goes by the clocks of this zone, as `Europe/Berlin`; UTC otherwise.
+    /// The time zone of the cron line, such as `Europe/Berlin`; UTC by default.
     pub fn timezone(mut self, zone: impl Into<String>) -> Self {
         self.zone = Some(zone.into());
         self
     }
 
-    /// With these positional arguments: a tuple, a list, or anything else that serialises to a JSON array.
+    /// The positional arguments: a tuple, a list, or anything else that serialises to a JSON array.
     pub fn args(mut self, args: impl Serialize) -> Self {
         match Literal::of(args) {
             Ok(Literal::List(args)) => self.args = args,
-            Ok(_) => self.is_wrong("args must be a tuple or a list, such as `(1,)`".to_owned()),
-            Err(error) => self.is_wrong(format!("args can't be written as JSON: {error}")),
+            Ok(_) => self.note_fault("args must be a tuple or a list, such as `(1,)`".to_owned()),
+            Err(error) => self.note_fault(format!("args can't be written as JSON: {error}")),
         }
         self
     }
 
-    /// With these named arguments: a struct, a map, or anything else that serialises to a JSON object.
+    /// The keyword arguments: a struct, a map, or anything else that serialises to a JSON object.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
         match Literal::of(kwargs) {
             Ok(Literal::Object(kwargs)) => self.kwargs = kwargs,
-            Ok(_) => self.is_wrong("kwargs must be a struct or a map".to_owned()),
-            Err(error) => self.is_wrong(format!("kwargs can't be written as JSON: {error}")),
+            Ok(_) => self.note_fault("kwargs must be a struct or a map".to_owned()),
+            Err(error) => self.note_fault(format!("kwargs can't be written as JSON: {error}")),
         }
         self
     }
 
-    /// By this queue, instead of the first of the configuration.
+    /// The queue; by default the first one of the configuration.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());
         self
     }
 
-    /// With this priority: higher ones are run first; 0 by default.
+    /// The priority, 0 by default: messages with higher ones run first.
     pub const fn priority(mut self, priority: u8) -> Self {
         self.priority = priority;
         self
     }
 
-    /// What becomes of runs for which nobody was there; one for all of them by default.
+    /// What happens to runs that no service was there to publish; by default, one run makes up for all of them.
     pub const fn missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Whether a run may begin while the message of the one before is not finished; it may by default.
+    /// Whether a run may begin while the message of the previous one is not finished; by default it may.
     pub const fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
     }
 
-    /// What it is called.
+    /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the row of it says.
+    /// Its row.
     ///
     /// # Errors
-    /// What is wrong with it. That its last time is over is nothing wrong: the program that brings it
-    /// along goes on.
+    /// What is wrong with it. A schedule whose last occurrence is over is not faulty, so that the program that
+    /// declares it still starts.
     pub(crate) fn spec(&self, config: &Config) -> Result<ScheduleSpec, ScheduleError> {
-        self.row(config).map_err(|reason| self.is_no_good(reason))
+        self.to_spec(config).map_err(|reason| self.error(reason))
     }
 
-    /// The app has been given one of its name.
-    pub(crate) fn is_there_already(&self) -> ScheduleError {
-        self.is_no_good("is given twice: give one of them another name".to_owned())
+    /// The error of an app that declares its name twice.
+    pub(crate) fn declared_twice(&self) -> ScheduleError {
+        self.error("is given twice: give one of them another name".to_owned())
     }
 
-    fn is_no_good(&self, reason: String) -> ScheduleError {
+    fn error(&self, reason: String) -> ScheduleError {
         let name = self.name.clone();
         ScheduleError { name, reason }
     }
 
-    fn row(&self, config: &Config) -> Result<ScheduleSpec, String> {
+    fn to_spec(&self, config: &Config) -> Result<ScheduleSpec, String> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -178,7 +177,7 @@ impl Schedule {
             }
         }
         let mut spec = ScheduleSpec {
-            task_args: listed(&self.args),
+            task_args: render_args(&self.args),
             content: (!self.kwargs.is_empty()).then(|| self.kwargs.to_string()),
             priority: self.priority.into(),
             cron: self.cron.as_ref().map(|line| line.trim().to_owned()),
@@ -201,15 +200,15 @@ impl Schedule {
         Ok(spec)
     }
 
-    fn is_wrong(&mut self, fault: String) {
+    fn note_fault(&mut self, fault: String) {
         self.fault.get_or_insert(fault);
     }
 }
 
-/// Adds those that are not there, which is when there is none of their name.
+/// Adds the schedules whose names the database does not have.
 ///
 /// # Errors
-/// When the database is away, or refuses one.
+/// When the database is away, or refuses a schedule.
 pub(crate) fn add_missing(
     specs: &[ScheduleSpec],
     session: &mut dyn ScheduleStore,
@@ -221,7 +220,7 @@ pub(crate) fn add_missing(
             continue;
         }
         let there = session.schedules(&WhichSchedules::Name(name))?;
-        if !there.iter().any(|row| row.spec.says_what(spec)) {
+        if !there.iter().any(|row| row.spec.has_same_definition(spec)) {
             log::info!(
                 "the schedule {name} stays as it is in the database, which is not as this program has it: \
                  see `schedule edit`"
@@ -231,8 +230,8 @@ pub(crate) fn add_missing(
     Ok(())
 }
 
-/// As django-carrot keeps a schedule's arguments: Python literals without brackets.
-fn listed(args: &[Literal]) -> Option<String> {
+/// Writes a schedule's arguments as django-carrot does: Python literals without brackets.
+fn render_args(args: &[Literal]) -> Option<String> {
     let listed: Vec<String> = args.iter().map(python::repr).collect();
     (!listed.is_empty()).then(|| listed.join(", "))
 }
@@ -281,12 +280,12 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_whose_last_time_is_over_is_no_fault() {
+    fn a_schedule_whose_last_occurrence_is_over_is_not_faulty() {
         assert!(spec(Schedule::new("launch", "task").cron("0 0 12 1 1 * 2020")).is_ok());
     }
 
     #[test]
-    fn what_is_wrong_with_a_schedule_is_said_with_its_name() {
+    fn an_error_has_the_name_of_the_schedule() {
         let tick = || Schedule::new("tick", "clock.tick");
         for (schedule, expected) in [
             (

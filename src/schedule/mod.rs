@@ -1,14 +1,12 @@
-//! The scheduler's work: which occurrences of `carrot_scheduledtask` are due, whichever host sees it
-//! first, and their publishing.
+//! The scheduler: it publishes the due occurrences of `carrot_scheduledtask`, whichever host sees them first.
 //!
-//! Two threads: one takes occurrences, each in the transaction that records its message and moves its
-//! schedule on, and the other publishes them meanwhile. What is taken and not published within the lease
-//! of the store, as after a death, the sweep publishes.
+//! It has two threads. The poller advances due schedules: one transaction records their messages and their next
+//! occurrences. The publisher meanwhile publishes these messages. The sweep publishes messages that are not
+//! published within the store's lease, such as after a crash.
 //!
-//! Between two looks at the database it is known when the next one is worth while, and since when they go
-//! on, which tells a late occurrence from a missed one; all else stands in the rows. It is worth while when
-//! the earliest occurrence is due by the database's clock, and at least every second, in which one
-//! statement asks two indexes for that and for schedules that are new or changed.
+//! The poller keeps only its poll history, which tells a late occurrence from a missed one; everything else is in
+//! the rows. It polls when the earliest occurrence is due by the database's clock, and at least every second. A poll
+//! is one statement, which reads two indexes: for the next occurrence, and for new or changed schedules.
 
 mod catch_up;
 mod clock;
@@ -28,53 +26,54 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 
-use self::poll_history::Watch;
+use self::poll_history::PollHistory;
 use self::poller::SchedulePoller;
-use self::publisher::Publisher;
+use self::publisher::OccurrencePublisher;
 use crate::config::Config;
 use crate::health::outage::Servers;
 use crate::health::worker_thread::Stopper;
-use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, Store};
+use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, Store};
 
 pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
-pub use self::policy::{check, problem};
+pub use self::policy::{first_run, why_not_running};
 pub use crate::timetable::{Missed, Overlap};
 
-/// So many batches may wait for the publisher; the sweep has what is beyond that.
+/// How many batches may wait for the publisher; the sweep publishes further ones.
 const BATCHES: usize = 4;
 
-/// What the scheduler needs of its service.
+/// What the service gives the scheduler.
 #[derive(Clone)]
 pub struct Setup {
     /// The database.
     pub store: Arc<dyn Store>,
-    /// Where queues are.
+    /// The configuration, with the brokers of queues.
     pub config: Arc<Config>,
-    /// How the servers are.
+    /// The health of the servers.
     pub(crate) servers: Arc<Servers>,
-    /// Each thread has one: who has the other end sees when the last is gone.
+    /// Every thread holds one, so that the receiver sees when the last thread has ended.
     pub(crate) alive: Sender<()>,
 }
 
-/// Reckons the next occurrence of a schedule that has just been saved: it begins now, and not when a
-/// service sees it. If it is not done here, a service does it.
-pub(crate) fn plan(session: &mut dyn OccurrenceStore, id: i64, was_active: bool) {
-    let watch = if was_active {
-        Watch::begun
+/// Computes the next occurrence of a schedule that has just been saved, so that the schedule begins now and not when
+/// a service sees it. If this fails, a service does it.
+pub(crate) fn plan_saved(session: &mut dyn OccurrenceStore, id: i64, was_active: bool) {
+    let history = if was_active {
+        PollHistory::started
     } else {
-        Watch::of_idle
+        PollHistory::started_inactive
     };
     let plan = &mut |candidate: &Candidate| {
-        let (advance, _) = decide::plan(candidate, &watch(candidate.now), BATCH_BYTES);
+        let (advance, _) = decide::plan(candidate, &history(candidate.now), BATCH_BYTES);
         advance
     };
-    if let Err(error) = session.advance_schedules(Ready::Saved(id), 1, &[], plan) {
+    if let Err(error) = session.advance_schedules(ReadySchedules::Saved(id), 1, &[], plan) {
         log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
     }
 }
 
-/// Starts the threads, which end when what is returned is dropped, and then say so: whether they died.
+/// Starts the threads, which end when the returned stopper is dropped, and then call `ended` with whether they
+/// died.
 ///
 /// # Errors
 /// When the system has no thread left.
@@ -88,7 +87,7 @@ pub(crate) fn start(
         .spawn(move || {
             let lived = catch_unwind(AssertUnwindSafe(|| {
                 let (batches, waiting) = bounded(BATCHES);
-                let mut publisher = Publisher::new(&setup);
+                let mut publisher = OccurrencePublisher::new(&setup);
                 let publishing = thread::Builder::new()
                     .name("scheduler-publisher".to_owned())
                     .spawn(move || publisher.run(&waiting));

@@ -1,4 +1,4 @@
-//! What a schedule's columns may say beside its timetable.
+//! The columns of a schedule beside its timetable, and whether a schedule can run.
 
 use chrono::{DateTime, Utc};
 
@@ -6,16 +6,16 @@ use crate::message::{Message, Occurrence};
 use crate::store::{ScheduleRefusal, ScheduleRow, ScheduleSpec};
 use crate::timetable::{Missed, Overlap, TimetableError};
 
-/// What a row says beside its timetable, read.
-pub(super) struct Terms {
+/// The columns of a schedule beside its timetable, parsed.
+pub(super) struct SchedulePolicy {
     pub(super) missed: Missed,
     pub(super) overlap: Overlap,
-    /// A message of it: another has but another key and time.
+    /// The template of its messages, which differ only in their key and occurrence.
     pub(super) message: Message,
 }
 
-impl Terms {
-    /// What a row says, or what is wrong with it.
+impl SchedulePolicy {
+    /// Parses a row, or says what is wrong with it.
     pub(super) fn of(row: &ScheduleRow) -> Result<Self, String> {
         match row.fault() {
             Some(fault) => Err(fault),
@@ -41,23 +41,23 @@ impl Terms {
     }
 }
 
-/// When a schedule that is about to be saved will run first.
+/// When a schedule that is about to be saved will first run.
 ///
 /// # Errors
-/// Why it would not run, in words for its user.
-pub fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    let say = |error: TimetableError| error.to_string();
-    Terms::read(spec, 0)?;
+/// Why it would not run, for its user.
+pub fn first_run(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    let to_text = |error: TimetableError| error.to_string();
+    SchedulePolicy::read(spec, 0)?;
     spec.timetable(now)
-        .map_err(say)?
+        .map_err(to_text)?
         .first_after(now)
-        .map_err(say)
+        .map_err(to_text)
 }
 
-/// Why no service runs a schedule. What one has noted in the row may have been put right since, but for what
-/// the database alone can tell.
+/// Why no service runs a schedule. A refusal in the row may be outdated, so this checks the row again; only a refusal
+/// by the database can't be checked here.
 #[must_use]
-pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
+pub fn why_not_running(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
     let noted = row.refusal.as_ref().filter(|refusal| match refusal {
         ScheduleRefusal::NotRecorded(_) => true,
         ScheduleRefusal::NextRunLost(_) => row.next_run.is_none(),
@@ -65,7 +65,7 @@ pub fn problem(row: &ScheduleRow, now: DateTime<Utc>) -> Option<String> {
     });
     let unreadable = row.fault().or_else(|| row.timetable_fault());
     unreadable
-        .or_else(|| check(&row.spec, now).err())
+        .or_else(|| first_run(&row.spec, now).err())
         .or_else(|| row.next_run_fault())
         .or_else(|| noted.map(ScheduleRefusal::to_string))
 }

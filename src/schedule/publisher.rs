@@ -1,4 +1,4 @@
-//! The thread that publishes what was taken.
+//! The thread that publishes the messages of occurrences.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,44 +7,44 @@ use crossbeam_channel::Receiver;
 
 use super::Setup;
 use crate::publish::{NextWork, TrackingOutbox};
-use crate::store::{Database, PUBLISH_LEASE, Recorded, StoreError};
+use crate::store::{Database, PUBLISH_LEASE, RecordedMessages, StoreError};
 
-/// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
+/// The messages of older batches are left to the sweep, which may publish them at the same time.
 const FRESH: Duration = PUBLISH_LEASE.saturating_sub(Duration::from_millis(2500));
 
-/// So many messages are published together at most.
-const TOGETHER: usize = 1000;
+/// How many messages are published together at most.
+const MAX_MESSAGES: usize = 1000;
 
-/// Messages that were taken in one transaction.
-pub(super) struct Batch {
-    pub(super) messages: Recorded<'static>,
-    pub(super) taken: Instant,
+/// The messages that were recorded in one transaction.
+pub(super) struct OccurrenceBatch {
+    pub(super) messages: RecordedMessages<'static>,
+    pub(super) taken_at: Instant,
 }
 
-pub(super) struct Publisher {
+pub(super) struct OccurrencePublisher {
     database: Database,
-    door: TrackingOutbox,
+    outbox: TrackingOutbox,
 }
 
-impl Publisher {
+impl OccurrencePublisher {
     pub(super) fn new(setup: &Setup) -> Self {
         let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
             database: Database::of(store, &servers, "the scheduler's publishing"),
-            door: TrackingOutbox::beside_sweep(Arc::clone(&setup.config), servers),
+            outbox: TrackingOutbox::beside_sweep(Arc::clone(&setup.config), servers),
         }
     }
 
-    /// Until nobody takes any more, and nothing waits.
-    pub(super) fn run(&mut self, waiting: &Receiver<Batch>) {
+    /// Publishes until the poller has ended and no batch waits.
+    pub(super) fn run(&mut self, waiting: &Receiver<OccurrenceBatch>) {
         loop {
-            let first = match self.door.next(waiting) {
+            let first = match self.outbox.next(waiting) {
                 NextWork::Received(first) => first,
                 NextWork::FollowUp => {
-                    self.publish(Recorded::default());
+                    self.publish(RecordedMessages::default());
                     continue;
                 }
-                // Others know better by now how the database is: it asks for nothing.
+                // This thread needs nothing of the database, so it no longer reports it as failed.
                 NextWork::Idle => {
                     self.database.health().succeeded();
                     continue;
@@ -52,7 +52,7 @@ impl Publisher {
                 NextWork::Closed => return,
             };
             let mut messages = fresh(first);
-            while messages.len() < TOGETHER
+            while messages.len() < MAX_MESSAGES
                 && let Ok(batch) = waiting.try_recv()
             {
                 messages = messages.and(fresh(batch));
@@ -63,15 +63,15 @@ impl Publisher {
         }
     }
 
-    /// What this can't publish is recorded, and the sweep's.
-    fn publish(&mut self, messages: Recorded<'_>) {
-        // It does not ask again.
+    /// Publishes messages. The sweep publishes those that fail here, since they are recorded.
+    fn publish(&mut self, messages: RecordedMessages<'_>) {
+        // A conflict is not retried.
         let is_answer = |error: &StoreError| matches!(error, StoreError::Conflict(_));
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
-            // The broker may take its time; that is not the database's.
+            // From here on, a delay is the broker's and not the database's.
             health.answered();
-            self.door.follow_up_unconfirmed(session)?;
-            self.door.flush(health, session, messages)
+            self.outbox.follow_up_unconfirmed(session)?;
+            self.outbox.flush(health, session, messages)
         });
         for (key, reason) in flushed.iter().flat_map(|flushed| &flushed.failed) {
             log::error!("message {key} of a schedule can't be published: {reason}");
@@ -79,10 +79,10 @@ impl Publisher {
     }
 }
 
-fn fresh(batch: Batch) -> Recorded<'static> {
-    if batch.taken.elapsed() < FRESH {
+fn fresh(batch: OccurrenceBatch) -> RecordedMessages<'static> {
+    if batch.taken_at.elapsed() < FRESH {
         batch.messages
     } else {
-        Recorded::default()
+        RecordedMessages::default()
     }
 }

@@ -1,105 +1,109 @@
-//! The schedules of one transaction, as they are decided on one after the other.
+//! The schedules of one transaction, which are decided one after the other.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::decide::{self, Note, Verdict};
-use super::poll_history::Watch;
+use super::decide::{self, Decision, Note};
+use super::poll_history::PollHistory;
 use crate::message::Message;
-use crate::store::{Advance, Candidate, Ready, ScheduleRefusal};
+use crate::store::{Advance, Candidate, ReadySchedules, ScheduleRefusal};
 
-/// So many messages are made together, of [`BATCH_BYTES`](crate::store::BATCH_BYTES), and so long it takes:
-/// the others are due still.
-const MESSAGES: usize = 2000;
-const TIME: Duration = Duration::from_secs(1);
+/// The limits of one transaction, beside [`BATCH_BYTES`](crate::store::BATCH_BYTES); the remaining schedules stay
+/// due.
+const MAX_MESSAGES: usize = 2000;
+const MAX_TIME: Duration = Duration::from_secs(1);
 
-/// Why a schedule is held back once that is noted, and in which transactions it is met.
+/// Why a schedule will be held back once its row notes it, and the kind of transactions that advance it.
 #[derive(Debug, Clone)]
-pub(super) struct Blame {
-    pub(super) ready: Ready,
+pub(super) struct UnnotedRefusal {
+    pub(super) ready: ReadySchedules,
     pub(super) refusal: ScheduleRefusal,
 }
 
 /// The schedules of one transaction.
 pub(super) struct SchedulingBatch {
-    pub(super) ready: Ready,
-    pub(super) watch: Watch,
+    pub(super) ready: ReadySchedules,
+    pub(super) history: PollHistory,
     began: Instant,
     pub(super) messages: usize,
-    /// How many bytes these take, and may take.
+    /// The bytes of the messages.
     pub(super) bytes: usize,
-    room: usize,
-    /// Of those that are decided on, their ids, what they are called, what is to be said of them.
-    pub(super) seen: Vec<(i64, String, Option<Note>)>,
-    /// How many are left for the next transaction.
-    left: usize,
-    /// Those of which the database refuses what their run would write, and why.
-    blamed: HashMap<i64, Blame>,
-    /// Of those that were held back, how it was before.
-    held: HashMap<i64, Watch>,
+    max_bytes: usize,
+    /// The id, title and note of each decided schedule.
+    pub(super) decided: Vec<(i64, String, Option<Note>)>,
+    /// How many schedules are left for the next transaction.
+    left_out: usize,
+    /// The schedules whose messages the database refuses.
+    unnoted: HashMap<i64, UnnotedRefusal>,
+    /// The schedules that were held back, each with the poll history from before.
+    held_histories: HashMap<i64, PollHistory>,
 }
 
 impl SchedulingBatch {
     pub(super) fn new(
-        ready: Ready,
-        watch: Watch,
-        room: usize,
-        blamed: HashMap<i64, Blame>,
-        held: HashMap<i64, Watch>,
+        ready: ReadySchedules,
+        history: PollHistory,
+        max_bytes: usize,
+        unnoted: HashMap<i64, UnnotedRefusal>,
+        held_histories: HashMap<i64, PollHistory>,
     ) -> Self {
         Self {
             ready,
-            watch,
+            history,
             began: Instant::now(),
             messages: 0,
             bytes: 0,
-            room,
-            seen: Vec::new(),
-            left: 0,
-            blamed,
-            held,
+            max_bytes,
+            decided: Vec::new(),
+            left_out: 0,
+            unnoted,
+            held_histories,
         }
     }
 
     pub(super) fn decide(&mut self, candidate: &Candidate) -> Advance {
         let row = &candidate.row;
         let is_lost = row.next_run_fault().is_some();
-        // It would be gone from the row without a word.
+        // An unreadable next run must be reported before the advance clears it from the row.
         if self.is_full() && !is_lost {
-            self.left += 1;
-            return decide::untouched(row);
+            self.left_out += 1;
+            return decide::unchanged(row);
         }
-        let room = self.room.saturating_sub(self.bytes);
-        let blamed = self.blamed.get(&row.id);
-        let held = self.held.get(&row.id);
-        let watch = held.map_or(self.watch, |before| self.watch.of_held(before));
-        let verdict = catch_unwind(AssertUnwindSafe(|| match (blamed, self.ready) {
-            (Some(blame), _) => decide::cannot_record(row, &blame.refusal),
-            (_, Ready::Unplanned | Ready::Saved(_)) => decide::plan(candidate, &watch, room),
-            (_, Ready::Due) => decide::take(candidate, &watch, room),
-            (_, Ready::Odd) => decide::mend(row),
+        let max_bytes = self.max_bytes.saturating_sub(self.bytes);
+        let refusal = self.unnoted.get(&row.id);
+        let held = self.held_histories.get(&row.id);
+        let history = held.map_or(self.history, |before| self.history.for_held_back(before));
+        let decision = catch_unwind(AssertUnwindSafe(|| match (refusal, self.ready) {
+            (Some(refusal), _) => decide::cannot_record(row, &refusal.refusal),
+            (_, ReadySchedules::Unplanned | ReadySchedules::Saved(_)) => {
+                decide::plan(candidate, &history, max_bytes)
+            }
+            (_, ReadySchedules::Due) => decide::advance_due(candidate, &history, max_bytes),
+            (_, ReadySchedules::Malformed) => decide::mend_next_run(row),
         }));
-        // A defect of ours, which others' schedules are not to suffer for.
-        let (advance, note): Verdict = verdict.unwrap_or_else(|_| match self.ready {
-            Ready::Due | Ready::Odd => decide::hold_back(row, "a defect".to_owned()),
-            _ => decide::give_up(row),
+        // A panic is a bug in this program, from which other schedules must not suffer.
+        let (advance, note): Decision = decision.unwrap_or_else(|_| match self.ready {
+            ReadySchedules::Due | ReadySchedules::Malformed => {
+                decide::hold_back(row, "a defect".to_owned())
+            }
+            _ => decide::refuse_unplannable(row),
         });
         self.messages += advance.messages.len();
         self.bytes += advance.messages.iter().map(Message::size).sum::<usize>();
-        self.seen.push((row.id, row.title(), note));
+        self.decided.push((row.id, row.title(), note));
         advance
     }
 
-    /// How many schedules the transaction has.
+    /// How many schedules the transaction has locked.
     pub(super) const fn len(&self) -> usize {
-        self.seen.len() + self.left
+        self.decided.len() + self.left_out
     }
 
     fn is_full(&self) -> bool {
-        let is_some = !self.seen.is_empty();
-        self.messages >= MESSAGES
-            || is_some && (self.bytes >= self.room || self.began.elapsed() > TIME)
+        let is_some = !self.decided.is_empty();
+        self.messages >= MAX_MESSAGES
+            || is_some && (self.bytes >= self.max_bytes || self.began.elapsed() > MAX_TIME)
     }
 }
 
@@ -109,20 +113,23 @@ mod tests {
     use crate::schedule::decide::tests::{at, candidate};
 
     #[test]
-    fn what_there_is_no_room_for_stays_as_it_is_and_is_not_seen() {
-        for ready in [Ready::Due, Ready::Unplanned] {
-            let mut hand = SchedulingBatch::new(
+    fn a_schedule_beyond_the_limit_of_bytes_stays_unchanged_and_undecided() {
+        for ready in [ReadySchedules::Due, ReadySchedules::Unplanned] {
+            let mut batch = SchedulingBatch::new(
                 ready,
-                Watch::begun(at(14)),
+                PollHistory::started(at(14)),
                 1,
                 HashMap::new(),
                 HashMap::new(),
             );
-            let first = hand.decide(&candidate(14, |_| ()));
-            assert_eq!((first.messages.len(), first.reckoned), (1, true));
+            let first = batch.decide(&candidate(14, |_| ()));
+            assert_eq!(
+                (first.messages.len(), first.from_current_timetable),
+                (1, true)
+            );
             let second = candidate(14, |_| ());
-            assert_eq!(hand.decide(&second), decide::untouched(&second.row));
-            assert_eq!((hand.seen.len(), hand.len()), (1, 2));
+            assert_eq!(batch.decide(&second), decide::unchanged(&second.row));
+            assert_eq!((batch.decided.len(), batch.len()), (1, 2));
         }
     }
 }

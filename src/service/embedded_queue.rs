@@ -80,7 +80,7 @@ impl Waiting {
         mut work: impl FnMut(&mut dyn EmbeddedQueueStore) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
         let session = self.session.as_mut();
-        store::apart_from_others(TRIES, || work(session)).map_err(classify)
+        store::retry_conflicts(TRIES, || work(session)).map_err(classify)
     }
 
     /// Ends messages that nobody can run.

@@ -1,4 +1,4 @@
-//! What the ledger writes in one transaction, and what becomes of it.
+//! What the ledger writes in one transaction, and the results.
 
 use std::time::Duration;
 
@@ -10,138 +10,138 @@ use crate::state::{Cause, Status};
 pub struct ClaimRequest {
     /// The message's key.
     pub key: String,
-    /// A row to insert first, if none of ours has the key.
+    /// The row to insert first if no row has the key, for a message that another program sent.
     pub adopt: Option<NewRow>,
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// It is ours to run.
+    /// The caller owns the message and runs it.
     Ours {
-        /// RunStore that are known to have begun before.
+        /// How many attempts are known to have begun before.
         attempts: u32,
-        /// Claimed before by a worker that vanished: it may be what made it vanish.
-        suspect: bool,
+        /// A worker that had claimed it vanished, perhaps because of this message.
+        crash_suspect: bool,
     },
-    /// It is over.
+    /// The message is in this final state.
     Final(Status),
-    /// A live worker has it.
+    /// A live worker owns it.
     Owned(WorkerId),
     /// There is no row.
     NoRow,
 }
 
-/// What became of the end of a run.
+/// The result of recording the end of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finished {
+pub enum FinishResult {
     /// It is recorded.
     Written,
     /// It had been recorded already.
     Already,
-    /// Another worker has the message now, and will record its own.
+    /// Another worker owns the message now, and will record its own attempt.
     Taken,
-    /// The row was deleted on purpose while the task ran.
+    /// Somebody deleted the row while the task ran.
     Gone,
 }
 
-/// A run whose message must be seen to be ours before it starts, and that is counted by then.
+/// An attempt that is counted before it begins, provided that the worker still owns the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {
     /// The message's key.
     pub key: String,
-    /// What its row counts then: a number, so that writing it twice counts once.
+    /// The number of attempts that the row then has: a number and no increment, so that writing it twice counts once.
     pub attempts: u32,
 }
 
-/// A message that is given back unrun, and that the broker can't be relied on to deliver again.
+/// A message that is given back without an attempt, and that the broker may not deliver again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Republish {
     /// The message's key.
     pub key: String,
-    /// What the broker has of it.
+    /// The copy that the broker still has.
     pub copy: BrokerCopy,
 }
 
-/// What the broker has of a message that is given back unrun.
+/// The broker's copy of a message that is given back without an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BrokerCopy {
-    /// One that goes back to a queue that counts how often it does, and may drop it: the sweep publishes the
-    /// message again after [`REDELIVERY_GRACE`](super::REDELIVERY_GRACE), unless it is claimed before.
+    /// It returns to a queue that limits redeliveries and may drop it: the sweep publishes the message again after
+    /// [`REDELIVERY_GRACE`](super::REDELIVERY_GRACE), unless it is claimed before.
     MayBeDropped,
-    /// None that counts: the sweep publishes the message at once.
+    /// There is none to rely on: the sweep publishes the message at once.
     Gone,
 }
 
-/// A run that could not begin, or was handed back: its message waits in its row, until the sweep publishes
-/// it again.
+/// An attempt that could not begin, or was handed back: its message stays PENDING until the sweep publishes it
+/// again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PutOff {
-    /// The message as it came, whatever its row had: that is what is published.
+    /// The message as it was delivered, whatever its row had: this is what is published.
     pub row: NewRow,
-    /// RunStore that are known to have begun before: this one does not count.
+    /// How many attempts are known to have begun before; this one does not count.
     pub attempts: u32,
-    /// It may be what made an earlier worker vanish.
-    pub suspect: bool,
-    /// Why. The times below count from the first of those that were put off for the same cause.
+    /// An earlier worker vanished, perhaps because of this message.
+    pub crash_suspect: bool,
+    /// Why. The times in [`PutOffDue`] count from the first time in a row that it was put off for this cause.
     pub cause: Cause,
-    /// The reason, as [`Cause::noted`] has it.
+    /// The reason, formatted by [`Cause::format_reason`].
     pub reason: String,
     /// When it is published again.
     pub due: PutOffDue,
 }
 
-/// When a message is published again whose run is put off.
+/// When a message that was put off is published again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOffDue {
-    /// At once: somebody else may take it.
+    /// At once, so that another worker may take it.
     Now,
-    /// In a second, doubling to half a minute; not again when it has been put off for longer than this, if
-    /// there is a limit.
+    /// After a backoff that doubles from a second to half a minute. With a limit, a message that has been put off
+    /// for longer is not put off again.
     Later(Option<Duration>),
 }
 
-/// What became of a run that was to be put off.
+/// The result of putting an attempt off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutBack {
-    /// The message waits.
+pub enum PutOffResult {
+    /// The message waits in its row.
     Waits,
-    /// It has been put off for long enough, and is ours still.
+    /// The limit of [`PutOffDue::Later`] is reached; the worker still owns the message.
     TooLong,
-    /// It had ended already.
+    /// The message had ended already.
     Already,
-    /// Another worker has the message now.
+    /// Another worker owns the message now.
     Taken,
-    /// The row was deleted on purpose meanwhile.
+    /// Somebody deleted the row.
     Gone,
-    /// The database does not take the row: nothing is written.
+    /// The database refused the row: nothing is written.
     Refused,
 }
 
 /// What the ledger writes in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Ends of runs.
+    /// Ends of attempts.
     pub finishes: Vec<Finish>,
-    /// RunStore that are put off.
+    /// Attempts that are put off.
     pub put_offs: Vec<PutOff>,
-    /// Keys to give back, not started: `→ PUBLISHED`.
+    /// Keys of messages that are given back without an attempt: `→ PUBLISHED`.
     pub releases: Vec<String>,
-    /// Messages to give back, not started: `→ PENDING`.
+    /// Messages that are given back without an attempt: `→ PENDING`.
     pub republishes: Vec<Republish>,
-    /// Suspects that are about to run: their attempt is counted now.
+    /// Attempts that are counted before they begin.
     pub begins: Vec<Begin>,
     /// Messages to claim.
     pub claims: Vec<ClaimRequest>,
-    /// Keys of messages of which it is asked whether they have a row.
-    pub looks: Vec<String>,
+    /// Keys to check for a row.
+    pub row_checks: Vec<String>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.only_claims() && self.claims.is_empty() && self.looks.is_empty()
+        self.only_claims() && self.claims.is_empty() && self.row_checks.is_empty()
     }
 
     const fn only_claims(&self) -> bool {
@@ -152,25 +152,25 @@ impl Batch {
             && self.begins.is_empty()
     }
 
-    /// Whether the batch only claims rows that are there: if the database crashes and forgets that, the messages are
-    /// delivered again, so such a commit need not wait for the disk.
+    /// Whether a crash of the database may undo the commit, which then need not wait for the disk. A batch that only
+    /// claims existing rows may be lost: the messages are delivered again.
     #[must_use]
-    pub fn may_be_forgotten(&self) -> bool {
+    pub fn may_be_lost(&self) -> bool {
         self.only_claims() && self.claims.iter().all(|claim| claim.adopt.is_none())
     }
 }
 
-/// What became of a [`Batch`]; the lists of verdicts are in its order.
+/// The results of a [`Batch`], in its order unless noted.
 #[derive(Debug, Clone, Default)]
 pub struct BatchResult {
     /// Of [`Batch::finishes`].
-    pub finished: Vec<Finished>,
+    pub finished: Vec<FinishResult>,
     /// Of [`Batch::put_offs`].
-    pub put_back: Vec<PutBack>,
-    /// Of [`Batch::begins`]: whether the message is still ours to run.
+    pub put_offs: Vec<PutOffResult>,
+    /// Of [`Batch::begins`]: whether the worker still owns the message.
     pub begun: Vec<bool>,
     /// Of [`Batch::claims`].
     pub claims: Vec<Claim>,
-    /// Those of [`Batch::looks`] that have a row, in no order.
-    pub looked: Vec<String>,
+    /// Those keys of [`Batch::row_checks`] that have a row, in no order.
+    pub with_row: Vec<String>,
 }

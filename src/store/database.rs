@@ -1,4 +1,4 @@
-//! The database as one thread of a service asks it, for as long as the service runs.
+//! The database as one thread of a service uses it, for as long as the service runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use super::{Session, Store, StoreError};
 use crate::health::outage::{HealthProbe, Servers};
 use crate::retry::Backoff;
 
-/// A session that is opened when something is asked and there is none, kept while the database answers on it,
-/// and given up when the database fails. What comes of each request is told to the thread's [`HealthProbe`].
+/// A session that is opened when it is needed, kept while the database answers on it, and closed when the database
+/// fails. The result of each request is reported to the thread's [`HealthProbe`].
 pub(crate) struct Database {
     store: Arc<dyn Store>,
     session: Option<Box<dyn Session>>,
@@ -17,7 +17,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// The database of `store`, as the thread asks it that the log calls `name`.
+    /// The database of `store` for the thread that the log calls `name`.
     pub(crate) fn of(store: Arc<dyn Store>, servers: &Servers, name: &str) -> Self {
         Self {
             health: servers.database(&store.describe()).probe(name),
@@ -27,12 +27,12 @@ impl Database {
         }
     }
 
-    /// Has `work` ask for something. It is handed the [`HealthProbe`] too, to say when it waits for others than the
-    /// database.
+    /// Does `work` on the session. `work` also gets the [`HealthProbe`], to report that it now waits for something
+    /// other than the database.
     ///
     /// # Errors
-    /// Those of `work` and of connecting. What met another transaction is to be asked again; after any other
-    /// error the session is gone.
+    /// Those of `work` and of connecting. A conflict should be retried at once; after any other error the session is
+    /// closed.
     pub(crate) fn ask<T>(
         &mut self,
         work: impl FnOnce(&mut dyn Session, &HealthProbe) -> Result<T, StoreError>,
@@ -40,7 +40,7 @@ impl Database {
         self.ask_expecting(|_| false, work)
     }
 
-    /// The same, but for errors that the caller `expects`: these are answers, and the session is kept.
+    /// The same, but errors that the caller `expects` count as answers, and keep the session.
     ///
     /// # Errors
     /// The same.
@@ -50,7 +50,7 @@ impl Database {
         work: impl FnOnce(&mut dyn Session, &HealthProbe) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.health.started();
-        // Not kept where `work` panics: nobody knows what the session is in the middle of.
+        // A panic of `work` drops the session, whose state is then unknown.
         let open = self.session.take().map_or_else(|| self.store.connect(), Ok);
         let (session, answer) = match open {
             Ok(mut session) => {
@@ -71,7 +71,7 @@ impl Database {
         answer
     }
 
-    /// Tells of an error, and whether the session is good for more: the one place that sorts them.
+    /// Reports an error, and returns whether the session can be kept. No other place decides that.
     fn is_kept_after(&self, error: &StoreError, is_expected: bool) -> bool {
         if let StoreError::Conflict(reason) = error {
             let name = self.health.name();
@@ -79,15 +79,15 @@ impl Database {
         }
         match error {
             _ if is_expected => self.health.answered(),
-            // It still waits for what it asked for.
+            // The request is retried, and so still under way.
             StoreError::Conflict(_) => {}
-            _ if error.is_of_values() => self.health.refused(error),
+            _ if error.is_value_error() => self.health.refused(error),
             _ => self.health.failed(error),
         }
         is_expected || matches!(error, StoreError::Conflict(_))
     }
 
-    /// How long to wait before what failed is asked again.
+    /// How long to wait before a failed request is retried.
     pub(crate) fn retry_in(&mut self) -> Duration {
         self.backoff.next_wait()
     }
@@ -100,23 +100,23 @@ impl Database {
         }
     }
 
-    /// Nothing is asked for some time: closes the session, and starts over.
-    pub(crate) fn rest(&mut self) {
+    /// Closes the session of a thread that will be idle for some time, and resets the backoff.
+    pub(crate) fn close(&mut self) {
         self.session = None;
         self.backoff.reset();
     }
 
-    /// The thread as a client of the database.
+    /// The thread's probe of the database's health.
     pub(crate) const fn health(&self) -> &HealthProbe {
         &self.health
     }
 }
 
-/// Does something up to `tries` times, until it meets no other transaction.
+/// Does `work` up to `tries` times, as long as it conflicts with other transactions.
 ///
 /// # Errors
 /// Those of `work`.
-pub(crate) fn apart_from_others<T>(
+pub(crate) fn retry_conflicts<T>(
     tries: u32,
     mut work: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
@@ -138,7 +138,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::store::{self, Tables, Tell};
+    use crate::store::{self, MigrationReporter, Tables};
 
     /// Counts connections.
     struct Counting {
@@ -152,8 +152,8 @@ mod tests {
             self.store.connect()
         }
 
-        fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError> {
-            self.store.migrate_telling(tell)
+        fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError> {
+            self.store.migrate_reporting(tell)
         }
 
         fn migrates_itself(&self) -> bool {
@@ -165,8 +165,8 @@ mod tests {
         }
     }
 
-    /// One whose work fails with each of these errors in turn; how many connections there have been after
-    /// each, and whether the database was thought to be away.
+    /// Has work fail with each of these errors in turn, and succeed after each. Returns how many connections there
+    /// have been by then, and whether the database counted as away.
     fn connections_of(
         errors: &[StoreError],
         expects: fn(&StoreError) -> bool,

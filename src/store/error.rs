@@ -1,4 +1,4 @@
-//! What can go wrong at the database, by what the caller can do about it.
+//! The errors of the database, by what the caller can do about them.
 
 use crate::names;
 
@@ -6,38 +6,38 @@ use crate::names;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The database is away, or refuses us for now: connect again and retry.
+    /// The database is away, or refuses connections for now: connect again and retry.
     #[error("{0}")]
     Unavailable(String),
-    /// The transaction met another: retry at once.
+    /// The transaction conflicted with another: retry at once.
     #[error("{0}")]
     Conflict(String),
-    /// The connection is fine, and the database refused the statement: a value in it, most likely.
+    /// The connection works, and the database refused the statement, most likely because of a value in it.
     #[error("{0}")]
     Refused(String),
-    /// The connection is fine, and the database refused the statement for a reason that may pass: a
-    /// full disk or a lock, as well as a value.
+    /// The connection works, and the database refused the statement. The reason may pass, such as a full disk or a
+    /// lock, or be a value.
     #[error("{0}")]
     Unclear(String),
-    /// The connection is fine, and the database sent a value that this program can't read.
+    /// The connection works, and the database sent a value that this program can't read.
     #[error("it holds a value that can't be read: {0}")]
     Unreadable(String),
-    /// This program can't use such a database: nothing to retry.
+    /// This program can't use such a database: a retry is pointless.
     #[error("{0}")]
     Unsupported(String),
-    /// The tables are not as this program needs them.
+    /// The database lacks a migration that this program needs.
     #[error("{0} is not up to date: run `{program} migrate`", program = names::program())]
     NotMigrated(String),
 }
 
 impl StoreError {
-    /// Whether the database is there, and it is a value that keeps a statement from its end.
-    pub(crate) const fn is_of_values(&self) -> bool {
+    /// Whether the database is reachable and a value made the statement fail.
+    pub(crate) const fn is_value_error(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Unreadable(_))
     }
 
-    /// Whether the database is there and does not do as it is told, be it for a value or not.
+    /// Whether the database is reachable and refused the statement, because of a value or not.
     pub(crate) const fn is_refusal(&self) -> bool {
-        self.is_of_values() || matches!(self, Self::Unclear(_))
+        self.is_value_error() || matches!(self, Self::Unclear(_))
     }
 }

@@ -1,32 +1,32 @@
-//! What is pruned from the history, and what became of it.
+//! Pruning the history of messages.
 
 use std::collections::HashMap;
 
 use crate::config::History;
 use crate::state::Status;
 
-/// A stretch of the messages, in the order of their ids, which is that of their recording.
+/// A range of the messages to prune, in the order of their ids, in which they were recorded.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch<'a> {
-    /// It begins after this id.
+pub struct PruneRange<'a> {
+    /// The range begins after this id.
     pub after: i64,
-    /// It has so many messages, unless there are no more.
+    /// How many messages it has, unless there are no more.
     pub limit: usize,
-    /// How old those that are over may be.
+    /// How old a final message may become.
     pub history: &'a History,
-    /// Whether to delete those that are older, or only to count them.
+    /// Whether to delete older messages, or only to count them.
     pub delete: bool,
 }
 
-/// What became of a [`Stretch`].
+/// The result of pruning a [`PruneRange`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// How many messages were deleted, or would be, by their state.
     pub counts: HashMap<Status, usize>,
-    /// The id after which the next stretch begins; `None` if this was the last.
+    /// The id after which the next range begins; `None` after the last range.
     pub next: Option<i64>,
-    /// Nothing in it was recorded long enough ago to be too old, and so is nothing after it.
+    /// All of its messages were recorded too recently to be too old, and so were all messages after it.
     pub recent: bool,
-    /// Nothing is left in it that will ever be too old.
+    /// No message is left in it that can ever become too old.
     pub settled: bool,
 }

@@ -1,4 +1,4 @@
-//! Who is alive: this process, as other services know it, and the workers of this host.
+//! The liveness of workers: how a process is identified, and when its worker counts as dead.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, getpid, test_kill_process};
 
 use crate::store::{DEAD_AFTER, Heartbeat, StoreError, WorkerId, WorkerProcess, WorkerStore};
 
-/// What this process says of itself.
+/// This process, as its worker's row describes it.
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -28,8 +28,8 @@ pub fn this_process() -> io::Result<WorkerProcess> {
     })
 }
 
-/// Where a pid means something: the boot of this machine, and the process namespace, since two
-/// containers may well share a host name.
+/// The boot of this machine and the process namespace, in which a pid is valid. The host's name is not enough,
+/// since two containers may share one.
 fn namespace() -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let namespace = fs::read_link("/proc/self/ns/pid")?;
@@ -40,7 +40,7 @@ fn namespace() -> io::Result<String> {
 /// is gone, or dead and not yet reaped.
 ///
 /// # Errors
-/// When it can't be seen.
+/// When this process may not see it.
 fn process_start(pid: i32) -> io::Result<Option<i64>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
@@ -58,7 +58,7 @@ fn process_start(pid: i32) -> io::Result<Option<i64>> {
         }
         Err(error) => return Err(error),
     };
-    // The command's name, in brackets, may hold anything; what follows it does not.
+    // The command's name may contain anything, even brackets; the fields after it do not.
     let after_name = stat.rsplit_once(')').map_or("", |(_, after)| after);
     let mut fields = after_name.split_whitespace();
     let state = fields.next().unwrap_or_default();
@@ -76,12 +76,12 @@ fn is_nowhere(pid: i32) -> bool {
     Pid::from_raw(pid).is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
-/// Whether the process can be seen to be gone. When in doubt, it is not.
+/// Whether the process is certainly gone. A process that this one may not see counts as alive.
 fn is_gone(process: &WorkerProcess) -> bool {
     matches!(process_start(process.pid), Ok(start) if start != Some(process.process_start))
 }
 
-/// Removes the workers of this host whose process is gone, without waiting for their heartbeat to
+/// Removes the workers in this process namespace whose process is gone, without waiting for their heartbeat to
 /// grow old. Returns how many.
 ///
 /// # Errors
@@ -110,14 +110,16 @@ pub fn remove_dead_workers(
     Ok(ids.len())
 }
 
-/// Who has been seen to be silent, by our own clock too: the database's may be set ahead, or its machine
-/// may have slept with all others, and then every heartbeat is old at once.
+/// Measures by this host's clock, too, for how long workers have been silent. By the database's clock alone, every
+/// heartbeat is old at once if that clock is set ahead, or if all machines have slept.
+///
+/// For each worker: its last heartbeat, and when this was first seen.
 #[derive(Debug, Default)]
-pub struct Watch(HashMap<WorkerId, (String, Instant)>);
+pub struct SilenceTracker(HashMap<WorkerId, (String, Instant)>);
 
-impl Watch {
-    /// Those that have been silent for long, as far as `heartbeats` and those before tell.
-    fn silent(&mut self, heartbeats: Vec<Heartbeat>, now: Instant) -> Vec<WorkerId> {
+impl SilenceTracker {
+    /// Takes the current `heartbeats`, and returns the workers that have been silent for [`DEAD_AFTER`].
+    fn observe(&mut self, heartbeats: Vec<Heartbeat>, now: Instant) -> Vec<WorkerId> {
         let mut before = std::mem::take(&mut self.0);
         let mut silent = Vec::new();
         for Heartbeat {
@@ -137,18 +139,18 @@ impl Watch {
     }
 }
 
-/// Removes the workers that have been silent for too long, if `may` says so once they are known: whether
-/// the database stood still is not known before it has answered.
+/// Removes the workers that have been silent for too long, if `may_remove` agrees. It is called only after the
+/// database has answered, because only then is it known whether the database stood still.
 ///
 /// # Errors
 /// When the database is away.
 pub fn remove_silent_workers(
     session: &mut dyn WorkerStore,
-    watch: &mut Watch,
-    may: impl FnOnce() -> bool,
+    tracker: &mut SilenceTracker,
+    may_remove: impl FnOnce() -> bool,
 ) -> Result<(), StoreError> {
-    let silent = watch.silent(session.heartbeats()?, Instant::now());
-    if silent.is_empty() || !may() {
+    let silent = tracker.observe(session.heartbeats()?, Instant::now());
+    if silent.is_empty() || !may_remove() {
         return Ok(());
     }
     for id in &silent {
@@ -171,16 +173,19 @@ mod tests {
             time: time.to_owned(),
             is_old,
         };
-        let (start, mut watch) = (Instant::now(), Watch::default());
+        let (start, mut tracker) = (Instant::now(), SilenceTracker::default());
         let at = |seconds| start + std::time::Duration::from_secs(seconds);
         // The database's clock was set ahead.
-        assert_eq!(watch.silent(vec![beat("a", true)], at(0)), []);
-        assert_eq!(watch.silent(vec![beat("b", true)], at(19)), []);
+        assert_eq!(tracker.observe(vec![beat("a", true)], at(0)), []);
+        assert_eq!(tracker.observe(vec![beat("b", true)], at(19)), []);
         // It was set back.
-        assert_eq!(watch.silent(vec![beat("b", false)], at(40)), []);
-        assert_eq!(watch.silent(vec![beat("b", true)], at(40)), [WorkerId(1)]);
-        assert_eq!(watch.silent(vec![], at(41)), []);
-        assert_eq!(watch.silent(vec![beat("b", true)], at(42)), []);
+        assert_eq!(tracker.observe(vec![beat("b", false)], at(40)), []);
+        assert_eq!(
+            tracker.observe(vec![beat("b", true)], at(40)),
+            [WorkerId(1)]
+        );
+        assert_eq!(tracker.observe(vec![], at(41)), []);
+        assert_eq!(tracker.observe(vec![beat("b", true)], at(42)), []);
     }
 
     #[test]

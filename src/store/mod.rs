@@ -1,9 +1,8 @@
-//! The seam to the database: what the rest of the crate may ask of it. Only this room names diesel.
+//! The seam to the database: everything that the rest of the crate may ask of it. Only this room names diesel.
 //!
-//! A [`Store`] makes [`Session`]s, each a connection of one thread, which is used by its roles ([`OutboxStore`],
-//! [`RunStore`], [`RecoveryStore`] and so on). All times are the database's
-//! clock. Everything is guarded inside its statement, so that any number of services on one database
-//! keep out of each other's way.
+//! A [`Store`] opens [`Session`]s. A session is a connection that belongs to one thread, which uses it through its
+//! roles ([`OutboxStore`], [`RunStore`], [`RecoveryStore`] and so on). All times are the database's clock. Every
+//! change is guarded inside its statement, so that any number of services can share one database.
 
 mod batch;
 mod database;
@@ -12,11 +11,13 @@ mod history;
 pub(crate) mod liveness;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod opening;
 mod planned_for;
 mod postgres;
 mod progress;
 mod recorded;
 mod refusal;
+mod report_lines;
 mod row;
 mod schedule;
 mod session;
@@ -26,19 +27,20 @@ pub mod transaction;
 mod turns;
 
 pub use batch::{
-    Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, Finished, PutBack, PutOff,
-    PutOffDue, Republish,
+    Batch, BatchResult, Begin, BrokerCopy, Claim, ClaimRequest, FinishResult, PutOff, PutOffDue,
+    PutOffResult, Republish,
 };
-pub(crate) use database::{Database, apart_from_others};
+pub(crate) use database::{Database, retry_conflicts};
 pub use error::StoreError;
-pub use history::{Pruned, Stretch};
-pub use progress::{Progress, Tell};
-pub use recorded::Recorded;
+pub use history::{PruneRange, Pruned};
+pub use opening::{connect_for_tests, open, open_for, session};
+pub use progress::{MigrationProgress, MigrationReporter};
+pub use recorded::RecordedMessages;
 pub use refusal::ScheduleRefusal;
 pub use row::{Finish, NewRow, UndecodableRow};
 pub use schedule::{
-    Advance, Agenda, Anew, Candidate, Edited, Ready, ScheduleRow, ScheduleSpec, Unfinished,
-    WhichSchedules,
+    Advance, Agenda, Candidate, EditResult, ReadySchedules, RecomputeReason, ScheduleRow,
+    ScheduleSpec, UnfinishedMessage, WhichSchedules,
 };
 
 pub use session::{
@@ -46,85 +48,83 @@ pub use session::{
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,
 };
 
-use sql::SqlStore;
-
 use std::time::Duration;
 
-use crate::config::{Config, DatabaseKind, DatabaseUrl};
+use crate::config::Config;
 use crate::message::Message;
 
-/// After this long without a heartbeat, a worker counts as silent, and who has seen that it was, and can
-/// vouch that the database was there to take its heartbeats, removes it. A worker is dead when it has no row: one place decides,
-/// and no statement of the hot path compares times.
+/// After this long without a heartbeat, a worker counts as silent. A service that has watched it be silent for so
+/// long, while the database was there to take heartbeats, removes its row. A worker without a row is dead: one
+/// place decides that, and no statement on the hot path compares times.
 pub const DEAD_AFTER: Duration = Duration::from_secs(20);
 
-/// For this long a recorded message is its recorder's to publish; then it is the sweep's.
+/// Whoever records a message has this long to publish it; after that, the sweep does.
 pub const PUBLISH_LEASE: Duration = Duration::from_secs(5);
 
 /// The longest delay of a message: a hundred years of 365.25 days. The databases' calendars end in the year 9999.
 pub const MOST_DELAY: Duration = Duration::from_hours(36_525 * 24);
 
-/// About so many bytes of what senders and tasks wrote go to the database at once, or come from it, unless one
-/// row alone has more. A server has a longest statement (MariaDB's `max_allowed_packet` is 16 MiB), which the
-/// escaped text has to fit, and what is read is in memory at once.
+/// About how many bytes of senders' and tasks' data one statement writes or reads, unless a single row has more.
+/// Servers limit the length of a statement (MariaDB's `max_allowed_packet` is 16 MiB), which the escaped text has
+/// to fit, and everything that is read is in memory at once.
 pub const BATCH_BYTES: usize = 4 << 20;
 
-/// For this long a message that was given back to a queue that may drop it is left to be delivered again;
-/// then the sweep publishes it.
+/// A message that was given back to a queue which may drop it has this long to be delivered again; after that, the
+/// sweep publishes it.
 pub const REDELIVERY_GRACE: Duration = Duration::from_secs(30);
 
-/// A row of `carrot_worker`. Never used again after its worker's end.
+/// The id of a row of `carrot_worker`. It is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WorkerId(pub i64);
 
-/// What a worker says of itself.
+/// The process of a worker, as its row describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerProcess {
     /// The host's name, for people.
     pub host: String,
-    /// Where the pid means something.
+    /// The boot of the machine and the process namespace in which `pid` is valid.
     pub namespace: String,
-    /// The process.
+    /// The process id.
     pub pid: i32,
-    /// When it began, in clock ticks since boot.
+    /// When the process began, in clock ticks since boot.
     pub process_start: i64,
 }
 
 /// A worker's last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Whose.
+    /// The worker.
     pub worker: WorkerId,
-    /// The database's time of it, to be told from another.
+    /// Its time by the database's clock, only to tell one heartbeat from another.
     pub time: String,
-    /// Whether that is [`DEAD_AFTER`] or more ago, by the same clock.
+    /// Whether that time is [`DEAD_AFTER`] or more ago, by the same clock.
     pub is_old: bool,
 }
 
 /// Which messages to requeue.
 #[derive(Debug, Clone)]
 pub enum Requeue {
-    /// Those with these keys: also what is PUBLISHED, since the broker may have lost it.
+    /// Those with these keys, also if they are PUBLISHED, since the broker may have lost them.
     Keys(Vec<String>),
 }
 
-/// What became of a message that was to be requeued.
+/// What a requeue did with one message.
 #[derive(Debug)]
 pub enum Requeued {
-    /// A new message stands in its place, PENDING.
-    As {
+    /// A new PENDING message has replaced it.
+    Replaced {
         /// The old key.
         old: String,
-        /// Whether the broker was to have the old one still.
+        /// Whether the old message was PUBLISHED, so that the broker may still have it.
         was_published: bool,
         /// The new message.
         new: Box<Message>,
     },
-    /// It is not over yet.
+    /// It is not in a final state.
     NotFinal {
         /// Its key.
         key: String,
-        /// Where it stands.
+        /// Its state.
         status: String,
     },
     /// Its arguments cannot be read.
@@ -133,14 +133,14 @@ pub enum Requeued {
     Unknown(String),
 }
 
-/// What has become of a message that was CANCELLED because it had no row.
+/// What was found for a message that was CANCELLED because it had no row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LateRow {
-    /// Its row has not come.
+pub enum LateRowResult {
+    /// Its row has not arrived.
     StillMissing,
-    /// Its row has come. It is PENDING and due, and the row that said that there was none is gone.
+    /// Its row has arrived and is now PENDING and due; the CANCELLED row is deleted.
     Republished,
-    /// There is nothing to do: it was requeued, or its row has come and somebody has run it.
+    /// Nothing is left to do: it was requeued, or its row has arrived and it has run.
     Settled,
 }
 
@@ -149,43 +149,45 @@ pub trait Store: Send + Sync {
     /// Opens a connection.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the database is away or refuses us.
+    /// [`StoreError::Unavailable`] when the database is away or refuses the connection.
     fn connect(&self) -> Result<Box<dyn Session>, StoreError>;
 
-    /// Creates what is missing of the tables and their indexes, under a lock. It waits for others as long as
-    /// it takes, and says so.
+    /// Creates the missing tables, columns and indexes, under a lock. It waits for other transactions as long as
+    /// necessary, and reports that it does.
     ///
     /// # Errors
     /// When the database is away or refuses a step.
-    fn migrate_telling(&self, tell: &mut Tell<'_>) -> Result<(), StoreError>;
+    fn migrate_reporting(&self, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError>;
 
-    /// The same, with the log told of what takes long. Returns the names of the steps that were run and of the
-    /// indexes that were built.
+    /// The same, with its notes in the log. Returns the names of the steps that were run and of the indexes that
+    /// were built.
     ///
     /// # Errors
     /// When the database is away or refuses a step.
     fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut done = Vec::new();
-        self.migrate_telling(&mut |progress| match progress {
-            Progress::Step(name) | Progress::Index(name) => done.push(name.to_owned()),
-            Progress::Note(note) => log::info!("migrating {}: {note}", self.describe()),
+        self.migrate_reporting(&mut |progress| match progress {
+            MigrationProgress::Step(name) | MigrationProgress::Index(name) => {
+                done.push(name.to_owned())
+            }
+            MigrationProgress::Note(note) => log::info!("migrating {}: {note}", self.describe()),
         })?;
         Ok(done)
     }
 
-    /// Whether a service may migrate it by itself: it is a file that nobody else administers.
+    /// Whether a service may migrate it unasked, because it is a file that nobody else administers.
     fn migrates_itself(&self) -> bool;
 
     /// Where it is, without secrets.
     fn describe(&self) -> String;
 }
 
-/// What a program needs of the tables.
+/// Which tables and indexes a program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tables {
-    /// What all need: messages wait in RabbitMQ.
+    /// Those that every program needs, with RabbitMQ as the broker.
     Plain,
-    /// Also what the embedded broker reads.
+    /// Also those that the embedded broker reads.
     WithQueues,
 }
 
@@ -199,69 +201,8 @@ impl Tables {
     }
 }
 
-/// The store that a configuration names, with the tables that it needs.
-///
-/// # Errors
-/// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
-pub fn open_for(config: &Config) -> Result<Box<dyn Store>, StoreError> {
-    open(&config.database_url, Tables::of(config))
-}
-
-/// A connection to a database whose tables are as this program needs them; where nobody else
-/// administers it, they are made so.
-///
-/// # Errors
-/// When it is away, or not migrated; the error names the command.
-pub fn session(store: &dyn Store) -> Result<Box<dyn Session>, StoreError> {
-    let mut session = store.connect()?;
-    if session.is_migrated()? {
-        return Ok(session);
-    }
-    if !store.migrates_itself() {
-        return Err(StoreError::NotMigrated(store.describe()));
-    }
-    let steps = store.migrate()?;
-    if !steps.is_empty() {
-        let steps = steps.join(", ");
-        log::info!("made the tables of {}: {steps}", store.describe());
-    }
-    Ok(session)
-}
-
-/// A session of a test's on the database that a configuration names.
-///
-/// # Errors
-/// When it is away, or not built in.
-pub fn connect_for_tests(config: &Config) -> Result<Box<dyn TestSession>, StoreError> {
-    named(&config.database_url, Tables::of(config))?.connect_for_tests()
-}
-
-/// The store that `url` names.
-///
-/// # Errors
-/// [`StoreError::Unsupported`] for a database that is not built in; it says what to do.
-pub fn open(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn Store>, StoreError> {
-    let store = named(url, tables)?;
-    Ok(store)
-}
-
-/// A store as tests see it.
-trait StoreOfTests: Store {
+/// A store that can also open sessions for tests.
+trait TestStore: Store {
     /// Opens a connection.
     fn connect_for_tests(&self) -> Result<Box<dyn TestSession>, StoreError>;
-}
-
-fn named(url: &DatabaseUrl, tables: Tables) -> Result<Box<dyn StoreOfTests>, StoreError> {
-    match url.kind() {
-        DatabaseKind::Postgresql => Ok(Box::new(SqlStore(postgres::Server::new(url)?, tables))),
-        DatabaseKind::Sqlite => Ok(Box::new(SqlStore(sqlite::File::new(url), tables))),
-        #[cfg(feature = "mysql")]
-        DatabaseKind::Mysql => Ok(Box::new(SqlStore(mysql::Server::new(url), tables))),
-        #[cfg(not(feature = "mysql"))]
-        DatabaseKind::Mysql => Err(StoreError::Unsupported(
-            "database_url names MySQL, which this build is without: build with `--features mysql` \
-             (it needs libmariadb-dev)"
-                .to_owned(),
-        )),
-    }
 }

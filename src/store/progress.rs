@@ -1,15 +1,15 @@
-//! What a migration says of itself while it runs.
+//! The progress of a migration.
 
-/// What a migration has done, or is at.
+/// One report of a migration while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress<'a> {
+pub enum MigrationProgress<'a> {
     /// This step was run.
     Step(&'a str),
     /// This index was built.
     Index(&'a str),
-    /// For people: what takes its time, how far it is, and whom it waits for.
+    /// For people: what takes long, how far it is, and whom it waits for.
     Note(&'a str),
 }
 
-/// Who is told of it.
-pub type Tell<'a> = dyn FnMut(Progress<'_>) + 'a;
+/// Receives the reports of a migration.
+pub type MigrationReporter<'a> = dyn FnMut(MigrationProgress<'_>) + 'a;

@@ -1,4 +1,4 @@
-//! What may be sent to a broker.
+//! The messages that may be sent to a broker.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -6,19 +6,19 @@ use std::ops::Deref;
 use super::{NewRow, OutboxStore, Requeued, StoreError};
 use crate::message::Message;
 
-/// Messages whose rows are committed and PENDING, and that are the caller's to publish for
-/// [`PUBLISH_LEASE`](super::PUBLISH_LEASE); what it does not publish by then, the sweep does. The store alone makes
-/// it, and the door to the broker lets nothing else through.
-#[must_use = "who does not flush it leaves it to the sweep"]
+/// Messages whose rows are committed and PENDING, on a lease of [`PUBLISH_LEASE`](super::PUBLISH_LEASE) for the
+/// caller to publish; the sweep publishes the rest. Only the store can make this type, and the outbox sends nothing
+/// else to the broker.
+#[must_use = "messages that are not flushed wait for the sweep"]
 #[derive(Debug, Default)]
-pub struct Recorded<'a>(Cow<'a, [Message]>);
+pub struct RecordedMessages<'a>(Cow<'a, [Message]>);
 
-impl<'a> Recorded<'a> {
+impl<'a> RecordedMessages<'a> {
     /// Records messages, all or none.
     ///
     /// # Errors
     /// When the database is away or refuses one.
-    pub(crate) fn by(
+    pub(crate) fn record(
         session: &mut dyn OutboxStore,
         messages: &'a [Message],
     ) -> Result<Self, StoreError> {
@@ -35,23 +35,23 @@ impl<'a> Recorded<'a> {
     }
 }
 
-impl Recorded<'static> {
-    /// Those that a transaction of the store's has recorded or taken.
-    pub(super) const fn of(messages: Vec<Message>) -> Self {
+impl RecordedMessages<'static> {
+    /// The messages that a committed transaction of the store has recorded or taken.
+    pub(super) const fn committed(messages: Vec<Message>) -> Self {
         Self(Cow::Owned(messages))
     }
 
     /// The new messages of a requeue.
     pub(crate) fn of_requeued(requeued: &[Requeued]) -> Self {
         let new = requeued.iter().filter_map(|requeued| match requeued {
-            Requeued::As { new, .. } => Some(new.as_ref().clone()),
+            Requeued::Replaced { new, .. } => Some(new.as_ref().clone()),
             _ => None,
         });
-        Self::of(new.collect())
+        Self::committed(new.collect())
     }
 }
 
-impl Recorded<'_> {
+impl RecordedMessages<'_> {
     /// The messages.
     #[must_use]
     pub fn into_messages(self) -> Vec<Message> {
@@ -59,7 +59,7 @@ impl Recorded<'_> {
     }
 }
 
-impl Deref for Recorded<'_> {
+impl Deref for RecordedMessages<'_> {
     type Target = [Message];
 
     fn deref(&self) -> &[Message] {

@@ -2,21 +2,20 @@
 
 use std::fmt;
 
-/// Before the reason of [`ScheduleRefusal::NotRecorded`].
+/// The text before the reason of [`ScheduleRefusal::NotRecorded`].
 const NOT_RECORDED: &str = "the database refuses its record: ";
 
-/// After the fault of [`ScheduleRefusal::NextRunLost`].
+/// The text after the fault of [`ScheduleRefusal::NextRunLost`].
 const NEXT_RUN_LOST: &str = "; `schedule edit` or `schedule enable` has it reckoned from then on";
 
-/// Why a schedule does not run. The row has its text, from which it can be made again.
+/// Why a schedule does not run. The row stores its text, from which it can be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScheduleRefusal {
-    /// What its user says of it can't be met. Whoever looks at the row sees whether that still holds.
+    /// The schedule's own columns are faulty. The row itself shows whether that still holds.
     Faulty(String),
-    /// Its next occurrence can't be read, for this reason. Nothing else in the row shows it once the next
-    /// occurrence is gone from there.
+    /// Its next occurrence could not be read, for this reason, and was cleared: nothing else in the row shows that.
     NextRunLost(String),
-    /// The database refuses what its run would write, for this reason: nothing in the row shows it.
+    /// The database refuses the message of its occurrence, for this reason: nothing else in the row shows that.
     NotRecorded(String),
 }
 

@@ -1,4 +1,4 @@
-//! A message's row, and how it is made from a message and read back into one.
+//! A message's row: how it is made from a message, and how a message is read from it.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,13 @@ use crate::state::{End, Status};
 pub struct NewRow {
     /// `uuid`.
     pub key: String,
-    /// `PENDING` when recorded before it is published, `PUBLISHED` or final when adopted.
+    /// `PENDING` for a message to publish; `PUBLISHED` or final for one that another program sent.
     pub status: Status,
     /// The task's name.
     pub task: String,
-    /// The repr of a Python tuple.
+    /// The positional arguments: the repr of a Python tuple.
     pub task_args: Option<String>,
-    /// The kwargs as JSON; of an unreadable message, its body.
+    /// The kwargs as JSON; for an unreadable message, its body.
     pub content: Option<String>,
     /// The queue.
     pub queue: String,
@@ -32,12 +32,11 @@ pub struct NewRow {
     pub routing_key: String,
     /// The priority.
     pub priority: u8,
-    /// Why it is final, if it is.
+    /// Why a final message failed.
     pub exception: Option<String>,
-    /// When a PENDING one is the sweep's to publish, by the database's clock; `None`: when its
-    /// recorder's time for that is over.
+    /// When the sweep publishes a PENDING message, by the database's clock; `None`: after its recorder's lease.
     pub due: Option<DateTime<Utc>>,
-    /// What it is published for, if for a schedule.
+    /// The occurrence of a schedule that it is published for.
     pub occurrence: Option<Occurrence>,
 }
 
@@ -62,7 +61,7 @@ impl NewRow {
         }
     }
 
-    /// The row of a message that is not to be published before `due`, by the database's clock.
+    /// The row of a message that is published at `due` by the database's clock, and not before.
     #[must_use]
     pub fn delayed(message: &Message, due: DateTime<Utc>) -> Self {
         Self {
@@ -71,7 +70,7 @@ impl NewRow {
         }
     }
 
-    /// The same row, for a message that the broker has already.
+    /// The same row, for a message that the broker already has.
     #[must_use]
     pub fn published(self) -> Self {
         Self {
@@ -90,9 +89,9 @@ impl NewRow {
         }
     }
 
-    /// Whether this message, and no other, is read back from it.
+    /// Whether decoding the row gives this message again.
     #[must_use]
-    pub fn carries<'a>(&self, message: impl Into<MessageRef<'a>>) -> bool {
+    pub fn decodes_to<'a>(&self, message: impl Into<MessageRef<'a>>) -> bool {
         let message = message.into();
         let columns = Columns {
             id: 0,
@@ -106,8 +105,7 @@ impl NewRow {
             priority: self.priority.into(),
             occurrence: message.occurrence,
         };
-        // The arguments are the same where they can be read, but for how a number is spelt. Names may have
-        // been cut.
+        // Arguments that can be read are equal, except for the spelling of numbers. Names may have been cut.
         columns.decode().is_ok_and(|read| {
             read.arguments.args.len() == message.arguments.args.len()
                 && read.task == message.task
@@ -118,15 +116,15 @@ impl NewRow {
         })
     }
 
-    /// Whether its arguments are in ASCII.
+    /// Whether all characters of its arguments are ASCII.
     pub(super) fn is_ascii(&self) -> bool {
         let is_ascii = |text: &Option<String>| text.as_deref().is_none_or(str::is_ascii);
         is_ascii(&self.task_args) && is_ascii(&self.content)
     }
 
-    /// The same row with its arguments in ASCII if they have characters beyond `last`.
+    /// The same row, with its arguments escaped to ASCII if they have characters beyond `last`.
     #[must_use]
-    pub(super) fn within(&self, last: char) -> Cow<'_, Self> {
+    pub(super) fn restricted_to(&self, last: char) -> Cow<'_, Self> {
         let fits = |text: &Option<String>| {
             text.as_deref()
                 .is_none_or(|text| text.chars().all(|c| c <= last))
@@ -141,10 +139,9 @@ impl NewRow {
         })
     }
 
-    /// The same row without anything that a sender wrote but its key, for a database that refused
-    /// the whole.
+    /// The same row without its arguments, and with names in ASCII, for a database that refused the full row.
     #[must_use]
-    pub fn bare(self) -> Self {
+    pub fn stripped(self) -> Self {
         let plain = |text: String| text.chars().filter(char::is_ascii).collect();
         Self {
             task: plain(self.task),
@@ -158,20 +155,20 @@ impl NewRow {
     }
 }
 
-/// A row that no message can be made from.
+/// A row that can't be decoded into a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UndecodableRow {
-    /// Its id, by which it is found whatever its key is like.
+    /// Its id, which finds the row even if its key is unreadable.
     pub id: i64,
     /// Its key, for people.
     pub key: String,
-    /// Why not.
+    /// Why it can't be decoded.
     pub reason: String,
 }
 
 impl UndecodableRow {
-    /// The messages, and apart from them the rows that none can be made from.
-    pub(super) fn apart(rows: Vec<Result<Message, Self>>) -> (Vec<Message>, Vec<Self>) {
+    /// Separates the messages from the rows that can't be decoded.
+    pub(super) fn partition(rows: Vec<Result<Message, Self>>) -> (Vec<Message>, Vec<Self>) {
         let (mut messages, mut undecodable) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
@@ -183,14 +180,14 @@ impl UndecodableRow {
     }
 }
 
-/// The end of a run, to be written.
+/// The end of an attempt, to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finish {
     /// The message's key.
     pub key: String,
     /// How it ended.
     pub end: End,
-    /// RunStore that are known to have begun, this one included.
+    /// How many attempts are known to have begun, this one included.
     pub attempts: u32,
     /// What the task returned.
     pub output: Option<String>,
@@ -203,7 +200,7 @@ pub struct Finish {
 }
 
 impl Finish {
-    /// The same end in a form that every database stores.
+    /// The same end without characters that some database can't store.
     #[must_use]
     pub fn storable(self) -> Self {
         Self {
@@ -215,7 +212,7 @@ impl Finish {
         }
     }
 
-    /// What is left to say when the database refused the whole: that it did, in `reason`.
+    /// The end to record when the database refused this one: it only says so, with the `reason`.
     #[must_use]
     pub fn refused(&self, reason: &str) -> Self {
         Self {
@@ -233,7 +230,7 @@ impl Finish {
     }
 }
 
-/// The columns that a message is read from.
+/// The columns from which a message is decoded.
 pub(super) struct Columns {
     pub(super) id: i64,
     pub(super) key: String,
@@ -247,34 +244,34 @@ pub(super) struct Columns {
     pub(super) occurrence: Option<Occurrence>,
 }
 
-/// How a column of arguments is read.
-type Read = fn(&str) -> Result<Vec<Literal>, LiteralError>;
+/// Parses a column of positional arguments.
+type ParseArgs = fn(&str) -> Result<Vec<Literal>, LiteralError>;
 
 impl Columns {
-    /// The message that the row stands for.
+    /// Decodes a message's row.
     pub(super) fn decode(self) -> Result<Message, UndecodableRow> {
         self.decode_with(python::parse_tuple)
     }
 
-    /// The same of a row whose arguments stand there as a schedule's do.
+    /// Decodes a schedule's row, whose arguments are a list without brackets.
     pub(super) fn decode_schedule(self) -> Result<Message, UndecodableRow> {
         self.decode_with(python::parse_list)
     }
 
-    fn decode_with(self, read: Read) -> Result<Message, UndecodableRow> {
+    fn decode_with(self, parse_args: ParseArgs) -> Result<Message, UndecodableRow> {
         let undecodable = |reason: String| UndecodableRow {
             id: self.id,
             key: self.key.clone(),
             reason,
         };
-        let args = read(self.task_args.as_deref().unwrap_or_default())
+        let args = parse_args(self.task_args.as_deref().unwrap_or_default())
             .map_err(|error| undecodable(format!("task_args can't be read: {error}")))?;
         let kwargs = kwargs(self.content.as_deref())
             .map_err(|error| undecodable(format!("content can't be read: {error}")))?;
-        // Django leaves queue or routing_key empty where one of them says it all.
-        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let routing_key = some(self.routing_key);
-        let queue = some(self.queue)
+        // Django leaves queue or routing_key empty where they are equal.
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let routing_key = non_empty(self.routing_key);
+        let queue = non_empty(self.queue)
             .or_else(|| routing_key.clone())
             .ok_or_else(|| undecodable("the row names neither queue nor routing key".to_owned()))?;
         Ok(Message {
@@ -290,8 +287,8 @@ impl Columns {
     }
 }
 
-/// The kwargs in `content`: a JSON object, or what django-carrot writes where there are none: an
-/// empty text, `null`, or the string `"{}"` with its quotes.
+/// The kwargs in `content`: a JSON object. Without kwargs, django-carrot writes an empty text, `null`, or the
+/// string `"{}"` with its quotes.
 fn kwargs(content: Option<&str>) -> Result<Object, String> {
     let text = content.unwrap_or_default().trim();
     if text.is_empty() {
@@ -328,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_django_wrote_becomes_the_message_it_stands_for() {
+    fn a_row_that_django_wrote_decodes_to_its_message() {
         let message = columns("('1', None)", "\"{}\"").decode().unwrap();
         assert_eq!(message.arguments.args, [json!("1"), json!(null)]);
         assert!(message.arguments.kwargs.is_empty());
@@ -337,21 +334,21 @@ mod tests {
     }
 
     #[test]
-    fn a_row_carries_what_is_read_back_from_it() {
+    fn a_row_decodes_to_its_message_unless_a_name_was_cut() {
         let message = |body: &str| Message {
             key: "k".into(),
             ..Message::new("t", wire::decode(body.as_bytes()).unwrap(), "default")
         };
-        let carries = |message: &Message| NewRow::pending(message).carries(message);
+        let decodes = |message: &Message| NewRow::pending(message).decodes_to(message);
         for body in [
             "{}",
             r#"{"args": [1, 1E5, -0, -0.0, 2.50, 1e400, 123456789012345678901234567890, "\u017e\n'", null, true]}"#,
             r#"{"kwargs": {"a": {"b": [1e400, {}]}}}"#,
             r#"{"args": [{"a": 1.0}, [[]]]}"#,
         ] {
-            assert!(carries(&message(body)), "{body}");
+            assert!(decodes(&message(body)), "{body}");
         }
-        assert!(carries(&message(
+        assert!(decodes(&message(
             r#"{"args": ["a\u0000b"], "kwargs": {"\u0000": 1}}"#
         )));
         let long = "x".repeat(201);
@@ -360,13 +357,13 @@ mod tests {
                 task,
                 ..message("{}")
             };
-            assert!(!carries(&named));
+            assert!(!decodes(&named));
         }
         let routed = Message {
             routing_key: long,
             ..message("{}")
         };
-        assert!(!carries(&routed));
+        assert!(!decodes(&routed));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! A schedule's row: a line of `carrot_scheduledtask`.
+//! A schedule's row in `carrot_scheduledtask`.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use super::planned_for::{Noted, PlannedFor};
+use super::planned_for::{PlannedFor, TimetableColumns};
 use super::refusal::ScheduleRefusal;
 use super::row::Columns;
 use crate::message::{Message, Occurrence};
@@ -11,40 +11,40 @@ use crate::names;
 use crate::state::Status;
 use crate::timetable::{Missed, Overlap, Timetable, TimetableError, zone};
 
-/// What its user says of a schedule. Texts are as they stand in the row, good or not.
+/// A schedule as its user defines it. Texts are as they are in the row, valid or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleSpec {
-    /// `task_name`: what it is called.
+    /// `task_name`: the schedule's name.
     pub name: Option<String>,
     /// The task's name.
     pub task: String,
-    /// Python literals in a list without brackets.
+    /// The positional arguments: Python literals in a list without brackets.
     pub task_args: Option<String>,
     /// The kwargs as JSON.
     pub content: Option<String>,
     /// The queue.
     pub queue: Option<String>,
-    /// The exchange; the default one without.
+    /// The exchange; `None` for the default one.
     pub exchange: Option<String>,
-    /// The routing key; the queue's name without.
+    /// The routing key; `None` for the queue's name.
     pub routing_key: Option<String>,
-    /// That of its messages, 0 to 255.
+    /// The priority of its messages, 0 to 255.
     pub priority: i64,
     /// Whether it runs.
     pub active: bool,
     /// `seconds`, `minutes`, `hours` or `days`.
     pub interval_type: String,
-    /// How many of these.
+    /// How many of these units.
     pub interval_count: i64,
-    /// A cron line, which counts in the interval's place.
+    /// A cron line, which replaces the interval.
     pub cron: Option<String>,
-    /// An IANA name, for the cron line; UTC without.
+    /// The IANA name of the cron line's time zone; `None` for UTC.
     pub time_zone: Option<String>,
     /// `run_once`, `run_all` or `skip`.
     pub missed: String,
     /// `allow` or `skip`.
     pub overlap: String,
-    /// Where the interval is counted from; the database's time of its saving without.
+    /// The time from which the interval counts; `None` for the database's time when a service first plans it.
     pub anchor: Option<DateTime<Utc>>,
 }
 
@@ -63,7 +63,7 @@ impl ScheduleSpec {
             exchange: None,
             priority: 0,
             active: true,
-            // What a cron line's row says to django-carrot, for which these are not NULL.
+            // django-carrot needs values that are not NULL, even with a cron line.
             interval_type: "days".to_owned(),
             interval_count: 1,
             cron: None,
@@ -75,30 +75,30 @@ impl ScheduleSpec {
     }
 }
 
-/// What is said of a column that can't be read, after its name.
+/// The text after the name of a column that can't be read.
 pub(crate) const UNREADABLE: &str = "can't be read";
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleRow {
-    /// Its id. Never used again after its end.
+    /// Its id, which is never reused.
     pub id: i64,
-    /// What its user says of it.
+    /// Its definition.
     pub spec: ScheduleSpec,
-    /// The next occurrence, as far as a service has reckoned it.
+    /// The next occurrence, once a service has computed it.
     pub next_run: Option<DateTime<Utc>>,
     /// The last occurrence that was published.
     pub last_run: Option<DateTime<Utc>>,
-    /// Why it does not run, as the services have found.
+    /// Why it does not run, as a service has noted it.
     pub refusal: Option<ScheduleRefusal>,
-    /// The timetable that the next occurrence was reckoned from; see [`planned_by`](Self::planned_by).
+    /// The timetable from which the next occurrence was computed; see [`planned_by`](Self::planned_by).
     pub planned_for: Option<PlannedFor>,
-    /// Which columns can't be read, and why: what stands for them here is but to be shown.
+    /// Which columns can't be read, and why. Their values in this struct are only good to be shown.
     pub unreadable: Vec<(&'static str, String)>,
 }
 
-/// What a message needs of a schedule.
-const OF_MESSAGE: [&str; 9] = [
+/// The columns that make up a schedule's messages.
+const MESSAGE_COLUMNS: [&str; 9] = [
     "task",
     "task_args",
     "content",
@@ -110,20 +110,19 @@ const OF_MESSAGE: [&str; 9] = [
     "overlap",
 ];
 
-/// What its timetable needs.
-const OF_TIMETABLE: [&str; 4] = ["interval_type", "interval_count", "cron", "time_zone"];
+/// The columns that make up its timetable.
+const TIMETABLE_COLUMNS: [&str; 4] = ["interval_type", "interval_count", "cron", "time_zone"];
 
 impl ScheduleRow {
-    /// What is wrong with one of the columns of what its user says, if that can't be read. Its name is
-    /// not needed.
+    /// What is wrong with its definition, if a column of that can't be read. The name does not matter.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.fault_in(&OF_TIMETABLE)
-            .or_else(|| self.fault_in(&OF_MESSAGE))
+        self.fault_in(&TIMETABLE_COLUMNS)
+            .or_else(|| self.fault_in(&MESSAGE_COLUMNS))
     }
 
-    /// What is wrong with its timetable, if that can't be read. What the services note for themselves is
-    /// made anew when the schedule is edited or enabled.
+    /// What is wrong with its timetable, if a column of that can't be read. The columns that services write are
+    /// not included: they are recomputed when the schedule is edited or enabled.
     #[must_use]
     pub fn timetable_fault(&self) -> Option<String> {
         let has_cron = self.spec.cron.as_ref().is_some_and(|cron| !cron.is_empty());
@@ -132,7 +131,7 @@ impl ScheduleRow {
         } else {
             self.fault_in(&["anchor"])
         };
-        self.fault_in(&OF_TIMETABLE).or(anchor)
+        self.fault_in(&TIMETABLE_COLUMNS).or(anchor)
     }
 
     /// What is wrong with its next occurrence, if that can't be read.
@@ -154,9 +153,9 @@ impl ScheduleRow {
             .next()
     }
 
-    /// What the next occurrence, which is `first`, was reckoned from: an interval from there. Where that
-    /// is not known any more, it is the timetable as it stands; where that of another version can't be
-    /// read, there is but the one occurrence.
+    /// The timetable from which the next occurrence, `first`, was computed; an interval counts from `first`. If the
+    /// row does not say, this is its current timetable. If another version wrote a timetable that this one can't
+    /// read, `first` is its only occurrence.
     #[must_use]
     pub fn planned_by(&self, first: DateTime<Utc>) -> Timetable {
         let spec = ScheduleSpec {
@@ -165,7 +164,7 @@ impl ScheduleRow {
         };
         let spec = match &self.planned_for {
             None => Some(spec),
-            Some(planned_for) => planned_for.read().map(|noted| ScheduleSpec {
+            Some(planned_for) => planned_for.split().map(|noted| ScheduleSpec {
                 interval_type: noted.interval_type,
                 interval_count: noted.interval_count,
                 time_zone: Some(noted.time_zone),
@@ -177,10 +176,10 @@ impl ScheduleRow {
             .unwrap_or_else(|| Timetable::once(first))
     }
 
-    /// Its message for an occurrence, or for one beside the timetable, under a new key.
+    /// Its message, under a new key: for the occurrence `planned`, or for none when it is run by hand.
     ///
     /// # Errors
-    /// Why there can't be one: its arguments can't be read, or it names no queue.
+    /// Why it can't have one: its arguments can't be read, or it names no queue.
     pub fn message(&self, planned: Option<DateTime<Utc>>) -> Result<Message, String> {
         self.spec.message(Occurrence {
             schedule: self.id,
@@ -188,7 +187,7 @@ impl ScheduleRow {
         })
     }
 
-    /// What people call it.
+    /// Its id and name, for people.
     #[must_use]
     pub fn title(&self) -> String {
         let name = self.spec.name.as_deref().filter(|name| !name.is_empty());
@@ -197,8 +196,8 @@ impl ScheduleRow {
 }
 
 impl ScheduleSpec {
-    /// Whether it says the same as another in a column.
-    pub(super) fn is_alike(&self, other: &Self, column: &str) -> bool {
+    /// Whether `column` is the same in both definitions; `false` for columns that are not part of it.
+    pub(super) fn is_equal_in(&self, other: &Self, column: &str) -> bool {
         match column {
             "task_name" => self.name == other.name,
             "task" => self.task == other.task,
@@ -214,13 +213,12 @@ impl ScheduleSpec {
             "time_zone" => self.time_zone == other.time_zone,
             "missed" => self.missed == other.missed,
             "overlap" => self.overlap == other.overlap,
-            // Nobody says these of a schedule.
             _ => false,
         }
     }
 
-    /// Whether it has the timetable of another.
-    pub(super) fn fires_as(&self, other: &Self) -> bool {
+    /// Whether both have the same timetable and anchor.
+    pub(super) fn has_same_timetable(&self, other: &Self) -> bool {
         let timetable = |spec: &Self| {
             let zone = spec.time_zone.clone().unwrap_or_default();
             let cron = spec.cron.clone().unwrap_or_default();
@@ -229,19 +227,19 @@ impl ScheduleSpec {
         timetable(self) == timetable(other) && self.anchor == other.anchor
     }
 
-    /// Its timetable as a row notes it.
+    /// Its timetable as the column `planned_for` has it.
     pub(super) fn planned_for(&self) -> PlannedFor {
-        let noted = Noted {
+        let columns = TimetableColumns {
             interval_type: self.interval_type.clone(),
             interval_count: self.interval_count,
             time_zone: self.time_zone.clone().unwrap_or_default(),
             cron: self.cron.clone().unwrap_or_default(),
         };
-        noted.written()
+        columns.join()
     }
 
-    /// Whether it is the same as another, but for whether it is active and since when.
-    pub(crate) fn says_what(&self, other: &Self) -> bool {
+    /// Whether both are the same, apart from `active` and `anchor`.
+    pub(crate) fn has_same_definition(&self, other: &Self) -> bool {
         let Self { active, anchor, .. } = *other;
         Self {
             active,
@@ -250,15 +248,15 @@ impl ScheduleSpec {
         } == *other
     }
 
-    /// When it runs. An interval without an anchor is counted from `now`.
+    /// Its timetable. An interval without an anchor counts from `now`.
     ///
     /// # Errors
     /// What is wrong with its interval, cron line or time zone.
     pub fn timetable(&self, now: DateTime<Utc>) -> Result<Timetable, TimetableError> {
-        let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        match some(&self.cron) {
+        let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        match non_empty(&self.cron) {
             Some(line) => {
-                let zone = some(&self.time_zone).map_or(Ok(Tz::UTC), |name| zone(&name))?;
+                let zone = non_empty(&self.time_zone).map_or(Ok(Tz::UTC), |name| zone(&name))?;
                 Timetable::cron(&line, zone)
             }
             None => Timetable::every(
@@ -269,10 +267,10 @@ impl ScheduleSpec {
         }
     }
 
-    /// The message of an occurrence.
+    /// The message of an occurrence, under a new key.
     ///
     /// # Errors
-    /// Why there can't be one.
+    /// Why it can't have one.
     pub fn message(&self, occurrence: Occurrence) -> Result<Message, String> {
         let columns = Columns {
             id: 0,
@@ -290,66 +288,65 @@ impl ScheduleSpec {
     }
 }
 
-/// Which schedules.
+/// Selects schedules.
 #[derive(Debug, Clone, Copy)]
 pub enum WhichSchedules<'a> {
     /// All, by their ids.
     All,
     /// The one with this id.
     Id(i64),
-    /// Those of this name; Django promises no more than to mean it to be one.
+    /// Those with this name. Names are meant to be unique, but Django's table does not ensure it.
     Name(&'a str),
 }
 
-/// What became of a change to a schedule.
+/// The result of editing a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edited {
+pub enum EditResult {
     /// It is saved.
     Saved,
     /// Somebody else has changed it since it was read: nothing is saved.
     Changed,
-    /// Another one has the name: nothing is saved.
+    /// Another schedule has the name: nothing is saved.
     NameTaken,
-    /// It is gone.
+    /// It is deleted.
     Gone,
 }
 
-/// What there is to do for schedules.
+/// The work that is waiting for a scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agenda {
     /// The database's time.
     pub now: DateTime<Utc>,
     /// The earliest next occurrence of the active schedules.
     pub next: Option<DateTime<Utc>>,
-    /// Whether an active schedule's next occurrence is to be reckoned: it is new, or its timetable has
-    /// been changed.
-    pub unplanned: bool,
-    /// Whether what stands first of the next occurrences is no time, or is not written as we write it.
-    pub is_odd: bool,
+    /// Whether an active schedule has no current next occurrence: it is new, or its timetable has been changed.
+    pub has_unplanned: bool,
+    /// Whether the first `next_run` in the order of the index is no time, or not in the format that services write.
+    pub has_malformed: bool,
 }
 
-/// Which schedules to advance.
+/// The schedules to advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ready {
-    /// Those whose next occurrence is to be reckoned.
+pub enum ReadySchedules {
+    /// Those without a current next occurrence.
     Unplanned,
-    /// The same of the one with this id.
+    /// The schedule with this id, if it has no current next occurrence.
     Saved(i64),
     /// Those whose next occurrence is due.
     Due,
-    /// Those whose next occurrence is no time, or is not written as we write it: no statement that compares
-    /// times finds these when they are due.
-    Odd,
+    /// Those whose `next_run` is no time, or not in the format that services write. Statements that compare times
+    /// do not find them when they are due.
+    Malformed,
 }
 
-/// Which schedules' next occurrences are to be reckoned anew.
+/// The schedules whose next occurrence is to be recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anew {
-    /// What those who were here before have left: those that were refused and have none, and those that
-    /// have run, or are counted from a time, and run again, later than now, since a clock was set back.
+pub enum RecomputeReason {
+    /// What earlier services have left: those that were refused and have no next occurrence, and those whose next
+    /// occurrence is in the future together with their last run or anchor, since a clock was set back.
     AtStart,
-    /// All: the clock was set back.
-    SetBack,
+    /// All with a future next occurrence, because the clock was set back.
+    ClockSetBack,
 }
 
 /// A schedule that is locked to be advanced.
@@ -359,38 +356,39 @@ pub struct Candidate {
     pub row: ScheduleRow,
     /// The database's time.
     pub now: DateTime<Utc>,
-    /// A message of it that is not finished: that of its first such occurrence, or one beside the
-    /// timetable. Only looked for where `overlap` is `skip` and it is due.
-    pub unfinished: Option<Unfinished>,
+    /// A message of it that is not final: that of its earliest occurrence, or one that was run by hand. Only read
+    /// where `overlap` is `skip` and the schedule is due.
+    pub unfinished: Option<UnfinishedMessage>,
 }
 
 impl Candidate {
-    /// Whether an occurrence of it has come.
+    /// Whether its next occurrence is due.
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.row.next_run.is_some_and(|next| next <= self.now)
     }
 }
 
-/// A schedule's message that is not finished.
+/// A schedule's message that is not in a final state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedMessage {
     /// Its key.
     pub key: String,
-    /// Where it stands.
+    /// Its state.
     pub status: Status,
     /// When it was recorded.
     pub since: DateTime<Utc>,
 }
 
-/// What becomes of a schedule: written in one transaction.
+/// The changes that advance a schedule, written in one transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advance {
     /// Its next occurrence, if there is one.
     pub next: Option<DateTime<Utc>>,
-    /// Whether that is reckoned from its timetable as it is now. Otherwise what it was reckoned from stays.
-    pub reckoned: bool,
-    /// Where its interval is counted from, if that was not known.
+    /// Whether `next` is computed from its current timetable, which is then noted in `planned_for`. Otherwise
+    /// `planned_for` stays as it is.
+    pub from_current_timetable: bool,
+    /// The time from which its interval counts, if the row had none.
     pub anchor: Option<DateTime<Utc>>,
     /// Why it does not run.
     pub refusal: Option<ScheduleRefusal>,

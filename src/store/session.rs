@@ -1,5 +1,5 @@
-//! What can be asked on a connection to the database, by the role of who asks. A user names the role that it has,
-//! and no other.
+//! The operations on a connection to the database, one trait for each role. A caller names the trait of its own
+//! role, and no other.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Advance, Agenda, Anew, Batch, BatchResult, Candidate, Edited, Heartbeat, LateRow, NewRow,
-    Pruned, Ready, Recorded, Requeue, Requeued, ScheduleRow, ScheduleSpec, StoreError, Stretch,
-    UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
+    Advance, Agenda, Batch, BatchResult, Candidate, EditResult, Heartbeat, LateRowResult, NewRow,
+    PruneRange, Pruned, ReadySchedules, RecomputeReason, RecordedMessages, Requeue, Requeued,
+    ScheduleRow, ScheduleSpec, StoreError, UndecodableRow, WhichSchedules, WorkerId, WorkerProcess,
 };
 use crate::message::Message;
 
-/// A connection to the database, for one thread, in all its roles.
+/// A connection to the database in all its roles, for one thread.
 pub trait Session:
     ScheduleStore
     + OccurrenceStore
@@ -23,22 +23,22 @@ pub trait Session:
     + RetentionStore
     + EmbeddedQueueStore
 {
-    /// Whether the tables are as this program needs them.
+    /// Whether the database has all the migrations and indexes that this program needs.
     ///
     /// # Errors
     /// When the database is away.
     fn is_migrated(&mut self) -> Result<bool, StoreError>;
 }
 
-/// What tests ask beside that, and nobody else.
+/// Additional operations for tests.
 pub trait TestSession: Session {
-    /// Makes all PENDING messages due: a test waits for nothing.
+    /// Makes all PENDING messages due, so that a test need not wait.
     ///
     /// # Errors
     /// When the database is away.
     fn make_due(&mut self) -> Result<(), StoreError>;
 
-    /// [`RecoveryStore::take_due_but`] for all queues.
+    /// [`RecoveryStore::take_due_except`] for all queues.
     ///
     /// # Errors
     /// When the database is away.
@@ -46,13 +46,13 @@ pub trait TestSession: Session {
         &mut self,
         limit: usize,
     ) -> Result<Vec<Result<Message, UndecodableRow>>, StoreError> {
-        let (due, undecodable) = self.take_due_but(limit, &BTreeSet::new())?;
+        let (due, undecodable) = self.take_due_except(limit, &BTreeSet::new())?;
         let due = due.into_messages().into_iter().map(Ok);
         Ok(due.chain(undecodable.into_iter().map(Err)).collect())
     }
 }
 
-/// What the database says of itself.
+/// Facts about the database itself.
 pub trait FactStore: Send {
     /// The database's version, in its own words.
     ///
@@ -60,14 +60,14 @@ pub trait FactStore: Send {
     /// When the database is away.
     fn version(&mut self) -> Result<String, StoreError>;
 
-    /// Its time.
+    /// The database's time.
     ///
     /// # Errors
     /// When the database is away.
     fn now(&mut self) -> Result<DateTime<Utc>, StoreError>;
 }
 
-/// The schedules, for those who make and change them.
+/// Reading and changing schedules, for the command line and programs.
 pub trait ScheduleStore: FactStore {
     /// How many schedules are active.
     ///
@@ -75,19 +75,19 @@ pub trait ScheduleStore: FactStore {
     /// When the database is away.
     fn active_schedules(&mut self) -> Result<i64, StoreError>;
 
-    /// ScheduleStore as they stand.
+    /// Reads schedules.
     ///
     /// # Errors
     /// When the database is away.
     fn schedules(&mut self, which: &WhichSchedules<'_>) -> Result<Vec<ScheduleRow>, StoreError>;
 
-    /// Adds a schedule; its id, or `None` where there is one of that name.
+    /// Adds a schedule. Returns its id, or `None` if another has its name.
     ///
     /// # Errors
     /// When the database is away or refuses a value.
     fn add_schedule(&mut self, spec: &ScheduleSpec) -> Result<Option<i64>, StoreError>;
 
-    /// Makes a schedule `to`, if it still is what it `was`. A refusal that is noted is forgotten.
+    /// Changes a schedule to `to`, if it still is what it `was`. This clears a refusal.
     ///
     /// # Errors
     /// When the database is away or refuses a value.
@@ -96,15 +96,15 @@ pub trait ScheduleStore: FactStore {
         id: i64,
         was: &ScheduleSpec,
         to: &ScheduleSpec,
-    ) -> Result<Edited, StoreError>;
+    ) -> Result<EditResult, StoreError>;
 
-    /// Has a schedule run, or not. Returns whether there is one.
+    /// Enables or disables a schedule. Returns whether it exists.
     ///
     /// # Errors
     /// When the database is away.
     fn activate_schedule(&mut self, id: i64, active: bool) -> Result<bool, StoreError>;
 
-    /// Removes a schedule; its messages stay. Returns whether there was one.
+    /// Deletes a schedule, but not its messages. Returns whether it existed.
     ///
     /// # Errors
     /// When the database is away.
@@ -113,135 +113,138 @@ pub trait ScheduleStore: FactStore {
 
 /// The occurrences of schedules, for the scheduler.
 pub trait OccurrenceStore: Send {
-    /// What there is to do for schedules, but for those that are held back.
+    /// The work that is waiting, except for the schedules `held` back.
     ///
     /// # Errors
     /// When the database is away.
     fn agenda(&mut self, held: &[i64]) -> Result<Agenda, StoreError>;
 
-    /// Has the next occurrences of active schedules reckoned anew. Returns of how many.
+    /// Marks active schedules for their next occurrence to be recomputed. Returns how many.
     ///
     /// # Errors
     /// When the database is away.
-    fn recompute(&mut self, which: Anew) -> Result<usize, StoreError>;
+    fn recompute(&mut self, which: RecomputeReason) -> Result<usize, StoreError>;
 
-    /// Asks what becomes of up to `limit` schedules that are ready, that nobody else advances just now
-    /// and that are not held back, and writes that and their messages, all or none, but for messages of
-    /// occurrences that have one. Returns how many there were, and the messages.
+    /// Locks up to `limit` of the `ready` schedules, except for those that another transaction has locked and those
+    /// `held` back, has `decide` advance each, and writes the results and messages, all or none. An occurrence that
+    /// already has a message gets no second one. Returns how many schedules there were, and the messages.
     ///
     /// # Errors
     /// When the database is away or refuses a value.
     fn advance_schedules(
         &mut self,
-        ready: Ready,
+        ready: ReadySchedules,
         limit: usize,
         held: &[i64],
         decide: &mut dyn FnMut(&Candidate) -> Advance,
-    ) -> Result<(usize, Recorded<'static>), StoreError>;
+    ) -> Result<(usize, RecordedMessages<'static>), StoreError>;
 }
 
-/// Messages on their way to the broker, for those who publish.
+/// Messages on their way to the broker, for publishers.
 pub trait OutboxStore: FactStore {
-    /// Inserts PENDING messages, all or none; unless their rows say when they are due, their
-    /// publishing is the caller's for [`PUBLISH_LEASE`](super::PUBLISH_LEASE).
+    /// Inserts PENDING messages, all or none. Unless its row says when it is due, a message is on a lease of
+    /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE) for the caller to publish.
     ///
     /// # Errors
     /// When the database is away or refuses a row.
     fn record(&mut self, rows: &[NewRow]) -> Result<(), StoreError>;
 
-    /// `PENDING → PUBLISHED` for what the broker has confirmed.
+    /// `PENDING → PUBLISHED` for messages that the broker has confirmed.
     ///
     /// # Errors
     /// When the database is away.
     fn mark_published(&mut self, keys: &[String]) -> Result<(), StoreError>;
 
-    /// Has PENDING messages be the caller's to publish for so long from now; for no time, they are due. Those whose
-    /// run was put off meanwhile stay as they are.
+    /// Renews the caller's lease on PENDING messages to last `lease` from now; with a lease of zero they are due.
+    /// Messages that were put off meanwhile stay as they are.
     ///
     /// # Errors
     /// When the database is away.
     fn renew_leases(&mut self, keys: &[String], lease: Duration) -> Result<(), StoreError>;
 
-    /// Notes of PENDING messages why the broker refuses them, and since when. Those that it has refused for a day are
+    /// Notes why, and since when, the broker refuses PENDING messages. Those that it has refused for a day become
     /// FAILED; returns their keys.
     ///
     /// # Errors
     /// When the database is away.
     fn note_refused(&mut self, refused: &[(String, String)]) -> Result<Vec<String>, StoreError>;
 
-    /// Ends PENDING messages that can't be published, with the reason.
+    /// Ends PENDING messages that can't be published as FAILED, with the reason.
     ///
     /// # Errors
     /// When the database is away.
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
 }
 
-/// What others have left to be published, for the sweep.
+/// Messages that others have left to be published, for the sweep.
 pub trait RecoveryStore: OutboxStore {
-    /// Whether somebody has recorded messages that are due since this was last asked; the first time it
-    /// is not known. `None` where the database does not tell.
+    /// Whether a notification of due messages has come since the last call. The first call begins to listen and
+    /// returns true, since there may be some. `None` where the database sends no notifications.
     ///
     /// # Errors
     /// When the database is away.
-    fn is_told(&mut self) -> Result<Option<bool>, StoreError>;
+    fn was_notified(&mut self) -> Result<Option<bool>, StoreError>;
 
-    /// Takes up to `limit` PENDING messages that are due, but for those of `queues`, on a lease of
-    /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE): what is not marked by then is due again. Those that can't be read
-    /// are apart.
+    /// Takes up to `limit` due PENDING messages, except for those of `queues`, on a lease of
+    /// [`PUBLISH_LEASE`](super::PUBLISH_LEASE): those that are not marked as published by then are due again.
+    /// Undecodable rows are returned apart.
     ///
     /// # Errors
     /// When the database is away.
-    fn take_due_but(
+    fn take_due_except(
         &mut self,
         limit: usize,
         queues: &BTreeSet<String>,
-    ) -> Result<(Recorded<'static>, Vec<UndecodableRow>), StoreError>;
+    ) -> Result<(RecordedMessages<'static>, Vec<UndecodableRow>), StoreError>;
 
-    /// Ends PENDING messages that can't be read.
+    /// Ends undecodable PENDING messages.
     ///
     /// # Errors
     /// When the database is away.
     fn fail_undecodable(&mut self, rows: &[UndecodableRow]) -> Result<(), StoreError>;
 
-    /// Makes up to `limit` messages of dead workers PENDING and due. Returns how many.
+    /// Recovers up to `limit` messages of dead workers: they become PENDING and due. Returns how many.
     ///
     /// # Errors
     /// When the database is away.
     fn recover(&mut self, limit: usize) -> Result<usize, StoreError>;
 
-    /// Looks for the rows of messages that were CANCELLED because they had none, and has those published whose
-    /// rows have come.
+    /// Looks for the rows of messages that were CANCELLED because they had none, and makes those that have arrived
+    /// PENDING and due.
     ///
     /// # Errors
     /// When the database is away.
-    fn publish_late(&mut self, keys: &[String]) -> Result<Vec<(String, LateRow)>, StoreError>;
+    fn publish_late_rows(
+        &mut self,
+        keys: &[String],
+    ) -> Result<Vec<(String, LateRowResult)>, StoreError>;
 }
 
-/// Claims, runs and their ends, for the ledger.
+/// Claims of messages and ends of attempts, for the ledger.
 pub trait RunStore: WorkerStore {
     /// Writes a batch for `owner`, all or none.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when the database does not take a value in it.
+    /// [`StoreError::Refused`] when the database refuses a value in it.
     fn write(&mut self, owner: WorkerId, batch: &Batch) -> Result<BatchResult, StoreError>;
 }
 
-/// Messages that are over and run once more.
+/// Requeuing final messages.
 pub trait RequeueStore: OutboxStore {
-    /// Makes new messages of old ones and deletes these.
+    /// Replaces old messages by new PENDING ones.
     ///
     /// # Errors
     /// When the database is away.
     fn requeue(&mut self, which: &Requeue) -> Result<Vec<Requeued>, StoreError>;
 
-    /// The highest id of a message that FAILED, if one has.
+    /// The highest id of a FAILED message, if there is one.
     ///
     /// # Errors
     /// When the database is away.
-    fn last_failed(&mut self) -> Result<Option<i64>, StoreError>;
+    fn last_failed_id(&mut self) -> Result<Option<i64>, StoreError>;
 
-    /// The same as [`RequeueStore::requeue`] of the first messages that FAILED with an id beyond `after`, up to `last`:
-    /// as many as a database takes together. Also says after which id the next ones come, if there may be some.
+    /// [`RequeueStore::requeue`] for the first FAILED messages with ids beyond `after` and up to `last`, as many as
+    /// the database takes together. Also returns the `after` of the next call, if there may be more.
     ///
     /// # Errors
     /// When the database is away, or refuses a row.
@@ -252,34 +255,32 @@ pub trait RequeueStore: OutboxStore {
     ) -> Result<(Vec<Requeued>, Option<i64>), StoreError>;
 }
 
-/// What is over, for those who delete it.
+/// Deleting old messages.
 pub trait RetentionStore: Send {
-    /// Deletes what is over and too old in a stretch of the messages. What another transaction has
-    /// locked is passed over.
+    /// Deletes the final messages of a range that are too old, and skips those that another transaction has locked.
     ///
     /// # Errors
     /// When the database is away.
-    fn prune(&mut self, stretch: &Stretch<'_>) -> Result<Pruned, StoreError>;
+    fn prune(&mut self, stretch: &PruneRange<'_>) -> Result<Pruned, StoreError>;
 }
 
 /// The queues of the embedded broker.
 pub trait EmbeddedQueueStore: WorkerStore {
     /// Whether any message waits in a queue of the embedded broker: PUBLISHED, with that routing key,
-    /// and not taken by a live worker.
+    /// and taken by no live worker.
     ///
     /// # Errors
     /// When the database is away.
     fn is_any_waiting(&mut self, queue: &str) -> Result<bool, StoreError>;
 
-    /// How many do.
+    /// How many messages wait in a queue.
     ///
     /// # Errors
     /// When the database is away.
     fn count_waiting(&mut self, queue: &str) -> Result<i64, StoreError>;
 
-    /// Takes up to `limit` of them for `owner`, the highest priority and then the oldest first; they
-    /// are still to be claimed. What another transaction has locked is passed over. Those that can't be read are
-    /// apart.
+    /// Takes up to `limit` waiting messages for `owner`, which has yet to claim them: by priority and then by age.
+    /// Skips those that another transaction has locked, and returns undecodable rows apart.
     ///
     /// # Errors
     /// When the database is away.
@@ -290,26 +291,26 @@ pub trait EmbeddedQueueStore: WorkerStore {
         limit: usize,
     ) -> Result<(Vec<Message>, Vec<UndecodableRow>), StoreError>;
 
-    /// Ends messages that `owner` has taken and that can't be read.
+    /// Ends undecodable messages that `owner` has taken.
     ///
     /// # Errors
     /// When the database is away.
     fn fail_waiting(&mut self, owner: WorkerId, rows: &[UndecodableRow]) -> Result<(), StoreError>;
 
-    /// Has messages wait again that `owner` had taken and nobody has claimed.
+    /// Returns messages that `owner` has taken, and nobody has claimed, to their queue.
     ///
     /// # Errors
     /// When the database is away.
     fn put_back(&mut self, owner: WorkerId, keys: &[String]) -> Result<(), StoreError>;
 
-    /// The same for all of a queue.
+    /// The same for all messages of a queue.
     ///
     /// # Errors
     /// When the database is away.
     fn put_back_all(&mut self, owner: WorkerId, queue: &str) -> Result<(), StoreError>;
 }
 
-/// The workers, and whether they live.
+/// The workers and their heartbeats.
 pub trait WorkerStore: Send {
     /// Registers a worker.
     ///
@@ -317,20 +318,20 @@ pub trait WorkerStore: Send {
     /// When the database is away.
     fn register(&mut self, process: &WorkerProcess) -> Result<WorkerId, StoreError>;
 
-    /// Says that the worker lives, and registers it again should its row be gone.
+    /// Records a heartbeat of the worker, and registers it again if its row is gone.
     ///
     /// # Errors
     /// When the database is away.
     fn heartbeat(&mut self, id: WorkerId, process: &WorkerProcess) -> Result<(), StoreError>;
 
-    /// The workers that say they run in `namespace`.
+    /// The workers whose rows name `namespace`.
     ///
     /// # Errors
     /// When the database is away.
     fn workers_in(&mut self, namespace: &str)
     -> Result<Vec<(WorkerId, WorkerProcess)>, StoreError>;
 
-    /// Removes workers that have ended; what they had claimed is the sweep's from now on.
+    /// Removes workers that have ended, so that the sweep can recover their messages.
     ///
     /// # Errors
     /// When the database is away.

@@ -1,10 +1,8 @@
-//! Recording messages in a transaction of the caller's own. Of all that this crate has to offer, only
-//! this module names diesel.
+//! Recording messages in a transaction of the caller's own. This is the only public module that names diesel.
 //!
-//! A message that is [recorded](crate::client::Draft::record) on the caller's connection is a row of
-//! its transaction, as any other. It is published if that commits, by whatever service works on the
-//! database, and so also if the caller dies right after; if the transaction is rolled back, there
-//! never was a message.
+//! [Recording](crate::client::Draft::record) a message on the caller's connection inserts a row in the caller's
+//! transaction. When the transaction commits, some service on the database publishes the message, even if the
+//! caller dies right after the commit. When the transaction is rolled back, there is no message.
 //!
 //! ```
 //! use carrot_actors::transaction::{RecordError, diesel};
@@ -26,19 +24,19 @@
 //! }
 //! ```
 //!
-//! The connection must be to the database that `database_url` names, with the tables where it finds them
-//! by itself. On PostgreSQL services are told of the commit and publish at once, elsewhere when they next
-//! look, within half a second.
+//! The connection must be to the database that `database_url` names, and find the tables without a schema's name.
+//! On PostgreSQL the commit notifies the services, which publish at once; on the other databases they publish when
+//! they next poll, within half a second.
 //!
-//! One of a pool's is dereferenced to diesel's own: `record(&mut *connection)` where it is held, and
+//! A pool's connection is dereferenced to diesel's own: `record(&mut *connection)` for an owned one, and
 //! `record(&mut **connection)` behind a `&mut`.
 //!
 //! # On SQLite
 //!
-//! A service writes to the file as well, and only one connection can at a time. The others find the database
-//! locked at once, as diesel has it, unless they are told to wait; and a transaction that begins with reading,
-//! and then writes, may find it locked however long it would wait. So have each connection wait, and begin
-//! with `immediate_transaction`:
+//! Services write to the file too, and only one connection can write at a time. By diesel's default, the others
+//! fail at once because the database is locked. A busy timeout makes them wait, but not a transaction that begins
+//! with a read and then writes, which may fail at once all the same. So set a busy timeout, and begin with
+//! `immediate_transaction`:
 //!
 //! ```
 //! use carrot_actors::transaction::{RecordError, diesel};
@@ -68,7 +66,7 @@
 //!
 //! # On PostgreSQL
 //!
-//! What tells services is a NOTIFY: a transaction that has one can't be prepared for a two-phase commit.
+//! Recording a message sends a NOTIFY, and a transaction with a NOTIFY can't be prepared for a two-phase commit.
 
 pub use diesel;
 
@@ -76,13 +74,13 @@ use diesel::prelude::QueryResult;
 use diesel::result::Error;
 
 use super::NewRow;
-use super::sql::{self, Inserted, Target};
+use super::sql::{self, InsertPurpose, InsertTarget};
 
 /// Why a message was not recorded in the caller's transaction.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// It can't be a message.
+    /// The draft can't be made into a message.
     #[error("task {task:?}: {reason}")]
     Unfit {
         /// The task's name.
@@ -90,12 +88,12 @@ pub enum RecordError {
         /// What is wrong.
         reason: String,
     },
-    /// The database refused it, or something else in the transaction.
+    /// The database refused the message, or something else in the transaction.
     #[error(transparent)]
     Database(#[from] Error),
 }
 
-/// For transactions whose error is diesel's own.
+/// For transactions that return diesel's own error.
 impl From<RecordError> for Error {
     fn from(error: RecordError) -> Self {
         match error {
@@ -117,7 +115,7 @@ impl From<RecordError> for Error {
 )]
 pub trait Connection: Records {}
 
-/// What a [`Connection`] does, for this crate alone.
+/// The methods of a [`Connection`], for this crate alone.
 #[doc(hidden)]
 pub trait Records {
     fn record(&mut self, rows: &[NewRow]) -> QueryResult<()>;
@@ -132,12 +130,12 @@ macro_rules! connection {
         impl Records for $connection {
             fn record(&mut self, rows: &[NewRow]) -> QueryResult<()> {
                 let rows: Vec<&NewRow> = rows.iter().collect();
-                let target: &mut dyn Target<$engine> = self;
-                sql::insert(target, &rows, Inserted::Due).map(drop)
+                let target: &mut dyn InsertTarget<$engine> = self;
+                sql::insert(target, &rows, InsertPurpose::Due).map(drop)
             }
 
             fn now(&mut self) -> QueryResult<chrono::DateTime<chrono::Utc>> {
-                sql::now_on::<$engine>(|sql| {
+                sql::load_now::<$engine>(|sql| {
                     diesel::RunQueryDsl::load(diesel::sql_query(sql), self)
                 })
             }
@@ -145,7 +143,10 @@ macro_rules! connection {
     };
 }
 
-connection!(diesel::pg::PgConnection, super::postgres::Postgres);
-connection!(diesel::sqlite::SqliteConnection, super::sqlite::SqliteFile);
+connection!(diesel::pg::PgConnection, super::postgres::PostgresEngine);
+connection!(
+    diesel::sqlite::SqliteConnection,
+    super::sqlite::SqliteEngine
+);
 #[cfg(feature = "mysql")]
-connection!(diesel::mysql::MysqlConnection, super::mysql::MysqlServer);
+connection!(diesel::mysql::MysqlConnection, super::mysql::MysqlEngine);

@@ -1,26 +1,26 @@
-//! Taking turns, first come, first served: what a mutex does not promise.
+//! Taking turns, first come, first served, which a mutex does not promise.
 //!
-//! `parking_lot::FairMutex` promises it of those who stand in its queue. Who comes first spins before it does so,
-//! and can be passed by a later one; and nobody can see that it waits, as a test must.
+//! `parking_lot::FairMutex` is fair only to the threads in its queue. A thread spins before it joins the queue, and
+//! a later one can overtake it meanwhile; and a test can't see that a thread waits.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// What only one thread may do at a time.
+/// Lets one thread at a time have its turn, in the order in which they ask for it.
 #[derive(Default)]
 pub(super) struct Turns {
     tickets: Mutex<Tickets>,
-    called: Condvar,
+    turn_changed: Condvar,
 }
 
 #[derive(Default)]
 struct Tickets {
-    /// The next to be given out.
+    /// The next ticket to give out.
     next: u64,
-    /// The one whose turn it is.
+    /// The ticket whose turn it is.
     serving: u64,
 }
 
-/// A thread's turn; over when dropped.
+/// A thread's turn, which ends when this is dropped.
 pub(super) struct Turn<'a>(&'a Turns);
 
 impl Turns {
@@ -32,7 +32,7 @@ impl Turns {
         tickets.next += 1;
         while tickets.serving != mine {
             tickets = self
-                .called
+                .turn_changed
                 .wait(tickets)
                 .unwrap_or_else(PoisonError::into_inner);
         }
@@ -48,7 +48,7 @@ impl Drop for Turn<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         tickets.serving += 1;
-        self.0.called.notify_all();
+        self.0.turn_changed.notify_all();
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn those_who_wait_are_served_in_the_order_in_which_they_came() {
+    fn threads_have_their_turns_in_the_order_in_which_they_asked() {
         let turns = Arc::new(Turns::default());
         let served = Arc::new(Mutex::new(Vec::new()));
         let first = turns.take();

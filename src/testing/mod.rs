@@ -273,7 +273,7 @@ impl TestApp {
         let before = self.queued.len();
         self.session.make_due()?;
         loop {
-            let (due, failed) = self.session.take_due_but(AT_ONCE, &BTreeSet::new())?;
+            let (due, failed) = self.session.take_due_except(AT_ONCE, &BTreeSet::new())?;
             if due.is_empty() && failed.is_empty() {
                 return Ok(self.queued.len() - before);
             }

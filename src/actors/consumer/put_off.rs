@@ -9,7 +9,7 @@ use super::{Left, Worker};
 use crate::execution::{Attempt, Postponed};
 use crate::retry::Backoff;
 use crate::state::Cause;
-use crate::store::PutBack;
+use crate::store::PutOffResult;
 
 /// Since when a message is kept here, and for which cause.
 pub(super) struct Held {
@@ -55,17 +55,19 @@ impl Worker {
     ) -> ControlFlow<Left> {
         let put_back = match attempt.put_off(postponed) {
             Some(put_off) => self.ledger.put_off(attempt.run, put_off, ran),
-            None => Some(PutBack::Refused),
+            None => Some(PutOffResult::Refused),
         };
         match put_back {
             // Without an answer: the service is stopping hard.
-            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(Left::Nothing),
-            Some(PutBack::Taken | PutBack::Gone) => {
+            Some(PutOffResult::Waits | PutOffResult::Already) | None => {
+                ControlFlow::Break(Left::Nothing)
+            }
+            Some(PutOffResult::Taken | PutOffResult::Gone) => {
                 log::info!("message {} is no longer ours to put off", attempt.key());
                 ControlFlow::Break(Left::Nothing)
             }
-            Some(PutBack::TooLong) => self.give_up_waiting(attempt, postponed, ran),
-            Some(PutBack::Refused) => match held.next(postponed) {
+            Some(PutOffResult::TooLong) => self.give_up_waiting(attempt, postponed, ran),
+            Some(PutOffResult::Refused) => match held.next(postponed) {
                 Some(wait) => hold(attempt, wait, stopped),
                 None => self.give_up_waiting(attempt, postponed, ran),
             },

@@ -19,7 +19,7 @@ use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::names;
 use crate::schedule;
-use crate::store::{self, Edited, ScheduleStore, Session, StoreError, WhichSchedules};
+use crate::store::{self, EditResult, ScheduleStore, Session, StoreError, WhichSchedules};
 
 /// So often an edit begins anew because somebody else has changed the schedule meanwhile.
 const EDITS: u32 = 10;
@@ -93,7 +93,7 @@ impl Desk {
         let Some(id) = self.session.add_schedule(&spec)? else {
             return Err(taken(&args.name));
         };
-        schedule::plan(self.session.as_mut(), id, true);
+        schedule::plan_saved(self.session.as_mut(), id, true);
         self.say_saved("added", id, now)
     }
 
@@ -111,13 +111,13 @@ impl Desk {
                 spec::check_message(id, &to)?;
             }
             match self.apart(|session| session.edit_schedule(id, &was, &to))? {
-                Edited::Saved => {
-                    schedule::plan(self.session.as_mut(), id, true);
+                EditResult::Saved => {
+                    schedule::plan_saved(self.session.as_mut(), id, true);
                     return self.say_saved("saved", id, now);
                 }
-                Edited::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
-                Edited::NameTaken => return Err(taken(to.name.as_deref().unwrap_or_default())),
-                Edited::Gone => return Err(find::gone(id)),
+                EditResult::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
+                EditResult::NameTaken => return Err(taken(to.name.as_deref().unwrap_or_default())),
+                EditResult::Gone => return Err(find::gone(id)),
             }
         }
         Err(Failure::new(
@@ -139,7 +139,7 @@ impl Desk {
         if !self.apart(|session| session.activate_schedule(row.id, active))? {
             return Err(find::gone(row.id));
         }
-        schedule::plan(self.session.as_mut(), row.id, row.spec.active);
+        schedule::plan_saved(self.session.as_mut(), row.id, row.spec.active);
         let verb = if active { "enabled" } else { "disabled" };
         self.say_saved(verb, row.id, now)
     }
@@ -177,7 +177,7 @@ impl Desk {
         mut work: impl FnMut(&mut dyn ScheduleStore) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let session = self.session.as_mut();
-        store::apart_from_others(EDITS, || work(session))
+        store::retry_conflicts(EDITS, || work(session))
     }
 
     /// Says what stands in the row now, and what will keep it from running.

@@ -191,7 +191,7 @@ pub(super) fn check_timetable(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result
 
 /// Refuses what no service would run.
 pub(super) fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<(), Failure> {
-    schedule::check(spec, now)
+    schedule::first_run(spec, now)
         .map(drop)
         .map_err(|reason| Failure::new(Exit::Data, reason))
 }

@@ -45,7 +45,7 @@ impl<'a> View<'a> {
                         .any(|of| row.is_unreadable(of))
                 })
                 .map(|message| message.arguments),
-            problem: schedule::problem(row, now),
+            problem: schedule::why_not_running(row, now),
         }
     }
 

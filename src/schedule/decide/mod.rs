@@ -1,51 +1,51 @@
-//! What becomes of a schedule that is due, or new: pure, from its row and the database's time.
+//! Decides how to advance a schedule: pure functions of its row, the database's time and the poll history.
 
 use std::fmt;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
-use super::due::{Due, due};
-use super::policy::Terms;
-use super::poll_history::Watch;
+use super::due::{DueOccurrences, due_occurrences};
+use super::policy::SchedulePolicy;
+use super::poll_history::PollHistory;
 use crate::message::{Message, Occurrence};
 use crate::names;
 use crate::state::Status;
-use crate::store::{Advance, Candidate, ScheduleRefusal, ScheduleRow, Unfinished};
+use crate::store::{Advance, Candidate, ScheduleRefusal, ScheduleRow, UnfinishedMessage};
 use crate::timetable::{Missed, Overlap, Timetable};
 
-/// A message that has waited in its queue for so long, and for so many runs, may never come.
-const LONG: TimeDelta = TimeDelta::minutes(1);
-const LONG_RUNS: usize = 3;
+/// A message that has waited in its queue for so long, and for so many runs of its schedule, may be lost.
+const LONG_WAIT: TimeDelta = TimeDelta::minutes(1);
+const LONG_WAIT_RUNS: usize = 3;
 
-/// The databases know no later ones.
+/// The last year that the databases can store.
 const LAST_YEAR: i32 = 9999;
 
-/// What is to be said of a schedule once what becomes of it is committed.
+/// What to log about a schedule once its advance is committed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Note {
-    /// It does not run, for this reason, and that is new.
+    /// It does not run, for this reason, which is new.
     Refused(String),
-    /// Its next occurrence was reckoned by somebody else, who knows better; here it is not run.
+    /// This version can't compute its runs. Another version has planned it, and may run it.
     HeldBack(String),
-    /// The database refuses what its run would write, and that is noted.
+    /// The database refuses its messages; its row notes that.
     CannotRecord(String),
-    /// Its next occurrence is not written as we write it, and stands for this time.
+    /// Its `next_run` was in another format than services write, and is read as this time.
     Rewritten(DateTime<Utc>),
-    /// Its next occurrence could not be read, and is reckoned from now on.
+    /// Its `next_run` could not be read, and is recomputed from now on.
     Lost(String),
-    /// It does run again.
+    /// It runs again.
     Accepted,
-    /// OccurrenceStore were missed.
+    /// Occurrences were missed.
     Missed {
         since: DateTime<Utc>,
         policy: Missed,
         published: usize,
     },
-    /// The message of the one before is not finished.
+    /// It skips a run because an earlier message is not finished.
     Overlaps {
         planned: DateTime<Utc>,
-        message: Unfinished,
-        /// Whether that has waited for so long that it may never come.
+        message: UnfinishedMessage,
+        /// Whether the message has waited for so long that it may be lost.
         is_long: bool,
     },
 }
@@ -83,7 +83,7 @@ impl fmt::Display for Note {
                 message.key, message.status
             ),
             Self::Overlaps {
-                message: Unfinished { key, since, .. },
+                message: UnfinishedMessage { key, since, .. },
                 ..
             } => write!(
                 f,
@@ -95,14 +95,15 @@ impl fmt::Display for Note {
     }
 }
 
-/// What becomes of a schedule, and what is to be said of that.
-pub(super) type Verdict = (Advance, Option<Note>);
+/// How a schedule is advanced, and what to log about it.
+pub(super) type Decision = (Advance, Option<Note>);
 
-/// Of one that is new, or whose timetable has been changed: that counts from now on, and what has come by
-/// the old one is published as ever. When it was changed is not known, but nobody will see to it later.
+/// Plans a schedule that is new, or whose timetable has been changed: its next occurrence is computed from now on.
+/// Occurrences of the old timetable that are due are published as usual. It is not known when the timetable was
+/// changed, but later nobody would publish them.
 ///
-/// `room` is how many bytes of messages the transaction takes; one message is published all the same.
-pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
+/// `max_bytes` limits the messages of the transaction; one message is published all the same.
+pub(super) fn plan(candidate: &Candidate, history: &PollHistory, max_bytes: usize) -> Decision {
     let Candidate { row, now, .. } = candidate;
     let anchor = row.spec.anchor.is_none().then_some(*now);
     let first = match row.timetable_fault() {
@@ -113,43 +114,52 @@ pub(super) fn plan(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
             first.map_err(|error| error.to_string())
         }
     };
-    let terms = Terms::of(row);
-    let came = match (&terms, row.next_run) {
-        // What came while the schedule was not active has gone with its timetable.
-        (Ok(terms), Some(first)) if first <= *now && !watch.was_idle(first) => {
-            came(candidate, &row.planned_by(first), first, terms, watch, room)
-        }
-        _ => Came::default(),
+    let policy = SchedulePolicy::of(row);
+    let due = match (&policy, row.next_run) {
+        // The occurrences of an inactive schedule are dropped with its old timetable.
+        (Ok(policy), Some(first)) if first <= *now && !history.was_inactive(first) => due_messages(
+            candidate,
+            &row.planned_by(first),
+            first,
+            policy,
+            history,
+            max_bytes,
+        ),
+        _ => DueMessages::default(),
     };
     let (next, fault) = match first {
-        Ok(first) => (within_calendar(first), terms.err()),
+        Ok(first) => (within_calendar(first), policy.err()),
         Err(fault) => (None, Some(fault)),
     };
     let refusal = fault.map(ScheduleRefusal::Faulty);
-    let of_row = note_of(row, refusal.as_ref());
+    let note_of_row = refusal_note(row, refusal.as_ref());
     let note = match refusal {
-        Some(_) => of_row.or(came.note),
-        None => came.note.or(of_row),
+        Some(_) => note_of_row.or(due.note),
+        None => due.note.or(note_of_row),
     };
     let note = note.or_else(|| row.next_run_fault().map(Note::Lost));
     let advance = Advance {
-        next: came.rest.or(next),
-        reckoned: came.rest.is_none(),
+        next: due.rest.or(next),
+        from_current_timetable: due.rest.is_none(),
         anchor,
         refusal,
-        messages: came.messages,
+        messages: due.messages,
     };
     (advance, note)
 }
 
-/// Of one that is due.
+/// Advances a due schedule.
 ///
-/// `room` is as for [`plan`].
-pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict {
+/// `max_bytes` is the same as for [`plan`].
+pub(super) fn advance_due(
+    candidate: &Candidate,
+    history: &PollHistory,
+    max_bytes: usize,
+) -> Decision {
     let Candidate { row, now, .. } = candidate;
-    // One that is written otherwise may have been compared wrongly.
+    // A `next_run` in another format may have been compared wrongly.
     let Some(first) = row.next_run.filter(|first| first <= now) else {
-        return mend(row);
+        return mend_next_run(row);
     };
     if let Some(fault) = row.timetable_fault() {
         return refuse(row, None, ScheduleRefusal::Faulty(fault));
@@ -161,42 +171,42 @@ pub(super) fn take(candidate: &Candidate, watch: &Watch, room: usize) -> Verdict
     let next = timetable
         .next_after(first.max(*now))
         .and_then(within_calendar);
-    let terms = match Terms::of(row) {
-        Ok(terms) => terms,
+    let policy = match SchedulePolicy::of(row) {
+        Ok(policy) => policy,
         Err(fault) => return refuse(row, next, ScheduleRefusal::Faulty(fault)),
     };
-    let came = came(candidate, &timetable, first, &terms, watch, room);
-    let note = came.note.or_else(|| note_of(row, None));
+    let due = due_messages(candidate, &timetable, first, &policy, history, max_bytes);
+    let note = due.note.or_else(|| refusal_note(row, None));
     let advance = Advance {
-        next: came.rest.or(next),
-        reckoned: true,
+        next: due.rest.or(next),
+        from_current_timetable: true,
         anchor: None,
         refusal: None,
-        messages: came.messages,
+        messages: due.messages,
     };
     (advance, note)
 }
 
-/// What comes of the occurrences of a schedule that is due.
+/// The due occurrences of a schedule as messages.
 #[derive(Default)]
-struct Came {
+struct DueMessages {
     messages: Vec<Message>,
-    /// The first of those that are published in another look.
+    /// The first occurrence that is left for the next transaction.
     rest: Option<DateTime<Utc>>,
     note: Option<Note>,
 }
 
-/// From the `first`, by a timetable.
-fn came(
+/// Makes the messages of the due occurrences of a timetable, from `first` on.
+fn due_messages(
     candidate: &Candidate,
     timetable: &Timetable,
     first: DateTime<Utc>,
-    terms: &Terms,
-    watch: &Watch,
-    room: usize,
-) -> Came {
+    policy: &SchedulePolicy,
+    history: &PollHistory,
+    max_bytes: usize,
+) -> DueMessages {
     let Candidate { row, now, .. } = candidate;
-    if terms.overlap == Overlap::Skip
+    if policy.overlap == Overlap::Skip
         && let Some(message) = &candidate.unfinished
     {
         let note = Note::Overlaps {
@@ -204,99 +214,102 @@ fn came(
             message: message.clone(),
             is_long: waits_long(timetable, message, *now),
         };
-        return Came {
+        return DueMessages {
             note: Some(note),
-            ..Came::default()
+            ..DueMessages::default()
         };
     }
-    let Due {
+    let DueOccurrences {
         mut planned,
         mut rest,
         missed,
-    } = due(timetable, first, *now, watch, terms);
-    let most = (room / terms.message.size()).max(1);
-    if planned.len() > most {
-        rest = Some(planned.split_off(most)[0]);
+    } = due_occurrences(timetable, first, *now, history, policy);
+    let max_messages = (max_bytes / policy.message.size()).max(1);
+    if planned.len() > max_messages {
+        rest = Some(planned.split_off(max_messages)[0]);
     }
     let note = missed.map(|(since, published)| Note::Missed {
         since,
-        policy: terms.missed,
+        policy: policy.missed,
         published: published.min(planned.len()),
     });
-    Came {
-        messages: messages(row, terms, &planned),
+    DueMessages {
+        messages: messages(row, policy, &planned),
         rest,
         note,
     }
 }
 
-/// Of one whose next occurrence is not written as we write it. What can't be read is not made up for: the
-/// schedule waits for its user, who may know what it has missed.
-pub(super) fn mend(row: &ScheduleRow) -> Verdict {
+/// Rewrites a `next_run` that is not in the format that services write. If it can't be read, the schedule is refused
+/// and waits for its user, who may know what it has missed.
+pub(super) fn mend_next_run(row: &ScheduleRow) -> Decision {
     match row.next_run_fault() {
         Some(fault) => refuse(row, None, ScheduleRefusal::NextRunLost(fault)),
-        None => (untouched(row), row.next_run.map(Note::Rewritten)),
+        None => (unchanged(row), row.next_run.map(Note::Rewritten)),
     }
 }
 
-/// Of one that has to wait for another look.
-pub(super) fn untouched(row: &ScheduleRow) -> Advance {
+/// Leaves a schedule unchanged.
+pub(super) fn unchanged(row: &ScheduleRow) -> Advance {
     Advance {
         next: row.next_run,
-        reckoned: false,
+        from_current_timetable: false,
         anchor: None,
         refusal: row.refusal.clone(),
         messages: Vec::new(),
     }
 }
 
-/// Of one that nothing can be made of when it is planned.
-pub(super) fn give_up(row: &ScheduleRow) -> Verdict {
+/// Refuses a schedule whose planning has panicked.
+pub(super) fn refuse_unplannable(row: &ScheduleRow) -> Decision {
     let reason = "its next run could not be reckoned; a service tries it again when it starts";
     refuse(row, None, ScheduleRefusal::Faulty(reason.to_owned()))
 }
 
-/// Of one that nothing can be made of when it is due, as of a newer version's: it stays as it is, for
-/// others.
-pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Verdict {
-    (untouched(row), Some(Note::HeldBack(reason)))
+/// Leaves a due schedule that this version can't advance, such as one of a newer version, unchanged for other services.
+pub(super) fn hold_back(row: &ScheduleRow, reason: String) -> Decision {
+    (unchanged(row), Some(Note::HeldBack(reason)))
 }
 
-/// Of one of which the database refuses what its run would write: that is noted, and nothing else.
-pub(super) fn cannot_record(row: &ScheduleRow, refusal: &ScheduleRefusal) -> Verdict {
+/// Only notes in the row that the database refuses the schedule's messages.
+pub(super) fn cannot_record(row: &ScheduleRow, refusal: &ScheduleRefusal) -> Decision {
     let advance = Advance {
         refusal: Some(refusal.clone()),
-        ..untouched(row)
+        ..unchanged(row)
     };
     (advance, Some(Note::CannotRecord(refusal.to_string())))
 }
 
-/// Whether a message waits in a queue since several runs ago, and for some time.
-fn waits_long(timetable: &Timetable, message: &Unfinished, now: DateTime<Utc>) -> bool {
+/// Whether a message has waited in its queue for [`LONG_WAIT`] and [`LONG_WAIT_RUNS`].
+fn waits_long(timetable: &Timetable, message: &UnfinishedMessage, now: DateTime<Utc>) -> bool {
     let later = |time: &DateTime<Utc>| timetable.next_after(*time);
     let runs = std::iter::successors(later(&message.since), later);
     message.status == Status::Published
-        && now - message.since >= LONG
-        && runs.take_while(|run| *run <= now).take(LONG_RUNS).count() == LONG_RUNS
+        && now - message.since >= LONG_WAIT
+        && runs
+            .take_while(|run| *run <= now)
+            .take(LONG_WAIT_RUNS)
+            .count()
+            == LONG_WAIT_RUNS
 }
 
-fn messages(row: &ScheduleRow, terms: &Terms, planned: &[DateTime<Utc>]) -> Vec<Message> {
+fn messages(row: &ScheduleRow, policy: &SchedulePolicy, planned: &[DateTime<Utc>]) -> Vec<Message> {
     let message = |planned: &DateTime<Utc>| Message {
         key: names::new_key(),
         occurrence: Some(Occurrence {
             schedule: row.id,
             planned: Some(*planned),
         }),
-        ..terms.message.clone()
+        ..policy.message.clone()
     };
     planned.iter().map(message).collect()
 }
 
-fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefusal) -> Verdict {
-    let note = note_of(row, Some(&refusal));
+fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefusal) -> Decision {
+    let note = refusal_note(row, Some(&refusal));
     let advance = Advance {
         next,
-        reckoned: true,
+        from_current_timetable: true,
         anchor: None,
         refusal: Some(refusal),
         messages: Vec::new(),
@@ -304,8 +317,8 @@ fn refuse(row: &ScheduleRow, next: Option<DateTime<Utc>>, refusal: ScheduleRefus
     (advance, note)
 }
 
-/// A refusal is said once: the row has it.
-fn note_of(row: &ScheduleRow, refusal: Option<&ScheduleRefusal>) -> Option<Note> {
+/// The note for a refusal that the row does not have yet, or for the end of one.
+fn refusal_note(row: &ScheduleRow, refusal: Option<&ScheduleRefusal>) -> Option<Note> {
     match (refusal, &row.refusal) {
         (Some(new), old) if old.as_ref() != Some(new) => Some(Note::Refused(new.to_string())),
         (None, Some(_)) => Some(Note::Accepted),

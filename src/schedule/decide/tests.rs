@@ -6,7 +6,7 @@ pub(in crate::schedule) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
 }
 
-/// Every ten seconds since 0, and next due at 10.
+/// A schedule that runs every ten seconds since 0, and is next due at 10.
 pub(in crate::schedule) fn candidate(
     now: i64,
     change: impl FnOnce(&mut ScheduleSpec),
@@ -33,28 +33,38 @@ pub(in crate::schedule) fn candidate(
     }
 }
 
-/// As a service that begins to look takes it.
+/// Advances a schedule as a service at its first poll does.
 #[track_caller]
 fn publishes(candidate: &Candidate, planned: &[i64], next: i64) -> Option<Note> {
-    published(candidate, &Watch::begun(candidate.now), planned, next)
+    published(
+        candidate,
+        &PollHistory::started(candidate.now),
+        planned,
+        next,
+    )
 }
 
 #[track_caller]
-fn published(candidate: &Candidate, watch: &Watch, planned: &[i64], next: i64) -> Option<Note> {
-    let (advance, note) = take(candidate, watch, usize::MAX);
+fn published(
+    candidate: &Candidate,
+    history: &PollHistory,
+    planned: &[i64],
+    next: i64,
+) -> Option<Note> {
+    let (advance, note) = advance_due(candidate, history, usize::MAX);
     assert_eq!(times(&advance), planned);
     assert_eq!(advance.next, Some(at(next)));
     note
 }
 
 #[test]
-fn what_is_due_is_published_for_its_time_and_the_interval_does_not_drift() {
+fn a_due_occurrence_is_published_for_its_planned_time_and_the_interval_does_not_drift() {
     assert_eq!(publishes(&candidate(10, |_| ()), &[10], 20), None);
     assert_eq!(publishes(&candidate(14, |_| ()), &[10], 20), None);
 }
 
 #[test]
-fn what_is_late_by_less_than_what_counts_as_missed_is_published_each() {
+fn occurrences_that_are_on_time_are_all_published() {
     for missed in ["run_once", "run_all", "skip"] {
         let seconds = candidate(14, |spec| {
             spec.interval_count = 1;
@@ -65,8 +75,8 @@ fn what_is_late_by_less_than_what_counts_as_missed_is_published_each() {
 }
 
 #[test]
-fn what_is_late_while_somebody_looked_is_published_each_however_late() {
-    let looking = Watch::begun(at(0));
+fn occurrences_that_are_late_while_the_scheduler_polled_are_all_published() {
+    let looking = PollHistory::started(at(0));
     for missed in ["run_once", "run_all", "skip"] {
         let late = candidate(58, |spec| spec.missed = missed.to_owned());
         assert_eq!(published(&late, &looking, &[10, 20, 30, 40, 50], 60), None);
@@ -77,13 +87,13 @@ fn what_is_late_while_somebody_looked_is_published_each_however_late() {
         let hundred: Vec<_> = (10..=110).collect();
         assert_eq!(published(&seconds, &looking, &hundred, 111), None);
     }
-    // Of those that must not overlap, the last.
+    // If runs must not overlap, only the last one is.
     let late = candidate(58, |spec| spec.overlap = "skip".to_owned());
     assert_eq!(published(&late, &looking, &[50], 60), None);
 }
 
 #[test]
-fn what_there_is_no_room_for_is_due_still() {
+fn occurrences_beyond_the_limit_of_bytes_stay_due() {
     let mut row = candidate(58, |spec| {
         spec.missed = "run_all".to_owned();
         spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
@@ -93,7 +103,7 @@ fn what_there_is_no_room_for_is_due_still() {
         (3000, &[20, 30], 40),
         (9000, &[40, 50], 60),
     ] {
-        let (advance, _) = take(&row, &Watch::begun(row.now), room);
+        let (advance, _) = advance_due(&row, &PollHistory::started(row.now), room);
         assert_eq!(times(&advance), planned);
         assert_eq!(advance.next, Some(at(next)));
         row.row.next_run = advance.next;
@@ -101,34 +111,34 @@ fn what_there_is_no_room_for_is_due_still() {
 }
 
 #[test]
-fn what_was_missed_follows_the_policy_beside_what_is_late() {
-    // It has looked since 32, and takes this at 58.
-    let watch = Watch::begun(at(32));
+fn missed_occurrences_follow_the_policy_beside_late_ones() {
+    // The scheduler polls since 32, and advances the schedule at 58.
+    let history = PollHistory::started(at(32));
     let row = |missed: &str| candidate(58, |spec| spec.missed = missed.to_owned());
-    let once = published(&row("run_once"), &watch, &[30, 40, 50], 60);
+    let once = published(&row("run_once"), &history, &[30, 40, 50], 60);
     assert!(once.unwrap().to_string().contains("1 of them run now"));
-    let all = published(&row("run_all"), &watch, &[10, 20, 30, 40, 50], 60);
+    let all = published(&row("run_all"), &history, &[10, 20, 30, 40, 50], 60);
     assert!(all.unwrap().to_string().contains("3 of them run now"));
-    let skip = published(&row("skip"), &watch, &[30, 40, 50], 60);
+    let skip = published(&row("skip"), &history, &[30, 40, 50], 60);
     assert!(skip.unwrap().to_string().contains("0 of them run now"));
 }
 
 #[test]
-fn what_was_missed_follows_the_policy() {
+fn missed_occurrences_follow_the_policy() {
     let missed = |policy: &str, now| candidate(now, |spec| spec.missed = policy.to_owned());
     assert!(publishes(&missed("run_once", 58), &[50], 60).is_some());
     let all = publishes(&missed("run_all", 58), &[10, 20, 30, 40, 50], 60);
     assert!(all.unwrap().to_string().contains("5 of them run now"));
     assert!(publishes(&missed("skip", 58), &[], 60).is_some());
     assert!(publishes(&missed("skip", 52), &[50], 60).is_some());
-    let started = Watch::begun(at(1_000_000));
-    let (advance, _) = take(&missed("run_all", 1_000_000), &started, usize::MAX);
+    let started = PollHistory::started(at(1_000_000));
+    let (advance, _) = advance_due(&missed("run_all", 1_000_000), &started, usize::MAX);
     assert_eq!(advance.messages.len(), MOST_MISSED);
     assert_eq!(advance.next, Some(at(1_000_010)));
 }
 
 #[test]
-fn no_two_messages_of_one_that_must_not_overlap_are_under_way() {
+fn a_schedule_that_must_not_overlap_has_one_unfinished_message() {
     let mut skipping = candidate(58, |spec| {
         spec.missed = "run_all".to_owned();
         spec.overlap = "skip".to_owned();
@@ -140,9 +150,9 @@ fn no_two_messages_of_one_that_must_not_overlap_are_under_way() {
     assert!(note.contains("its message key is IN_PROGRESS"), "{note}");
 }
 
-/// A message of the start.
-fn waiting(status: Status) -> Unfinished {
-    Unfinished {
+/// An unfinished message from time 0.
+fn waiting(status: Status) -> UnfinishedMessage {
+    UnfinishedMessage {
         key: "key".to_owned(),
         status,
         since: at(0),
@@ -150,7 +160,7 @@ fn waiting(status: Status) -> Unfinished {
 }
 
 #[test]
-fn what_waits_in_a_queue_for_a_minute_and_three_runs_may_be_lost() {
+fn a_message_that_waits_in_a_queue_for_a_minute_and_three_runs_may_be_lost() {
     let says = |status, now, interval| {
         let mut skipping = candidate(now, |spec| {
             spec.overlap = "skip".to_owned();
@@ -170,7 +180,7 @@ fn what_waits_in_a_queue_for_a_minute_and_three_runs_may_be_lost() {
 }
 
 #[test]
-fn a_bad_row_is_reported_once_and_goes_on_when_it_is_good() {
+fn a_faulty_row_is_reported_once_and_runs_again_when_it_is_corrected() {
     let mut bad = candidate(10, |spec| spec.task_args = Some("open(".to_owned()));
     let Some(Note::Refused(reason)) = publishes(&bad, &[], 20) else {
         panic!("it is not refused");
@@ -196,27 +206,27 @@ fn a_timetable_that_can_not_be_met_has_no_next_run() {
         },
     ] {
         let broken = candidate(9, break_it);
-        let (advance, note) = plan(&broken, &Watch::begun(broken.now), usize::MAX);
+        let (advance, note) = plan(&broken, &PollHistory::started(broken.now), usize::MAX);
         assert_eq!(advance.next, None);
         assert!(matches!(note, Some(Note::Refused(_))));
     }
 }
 
 #[test]
-fn a_row_that_another_version_has_planned_stays_as_it_is() {
+fn a_row_that_another_version_has_planned_stays_unchanged() {
     let newer = candidate(10, |spec| spec.interval_type = "fortnights".to_owned());
-    let (advance, note) = take(&newer, &Watch::begun(newer.now), 0);
-    assert_eq!(advance, untouched(&newer.row));
+    let (advance, note) = advance_due(&newer, &PollHistory::started(newer.now), 0);
+    assert_eq!(advance, unchanged(&newer.row));
     assert!(matches!(note, Some(Note::HeldBack(_))));
 }
 
 #[test]
 fn a_changed_timetable_starts_after_now() {
     let mut changed = candidate(7, |spec| spec.interval_count = 5);
-    let looking = Watch::begun(at(0));
+    let looking = PollHistory::started(at(0));
     assert_eq!(plan(&changed, &looking, usize::MAX).0.next, Some(at(10)));
     assert_eq!(plan(&changed, &looking, usize::MAX).0.messages, []);
-    // A clock was set back: what has run since has its message.
+    // A clock was set back: occurrences that have run since already have their messages.
     changed.row.last_run = Some(at(40));
     assert_eq!(plan(&changed, &looking, usize::MAX).0.next, Some(at(10)));
 }
@@ -229,11 +239,14 @@ fn changed(missed: &str) -> Candidate {
     })
 }
 
-/// What comes of the old timetable, while the new one goes on at 60.
+/// Checks which occurrences of the old timetable are published, while the new one goes on at 60.
 #[track_caller]
-fn came_before(candidate: &Candidate, watch: &Watch, planned: &[i64]) -> Option<Note> {
-    let (advance, note) = plan(candidate, watch, usize::MAX);
-    assert_eq!((advance.next, advance.reckoned), (Some(at(60)), true));
+fn publishes_old(candidate: &Candidate, history: &PollHistory, planned: &[i64]) -> Option<Note> {
+    let (advance, note) = plan(candidate, history, usize::MAX);
+    assert_eq!(
+        (advance.next, advance.from_current_timetable),
+        (Some(at(60)), true)
+    );
     assert_eq!(times(&advance), planned);
     note
 }
@@ -246,43 +259,43 @@ fn times(advance: &Advance) -> Vec<i64> {
 }
 
 #[test]
-fn what_came_before_its_timetable_was_changed_follows_the_policies() {
-    let (looking, started) = (Watch::begun(at(0)), Watch::begun(at(58)));
+fn due_occurrences_of_a_replaced_timetable_follow_the_policies() {
+    let (looking, started) = (PollHistory::started(at(0)), PollHistory::started(at(58)));
     for missed in ["run_once", "run_all", "skip"] {
-        let note = came_before(&changed(missed), &looking, &[10, 20, 30, 40, 50]);
+        let note = publishes_old(&changed(missed), &looking, &[10, 20, 30, 40, 50]);
         assert_eq!(note, None);
     }
-    let once = came_before(&changed("run_once"), &started, &[50]);
+    let once = publishes_old(&changed("run_once"), &started, &[50]);
     assert!(once.unwrap().to_string().contains("1 of them run now"));
-    let all = came_before(&changed("run_all"), &started, &[10, 20, 30, 40, 50]);
+    let all = publishes_old(&changed("run_all"), &started, &[10, 20, 30, 40, 50]);
     assert!(all.unwrap().to_string().contains("5 of them run now"));
-    assert!(came_before(&changed("skip"), &started, &[]).is_some());
+    assert!(publishes_old(&changed("skip"), &started, &[]).is_some());
     let mut overlaps = changed("run_once");
     overlaps.row.spec.overlap = "skip".to_owned();
-    came_before(&overlaps, &looking, &[50]);
+    publishes_old(&overlaps, &looking, &[50]);
     overlaps.unfinished = Some(waiting(Status::InProgress));
-    let note = came_before(&overlaps, &looking, &[]).unwrap().to_string();
+    let note = publishes_old(&overlaps, &looking, &[]).unwrap().to_string();
     assert!(note.contains("skips its run of"), "{note}");
 }
 
 #[test]
-fn what_came_by_a_timetable_that_is_not_known_is_the_one_that_was_due() {
+fn a_replaced_timetable_that_can_not_be_read_has_only_the_occurrence_that_was_due() {
     let mut newer = changed("run_all");
     for text in ["fortnights 1  ", "a b c d e", ""] {
         newer.row.planned_for = Some(text.to_owned().into());
-        came_before(&newer, &Watch::begun(at(58)), &[10]);
+        publishes_old(&newer, &PollHistory::started(at(58)), &[10]);
     }
-    // Only where it is counted from was changed.
+    // Only the anchor was changed.
     newer.row.planned_for = None;
     newer.row.spec.interval_count = 20;
-    came_before(&newer, &Watch::begun(at(58)), &[10, 30, 50]);
+    publishes_old(&newer, &PollHistory::started(at(58)), &[10, 30, 50]);
     newer.row.planned_for = Some("days 1 Europe/Berlin */15 * * * * *".to_owned().into());
     // The clock shows 22:13:20 at 0.
-    came_before(&newer, &Watch::begun(at(58)), &[10, 25, 40, 55]);
+    publishes_old(&newer, &PollHistory::started(at(58)), &[10, 25, 40, 55]);
 }
 
 #[test]
-fn what_there_is_no_room_for_is_left_with_the_old_timetable() {
+fn occurrences_beyond_the_limit_of_bytes_stay_due_by_the_old_timetable() {
     let mut row = changed("run_all");
     row.row.spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
     for (room, planned, next, reckoned) in [
@@ -290,16 +303,19 @@ fn what_there_is_no_room_for_is_left_with_the_old_timetable() {
         (3000, &[20, 30], 40, false),
         (9000, &[40, 50], 60, true),
     ] {
-        let (advance, _) = plan(&row, &Watch::begun(row.now), room);
+        let (advance, _) = plan(&row, &PollHistory::started(row.now), room);
         assert_eq!(times(&advance), planned);
-        assert_eq!((advance.next, advance.reckoned), (Some(at(next)), reckoned));
+        assert_eq!(
+            (advance.next, advance.from_current_timetable),
+            (Some(at(next)), reckoned)
+        );
         row.row.next_run = advance.next;
     }
 }
 
 #[test]
-fn a_new_interval_is_counted_from_when_it_was_first_seen() {
+fn a_new_interval_counts_from_when_it_was_first_planned() {
     let new = candidate(7, |spec| spec.anchor = None);
-    let (advance, _) = plan(&new, &Watch::begun(new.now), usize::MAX);
+    let (advance, _) = plan(&new, &PollHistory::started(new.now), usize::MAX);
     assert_eq!((advance.anchor, advance.next), (Some(at(7)), Some(at(17))));
 }

@@ -1,6 +1,6 @@
-//! The thread that takes occurrences.
+//! The thread that polls for due schedules, records their messages and advances them.
 
-mod held;
+mod held_back;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,101 +8,103 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
-use self::held::{HOLD, Held, forget_those_free, hold, say};
-use super::clock::{self, Told};
+use self::held_back::{HOLD, HeldSchedule, forget_released, hold_back, log_note};
+use super::clock::{self, ClockReading};
 use super::decide::Note;
-use super::poll_history::Watch;
-use super::publisher::Batch;
-use super::scheduling_batch::{Blame, SchedulingBatch};
+use super::poll_history::PollHistory;
+use super::publisher::OccurrenceBatch;
+use super::scheduling_batch::{SchedulingBatch, UnnotedRefusal};
 use crate::failpoint;
 use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
 use crate::retry::BatchSize;
 use crate::store::{
-    Anew, BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, ScheduleRefusal, StoreError,
+    BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
+    ScheduleRefusal, StoreError,
 };
 
-/// It is looked at least so often whether a schedule is new or changed.
-const LOOK: Duration = Duration::from_secs(1);
+/// The longest time between two polls, in which a new or changed schedule is noticed.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is due and in the hands of another service is looked at again after this.
-const ANOTHER_HAS_IT: Duration = Duration::from_millis(20);
+/// When to poll again for schedules that another service has locked.
+const RETRY_LOCKED: Duration = Duration::from_millis(20);
 
-/// It is looked so often for next occurrences that no comparison finds.
-const MEND: Duration = Duration::from_secs(10);
+/// How often to look for malformed next occurrences, which no comparison of times finds.
+const MALFORMED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// So many schedules are advanced together at most.
-const BATCH: usize = 500;
+/// How many schedules one transaction advances at most.
+const BATCH_SCHEDULES: usize = 500;
 
-/// So many times as many where no message is made.
-const PLANNED: usize = 4;
+/// A transaction advances this many times more schedules when they are only planned, mostly without messages.
+const PLANNING_FACTOR: usize = 4;
 
-/// After the database has refused messages and taken some again, so many bytes of them are made at least.
-const FEW_BYTES: usize = 64 << 10;
+/// The bytes of messages in a transaction at least, once the database accepts messages again after a refusal.
+const MIN_BATCH_BYTES: usize = 64 << 10;
 
-/// The publisher has as many as it can hold: it is waited for so long. One that is held up by a broker is
-/// not to hold up others' occurrences, which are recorded at least.
-const ROOM: Duration = Duration::from_secs(1);
+/// How long to wait for a publisher whose channel is full. A slow broker must not keep other occurrences from being
+/// recorded.
+const PUBLISHER_WAIT: Duration = Duration::from_secs(1);
 
-/// After so many refusals in a row it is no schedule's fault, and there is no hurry.
-const MANY: u32 = 3;
+/// After so many refusals in a row, the cause is no single schedule, and the poller slows down.
+const MANY_REFUSALS: u32 = 3;
 
-/// When to look again.
+/// When to poll again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum NextPoll {
     In(Duration),
-    /// When the database is back.
-    Away,
-    /// Never: the publisher is gone.
+    /// After the database's backoff.
+    DatabaseAway,
+    /// Never, because the publisher has ended.
     Never,
 }
 
-const AT_ONCE: Look = Look::In(Duration::ZERO);
+const AT_ONCE: NextPoll = NextPoll::In(Duration::ZERO);
 
+/// Polls the schedules of a database.
 pub(super) struct SchedulePoller {
-    batches: Sender<Batch>,
-    watch: Option<Watch>,
-    clock: Option<Told>,
-    /// Whether it is done what is done once.
-    begun: bool,
-    /// When it has looked for those that no comparison finds.
-    mended: Option<Instant>,
-    held: HashMap<i64, Held>,
-    /// Those that will be, once it is noted in the row why.
-    blamed: HashMap<i64, Blame>,
-    /// The messages that hold schedules back for long, of which that has been said.
-    said: HashMap<i64, String>,
-    /// How many schedules the next transaction advances, and how many bytes of messages it has.
-    batch: BatchSize,
-    bytes: usize,
-    /// How often a single schedule was refused, or the note of that, since one was advanced.
-    refused: u32,
+    batches: Sender<OccurrenceBatch>,
+    history: Option<PollHistory>,
+    last_clock: Option<ClockReading>,
+    /// Whether the work of the first poll is done.
+    has_started: bool,
+    /// When it last looked for malformed next occurrences.
+    malformed_checked: Option<Instant>,
+    held: HashMap<i64, HeldSchedule>,
+    /// Schedules whose messages the database refuses, until their rows note that. Then they are held back.
+    unnoted: HashMap<i64, UnnotedRefusal>,
+    /// For each schedule, the unfinished message that was last reported to hold it back for long.
+    logged_overlaps: HashMap<i64, String>,
+    /// How many schedules the next transaction advances, and how many bytes of messages it may have.
+    batch_limit: BatchSize,
+    byte_limit: usize,
+    /// How often the database has refused a single schedule, or its note, since it accepted one.
+    refusals_in_a_row: u32,
 }
 
 impl SchedulePoller {
-    pub(super) fn new(batches: Sender<Batch>) -> Self {
+    pub(super) fn new(batches: Sender<OccurrenceBatch>) -> Self {
         Self {
             batches,
-            watch: None,
-            clock: None,
-            begun: false,
-            mended: None,
+            history: None,
+            last_clock: None,
+            has_started: false,
+            malformed_checked: None,
             held: HashMap::new(),
-            blamed: HashMap::new(),
-            said: HashMap::new(),
-            batch: BatchSize::new(BATCH),
-            bytes: BATCH_BYTES,
-            refused: 0,
+            unnoted: HashMap::new(),
+            logged_overlaps: HashMap::new(),
+            batch_limit: BatchSize::new(BATCH_SCHEDULES),
+            byte_limit: BATCH_BYTES,
+            refusals_in_a_row: 0,
         }
     }
 
     pub(super) fn run(&mut self, database: &mut Database, stop: &StopFlag) {
         loop {
             failpoint::hit("schedule.looks");
-            let wait = match self.look(database) {
-                Look::In(wait) => wait,
-                Look::Away => database.retry_in(),
-                Look::Never => return,
+            let wait = match self.poll(database) {
+                NextPoll::In(wait) => wait,
+                NextPoll::DatabaseAway => database.retry_in(),
+                NextPoll::Never => return,
             };
             if stop.wait(wait) {
                 return;
@@ -110,101 +112,117 @@ impl SchedulePoller {
         }
     }
 
-    fn look(&mut self, database: &mut Database) -> Look {
-        match database.ask(|session, health| self.try_look(session, health)) {
-            Ok(look) => look,
-            Err(StoreError::Conflict(_)) => Look::In(ANOTHER_HAS_IT),
-            Err(_) => Look::Away,
+    fn poll(&mut self, database: &mut Database) -> NextPoll {
+        match database.ask(|session, health| self.try_poll(session, health)) {
+            Ok(next) => next,
+            Err(StoreError::Conflict(_)) => NextPoll::In(RETRY_LOCKED),
+            Err(_) => NextPoll::DatabaseAway,
         }
     }
 
-    fn try_look(
+    fn try_poll(
         &mut self,
         session: &mut dyn OccurrenceStore,
         database: &HealthProbe,
-    ) -> Result<Look, StoreError> {
+    ) -> Result<NextPoll, StoreError> {
         let began = Instant::now();
-        let held = self.held_at(began);
-        if !self.begun {
-            // An older version may have refused what this one knows.
-            session.recompute(Anew::AtStart)?;
-            self.begun = true;
+        let held = self.held_ids(began);
+        if !self.has_started {
+            // An older version may have refused what this version supports.
+            session.recompute(RecomputeReason::AtStart)?;
+            self.has_started = true;
         }
         let asked = Instant::now();
         let agenda = session.agenda(&held)?;
-        let told = Told {
+        let reading = ClockReading {
             asked,
-            told: Instant::now(),
+            answered: Instant::now(),
             now: agenda.now,
         };
-        self.compare_clocks(told, session)?;
-        let watch = self.watch.get_or_insert(Watch::begun(agenda.now));
-        watch.looks(&agenda);
-        let watch = *watch;
-        if !agenda.unplanned && !agenda.is_odd && agenda.next.is_none_or(|next| next > agenda.now) {
-            // Somebody else has seen to them, or they are not active.
-            self.blamed.clear();
-            forget_those_free(&mut self.held, began);
+        self.compare_clocks(reading, session)?;
+        let history = self.history.get_or_insert(PollHistory::started(agenda.now));
+        history.record_poll(&agenda);
+        let history = *history;
+        if !agenda.has_unplanned
+            && !agenda.has_malformed
+            && agenda.next.is_none_or(|next| next > agenda.now)
+        {
+            // No schedule is waiting: others have advanced the refused ones, or they are inactive.
+            self.unnoted.clear();
+            forget_released(&mut self.held, began);
         }
-        let mut advance =
-            |taker: &mut Self, ready| taker.advance((&mut *session, database), ready, &held, watch);
-        if agenda.is_odd || self.mended.is_none_or(|then| began - then >= MEND) {
-            self.mended = Some(began);
-            match advance(self, Ready::Odd)? {
-                Look::In(wait) if wait == ANOTHER_HAS_IT => {}
+        let mut advance = |poller: &mut Self, ready| {
+            poller.advance((&mut *session, database), ready, &held, history)
+        };
+        if agenda.has_malformed
+            || self
+                .malformed_checked
+                .is_none_or(|then| began - then >= MALFORMED_INTERVAL)
+        {
+            self.malformed_checked = Some(began);
+            match advance(self, ReadySchedules::Malformed)? {
+                NextPoll::In(wait) if wait == RETRY_LOCKED => {}
                 other => return Ok(other),
             }
         }
-        let mut look = LOOK;
-        if agenda.unplanned {
-            match advance(self, Ready::Unplanned)? {
-                // There may be more.
-                Look::In(wait) => look = wait,
+        let mut longest_wait = POLL_INTERVAL;
+        if agenda.has_unplanned {
+            match advance(self, ReadySchedules::Unplanned)? {
+                // If it was full, there may be more.
+                NextPoll::In(wait) => longest_wait = wait,
                 other => return Ok(other),
             }
         }
         let Some(next) = agenda.next else {
-            // What stands first is no time: it hides when the others are due.
-            return match agenda.is_odd {
-                true => advance(self, Ready::Due),
-                false => Ok(Look::In(look)),
+            // The first next occurrence is malformed, and hides when the others are due.
+            return match agenda.has_malformed {
+                true => advance(self, ReadySchedules::Due),
+                false => Ok(NextPoll::In(longest_wait)),
             };
         };
         match (next - agenda.now).to_std() {
-            Ok(wait) if !wait.is_zero() => Ok(Look::In(wait.min(look))),
-            _ => advance(self, Ready::Due),
+            Ok(wait) if !wait.is_zero() => Ok(NextPoll::In(wait.min(longest_wait))),
+            _ => advance(self, ReadySchedules::Due),
         }
     }
 
     fn compare_clocks(
         &mut self,
-        told: Told,
+        reading: ClockReading,
         session: &mut dyn OccurrenceStore,
     ) -> Result<(), StoreError> {
-        let leap = self.clock.and_then(|before| clock::leap(before, told));
-        if let Some(leap) = leap {
-            see_to(leap, session)?;
+        let jump = self
+            .last_clock
+            .and_then(|before| clock::jump(before, reading));
+        if let Some(jump) = jump {
+            handle_clock_jump(jump, session)?;
         }
-        self.clock = Some(told);
+        self.last_clock = Some(reading);
         Ok(())
     }
 
     fn advance(
         &mut self,
         (session, database): (&mut dyn OccurrenceStore, &HealthProbe),
-        ready: Ready,
+        ready: ReadySchedules,
         held: &[i64],
-        watch: Watch,
-    ) -> Result<Look, StoreError> {
+        history: PollHistory,
+    ) -> Result<NextPoll, StoreError> {
         let limit = self.limit(ready);
-        let before = self.held_before();
-        // That has no occurrence in hand.
-        let takes = ready != Ready::Odd;
+        let before = self.held_histories();
+        // A malformed schedule publishes no occurrence.
+        let takes = ready != ReadySchedules::Malformed;
         if takes {
             failpoint::hit("schedule.before-take");
         }
-        let mut hand = SchedulingBatch::new(ready, watch, self.bytes, self.blamed.clone(), before);
-        let decide = &mut |candidate: &Candidate| hand.decide(candidate);
+        let mut batch = SchedulingBatch::new(
+            ready,
+            history,
+            self.byte_limit,
+            self.unnoted.clone(),
+            before,
+        );
+        let decide = &mut |candidate: &Candidate| batch.decide(candidate);
         let advanced = session.advance_schedules(ready, limit, held, decide);
         let messages = match advanced {
             Ok((_, messages)) => messages,
@@ -212,128 +230,131 @@ impl SchedulePoller {
                 StoreError::Refused(reason)
                 | StoreError::Unclear(reason)
                 | StoreError::Unreadable(reason),
-            ) if !hand.seen.is_empty() => {
-                return Ok(self.find_the_bad_one(&hand, &reason));
+            ) if !batch.decided.is_empty() => {
+                return Ok(self.narrow_down(&batch, &reason));
             }
             Err(error) => return Err(error),
         };
         if takes {
             failpoint::hit("schedule.taken");
         }
-        let taken = Instant::now();
-        self.see(&hand);
-        if hand.seen.is_empty() {
-            return Ok(Look::In(ANOTHER_HAS_IT));
+        let taken_at = Instant::now();
+        self.apply_notes(&batch);
+        if batch.decided.is_empty() {
+            return Ok(NextPoll::In(RETRY_LOCKED));
         }
         if messages.is_empty() {
             return Ok(AT_ONCE);
         }
         log::debug!("the scheduler took {} occurrences", messages.len());
         database.answered();
-        let batch = Batch { messages, taken };
-        match self.batches.send_timeout(batch, ROOM) {
-            // The sweep has what there is no room for.
+        let batch = OccurrenceBatch { messages, taken_at };
+        match self.batches.send_timeout(batch, PUBLISHER_WAIT) {
+            // The sweep publishes the messages of a batch that does not fit into the channel.
             Ok(()) | Err(SendTimeoutError::Timeout(_)) => Ok(AT_ONCE),
-            Err(SendTimeoutError::Disconnected(_)) => Ok(Look::Never),
+            Err(SendTimeoutError::Disconnected(_)) => Ok(NextPoll::Never),
         }
     }
 
-    /// Whom the next transaction of that kind does not have, another has seen to.
-    fn forget_blames(&mut self, hand: &SchedulingBatch) {
-        let is_there = |id: &i64| hand.seen.iter().any(|(seen, ..)| seen == id);
-        self.blamed
-            .retain(|id, blame| blame.ready != hand.ready || is_there(id));
+    /// Forgets the refusals of schedules that the next transaction of the same kind does not meet again: another
+    /// service has advanced them.
+    fn forget_handled(&mut self, batch: &SchedulingBatch) {
+        let is_there = |id: &i64| batch.decided.iter().any(|(seen, ..)| seen == id);
+        self.unnoted
+            .retain(|id, refusal| refusal.ready != batch.ready || is_there(id));
     }
 
-    /// Says what is to be said of schedules that are advanced, and holds back those that are not.
-    fn see(&mut self, hand: &SchedulingBatch) {
-        self.forget_blames(hand);
+    /// Logs the notes of a committed batch, and holds back the schedules that it could not advance.
+    fn apply_notes(&mut self, batch: &SchedulingBatch) {
+        self.forget_handled(batch);
         let is_noted = |note: &Option<Note>| matches!(note, Some(Note::CannotRecord(_)));
-        if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
-            self.refused = 0;
-            self.batch.grow();
-            self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BATCH_BYTES);
+        if !batch.decided.iter().all(|(_, _, note)| is_noted(note)) {
+            self.refusals_in_a_row = 0;
+            self.batch_limit.grow();
+            self.byte_limit = (self.byte_limit.max(MIN_BATCH_BYTES) * 2).min(BATCH_BYTES);
         }
-        for (id, title, note) in &hand.seen {
+        for (id, title, note) in &batch.decided {
             if let Some(note @ (Note::HeldBack(reason) | Note::CannotRecord(reason))) = note {
-                self.blamed.remove(id);
+                self.unnoted.remove(id);
                 let line = format!("schedule {title} {note}");
-                hold(&mut self.held, *id, reason, hand.watch, &line);
+                hold_back(&mut self.held, *id, reason, batch.history, &line);
                 continue;
             }
             self.held.remove(id);
-            say(&mut self.said, *id, title, note.as_ref());
+            log_note(&mut self.logged_overlaps, *id, title, note.as_ref());
         }
     }
 
-    /// How many schedules are advanced together. Of those that are planned it is not more while one is
-    /// looked for that the database refuses: of these too, messages may be made.
-    const fn limit(&self, ready: Ready) -> usize {
+    /// How many schedules a transaction advances. Unplanned ones get the usual limit while a refused schedule is being
+    /// narrowed down, since they may have messages too.
+    const fn limit(&self, ready: ReadySchedules) -> usize {
         match ready {
-            Ready::Unplanned if self.batch.is_full() => BATCH * PLANNED,
-            _ => self.batch.get(),
+            ReadySchedules::Unplanned if self.batch_limit.is_full() => {
+                BATCH_SCHEDULES * PLANNING_FACTOR
+            }
+            _ => self.batch_limit.get(),
         }
     }
 
-    /// The database refuses something in a batch: fewer each time, until there is but the one.
-    fn find_the_bad_one(&mut self, hand: &SchedulingBatch, reason: &str) -> Look {
-        self.forget_blames(hand);
-        if hand.messages > 0 {
-            self.bytes = hand.bytes / 2;
+    /// Shrinks the batches after a refusal, until one has only the schedule that the database refuses.
+    fn narrow_down(&mut self, batch: &SchedulingBatch, reason: &str) -> NextPoll {
+        self.forget_handled(batch);
+        if batch.messages > 0 {
+            self.byte_limit = batch.bytes / 2;
         }
-        if hand.messages > 1 && hand.len() == 1 {
+        if batch.messages > 1 && batch.len() == 1 {
             return AT_ONCE;
         }
-        self.batch.halve(hand.len());
-        if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
-            self.refused += 1;
-            match self.blamed.remove(id) {
+        self.batch_limit.halve(batch.len());
+        if let ([(id, title, _)], 1) = (batch.decided.as_slice(), batch.len()) {
+            self.refusals_in_a_row += 1;
+            match self.unnoted.remove(id) {
                 None => {
-                    let blame = Blame {
-                        ready: hand.ready,
+                    let refusal = UnnotedRefusal {
+                        ready: batch.ready,
                         refusal: ScheduleRefusal::NotRecorded(reason.to_owned()),
                     };
-                    self.blamed.insert(*id, blame);
+                    self.unnoted.insert(*id, refusal);
                 }
-                // Nor does it take the note.
-                Some(Blame { refusal, .. }) => {
+                // The database refuses the note, too.
+                Some(UnnotedRefusal { refusal, .. }) => {
                     let reason = refusal.to_string();
                     let line = format!("schedule {title} is held back: {reason}");
-                    hold(&mut self.held, *id, &reason, hand.watch, &line);
+                    hold_back(&mut self.held, *id, &reason, batch.history, &line);
                 }
             }
         }
-        if self.refused < MANY {
+        if self.refusals_in_a_row < MANY_REFUSALS {
             AT_ONCE
         } else {
-            Look::In(self.brake())
+            NextPoll::In(self.refusal_delay())
         }
     }
 
-    /// A round of those that are held back leaves half of the time to others: they may be many, and come
-    /// first.
-    fn brake(&self) -> Duration {
+    /// The delay after a refusal. Retrying all schedules that are held back, which may be many and come first, then
+    /// takes at most half of the time.
+    fn refusal_delay(&self) -> Duration {
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-        LOOK.min(HOLD / 2 / held.max(1))
+        POLL_INTERVAL.min(HOLD / 2 / held.max(1))
     }
 
-    fn held_at(&self, now: Instant) -> Vec<i64> {
+    fn held_ids(&self, now: Instant) -> Vec<i64> {
         let held = self.held.iter().filter(|(_, held)| held.until > now);
         held.map(|(id, _)| *id).collect()
     }
 
-    fn held_before(&self) -> HashMap<i64, Watch> {
+    fn held_histories(&self) -> HashMap<i64, PollHistory> {
         let held = self.held.iter();
         held.filter_map(|(id, held)| Some((*id, held.before?)))
             .collect()
     }
 }
 
-/// The database's clock was set. Ahead: what lies in between follows the policies, as if nobody had looked.
-/// Back: what was reckoned before would come too late.
-fn see_to(leap: TimeDelta, session: &mut dyn OccurrenceStore) -> Result<(), StoreError> {
-    let seconds = leap.num_seconds().abs();
-    if leap > TimeDelta::zero() {
+/// Handles a database clock that was set. Ahead: the occurrences in between follow their policies, as if nobody had
+/// polled. Back: the next occurrences are recomputed, because they would come too late.
+fn handle_clock_jump(jump: TimeDelta, session: &mut dyn OccurrenceStore) -> Result<(), StoreError> {
+    let seconds = jump.num_seconds().abs();
+    if jump > TimeDelta::zero() {
         log::warn!(
             "the database's clock has gone {seconds} s further than this host's: it was set, or this host \
              stood still; the runs in between are late or missed"
@@ -344,7 +365,7 @@ fn see_to(leap: TimeDelta, session: &mut dyn OccurrenceStore) -> Result<(), Stor
         "the database's clock was set back by {seconds} s: all schedules' next runs are reckoned anew, and \
          a planned time that has had its run has no second one"
     );
-    session.recompute(Anew::SetBack).map(drop)
+    session.recompute(RecomputeReason::ClockSetBack).map(drop)
 }
 
 #[cfg(test)]

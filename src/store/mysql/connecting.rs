@@ -1,5 +1,5 @@
-//! Connecting with a deadline, which libmariadb is not told through diesel: a host that is gone would hold
-//! up its caller for the two minutes that the kernel tries, and a server that hangs for as long as it does.
+//! Connecting with a deadline, which diesel can't set in libmariadb. Without it, a host that is gone would block the
+//! caller for the two minutes that the kernel tries, and a hung server for as long as it hangs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,53 +11,53 @@ use diesel::prelude::*;
 
 use super::socket;
 
-/// As libpq is told.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an attempt may take; the same as for PostgreSQL.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So many attempts may go on that nobody waits for any more: a server that hangs ends none.
-const MOST_LEFT: usize = 16;
+/// How many attempts may be under way. An attempt whose caller has given up goes on, for ever if the server hangs.
+const MOST_ATTEMPTS: usize = 16;
 
-static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
 
-/// An attempt to connect.
-struct Attempt;
+/// Counts an attempt to connect until it is dropped.
+struct ConnectAttempt;
 
-impl Attempt {
-    /// One, unless there are too many.
+impl ConnectAttempt {
+    /// An attempt, unless too many are under way.
     fn new() -> Option<Self> {
-        let more = |count| (count < MOST_LEFT).then_some(count + 1);
-        let counted = UNDER_WAY.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        let more = |count| (count < MOST_ATTEMPTS).then_some(count + 1);
+        let counted = ATTEMPTS.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         counted.ok().map(|_| Self)
     }
 }
 
-impl Drop for Attempt {
+impl Drop for ConnectAttempt {
     fn drop(&mut self) {
-        UNDER_WAY.fetch_sub(1, Ordering::AcqRel);
+        ATTEMPTS.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// Connects to `url`, whose port is `port`.
 ///
 /// # Errors
-/// Why it did not come about, within [`PATIENCE`].
+/// Why there is no connection, within [`TIMEOUT`].
 pub(super) fn establish(url: &str, port: u16) -> Result<MysqlConnection, String> {
-    let no_answer = || format!("no answer within {} s", PATIENCE.as_secs());
-    let attempt = Attempt::new().ok_or_else(no_answer)?;
+    let no_answer = || format!("no answer within {} s", TIMEOUT.as_secs());
+    let attempt = ConnectAttempt::new().ok_or_else(no_answer)?;
     let (result, results) = bounded(1);
     let url = url.to_owned();
     thread::Builder::new()
         .name("connecting".to_owned())
         .spawn(move || {
             let _attempt = attempt;
-            // Nobody may wait for it any more.
+            // The caller may have given up.
             let _unwanted = result.send(MysqlConnection::establish(&url));
         })
         .map_err(|error| error.to_string())?;
-    match results.recv_timeout(PATIENCE) {
+    match results.recv_timeout(TIMEOUT) {
         Ok(connected) => connected.map_err(|error| error.to_string()),
         Err(RecvTimeoutError::Timeout) => {
-            // Should its host be gone, the attempt ends all the same.
+            // If the host is gone, this ends the attempt.
             socket::give_up_when_silent(port);
             Err(no_answer())
         }
@@ -78,6 +78,6 @@ mod tests {
         let started = Instant::now();
         let error = establish(&format!("mysql://u:p@127.0.0.1:{port}/d"), port).err();
         assert_eq!(error.as_deref(), Some("no answer within 10 s"));
-        assert!(started.elapsed() < 2 * PATIENCE);
+        assert!(started.elapsed() < 2 * TIMEOUT);
     }
 }

@@ -6,29 +6,29 @@ const MESSAGES: &str = "carrot_messagelog";
 const SCHEDULES: &str = "carrot_scheduledtask";
 
 pub(super) const INDEXES: &[Index] = &[
-    // Not unique: Django's tables do not promise it, and its late inserts must work.
+    // Not unique, because Django's tables are not, and Django's late inserts must succeed.
     Index::new(MESSAGES, "carrot_messagelog_uuid", "uuid"),
-    // NULL is not unique.
+    // Any number of rows may be NULL.
     Index::new(MESSAGES, "carrot_messagelog_adopted_uuid", "adopted_uuid").unique(),
-    // What the sweep reads.
+    // For the sweep.
     Index::new(MESSAGES, "carrot_messagelog_pending", "status, due_time"),
     Index::new(MESSAGES, "carrot_messagelog_in_progress", "status, owner"),
-    // What the embedded broker reads: the messages that wait in a queue, in their order. (MariaDB before
-    // 10.8 has no descending indexes, and sorts.)
+    // For the embedded broker: the waiting messages of a queue, in their order. (MariaDB before 10.8 has no
+    // descending indexes, and sorts.)
     Index::new(
         MESSAGES,
         "carrot_messagelog_waiting",
         "status, routing_key, priority DESC, id",
     )
-    .of_queues(),
-    // One message an occurrence. NULL is not unique.
+    .for_embedded_broker(),
+    // At most one message for an occurrence. Any number of rows may be NULL.
     Index::new(
         MESSAGES,
         "carrot_messagelog_occurrence",
         "schedule_id, planned_time",
     )
     .unique(),
-    // What is to be reckoned, and what is due next.
+    // The unplanned schedules, and the next due ones.
     Index::new(
         SCHEDULES,
         "carrot_scheduledtask_next_run",

@@ -1,117 +1,118 @@
-//! Making the tables so while others read and write them.
+//! Migrating the tables while other connections read and write them.
 //!
-//! A change of a table needs it alone for a moment, at its beginning and at its end; whoever asks for the
-//! table meanwhile waits behind that. So each is a statement of its own, gives up after a second, the
-//! shortest time that every server knows, and is tried again later.
+//! A change of a table needs an exclusive lock for a moment, at its beginning and at its end, and everybody who asks
+//! for the table meanwhile waits behind it. So each change is a statement of its own, waits at most a second for its
+//! lock (the shortest time that every server supports), and is retried later.
 
 use diesel::prelude::*;
-use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
-use super::{MysqlServer, Server};
+use super::engine::MysqlEngine;
+use super::server::MysqlServer;
 use crate::failpoint;
+use crate::store::report_lines::load_report;
 use crate::store::sql::{
-    Engine, Fault, Id, Index, Link, Patience, Steps, faults, forget_lost_steps, watched,
+    Engine, IdRow, Index, IndexFault, LockWait, MigrationSteps, forget_lost_steps, index_faults,
+    run_watched,
 };
-use crate::store::{Progress, StoreError, Tables, Tell};
+use crate::store::{MigrationProgress, MigrationReporter, StoreError, Tables};
 
 /// The lock that migrations hold.
 const LOCK: &str = "CONCAT('carrot-actors ', MD5(DATABASE()))";
 
-/// Errors are read in English; see the connection's `lc_messages`.
+/// Errors are in English because of the connection's `lc_messages`.
 const SET_UP: &str = "SET lock_wait_timeout = 1; /*M!100300 SET alter_algorithm = DEFAULT */";
 
-/// How a column is added: as the first says unless the server refuses, and so on. The steps' statements end
-/// in what this variable holds.
-const COLUMNS: [&str; 3] = [", ALGORITHM=INSTANT", ", ALGORITHM=INPLACE, LOCK=NONE", ""];
-const VARIABLE: &str = "@carrot_alter";
+/// The algorithms for adding a column: each is tried if the server does not support the one before.
+const ADD_COLUMN: [&str; 3] = [", ALGORITHM=INSTANT", ", ALGORITHM=INPLACE, LOCK=NONE", ""];
 
-/// The same for an index that is dropped, and for one that is built.
-const DROPPED: [&str; 3] = [", ALGORITHM=INPLACE, LOCK=NONE", ", ALGORITHM=INPLACE", ""];
-const INDEXES: [&str; 3] = [" ALGORITHM=INPLACE LOCK=NONE", " ALGORITHM=INPLACE", ""];
+/// The steps' statements append the value of this variable.
+const ALGORITHM_VARIABLE: &str = "@carrot_alter";
 
-/// So often an index is begun again that did not keep up with what was written meanwhile.
+/// The algorithms for dropping an index.
+const DROP_INDEX: [&str; 3] = [", ALGORITHM=INPLACE, LOCK=NONE", ", ALGORITHM=INPLACE", ""];
+
+/// The algorithms for building an index.
+const BUILD_INDEX: [&str; 3] = [" ALGORITHM=INPLACE LOCK=NONE", " ALGORITHM=INPLACE", ""];
+
+/// How often a build is restarted because more was written meanwhile than the server could log.
 const MOST_OVERFLOWS: usize = 5;
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    line: String,
+/// A running migration.
+struct MysqlMigration<'a, 'b> {
+    server: &'a MysqlServer,
+    /// Its session holds the migrations' lock, which ends with the connection if this process dies. (Classifying an
+    /// error opens another session.)
+    engine: MysqlEngine,
+    reporter: &'a mut MigrationReporter<'b>,
 }
 
-/// A migration under way.
-struct Migration<'a, 'b> {
-    server: &'a Server,
-    /// Holds the lock, which is the session's: it goes with the connection should we die half-way. (To sort
-    /// an error opens another.)
-    engine: MysqlServer,
-    tell: &'a mut Tell<'b>,
+/// Why a change of a table failed.
+enum AlterFailure {
+    /// Other transactions have locked the table: retry.
+    Locked,
+    /// The server does not support the algorithm: try the next one.
+    UnsupportedAlgorithm,
+    /// More was written meanwhile than the server could log: start again.
+    LogOverflow,
+    /// Anything else: give up.
+    Permanent,
 }
 
-/// What a refused change is to do.
-enum Refusal {
-    /// Others have the table.
-    Held,
-    /// The server can't do it in this way.
-    OtherWay,
-    /// More was written meanwhile than the server could note.
-    Overflow,
-    Final,
-}
-
-fn refusal(error: &str) -> Refusal {
+fn classify_failure(error: &str) -> AlterFailure {
     let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if says(&["Lock wait timeout", "Deadlock"]) {
-        Refusal::Held
+        AlterFailure::Locked
     } else if says(&["innodb_online_alter_log_max_size"]) {
-        Refusal::Overflow
+        AlterFailure::LogOverflow
     } else if says(&["is not supported", "Unknown ALGORITHM"]) {
-        Refusal::OtherWay
+        AlterFailure::UnsupportedAlgorithm
     } else {
-        Refusal::Final
+        AlterFailure::Permanent
     }
 }
 
 pub(super) fn migrate(
-    server: &Server,
+    server: &MysqlServer,
     tables: Tables,
-    tell: &mut Tell<'_>,
+    reporter: &mut MigrationReporter<'_>,
 ) -> Result<(), StoreError> {
-    let engine = server.open()?;
-    let mut migration = Migration {
+    let engine = MysqlEngine::open(server)?;
+    let mut migration = MysqlMigration {
         server,
         engine,
-        tell,
+        reporter,
     };
-    migration.ask(|engine| engine.batch(SET_UP))?;
+    migration.run_on_engine(|engine| engine.execute_unprepared(SET_UP))?;
     migration.take_lock()?;
-    migration.ask(forget_lost_steps)?;
+    migration.run_on_engine(forget_lost_steps)?;
     migration.run_steps(tables)?;
     migration.build_indexes(tables)
 }
 
-impl Migration<'_, '_> {
-    fn ask<T>(
+impl MysqlMigration<'_, '_> {
+    fn run_on_engine<T>(
         &mut self,
-        work: impl FnOnce(&mut MysqlServer) -> QueryResult<T>,
+        work: impl FnOnce(&mut MysqlEngine) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
-        work(&mut self.engine).map_err(|error| self.engine.sort(&error))
+        work(&mut self.engine).map_err(|error| self.engine.classify(&error))
     }
 
     fn note(&mut self, note: &str) {
-        (self.tell)(Progress::Note(note));
+        (self.reporter)(MigrationProgress::Note(note));
     }
 
     fn take_lock(&mut self) -> Result<(), StoreError> {
-        let mut patience = Patience::new();
+        let mut lock_wait = LockWait::new();
         let try_lock = format!("SELECT CAST(GET_LOCK({LOCK}, 1) AS SIGNED) AS id");
         loop {
-            let locked = self.ask(|engine| Id::only(&engine.load::<Id>(&try_lock, None)?))?;
+            let locked =
+                self.run_on_engine(|engine| IdRow::only(&engine.load::<IdRow>(&try_lock, None)?))?;
             if locked == 1 {
                 failpoint::hit("migrate.locked");
                 return Ok(());
             }
-            if patience.must_explain() {
+            if lock_wait.must_explain() {
                 let holder = lock_holder(&mut self.engine).unwrap_or_default();
                 self.note(&format!("waits for the migration of {holder}"));
             }
@@ -120,52 +121,56 @@ impl Migration<'_, '_> {
 
     fn run_steps(&mut self, tables: Tables) -> Result<(), StoreError> {
         let steps = (self.engine.connection)
-            .pending_migrations(Steps(MysqlServer::MIGRATIONS, tables))
+            .pending_migrations(MigrationSteps(MysqlEngine::MIGRATIONS, tables))
             .map_err(|error| StoreError::Refused(self.server.scrub(&error.to_string())))?;
         for step in steps {
             let version = step.name().version().to_string();
-            self.change(&format!("step {version}"), COLUMNS, |migration, how| {
-                let engine = &mut migration.engine;
-                let set = format!("SET {VARIABLE} = '{how}'");
-                engine
-                    .batch(&set)
-                    .map_err(|error| engine.server.scrub(&error.to_string()))?;
-                let run = engine.connection.run_migration(&*step);
-                run.map(drop)
-                    .map_err(|error| engine.server.scrub(&error.to_string()))
-            })?;
-            (self.tell)(Progress::Step(&version));
+            self.change(
+                &format!("step {version}"),
+                ADD_COLUMN,
+                |migration, algorithm| {
+                    let engine = &mut migration.engine;
+                    let set = format!("SET {ALGORITHM_VARIABLE} = '{algorithm}'");
+                    engine
+                        .execute_unprepared(&set)
+                        .map_err(|error| engine.server.scrub(&error.to_string()))?;
+                    let run = engine.connection.run_migration(&*step);
+                    run.map(drop)
+                        .map_err(|error| engine.server.scrub(&error.to_string()))
+                },
+            )?;
+            (self.reporter)(MigrationProgress::Step(&version));
             failpoint::hit("migrate.step");
         }
         Ok(())
     }
 
     fn build_indexes(&mut self, tables: Tables) -> Result<(), StoreError> {
-        for (index, fault) in self.ask(|engine| faults(engine, tables))? {
+        for (index, fault) in self.run_on_engine(|engine| index_faults(engine, tables))? {
             failpoint::hit("migrate.index");
             self.build(index, &fault)?;
-            (self.tell)(Progress::Index(index.name));
+            (self.reporter)(MigrationProgress::Index(index.name));
         }
         Ok(())
     }
 
-    fn build(&mut self, index: &Index, fault: &Fault) -> Result<(), StoreError> {
+    fn build(&mut self, index: &Index, fault: &IndexFault) -> Result<(), StoreError> {
         let (name, table) = (index.name, index.table);
         if let Some(reason) = fault.reason() {
             self.note(&format!(
                 "the index {name} {reason}: it is dropped and built again"
             ));
             let what = format!("dropping the index {name} of {table}");
-            self.change(&what, DROPPED, |migration, how| {
-                migration.watch(
-                    &format!("ALTER TABLE {table} DROP INDEX {name}{how}"),
+            self.change(&what, DROP_INDEX, |migration, algorithm| {
+                migration.run_reporting(
+                    &format!("ALTER TABLE {table} DROP INDEX {name}{algorithm}"),
                     &what,
                 )
             })?;
         }
         let what = format!("building the index {name} of {table}");
-        self.change(&what, INDEXES, |migration, how| {
-            let built = migration.watch(&format!("{}{how}", index.create("")), &what);
+        self.change(&what, BUILD_INDEX, |migration, algorithm| {
+            let built = migration.run_reporting(&format!("{}{algorithm}", index.create("")), &what);
             built.map_err(|error| match error.contains("Duplicate entry") {
                 true => index.duplicates(&error),
                 false => error,
@@ -173,41 +178,42 @@ impl Migration<'_, '_> {
         })
     }
 
-    /// Does what changes a table, in the first way that the server knows, and gives way to those who have it.
+    /// Changes a table with the first algorithm that the server supports, and retries while other transactions have
+    /// locked it.
     fn change(
         &mut self,
         what: &str,
-        ways: [&str; 3],
+        algorithms: [&str; 3],
         mut work: impl FnMut(&mut Self, &str) -> Result<(), String>,
     ) -> Result<(), StoreError> {
-        let mut ways = ways.into_iter().peekable();
-        let mut patience = Patience::new();
+        let mut algorithms = algorithms.into_iter().peekable();
+        let mut lock_wait = LockWait::new();
         let mut overflows = 0;
-        while let Some(way) = ways.peek().copied() {
-            let Err(error) = work(self, way) else {
+        while let Some(algorithm) = algorithms.peek().copied() {
+            let Err(error) = work(self, algorithm) else {
                 return Ok(());
             };
-            if self.engine.batch("DO 0").is_err() {
+            if self.engine.execute_unprepared("DO 0").is_err() {
                 return Err(StoreError::Unavailable(error));
             }
-            match refusal(&error) {
-                Refusal::Held => {
-                    if patience.must_explain() {
+            match classify_failure(&error) {
+                AlterFailure::Locked => {
+                    if lock_wait.must_explain() {
                         let holders = holders(&mut self.engine);
                         self.note(&format!(
                             "{what} waits for the transactions that use the tables, and tries again: \
                              {holders}"
                         ));
                     }
-                    patience.pause();
+                    lock_wait.pause();
                 }
-                Refusal::Overflow if overflows < MOST_OVERFLOWS => {
+                AlterFailure::LogOverflow if overflows < MOST_OVERFLOWS => {
                     overflows += 1;
                     self.note(&format!("{what} begins again: {error}"));
                 }
-                Refusal::OtherWay if !way.is_empty() => {
-                    ways.next();
-                    if ways.peek() == Some(&"") {
+                AlterFailure::UnsupportedAlgorithm if !algorithm.is_empty() => {
+                    algorithms.next();
+                    if algorithms.peek() == Some(&"") {
                         self.note(&format!(
                             "{what}: this table can't be changed beside others' writes, which wait \
                              meanwhile: {error}"
@@ -220,47 +226,41 @@ impl Migration<'_, '_> {
         Ok(())
     }
 
-    /// RunStore a statement that may take long, and says how far it is.
-    fn watch(&mut self, statement: &str, what: &str) -> Result<(), String> {
+    /// Runs a statement that may take long, and reports its progress.
+    fn run_reporting(&mut self, statement: &str, what: &str) -> Result<(), String> {
         let ask_id = "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id";
-        let ids: QueryResult<Vec<Id>> = self.engine.load(ask_id, None);
+        let ids: QueryResult<Vec<IdRow>> = self.engine.load(ask_id, None);
         let id = ids
-            .and_then(|ids| Id::only(&ids))
+            .and_then(|ids| IdRow::only(&ids))
             .map_err(|error| self.server.scrub(&error.to_string()))?;
-        let (server, tell) = (self.server, &mut self.tell);
+        let (server, reporter) = (self.server, &mut self.reporter);
         let mut watcher = None;
-        let mut patience = Patience::new();
-        let done = watched(&mut self.engine, statement, &mut patience, || {
+        let mut lock_wait = LockWait::new();
+        let done = run_watched(&mut self.engine, statement, &mut lock_wait, || {
             if watcher.is_none() {
-                watcher = server.open().ok();
+                watcher = MysqlEngine::open(server).ok();
             }
-            let how_far = watcher.as_mut().map(|watcher| how_far(watcher, id));
-            let note = match how_far {
-                Some(Ok(how_far)) if !how_far.is_empty() => format!("{what}: {how_far}"),
+            let progress = watcher.as_mut().map(|watcher| load_progress(watcher, id));
+            let note = match progress {
+                Some(Ok(progress)) if !progress.is_empty() => format!("{what}: {progress}"),
                 Some(Err(_)) => {
                     watcher = None;
                     what.to_owned()
                 }
                 _ => what.to_owned(),
             };
-            tell(Progress::Note(&note));
+            reporter(MigrationProgress::Note(&note));
         });
-        if let Some(time) = patience.explained_for().filter(|_| done.is_ok()) {
+        if let Some(time) = lock_wait.explained_for().filter(|_| done.is_ok()) {
             self.note(&format!("{what}: done after {} s", time.as_secs()));
         }
         done.map_err(|error| self.server.scrub(&error.to_string()))
     }
 }
 
-fn lines(engine: &mut MysqlServer, sql: &str) -> QueryResult<String> {
-    let lines: Vec<Line> = engine.load_once(sql)?;
-    let lines: Vec<_> = lines.into_iter().map(|line| line.line).collect();
-    Ok(lines.join("; "))
-}
-
-/// Who holds the migrations' lock: at least the connection's number.
-fn lock_holder(engine: &mut MysqlServer) -> QueryResult<String> {
-    lines(
+/// The connection that holds the migrations' lock.
+fn lock_holder(engine: &mut MysqlEngine) -> QueryResult<String> {
+    load_report(
         engine,
         &format!(
             "SELECT CONCAT('connection ', used.id, COALESCE(CONCAT(' (user ', p.user, ', from ', p.host, \
@@ -271,23 +271,23 @@ fn lock_holder(engine: &mut MysqlServer) -> QueryResult<String> {
     )
 }
 
-/// Who may have the tables, those first who have had them longest, as far as this user may know.
-fn holders(engine: &mut MysqlServer) -> String {
+/// The transactions that may have locked the tables, the oldest first, as far as this user may see them.
+fn holders(engine: &mut MysqlEngine) -> String {
     let transactions = "SELECT CONCAT('connection ', p.id, ' (user ', p.user, ', from ', p.host, \
              ', in a transaction for ', TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), ' s)') AS line \
          FROM information_schema.innodb_trx t \
          JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
          WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 3";
-    match lines(engine, transactions) {
+    match load_report(engine, transactions) {
         Ok(found) if !found.is_empty() => found,
         Ok(_) => "one that is over by now, or of another database".to_owned(),
         Err(_) => "only who has the right PROCESS is told which".to_owned(),
     }
 }
 
-/// How far the statement of a connection is.
-fn how_far(engine: &mut MysqlServer, id: i64) -> QueryResult<String> {
-    lines(
+/// The progress of the statement of a connection.
+fn load_progress(engine: &mut MysqlEngine, id: i64) -> QueryResult<String> {
+    load_report(
         engine,
         &format!(
             "SELECT CONCAT(LOWER(COALESCE(state, '')), ' for ', time, ' s' \

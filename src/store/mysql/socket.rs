@@ -1,11 +1,10 @@
-//! What libmariadb is not told through diesel: to notice that the other host is gone.
+//! Has connections notice that the other host is gone, which diesel can't set in libmariadb.
 //!
-//! Its connections are found among our own by the port at their other end. Where the system does not
-//! let us, its own patience holds: some 15 minutes for what was sent, two hours for an idle
-//! connection.
+//! Its connections are found among this process's sockets by the port at their other end. Where the system forbids
+//! that, its own timeouts hold: some 15 minutes for data that was sent, two hours for an idle connection.
 //!
-//! Files are left alone: whoever closes any descriptor of a file, a copy's too, loses all locks that this
-//! process has on it (`fcntl`), and so would a SQLite database that is open here.
+//! Descriptors of files are never closed here: closing any descriptor of a file, even a copy, releases all locks
+//! that this process has on that file (`fcntl`), such as those on an open SQLite database.
 
 use std::fs;
 use std::io;
@@ -17,13 +16,13 @@ use rustix::fs::{FileType, fstat};
 use rustix::net::{getpeername, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-/// The same as libpq is told: some 20 s.
+/// Together some 20 s, the same as for PostgreSQL.
 const IDLE: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_secs(5);
 const PROBES: u32 = 2;
 const USER_TIMEOUT_MILLISECONDS: u32 = 20_000;
 
-/// Has the system give up our connections to this port when nobody answers at the other end.
+/// Has the system end this process's connections to `port` when the other end no longer answers.
 pub(super) fn give_up_when_silent(port: u16) {
     if let Err(error) = try_all(port) {
         log::debug!("connections to the database have the system's patience: {error}");
@@ -38,7 +37,7 @@ fn try_all(port: u16) -> io::Result<()> {
         let Some(fd) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // Another thread may close it at any moment.
+        // Another thread may close the descriptor at any moment.
         let Ok(target) = fs::read_link(entry.path()) else {
             continue;
         };
@@ -59,7 +58,8 @@ fn try_all(port: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// What another thread has made a file of meanwhile is never closed.
+/// The copy, if it is a socket. Another thread may have reused the descriptor for a file meanwhile; a copy of that
+/// is never closed.
 fn only_a_socket(copy: OwnedFd) -> Option<OwnedFd> {
     let is_socket =
         fstat(&copy).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);

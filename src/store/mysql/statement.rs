@@ -1,27 +1,23 @@
-//! Statements with many values, on our connections and on those of others.
+//! Statements with many values.
 
 use diesel::expression::AsExpression;
-use diesel::mysql::{Mysql, MysqlConnection};
+use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::Text;
 
-use super::MysqlServer;
-use super::traits::{self, Traits};
+use super::properties::ServerProperties;
 use crate::store::BATCH_BYTES;
-use crate::store::sql::{Column, Statement, Target, Values};
+use crate::store::sql::{Statement, ValueColumn, ValueTable};
 
-/// What a statement's bytes are beside its values, at most.
+/// The most bytes that a statement has apart from its values.
 const STATEMENT_BYTES: usize = 16 * 1024;
 
-/// No server takes so few bytes only.
-const SURELY_FITS: usize = 64 * 1024;
-
-/// `sql` with the values bound, as JSON: however many there are, it is the same statement. A server that
-/// takes no more than `most_bytes` would close the connection over a longer one.
+/// Binds the values to `sql` as JSON, so that the statement is the same for any number of values. The server would
+/// close the connection on a statement of more than `most_bytes`, so this refuses it.
 pub(super) fn statement<'a>(
     sql: &'a str,
-    values: Option<&Values<'_>>,
+    values: Option<&ValueTable<'_>>,
     most_bytes: impl FnOnce(usize) -> QueryResult<usize>,
 ) -> QueryResult<Statement<'a, Mysql>> {
     let statement = Statement::new(sql);
@@ -42,17 +38,20 @@ pub(super) fn statement<'a>(
     Ok(statement.bind(AsExpression::<Text>::as_expression(json)))
 }
 
-/// How many bytes of values a statement to that server has at most.
-pub(super) fn most_bytes(traits: &Traits) -> usize {
-    BATCH_BYTES.min(traits.most_bytes.saturating_sub(STATEMENT_BYTES))
+/// How many bytes of values a statement to a server may have.
+pub(super) fn most_bytes(properties: &ServerProperties) -> usize {
+    BATCH_BYTES.min(properties.most_bytes.saturating_sub(STATEMENT_BYTES))
 }
 
-/// What follows FROM to read `values` as `v`, where texts are of these types.
-pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a str) -> String {
+/// The FROM item that reads `values` as `v`; `kind` is the type of a text column.
+pub(super) fn source<'a>(
+    values: &ValueTable<'_>,
+    kind: impl Fn(&'static str) -> &'a str,
+) -> String {
     let columns = (0..).zip(values.columns()).map(|(nth, (name, column))| {
         let kind = match column {
-            Column::Integer(_) => "bigint",
-            Column::Text(_) => kind(name),
+            ValueColumn::Integer(_) => "bigint",
+            ValueColumn::Text(_) => kind(name),
         };
         format!("{name} {kind} PATH '$[{nth}]'")
     });
@@ -60,27 +59,4 @@ pub(super) fn source<'a>(values: &Values<'_>, kind: impl Fn(&'static str) -> &'a
         "JSON_TABLE(?, '$[*]' COLUMNS (position FOR ORDINALITY, {})) AS v",
         columns.collect::<Vec<_>>().join(", ")
     )
-}
-
-/// A connection of the caller's. What the server and its tables are like is asked only if it matters.
-impl Target<MysqlServer> for MysqlConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(Traits::of(self)?.last_character)
-    }
-
-    fn most_bytes(&mut self) -> QueryResult<usize> {
-        Ok(most_bytes(&Traits::of(self)?))
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values, |_| traits::TEXT)
-    }
-
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
-        let limit = |bytes| match bytes {
-            ..SURELY_FITS => Ok(usize::MAX),
-            _ => Ok(Traits::of(self)?.most_bytes),
-        };
-        statement(sql, Some(values), limit)?.execute(self)
-    }
 }

@@ -1,53 +1,35 @@
-//! Statements with many values, on our connections and on those of others.
+//! Statements with many values.
 
 use diesel::expression::AsExpression;
-use diesel::pg::{Pg, PgConnection};
-use diesel::prelude::*;
+use diesel::pg::Pg;
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
-use super::Postgres;
-use crate::store::sql::{Column, Statement, Target, Values};
+use crate::store::sql::{Statement, ValueColumn, ValueTable};
 
-/// Whom those who record messages that are due tell of it: who works on the same table.
-pub(super) const TOLD: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
+/// The channel on which the services on the same table are notified of due messages.
+pub(super) const CHANNEL: &str = "'carrot_' || to_regclass('carrot_messagelog')::oid";
 
 /// `sql` with the values bound, an array for each column.
-pub(super) fn statement<'a>(sql: &'a str, values: Option<&'a Values<'a>>) -> Statement<'a, Pg> {
-    let columns = values.map(Values::columns).unwrap_or_default();
+pub(super) fn statement<'a>(sql: &'a str, values: Option<&'a ValueTable<'a>>) -> Statement<'a, Pg> {
+    let columns = values.map(ValueTable::columns).unwrap_or_default();
     columns
         .iter()
         .fold(Statement::new(sql), |statement, (_, column)| match column {
-            Column::Text(texts) => statement.bind(
+            ValueColumn::Text(texts) => statement.bind(
                 AsExpression::<Array<Nullable<Text>>>::as_expression(texts.as_slice()),
             ),
-            Column::Integer(integers) => statement.bind(
+            ValueColumn::Integer(integers) => statement.bind(
                 AsExpression::<Array<BigInt>>::as_expression(integers.as_slice()),
             ),
         })
 }
 
-/// What follows FROM to read `values` as `v`.
-pub(super) fn source(values: &Values<'_>) -> String {
+/// The FROM item that reads `values` as `v`.
+pub(super) fn source(values: &ValueTable<'_>) -> String {
     let names: Vec<_> = values.columns().iter().map(|(name, _)| *name).collect();
     format!(
         "unnest({}) WITH ORDINALITY AS v({}, position)",
         vec!["?"; names.len()].join(", "),
         names.join(", ")
     )
-}
-
-/// A connection of the caller's. Services are told when it commits.
-impl Target<Postgres> for PgConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(char::MAX)
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values)
-    }
-
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
-        let sql = format!("WITH recorded AS ({sql} RETURNING 1) SELECT pg_notify({TOLD}, '')");
-        statement(&sql, Some(values)).execute(self)
-    }
 }

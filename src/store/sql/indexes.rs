@@ -1,30 +1,28 @@
-//! The indexes that our statements need, and which of them are not as they should be.
+//! The indexes that our statements need.
 //!
-//! Diesel's steps make tables and columns alone. Indexes are built beside that, one statement each, in the
-//! way in which the database lets others read and write meanwhile; which of them are missing is seen from the
-//! tables themselves, so that a migration that was killed goes on where it was.
+//! Diesel's migration steps make only tables and columns. Indexes are built beside them, one statement each, in the
+//! way that lets others read and write meanwhile. The migration finds the missing indexes by looking at the tables,
+//! so that a migration that was killed resumes where it stopped.
 
 use std::borrow::Cow;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
-use super::engine::Engine;
 use super::guards::is_in;
 use crate::state::Status;
-use crate::store::Tables;
 
-/// An index that must be there.
+/// An index that must exist.
 pub(in crate::store) struct Index {
     pub(in crate::store) name: &'static str,
     pub(in crate::store) table: &'static str,
-    /// Its columns, with `DESC` where that counts.
+    /// Its columns, with `DESC` where the order matters.
     pub(in crate::store) columns: &'static str,
     is_unique: bool,
-    only: Only,
-    /// Whether it is the embedded broker's. Nobody else is to pay for it: it is one index more to keep for
-    /// each message that is published.
-    is_of_queues: bool,
+    rows: IndexedRows,
+    /// Whether only the embedded broker needs it. Others don't build it, since the database would have to maintain
+    /// one index more for each published message.
+    pub(super) embedded_broker_only: bool,
 }
 
 impl Index {
@@ -38,8 +36,8 @@ impl Index {
             table,
             columns,
             is_unique: false,
-            only: Only::All,
-            is_of_queues: false,
+            rows: IndexedRows::All,
+            embedded_broker_only: false,
         }
     }
 
@@ -49,34 +47,34 @@ impl Index {
     }
 
     pub(in crate::store) const fn only(mut self, predicate: &'static str) -> Self {
-        self.only = Only::Where(predicate);
+        self.rows = IndexedRows::Where(predicate);
         self
     }
 
-    /// Only messages in that state.
-    pub(in crate::store) const fn of(mut self, status: Status) -> Self {
-        self.only = Only::In(status);
+    /// Indexes only messages with that status.
+    pub(in crate::store) const fn only_status(mut self, status: Status) -> Self {
+        self.rows = IndexedRows::In(status);
         self
     }
 
-    pub(in crate::store) const fn of_queues(mut self) -> Self {
-        self.is_of_queues = true;
+    pub(in crate::store) const fn for_embedded_broker(mut self) -> Self {
+        self.embedded_broker_only = true;
         self
     }
 
-    /// The statement that builds it, with `how` before its name.
-    pub(in crate::store) fn create(&self, how: &str) -> String {
+    /// The statement that builds the index, with `options` before its name.
+    pub(in crate::store) fn create(&self, options: &str) -> String {
         let unique = if self.is_unique { "UNIQUE " } else { "" };
         let (name, table, columns) = (self.name, self.table, self.columns);
-        let predicate = self.only.predicate();
+        let predicate = self.rows.predicate();
         let predicate = predicate.map(|only| format!(" WHERE {only}"));
         format!(
-            "CREATE {unique}INDEX {how}{name} ON {table} ({columns}){}",
+            "CREATE {unique}INDEX {options}{name} ON {table} ({columns}){}",
             predicate.unwrap_or_default()
         )
     }
 
-    /// What is said when rows are in the way of a unique one.
+    /// The error when duplicate rows prevent a unique index.
     pub(in crate::store) fn duplicates(&self, detail: &str) -> String {
         format!(
             "the unique index {} can't be built, since rows of {} are alike in ({}): delete or change all \
@@ -85,33 +83,33 @@ impl Index {
         )
     }
 
-    fn is(&self, found: &Found, tells_descending: bool) -> bool {
-        let plain = |column: &str| match tells_descending {
+    /// Whether the existing index is this one.
+    pub(super) fn matches(&self, existing: &ExistingIndex, shows_descending: bool) -> bool {
+        let plain = |column: &str| match shows_descending {
             true => column.trim().to_owned(),
             false => column.trim().trim_end_matches(" DESC").to_owned(),
         };
         let columns = self.columns.split(',').map(plain);
-        // How a predicate is written back differs, but not what it names.
-        let holds = match self.only.predicate() {
-            None => found.predicate.is_empty(),
-            Some(only) => {
-                words(&only).all(|word| words(&found.predicate).any(|other| other == word))
-            }
+        // Databases rewrite a predicate, but keep the names in it.
+        let predicate_matches = match self.rows.predicate() {
+            None => existing.predicate.is_empty(),
+            Some(only) => named_words(&only)
+                .all(|word| named_words(&existing.predicate).any(|other| other == word)),
         };
-        columns.eq(found.key_columns.split(',').map(str::to_owned))
-            && self.is_unique == (found.is_unique != 0)
-            && holds
+        columns.eq(existing.key_columns.split(',').map(str::to_owned))
+            && self.is_unique == (existing.is_unique != 0)
+            && predicate_matches
     }
 }
 
-/// What the rows are like that an index holds.
-enum Only {
+/// The rows that an index contains.
+enum IndexedRows {
     All,
     In(Status),
     Where(&'static str),
 }
 
-impl Only {
+impl IndexedRows {
     fn predicate(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::All => None,
@@ -121,81 +119,50 @@ impl Only {
     }
 }
 
-/// What a predicate is written with.
+/// The words of a predicate that are no names.
 const SYNTAX: [&str; 10] = [
     "AND", "IS", "NOT", "NULL", "DISTINCT", "FROM", "CAST", "AS", "text", "COALESCE",
 ];
 
-/// The columns and states that a predicate names.
-fn words(predicate: &str) -> impl Iterator<Item = &str> {
+/// The columns and statuses that a predicate names.
+fn named_words(predicate: &str) -> impl Iterator<Item = &str> {
     predicate
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty() && !SYNTAX.contains(word))
 }
 
-/// An index as it is.
+/// An index that the database has.
 #[derive(QueryableByName)]
-pub(in crate::store) struct Found {
+pub(in crate::store) struct ExistingIndex {
     #[diesel(sql_type = Text)]
-    name: String,
+    pub(super) name: String,
     #[diesel(sql_type = Text)]
-    key_columns: String,
+    pub(super) key_columns: String,
     #[diesel(sql_type = BigInt)]
-    is_unique: i64,
+    pub(super) is_unique: i64,
     #[diesel(sql_type = Text)]
-    predicate: String,
+    pub(super) predicate: String,
     #[diesel(sql_type = BigInt)]
-    is_valid: i64,
+    pub(super) is_valid: i64,
 }
 
-/// What an index is like that is not as it should be.
+/// What is wrong with an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) enum Fault {
+pub(in crate::store) enum IndexFault {
     Missing,
-    /// It was never built to its end, or is switched off.
+    /// Its build did not complete, or it is disabled.
     Invalid,
-    /// It is another one.
-    Another(String),
+    /// An index of the same name has this other definition.
+    Different(String),
 }
 
-impl Fault {
-    /// Why an index of that name has to go, if there is one.
+impl IndexFault {
+    /// Why the existing index of that name must be dropped, if there is one.
     pub(in crate::store) fn reason(&self) -> Option<String> {
         match self {
             Self::Missing => None,
-            Self::Invalid => {
-                Some("is not valid, as a migration leaves it that was killed".to_owned())
-            }
-            Self::Another(is) => Some(format!("is another one ({is})")),
+            Self::Invalid => Some("is not valid, as after a migration was killed".to_owned()),
+            Self::Different(definition) => Some(format!("is another one ({definition})")),
         }
     }
-}
-
-/// Those of the indexes that are needed for `tables` which are not as they should be.
-pub(in crate::store) fn faults<E: Engine>(
-    engine: &mut E,
-    tables: Tables,
-) -> QueryResult<Vec<(&'static Index, Fault)>> {
-    let all: Vec<Found> = engine.load_once(E::FOUND)?;
-    let wanted = E::INDEXES.iter().filter(|index| match tables {
-        Tables::Plain => !index.is_of_queues,
-        Tables::WithQueues => true,
-    });
-    let fault = |index: &'static Index| {
-        let fault = match all.iter().find(|found| found.name == index.name) {
-            None => Fault::Missing,
-            Some(found) if !index.is(found, E::TELLS_DESCENDING) => {
-                let unique = if found.is_unique == 0 { "" } else { "unique, " };
-                let of = &found.key_columns;
-                Fault::Another(match found.predicate.as_str() {
-                    "" => format!("{unique}on {of}"),
-                    predicate => format!("{unique}on {of}, where {predicate}"),
-                })
-            }
-            Some(found) if found.is_valid == 0 => Fault::Invalid,
-            Some(_) => return None,
-        };
-        Some((index, fault))
-    };
-    Ok(wanted.filter_map(fault).collect())
 }

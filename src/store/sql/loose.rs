@@ -1,45 +1,45 @@
-//! Columns that load whatever stands in them: one value that can't be read is the fault of its row, and
-//! not of all rows that a statement returns.
+//! Columns that load whatever value they have: an unreadable value is a fault of its own row and does not fail all rows
+//! that a statement returns.
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 
-/// So many bytes of a value are shown at most.
-const SHOWN: usize = 80;
+/// The most characters of a value that an error shows.
+const MAX_DISPLAYED: usize = 80;
 
-/// A text, or what stands in its place.
+/// A text, or another value in its place.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
 pub(in crate::store) enum LooseText {
     Text(String),
-    /// A text that is kept as bytes: SQLite compares it to no other text.
+    /// A text stored as a blob, which in SQLite equals no text.
     Blob(String),
-    /// Bytes that are not UTF-8, in a form that is.
+    /// Bytes that are not UTF-8, escaped.
     Bytes(String),
 }
 
-/// What is wrong with a value.
-pub(in crate::store) type Fault = String;
+/// Why a value can't be read.
+pub(in crate::store) type ValueFault = String;
 
 impl LooseText {
-    fn of(bytes: &[u8]) -> Self {
+    fn from_bytes(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Bytes(escaped(bytes)),
+            Err(_) => Self::Bytes(escape_invalid_utf8(bytes)),
         }
     }
 
     /// The text.
-    pub(in crate::store) fn read(self) -> Result<String, Fault> {
+    pub(in crate::store) fn read(self) -> Result<String, ValueFault> {
         match self {
             Self::Text(text) | Self::Blob(text) => Ok(text),
             Self::Bytes(shown) => Err(not_utf8(&shown)),
         }
     }
 
-    /// The text if a statement that compares it finds its row.
-    pub(in crate::store) fn read_key(self) -> Result<String, Fault> {
+    /// The text, if a statement that compares keys finds the row by it.
+    pub(in crate::store) fn read_as_key(self) -> Result<String, ValueFault> {
         match self {
             Self::Text(text) if !text.contains('\0') => Ok(text),
             Self::Text(text) => Err(format!("it has a NUL: {text:?}")),
@@ -48,22 +48,22 @@ impl LooseText {
         }
     }
 
-    /// A text to show: it is the value, if that can be read.
-    pub(in crate::store) fn shown(self) -> String {
+    /// A text to display: the value itself, if it can be read.
+    pub(in crate::store) fn into_display(self) -> String {
         match self {
             Self::Text(text) | Self::Blob(text) | Self::Bytes(text) => text,
         }
     }
 }
 
-fn not_utf8(shown: &str) -> Fault {
-    let cut: String = shown.chars().take(SHOWN).collect();
+fn not_utf8(shown: &str) -> ValueFault {
+    let cut: String = shown.chars().take(MAX_DISPLAYED).collect();
     let dots = if cut.len() < shown.len() { "…" } else { "" };
     format!("it is not UTF-8: {cut}{dots}")
 }
 
-/// The bytes as text, with `\xff` for those that are none.
-fn escaped(bytes: &[u8]) -> String {
+/// The bytes as a text, with invalid UTF-8 escaped as `\xff`.
+fn escape_invalid_utf8(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 8);
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
@@ -75,42 +75,42 @@ fn escaped(bytes: &[u8]) -> String {
 
 impl FromSql<Text, Pg> for LooseText {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self::of(value.as_bytes()))
+        Ok(Self::from_bytes(value.as_bytes()))
     }
 }
 
 impl FromSql<Text, Sqlite> for LooseText {
     fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
-        let as_it_is = match value.value_type() {
+        let variant = match value.value_type() {
             Some(SqliteType::Binary) => Self::Blob,
             _ => Self::Text,
         };
         let text = value.read_text().to_owned();
-        // Diesel puts this in the place of what is no text; it may also stand there by itself.
+        // Diesel replaces invalid UTF-8 with this character, but the text may also contain it.
         if text.contains(char::REPLACEMENT_CHARACTER) {
             let bytes = value.read_blob();
             if std::str::from_utf8(bytes).is_err() {
-                return Ok(Self::Bytes(escaped(bytes)));
+                return Ok(Self::Bytes(escape_invalid_utf8(bytes)));
             }
         }
-        Ok(as_it_is(text))
+        Ok(variant(text))
     }
 }
 
 #[cfg(feature = "mysql")]
 impl FromSql<Text, diesel::mysql::Mysql> for LooseText {
     fn from_sql(value: diesel::mysql::MysqlValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self::of(value.as_bytes()))
+        Ok(Self::from_bytes(value.as_bytes()))
     }
 }
 
-/// An integer, or what stands in its place.
+/// An integer, or another value in its place.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
-pub(in crate::store) struct LooseInteger(Result<i64, Fault>);
+pub(in crate::store) struct LooseInteger(Result<i64, ValueFault>);
 
 impl LooseInteger {
     /// The integer.
-    pub(in crate::store) fn read(self) -> Result<i64, Fault> {
+    pub(in crate::store) fn read(self) -> Result<i64, ValueFault> {
         self.0
     }
 }
@@ -130,8 +130,8 @@ impl FromSql<BigInt, Sqlite> for LooseInteger {
         if is_integer {
             return Ok(Self(Ok(value.read_long())));
         }
-        let shown = <LooseText as FromSql<Text, Sqlite>>::from_sql(value)?.shown();
-        let shown: String = shown.chars().take(SHOWN).collect();
+        let shown = <LooseText as FromSql<Text, Sqlite>>::from_sql(value)?.into_display();
+        let shown: String = shown.chars().take(MAX_DISPLAYED).collect();
         Ok(Self(Err(format!("it is no integer: {shown:?}"))))
     }
 }
@@ -149,23 +149,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_told_from_text_and_shown() {
-        assert_eq!(LooseText::of("ž".as_bytes()).read().unwrap(), "ž");
-        let stray = LooseText::of(b"caf\xe9 \xff!");
-        assert_eq!(stray.clone().shown(), "caf\\xe9 \\xff!");
+    fn bytes_that_are_not_utf8_are_recognized_and_escaped() {
+        assert_eq!(LooseText::from_bytes("ž".as_bytes()).read().unwrap(), "ž");
+        let stray = LooseText::from_bytes(b"caf\xe9 \xff!");
+        assert_eq!(stray.clone().into_display(), "caf\\xe9 \\xff!");
         assert_eq!(
             stray.read().unwrap_err(),
             "it is not UTF-8: caf\\xe9 \\xff!"
         );
-        let long = LooseText::of(&[0xff; 1000]).read().unwrap_err();
+        let long = LooseText::from_bytes(&[0xff; 1000]).read().unwrap_err();
         assert!(long.len() < 120 && long.ends_with('…'), "{long}");
     }
 
     #[test]
     fn a_key_that_no_statement_finds_is_a_fault() {
-        assert_eq!(LooseText::of(b"key").read_key().unwrap(), "key");
-        assert!(LooseText::of(b"k\0y").read_key().is_err());
-        assert!(LooseText::of(b"k\xffy").read_key().is_err());
-        assert!(LooseText::Blob("key".to_owned()).read_key().is_err());
+        assert_eq!(LooseText::from_bytes(b"key").read_as_key().unwrap(), "key");
+        assert!(LooseText::from_bytes(b"k\0y").read_as_key().is_err());
+        assert!(LooseText::from_bytes(b"k\xffy").read_as_key().is_err());
+        assert!(LooseText::Blob("key".to_owned()).read_as_key().is_err());
     }
 }

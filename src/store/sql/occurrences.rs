@@ -1,4 +1,4 @@
-//! The statements of the scheduler: what is due, or to be reckoned, and what becomes of it.
+//! The statements of the scheduler: they find the schedules that are due or unplanned, and advance them.
 
 use std::collections::HashSet;
 
@@ -7,18 +7,20 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::engine::{Engine, Id};
-use super::guards::joined;
+use super::candidates::{excluding, lock_candidates};
+use super::engine::Engine;
 use super::loose::LooseText;
-use super::overlap::{Locked, see_unfinished};
+use super::overlap::LockedSchedule;
 use super::publishing::record;
-use super::schedule_row::Row;
-use super::schedules::time_of;
+use super::rows::IdRow;
+use super::schedules::parse_database_time;
 use super::times;
-use super::values::Values;
+use super::values::ValueTable;
 use crate::failpoint;
 use crate::message::Message;
-use crate::store::{Advance, Agenda, Anew, Candidate, NewRow, Ready, ScheduleRefusal};
+use crate::store::{
+    Advance, Agenda, Candidate, NewRow, ReadySchedules, RecomputeReason, ScheduleRefusal,
+};
 
 #[derive(QueryableByName)]
 struct AgendaRow {
@@ -30,91 +32,83 @@ struct AgendaRow {
     unplanned: i64,
 }
 
-/// So many seconds a clock may be set back without a trace.
-const A_CLOCKS_ERROR: i64 = 10;
-
-/// What leaves out those that are held back.
-fn but(held: &[i64]) -> String {
-    if held.is_empty() {
-        String::new()
-    } else {
-        format!(" AND m.id NOT IN ({})", joined(held))
-    }
-}
+/// A clock that was set back by at most this many seconds needs no recomputation.
+const CLOCK_TOLERANCE_SECONDS: i64 = 10;
 
 pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Agenda> {
-    let but = but(held);
+    let excluded = excluding(held);
     let sql = format!(
         "SELECT {now} AS now, \
-             (SELECT {next} FROM carrot_scheduledtask m WHERE {planned}{but} \
+             (SELECT {next} FROM carrot_scheduledtask m WHERE {planned}{excluded} \
                  ORDER BY m.next_run LIMIT 1) AS next, \
-             CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{but}) \
+             CAST(CASE WHEN EXISTS (SELECT 1 FROM carrot_scheduledtask m WHERE {unplanned}{excluded}) \
                  THEN 1 ELSE 0 END AS {bigint}) AS unplanned",
-        now = E::time_text(E::NOW),
-        next = E::time_text("m.next_run"),
-        planned = E::PLANNED,
-        unplanned = E::UNPLANNED,
+        now = E::time_to_text(E::NOW),
+        next = E::time_to_text("m.next_run"),
+        planned = E::IS_PLANNED,
+        unplanned = E::IS_UNPLANNED,
         bigint = E::BIGINT,
     );
     let rows: Vec<AgendaRow> = if held.is_empty() {
         engine.load(&sql, None)?
     } else {
-        engine.load_once(&sql)?
+        engine.load_unprepared(&sql)?
     };
     let row = rows.into_iter().next().ok_or(Error::NotFound)?;
-    let next = row.next.map(LooseText::shown);
+    let next = row.next.map(LooseText::into_display);
     Ok(Agenda {
-        now: time_of(&row.now)?,
+        now: parse_database_time(&row.now)?,
         next: next.as_deref().and_then(times::parse),
-        unplanned: row.unplanned != 0,
-        is_odd: next.is_some_and(|next| !times::is_ours(&next)),
+        has_unplanned: row.unplanned != 0,
+        has_malformed: next.is_some_and(|next| !times::is_canonical(&next)),
     })
 }
 
-/// In a transaction: what is to be reckoned anew is what has no note of a timetable.
-pub(super) fn recompute<E: Engine>(engine: &mut E, which: Anew) -> QueryResult<usize> {
+/// Marks schedules whose next occurrence must be computed again, by deleting the timetable that it was computed from.
+/// Must run in a transaction.
+pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> QueryResult<usize> {
     let condition = match which {
-        Anew::AtStart => format!(
+        RecomputeReason::AtStart => format!(
             "(m.refusal IS NOT NULL AND m.next_run IS NULL \
                  OR (m.last_run > {later} OR m.anchor > {later}) AND m.next_run > {later})",
-            later = E::now_and(A_CLOCKS_ERROR)
+            later = E::now_plus(CLOCK_TOLERANCE_SECONDS)
         ),
-        Anew::SetBack => format!("m.next_run > {}", E::NOW),
+        RecomputeReason::ClockSetBack => format!("m.next_run > {}", E::NOW),
     };
     let sql = format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_scheduledtask m WHERE m.active AND {condition} \
          ORDER BY m.id",
         E::BIGINT
     );
-    let found: Vec<Id> = engine.load_once(&sql)?;
+    let found: Vec<IdRow> = engine.load_unprepared(&sql)?;
     if !found.is_empty() {
-        let values = Values::default().integers("id", found.iter().map(|row| row.id));
+        let values = ValueTable::default().integers("id", found.iter().map(|row| row.id));
         engine.update_schedules(&values, &[("planned_for", "NULL".to_owned())])?;
     }
     Ok(found.len())
 }
 
-/// In a transaction: locks schedules that nobody else has locked, asks what becomes of each, and writes
-/// that with the messages. Returns how many there were, and these.
+/// Locks schedules that nobody else has locked, lets `decide` advance each, and records the advances and their
+/// messages. Returns the number of schedules, and the messages. Must run in a transaction.
 pub(super) fn advance<E: Engine>(
     engine: &mut E,
-    ready: Ready,
+    ready: ReadySchedules,
     limit: usize,
     held: &[i64],
     decide: &mut dyn FnMut(&Candidate) -> Advance,
 ) -> QueryResult<(usize, Vec<Message>)> {
-    let locked = lock(engine, ready, limit, held)?;
+    let locked = lock_candidates(engine, ready, limit, held)?;
     if locked.is_empty() {
         return Ok((0, Vec::new()));
     }
     let candidates = locked.iter().map(|locked| &locked.candidate);
     let mut advances: Vec<Advance> = candidates.map(decide).collect();
-    write(engine, &locked, &advances)?;
+    write_advances(engine, &locked, &advances)?;
     let messages = advances
         .iter_mut()
         .flat_map(|advance| std::mem::take(&mut advance.messages))
         .collect();
-    let messages = without_those_there(engine, messages)?;
+    let messages = without_existing(engine, messages)?;
     if !messages.is_empty() {
         let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
         record(engine, &rows)?;
@@ -124,20 +118,20 @@ pub(super) fn advance<E: Engine>(
 }
 
 #[derive(QueryableByName)]
-struct There {
+struct PositionRow {
     #[diesel(sql_type = BigInt)]
     position: i64,
 }
 
-/// Without those whose occurrence has a message, as after a clock that was set back, or when a table came
+/// Removes messages whose occurrence already has a message, as after a clock was set back or a table was restored
 /// from a dump.
-fn without_those_there<E: Engine>(
+fn without_existing<E: Engine>(
     engine: &mut E,
     messages: Vec<Message>,
 ) -> QueryResult<Vec<Message>> {
     let times = |message: &Message| {
         let of = message.occurrence?;
-        Some((of.schedule, times::text(of.planned?)))
+        Some((of.schedule, times::to_text(of.planned?)))
     };
     let times: Vec<_> = messages.iter().map(times).collect();
     let planned = || {
@@ -148,110 +142,39 @@ fn without_those_there<E: Engine>(
     if planned().next().is_none() {
         return Ok(messages);
     }
-    let values = Values::default()
+    let values = ValueTable::default()
         .integers("nth", planned().map(|(nth, _)| nth))
         .integers("schedule_id", planned().map(|(_, (schedule, _))| *schedule))
         .texts(
             "planned",
             planned().map(|(_, (_, planned))| planned.as_str()),
         );
-    // Not as a join, which may be made the other way round: the messages may be millions.
+    // Not a join, which the planner may run from the messages, of which there may be millions.
     let sql = format!(
         "SELECT CAST(v.nth AS {bigint}) AS position FROM {source} \
          WHERE (SELECT count(*) FROM carrot_messagelog l \
              WHERE l.schedule_id = v.schedule_id AND l.planned_time = {planned}) > 0",
         bigint = E::BIGINT,
-        source = engine.source(&values),
-        planned = E::time_of("v.planned"),
+        source = engine.values_sql(&values),
+        planned = E::text_to_time("v.planned"),
     );
-    let there: Vec<There> = engine.load(&sql, Some(&values))?;
-    let there: HashSet<i64> = there.iter().map(|row| row.position).collect();
+    let taken: Vec<PositionRow> = engine.load(&sql, Some(&values))?;
+    let existing: HashSet<i64> = taken.iter().map(|row| row.position).collect();
     let messages = (0_i64..).zip(messages);
-    let left = messages.filter(|(nth, _)| !there.contains(nth));
+    let left = messages.filter(|(nth, _)| !existing.contains(nth));
     Ok(left.map(|(_, message)| message).collect())
 }
 
-/// The ids of schedules `m`, without a lock: those that have to be looked for among all others are not to
-/// lock these on the way.
-fn find<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
-    let sql = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
-        E::BIGINT,
-        E::SCHEDULES
-    );
-    let found: Vec<Id> = engine.load_once(&sql)?;
-    Ok(found.into_iter().map(|row| row.id).collect())
-}
-
-fn lock<E: Engine>(
+/// Writes what `decide` has decided about each locked schedule.
+fn write_advances<E: Engine>(
     engine: &mut E,
-    ready: Ready,
-    limit: usize,
-    held: &[i64],
-) -> QueryResult<Vec<Locked>> {
-    let columns = Row::columns::<E>();
-    let but = but(held);
-    let lock = E::LOCK_FREE;
-    let condition = match ready {
-        // In whatever order they are found: to sort them would be to lock them all.
-        Ready::Unplanned => format!("{}{but}", E::UNPLANNED),
-        Ready::Saved(id) => format!("{}{but} AND m.id = {id}", E::UNPLANNED),
-        Ready::Due => format!(
-            "{} AND m.next_run <= {}{but} ORDER BY m.next_run",
-            E::PLANNED,
-            E::NOW
-        ),
-        Ready::Odd => {
-            let odd = format!("{} AND {}{but}", E::PLANNED, E::ODD_NEXT_RUN);
-            let ids = find(engine, &odd, limit)?;
-            if ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            format!("{odd} AND m.id IN ({})", joined(ids))
-        }
-    };
-    let sql = format!(
-        "SELECT {columns} FROM {} WHERE {condition} LIMIT {limit} {lock}",
-        E::SCHEDULES
-    );
-    let rows: Vec<Row> = engine.load_once(&sql)?;
-    let mut locked = Vec::with_capacity(rows.len());
-    let mut odd = Vec::new();
-    for row in rows {
-        let (unfinished_from, is_ours) = row.unfinished_from();
-        let candidate = Candidate {
-            now: time_of(&row.now)?,
-            row: row.into(),
-            unfinished: None,
-        };
-        if !is_ours {
-            odd.push((candidate.row.id, unfinished_from.map(times::text)));
-        }
-        locked.push(Locked {
-            candidate,
-            unfinished_from,
-        });
-    }
-    if !odd.is_empty() {
-        // The next statement compares it.
-        let values = Values::default()
-            .integers("id", odd.iter().map(|(id, _)| *id))
-            .nullable(
-                "unfinished_from",
-                odd.iter().map(|(_, from)| from.as_deref()),
-            );
-        let set = [("unfinished_from", E::time_of("v.unfinished_from"))];
-        engine.update_schedules(&values, &set)?;
-    }
-    see_unfinished(engine, &mut locked)?;
-    Ok(locked)
-}
-
-fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> QueryResult<()> {
+    locked: &[LockedSchedule],
+    advances: &[Advance],
+) -> QueryResult<()> {
     let texts = |time: fn(&Advance) -> Option<DateTime<Utc>>| -> Vec<Option<String>> {
         advances
             .iter()
-            .map(|advance| time(advance).map(times::text))
+            .map(|advance| time(advance).map(times::to_text))
             .collect()
     };
     let next = texts(|advance| advance.next);
@@ -265,17 +188,19 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
     let unfinished_from: Vec<_> = locked
         .iter()
         .zip(advances)
-        .map(|(locked, advance)| locked.unfinished_after(advance).map(times::text))
+        .map(|(locked, advance)| locked.unfinished_after(advance).map(times::to_text))
         .collect();
     let refusals: Vec<_> = advances
         .iter()
         .map(|advance| advance.refusal.as_ref().map(ScheduleRefusal::to_string))
         .collect();
-    let values = Values::default()
+    let values = ValueTable::default()
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
-            "reckoned",
-            advances.iter().map(|advance| i64::from(advance.reckoned)),
+            "from_current_timetable",
+            advances
+                .iter()
+                .map(|advance| i64::from(advance.from_current_timetable)),
         )
         .nullable("next_run", next.iter().map(Option::as_deref))
         .nullable("anchor", anchor.iter().map(Option::as_deref))
@@ -285,25 +210,29 @@ fn write<E: Engine>(engine: &mut E, locked: &[Locked], advances: &[Advance]) -> 
             unfinished_from.iter().map(Option::as_deref),
         )
         .nullable("refusal", refusals.iter().map(Option::as_deref));
-    let set = [
-        ("next_run", E::time_of("v.next_run")),
+    engine.update_schedules(&values, &advance_assignments::<E>())
+}
+
+/// The columns that an advance changes and their new values.
+fn advance_assignments<E: Engine>() -> [(&'static str, String); 6] {
+    [
+        ("next_run", E::text_to_time("v.next_run")),
         (
             "anchor",
-            format!("COALESCE(m.anchor, {})", E::time_of("v.anchor")),
+            format!("COALESCE(m.anchor, {})", E::text_to_time("v.anchor")),
         ),
         (
             "last_run",
-            format!("COALESCE({}, m.last_run)", E::time_of("v.last_run")),
+            format!("COALESCE({}, m.last_run)", E::text_to_time("v.last_run")),
         ),
-        ("unfinished_from", E::time_of("v.unfinished_from")),
+        ("unfinished_from", E::text_to_time("v.unfinished_from")),
         ("refusal", "v.refusal".to_owned()),
         (
             "planned_for",
             format!(
-                "CASE WHEN v.reckoned = 1 THEN {} ELSE m.planned_for END",
+                "CASE WHEN v.from_current_timetable = 1 THEN {} ELSE m.planned_for END",
                 E::TIMETABLE
             ),
         ),
-    ];
-    engine.update_schedules(&values, &set)
+    ]
 }

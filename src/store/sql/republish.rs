@@ -1,14 +1,15 @@
-//! Messages that are given back unrun, where the broker can't be relied on to deliver them again.
+//! Messages that a worker gives back unrun and that the broker may not deliver again.
 
 use diesel::QueryResult;
 
 use super::engine::Engine;
-use super::transition::{Change, Terms};
-use super::values::Values;
+use super::transition::{EventSql, EventTerms};
+use super::values::ValueTable;
 use crate::state::Event;
 use crate::store::{BrokerCopy, REDELIVERY_GRACE, Republish, WorkerId};
 
-/// `→ PENDING`, for the sweep to publish.
+/// Makes the messages PENDING, so that the sweep publishes them: after a grace time if the broker may still redeliver
+/// its copy, or at once if the copy is gone.
 pub(super) fn republish<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
@@ -16,7 +17,7 @@ pub(super) fn republish<E: Engine>(
 ) -> QueryResult<()> {
     let grace = i64::try_from(REDELIVERY_GRACE.as_secs()).unwrap_or(i64::MAX);
     for (copy, due) in [
-        (BrokerCopy::MayBeDropped, E::now_and(grace)),
+        (BrokerCopy::MayBeDropped, E::now_plus(grace)),
         (BrokerCopy::Gone, E::NOW.to_owned()),
     ] {
         let mut keys: Vec<&str> = republishes
@@ -28,12 +29,12 @@ pub(super) fn republish<E: Engine>(
             continue;
         }
         keys.sort_unstable();
-        let terms = Terms {
-            then: Some(&due),
-            ..Terms::of(owner)
+        let terms = EventTerms {
+            time: Some(&due),
+            ..EventTerms::of(owner)
         };
-        let change = Change::of::<E>(Event::Republish, &terms);
-        engine.update(&change.of_keys(Values::keys(keys)))?;
+        let change = EventSql::new::<E>(Event::Republish, &terms);
+        engine.update(&change.for_keys(ValueTable::keys(keys)))?;
     }
     Ok(())
 }

@@ -1,28 +1,30 @@
-//! Requeue: a new message in place of an old one, which is deleted, as django-carrot does it.
+//! Requeue: as in django-carrot, a new message replaces an old one, which is deleted.
 
 use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
-use super::bounds::{Sized, first_ids, size};
-use super::engine::{ALWAYS, Engine, Id};
+use super::bounds::{SizedRow, ids_within_limit, message_size_sql};
+use super::engine::{ALWAYS_TRUE, Engine};
 use super::guards::{is_in, joined};
 use super::loose::LooseText;
-use super::overlap::not_finished_after_all;
-use super::publishing::{MessageRow, record};
-use super::values::Values;
+use super::message_row::MessageRow;
+use super::overlap::lower_unfinished_from;
+use super::publishing::record;
+use super::rows::IdRow;
+use super::values::ValueTable;
 use crate::failpoint;
 use crate::names;
 use crate::state::Status;
 use crate::store::{NewRow, Requeue, Requeued};
 
-/// So many messages that FAILED are requeued in one transaction at most.
-const MOST_FAILED: usize = 1000;
+/// The most FAILED messages that one transaction requeues.
+const MAX_FAILED: usize = 1000;
 
-/// A row as it loads, whatever stands in it.
+/// A row that loads whatever values it has.
 #[derive(QueryableByName)]
-struct LooseRow {
+struct LooseRequeueRow {
     #[diesel(embed)]
     message: MessageRow,
     #[diesel(sql_type = Nullable<Text>)]
@@ -35,20 +37,20 @@ struct LooseRow {
     is_adopted: bool,
 }
 
-struct OldRow {
+struct RequeueRow {
     message: MessageRow,
     uuid: String,
-    /// Whether that says which message it is: not if it can't be read, or is empty.
+    /// Whether the `uuid` identifies the message: false if it is empty or can't be read.
     has_key: bool,
     status: String,
     owner: Option<i64>,
     is_adopted: bool,
 }
 
-impl From<LooseRow> for OldRow {
-    fn from(row: LooseRow) -> Self {
-        let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
-        let key = row.uuid.clone().and_then(|uuid| uuid.read_key().ok());
+impl From<LooseRequeueRow> for RequeueRow {
+    fn from(row: LooseRequeueRow) -> Self {
+        let shown = |text: Option<LooseText>| text.map(LooseText::into_display).unwrap_or_default();
+        let key = row.uuid.clone().and_then(|uuid| uuid.read_as_key().ok());
         Self {
             message: row.message,
             has_key: key.is_some_and(|key| !key.is_empty()),
@@ -60,8 +62,8 @@ impl From<LooseRow> for OldRow {
     }
 }
 
-impl OldRow {
-    /// The columns that make one.
+impl RequeueRow {
+    /// The columns to select.
     fn columns<E: Engine>() -> String {
         format!(
             "{}, m.status, m.owner, m.adopted_uuid IS NOT NULL AS is_adopted",
@@ -69,7 +71,7 @@ impl OldRow {
         )
     }
 
-    /// Should its message come after all, it has no row any more.
+    /// Whether a requeue may replace the row. If the broker delivers the old message after all, it has no row any more.
     fn may_be_requeued(&self) -> bool {
         let status = self.status.parse::<Status>();
         status.is_ok_and(|status| status.may_be_requeued(self.owner.is_some()))
@@ -80,32 +82,32 @@ impl OldRow {
     }
 }
 
-/// The rows of one message. Django's table may hold a key twice, and one that comes late stands beside ours
-/// that says that there is none.
-struct OldMessage {
+/// The rows of one message. Django's table may hold a key twice, and a late row stands beside the row that we adopted
+/// while it was missing.
+struct RequeueMessage {
     /// The row that counts.
-    row: OldRow,
-    /// The ids of all.
+    row: RequeueRow,
+    /// The ids of all rows.
     ids: Vec<i64>,
-    /// The status of one that may not be requeued.
+    /// The status of a row that may not be requeued.
     refused: Option<String>,
     was_published: bool,
 }
 
-impl OldMessage {
-    fn new(row: OldRow) -> Self {
+impl RequeueMessage {
+    fn new(row: RequeueRow) -> Self {
         let mut message = Self {
             ids: Vec::new(),
             refused: None,
             was_published: false,
             row,
         };
-        message.count();
+        message.include_current_row();
         message
     }
 
-    /// Takes the row that counts into account.
-    fn count(&mut self) {
+    /// Adds [`row`](Self::row) to the other fields.
+    fn include_current_row(&mut self) {
         self.ids.push(self.row.message.id);
         self.was_published |= self.row.is_published();
         if !self.row.may_be_requeued() {
@@ -113,21 +115,21 @@ impl OldMessage {
         }
     }
 
-    /// Another of its rows.
-    fn add(&mut self, row: OldRow) {
+    /// Adds another row of the message.
+    fn add(&mut self, row: RequeueRow) {
         let before = std::mem::replace(&mut self.row, row);
-        self.count();
-        // Its publisher's rather than ours, and one that is to be run rather than one that is over.
-        let rank = |row: &OldRow| (!row.is_adopted, row.is_published());
+        self.include_current_row();
+        // The publisher's row counts rather than an adopted one, and a PUBLISHED one rather than a final one.
+        let rank = |row: &RequeueRow| (!row.is_adopted, row.is_published());
         if rank(&before) >= rank(&self.row) {
             self.row = before;
         }
     }
 }
 
-/// The messages of these rows, in their order.
-fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
-    let mut messages: Vec<OldMessage> = Vec::new();
+/// Groups rows into messages, in the order of the first rows.
+fn group_by_key(rows: Vec<RequeueRow>) -> Vec<RequeueMessage> {
+    let mut messages: Vec<RequeueMessage> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for row in rows {
         match known.get(&row.uuid).filter(|_| row.has_key) {
@@ -136,7 +138,7 @@ fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
                 if row.has_key {
                     known.insert(row.uuid.clone(), messages.len());
                 }
-                messages.push(OldMessage::new(row));
+                messages.push(RequeueMessage::new(row));
             }
         }
     }
@@ -145,8 +147,8 @@ fn messages(rows: Vec<OldRow>) -> Vec<OldMessage> {
 
 pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<Vec<Requeued>> {
     let Requeue::Keys(keys) = which;
-    let values = Values::keys(keys.iter().map(String::as_str));
-    let rows = load(engine, &values, ALWAYS)?;
+    let values = ValueTable::keys(keys.iter().map(String::as_str));
+    let rows = load(engine, &values, ALWAYS_TRUE)?;
     let found: HashSet<String> = rows.iter().map(|row| row.uuid.clone()).collect();
     let mut results = replace(engine, rows)?;
     let unknown = keys.iter().filter(|key| !found.contains(*key));
@@ -154,9 +156,9 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
     Ok(results)
 }
 
-/// The highest id of what FAILED.
-pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
-    let last: Vec<Id> = engine.load_once(&format!(
+/// The highest id of the FAILED messages.
+pub(super) fn last_failed_id<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
+    let last: Vec<IdRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE {} ORDER BY m.id DESC LIMIT 1",
         E::BIGINT,
         is_in("m.status", [Status::Failed])
@@ -164,36 +166,37 @@ pub(super) fn last_failed<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>>
     Ok(last.first().map(|row| row.id))
 }
 
-/// Requeues the next of what FAILED, as much as is read together; also says after which id there may be more.
+/// Requeues the next FAILED messages with ids beyond `after` up to `last`, as many as can be read together. Also
+/// returns the id after which there may be more.
 pub(super) fn requeue_failed<E: Engine>(
     engine: &mut E,
     after: i64,
     last: i64,
 ) -> QueryResult<(Vec<Requeued>, Option<i64>)> {
     let failed = is_in("m.status", [Status::Failed]);
-    let next: Vec<Sized> = engine.load_once(&format!(
+    let next: Vec<SizedRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id, {} FROM carrot_messagelog m \
-         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MOST_FAILED}",
+         WHERE m.id > {after} AND m.id <= {last} AND {failed} ORDER BY m.id LIMIT {MAX_FAILED}",
         E::BIGINT,
-        size::<E>(),
+        message_size_sql::<E>(),
     ))?;
-    let ids = first_ids(&next);
+    let ids = ids_within_limit(&next);
     let Some(&end) = ids.last() else {
         return Ok((Vec::new(), None));
     };
-    // Unless another has requeued them meanwhile.
-    let rows: Vec<LooseRow> = engine.load_once(&format!(
+    // Others may have requeued some of them meanwhile.
+    let rows: Vec<LooseRequeueRow> = engine.load_unprepared(&format!(
         "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) AND {failed} ORDER BY m.id {}",
-        OldRow::columns::<E>(),
+        RequeueRow::columns::<E>(),
         joined(&ids),
-        E::LOCK
+        E::FOR_UPDATE
     ))?;
-    let mut rows: Vec<OldRow> = rows.into_iter().map(OldRow::from).collect();
-    // With the other rows of these messages.
+    let mut rows: Vec<RequeueRow> = rows.into_iter().map(RequeueRow::from).collect();
+    // Adds the other rows of these messages.
     let with_key = rows.iter().filter(|row| row.has_key);
     let keys: Vec<String> = with_key.map(|row| row.uuid.clone()).collect();
     let all = |id: i64| std::iter::repeat_n(id, keys.len());
-    let values = Values::keys(keys.iter().map(String::as_str))
+    let values = ValueTable::keys(keys.iter().map(String::as_str))
         .integers("beyond", all(after))
         .integers("until", all(end));
     let is_here = format!("m.id > v.beyond AND m.id <= v.until AND {failed}");
@@ -201,16 +204,16 @@ pub(super) fn requeue_failed<E: Engine>(
         rows.extend(load(engine, &values, &format!("NOT ({is_here})"))?);
     }
     let results = replace(engine, rows)?;
-    let is_all = ids.len() == next.len() && next.len() < MOST_FAILED;
+    let is_all = ids.len() == next.len() && next.len() < MAX_FAILED;
     Ok((results, (!is_all).then_some(end)))
 }
 
-/// Makes a new message of all rows of each, which are locked, and deletes the old ones.
-fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeued>> {
+/// Makes a new message for each old one, whose locked rows are all in `old`, and deletes the old rows.
+fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
     let mut rows = Vec::new();
     let mut replaced = Vec::new();
-    for old in messages(old) {
+    for old in group_by_key(old) {
         let key = old.row.uuid;
         if let Some(status) = old.refused {
             results.push(Requeued::NotFinal { key, status });
@@ -221,7 +224,7 @@ fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeu
                 replaced.extend(old.ids);
                 new.key = names::new_key();
                 rows.push(NewRow::pending(&new));
-                results.push(Requeued::As {
+                results.push(Requeued::Replaced {
                     old: key,
                     was_published: old.was_published,
                     new: Box::new(new),
@@ -231,27 +234,27 @@ fn replace(engine: &mut impl Engine, old: Vec<OldRow>) -> QueryResult<Vec<Requeu
         }
     }
     if !rows.is_empty() {
-        // In this order: an occurrence has one row.
+        // Deletes first, since an occurrence may have only one row.
         engine.delete(&replaced)?;
         record(engine, &rows)?;
-        not_finished_after_all(engine, &rows)?;
+        lower_unfinished_from(engine, &rows)?;
         failpoint::hit("requeue.before-commit");
     }
     Ok(results)
 }
 
-/// The rows, locked, so that two requeues of one message make one new message.
+/// Loads and locks the rows, so that two requeues of a message make one new message.
 fn load<E: Engine>(
     engine: &mut E,
-    values: &Values<'_>,
+    values: &ValueTable<'_>,
     condition: &str,
-) -> QueryResult<Vec<OldRow>> {
+) -> QueryResult<Vec<RequeueRow>> {
     let sql = format!(
         "SELECT {} FROM {} WHERE {condition} ORDER BY m.id {}",
-        OldRow::columns::<E>(),
-        engine.messages(values),
-        E::LOCK
+        RequeueRow::columns::<E>(),
+        engine.messages_sql(values),
+        E::FOR_UPDATE
     );
-    let rows: Vec<LooseRow> = engine.load(&sql, Some(values))?;
-    Ok(rows.into_iter().map(OldRow::from).collect())
+    let rows: Vec<LooseRequeueRow> = engine.load(&sql, Some(values))?;
+    Ok(rows.into_iter().map(RequeueRow::from).collect())
 }

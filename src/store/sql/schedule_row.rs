@@ -1,4 +1,4 @@
-//! A row of `carrot_scheduledtask`, as it loads and as it is read.
+//! A row of `carrot_scheduledtask`, as it loads and as it is decoded.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,15 +9,15 @@ use super::loose::{LooseInteger, LooseText};
 use super::times;
 use crate::store::{ScheduleRow, ScheduleSpec};
 
-/// What stands where something has to.
-const NULL: &str = "it is NULL";
+/// The fault of a required column that is NULL.
+const IS_NULL: &str = "it is NULL";
 
-/// So many characters are shown of what should be a time.
-const MOST_OF_A_TIME: usize = 40;
+/// The most characters that an error shows of a value that should be a time.
+const MAX_DISPLAYED_TIME: usize = 40;
 
-/// The columns of a schedule. None keeps the row from being loaded, whatever stands there.
+/// The columns of a schedule. The row loads whatever values they have.
 #[derive(QueryableByName)]
-pub(super) struct Row {
+pub(super) struct LooseScheduleRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Nullable<Text>)]
@@ -58,7 +58,7 @@ pub(super) struct Row {
     last_run: Option<LooseText>,
     #[diesel(sql_type = Nullable<Text>)]
     refusal: Option<LooseText>,
-    /// Not everywhere of the characters that the rest has.
+    /// Bytes, since some tables have it in another character set than the other texts.
     #[diesel(sql_type = Nullable<Binary>)]
     planned_for: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -68,8 +68,8 @@ pub(super) struct Row {
     pub(super) now: String,
 }
 
-impl Row {
-    /// The columns that make one.
+impl LooseScheduleRow {
+    /// The columns to select.
     pub(super) fn columns<E: Engine>() -> String {
         let bigint = E::BIGINT;
         format!(
@@ -81,50 +81,50 @@ impl Row {
              m.refusal, m.planned_for, {unfinished_from} AS unfinished_from, {now} AS now",
             priority = E::integer("m.priority"),
             interval_count = E::integer("m.interval_count"),
-            unfinished_from = E::time_text("m.unfinished_from"),
-            anchor = E::time_text("m.anchor"),
-            next_run = E::time_text("m.next_run"),
-            last_run = E::time_text("m.last_run"),
-            now = E::time_text(E::NOW),
+            unfinished_from = E::time_to_text("m.unfinished_from"),
+            anchor = E::time_to_text("m.anchor"),
+            next_run = E::time_to_text("m.next_run"),
+            last_run = E::time_to_text("m.last_run"),
+            now = E::time_to_text(E::NOW),
         )
     }
 }
 
-impl Row {
-    /// No message of an occurrence planned before then is unfinished, if that is known; and whether the row
-    /// says it as we do, so that a statement can compare it.
+impl LooseScheduleRow {
+    /// The time before which no planned occurrence has an unfinished message, if it is known, and whether the row has
+    /// it in our format, so that statements can compare it.
     pub(super) fn unfinished_from(&self) -> (Option<DateTime<Utc>>, bool) {
-        let Some(text) = self.unfinished_from.clone().map(LooseText::shown) else {
+        let Some(text) = self.unfinished_from.clone().map(LooseText::into_display) else {
             return (None, true);
         };
-        (times::parse(&text), times::is_ours(&text))
+        (times::parse(&text), times::is_canonical(&text))
     }
 }
 
-/// What is read of a row's columns, and which can't be.
+/// Reads columns and collects those that can't be read, each with its fault.
 #[derive(Default)]
-struct Reader(Vec<(&'static str, String)>);
+struct ColumnReader(Vec<(&'static str, String)>);
 
-impl Reader {
-    /// What stands there, if only to be shown.
+impl ColumnReader {
+    /// A text, which is only for display if it can't be read.
     fn text(&mut self, column: &'static str, value: Option<LooseText>) -> Option<String> {
         let value = value?;
         if let Err(reason) = value.clone().read() {
             self.0.push((column, reason));
         }
-        Some(value.shown())
+        Some(value.into_display())
     }
 
-    /// The same where something has to stand.
+    /// A text of a column that must not be NULL.
     fn some_text(&mut self, column: &'static str, value: Option<LooseText>) -> String {
         self.text(column, value).unwrap_or_else(|| {
-            self.0.push((column, NULL.to_owned()));
+            self.0.push((column, IS_NULL.to_owned()));
             String::new()
         })
     }
 
     fn integer(&mut self, column: &'static str, value: Option<LooseInteger>) -> i64 {
-        let read = value.map_or_else(|| Err(NULL.to_owned()), LooseInteger::read);
+        let read = value.map_or_else(|| Err(IS_NULL.to_owned()), LooseInteger::read);
         read.unwrap_or_else(|reason| {
             self.0.push((column, reason));
             0
@@ -132,19 +132,19 @@ impl Reader {
     }
 
     fn time(&mut self, column: &'static str, value: Option<LooseText>) -> Option<DateTime<Utc>> {
-        let text = value?.shown();
+        let text = value?.into_display();
         let time = times::parse(&text);
         if time.is_none() {
-            let text: String = text.chars().take(MOST_OF_A_TIME).collect();
+            let text: String = text.chars().take(MAX_DISPLAYED_TIME).collect();
             self.0.push((column, format!("it is {text:?}")));
         }
         time
     }
 }
 
-impl From<Row> for ScheduleRow {
-    fn from(row: Row) -> Self {
-        let mut read = Reader::default();
+impl From<LooseScheduleRow> for ScheduleRow {
+    fn from(row: LooseScheduleRow) -> Self {
+        let mut read = ColumnReader::default();
         let spec = ScheduleSpec {
             name: read.text("task_name", row.task_name),
             task: read.some_text("task", row.task),
@@ -168,15 +168,15 @@ impl From<Row> for ScheduleRow {
             spec,
             next_run: read.time("next_run", row.next_run),
             last_run: read.time("last_run", row.last_run),
-            refusal: row.refusal.map(|text| text.shown().into()),
-            planned_for: row.planned_for.map(|text| text_of(text).into()),
+            refusal: row.refusal.map(|text| text.into_display().into()),
+            planned_for: row.planned_for.map(|text| timetable_text(text).into()),
             unreadable: read.0,
         }
     }
 }
 
-/// A timetable's text, which is ASCII if it can be met, in whatever characters the table has.
-fn text_of(mut bytes: Vec<u8>) -> String {
+/// A timetable's text in whatever encoding the table has. A timetable that can ever match is ASCII.
+fn timetable_text(mut bytes: Vec<u8>) -> String {
     bytes.retain(|byte| *byte != 0);
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -7,18 +7,18 @@ use super::engine::Engine;
 use super::guards::joined;
 use super::loose::LooseText;
 use super::times;
-use super::values::Values;
+use super::values::ValueTable;
 use crate::names;
 use crate::store::{DEAD_AFTER, Heartbeat, WorkerId, WorkerProcess};
 
-/// Inserts the worker, with `id` if it has one already.
+/// Inserts a worker, with its `id` if it already has one.
 fn insert<E: Engine>(
     engine: &mut E,
     id: Option<WorkerId>,
     process: &WorkerProcess,
 ) -> QueryResult<WorkerId> {
     let host = names::storable_name(&process.host);
-    let values = Values::default()
+    let values = ValueTable::default()
         .texts("host", [host.as_str()])
         .texts("namespace", [process.namespace.as_str()])
         .integers("pid", [process.pid])
@@ -31,7 +31,7 @@ fn insert<E: Engine>(
         "INSERT INTO carrot_worker ({id_column}host, namespace, pid, process_start, started, heartbeat) \
          SELECT {id}v.host, v.namespace, v.pid, v.process_start, {now}, {now} FROM {source}",
         now = E::NOW,
-        source = engine.source(&values)
+        source = engine.values_sql(&values)
     );
     engine.insert_one(&sql, &values).map(WorkerId)
 }
@@ -40,6 +40,7 @@ pub(super) fn register(engine: &mut impl Engine, process: &WorkerProcess) -> Que
     insert(engine, None, process)
 }
 
+/// Records a heartbeat, and inserts the worker again if its row is gone.
 pub(super) fn heartbeat<E: Engine>(
     engine: &mut E,
     id: WorkerId,
@@ -76,7 +77,7 @@ pub(super) fn workers_in<E: Engine>(
 ) -> QueryResult<Vec<(WorkerId, WorkerProcess)>> {
     let sql = "SELECT id, host, namespace, pid, process_start FROM carrot_worker";
     let rows: Vec<WorkerRow> = engine.load(sql, None)?;
-    let shown = |text: Option<LooseText>| text.map(LooseText::shown).unwrap_or_default();
+    let shown = |text: Option<LooseText>| text.map(LooseText::into_display).unwrap_or_default();
     let worker = |row: WorkerRow| {
         let process = WorkerProcess {
             host: shown(row.host),
@@ -96,14 +97,14 @@ pub(super) fn deregister(engine: &mut impl Engine, ids: &[WorkerId]) -> QueryRes
     if ids.is_empty() {
         return Ok(());
     }
-    engine.batch(&format!(
+    engine.execute_unprepared(&format!(
         "DELETE FROM carrot_worker WHERE id IN ({})",
         joined(ids.iter().map(|id| id.0))
     ))
 }
 
 #[derive(QueryableByName)]
-struct Beat {
+struct HeartbeatRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Nullable<Text>)]
@@ -118,17 +119,17 @@ pub(super) fn heartbeats<E: Engine>(engine: &mut E) -> QueryResult<Vec<Heartbeat
         "SELECT id, {time} AS time, \
              CAST(CASE WHEN heartbeat < {then} THEN 1 ELSE 0 END AS {bigint}) AS is_old \
          FROM carrot_worker ORDER BY id",
-        time = E::time_text("heartbeat"),
-        then = E::now_and(-dead_after),
+        time = E::time_to_text("heartbeat"),
+        then = E::now_plus(-dead_after),
         bigint = E::BIGINT,
     );
-    let rows: Vec<Beat> = engine.load(&sql, None)?;
-    let beat = |row: Beat| {
-        let time = row.time.map(LooseText::shown).unwrap_or_default();
+    let rows: Vec<HeartbeatRow> = engine.load(&sql, None)?;
+    let beat = |row: HeartbeatRow| {
+        let time = row.time.map(LooseText::into_display).unwrap_or_default();
         Heartbeat {
             worker: WorkerId(row.id),
-            // No worker writes another time than ours, and what is none never grows old.
-            is_old: row.is_old != 0 || !times::is_ours(&time),
+            // Our workers write no other format, and a heartbeat that is no time would never become old.
+            is_old: row.is_old != 0 || !times::is_canonical(&time),
             time,
         }
     };

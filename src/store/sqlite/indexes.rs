@@ -6,25 +6,25 @@ use crate::store::sql::Index;
 const MESSAGES: &str = "carrot_messagelog";
 const SCHEDULES: &str = "carrot_scheduledtask";
 
-/// Most are partial: they hold what is under way, not the history.
+/// Most are partial: they hold unfinished messages and not the history.
 pub(super) const INDEXES: &[Index] = &[
-    // Not unique: Django's tables do not promise it, and its late inserts must work.
+    // Not unique, because Django's tables are not, and Django's late inserts must succeed.
     Index::new(MESSAGES, "carrot_messagelog_uuid", "uuid"),
     Index::new(MESSAGES, "carrot_messagelog_adopted_uuid", "adopted_uuid")
         .unique()
         .only("adopted_uuid IS NOT NULL"),
-    // What the sweep reads.
-    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").of(Status::Pending),
-    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").of(Status::InProgress),
-    // What the embedded broker reads: the messages that wait in a queue, in their order.
+    // For the sweep.
+    Index::new(MESSAGES, "carrot_messagelog_pending", "due_time").only_status(Status::Pending),
+    Index::new(MESSAGES, "carrot_messagelog_in_progress", "owner").only_status(Status::InProgress),
+    // For the embedded broker: the waiting messages of a queue, in their order.
     Index::new(
         MESSAGES,
         "carrot_messagelog_waiting",
         "routing_key, priority DESC, id",
     )
-    .of(Status::Published)
-    .of_queues(),
-    // One message an occurrence.
+    .only_status(Status::Published)
+    .for_embedded_broker(),
+    // At most one message for an occurrence.
     Index::new(
         MESSAGES,
         "carrot_messagelog_occurrence",
@@ -32,12 +32,12 @@ pub(super) const INDEXES: &[Index] = &[
     )
     .unique()
     .only("schedule_id IS NOT NULL"),
-    // What is to be reckoned: nothing, most of the time.
+    // The unplanned schedules, of which there are mostly none.
     Index::new(SCHEDULES, "carrot_scheduledtask_unplanned", "id").only(
         "active AND planned_for IS NOT (interval_type || ' ' \
             || CAST(interval_count AS text) || ' ' || COALESCE(time_zone, '') || ' ' || COALESCE(cron, ''))",
     ),
-    // What is due next.
+    // The next due schedules.
     Index::new(SCHEDULES, "carrot_scheduledtask_next_run", "next_run")
         .only("active AND next_run IS NOT NULL"),
 ];

@@ -1,383 +1,41 @@
 //! SQLite: one file on this machine.
 //!
-//! It has one writer at a time. The connections of this process take turns for that, first come,
-//! first served, since SQLite itself only lets them try again and again, and the ledger would starve
-//! the others. Between processes it is asked again and again, but sooner than its busy timeout would.
+//! SQLite has one writer at a time. Its connections in one process take turns to write, first come, first served:
+//! SQLite itself would have them poll, and the ledger would starve the others. Processes poll, but more often than
+//! SQLite's busy timeout does.
 
+mod caller_connection;
+mod engine;
+mod file;
 mod indexes;
 mod migrating;
 #[cfg(test)]
 mod plan;
 mod statement;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+pub(super) use engine::SqliteEngine;
+pub(super) use file::SqliteFile;
 
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
-use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sqlite::{Sqlite, SqliteConnection};
-use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use rustix::fs::Access;
-use rustix::io::Errno;
+use super::sql::Connector;
+use super::{MigrationReporter, StoreError, Tables};
 
-use self::statement::{source, statement};
-use super::sql::{
-    Engine, Id, Index, Link, MessageRow, Row, Update, Values, assignments, in_transaction,
-};
-use super::turns::Turns;
-use super::{StoreError, Tables, Tell};
-use crate::config::DatabaseUrl;
-use crate::process::privileges;
-
-/// What every connection is set to.
-///
-/// `wal_autocheckpoint`: in pages; every 1000, as is SQLite's default, costs a sync each batch or two.
-const SET_UP: &str = "PRAGMA busy_timeout = 5000; \
-    PRAGMA journal_mode = WAL; \
-    PRAGMA synchronous = FULL; \
-    PRAGMA wal_autocheckpoint = 4000; \
-    PRAGMA journal_size_limit = 67108864";
-
-/// So long others may write before that is said: the same as `busy_timeout`.
-const BUSY: Duration = Duration::from_secs(5);
-
-/// Begins to write, or says at once that another process does.
-const BEGIN: &str = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE";
-const WAIT_AGAIN: &str = "PRAGMA busy_timeout = 5000";
-
-/// Another process is asked so often whether it still writes: about as long as a commit takes. SQLite's
-/// own waits grow to 100 ms, which a message would be late by.
-const ASK_AGAIN: Duration = Duration::from_micros(500);
-
-/// Commits wait for the disk.
-const SYNC: &str = "PRAGMA synchronous = FULL";
-/// Commits may be lost with the power, in their order.
-const NO_SYNC: &str = "PRAGMA synchronous = NORMAL";
-
-/// Parts of what SQLite says when it can't use its file for now, and of no other error.
-const PASSES: [&str; 9] = [
-    "is locked",
-    "disk is full",
-    "disk I/O error",
-    "readonly database",
-    "unable to open database file",
-    "is malformed",
-    "is not a database",
-    "locking protocol",
-    "out of memory",
-];
-
-/// A database's file.
-#[derive(Clone)]
-pub(super) struct File {
-    path: PathBuf,
-    turns: Arc<Turns>,
-}
-
-impl File {
-    pub(super) fn new(url: &DatabaseUrl) -> Self {
-        Self {
-            path: url.sqlite_file().map(PathBuf::from).unwrap_or_default(),
-            turns: Arc::default(),
-        }
-    }
-
-    /// Waiting does not cure what this user may not do. SQLite calls it a file that can't be opened, or
-    /// one that is read-only, as it does what passes.
-    fn permitted(&self) -> Result<(), StoreError> {
-        let is_denied =
-            |path: &Path, access| rustix::fs::access(path, access) == Err(Errno::ACCESS);
-        let directory = self
-            .path
-            .parent()
-            .filter(|path| !path.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        let to_write = Access::READ_OK | Access::WRITE_OK;
-        let what = if is_denied(directory, Access::WRITE_OK | Access::EXEC_OK) {
-            "the directory of the database file"
-        } else if is_denied(&self.path, to_write) {
-            "the database file"
-        } else {
-            return Ok(());
-        };
-        Err(StoreError::Unsupported(format!(
-            "{what} {} can't be written by {}: give it to that user, or set another database_url",
-            self.path.display(),
-            privileges::this_user()
-        )))
-    }
-
-    fn error(&self, error: impl ToString) -> StoreError {
-        let directory = self.path.parent();
-        if directory.is_some_and(|directory| !directory.is_dir()) {
-            return StoreError::Unsupported(format!(
-                "the directory of the database file {} does not exist: create it, or set another \
-                 database_url",
-                self.path.display()
-            ));
-        }
-        StoreError::Unavailable(error.to_string())
-    }
-}
-
-/// The change to WAL is refused at once, and not after the busy timeout, while another process writes.
-fn set_up(connection: &mut SqliteConnection) -> QueryResult<()> {
-    let deadline = Instant::now() + BUSY;
-    loop {
-        match connection.batch_execute(SET_UP) {
-            Err(error) if is_locked(&error) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            other => return other,
-        }
-    }
-}
-
-impl Link for File {
-    type Engine = SqliteFile;
+impl Connector for SqliteFile {
+    type Engine = SqliteEngine;
     const MIGRATES_ITSELF: bool = true;
 
-    fn open(&self) -> Result<SqliteFile, StoreError> {
-        self.permitted()?;
-        let mut connection = SqliteConnection::establish(&self.path.to_string_lossy())
-            .map_err(|error| self.error(error))?;
-        set_up(&mut connection).map_err(|error| self.error(error))?;
-        Ok(SqliteFile {
-            connection,
-            turns: Arc::clone(&self.turns),
-            syncs: true,
-            require_durable: false,
-        })
+    fn open(&self) -> Result<SqliteEngine, StoreError> {
+        SqliteEngine::open(self)
     }
 
-    fn migrate(&self, tables: Tables, tell: &mut Tell<'_>) -> Result<(), StoreError> {
-        migrating::migrate(self, tables, tell)
+    fn migrate(
+        &self,
+        tables: Tables,
+        reporter: &mut MigrationReporter<'_>,
+    ) -> Result<(), StoreError> {
+        migrating::migrate(self, tables, reporter)
     }
 
     fn describe(&self) -> String {
-        format!("sqlite://{}", self.path.display())
-    }
-}
-
-/// A connection to SQLite.
-pub(super) struct SqliteFile {
-    connection: SqliteConnection,
-    turns: Arc<Turns>,
-    /// Whether a commit waits for the disk.
-    syncs: bool,
-    /// Whether the transaction under way must be on the disk in the end.
-    require_durable: bool,
-}
-
-impl SqliteFile {
-    /// Begins a transaction that writes, when no other process does.
-    fn begin(&mut self) -> QueryResult<()> {
-        let deadline = Instant::now() + BUSY;
-        let begun = loop {
-            match self.batch(BEGIN) {
-                Err(error) if is_locked(&error) && Instant::now() < deadline => {
-                    std::thread::sleep(ASK_AGAIN);
-                }
-                other => break other,
-            }
-        };
-        self.batch(WAIT_AGAIN)?;
-        begun
-    }
-}
-
-fn is_locked(error: &Error) -> bool {
-    error.to_string().contains("is locked")
-}
-
-/// `UPDATE … FROM`, as far as it goes without RETURNING. The state is hidden from the planner: one that
-/// has seen a partial index empty would go through all of that, however long it is by now, and through
-/// all keys for each of its rows.
-fn update_text(update: &Update<'_>) -> String {
-    format!(
-        "UPDATE carrot_messagelog AS m SET {} FROM {} \
-         WHERE m.uuid = v.uuid AND CASE WHEN {} THEN 1 ELSE 0 END = 1 AND ({})",
-        assignments("", update.set),
-        source(&update.values),
-        update.given,
-        update.and
-    )
-}
-
-impl Engine for SqliteFile {
-    type Backend = Sqlite;
-    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
-    const NOTEBOOK: &'static str =
-        "SELECT name FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
-    const COLUMNS: &'static str = "SELECT 'carrot_messagelog.' || name AS name FROM pragma_table_info('carrot_messagelog') \
-        UNION ALL SELECT 'carrot_scheduledtask.' || name FROM pragma_table_info('carrot_scheduledtask')";
-    const INDEXES: &'static [Index] = indexes::INDEXES;
-    const FOUND: &'static str = "SELECT m.name AS name, \
-            COALESCE((SELECT group_concat(k.name || CASE k.\"desc\" WHEN 1 THEN ' DESC' ELSE '' END, ',' \
-                    ORDER BY k.seqno) \
-                FROM pragma_index_xinfo(m.name) k WHERE k.key = 1), '') AS key_columns, \
-            l.\"unique\" AS is_unique, CASE l.partial WHEN 1 THEN COALESCE(m.sql, '') ELSE '' END AS predicate, \
-            1 AS is_valid \
-        FROM sqlite_master m JOIN pragma_index_list(m.tbl_name) l ON l.name = m.name \
-        WHERE m.type = 'index' AND m.tbl_name IN ('carrot_messagelog', 'carrot_scheduledtask')";
-    const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS name";
-    // As Django writes it.
-    const NOW: &'static str = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";
-    const BIGINT: &'static str = "bigint";
-    // Who writes has locked everything.
-    const LOCK: &'static str = "";
-    const LOCK_FREE: &'static str = "";
-    const UNPLANNED: &'static str = "m.active AND m.planned_for IS NOT (m.interval_type || ' ' \
-        || CAST(m.interval_count AS text) || ' ' || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
-    const PLANNED: &'static str = "m.active AND m.next_run IS NOT NULL AND m.planned_for IS \
-        (m.interval_type || ' ' || CAST(m.interval_count AS text) || ' ' \
-        || COALESCE(m.time_zone, '') || ' ' || COALESCE(m.cron, ''))";
-    const ODD_NEXT_RUN: &'static str = "(typeof(m.next_run) <> 'text' OR m.next_run NOT GLOB \
-        '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' \
-        OR datetime(substr(m.next_run, 1, 19)) IS NOT substr(m.next_run, 1, 19))";
-    const UNLESS_ADOPTED: &'static str =
-        "ON CONFLICT (adopted_uuid) WHERE adopted_uuid IS NOT NULL DO NOTHING";
-
-    const LEAST: &'static str = "min";
-
-    fn bytes_of(text: &str) -> String {
-        format!("LENGTH(CAST({text} AS blob))")
-    }
-
-    /// What is none would be 0 in a cast.
-    fn integer(column: &str) -> String {
-        column.to_owned()
-    }
-
-    fn now_and(seconds: i64) -> String {
-        format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', '{seconds:+} seconds')")
-    }
-
-    fn now_and_some(seconds: &str) -> String {
-        format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+.3f seconds', {seconds}))")
-    }
-
-    fn seconds_since(time: &str) -> String {
-        format!("(julianday('now') - julianday({time})) * 86400.0")
-    }
-
-    fn time_text(time: &str) -> String {
-        time.to_owned()
-    }
-
-    fn time_of(text: &str) -> String {
-        text.to_owned()
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values)
-    }
-
-    fn messages(&self, values: &Values<'_>) -> String {
-        // Not the other way round: the messages may be millions.
-        let source = source(values);
-        format!("{source} CROSS JOIN carrot_messagelog m ON m.uuid = v.uuid")
-    }
-
-    fn execute(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<usize> {
-        statement(sql, values).execute(&mut self.connection)
-    }
-
-    fn load<R: Row>(&mut self, sql: &str, values: Option<&Values<'_>>) -> QueryResult<Vec<R>> {
-        statement(sql, values).load(&mut self.connection)
-    }
-
-    fn load_once<R: Row>(&mut self, sql: &str) -> QueryResult<Vec<R>> {
-        diesel::sql_query(sql).load(&mut self.connection)
-    }
-
-    fn batch(&mut self, sql: &str) -> QueryResult<()> {
-        self.connection.batch_execute(sql)
-    }
-
-    fn update(&mut self, update: &Update<'_>) -> QueryResult<usize> {
-        let sql = update_text(update);
-        self.execute(&sql, Some(&update.values))
-    }
-
-    fn update_returning<R: MessageRow>(
-        &mut self,
-        update: &Update<'_>,
-        columns: &[&str],
-    ) -> QueryResult<Vec<R>> {
-        let update_text = update_text(update);
-        let sql = format!("{update_text} RETURNING {}", columns.join(", "));
-        self.load(&sql, Some(&update.values))
-    }
-
-    fn insert_one(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<i64> {
-        let sql = format!("{sql} RETURNING id");
-        let rows: Vec<Id> = self.load(&sql, Some(values))?;
-        Id::only(&rows)
-    }
-
-    fn alone<T>(
-        &mut self,
-        lasts: bool,
-        work: impl FnOnce(&mut Self) -> QueryResult<T>,
-    ) -> QueryResult<T> {
-        self.transaction(lasts, work)
-    }
-
-    fn transaction<T>(
-        &mut self,
-        lasts: bool,
-        work: impl FnOnce(&mut Self) -> QueryResult<T>,
-    ) -> QueryResult<T> {
-        let turns = Arc::clone(&self.turns);
-        let _turn = turns.take();
-        if self.syncs != lasts {
-            self.batch(if lasts { SYNC } else { NO_SYNC })?;
-            self.syncs = lasts;
-        }
-        self.require_durable = false;
-        let done = in_transaction(self, Self::begin, work)?;
-        if self.require_durable && !lasts {
-            // A commit that waits for the disk, if only of a row as it is, brings those before it there.
-            self.batch(SYNC)?;
-            self.syncs = true;
-            in_transaction(self, Self::begin, |engine| {
-                engine.batch("UPDATE carrot_worker SET heartbeat = heartbeat")
-            })?;
-        }
-        Ok(done)
-    }
-
-    fn naming<T>(&mut self, work: impl FnOnce(&mut Self) -> QueryResult<T>) -> QueryResult<T> {
-        // There is one writer.
-        self.transaction(true, work)
-    }
-
-    fn require_durable(&mut self) -> QueryResult<()> {
-        self.require_durable = true;
-        Ok(())
-    }
-
-    /// What SQLite says of its file passes. What it says of a value does not, and a trigger may say
-    /// anything.
-    fn sort(&mut self, error: &Error) -> StoreError {
-        let text = error.to_string();
-        match error {
-            Error::DatabaseError(
-                DatabaseErrorKind::UniqueViolation
-                | DatabaseErrorKind::ForeignKeyViolation
-                | DatabaseErrorKind::NotNullViolation
-                | DatabaseErrorKind::CheckViolation,
-                _,
-            ) => StoreError::Refused(text),
-            _ if text.contains("too big") => StoreError::Refused(text),
-            Error::DeserializationError(_) => StoreError::Unreadable(text),
-            Error::DatabaseError(_, _) if !PASSES.iter().any(|words| text.contains(words)) => {
-                StoreError::Unclear(text)
-            }
-            _ => StoreError::Unavailable(text),
-        }
+        Self::describe(self)
     }
 }

@@ -1,26 +1,28 @@
-//! How SQLite reads what is updated.
+//! SQLite's query plans for updates.
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{File, statement, update_text};
+use super::engine::update_text;
+use super::file::SqliteFile;
+use super::statement::statement;
 use crate::state::Status;
 use crate::store::Tables;
-use crate::store::sql::{ALWAYS, Engine, Link, Update, Values};
+use crate::store::sql::{ALWAYS_TRUE, Connector, Engine, MessageUpdate, ValueTable};
 
 #[derive(QueryableByName)]
-struct Step {
+struct PlanStep {
     #[diesel(sql_type = Text)]
     detail: String,
 }
 
-/// The messages of an update are found by their keys, also where the planner has statistics from a moment
-/// when nothing was under way, and takes the partial indexes for empty.
+/// An update finds its messages by their keys, even if the planner's statistics are from a moment when the partial
+/// indexes were empty.
 #[test]
 fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/carrot.db", directory.path().display());
-    let file = File::new(&url.parse().unwrap());
+    let file = SqliteFile::new(&url.parse().unwrap());
     file.migrate(Tables::WithQueues, &mut |_| {}).unwrap();
     let mut engine = file.open().unwrap();
     let finished = format!(
@@ -30,17 +32,19 @@ fn messages_are_found_by_their_keys_whatever_the_statistics_say() {
              FROM json_each('[' || substr(replace(hex(zeroblob(500)), '0', ',0'), 2) || ']')",
         Status::Completed
     );
-    engine.batch(&format!("{finished}; ANALYZE")).unwrap();
+    engine
+        .execute_unprepared(&format!("{finished}; ANALYZE"))
+        .unwrap();
     for state in [Status::Pending, Status::Published, Status::InProgress] {
-        for and in [ALWAYS, "m.owner = 1"] {
-            let update = Update {
-                values: Values::keys(["1", "2"]),
+        for and in [ALWAYS_TRUE, "m.owner = 1"] {
+            let update = MessageUpdate {
+                values: ValueTable::keys(["1", "2"]),
                 set: &[("owner", "1".to_owned())],
-                given: &format!("m.status = '{state}'"),
-                and,
+                guard: &format!("m.status = '{state}'"),
+                lookup_guard: and,
             };
             let sql = format!("EXPLAIN QUERY PLAN {}", update_text(&update));
-            let plan: Vec<Step> = statement(&sql, Some(&update.values))
+            let plan: Vec<PlanStep> = statement(&sql, Some(&update.values))
                 .load(&mut engine.connection)
                 .unwrap();
             let plan: Vec<&str> = plan.iter().map(|step| step.detail.as_str()).collect();

@@ -1,15 +1,16 @@
-//! Statements with many values, on our connections and on those of others.
+//! Statements with many values.
 
 use diesel::expression::AsExpression;
-use diesel::prelude::*;
 use diesel::sql_types::Text;
-use diesel::sqlite::{Sqlite, SqliteConnection};
+use diesel::sqlite::Sqlite;
 
-use super::SqliteFile;
-use crate::store::sql::{Statement, Target, Values};
+use crate::store::sql::{Statement, ValueTable};
 
-/// `sql` with the values bound, as JSON: however many there are, it is the same statement.
-pub(super) fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statement<'a, Sqlite> {
+/// Binds the values to `sql` as JSON, so that the statement is the same for any number of values.
+pub(super) fn statement<'a>(
+    sql: &'a str,
+    values: Option<&ValueTable<'_>>,
+) -> Statement<'a, Sqlite> {
     let statement = Statement::new(sql);
     match values {
         Some(values) => statement.bind(AsExpression::<Text>::as_expression(values.json())),
@@ -17,8 +18,8 @@ pub(super) fn statement<'a>(sql: &'a str, values: Option<&Values<'_>>) -> Statem
     }
 }
 
-/// What follows FROM to read `values` as `v`.
-pub(super) fn source(values: &Values<'_>) -> String {
+/// The FROM item that reads `values` as `v`.
+pub(super) fn source(values: &ValueTable<'_>) -> String {
     let cells: Vec<_> = (0..)
         .zip(values.columns())
         .map(|(nth, (name, _))| format!("e.value ->> {nth} AS {name}"))
@@ -27,19 +28,4 @@ pub(super) fn source(values: &Values<'_>) -> String {
         "(SELECT e.key AS position, {} FROM json_each(?) e) AS v",
         cells.join(", ")
     )
-}
-
-/// A connection of the caller's.
-impl Target<SqliteFile> for SqliteConnection {
-    fn last_character(&mut self) -> QueryResult<char> {
-        Ok(char::MAX)
-    }
-
-    fn source(&self, values: &Values<'_>) -> String {
-        source(values)
-    }
-
-    fn insert(&mut self, sql: &str, values: &Values<'_>) -> QueryResult<usize> {
-        statement(sql, Some(values)).execute(self)
-    }
 }

@@ -1,5 +1,5 @@
-//! Changes that every message goes through, made once a thread: making one takes some microseconds, which a lone
-//! message would wait for at each step.
+//! The rendered events that every message goes through, cached per thread: rendering one takes some microseconds, by
+//! which it would delay a lone message at each step.
 
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -7,43 +7,59 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::super::engine::Engine;
-use super::Change;
+use super::{EventSql, EventTerms};
 use crate::state::Event;
 use crate::store::WorkerId;
 
-/// What a change is made of, beside the engine.
+/// What identifies a rendered event, beside the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::store::sql) enum Made {
-    /// An event that comes from a worker, without other terms.
-    By(Event, WorkerId),
+enum CacheKey {
+    /// An event that comes from a worker and needs no other term.
+    ByWorker(Event, WorkerId),
     /// The ends of a worker's runs.
     Ends(WorkerId),
-    /// The broker's confirmation, and whether only of messages of which nothing is noted.
-    Confirmed { nothing_noted: bool },
+    /// The broker's confirmation; `never_put_off` restricts it to messages that no row says were put off or refused.
+    Confirmed { never_put_off: bool },
 }
 
-/// More than one process has: a worker that the database does not know any more gets another id.
-const MOST: usize = 64;
+/// More entries than one process needs: only a worker whose row was deleted gets another id.
+const MAX_ENTRIES: usize = 64;
 
 thread_local! {
-    static CHANGES: RefCell<HashMap<(TypeId, Made), Rc<Change>>> = RefCell::default();
+    static CACHE: RefCell<HashMap<(TypeId, CacheKey), Rc<EventSql>>> = RefCell::default();
 }
 
-/// The change, which `make` makes if this thread has not had it yet.
-pub(in crate::store::sql) fn once<E: Engine>(
-    made: Made,
-    make: impl FnOnce() -> Change,
-) -> Rc<Change> {
-    let key = (TypeId::of::<E>(), made);
-    let known = CHANGES.with_borrow(|changes| changes.get(&key).cloned());
+/// An event that comes from a worker and needs no other term.
+pub(in crate::store::sql) fn by_worker<E: Engine>(event: Event, worker: WorkerId) -> Rc<EventSql> {
+    cached::<E>(CacheKey::ByWorker(event, worker), || {
+        EventSql::new::<E>(event, &EventTerms::of(worker))
+    })
+}
+
+/// The ends of a worker's runs; see [`EventSql::ends`].
+pub(in crate::store::sql) fn ends<E: Engine>(worker: WorkerId) -> Rc<EventSql> {
+    cached::<E>(CacheKey::Ends(worker), || EventSql::ends::<E>(worker))
+}
+
+/// The broker's confirmation, which `render` renders if this thread has not rendered it yet.
+pub(in crate::store::sql) fn confirmed<E: Engine>(
+    never_put_off: bool,
+    render: impl FnOnce() -> EventSql,
+) -> Rc<EventSql> {
+    cached::<E>(CacheKey::Confirmed { never_put_off }, render)
+}
+
+fn cached<E: Engine>(key: CacheKey, render: impl FnOnce() -> EventSql) -> Rc<EventSql> {
+    let key = (TypeId::of::<E>(), key);
+    let known = CACHE.with_borrow(|cache| cache.get(&key).cloned());
     known.unwrap_or_else(|| {
-        let change = Rc::new(make());
-        CHANGES.with_borrow_mut(|changes| {
-            if changes.len() >= MOST {
-                changes.clear();
+        let sql = Rc::new(render());
+        CACHE.with_borrow_mut(|cache| {
+            if cache.len() >= MAX_ENTRIES {
+                cache.clear();
             }
-            changes.insert(key, Rc::clone(&change));
+            cache.insert(key, Rc::clone(&sql));
         });
-        change
+        sql
     })
 }

@@ -1,168 +1,167 @@
-//! What [`transition`](crate::state::transition()) says, as the statements have it: of the row `m`, and of the value `v`
-//! that comes with an event.
+//! Renders [`transition`](crate::state::transition()) as SQL. In the texts, `m` is the message's row and `v` the value
+//! that comes with the event.
 
 pub(super) mod cache;
 
 use std::cmp::Reverse;
-use std::rc::Rc;
 
 use diesel::QueryResult;
 
-use self::cache::Made;
-use super::engine::{ALWAYS, Engine, Update, assignments};
-use super::guards::{OWNER_IS_DEAD, is_in, is_not_in, joined, literal};
-use super::values::Values;
-use crate::state::{Column, End, Event, Exception, Holder, Status, Transition, Value};
+use super::engine::{ALWAYS_TRUE, Engine, MessageUpdate, assignments};
+use super::guards::{OWNER_IS_DEAD, is_in, is_not_in, joined, status_literal};
+use super::values::ValueTable;
+use crate::state::{Column, End, Event, RequiredOwner, RowCondition, Status, Transition, Value};
 use crate::store::WorkerId;
 
-/// What a statement has that a transition leaves open. What is missing makes a statement that no database runs.
+/// The terms of a statement that a transition leaves open. A term that an event needs and does not get makes a
+/// statement that every database refuses.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Terms<'a> {
+pub(super) struct EventTerms<'a> {
     /// The worker that the event comes from.
-    pub(super) us: Option<WorkerId>,
-    /// [`Value::Then`].
-    pub(super) then: Option<&'a str>,
-    /// The condition that the message has waited for the same cause before.
+    pub(super) worker: Option<WorkerId>,
+    /// [`Value::EventTime`].
+    pub(super) time: Option<&'a str>,
+    /// The condition that the row names the same cause of waiting as the event.
     pub(super) same_cause: Option<&'a str>,
-    /// The condition that it has done so for too long.
+    /// The condition that the message has waited too long for that cause.
     pub(super) too_long: Option<&'a str>,
 }
 
-/// Stands for a term that is missing.
-const MISSING: &str = "missing_term";
+/// Stands in place of a term that was not given.
+const MISSING_TERM: &str = "missing_term";
 
-impl Terms<'_> {
-    /// Those of an event that comes from a worker.
+impl EventTerms<'_> {
+    /// The terms of an event that comes from a worker.
     pub(super) fn of(worker: WorkerId) -> Self {
         Self {
-            us: Some(worker),
+            worker: Some(worker),
             ..Self::default()
         }
     }
 
-    fn us(&self) -> String {
-        self.us
-            .map_or_else(|| MISSING.to_owned(), |worker| worker.0.to_string())
+    fn worker(&self) -> String {
+        self.worker
+            .map_or_else(|| MISSING_TERM.to_owned(), |worker| worker.0.to_string())
     }
 
-    fn then(&self) -> &str {
-        self.then.unwrap_or(MISSING)
+    fn time(&self) -> &str {
+        self.time.unwrap_or(MISSING_TERM)
     }
 
     fn same_cause(&self) -> &str {
-        self.same_cause.unwrap_or(MISSING)
+        self.same_cause.unwrap_or(MISSING_TERM)
     }
 
-    fn holds(&self, exception: Exception) -> &str {
-        match exception {
-            Exception::CopyIsLost => "m.due_time IS NOT NULL",
-            Exception::WaitedTooLong => self.too_long.unwrap_or(MISSING),
+    fn condition(&self, condition: RowCondition) -> &str {
+        match condition {
+            RowCondition::CopyIsLost => "m.due_time IS NOT NULL",
+            RowCondition::WaitedTooLong => self.too_long.unwrap_or(MISSING_TERM),
         }
     }
 }
 
-/// An event's guard and assignments.
-pub(super) struct Change {
-    /// The guard, of the message's row alone.
-    pub(super) given: String,
-    /// What is asked of workers beside that.
-    pub(super) and: String,
-    /// Columns and what they are set to, in the order of [`COLUMNS`].
+/// An event as SQL: its guards and assignments.
+pub(super) struct EventSql {
+    /// The condition on the message's row alone.
+    pub(super) guard: String,
+    /// The condition that looks up workers.
+    pub(super) lookup_guard: String,
+    /// Columns and their new values, in the order of [`COLUMNS`].
     pub(super) set: Vec<(&'static str, String)>,
 }
 
-impl Change {
-    pub(super) fn of<E: Engine>(event: Event, terms: &Terms<'_>) -> Self {
-        let cases = Cases::of(event);
+impl EventSql {
+    pub(super) fn new<E: Engine>(event: Event, terms: &EventTerms<'_>) -> Self {
+        let cases = StatusCases::of(event);
         let instead = event.instead();
-        let instead = instead.map(|(exception, event)| (exception, Cases::of(event)));
+        let instead = instead.map(|(condition, event)| (condition, StatusCases::of(event)));
         let set = COLUMNS.iter().filter_map(|(column, name)| {
-            let to = cases.assigned::<E>(*column, name, terms);
+            let to = cases.assignment::<E>(*column, name, terms);
             let to = match &instead {
                 None => to,
-                Some((exception, instead)) => {
-                    let instead = instead.assigned::<E>(*column, name, terms);
-                    unless(name, to, terms.holds(*exception), instead)
+                Some((condition, instead)) => {
+                    let instead = instead.assignment::<E>(*column, name, terms);
+                    case_when(name, to, terms.condition(*condition), instead)
                 }
             };
             Some((*name, to?))
         });
         let set = set.collect();
-        let (given, and) = cases.guard(terms);
-        Self { given, and, set }
-    }
-
-    /// That of an event that comes from a worker, without other terms.
-    pub(super) fn by<E: Engine>(event: Event, worker: WorkerId) -> Rc<Self> {
-        let make = || Self::of::<E>(event, &Terms::of(worker));
-        cache::once::<E>(Made::By(event, worker), make)
-    }
-
-    /// The same for messages of which nothing is noted that they wait for: it sets no text then.
-    pub(super) fn where_nothing_is_noted(&self) -> Self {
-        let notes = ["put_off_since", "put_off_reason"];
-        let set = self.set.iter().filter(|(name, _)| !notes.contains(name));
+        let (guard, lookup_guard) = cases.guard(terms);
         Self {
-            given: format!("{} AND m.put_off_since IS NULL", self.given),
-            and: self.and.clone(),
+            guard,
+            lookup_guard,
+            set,
+        }
+    }
+
+    /// The same event for messages without a put-off or refusal in their rows: it then sets no text.
+    pub(super) fn without_put_off(&self) -> Self {
+        let put_off_columns = ["put_off_since", "put_off_reason"];
+        let is_kept = |(name, _): &&(&str, String)| !put_off_columns.contains(name);
+        let set = self.set.iter().filter(is_kept);
+        Self {
+            guard: format!("{} AND m.put_off_since IS NULL", self.guard),
+            lookup_guard: self.lookup_guard.clone(),
             set: set.cloned().collect(),
         }
     }
 
-    /// The ends of runs, whatever they are: each value `v` has its `status`.
-    pub(super) fn of_ends<E: Engine>(worker: WorkerId) -> Rc<Self> {
-        cache::once::<E>(Made::Ends(worker), || Self::make_ends::<E>(worker))
-    }
-
-    fn make_ends<E: Engine>(worker: WorkerId) -> Self {
-        let terms = Terms::of(worker);
-        let ends = Cases::of_ends();
+    /// The ends of a worker's runs, of all kinds: each value `v` has the `status` of its end.
+    fn ends<E: Engine>(worker: WorkerId) -> Self {
+        let terms = EventTerms::of(worker);
+        let ends = StatusCases::of_ends();
         let set = COLUMNS.iter().filter_map(|(column, name)| {
             let to = match column {
                 None => Some("v.status".to_owned()),
-                some => ends.assigned::<E>(*some, name, &terms),
+                some => ends.assignment::<E>(*some, name, &terms),
             };
             Some((*name, to?))
         });
         let set = set.collect();
-        let (given, and) = Cases::of(Event::Finish(End::Completed)).guard(&terms);
-        Self { given, and, set }
-    }
-
-    /// The same for messages with these keys, and what comes with the event for each.
-    pub(super) fn of_keys<'a>(&'a self, values: Values<'a>) -> Update<'a> {
-        Update {
-            values,
-            set: &self.set,
-            given: &self.given,
-            and: &self.and,
+        let (guard, lookup_guard) = StatusCases::of(Event::Finish(End::Completed)).guard(&terms);
+        Self {
+            guard,
+            lookup_guard,
+            set,
         }
     }
 
-    /// The same for messages with these ids, without the guard: they are locked, and it was asked before.
-    pub(super) fn of_locked(
+    /// The update of the messages with the keys in `values`, which also hold what comes with the event.
+    pub(super) fn for_keys<'a>(&'a self, values: ValueTable<'a>) -> MessageUpdate<'a> {
+        MessageUpdate {
+            values,
+            set: &self.set,
+            guard: &self.guard,
+            lookup_guard: &self.lookup_guard,
+        }
+    }
+
+    /// Updates the messages with these ids without checking the guards: the caller has locked the rows and checked
+    /// them.
+    pub(super) fn execute_on_locked(
         &self,
         engine: &mut impl Engine,
         ids: impl IntoIterator<Item = i64>,
     ) -> QueryResult<()> {
-        engine.batch(&format!(
+        engine.execute_unprepared(&format!(
             "UPDATE carrot_messagelog AS m SET {} WHERE m.id IN ({})",
             assignments("", &self.set),
             joined(ids)
         ))
     }
 
-    /// The whole guard.
-    pub(super) fn guard(&self) -> String {
-        match self.and.as_str() {
-            ALWAYS => self.given.clone(),
-            and => format!("{} AND {and}", self.given),
+    /// Both guards as one condition.
+    pub(super) fn full_guard(&self) -> String {
+        match self.lookup_guard.as_str() {
+            ALWAYS_TRUE => self.guard.clone(),
+            and => format!("{} AND {and}", self.guard),
         }
     }
 }
 
-/// The columns that events change; without a [`Column`] it is the status. Those that the values of others are made
-/// of come after these: MySQL sets one after the other.
+/// The columns that events change, `None` for the status. A column that another column's new value is computed from
+/// comes after that other column: MySQL assigns one column after the other.
 const COLUMNS: &[(Option<Column>, &str)] = &[
     (Some(Column::Message), "task"),
     (Some(Column::Message), "task_args"),
@@ -172,7 +171,7 @@ const COLUMNS: &[(Option<Column>, &str)] = &[
     (Some(Column::Message), "routing_key"),
     (Some(Column::Message), "priority"),
     (Some(Column::Attempts), "attempts"),
-    (Some(Column::Suspect), "suspect"),
+    (Some(Column::CrashSuspect), "suspect"),
     (Some(Column::Owner), "owner"),
     (Some(Column::Output), "output"),
     (Some(Column::Exception), "exception"),
@@ -182,11 +181,11 @@ const COLUMNS: &[(Option<Column>, &str)] = &[
     (Some(Column::FailureTime), "failure_time"),
     (Some(Column::Due), "due_time"),
     (None, "status"),
-    (Some(Column::WaitsSince), "put_off_since"),
-    (Some(Column::WaitsFor), "put_off_reason"),
+    (Some(Column::PutOffSince), "put_off_since"),
+    (Some(Column::PutOffReason), "put_off_reason"),
 ];
 
-/// The name of the column that has the time at which a message came to that state, if one has.
+/// The name of the column that records when a message entered this state, if there is one.
 pub(super) fn end_time(status: Status) -> Option<&'static str> {
     let end_time = status.end_time()?;
     let mut columns = COLUMNS.iter();
@@ -194,15 +193,15 @@ pub(super) fn end_time(status: Status) -> Option<&'static str> {
     Some(column.1)
 }
 
-/// What happens, by a status.
-struct Cases {
-    /// Where that stands.
+/// An event's transitions by status.
+struct StatusCases {
+    /// The SQL of the status.
     status: &'static str,
     cases: Vec<(Status, Transition)>,
 }
 
-impl Cases {
-    /// By the status that a message has.
+impl StatusCases {
+    /// By the status that a message has before the event.
     fn of(event: Event) -> Self {
         Self {
             status: "m.status",
@@ -210,7 +209,7 @@ impl Cases {
         }
     }
 
-    /// By the one that it gets at its end; from whichever it comes, the same happens.
+    /// By the status that a run's end gives a message: an end does the same from every status before it.
     fn of_ends() -> Self {
         let cases = End::ALL.into_iter().filter_map(|end| {
             let (_, transition) = Event::Finish(end).transitions().next()?;
@@ -222,48 +221,48 @@ impl Cases {
         }
     }
 
-    /// What is asked of the row alone, and what is asked of workers beside that.
-    fn guard(&self, terms: &Terms<'_>) -> (String, String) {
+    /// The condition on the row alone, and the condition that looks up workers.
+    fn guard(&self, terms: &EventTerms<'_>) -> (String, String) {
         let states = self.cases.iter().map(|(status, _)| *status);
-        let mut given = vec![is_in(self.status, states)];
-        let mut and = Vec::new();
-        let holders = self.cases.iter();
-        let holders = grouped(holders.map(|(status, transition)| (transition.holder, *status)));
-        for (holder, states) in &holders {
-            let mut alternatives = holds(*holder, terms);
+        let mut row_clauses = vec![is_in(self.status, states)];
+        let mut lookup_clauses = Vec::new();
+        let owners = self.cases.iter();
+        let owners = group_by_key(owners.map(|(status, transition)| (transition.owner, *status)));
+        for (owner, states) in &owners {
+            let mut alternatives = owner_conditions(*owner, terms);
             if alternatives.is_empty() {
                 continue;
             }
-            if holders.len() > 1 {
+            if owners.len() > 1 {
                 alternatives.insert(0, is_not_in(self.status, states.iter().copied()));
             }
             let clause = match alternatives.as_slice() {
                 [only] => only.clone(),
                 several => format!("({})", several.join(" OR ")),
             };
-            match holder.may_be_dead() {
-                true => and.push(clause),
-                false => given.push(clause),
+            match owner.may_be_dead() {
+                true => lookup_clauses.push(clause),
+                false => row_clauses.push(clause),
             }
         }
-        let and = match and.is_empty() {
-            true => ALWAYS.to_owned(),
-            false => and.join(" AND "),
+        let lookup_guard = match lookup_clauses.is_empty() {
+            true => ALWAYS_TRUE.to_owned(),
+            false => lookup_clauses.join(" AND "),
         };
-        (given.join(" AND "), and)
+        (row_clauses.join(" AND "), lookup_guard)
     }
 
-    /// What the column is set to, if it changes.
-    fn assigned<E: Engine>(
+    /// The column's new value, if the event changes the column.
+    fn assignment<E: Engine>(
         &self,
         column: Option<Column>,
         name: &str,
-        terms: &Terms<'_>,
+        terms: &EventTerms<'_>,
     ) -> Option<String> {
         let Some(column) = column else {
             let mut cases = self.cases.iter();
             let change = cases.find(|(status, transition)| *status != transition.to);
-            return change.map(|(_, transition)| literal(transition.to));
+            return change.map(|(_, transition)| status_literal(transition.to));
         };
         let mut values = self.cases.iter();
         if values.all(|(_, transition)| transition.value(column).is_none()) {
@@ -271,11 +270,11 @@ impl Cases {
         }
         let values = self.cases.iter();
         let values = values.map(|(status, transition)| (transition.value(column), *status));
-        let mut values = grouped(values);
+        let mut values = group_by_key(values);
         values.sort_by_key(|(_, states)| Reverse(states.len()));
         let to = |value: Option<Value>| match value {
             None => format!("m.{name}"),
-            Some(value) => expression::<E>(value, name, terms),
+            Some(value) => value_sql::<E>(value, name, terms),
         };
         let ((most, _), others) = values.split_first()?;
         if others.is_empty() {
@@ -290,41 +289,42 @@ impl Cases {
     }
 }
 
-/// What a column is set to, if it changes, where something else happens to messages of which `exception` holds.
-fn unless(
+/// A column's new value, if it changes, where rows that meet `condition` get the value `instead`.
+fn case_when(
     name: &str,
     to: Option<String>,
-    exception: &str,
+    condition: &str,
     instead: Option<String>,
 ) -> Option<String> {
     if to == instead {
         return to;
     }
-    let or_kept = |to: Option<String>| to.unwrap_or_else(|| format!("m.{name}"));
-    let (to, instead) = (or_kept(to), or_kept(instead));
+    let or_unchanged = |to: Option<String>| to.unwrap_or_else(|| format!("m.{name}"));
+    let (to, instead) = (or_unchanged(to), or_unchanged(instead));
     Some(format!(
-        "CASE WHEN {exception} THEN {instead} ELSE {to} END"
+        "CASE WHEN {condition} THEN {instead} ELSE {to} END"
     ))
 }
 
-/// Conditions of which one must hold, if any is asked.
-fn holds(holder: Holder, terms: &Terms<'_>) -> Vec<String> {
+/// Conditions of which one must hold; none if any owner will do.
+fn owner_conditions(owner: RequiredOwner, terms: &EventTerms<'_>) -> Vec<String> {
     let nobody = || "m.owner IS NULL".to_owned();
-    let us = || format!("m.owner = {}", terms.us());
+    let worker = || format!("m.owner = {}", terms.worker());
     let dead = || OWNER_IS_DEAD.to_owned();
-    match holder {
-        Holder::Anyone => vec![],
-        Holder::Nobody => vec![nobody()],
-        Holder::Us => vec![us()],
-        Holder::UsOrNobody => vec![nobody(), us()],
-        Holder::UsNobodyOrDead => vec![nobody(), us(), dead()],
-        Holder::NobodyOrDead => vec![nobody(), dead()],
-        Holder::Dead => vec![format!("m.owner IS NOT NULL AND {OWNER_IS_DEAD}")],
+    match owner {
+        RequiredOwner::Anyone => vec![],
+        RequiredOwner::Nobody => vec![nobody()],
+        RequiredOwner::Worker => vec![worker()],
+        RequiredOwner::WorkerOrNobody => vec![nobody(), worker()],
+        RequiredOwner::WorkerNobodyOrDead => vec![nobody(), worker(), dead()],
+        RequiredOwner::NobodyOrDead => vec![nobody(), dead()],
+        RequiredOwner::Dead => vec![format!("m.owner IS NOT NULL AND {OWNER_IS_DEAD}")],
     }
 }
 
-fn expression<E: Engine>(value: Value, name: &str, terms: &Terms<'_>) -> String {
-    // Of a text that is only for people, characters that a table has not are replaced; see `mysql::traits`.
+fn value_sql<E: Engine>(value: Value, name: &str, terms: &EventTerms<'_>) -> String {
+    // The value's column has another name than the row's: `mysql::traits` replaces characters that the table can't
+    // store in texts of that name, which are for people alone.
     let given = match name {
         "put_off_reason" => "reason",
         same => same,
@@ -332,13 +332,13 @@ fn expression<E: Engine>(value: Value, name: &str, terms: &Terms<'_>) -> String 
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Now => E::NOW.to_owned(),
-        Value::Us => terms.us(),
+        Value::Worker => terms.worker(),
         Value::True => "true".to_owned(),
         Value::Given => format!("v.{given}"),
-        Value::OrGiven => format!("(m.{name} OR v.{given} = 1)"),
-        Value::Then => terms.then().to_owned(),
-        Value::KeptOrThen => format!("COALESCE(m.{name}, {})", terms.then()),
-        Value::KeptOrNow => {
+        Value::KeptOrGiven => format!("(m.{name} OR v.{given} = 1)"),
+        Value::EventTime => terms.time().to_owned(),
+        Value::KeptElseEventTime => format!("COALESCE(m.{name}, {})", terms.time()),
+        Value::KeptIfSameElseNow => {
             let same_cause = terms.same_cause();
             format!("CASE WHEN {same_cause} THEN m.{name} ELSE {} END", E::NOW)
         }
@@ -349,8 +349,8 @@ fn expression<E: Engine>(value: Value, name: &str, terms: &Terms<'_>) -> String 
     }
 }
 
-/// What has the same key, together, in the order of their first ones.
-fn grouped<K: PartialEq, T>(items: impl IntoIterator<Item = (K, T)>) -> Vec<(K, Vec<T>)> {
+/// Groups items by key, in the order in which the keys first appear.
+fn group_by_key<K: PartialEq, T>(items: impl IntoIterator<Item = (K, T)>) -> Vec<(K, Vec<T>)> {
     let mut groups: Vec<(K, Vec<T>)> = Vec::new();
     for (key, item) in items {
         match groups.iter_mut().find(|(other, _)| *other == key) {

@@ -1,20 +1,24 @@
 use super::*;
-use crate::store::postgres::Postgres;
-use crate::store::sqlite::SqliteFile;
+use crate::store::postgres::PostgresEngine;
+use crate::store::sqlite::SqliteEngine;
 
-/// An event's guard, what is asked of workers beside it, and its assignments, on each database; NOW is its time.
-fn rendered(change: impl Fn(Database) -> Change) -> String {
-    let text = |database: Database| {
-        let Change { given, and, set } = change(database);
-        let and = match and.as_str() {
-            ALWAYS => String::new(),
+/// An event's guards and assignments, which are the same on each database; NOW stands for the database's time.
+fn rendered(change: impl Fn(Dialect) -> EventSql) -> String {
+    let text = |database: Dialect| {
+        let EventSql {
+            guard,
+            lookup_guard,
+            set,
+        } = change(database);
+        let and = match lookup_guard.as_str() {
+            ALWAYS_TRUE => String::new(),
             and => format!(" AND {and}"),
         };
-        let text = format!("{given}{and} | {}", assignments("", &set));
+        let text = format!("{guard}{and} | {}", assignments("", &set));
         text.replace(OWNER_IS_DEAD, "DEAD")
             .replace(database.now(), "NOW")
     };
-    let [first, others @ ..] = Database::ALL;
+    let [first, others @ ..] = Dialect::ALL;
     let first = text(first);
     for other in others {
         assert_eq!(text(other), first);
@@ -23,14 +27,14 @@ fn rendered(change: impl Fn(Database) -> Change) -> String {
 }
 
 #[derive(Clone, Copy)]
-enum Database {
+enum Dialect {
     Postgres,
     Sqlite,
     #[cfg(feature = "mysql")]
     Mysql,
 }
 
-impl Database {
+impl Dialect {
     #[cfg(feature = "mysql")]
     const ALL: [Self; 3] = [Self::Postgres, Self::Sqlite, Self::Mysql];
     #[cfg(not(feature = "mysql"))]
@@ -38,34 +42,34 @@ impl Database {
 
     fn now(self) -> &'static str {
         match self {
-            Self::Postgres => Postgres::NOW,
-            Self::Sqlite => SqliteFile::NOW,
+            Self::Postgres => PostgresEngine::NOW,
+            Self::Sqlite => SqliteEngine::NOW,
             #[cfg(feature = "mysql")]
-            Self::Mysql => crate::store::mysql::MysqlServer::NOW,
+            Self::Mysql => crate::store::mysql::MysqlEngine::NOW,
         }
     }
 
-    fn change(self, event: Event) -> Change {
-        let terms = Terms {
-            us: Some(WorkerId(7)),
-            then: Some("THEN"),
+    fn change(self, event: Event) -> EventSql {
+        let terms = EventTerms {
+            worker: Some(WorkerId(7)),
+            time: Some("THEN"),
             same_cause: Some("SAME"),
             too_long: Some("TOO_LONG"),
         };
         match self {
-            Self::Postgres => Change::of::<Postgres>(event, &terms),
-            Self::Sqlite => Change::of::<SqliteFile>(event, &terms),
+            Self::Postgres => EventSql::new::<PostgresEngine>(event, &terms),
+            Self::Sqlite => EventSql::new::<SqliteEngine>(event, &terms),
             #[cfg(feature = "mysql")]
-            Self::Mysql => Change::of::<crate::store::mysql::MysqlServer>(event, &terms),
+            Self::Mysql => EventSql::new::<crate::store::mysql::MysqlEngine>(event, &terms),
         }
     }
 
-    fn ends(self) -> Change {
+    fn ends(self) -> EventSql {
         match self {
-            Self::Postgres => Change::make_ends::<Postgres>(WorkerId(7)),
-            Self::Sqlite => Change::make_ends::<SqliteFile>(WorkerId(7)),
+            Self::Postgres => EventSql::ends::<PostgresEngine>(WorkerId(7)),
+            Self::Sqlite => EventSql::ends::<SqliteEngine>(WorkerId(7)),
             #[cfg(feature = "mysql")]
-            Self::Mysql => Change::make_ends::<crate::store::mysql::MysqlServer>(WorkerId(7)),
+            Self::Mysql => EventSql::ends::<crate::store::mysql::MysqlEngine>(WorkerId(7)),
         }
     }
 }
@@ -107,7 +111,7 @@ fn what_publishes_messages_is_rendered_like_this() {
              exception = v.exception, failure_time = NOW, status = 'FAILED'",
         ),
         (
-            Event::ComeLate,
+            Event::RowCommittedLate,
             "m.status = 'PUBLISHED' AND m.owner IS NULL | due_time = NOW, status = 'PENDING'",
         ),
         (
@@ -115,7 +119,7 @@ fn what_publishes_messages_is_rendered_like_this() {
             "m.status = 'PUBLISHED' AND (m.owner IS NULL OR DEAD) | owner = 7",
         ),
         (
-            Event::Return,
+            Event::ReturnDelivery,
             "m.status = 'PUBLISHED' AND m.owner = 7 | owner = NULL",
         ),
         (
@@ -146,7 +150,10 @@ fn what_takes_messages_is_rendered_like_this() {
              owner = 7, due_time = NULL, status = 'IN_PROGRESS', \
              put_off_since = NULL, put_off_reason = NULL",
         ),
-        (Event::LoseCopy, "m.status = 'IN_PROGRESS' | due_time = NOW"),
+        (
+            Event::LoseBrokerCopy,
+            "m.status = 'IN_PROGRESS' | due_time = NOW",
+        ),
         (
             Event::Begin,
             "m.status IN ('PENDING', 'PUBLISHED', 'IN_PROGRESS') \
@@ -203,7 +210,7 @@ fn what_gives_messages_back_is_rendered_like_this() {
 #[test]
 fn ends_are_rendered_like_this() {
     assert_eq!(
-        rendered(Database::ends),
+        rendered(Dialect::ends),
         "m.status IN ('PENDING', 'PUBLISHED', 'IN_PROGRESS') \
          AND (m.status <> 'IN_PROGRESS' OR m.owner = 7) | \
          attempts = v.attempts, output = v.output, exception = v.exception, \
@@ -214,18 +221,18 @@ fn ends_are_rendered_like_this() {
     );
 }
 
-/// MySQL sets one column after the other.
+/// MySQL assigns one column after the other.
 #[test]
-fn no_column_is_set_before_another_is_made_of_it() {
-    let terms = Terms {
-        us: Some(WorkerId(7)),
-        then: Some("THEN(m.put_off_since, m.put_off_reason)"),
+fn no_column_is_set_before_another_is_computed_from_it() {
+    let terms = EventTerms {
+        worker: Some(WorkerId(7)),
+        time: Some("THEN(m.put_off_since, m.put_off_reason)"),
         same_cause: Some("SAME(m.put_off_reason)"),
         too_long: Some("TOO_LONG(m.put_off_since, m.put_off_reason)"),
     };
     for event in Event::ALL {
         let mut set_before: Vec<&str> = Vec::new();
-        for (column, to) in Change::of::<Postgres>(event, &terms).set {
+        for (column, to) in EventSql::new::<PostgresEngine>(event, &terms).set {
             for before in &set_before {
                 assert!(!to.contains(&format!("m.{before}")), "{event:?}: {to}");
             }

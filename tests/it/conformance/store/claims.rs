@@ -148,7 +148,7 @@ fn keys_that_differ_in_a_letter_case_or_blank_are_different_messages(database: D
         .requeue(&Requeue::Keys(vec![ended[1].clone()]))
         .unwrap();
     assert!(
-        matches!(&requeued[..], [Requeued::As { old, .. }] if *old == ended[1]),
+        matches!(&requeued[..], [Requeued::Replaced { old, .. }] if *old == ended[1]),
         "{requeued:?}"
     );
     assert_eq!((world.count("COMPLETED"), world.count("FAILED")), (1, 6));
@@ -196,12 +196,12 @@ fn a_look_finds_rows_without_claiming_them(database: Database) {
     looks.push(keys[0].to_uppercase());
     let batch = Batch {
         claims: claims(&keys[..1]).claims,
-        looks,
+        row_checks: looks,
         ..Batch::default()
     };
     let result = write(session.as_mut(), worker, &batch);
     assert_eq!(result.claims, [FRESH]);
-    let (mut found, mut there) = (result.looked, keys.clone());
+    let (mut found, mut there) = (result.with_row, keys.clone());
     found.sort();
     there.sort();
     assert_eq!(found, there);
@@ -230,7 +230,7 @@ fn a_run_that_begins_is_counted_and_one_of_another_worker_does_not_begin(databas
     let claimed = claim(session.as_mut(), other, &keys[..1]);
     let suspect = Claim::Ours {
         attempts: 1,
-        suspect: true,
+        crash_suspect: true,
     };
     assert_eq!(claimed, [suspect]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use carrot_actors::StoreError;
 use carrot_actors::config::History;
 use carrot_actors::internals::state::{End, Status};
-use carrot_actors::internals::store::{NewRow, Pruned, Session, Stretch, WorkerId};
+use carrot_actors::internals::store::{NewRow, PruneRange, Pruned, Session, WorkerId};
 
 use super::{claim, finishes, messages, process, published, trial, write};
 use crate::support::{Database, World, cases};
@@ -52,8 +52,8 @@ fn a_week() -> History {
     history(&ENDS.map(|end| (end.status(), 7)))
 }
 
-fn stretch(history: &History, after: i64, limit: usize) -> Stretch<'_> {
-    Stretch {
+fn stretch(history: &History, after: i64, limit: usize) -> PruneRange<'_> {
+    PruneRange {
         after,
         limit,
         history,
@@ -207,7 +207,7 @@ fn a_dry_run_counts_and_deletes_nothing(database: Database) {
     let keys = ended(session.as_mut(), worker, End::Completed, 3);
     world.age(&keys, 8 * A_DAY);
     let week = a_week();
-    let dry = Stretch {
+    let dry = PruneRange {
         delete: false,
         ..stretch(&week, 0, 2)
     };

@@ -176,7 +176,7 @@ fn sessions_that_take_due_rows_at_the_same_time_take_each_once(database: Databas
         let mut taken = Vec::new();
         barrier.wait();
         loop {
-            let (step, undecodable) = session.take_due_but(30, &BTreeSet::new()).unwrap();
+            let (step, undecodable) = session.take_due_except(30, &BTreeSet::new()).unwrap();
             assert_eq!(undecodable, []);
             if step.is_empty() {
                 return taken;
@@ -210,7 +210,7 @@ fn a_final_message_is_requeued_as_a_new_one_and_a_running_one_is_not(database: D
     let mut replaced = Vec::new();
     for result in results {
         match result {
-            Requeued::As {
+            Requeued::Replaced {
                 old,
                 was_published,
                 new,
@@ -244,9 +244,9 @@ fn all_failed_messages_are_requeued_at_once_and_no_others(database: Database) {
         worker,
         &finishes(&keys[3..], End::Completed),
     );
-    let last = session.last_failed().unwrap().unwrap();
+    let last = session.last_failed_id().unwrap().unwrap();
     let (requeued, next) = session.requeue_failed(0, last).unwrap();
     assert_eq!((requeued.len(), next), (3, None));
-    assert_eq!(session.last_failed().unwrap(), None);
+    assert_eq!(session.last_failed_id().unwrap(), None);
     assert_eq!((world.count("PENDING"), world.count("COMPLETED")), (3, 3));
 }

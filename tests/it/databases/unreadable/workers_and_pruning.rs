@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carrot_actors::config::History;
 use carrot_actors::internals::state::Status;
-use carrot_actors::internals::store::{self, Session, Stretch, WorkerProcess};
+use carrot_actors::internals::store::{self, PruneRange, Session, WorkerProcess};
 
 use super::{Loose, loose, no_times};
 use crate::support::{Database, cases};
@@ -65,7 +65,7 @@ fn a_message_with_an_unreadable_time_of_its_end_is_aged_by_its_recording(databas
         expired: None,
         every: DAY,
     };
-    let stretch = Stretch {
+    let stretch = PruneRange {
         after: 0,
         limit: 1000,
         history: &history,

@@ -8,8 +8,8 @@ use std::sync::{Arc, Barrier};
 use carrot_actors::StoreError;
 use carrot_actors::internals::state::Status;
 use carrot_actors::internals::store::{
-    Advance, Candidate, NewRow, Ready, Requeue, Requeued, ScheduleRow, ScheduleSpec, Session,
-    Store, WhichSchedules,
+    Advance, Candidate, NewRow, ReadySchedules, Requeue, Requeued, ScheduleRow, ScheduleSpec,
+    Session, Store, WhichSchedules,
 };
 use carrot_actors::message::{Message, Occurrence};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -52,7 +52,7 @@ fn find(session: &mut dyn Session, id: i64) -> ScheduleRow {
 fn next_in(seconds: i64) -> impl FnMut(&Candidate) -> Advance {
     move |candidate| Advance {
         next: Some(candidate.now + TimeDelta::seconds(seconds)),
-        reckoned: true,
+        from_current_timetable: true,
         anchor: None,
         refusal: None,
         messages: Vec::new(),
@@ -70,7 +70,7 @@ fn one_message(candidate: &Candidate) -> Advance {
 #[track_caller]
 fn advance(
     session: &mut dyn Session,
-    ready: Ready,
+    ready: ReadySchedules,
     mut decide: impl FnMut(&Candidate) -> Advance,
 ) -> (usize, Vec<Message>) {
     let advanced = session.advance_schedules(ready, 1000, &[], &mut decide);
@@ -82,7 +82,10 @@ fn advance(
 #[track_caller]
 fn due(session: &mut dyn Session, spec: &ScheduleSpec) -> i64 {
     let id = session.add_schedule(spec).unwrap().unwrap();
-    assert_eq!(advance(session, Ready::Unplanned, next_in(-1)).0, 1);
+    assert_eq!(
+        advance(session, ReadySchedules::Unplanned, next_in(-1)).0,
+        1
+    );
     id
 }
 
@@ -91,21 +94,25 @@ fn the_next_run_of_a_new_schedule_is_computed_once_it_is_active(database: Databa
     let ids = ["a", "b", "c"].map(|name| add(session.as_mut(), name));
     session.activate_schedule(ids[2], false).unwrap();
     let agenda = session.agenda(&[]).unwrap();
-    assert!(agenda.unplanned && agenda.next.is_none());
+    assert!(agenda.has_unplanned && agenda.next.is_none());
     assert!((agenda.now - session.now().unwrap()).abs() < TimeDelta::minutes(1));
-    assert!(!session.agenda(&ids).unwrap().unplanned, "held back");
+    assert!(!session.agenda(&ids).unwrap().has_unplanned, "held back");
 
     let anchor = DateTime::from_timestamp(1_600_000_000, 5_000).unwrap();
     world.execute("UPDATE carrot_scheduledtask SET anchor = NULL");
-    advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
-        reckoned: false,
-        ..next_in(-1)(candidate)
+    advance(session.as_mut(), ReadySchedules::Unplanned, |candidate| {
+        Advance {
+            from_current_timetable: false,
+            ..next_in(-1)(candidate)
+        }
     });
-    assert!(session.agenda(&[]).unwrap().unplanned);
-    let (count, _) = advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
-        anchor: Some(anchor),
-        refusal: Some("no".to_owned().into()),
-        ..next_in(60)(candidate)
+    assert!(session.agenda(&[]).unwrap().has_unplanned);
+    let (count, _) = advance(session.as_mut(), ReadySchedules::Unplanned, |candidate| {
+        Advance {
+            anchor: Some(anchor),
+            refusal: Some("no".to_owned().into()),
+            ..next_in(60)(candidate)
+        }
     });
     assert_eq!(count, 2, "what is not active is not reckoned");
     let row = find(session.as_mut(), ids[0]);
@@ -114,15 +121,18 @@ fn the_next_run_of_a_new_schedule_is_computed_once_it_is_active(database: Databa
         (Some(anchor), Some("no".to_owned().into()))
     );
     let agenda = session.agenda(&[]).unwrap();
-    assert!(!agenda.unplanned);
+    assert!(!agenda.has_unplanned);
     let earliest = ids[..2]
         .iter()
         .filter_map(|id| find(session.as_mut(), *id).next_run)
         .min();
     assert_eq!(agenda.next, earliest);
-    assert_eq!(advance(session.as_mut(), Ready::Due, next_in(60)).0, 0);
+    assert_eq!(
+        advance(session.as_mut(), ReadySchedules::Due, next_in(60)).0,
+        0
+    );
     session.activate_schedule(ids[2], true).unwrap();
-    assert!(session.agenda(&[]).unwrap().unplanned);
+    assert!(session.agenda(&[]).unwrap().has_unplanned);
 }
 
 fn a_due_occurrence_is_taken_once_with_its_message(database: Database) {
@@ -132,7 +142,7 @@ fn a_due_occurrence_is_taken_once_with_its_message(database: Database) {
     assert_eq!(session.agenda(&[]).unwrap().next, Some(planned));
     assert_eq!(session.agenda(&[id]).unwrap().next, None, "held back");
 
-    let (count, messages) = advance(session.as_mut(), Ready::Due, one_message);
+    let (count, messages) = advance(session.as_mut(), ReadySchedules::Due, one_message);
     assert_eq!((count, messages.len()), (1, 1));
     let row = world.find(&messages[0].key).unwrap();
     assert_eq!(
@@ -146,11 +156,17 @@ fn a_due_occurrence_is_taken_once_with_its_message(database: Database) {
     let after = find(session.as_mut(), id);
     assert_eq!(after.last_run, Some(planned));
     assert!(after.next_run.unwrap() > session.now().unwrap());
-    assert_eq!(advance(session.as_mut(), Ready::Due, one_message).0, 0);
+    assert_eq!(
+        advance(session.as_mut(), ReadySchedules::Due, one_message).0,
+        0
+    );
     assert!(session.take_due(10).unwrap().is_empty(), "on a lease");
     // Nothing that happens to its message makes it due again.
     world.execute("DELETE FROM carrot_messagelog");
-    assert_eq!(advance(session.as_mut(), Ready::Due, one_message).0, 0);
+    assert_eq!(
+        advance(session.as_mut(), ReadySchedules::Due, one_message).0,
+        0
+    );
 }
 
 fn a_message_that_is_refused_leaves_all_schedules_as_they_were(database: Database) {
@@ -163,7 +179,7 @@ fn a_message_that_is_refused_leaves_all_schedules_as_they_were(database: Databas
     let bad = due(session.as_mut(), &forbidden);
     due(session.as_mut(), &spec("b"));
     let before = session.schedules(&WhichSchedules::All).unwrap();
-    let refused = session.advance_schedules(Ready::Due, 10, &[], &mut one_message);
+    let refused = session.advance_schedules(ReadySchedules::Due, 10, &[], &mut one_message);
     assert!(
         matches!(
             refused,
@@ -174,7 +190,7 @@ fn a_message_that_is_refused_leaves_all_schedules_as_they_were(database: Databas
     assert_eq!(session.schedules(&WhichSchedules::All).unwrap(), before);
     assert_eq!(world.count("PENDING"), 0);
     let (count, _) = session
-        .advance_schedules(Ready::Due, 10, &[bad], &mut one_message)
+        .advance_schedules(ReadySchedules::Due, 10, &[bad], &mut one_message)
         .unwrap();
     assert_eq!((count, world.count("PENDING")), (1, 1));
 }
@@ -186,7 +202,7 @@ fn sessions_that_take_occurrences_at_the_same_time_take_each_once(database: Data
     for nth in 0..SCHEDULES {
         add(session.as_mut(), &nth.to_string());
     }
-    advance(session.as_mut(), Ready::Unplanned, next_in(-1));
+    advance(session.as_mut(), ReadySchedules::Unplanned, next_in(-1));
     let store: Arc<dyn Store> = Arc::from(open(&world));
     let barrier = Barrier::new(SESSIONS);
     let take = || {
@@ -194,7 +210,7 @@ fn sessions_that_take_occurrences_at_the_same_time_take_each_once(database: Data
         barrier.wait();
         let mut taken = Vec::new();
         loop {
-            match session.advance_schedules(Ready::Due, 7, &[], &mut one_message) {
+            match session.advance_schedules(ReadySchedules::Due, 7, &[], &mut one_message) {
                 Ok((0, _)) => return taken,
                 Ok((_, messages)) => taken.extend(messages.into_messages()),
                 Err(StoreError::Conflict(_)) => {}
@@ -226,10 +242,12 @@ fn sessions_that_compute_next_runs_skip_the_schedules_of_others(database: Databa
     let decide = &mut |candidate: &Candidate| {
         // Another session advances while this one holds its five schedules.
         let mut other = open(&world).connect().unwrap();
-        others.get_or_insert_with(|| advance(other.as_mut(), Ready::Unplanned, next_in(60)).0);
+        others.get_or_insert_with(|| {
+            advance(other.as_mut(), ReadySchedules::Unplanned, next_in(60)).0
+        });
         next_in(60)(candidate)
     };
-    let five = session.advance_schedules(Ready::Unplanned, 5, &[], decide);
+    let five = session.advance_schedules(ReadySchedules::Unplanned, 5, &[], decide);
     assert_eq!((five.unwrap().0, others), (5, Some(15)));
 }
 
@@ -238,7 +256,9 @@ fn an_occurrence_that_has_a_message_gets_no_other(database: Database) {
     let id = due(session.as_mut(), &spec("a"));
     let first = find(session.as_mut(), id).next_run;
     assert_eq!(
-        advance(session.as_mut(), Ready::Due, one_message).1.len(),
+        advance(session.as_mut(), ReadySchedules::Due, one_message)
+            .1
+            .len(),
         1
     );
     // Set the schedule back, as a clock that was set back or a restored table does.
@@ -252,7 +272,7 @@ fn an_occurrence_that_has_a_message_gets_no_other(database: Database) {
         advance.messages.push(candidate.row.message(later).unwrap());
         advance
     };
-    let (schedules, messages) = advance(session.as_mut(), Ready::Due, two);
+    let (schedules, messages) = advance(session.as_mut(), ReadySchedules::Due, two);
     assert_eq!((schedules, messages.len()), (1, 1));
     let planned = messages[0].occurrence.unwrap().planned;
     assert_eq!(planned, first.map(|time| time + TimeDelta::milliseconds(1)));
@@ -285,7 +305,7 @@ fn an_occurrence_has_one_message_also_after_a_requeue(database: Database) {
     let requeued = session
         .requeue(&Requeue::Keys(vec![first[0].key.clone()]))
         .unwrap();
-    let [Requeued::As { new, .. }] = requeued.as_slice() else {
+    let [Requeued::Replaced { new, .. }] = requeued.as_slice() else {
         panic!("{requeued:?}");
     };
     assert_eq!(new.occurrence, first[0].occurrence);
@@ -302,7 +322,7 @@ fn an_unfinished_message_of_any_occurrence_or_of_a_manual_run_is_seen(database: 
     let seen = |session: &mut dyn Session| {
         world.execute("UPDATE carrot_scheduledtask SET next_run = anchor");
         let mut unfinished = None;
-        advance(session, Ready::Due, |candidate| {
+        advance(session, ReadySchedules::Due, |candidate| {
             unfinished = Some(candidate.unfinished.clone());
             next_in(60)(candidate)
         });
@@ -310,7 +330,7 @@ fn an_unfinished_message_of_any_occurrence_or_of_a_manual_run_is_seen(database: 
     };
     assert_eq!(seen(session.as_mut()), None);
     world.execute("UPDATE carrot_scheduledtask SET next_run = anchor");
-    let message = advance(session.as_mut(), Ready::Due, one_message)
+    let message = advance(session.as_mut(), ReadySchedules::Due, one_message)
         .1
         .remove(0);
     for status in [Status::Pending, Status::Published, Status::InProgress] {
@@ -334,7 +354,7 @@ fn an_unfinished_message_of_any_occurrence_or_of_a_manual_run_is_seen(database: 
     // A requeued message of an earlier occurrence is seen too, although that occurrence was known to be
     // finished.
     world.execute("UPDATE carrot_scheduledtask SET next_run = last_run");
-    advance(session.as_mut(), Ready::Due, |candidate| {
+    advance(session.as_mut(), ReadySchedules::Due, |candidate| {
         let later = candidate.now - TimeDelta::milliseconds(500);
         Advance {
             messages: vec![candidate.row.message(Some(later)).unwrap()],
@@ -345,7 +365,7 @@ fn an_unfinished_message_of_any_occurrence_or_of_a_manual_run_is_seen(database: 
     assert_eq!(seen(session.as_mut()), None);
     assert_eq!(seen(session.as_mut()), None);
     let requeue = Requeue::Keys(vec![message.key]);
-    let [Requeued::As { new, .. }] = &session.requeue(&requeue).unwrap()[..] else {
+    let [Requeued::Replaced { new, .. }] = &session.requeue(&requeue).unwrap()[..] else {
         panic!("it is not requeued");
     };
     assert_eq!(seen(session.as_mut()).unwrap().key, new.key);

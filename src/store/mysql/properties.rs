@@ -1,14 +1,15 @@
-//! What a server and Django's tables on it are like.
+//! The properties of a server and of Django's tables on it that statements depend on.
 
 use diesel::mysql::MysqlConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-/// Of what holds any text.
+/// The type that holds any text.
 pub(super) const TEXT: &str = "longtext CHARACTER SET utf8mb4";
 
-/// What is only for people. Of everything else, a character that the table has not is refused.
-const SHOWN: [&str; 6] = [
+/// The columns that only people read, in which characters that the table can't store become `?`. In all other
+/// columns the server refuses such characters.
+const LOSSY_COLUMNS: [&str; 6] = [
     "output",
     "exception",
     "traceback",
@@ -17,17 +18,17 @@ const SHOWN: [&str; 6] = [
     "refusal",
 ];
 
-/// What a server and its tables are like.
-pub(super) struct Traits {
-    /// It takes no longer statements, in bytes.
+/// The properties of a server and its tables.
+pub(super) struct ServerProperties {
+    /// The server's limit on the length of a statement, in bytes.
     pub(super) most_bytes: usize,
-    /// The type of `carrot_messagelog.uuid` with its collation: with another one, its index is of no
-    /// use.
-    key: String,
-    /// The last character up to which its table surely has them all.
-    pub(super) last_character: char,
-    /// The type of what is only for people, in the table's characters: others become `?`.
-    shown: String,
+    /// The type of `carrot_messagelog.uuid` with its collation: a comparison with another collation can't use the
+    /// index.
+    key_type: String,
+    /// The table can store all characters up to this one.
+    pub(super) highest_character: char,
+    /// The type of [`LOSSY_COLUMNS`]: in the table's character set.
+    lossy_type: String,
 }
 
 #[derive(QueryableByName)]
@@ -44,7 +45,7 @@ struct Collation {
     collation: Option<String>,
 }
 
-impl Traits {
+impl ServerProperties {
     pub(super) fn of(connection: &mut MysqlConnection) -> QueryResult<Self> {
         let limit: Limit =
             diesel::sql_query("SELECT CAST(@@max_allowed_packet AS SIGNED) AS most_bytes")
@@ -57,8 +58,8 @@ impl Traits {
         .get_result(connection)
         .optional()?;
         let (mut key, mut shown) = ("varchar(255)".to_owned(), TEXT.to_owned());
-        let mut last_character = char::MAX;
-        // A column of bytes has neither.
+        let mut highest_character = char::MAX;
+        // A binary column has neither.
         if let Some(Collation {
             charset: Some(charset),
             collation: Some(collation),
@@ -66,7 +67,7 @@ impl Traits {
         {
             key = format!("{key} CHARACTER SET {charset} COLLATE {collation}");
             shown = format!("longtext CHARACTER SET {charset}");
-            last_character = match charset.as_str() {
+            highest_character = match charset.as_str() {
                 "utf8mb4" => char::MAX,
                 "utf8mb3" | "utf8" => '\u{ffff}',
                 _ => '\x7f',
@@ -74,18 +75,18 @@ impl Traits {
         }
         Ok(Self {
             most_bytes: usize::try_from(limit.most_bytes).unwrap_or(usize::MAX),
-            key,
-            last_character,
-            shown,
+            key_type: key,
+            highest_character,
+            lossy_type: shown,
         })
     }
 
-    /// The type of a column of texts in a statement's values; names are those of schedules.
+    /// The type of a column of texts in a statement's values.
     pub(super) fn kind(&self, name: &str) -> &str {
         match name {
-            "uuid" | "compared" | "name" => &self.key,
-            _ if SHOWN.contains(&name) => &self.shown,
-            // By default it would have the database's characters, and lose others.
+            "uuid" | "compared" | "name" => &self.key_type,
+            _ if LOSSY_COLUMNS.contains(&name) => &self.lossy_type,
+            // Without a character set, it would have the database's, and lose other characters.
             _ => TEXT,
         }
     }

@@ -1,29 +1,35 @@
-//! ScheduleStore that are held back, and what is said of schedules.
+//! Schedules that are held back, and the log lines about schedules.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::schedule::decide::Note;
-use crate::schedule::poll_history::Watch;
+use crate::schedule::poll_history::PollHistory;
 
-/// A schedule that can't be advanced is held back for so long.
+/// How long a schedule that can't be advanced is held back.
 pub(super) const HOLD: Duration = Duration::from_secs(60);
 
-/// A schedule that can't be advanced.
-pub(super) struct Held {
+/// A schedule that is held back because it could not be advanced.
+pub(super) struct HeldSchedule {
     pub(super) until: Instant,
     pub(super) reason: String,
-    /// How it was when it was first held back, and for as long as it has been active since.
-    pub(super) before: Option<Watch>,
+    /// The poll history when it was first held back; `None` once the schedule was released and not due.
+    pub(super) before: Option<PollHistory>,
 }
 
-/// Holds a schedule back for a while. That is said once.
-pub(super) fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, now: Watch, line: &str) {
+/// Holds a schedule back for [`HOLD`], and logs `line` unless it was held back for the same reason before.
+pub(super) fn hold_back(
+    held: &mut HashMap<i64, HeldSchedule>,
+    id: i64,
+    reason: &str,
+    now: PollHistory,
+    line: &str,
+) {
     let was = held.remove(&id);
     if was.as_ref().is_none_or(|was| was.reason != reason) {
         log::error!("{line}");
     }
-    let holding = Held {
+    let holding = HeldSchedule {
         until: Instant::now() + HOLD,
         reason: reason.to_owned(),
         before: was.and_then(|was| was.before).or(Some(now)),
@@ -31,15 +37,16 @@ pub(super) fn hold(held: &mut HashMap<i64, Held>, id: i64, reason: &str, now: Wa
     held.insert(id, holding);
 }
 
-/// Of those that are not held back any more, and not due: what comes from now on is as any other's.
-pub(super) fn forget_those_free(held: &mut HashMap<i64, Held>, now: Instant) {
+/// Forgets the histories of schedules that are no longer held back, when no schedule is due: their next occurrences
+/// are like any other's.
+pub(super) fn forget_released(held: &mut HashMap<i64, HeldSchedule>, now: Instant) {
     for held in held.values_mut().filter(|held| held.until <= now) {
         held.before = None;
     }
 }
 
-/// Says what is to be said of a schedule: that it is held back for long, once for each message.
-pub(super) fn say(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
+/// Logs the note of an advanced schedule. That a message holds it back for long is logged once for each message.
+pub(super) fn log_note(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
     match note {
         Some(note @ (Note::Refused(_) | Note::HeldBack(_) | Note::CannotRecord(_))) => {
             log::error!("schedule {title} {note}")
