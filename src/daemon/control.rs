@@ -215,7 +215,7 @@ fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, service_statu
 }
 
 fn answer(mut stream: UnixStream, service_status: &ServiceStatus) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&service_status.look())?;
+    let mut line = serde_json::to_vec(&service_status.report())?;
     line.push(b'\n');
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(ANSWER))?;

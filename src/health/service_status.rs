@@ -1,210 +1,210 @@
-//! How the service is, for whoever asks or waits for it: the daemon's start, `status`, systemd.
+//! The state of the whole service, for whoever asks for it or waits for a change: `daemon start`, `daemon
+//! status`, systemd.
 //!
-//! The service, the tree and the subscriptions write down what they see; how the servers are is known
-//! to `Servers`. [`ServiceStatus::look`] puts both together, and [`ServiceStatus::follow`] waits for a change.
+//! The service, the actor tree and the subscriptions record what they see; [`Servers`] knows the health of the
+//! servers. [`ServiceStatus::report`] combines both, and [`ServiceStatus::wait_for_change`] waits for a change.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::queue_status::QueueStatus;
-pub(crate) use super::queue_status::QueueStatusHandle;
-use super::status_report::shown;
+use super::queue_status::{QueueStatus, lock};
+use super::status_report::rfc3339;
 pub use super::status_report::{QueueReport, Restarts, ServiceState, StatusReport};
-use crate::health::outage::{ServerHealth, Servers};
+use crate::health::outage::Servers;
 use crate::health::watchdog::Watchdog;
 
-/// A change as [`ServiceStatus::follow`] has seen it.
+/// The last change that a caller of [`ServiceStatus::wait_for_change`] has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StatusVersion(u64);
 
-/// How a service is. Cheap to write to; a clone of the `Arc` goes to whoever has to know.
+/// The state of a service. Updates are cheap; everyone who needs it holds a clone of the `Arc`.
 #[derive(Debug)]
 pub struct ServiceStatus {
     since: DateTime<Utc>,
     restarts: Option<Restarts>,
     servers: Arc<Servers>,
-    pulse: Arc<Watchdog>,
-    inner: Mutex<StatusFacts>,
+    watchdog: Arc<Watchdog>,
+    facts: Mutex<StatusFacts>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct StatusFacts {
+struct StatusFacts {
     changes: u64,
     scheduler: bool,
     phase: ServicePhase,
-    /// Whether it starts again should it fail.
-    is_resumed: bool,
+    /// Whether the service restarts itself after a failure.
+    restarts_itself: bool,
     failure: Option<String>,
     queues: Vec<Arc<QueueStatus>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum ServicePhase {
-    /// The tree has not grown: the database has not let this worker in.
+    /// The actor tree does not run yet: this worker is not registered in the database.
     #[default]
     Starting,
-    /// The tree has grown.
-    Grown,
-    /// It was up once.
+    /// The actor tree runs.
+    TreeStarted,
+    /// Every queue has been consumed, or the reason why it is not is known.
     Up,
     Stopping,
-    /// It has lost what it can't do without.
+    /// A vital part has died.
     Failed,
 }
 
 impl ServiceStatus {
-    /// Of a service that starts now.
+    /// The status of a service that starts now.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::with(None)
+        Self::with_restarts(None)
     }
 
-    /// Of a service that is to start again: it has failed until it [begins](Self::begins).
+    /// The status of a service that is about to restart: it counts as failed until
+    /// [`set_restarted`](Self::set_restarted).
     #[must_use]
     pub fn after(restarts: Restarts) -> Arc<Self> {
         let cause = restarts.cause.clone();
-        let service_status = Self::with(Some(restarts));
-        service_status.is_resumed();
-        service_status.failed(&cause);
+        let service_status = Self::with_restarts(Some(restarts));
+        service_status.enable_restart();
+        service_status.set_failed(&cause);
         service_status
     }
 
-    fn with(restarts: Option<Restarts>) -> Arc<Self> {
+    fn with_restarts(restarts: Option<Restarts>) -> Arc<Self> {
         let service_status = Arc::new(Self {
             since: Utc::now(),
             restarts,
             servers: Arc::default(),
-            pulse: Arc::default(),
-            inner: Mutex::default(),
+            watchdog: Arc::default(),
+            facts: Mutex::default(),
             changed: Condvar::new(),
         });
         let weak = Arc::downgrade(&service_status);
-        service_status.servers.on_news(move || {
+        service_status.servers.on_change(move || {
             if let Some(service_status) = weak.upgrade() {
-                service_status.change(|_| {});
+                service_status.update(|_| {});
             }
         });
         service_status
     }
 
-    /// How the servers are that the service uses.
+    /// The health of the servers that the service uses.
     pub(crate) const fn servers(&self) -> &Arc<Servers> {
         &self.servers
     }
 
-    /// Whether what it can't do without is at work.
-    pub(crate) const fn pulse(&self) -> &Arc<Watchdog> {
-        &self.pulse
+    /// Checks whether the vital threads and actors respond.
+    pub(crate) const fn watchdog(&self) -> &Arc<Watchdog> {
+        &self.watchdog
     }
 
-    /// Whether it has a scheduler.
-    pub(crate) fn has_scheduler(&self, scheduler: bool) {
-        self.change(|inner| inner.scheduler = scheduler);
+    /// Records whether the service runs a scheduler.
+    pub(crate) fn set_scheduler(&self, scheduler: bool) {
+        self.update(|facts| facts.scheduler = scheduler);
     }
 
-    /// One more queue that is to be consumed.
-    pub(crate) fn queue(
-        self: &Arc<Self>,
-        name: &str,
-        consumers: usize,
-        broker: &Arc<ServerHealth>,
-    ) -> QueueStatusHandle {
-        let queue = Arc::new(QueueStatus::new(name, consumers, broker));
-        self.change(|inner| inner.queues.push(Arc::clone(&queue)));
-        QueueStatusHandle::new(Arc::clone(self), queue)
+    /// Adds a queue that the service is going to consume.
+    pub(super) fn add_queue(&self, queue: Arc<QueueStatus>) {
+        self.update(|facts| facts.queues.push(queue));
     }
 
-    /// The tree has grown.
-    pub(crate) fn grown(&self) {
-        self.change(|inner| {
-            if inner.phase == ServicePhase::Starting {
-                inner.phase = ServicePhase::Grown;
+    /// Changes `queue`, one that was [added](Self::add_queue), and wakes those who wait for a change. Holds the
+    /// lock of the whole status meanwhile, so that they see the change.
+    pub(super) fn update_queue(&self, queue: &QueueStatus, update: impl FnOnce(&QueueStatus)) {
+        self.update(|_| update(queue));
+    }
+
+    /// Records that the actor tree runs.
+    pub(crate) fn set_tree_started(&self) {
+        self.update(|facts| {
+            if facts.phase == ServicePhase::Starting {
+                facts.phase = ServicePhase::TreeStarted;
             }
         });
     }
 
-    /// It stops.
-    pub(crate) fn stopping(&self) {
-        self.change(|inner| inner.phase = ServicePhase::Stopping);
+    /// Records that the service is stopping.
+    pub(crate) fn set_stopping(&self) {
+        self.update(|facts| facts.phase = ServicePhase::Stopping);
     }
 
-    /// Should it fail from now on, it starts again.
-    pub(crate) fn is_resumed(&self) {
-        self.change(|inner| inner.is_resumed = true);
+    /// From now on the service restarts itself when it fails.
+    pub(crate) fn enable_restart(&self) {
+        self.update(|facts| facts.restarts_itself = true);
     }
 
-    /// Whether it is to start again, if it has failed: not once it was told to stop.
-    pub(crate) fn is_to_resume(&self) -> bool {
-        let inner = self.lock();
-        inner.is_resumed && inner.phase != ServicePhase::Stopping
+    /// Whether the service restarts itself after a failure: it does not once it was told to stop.
+    pub(crate) fn will_restart(&self) -> bool {
+        let facts = self.lock();
+        facts.restarts_itself && facts.phase != ServicePhase::Stopping
     }
 
-    /// It has lost this, which it can't do without.
-    pub(crate) fn failed(&self, what: &str) {
-        self.change(|inner| {
-            inner.failure = Some(what.to_owned());
-            if inner.phase != ServicePhase::Stopping {
-                inner.phase = ServicePhase::Failed;
+    /// Records that `what`, a vital part of the service, has died.
+    pub(crate) fn set_failed(&self, what: &str) {
+        self.update(|facts| {
+            facts.failure = Some(what.to_owned());
+            if facts.phase != ServicePhase::Stopping {
+                facts.phase = ServicePhase::Failed;
             }
         });
     }
 
-    /// It starts again now.
-    pub(crate) fn begins(&self) {
-        self.change(|inner| {
-            inner.failure = None;
-            if inner.phase == ServicePhase::Failed {
-                inner.phase = ServicePhase::Starting;
+    /// Records that the service starts again now.
+    pub(crate) fn set_restarted(&self) {
+        self.update(|facts| {
+            facts.failure = None;
+            if facts.phase == ServicePhase::Failed {
+                facts.phase = ServicePhase::Starting;
             }
         });
     }
 
-    /// How it is now.
+    /// The current state.
     #[must_use]
-    pub fn look(&self) -> StatusReport {
-        self.report(&mut self.lock())
+    pub fn report(&self) -> StatusReport {
+        self.build_report(&mut self.lock())
     }
 
-    /// Waits until something has changed since `seen`, but for the number of tasks, or until `timeout`
-    /// is over if there is one. Begin with `StatusVersion::default()`, which returns at once.
+    /// Waits until something other than a count of tasks has changed since `seen`, at most for `timeout`
+    /// if there is one. Begin with `StatusVersion::default()`, for which this returns at once.
     #[must_use]
-    pub fn follow(
+    pub fn wait_for_change(
         &self,
         seen: StatusVersion,
         timeout: Option<Duration>,
     ) -> (StatusVersion, StatusReport) {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut inner = self.lock();
-        // 0 is never a number of changes, so that a default `StatusVersion` has seen nothing.
-        while inner.changes + 1 == seen.0 {
+        let mut facts = self.lock();
+        // Versions begin with 1, so the default `StatusVersion` differs from all of them.
+        while facts.changes + 1 == seen.0 {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            inner = match left {
+            facts = match left {
                 None => self
                     .changed
-                    .wait(inner)
+                    .wait(facts)
                     .unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => break,
                 Some(left) => {
                     self.changed
-                        .wait_timeout(inner, left)
+                        .wait_timeout(facts, left)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0
                 }
             };
         }
-        let report = self.report(&mut inner);
-        (StatusVersion(inner.changes + 1), report)
+        let report = self.build_report(&mut facts);
+        (StatusVersion(facts.changes + 1), report)
     }
 
-    /// Waits until the service is up, or stops before it was.
+    /// Waits until the service is up, or stops before that.
     #[must_use]
-    pub fn settled(&self) -> StatusReport {
+    pub fn wait_until_up(&self) -> StatusReport {
         let mut seen = StatusVersion::default();
         loop {
-            let (now, report) = self.follow(seen, None);
+            let (now, report) = self.wait_for_change(seen, None);
             if report.state != ServiceState::Starting {
                 return report;
             }
@@ -212,78 +212,75 @@ impl ServiceStatus {
         }
     }
 
-    fn report(&self, inner: &mut StatusFacts) -> StatusReport {
-        let mut waiting_for = self.servers.troubles();
-        waiting_for.extend(inner.queues.iter().filter_map(|queue| queue.trouble()));
-        let decided = match inner.phase {
-            // Nobody but the database has been asked for anything yet.
+    fn build_report(&self, facts: &mut StatusFacts) -> StatusReport {
+        let mut waiting_for = self.servers.problems();
+        waiting_for.extend(facts.queues.iter().filter_map(|queue| queue.problem()));
+        let is_up = match facts.phase {
+            // Only the database has been used so far: a problem is the database's.
             ServicePhase::Starting => !waiting_for.is_empty(),
-            ServicePhase::Grown => inner.queues.iter().all(|queue| queue.is_decided()),
+            ServicePhase::TreeStarted => facts.queues.iter().all(|queue| queue.is_explained()),
             ServicePhase::Up | ServicePhase::Stopping | ServicePhase::Failed => true,
         };
-        if decided && inner.phase == ServicePhase::Grown {
-            inner.phase = ServicePhase::Up;
+        if is_up && facts.phase == ServicePhase::TreeStarted {
+            facts.phase = ServicePhase::Up;
         }
         let mut queues: Vec<QueueReport> =
-            inner.queues.iter().map(|queue| queue.report()).collect();
-        if inner.phase == ServicePhase::Failed {
+            facts.queues.iter().map(|queue| queue.report()).collect();
+        if facts.phase == ServicePhase::Failed {
             queues.iter_mut().for_each(|queue| queue.consumed = false);
         }
         let all_consumed = queues.iter().all(|queue| queue.consumed);
-        let state = match inner.phase {
-            ServicePhase::Failed if inner.is_resumed => ServiceState::Restarting,
+        let state = match facts.phase {
+            ServicePhase::Failed if facts.restarts_itself => ServiceState::Restarting,
             ServicePhase::Stopping | ServicePhase::Failed => ServiceState::Stopping,
-            _ if !decided => ServiceState::Starting,
+            _ if !is_up => ServiceState::Starting,
             ServicePhase::Up if all_consumed && waiting_for.is_empty() => ServiceState::Consuming,
             _ => ServiceState::Waiting,
         };
         StatusReport {
             pid: std::process::id(),
             state,
-            since: shown(self.since),
-            failure: inner.failure.clone(),
+            since: rfc3339(self.since),
+            failure: facts.failure.clone(),
             restarts: self.restarts.clone(),
-            scheduler: inner.scheduler,
+            scheduler: facts.scheduler,
             waiting_for,
             running_tasks: queues.iter().map(|queue| queue.running_tasks).sum(),
-            in_hand: inner.queues.iter().map(|queue| queue.in_hand()).sum(),
+            in_hand: facts.queues.iter().map(|queue| queue.in_flight()).sum(),
             queues,
         }
     }
 
-    pub(super) fn change(&self, what: impl FnOnce(&mut StatusFacts)) {
-        let mut inner = self.lock();
-        what(&mut inner);
-        inner.changes += 1;
-        drop(inner);
+    fn update(&self, update: impl FnOnce(&mut StatusFacts)) {
+        let mut facts = self.lock();
+        update(&mut facts);
+        facts.changes += 1;
+        drop(facts);
         self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, StatusFacts> {
-        lock(&self.inner)
+        lock(&self.facts)
     }
-}
-
-/// Nobody panics under these locks.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::outage::ServerHealth;
+    use crate::health::queue_status_handle::QueueStatusHandle;
 
-    struct Story {
+    struct OneQueue {
         service_status: Arc<ServiceStatus>,
         broker: Arc<ServerHealth>,
         queue: QueueStatusHandle,
     }
 
-    fn story() -> Story {
+    fn one_queue() -> OneQueue {
         let service_status = ServiceStatus::new();
         let broker = service_status.servers().broker("amqp://there");
-        let queue = service_status.queue("default", 2, &broker);
-        Story {
+        let queue = QueueStatusHandle::register(&service_status, "default", 2, &broker);
+        OneQueue {
             service_status,
             broker,
             queue,
@@ -291,33 +288,33 @@ mod tests {
     }
 
     #[test]
-    fn it_consumes_when_every_queue_is_consumed() {
-        let Story {
+    fn a_service_consumes_when_every_queue_is_consumed() {
+        let OneQueue {
             service_status,
             queue,
             ..
-        } = story();
-        assert_eq!(service_status.look().state, ServiceState::Starting);
-        service_status.grown();
-        assert_eq!(service_status.look().state, ServiceState::Starting);
-        queue.consumed();
-        assert_eq!(service_status.look().state, ServiceState::Consuming);
-        queue.lost();
+        } = one_queue();
+        assert_eq!(service_status.report().state, ServiceState::Starting);
+        service_status.set_tree_started();
+        assert_eq!(service_status.report().state, ServiceState::Starting);
+        queue.set_consumed();
+        assert_eq!(service_status.report().state, ServiceState::Consuming);
+        queue.set_disconnected();
         assert_eq!(
-            service_status.look().state,
+            service_status.report().state,
             ServiceState::Waiting,
-            "never starting again"
+            "a service that was up is never starting again"
         );
-        service_status.stopping();
-        assert_eq!(service_status.look().state, ServiceState::Stopping);
+        service_status.set_stopping();
+        assert_eq!(service_status.report().state, ServiceState::Stopping);
     }
 
     #[test]
-    fn it_is_up_when_what_is_missing_is_known_to_be_away() {
-        let story = story();
-        story.service_status.grown();
-        story.broker.probe("the queue").failed(&"refused");
-        let report = story.service_status.settled();
+    fn a_service_is_up_when_the_missing_server_is_known_to_be_away() {
+        let status = one_queue();
+        status.service_status.set_tree_started();
+        status.broker.probe("the queue").failed(&"refused");
+        let report = status.service_status.wait_until_up();
         assert_eq!(report.state, ServiceState::Waiting);
         assert_eq!(
             report.waiting_for,
@@ -326,12 +323,12 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_is_away_is_what_a_start_waits_for() {
-        let Story { service_status, .. } = story();
+    fn a_start_waits_for_a_database_that_is_away() {
+        let OneQueue { service_status, .. } = one_queue();
         let database = service_status.servers().database("sqlite://x");
         let client = database.probe("the start");
         let waiting = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| service_status.settled());
+            let waiting = scope.spawn(|| service_status.wait_until_up());
             client.failed(&"locked");
             waiting.join().unwrap()
         });
@@ -343,49 +340,49 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_refused_is_named_with_the_reason() {
-        let story = story();
-        story.service_status.grown();
-        story.queue.shut("PRECONDITION_FAILED".to_owned());
+    fn a_refused_queue_is_reported_with_the_reason() {
+        let status = one_queue();
+        status.service_status.set_tree_started();
+        status.queue.set_refused("PRECONDITION_FAILED".to_owned());
         assert_eq!(
-            story.service_status.settled().waiting_for,
+            status.service_status.wait_until_up().waiting_for,
             ["queue \"default\" is not consumed: PRECONDITION_FAILED"]
         );
     }
 
     #[test]
-    fn one_that_has_failed_stops_or_starts_again_unless_it_was_told_to_stop() {
-        let Story {
+    fn a_failed_service_stops_or_restarts_unless_it_was_told_to_stop() {
+        let OneQueue {
             service_status,
             queue,
             ..
-        } = story();
-        service_status.grown();
-        queue.consumed();
-        service_status.failed("it");
-        let report = service_status.look();
+        } = one_queue();
+        service_status.set_tree_started();
+        queue.set_consumed();
+        service_status.set_failed("it");
+        let report = service_status.report();
         assert_eq!(report.state, ServiceState::Stopping);
         assert!(!report.queues[0].consumed);
         assert_eq!(report.failure.as_deref(), Some("it"));
-        assert!(!service_status.is_to_resume());
+        assert!(!service_status.will_restart());
 
-        service_status.is_resumed();
-        assert_eq!(service_status.look().state, ServiceState::Restarting);
-        assert!(service_status.is_to_resume());
-        service_status.stopping();
-        assert_eq!(service_status.look().state, ServiceState::Stopping);
-        assert!(!service_status.is_to_resume());
+        service_status.enable_restart();
+        assert_eq!(service_status.report().state, ServiceState::Restarting);
+        assert!(service_status.will_restart());
+        service_status.set_stopping();
+        assert_eq!(service_status.report().state, ServiceState::Stopping);
+        assert!(!service_status.will_restart());
     }
 
     #[test]
-    fn one_that_starts_again_says_how_often_and_why() {
+    fn a_restarted_service_reports_how_often_and_why() {
         let first = Restarts::after(None, "it");
         let again = Restarts::after(Some(&first), "that");
         assert_eq!((first.count, again.count), (1, 2));
         let service_status = ServiceStatus::after(again.clone());
-        assert_eq!(service_status.look().state, ServiceState::Restarting);
-        service_status.begins();
-        let report = service_status.look();
+        assert_eq!(service_status.report().state, ServiceState::Restarting);
+        service_status.set_restarted();
+        let report = service_status.report();
         assert_eq!(
             (report.state, report.failure),
             (ServiceState::Starting, None)
@@ -394,26 +391,26 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_counted_while_they_run() {
-        let Story {
+    fn running_tasks_are_counted() {
+        let OneQueue {
             service_status,
             queue,
             ..
-        } = story();
-        let tasks = (queue.task(), queue.task());
-        assert_eq!(service_status.look().running_tasks, 2);
+        } = one_queue();
+        let tasks = (queue.count_running(), queue.count_running());
+        assert_eq!(service_status.report().running_tasks, 2);
         drop(tasks.0);
-        assert_eq!(service_status.look().queues[0].running_tasks, 1);
+        assert_eq!(service_status.report().queues[0].running_tasks, 1);
     }
 
     #[test]
-    fn who_follows_sees_each_change_once() {
-        let Story { service_status, .. } = story();
-        let (seen, _) = service_status.follow(StatusVersion::default(), None);
-        let (same, _) = service_status.follow(seen, Some(Duration::ZERO));
+    fn a_waiter_sees_each_change_once() {
+        let OneQueue { service_status, .. } = one_queue();
+        let (seen, _) = service_status.wait_for_change(StatusVersion::default(), None);
+        let (same, _) = service_status.wait_for_change(seen, Some(Duration::ZERO));
         assert_eq!(seen, same);
-        service_status.stopping();
-        let (_, report) = service_status.follow(seen, None);
+        service_status.set_stopping();
+        let (_, report) = service_status.wait_for_change(seen, None);
         assert_eq!(report.state, ServiceState::Stopping);
     }
 }

@@ -49,7 +49,7 @@ impl Courier {
         log::info!("told to stop {shutdown}");
         // Said at once, however long the supervisor takes: a `daemon stop` that does not see it sends a second
         // signal, which is a hard stop.
-        self.service_status.stopping();
+        self.service_status.set_stopping();
         self.supervisor.do_send(shutdown);
     }
 }

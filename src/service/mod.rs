@@ -23,6 +23,7 @@ use crate::client::{OfService, Shared};
 use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::execution::{Executor, Patience, Runtime};
 use crate::health::outage::{self, Servers};
+use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::health::service_status::ServiceStatus;
 use crate::health::worker_thread::THREAD_STOP_TIMEOUT;
 use crate::maintenance::heartbeat::{Lease, Sent};
@@ -128,7 +129,7 @@ impl Service {
     pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
         limits::raise(&self.config);
         let store: Arc<dyn Store> = store::open_for(&self.config)?.into();
-        self.service_status.has_scheduler(self.scheduler);
+        self.service_status.set_scheduler(self.scheduler);
         let servers = Arc::clone(self.service_status.servers());
         let process = liveness::this_process()?;
         let rows = Arc::new(EmbeddedQueue::new(
@@ -222,9 +223,12 @@ impl Service {
             let broker: Arc<dyn Broker> = Arc::from(broker);
             Ok(Source {
                 queue: queue.clone(),
-                queue_status: self
-                    .service_status
-                    .queue(&queue.name, queue.concurrency, &health),
+                queue_status: QueueStatusHandle::register(
+                    &self.service_status,
+                    &queue.name,
+                    queue.concurrency,
+                    &health,
+                ),
                 health,
                 broker,
             })
@@ -291,11 +295,11 @@ impl Service {
             match signals.recv_timeout(backoff.next_wait()) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(signal) => {
-                    self.service_status.stopping();
+                    self.service_status.set_stopping();
                     return Ok(ControlFlow::Break(signal.ends_a_start()));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.service_status.stopping();
+                    self.service_status.set_stopping();
                     return Ok(ControlFlow::Break(Ended::Drained));
                 }
             }
@@ -323,7 +327,7 @@ impl Service {
                 Ok(ControlFlow::Continue(tried.map_err(panicked)?))
             }
             recv(signals) -> signal => {
-                self.service_status.stopping();
+                self.service_status.set_stopping();
                 log::info!("told to stop before the start was over");
                 thread.stop(Instant::now() + THREAD_STOP_TIMEOUT);
                 if let Ok(Ok(worker)) = results.try_recv() {
@@ -367,8 +371,8 @@ impl Service {
         let asked = supervisor.clone();
         let _beating = self
             .service_status
-            .pulse()
-            .of(move |time| threads_work(time) && actors::answers(&asked, time));
+            .watchdog()
+            .set_check(move |time| threads_work(time) && actors::answers(&asked, time));
         let courier = Courier {
             signals: signals.clone(),
             died,

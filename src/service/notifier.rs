@@ -111,7 +111,7 @@ impl Notifier {
             let until_beat = next_beat.map(|next| next.saturating_duration_since(Instant::now()));
             let again = (self.was_stopping || self.is_behind).then_some(AGAIN);
             let timeout = until_beat.into_iter().chain(again).min();
-            let (now, report) = self.service_status.follow(seen, timeout);
+            let (now, report) = self.service_status.wait_for_change(seen, timeout);
             seen = now;
             self.tell(&report);
         }
@@ -122,7 +122,7 @@ impl Notifier {
         let period = self.watchdog?;
         // Those who are asked may take so long one after the other, and the next beat is not before that.
         let patience = period / 8;
-        if !self.service_status.pulse().beats(patience) {
+        if !self.service_status.watchdog().is_alive(patience) {
             log::error!(
                 "a vital part of the service is gone, or has not answered for {patience:?}: systemd is not told that it works"
             );
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_status_is_one_short_line() {
-        let mut report = ServiceStatus::new().look();
+        let mut report = ServiceStatus::new().report();
         report.state = ServiceState::Waiting;
         report.waiting_for = vec!["the broker is away:\nrefused".to_owned(), "x".repeat(400)];
         let status = status(&report);

@@ -74,10 +74,10 @@ fn end(held: Held, ran: &Result<Exit, Failure>) {
 fn report_start(service_status: &Arc<ServiceStatus>, launch: &Arc<Launch>) -> io::Result<()> {
     let (service_status, launch) = (Arc::clone(service_status), Arc::clone(launch));
     let report = move || {
-        let report = service_status.settled();
+        let report = service_status.wait_until_up();
         if report.is_up() {
             launch.up(&report);
-            service_status.is_resumed();
+            service_status.enable_restart();
         }
     };
     let thread = std::thread::Builder::new().name("start".to_owned());
@@ -166,11 +166,11 @@ impl<'a> Daemon<'a> {
         let wait = self.past.rest();
         log::warn!("executed again in the same process; the service starts in {wait:.1?}");
         if children.outlive(wait, &self.heard.signals).is_some() {
-            self.service_status.stopping();
+            self.service_status.set_stopping();
             log::info!("told to stop before the service was started again");
             return Ok(Exit::Ok);
         }
-        self.service_status.begins();
+        self.service_status.set_restarted();
         let config = read(&self.past.origin, &program.defaults)?;
         self.live(args, config, program)
     }
@@ -196,7 +196,7 @@ impl<'a> Daemon<'a> {
             Err(error) => error,
         };
         if let Some(past) = self.next(&error, began)
-            && self.service_status.is_to_resume()
+            && self.service_status.will_restart()
         {
             if self.heard.has_nothing() {
                 log::warn!("this process executes itself again");
