@@ -10,6 +10,11 @@ pub mod broker {
     };
 }
 
+/// The command line.
+pub mod cli {
+    pub use crate::cli::{command, main};
+}
+
 /// JSON, as arguments have it.
 pub mod json {
     pub use crate::message::json::parse;

@@ -367,9 +367,9 @@
 //!   are built beside that, from a list (`store/*/indexes.rs`). A test reads every step.
 
 mod actors;
-mod app;
+pub mod app;
 mod broker;
-pub mod cli;
+mod cli;
 pub mod client;
 pub mod config;
 mod daemon;

@@ -5,7 +5,8 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::{self, AppError, Program};
+pub use crate::cli::AppError;
+use crate::cli::{self, Program};
 use crate::client::{Client, OfService};
 use crate::config::{Config, ConfigError, Defaults};
 use crate::logging::LogLevel;
