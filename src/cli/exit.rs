@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{AppError, Failure};
 use crate::broker::BrokerError;
-use crate::daemon::{PidfileError, SocketError};
+use crate::daemon::{ControlSocketError, PidfileError};
 use crate::process::privileges::IdentityError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
@@ -139,8 +139,8 @@ impl From<PidfileError> for Failure {
     }
 }
 
-impl From<SocketError> for Failure {
-    fn from(error: SocketError) -> Self {
+impl From<ControlSocketError> for Failure {
+    fn from(error: ControlSocketError) -> Self {
         Self::new(Exit::Pidfile, error)
     }
 }

@@ -15,7 +15,7 @@ use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGPIPE;
 
-use super::pidfile::Held;
+use super::pidfile::HeldPidfile;
 use crate::failpoint;
 use crate::health::service_status::StatusReport;
 use crate::process::init;
@@ -66,22 +66,22 @@ pub enum StartReport {
 
 /// Who returns from [`detach`].
 #[derive(Debug)]
-pub enum Side {
+pub enum ForkSide {
     /// The controller, once the start has succeeded or failed.
     Controller(StartReport),
     /// The daemon, which has the pidfile now.
-    Daemon(Launch, Held),
+    Daemon(StartReporter, HeldPidfile),
 }
 
 /// The daemon's way to say to its controller how the start went: once.
 #[derive(Debug)]
-pub struct Launch(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
+pub struct StartReporter(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 
 /// Whether this process can be forked.
 ///
 /// # Errors
 /// When it has threads.
-pub fn is_alone() -> Result<(), DetachError> {
+pub fn ensure_single_threaded() -> Result<(), DetachError> {
     match init::threads()? {
         1 => Ok(()),
         more => Err(DetachError::Threads(more)),
@@ -99,7 +99,7 @@ pub fn set_umask() {
 ///
 /// # Errors
 /// When the system refuses it.
-pub fn outlive_broken_pipes() -> io::Result<()> {
+pub fn handle_sigpipe() -> io::Result<()> {
     signal_hook::flag::register(SIGPIPE, Arc::default()).map(drop)
 }
 
@@ -108,8 +108,8 @@ pub fn outlive_broken_pipes() -> io::Result<()> {
 ///
 /// # Errors
 /// When this process has threads, or the system refuses something.
-pub fn detach(held: Held) -> Result<Side, DetachError> {
-    is_alone()?;
+pub fn detach(held: HeldPidfile) -> Result<ForkSide, DetachError> {
+    ensure_single_threaded()?;
     // A caller may have said that it does not want to know of its children; we do.
     ensure_waitable_children()?;
     let (reader, writer) = io::pipe()?;
@@ -126,16 +126,16 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
         Ok(CheckedDaemon::Daemon(notifier)) => {
             drop(reader);
             set_umask();
-            outlive_broken_pipes()?;
+            handle_sigpipe()?;
             for kept in [held.fd(), writer.as_fd()] {
                 fcntl_setfd(kept, FdFlags::CLOEXEC).map_err(io::Error::from)?;
             }
-            let launch = Launch(Mutex::new(Some((writer, notifier))));
-            Ok(Side::Daemon(launch, held))
+            let launch = StartReporter(Mutex::new(Some((writer, notifier))));
+            Ok(ForkSide::Daemon(launch, held))
         }
         Ok(CheckedDaemon::Parent(_)) => {
             drop(writer);
-            Ok(Side::Controller(read(reader)?))
+            Ok(ForkSide::Controller(read(reader)?))
         }
         Err(error) => {
             drop(writer);
@@ -144,13 +144,13 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
                 StartReport::Died if !matches!(error, fork::DaemonError::Abandoned { .. }) => {
                     Err(DetachError::System(io::Error::other(error)))
                 }
-                report => Ok(Side::Controller(report)),
+                report => Ok(ForkSide::Controller(report)),
             }
         }
     }
 }
 
-impl Launch {
+impl StartReporter {
     /// The service is up.
     pub fn up(&self, report: &StatusReport) {
         failpoint::hit("daemon.up");
@@ -211,13 +211,13 @@ fn read(reader: PipeReader) -> io::Result<StartReport> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pidfile::{Claim, claim};
+    use super::super::pidfile::{PidfileClaim, claim};
     use super::*;
 
     #[test]
     fn a_program_that_has_threads_is_not_forked() {
         let folder = tempfile::tempdir().unwrap();
-        let Ok(Claim::Held(held)) = claim(&folder.path().join("x.pid"), None) else {
+        let Ok(PidfileClaim::Held(held)) = claim(&folder.path().join("x.pid"), None) else {
             panic!("it is nobody else's");
         };
         let (stop, stopped) = std::sync::mpsc::channel::<()>();

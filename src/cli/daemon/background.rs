@@ -16,7 +16,8 @@ use super::super::run::{self, system};
 use super::super::{Exit, Failure, Program, read, told};
 use crate::config::Config;
 use crate::daemon::{
-    Children, Control, Held, Launch, Past, Resumed, Socket, execute_again, outlive_broken_pipes,
+    ControlServer, ControlSocket, DaemonHistory, HeldPidfile, LeftoverChildren, ResumedDaemon,
+    StartReporter, handle_sigpipe, reexecute,
 };
 use crate::health::service_status::ServiceStatus;
 use crate::logging::{self, LogFile};
@@ -28,9 +29,9 @@ pub(super) fn run(
     args: &ServiceArgs,
     config: Arc<Config>,
     program: Program,
-    held: Held,
-    launch: Launch,
-    past: Past,
+    held: HeldPidfile,
+    launch: StartReporter,
+    past: DaemonHistory,
 ) -> Result<Exit, Failure> {
     let launch = Arc::new(launch);
     let ran = Daemon::first(args, &held, &launch, past)
@@ -47,9 +48,9 @@ pub(super) fn run(
 pub(super) fn run_again(
     args: &ServiceArgs,
     program: Program,
-    resumed: Resumed,
+    resumed: ResumedDaemon,
 ) -> Result<Exit, Failure> {
-    let Resumed {
+    let ResumedDaemon {
         held,
         socket,
         log,
@@ -62,7 +63,7 @@ pub(super) fn run_again(
     ran
 }
 
-fn end(held: Held, ran: &Result<Exit, Failure>) {
+fn end(held: HeldPidfile, ran: &Result<Exit, Failure>) {
     if let Err(failure) = ran {
         log::error!("{}", told(failure.error.as_ref()));
     }
@@ -71,7 +72,10 @@ fn end(held: Held, ran: &Result<Exit, Failure>) {
 
 /// Says it to the controller when the service is up. From then on nobody waits for it, and it is started
 /// again by itself.
-fn report_start(service_status: &Arc<ServiceStatus>, launch: &Arc<Launch>) -> io::Result<()> {
+fn report_start(
+    service_status: &Arc<ServiceStatus>,
+    launch: &Arc<StartReporter>,
+) -> io::Result<()> {
     let (service_status, launch) = (Arc::clone(service_status), Arc::clone(launch));
     let report = move || {
         let report = service_status.wait_until_up();
@@ -86,26 +90,26 @@ fn report_start(service_status: &Arc<ServiceStatus>, launch: &Arc<Launch>) -> io
 
 /// A daemon that can be asked and signalled.
 struct Daemon<'a> {
-    held: &'a Held,
-    control: Control,
+    held: &'a HeldPidfile,
+    control: ControlServer,
     log: LogFile,
     heard: Heard,
     service_status: Arc<ServiceStatus>,
-    past: Past,
+    past: DaemonHistory,
 }
 
 impl<'a> Daemon<'a> {
     fn first(
         args: &ServiceArgs,
-        held: &'a Held,
-        launch: &Arc<Launch>,
-        past: Past,
+        held: &'a HeldPidfile,
+        launch: &Arc<StartReporter>,
+        past: DaemonHistory,
     ) -> Result<Self, Failure> {
         let path = run::logfile(args);
         let identity = run::identity(args)?;
         let log = run::open_log(&path, identity.as_ref())
             .map_err(|error| run::not_writable(&path, &error))?;
-        let socket = Socket::bind(held.path())?;
+        let socket = ControlSocket::bind(held.path())?;
         if let Some(identity) = &identity {
             held.give_to(identity)?;
             socket.give_to(identity)?;
@@ -114,7 +118,7 @@ impl<'a> Daemon<'a> {
         log_panics();
         let heard = Heard::hear().map_err(system)?;
         // Who stops it from now on, stops it in order.
-        held.name_this_process()?;
+        held.write_pid()?;
         let service_status = ServiceStatus::new();
         let control = socket.serve(Arc::clone(&service_status)).map_err(system)?;
         report_start(&service_status, launch).map_err(system)?;
@@ -131,14 +135,14 @@ impl<'a> Daemon<'a> {
     /// The pid in the pidfile, the user and the umask are what they were.
     fn again(
         args: &ServiceArgs,
-        held: &'a Held,
-        socket: Socket,
+        held: &'a HeldPidfile,
+        socket: ControlSocket,
         log: LogFile,
-        past: Past,
+        past: DaemonHistory,
     ) -> Result<Self, Failure> {
         run::start_logging(args, None, Some(log.clone()))?;
         log_panics();
-        outlive_broken_pipes().map_err(system)?;
+        handle_sigpipe().map_err(system)?;
         let heard = Heard::hear().map_err(system)?;
         let service_status = past
             .restarts
@@ -161,7 +165,7 @@ impl<'a> Daemon<'a> {
         self,
         args: &ServiceArgs,
         program: Program,
-        children: Children,
+        children: LeftoverChildren,
     ) -> Result<Exit, Failure> {
         let wait = self.past.rest();
         log::warn!("executed again in the same process; the service starts in {wait:.1?}");
@@ -200,7 +204,7 @@ impl<'a> Daemon<'a> {
         {
             if self.heard.has_nothing() {
                 log::warn!("this process executes itself again");
-                let refused = execute_again(self.held, &self.control, &self.log, past);
+                let refused = reexecute(self.held, &self.control, &self.log, past);
                 log::error!("it can't be executed again: {refused}");
             } else {
                 log::info!("told to stop, and not started again");
@@ -210,7 +214,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// What the next life knows, if there is to be one.
-    fn next(&self, error: &ServiceError, began: Instant) -> Option<Past> {
+    fn next(&self, error: &ServiceError, began: Instant) -> Option<DaemonHistory> {
         let life = began.elapsed();
         match error {
             ServiceError::Died { what, worker } => Some(self.past.and(what, Some(*worker), life)),

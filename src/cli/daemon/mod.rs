@@ -13,8 +13,9 @@ use super::args::{DaemonArgs, ServiceArgs, Verb};
 use super::{Exit, Failure, Program, origin, read, read_and_warn, run, say, usage, warn};
 use crate::config::Origin;
 use crate::daemon::{
-    Claim, DetachError, Found, Held, Holder, Past, PidfileError, Side, StartReport, Turn, ask,
-    claim, clear, detach, has_room, is_alone, look, resumed, set_umask,
+    DaemonHistory, DetachError, ForkSide, HeldPidfile, PidfileClaim, PidfileError, PidfileHolder,
+    PidfileState, StartReport, StopTurn, claim, detach, ensure_folder_writable,
+    ensure_single_threaded, inspect, remove_stale, request_status, set_umask, take_resumed,
 };
 use crate::health::service_status::ServiceState;
 use crate::logging;
@@ -42,7 +43,7 @@ pub(super) fn daemon(
     config: Option<&Path>,
     program: Program,
 ) -> Result<Exit, Failure> {
-    if let Some(resumed) = resumed() {
+    if let Some(resumed) = take_resumed() {
         // Nobody controls it: it was started with these arguments.
         return background::run_again(&args.service.and(before), program, resumed);
     }
@@ -96,8 +97,8 @@ impl Controller {
         let identity = run::identity(&self.args.service)?;
         let held = self.claim(identity.as_ref())?;
         let side = detach(held);
-        if let Ok(Side::Daemon(launch, held)) = side {
-            let past = Past::none(origin.clone());
+        if let Ok(ForkSide::Daemon(launch, held)) = side {
+            let past = DaemonHistory::none(origin.clone());
             return background::run(&self.args.service, config, program, held, launch, past);
         }
         let told = side
@@ -105,33 +106,33 @@ impl Controller {
             .and_then(|side| self.tell_start(side));
         if told.is_err() {
             // What the daemon could not remove itself, if it has died.
-            clear(&self.pidfile);
+            remove_stale(&self.pidfile);
         }
         told
     }
 
     /// The pidfile, unless a service has it.
-    fn claim(&self, heir: Option<&Identity>) -> Result<Held, Failure> {
+    fn claim(&self, heir: Option<&Identity>) -> Result<HeldPidfile, Failure> {
         let deadline = Instant::now() + HEARD;
         loop {
             let claimed = claim(&self.pidfile, heir);
             let holder = match claimed.map_err(|error| self.with_remedy(error))? {
-                Claim::Held(held) => return Ok(held),
-                Claim::Running(holder) => holder,
+                PidfileClaim::Held(held) => return Ok(held),
+                PidfileClaim::Running(holder) => holder,
             };
-            match ask(&self.pidfile) {
+            match request_status(&self.pidfile) {
                 Ok(report) if report.state == ServiceState::Stopping => {
                     return Err(self.stopping_yet(&holder));
                 }
                 // The last that a service does is to go.
-                Err(_) if holder.is_gone_within(LOOK) && Instant::now() < deadline => {}
+                Err(_) if holder.wait_until_gone(LOOK) && Instant::now() < deadline => {}
                 Ok(_) | Err(_) => return Err(self.already_running(&holder)),
             }
         }
     }
 
-    fn tell_start(&self, side: Side) -> Result<Exit, Failure> {
-        let Side::Controller(report) = side else {
+    fn tell_start(&self, side: ForkSide) -> Result<Exit, Failure> {
+        let ForkSide::Controller(report) = side else {
             return Ok(Exit::Ok);
         };
         match report {
@@ -159,47 +160,47 @@ impl Controller {
 
     fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, Failure> {
         // Nothing that runs is stopped for a service that can't be started.
-        is_alone().map_err(not_detached)?;
+        ensure_single_threaded().map_err(not_detached)?;
         logging::take().map_err(|error| Failure::new(Exit::Config, error))?;
         let origin = origin(config)?;
         read(&origin, &program.defaults)?;
         let log = run::logfile(&self.args.service);
         let identity = run::identity(&self.args.service)?;
         run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
-        match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
-            Found::Running(holder) => {
-                has_room(&self.pidfile).map_err(|error| self.with_remedy(error))?;
+        match inspect(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+            PidfileState::Running(holder) => {
+                ensure_folder_writable(&self.pidfile).map_err(|error| self.with_remedy(error))?;
                 self.stop_holder(&holder)?;
             }
-            Found::Nothing => {
+            PidfileState::Nothing => {
                 tell("Service is NOT running");
                 tell(&format!("({})", self.hint()));
             }
-            Found::Stale(_) => tell("Service is NOT running"),
+            PidfileState::Stale(_) => tell("Service is NOT running"),
         }
         self.start(&origin, program)
     }
 
     fn stop(&self) -> Result<Exit, Failure> {
-        match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
-            Found::Running(holder) => {
+        match inspect(&self.pidfile).map_err(|error| self.with_remedy(error))? {
+            PidfileState::Running(holder) => {
                 self.stop_holder(&holder)?;
                 Ok(Exit::Ok)
             }
-            Found::Nothing => {
+            PidfileState::Nothing => {
                 let hint = self.hint();
                 let nothing = format!("Service is NOT running: {hint}");
                 Err(Failure::new(Exit::NotRunning, nothing))
             }
-            Found::Stale(pid) => {
-                clear(&self.pidfile);
+            PidfileState::Stale(pid) => {
+                remove_stale(&self.pidfile);
                 let dead = format!("Service is NOT running: it has died before, as pid {pid}");
                 Err(Failure::new(Exit::NotRunning, dead))
             }
         }
     }
 
-    fn stop_holder(&self, holder: &Holder) -> Result<(), Failure> {
+    fn stop_holder(&self, holder: &PidfileHolder) -> Result<(), Failure> {
         tell("Attempting to stop the process. Please wait...");
         let mut deadline = self
             .args
@@ -211,7 +212,7 @@ impl Controller {
             self.terminate(holder)?;
         }
         let mut told = String::new();
-        while !holder.is_gone_within(LOOK) {
+        while !holder.wait_until_gone(LOOK) {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 if !self.args.hard {
                     return Err(self.still_running(holder));
@@ -224,25 +225,25 @@ impl Controller {
                 told = what;
             }
         }
-        clear(&self.pidfile);
+        remove_stale(&self.pidfile);
         tell("Process has been stopped");
         Ok(())
     }
 
     /// SIGTERM, unless it was told to stop before: a second one would stop it hard.
-    fn terminate(&self, holder: &Holder) -> Result<(), Failure> {
-        let _turn = Turn::wait(&self.pidfile);
+    fn terminate(&self, holder: &PidfileHolder) -> Result<(), Failure> {
+        let _turn = StopTurn::wait(&self.pidfile);
         if self.is_stopping() {
             tell("It is stopping already");
             return Ok(());
         }
         self.signal(holder, Signal::TERM)?;
         let deadline = Instant::now() + HEARD;
-        while !holder.is_gone_within(LOOK) && !self.is_stopping() && Instant::now() < deadline {}
+        while !holder.wait_until_gone(LOOK) && !self.is_stopping() && Instant::now() < deadline {}
         Ok(())
     }
 
-    fn signal(&self, holder: &Holder, signal: Signal) -> Result<(), Failure> {
+    fn signal(&self, holder: &PidfileHolder, signal: Signal) -> Result<(), Failure> {
         holder.signal(signal).map_err(|error| {
             let pid = holder.pid();
             let (exit, reason) = match Errno::from_io_error(&error) {
@@ -257,12 +258,12 @@ impl Controller {
     }
 
     fn is_stopping(&self) -> bool {
-        ask(&self.pidfile).is_ok_and(|report| report.state == ServiceState::Stopping)
+        request_status(&self.pidfile).is_ok_and(|report| report.state == ServiceState::Stopping)
     }
 
     /// What a service that stops still waits for, if it says so: to be read after "waiting".
     fn waited_for(&self) -> Option<String> {
-        let report = ask(&self.pidfile).ok()?;
+        let report = request_status(&self.pidfile).ok()?;
         if report.state != ServiceState::Stopping {
             return None;
         }
@@ -286,7 +287,7 @@ impl Controller {
         format!("no process holds the pidfile {pidfile}; {SAME_PIDFILE}")
     }
 
-    fn still_running(&self, holder: &Holder) -> Failure {
+    fn still_running(&self, holder: &PidfileHolder) -> Failure {
         let pid = holder.pid();
         let what = self.waited_for();
         let what = what.map_or_else(String::new, |what| format!(" ({what})"));
@@ -297,7 +298,7 @@ impl Controller {
     }
 
     /// Nothing runs when that one has gone, so a start that finds it is no success.
-    fn stopping_yet(&self, holder: &Holder) -> Failure {
+    fn stopping_yet(&self, holder: &PidfileHolder) -> Failure {
         let (pid, pidfile) = (holder.pid(), self.pidfile.display());
         let stopping = format!(
             "the service, pid {pid} ({pidfile}), is still stopping; `restart` waits for it"
@@ -305,7 +306,7 @@ impl Controller {
         Failure::new(Exit::StillRunning, stopping)
     }
 
-    fn already_running(&self, holder: &Holder) -> Failure {
+    fn already_running(&self, holder: &PidfileHolder) -> Failure {
         let (pid, pidfile) = (holder.pid(), self.pidfile.display());
         let running = format!(
             "the service is running already, pid {pid} ({pidfile}); a second one needs a --pidfile of its own"

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::super::{Exit, Failure, say};
 use super::Controller;
-use crate::daemon::{Found, ask, look};
+use crate::daemon::{PidfileState, inspect, request_status};
 use crate::health::service_status::{ServiceState, StatusReport};
 
 impl Controller {
     pub(super) fn status(&self) -> Result<Exit, Failure> {
-        let found = match look(&self.pidfile) {
+        let found = match inspect(&self.pidfile) {
             Ok(found) => found,
             Err(error) => {
                 if self.args.json {
@@ -29,20 +29,20 @@ impl Controller {
             self.tell_status(&found)?;
         }
         Ok(match found {
-            Found::Running(_) => Exit::Ok,
+            PidfileState::Running(_) => Exit::Ok,
             // LSB: dead, and the pidfile is there.
-            Found::Stale(_) => Exit::Partly,
-            Found::Nothing => Exit::Stopped,
+            PidfileState::Stale(_) => Exit::Partly,
+            PidfileState::Nothing => Exit::Stopped,
         })
     }
 
-    fn as_json(&self, found: &Found) -> Value {
+    fn as_json(&self, found: &PidfileState) -> Value {
         match found {
-            Found::Nothing => json!({ "status": "stopped" }),
-            Found::Stale(pid) => json!({ "status": "dead", "pid": pid }),
-            Found::Running(holder) => {
+            PidfileState::Nothing => json!({ "status": "stopped" }),
+            PidfileState::Stale(pid) => json!({ "status": "dead", "pid": pid }),
+            PidfileState::Running(holder) => {
                 let mut all = json!({ "status": "running", "pid": holder.pid() });
-                let more = ask(&self.pidfile).map(|report| json!(report));
+                let more = request_status(&self.pidfile).map(|report| json!(report));
                 let more = more.unwrap_or_else(|error| json!({ "error": error.to_string() }));
                 if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
                     all.extend(more);
@@ -52,22 +52,22 @@ impl Controller {
         }
     }
 
-    fn tell_status(&self, found: &Found) -> Result<(), Failure> {
+    fn tell_status(&self, found: &PidfileState) -> Result<(), Failure> {
         match found {
-            Found::Nothing => {
+            PidfileState::Nothing => {
                 say("Service is NOT running")?;
                 say(&format!("({})", self.hint()))
             }
-            Found::Stale(pid) => {
+            PidfileState::Stale(pid) => {
                 let pidfile = self.pidfile.display();
                 say("Service is NOT running")?;
                 say(&format!(
                     "It died as pid {pid}, and left its pidfile {pidfile}"
                 ))
             }
-            Found::Running(holder) => {
+            PidfileState::Running(holder) => {
                 say(&format!("Service is running. PID: {}", holder.pid()))?;
-                match ask(&self.pidfile) {
+                match request_status(&self.pidfile) {
                     Ok(report) => say_report(&report),
                     Err(error) => say(&format!("No more is known: {error}")),
                 }

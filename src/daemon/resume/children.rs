@@ -17,9 +17,9 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// What a life before has left of processes, which are this process's children still. They were killed.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Children(Vec<i32>);
+pub struct LeftoverChildren(Vec<i32>);
 
-impl Children {
+impl LeftoverChildren {
     /// Those that this process has now.
     ///
     /// # Errors
@@ -72,14 +72,14 @@ mod tests {
     #[test]
     #[expect(clippy::zombie_processes, reason = "it is buried by what is tried")]
     fn children_are_known_and_buried() {
-        let known = || Children::of_this_process().unwrap().0;
+        let known = || LeftoverChildren::of_this_process().unwrap().0;
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert!(known().contains(&pid));
         let killed = Pid::from_child(&child);
         rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
         let (_sender, signals) = crossbeam_channel::unbounded::<()>();
-        let left = Children(vec![pid]).outlive(Duration::ZERO, &signals);
+        let left = LeftoverChildren(vec![pid]).outlive(Duration::ZERO, &signals);
         assert_eq!(left, None);
         assert!(!known().contains(&pid));
     }

@@ -26,10 +26,10 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-pub use self::children::Children;
-pub use self::past::Past;
-use super::control::{Control, Made, Socket};
-use super::pidfile::Held;
+pub use self::children::LeftoverChildren;
+pub use self::past::DaemonHistory;
+use super::control::{ControlServer, ControlSocket, SocketInode};
+use super::pidfile::HeldPidfile;
 use crate::failpoint;
 use crate::logging::LogFile;
 use crate::names::RESUMED;
@@ -39,33 +39,33 @@ use crate::process::limits;
 const PROGRAM: &str = "/proc/self/exe";
 
 /// What the file without a name is called where descriptors are listed.
-const WILL: &str = "carrot-actors";
+const MEMFD_NAME: &str = "carrot-actors";
 
 /// What a daemon that begins again has of itself.
-pub struct Resumed {
+pub struct ResumedDaemon {
     /// Its pidfile, locked all the while.
-    pub held: Held,
+    pub held: HeldPidfile,
     /// Its control socket, on which nobody answers yet.
-    pub socket: Socket,
+    pub socket: ControlSocket,
     /// Its log.
     pub log: LogFile,
     /// The commands that it had, and what kills them.
-    pub children: Children,
+    pub children: LeftoverChildren,
     /// What it knows.
-    pub past: Past,
+    pub past: DaemonHistory,
 }
 
 /// By their numbers, which stay the same.
 #[derive(Serialize, Deserialize)]
-struct Will {
+struct Handover {
     pidfile: PathBuf,
     held: RawFd,
     socket: RawFd,
-    made: Made,
+    made: SocketInode,
     log_path: PathBuf,
     log: RawFd,
-    children: Children,
-    past: Past,
+    children: LeftoverChildren,
+    past: DaemonHistory,
 }
 
 /// Executes this program anew in this process, with its arguments and its environment. Returns only if that
@@ -73,7 +73,12 @@ struct Will {
 ///
 /// # Errors
 /// When the system refuses something.
-pub fn execute_again(held: &Held, control: &Control, log: &LogFile, past: Past) -> io::Error {
+pub fn reexecute(
+    held: &HeldPidfile,
+    control: &ControlServer,
+    log: &LogFile,
+    past: DaemonHistory,
+) -> io::Error {
     match prepare(held, control, log, past) {
         Ok(ready) => ready.execute(),
         Err(error) => error,
@@ -81,43 +86,43 @@ pub fn execute_again(held: &Held, control: &Control, log: &LogFile, past: Past) 
 }
 
 /// All that is left to do is to execute.
-struct Ready<'a> {
+struct PreparedExec<'a> {
     kept: [BorrowedFd<'a>; 2],
     log: OwnedFd,
     will: File,
 }
 
 fn prepare<'a>(
-    held: &'a Held,
-    control: &'a Control,
+    held: &'a HeldPidfile,
+    control: &'a ControlServer,
     log: &LogFile,
-    past: Past,
-) -> io::Result<Ready<'a>> {
-    let (socket, made) = control.kept();
+    past: DaemonHistory,
+) -> io::Result<PreparedExec<'a>> {
+    let (socket, made) = control.inheritable();
     let descriptor = log.descriptor()?;
-    let will = Will {
+    let will = Handover {
         pidfile: held.path().to_owned(),
         held: held.fd().as_raw_fd(),
         socket: socket.as_raw_fd(),
         made,
         log_path: log.path().to_owned(),
         log: descriptor.as_raw_fd(),
-        children: Children::of_this_process()?,
+        children: LeftoverChildren::of_this_process()?,
         past,
     };
     // Where the system asks for it, and where it does not know it.
-    let memory = memfd_create(WILL, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| memfd_create(WILL, MemfdFlags::CLOEXEC))?;
+    let memory = memfd_create(MEMFD_NAME, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| memfd_create(MEMFD_NAME, MemfdFlags::CLOEXEC))?;
     let mut file = File::from(memory);
     file.write_all(&serde_json::to_vec(&will)?)?;
-    Ok(Ready {
+    Ok(PreparedExec {
         kept: [held.fd(), socket],
         log: descriptor,
         will: file,
     })
 }
 
-impl Ready<'_> {
+impl PreparedExec<'_> {
     fn execute(&self) -> io::Error {
         if let Some(files) = limits::original()
             && let Err(error) = limits::restore(files)
@@ -188,7 +193,7 @@ fn close_all_on_exec() -> io::Result<()> {
 /// What this process has left to itself, if it was executed by itself. To be asked before there are other
 /// threads; only the first call counts.
 #[must_use]
-pub fn resumed() -> Option<Resumed> {
+pub fn take_resumed() -> Option<ResumedDaemon> {
     static ASKED: AtomicBool = AtomicBool::new(false);
     let said = std::env::var(RESUMED).ok()?;
     let (pid, number) = said.split_once(' ')?;
@@ -205,18 +210,21 @@ pub fn resumed() -> Option<Resumed> {
         fcntl_setfd(descriptor, FdFlags::CLOEXEC).ok()?;
     }
     name_like_the_first();
-    Some(Resumed {
-        socket: Socket::inherited(will.pidfile.clone(), socket, will.made),
-        held: Held::inherited(will.pidfile, held),
+    Some(ResumedDaemon {
+        socket: ControlSocket::inherited(will.pidfile.clone(), socket, will.made),
+        held: HeldPidfile::inherited(will.pidfile, held),
         log: LogFile::inherited(will.log_path, log.into()),
         children: will.children,
         past: will.past,
     })
 }
 
-fn read(number: RawFd) -> Option<Will> {
+fn read(number: RawFd) -> Option<Handover> {
     let target = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
-    if !target.to_str()?.starts_with(&format!("/memfd:{WILL}")) {
+    if !target
+        .to_str()?
+        .starts_with(&format!("/memfd:{MEMFD_NAME}"))
+    {
         return None;
     }
     // SAFETY: as it is such a file, it is what was left under this number.

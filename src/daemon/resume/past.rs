@@ -11,7 +11,7 @@ use crate::store::WorkerId;
 
 /// What a daemon knows of its lives before.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Past {
+pub struct DaemonHistory {
     /// How often it has begun again, and why; none in its first life.
     pub restarts: Option<Restarts>,
     /// How often it has begun again without having lived for long in between.
@@ -22,7 +22,7 @@ pub struct Past {
     pub origin: Origin,
 }
 
-impl Past {
+impl DaemonHistory {
     /// Of a daemon in its first life.
     #[must_use]
     pub const fn none(origin: Origin) -> Self {
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn one_that_dies_again_and_again_waits_longer_and_longer() {
         let short = Duration::from_secs(1);
-        let mut past = Past::none(origin());
+        let mut past = DaemonHistory::none(origin());
         for _ in 0..5 {
             past = past.and("it", None, short);
         }
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn workers_are_known_until_another_has_registered() {
         let life = Duration::ZERO;
-        let past = Past::none(origin()).and("it", Some(WorkerId(1)), life);
+        let past = DaemonHistory::none(origin()).and("it", Some(WorkerId(1)), life);
         let unregistered = past.and("it", None, life);
         assert_eq!(unregistered.workers(), [WorkerId(1)]);
         let registered = unregistered.and("it", Some(WorkerId(2)), life);
