@@ -1,14 +1,14 @@
-//! `carrot-actors check`: the configuration, each broker and the database, each with its verdict.
+//! `carrot-actors check`: checks the configuration, each broker and the database.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Exit, Failure, warn};
+use super::{CommandFailure, Exit, warn};
 use crate::broker;
 use crate::config::{BrokerHost, Config};
 use crate::store;
 
-pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
+pub(super) fn check(config: Result<Arc<Config>, CommandFailure>) -> Exit {
     let config = match config {
         Ok(config) => config,
         Err(failure) => {
@@ -39,7 +39,7 @@ pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
     exit
 }
 
-/// Every broker once, in a certain order.
+/// Every broker once, in the order of the configuration.
 fn brokers(config: &Config) -> Vec<BrokerHost> {
     let mut seen = BTreeSet::new();
     std::iter::once(&config.default_broker)
@@ -54,14 +54,14 @@ fn check_broker(host: &BrokerHost) -> Result<String, String> {
     broker::publisher(host)
         .map(|publisher| publisher.version())
         .map_err(|error| {
-            // The verdict names the broker already.
+            // The printed line names the broker already.
             let text = error.to_string();
             text.strip_prefix(&format!("{host}: "))
                 .map_or(text.clone(), str::to_owned)
         })
 }
 
-fn check_database(config: &Config) -> Result<String, Failure> {
+fn check_database(config: &Config) -> Result<String, CommandFailure> {
     let store = store::open_for(config)?;
     let version = store::session(store.as_ref())?.version()?;
     Ok(format!("{version} at {}", store.describe()))

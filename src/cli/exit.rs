@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{AppError, Failure};
+use super::{AppError, CommandFailure};
 use crate::broker::BrokerError;
 use crate::daemon::{ControlSocketError, PidfileError};
 use crate::process::privileges::IdentityError;
@@ -10,37 +10,37 @@ use crate::service::ServiceError;
 use crate::store::StoreError;
 use crate::task::StateError;
 
-/// What the process says by its exit code.
+/// The exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It did what it was asked to.
+    /// Success.
     Ok = 0,
-    /// Some of what was asked for could not be done; standard error says what. `daemon status`: the
-    /// service died, and its pidfile is left (LSB).
+    /// Done in part; standard error says what was not done. `daemon status`: the service died and left its
+    /// pidfile (LSB).
     Partly = 1,
     /// `daemon status`: the service is not running (LSB).
     Stopped = 3,
-    /// `daemon status`: it can't be told whether the service runs (LSB).
+    /// `daemon status`: it is unknown whether the service runs (LSB).
     Unknown = 4,
-    /// There was nothing to stop (LSB).
+    /// `daemon stop`: no service was running (LSB).
     NotRunning = 7,
-    /// It is still stopping: after the time that it was given, or when it was to be started.
+    /// The service is still stopping, after `--timeout` or at a `daemon start`.
     StillRunning = 8,
-    /// There is nothing to start: it runs already.
+    /// `daemon start`: the service is running already.
     AlreadyRunning = 9,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
-    /// Data that was given is wrong: arguments that are not JSON, a timetable that can't be met, a
-    /// schedule that is not there (`EX_DATAERR`).
+    /// Wrong input: arguments that are not JSON, a timetable that never fires, an unknown schedule
+    /// (`EX_DATAERR`).
     Data = 65,
     /// The current directory or a file can't be read (`EX_NOINPUT`).
     NoInput = 66,
     /// There is no such user or group (`EX_NOUSER`).
     NoUser = 67,
-    /// The broker or the database is away or refuses us (`EX_UNAVAILABLE`).
+    /// The broker or the database is away or refuses the connection (`EX_UNAVAILABLE`).
     Unavailable = 69,
-    /// An error of ours or of the system (`EX_SOFTWARE`).
+    /// An error of this program or of the system (`EX_SOFTWARE`).
     Software = 70,
     /// The pidfile or its control socket can't be used (`EX_OSFILE`).
     Pidfile = 72,
@@ -48,9 +48,9 @@ pub enum Exit {
     CantCreate = 73,
     /// Standard output can't be written (`EX_IOERR`).
     Io = 74,
-    /// Stopped hard: tasks were left for redelivery (`EX_TEMPFAIL`).
+    /// Stopped hard: running tasks were left for redelivery (`EX_TEMPFAIL`).
     Halted = 75,
-    /// The service is another user's, or only root may do that (`EX_NOPERM`).
+    /// The service belongs to another user, or only root may do that (`EX_NOPERM`).
     NotPermitted = 77,
     /// The configuration is wrong, the database is not migrated, or the program has set a logger of its
     /// own (`EX_CONFIG`).
@@ -80,7 +80,7 @@ impl Exit {
         Self::Config,
     ];
 
-    /// The one with that code, as another process of ours has given it.
+    /// The exit code with that number, as the daemon has reported it.
     pub(super) fn of(code: u8) -> Self {
         let named = Self::ALL.into_iter().find(|exit| *exit as u8 == code);
         named.unwrap_or(Self::Software)
@@ -93,7 +93,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-impl From<ServiceError> for Failure {
+impl From<ServiceError> for CommandFailure {
     fn from(error: ServiceError) -> Self {
         let exit = match &error {
             ServiceError::DuplicateTask(_)
@@ -111,7 +111,7 @@ impl From<ServiceError> for Failure {
     }
 }
 
-impl From<AppError> for Failure {
+impl From<AppError> for CommandFailure {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Service(error) => error.into(),
@@ -120,7 +120,7 @@ impl From<AppError> for Failure {
     }
 }
 
-impl From<IdentityError> for Failure {
+impl From<IdentityError> for CommandFailure {
     fn from(error: IdentityError) -> Self {
         let exit = match &error {
             IdentityError::NoSuchUser(_)
@@ -133,19 +133,19 @@ impl From<IdentityError> for Failure {
     }
 }
 
-impl From<PidfileError> for Failure {
+impl From<PidfileError> for CommandFailure {
     fn from(error: PidfileError) -> Self {
         Self::new(Exit::Pidfile, error)
     }
 }
 
-impl From<ControlSocketError> for Failure {
+impl From<ControlSocketError> for CommandFailure {
     fn from(error: ControlSocketError) -> Self {
         Self::new(Exit::Pidfile, error)
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CommandFailure {
     fn from(error: StoreError) -> Self {
         Self::from(ServiceError::from(error))
     }

@@ -9,7 +9,7 @@ mod control;
 mod detach;
 mod holder;
 mod pidfile;
-mod resume;
+mod restart;
 
 pub use self::control::{ControlServer, ControlSocket, ControlSocketError, request_status};
 pub use self::detach::{
@@ -21,4 +21,4 @@ pub use self::pidfile::{
     HeldPidfile, PidfileClaim, PidfileError, PidfileState, StopTurn, claim, ensure_folder_writable,
     inspect, remove_stale,
 };
-pub use self::resume::{DaemonHistory, LeftoverChildren, ResumedDaemon, reexecute, take_resumed};
+pub use self::restart::{DaemonHistory, LeftoverChildren, ResumedDaemon, reexecute, take_resumed};

@@ -150,7 +150,7 @@ impl WorkerThread {
         while !self.handle.is_finished() {
             if Instant::now() > deadline {
                 log::warn!(
-                    "the {} does not stop: a server does not answer it; the end comes without it",
+                    "the {} does not stop: a server does not answer it; ending without it",
                     self.name
                 );
                 return;

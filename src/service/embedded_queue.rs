@@ -117,7 +117,7 @@ impl QueueSession for Waiting {
             match self.fail(&undecodable) {
                 // They stay this worker's, and nobody takes them again; the others are run.
                 Err(BrokerError::Refused(reason)) => {
-                    log::error!("the database refuses to have that noted: {reason}");
+                    log::error!("the database refuses to record that: {reason}");
                 }
                 other => other?,
             }

@@ -183,7 +183,7 @@ impl Service {
         // Like the others, it may be held up by a server, and be left anywhere.
         if scheduler_gone.recv_timeout(THREAD_STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log::warn!(
-                "the scheduler does not stop: a server does not answer it; the end comes without it"
+                "the scheduler does not stop: a server does not answer it; ending without it"
             );
         }
         threads.stop(halted);

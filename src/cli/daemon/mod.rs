@@ -1,4 +1,4 @@
-//! `carrot-actors daemon`: the verbs, in django-carrot's words.
+//! `carrot-actors daemon`: its verbs, with django-carrot's output.
 
 mod background;
 mod status;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, Program, origin, read, read_and_warn, run, say, usage, warn};
+use super::{CommandFailure, Exit, Program, origin, read, read_and_warn, run, say, usage, warn};
 use crate::config::Origin;
 use crate::daemon::{
     DaemonHistory, DetachError, ForkSide, HeldPidfile, PidfileClaim, PidfileError, PidfileHolder,
@@ -22,18 +22,18 @@ use crate::logging;
 use crate::process::init;
 use crate::process::privileges::Identity;
 
-/// How often it is looked whether a service has gone, and what it still does.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often to check whether a service has ended, and what it still waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// So long it may take until a service shows that it was told to stop.
-const HEARD: Duration = Duration::from_secs(2);
+/// How long a service may take until its status shows that it is stopping.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(2);
 
 const SAME_PIDFILE: &str = "if the service was started with a --pidfile, give the same here";
 
-/// What a verb works on.
+/// Carries out one verb.
 struct Controller {
     args: DaemonArgs,
-    /// Absolute.
+    /// An absolute path.
     pidfile: PathBuf,
 }
 
@@ -42,20 +42,20 @@ pub(super) fn daemon(
     before: ServiceArgs,
     config: Option<&Path>,
     program: Program,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandFailure> {
     if let Some(resumed) = take_resumed() {
-        // Nobody controls it: it was started with these arguments.
-        return background::run_again(&args.service.and(before), program, resumed);
+        // This is the daemon, which was started with these arguments; there is no controller.
+        return background::run_again(&args.service.merged_with(before), program, resumed);
     }
     if let Some((option, verbs)) = args.useless_option() {
         return usage(&format!("{option} goes with {verbs} alone"));
     }
-    args.service = args.service.and(before);
-    args.service.fault().map_or(Ok(()), usage)?;
+    args.service = args.service.merged_with(before);
+    args.service.missing_option().map_or(Ok(()), usage)?;
     if run::is_terminal(&run::logfile(&args.service)) {
         return usage("a daemon has no standard error: --logfile must be a file");
     }
-    // The service runs elsewhere.
+    // The service runs in another directory.
     args.service.logfile = Some(absolute(&run::logfile(&args.service))?);
     let pidfile = absolute(&args.pidfile)?;
     let controller = Controller { args, pidfile };
@@ -74,10 +74,10 @@ pub(super) fn daemon(
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+fn absolute(path: &Path) -> Result<PathBuf, CommandFailure> {
     std::path::absolute(path).map_err(|error| {
         let path = path.display();
-        Failure::new(
+        CommandFailure::new(
             Exit::NoInput,
             format!("the path {path} can't be made absolute: {error}"),
         )
@@ -85,8 +85,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 impl Controller {
-    /// Returns in the controller, and once more in the daemon, at its end.
-    fn start(&self, origin: &Origin, program: Program) -> Result<Exit, Failure> {
+    /// Returns twice: in the controller, and in the daemon when that ends.
+    fn start(&self, origin: &Origin, program: Program) -> Result<Exit, CommandFailure> {
         let config = read_and_warn(origin, &program.defaults)?;
         tell("Attempting to start the process");
         if init::is_first() {
@@ -97,23 +97,23 @@ impl Controller {
         let identity = run::identity(&self.args.service)?;
         let held = self.claim(identity.as_ref())?;
         let side = detach(held);
-        if let Ok(ForkSide::Daemon(launch, held)) = side {
-            let past = DaemonHistory::none(origin.clone());
-            return background::run(&self.args.service, config, program, held, launch, past);
+        if let Ok(ForkSide::Daemon(reporter, held)) = side {
+            let history = DaemonHistory::first_run(origin.clone());
+            return background::run(&self.args.service, config, program, held, reporter, history);
         }
         let told = side
             .map_err(not_detached)
             .and_then(|side| self.tell_start(side));
         if told.is_err() {
-            // What the daemon could not remove itself, if it has died.
+            // A daemon that has died could not remove its files itself.
             remove_stale(&self.pidfile);
         }
         told
     }
 
-    /// The pidfile, unless a service has it.
-    fn claim(&self, heir: Option<&Identity>) -> Result<HeldPidfile, Failure> {
-        let deadline = Instant::now() + HEARD;
+    /// Claims the pidfile, unless a service holds it.
+    fn claim(&self, heir: Option<&Identity>) -> Result<HeldPidfile, CommandFailure> {
+        let deadline = Instant::now() + STOPPING_TIMEOUT;
         loop {
             let claimed = claim(&self.pidfile, heir);
             let holder = match claimed.map_err(|error| self.with_remedy(error))? {
@@ -122,16 +122,16 @@ impl Controller {
             };
             match request_status(&self.pidfile) {
                 Ok(report) if report.state == ServiceState::Stopping => {
-                    return Err(self.stopping_yet(&holder));
+                    return Err(self.still_stopping(&holder));
                 }
-                // The last that a service does is to go.
-                Err(_) if holder.wait_until_gone(LOOK) && Instant::now() < deadline => {}
+                // A service that ends closes its control socket before it exits.
+                Err(_) if holder.wait_until_gone(POLL_INTERVAL) && Instant::now() < deadline => {}
                 Ok(_) | Err(_) => return Err(self.already_running(&holder)),
             }
         }
     }
 
-    fn tell_start(&self, side: ForkSide) -> Result<Exit, Failure> {
+    fn tell_start(&self, side: ForkSide) -> Result<Exit, CommandFailure> {
         let ForkSide::Controller(report) = side else {
             return Ok(Exit::Ok);
         };
@@ -142,14 +142,14 @@ impl Controller {
                     tell(&format!("It waits: {what}"));
                 }
             }
-            StartReport::Over => tell("The service has ended already, in order"),
+            StartReport::Ended => tell("The service has ended already, in order"),
             StartReport::Failed(exit, reason) => {
-                return Err(Failure::new(Exit::of(exit), reason));
+                return Err(CommandFailure::new(Exit::of(exit), reason));
             }
             StartReport::Died => {
                 let log = run::logfile(&self.args.service);
                 let died = format!("the service died during its start; see {}", log.display());
-                return Err(Failure::new(Exit::Software, died));
+                return Err(CommandFailure::new(Exit::Software, died));
             }
         }
         if self.args.verb == Verb::Restart {
@@ -158,10 +158,10 @@ impl Controller {
         Ok(Exit::Ok)
     }
 
-    fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, Failure> {
-        // Nothing that runs is stopped for a service that can't be started.
+    fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, CommandFailure> {
+        // First checks all that can be checked: an invalid configuration never stops the running service.
         ensure_single_threaded().map_err(not_detached)?;
-        logging::take().map_err(|error| Failure::new(Exit::Config, error))?;
+        logging::take().map_err(|error| CommandFailure::new(Exit::Config, error))?;
         let origin = origin(config)?;
         read(&origin, &program.defaults)?;
         let log = run::logfile(&self.args.service);
@@ -181,7 +181,7 @@ impl Controller {
         self.start(&origin, program)
     }
 
-    fn stop(&self) -> Result<Exit, Failure> {
+    fn stop(&self) -> Result<Exit, CommandFailure> {
         match inspect(&self.pidfile).map_err(|error| self.with_remedy(error))? {
             PidfileState::Running(holder) => {
                 self.stop_holder(&holder)?;
@@ -190,17 +190,17 @@ impl Controller {
             PidfileState::Nothing => {
                 let hint = self.hint();
                 let nothing = format!("Service is NOT running: {hint}");
-                Err(Failure::new(Exit::NotRunning, nothing))
+                Err(CommandFailure::new(Exit::NotRunning, nothing))
             }
             PidfileState::Stale(pid) => {
                 remove_stale(&self.pidfile);
                 let dead = format!("Service is NOT running: it has died before, as pid {pid}");
-                Err(Failure::new(Exit::NotRunning, dead))
+                Err(CommandFailure::new(Exit::NotRunning, dead))
             }
         }
     }
 
-    fn stop_holder(&self, holder: &PidfileHolder) -> Result<(), Failure> {
+    fn stop_holder(&self, holder: &PidfileHolder) -> Result<(), CommandFailure> {
         tell("Attempting to stop the process. Please wait...");
         let mut deadline = self
             .args
@@ -212,7 +212,7 @@ impl Controller {
             self.terminate(holder)?;
         }
         let mut told = String::new();
-        while !holder.wait_until_gone(LOOK) {
+        while !holder.wait_until_gone(POLL_INTERVAL) {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 if !self.args.hard {
                     return Err(self.still_running(holder));
@@ -230,27 +230,30 @@ impl Controller {
         Ok(())
     }
 
-    /// SIGTERM, unless it was told to stop before: a second one would stop it hard.
-    fn terminate(&self, holder: &PidfileHolder) -> Result<(), Failure> {
+    /// Sends SIGTERM, unless the service is stopping already: a second one would stop it hard.
+    fn terminate(&self, holder: &PidfileHolder) -> Result<(), CommandFailure> {
         let _turn = StopTurn::wait(&self.pidfile);
         if self.is_stopping() {
             tell("It is stopping already");
             return Ok(());
         }
         self.signal(holder, Signal::TERM)?;
-        let deadline = Instant::now() + HEARD;
-        while !holder.wait_until_gone(LOOK) && !self.is_stopping() && Instant::now() < deadline {}
+        let deadline = Instant::now() + STOPPING_TIMEOUT;
+        while !holder.wait_until_gone(POLL_INTERVAL)
+            && !self.is_stopping()
+            && Instant::now() < deadline
+        {}
         Ok(())
     }
 
-    fn signal(&self, holder: &PidfileHolder, signal: Signal) -> Result<(), Failure> {
+    fn signal(&self, holder: &PidfileHolder, signal: Signal) -> Result<(), CommandFailure> {
         holder.signal(signal).map_err(|error| {
             let pid = holder.pid();
             let (exit, reason) = match Errno::from_io_error(&error) {
                 Some(Errno::PERM) => (Exit::NotPermitted, "it is another user's".to_owned()),
                 _ => (Exit::Software, error.to_string()),
             };
-            Failure::new(
+            CommandFailure::new(
                 exit,
                 format!("the service, pid {pid}, can't be stopped: {reason}"),
             )
@@ -261,7 +264,7 @@ impl Controller {
         request_status(&self.pidfile).is_ok_and(|report| report.state == ServiceState::Stopping)
     }
 
-    /// What a service that stops still waits for, if it says so: to be read after "waiting".
+    /// What a stopping service still waits for, if known; completes a sentence that begins with "waiting".
     fn waited_for(&self) -> Option<String> {
         let report = request_status(&self.pidfile).ok()?;
         if report.state != ServiceState::Stopping {
@@ -287,50 +290,50 @@ impl Controller {
         format!("no process holds the pidfile {pidfile}; {SAME_PIDFILE}")
     }
 
-    fn still_running(&self, holder: &PidfileHolder) -> Failure {
+    fn still_running(&self, holder: &PidfileHolder) -> CommandFailure {
         let pid = holder.pid();
         let what = self.waited_for();
         let what = what.map_or_else(String::new, |what| format!(" ({what})"));
         let running = format!(
             "the service, pid {pid}, is still stopping after --timeout{what}; it goes on, or is killed with --hard"
         );
-        Failure::new(Exit::StillRunning, running)
+        CommandFailure::new(Exit::StillRunning, running)
     }
 
-    /// Nothing runs when that one has gone, so a start that finds it is no success.
-    fn stopping_yet(&self, holder: &PidfileHolder) -> Failure {
+    /// A start that finds a stopping service fails, since no service runs once that has ended.
+    fn still_stopping(&self, holder: &PidfileHolder) -> CommandFailure {
         let (pid, pidfile) = (holder.pid(), self.pidfile.display());
         let stopping = format!(
             "the service, pid {pid} ({pidfile}), is still stopping; `restart` waits for it"
         );
-        Failure::new(Exit::StillRunning, stopping)
+        CommandFailure::new(Exit::StillRunning, stopping)
     }
 
-    fn already_running(&self, holder: &PidfileHolder) -> Failure {
+    fn already_running(&self, holder: &PidfileHolder) -> CommandFailure {
         let (pid, pidfile) = (holder.pid(), self.pidfile.display());
         let running = format!(
             "the service is running already, pid {pid} ({pidfile}); a second one needs a --pidfile of its own"
         );
-        Failure::new(Exit::AlreadyRunning, running)
+        CommandFailure::new(Exit::AlreadyRunning, running)
     }
 
-    fn with_remedy(&self, error: PidfileError) -> Failure {
+    fn with_remedy(&self, error: PidfileError) -> CommandFailure {
         let remedy = match self.args.verb {
             _ if matches!(error, PidfileError::Folder(..)) => "nothing was stopped",
             Verb::Start => "give another one with --pidfile, in a folder that you may write to",
             _ => SAME_PIDFILE,
         };
-        Failure::new(Exit::Pidfile, format!("{error}; {remedy}"))
+        CommandFailure::new(Exit::Pidfile, format!("{error}; {remedy}"))
     }
 }
 
-/// A line for whoever reads; what is done is done without a reader, too.
+/// Prints a line. If standard output is closed, the command goes on all the same.
 fn tell(line: &str) {
     if let Err(failure) = say(line) {
         log::debug!("{}", failure.error);
     }
 }
 
-fn not_detached(error: DetachError) -> Failure {
-    Failure::new(Exit::Software, error)
+fn not_detached(error: DetachError) -> CommandFailure {
+    CommandFailure::new(Exit::Software, error)
 }

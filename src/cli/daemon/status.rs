@@ -3,13 +3,13 @@
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::super::{Exit, Failure, say};
+use super::super::{CommandFailure, Exit, say};
 use super::Controller;
 use crate::daemon::{PidfileState, inspect, request_status};
 use crate::health::service_status::{ServiceState, StatusReport};
 
 impl Controller {
-    pub(super) fn status(&self) -> Result<Exit, Failure> {
+    pub(super) fn status(&self) -> Result<Exit, CommandFailure> {
         let found = match inspect(&self.pidfile) {
             Ok(found) => found,
             Err(error) => {
@@ -17,7 +17,7 @@ impl Controller {
                     let unknown = json!({ "status": "unknown", "error": error.to_string() });
                     say(&unknown.to_string())?;
                 }
-                return Err(Failure {
+                return Err(CommandFailure {
                     exit: Exit::Unknown,
                     ..self.with_remedy(error)
                 });
@@ -30,7 +30,7 @@ impl Controller {
         }
         Ok(match found {
             PidfileState::Running(_) => Exit::Ok,
-            // LSB: dead, and the pidfile is there.
+            // LSB: the service is dead, and its pidfile exists.
             PidfileState::Stale(_) => Exit::Partly,
             PidfileState::Nothing => Exit::Stopped,
         })
@@ -52,7 +52,7 @@ impl Controller {
         }
     }
 
-    fn tell_status(&self, found: &PidfileState) -> Result<(), Failure> {
+    fn tell_status(&self, found: &PidfileState) -> Result<(), CommandFailure> {
         match found {
             PidfileState::Nothing => {
                 say("Service is NOT running")?;
@@ -76,8 +76,8 @@ impl Controller {
     }
 }
 
-/// What a service says of itself.
-fn say_report(report: &StatusReport) -> Result<(), Failure> {
+/// Prints a service's own report.
+fn say_report(report: &StatusReport) -> Result<(), CommandFailure> {
     let scheduler = if report.scheduler { "on" } else { "off" };
     say(&format!(
         "Since {}, scheduler {scheduler}",
@@ -90,9 +90,7 @@ fn say_report(report: &StatusReport) -> Result<(), Failure> {
         ServiceState::Waiting | ServiceState::Consuming => {}
     }
     if let Some(what) = &report.failure {
-        say(&format!(
-            "It has lost what it can't do without: {what} died"
-        ))?;
+        say(&format!("A vital part has died: {what}"))?;
     }
     if let Some(restarts) = &report.restarts {
         let (count, cause) = (restarts.count, &restarts.cause);
@@ -123,7 +121,7 @@ fn say_report(report: &StatusReport) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A time for people.
+/// A time in the local zone, for people.
 fn local(time: &str) -> String {
     DateTime::parse_from_rfc3339(time).map_or_else(
         |_| time.to_owned(),

@@ -1,16 +1,16 @@
-//! A daemon that has lost what it can't do without executes itself again: nothing else ends threads that
-//! were left in the middle of something. It is the same process to everybody, of the same user and with the
-//! same pidfile, whose lock it never lets go of, and with the same control socket and log.
+//! A daemon of which a vital part has died executes its own program again: only that ends threads that are stuck
+//! in the middle of something. It stays the same process, of the same user, and keeps its pidfile, whose lock
+//! it never releases, its control socket and its log.
 //!
-//! What it leaves to itself is in a file without a name, since it holds passwords; an environment variable says
-//! which descriptor that is.
+//! What the new program needs is in a memory file without a name, since it contains passwords; an environment
+//! variable holds the file's descriptor.
 #![expect(
     unsafe_code,
     reason = "descriptors that were inherited have no safe form"
 )]
 
 mod children;
-mod past;
+mod history;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -27,7 +27,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 pub use self::children::LeftoverChildren;
-pub use self::past::DaemonHistory;
+pub use self::history::DaemonHistory;
 use super::control::{ControlServer, ControlSocket, SocketInode};
 use super::pidfile::HeldPidfile;
 use crate::failpoint;
@@ -35,27 +35,27 @@ use crate::logging::LogFile;
 use crate::names::RESUMED;
 use crate::process::limits;
 
-/// The program that this process runs, whatever has become of its file.
+/// The program that this process runs, even if its file was moved or removed.
 const PROGRAM: &str = "/proc/self/exe";
 
-/// What the file without a name is called where descriptors are listed.
+/// The memory file's label in lists of descriptors.
 const MEMFD_NAME: &str = "carrot-actors";
 
-/// What a daemon that begins again has of itself.
+/// What a restarted daemon keeps from its previous run.
 pub struct ResumedDaemon {
-    /// Its pidfile, locked all the while.
+    /// Its pidfile, which stayed locked.
     pub held: HeldPidfile,
-    /// Its control socket, on which nobody answers yet.
+    /// Its control socket, which is not answered on yet.
     pub socket: ControlSocket,
     /// Its log.
     pub log: LogFile,
-    /// The commands that it had, and what kills them.
+    /// The commands of its tasks, and the process that kills them.
     pub children: LeftoverChildren,
-    /// What it knows.
-    pub past: DaemonHistory,
+    /// What it knows of its earlier runs.
+    pub history: DaemonHistory,
 }
 
-/// By their numbers, which stay the same.
+/// The content of the memory file. Descriptors keep their numbers.
 #[derive(Serialize, Deserialize)]
 struct Handover {
     pidfile: PathBuf,
@@ -65,11 +65,11 @@ struct Handover {
     log_path: PathBuf,
     log: RawFd,
     children: LeftoverChildren,
-    past: DaemonHistory,
+    history: DaemonHistory,
 }
 
-/// Executes this program anew in this process, with its arguments and its environment. Returns only if that
-/// is not possible.
+/// Executes this program again in this process, with the same arguments and environment. Returns only if that
+/// fails.
 ///
 /// # Errors
 /// When the system refuses something.
@@ -77,30 +77,30 @@ pub fn reexecute(
     held: &HeldPidfile,
     control: &ControlServer,
     log: &LogFile,
-    past: DaemonHistory,
+    history: DaemonHistory,
 ) -> io::Error {
-    match prepare(held, control, log, past) {
+    match prepare(held, control, log, history) {
         Ok(ready) => ready.execute(),
         Err(error) => error,
     }
 }
 
-/// All that is left to do is to execute.
+/// All that [`reexecute`] needs once nothing but the exec can fail.
 struct PreparedExec<'a> {
     kept: [BorrowedFd<'a>; 2],
     log: OwnedFd,
-    will: File,
+    handover: File,
 }
 
 fn prepare<'a>(
     held: &'a HeldPidfile,
     control: &'a ControlServer,
     log: &LogFile,
-    past: DaemonHistory,
+    history: DaemonHistory,
 ) -> io::Result<PreparedExec<'a>> {
     let (socket, made) = control.inheritable();
     let descriptor = log.descriptor()?;
-    let will = Handover {
+    let handover = Handover {
         pidfile: held.path().to_owned(),
         held: held.fd().as_raw_fd(),
         socket: socket.as_raw_fd(),
@@ -108,17 +108,17 @@ fn prepare<'a>(
         log_path: log.path().to_owned(),
         log: descriptor.as_raw_fd(),
         children: LeftoverChildren::of_this_process()?,
-        past,
+        history,
     };
-    // Where the system asks for it, and where it does not know it.
+    // Some systems require the seal, and older kernels don't know it.
     let memory = memfd_create(MEMFD_NAME, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
         .or_else(|_| memfd_create(MEMFD_NAME, MemfdFlags::CLOEXEC))?;
     let mut file = File::from(memory);
-    file.write_all(&serde_json::to_vec(&will)?)?;
+    file.write_all(&serde_json::to_vec(&handover)?)?;
     Ok(PreparedExec {
         kept: [held.fd(), socket],
         log: descriptor,
-        will: file,
+        handover: file,
     })
 }
 
@@ -133,7 +133,7 @@ impl PreparedExec<'_> {
             self.kept[0],
             self.kept[1],
             self.log.as_fd(),
-            self.will.as_fd(),
+            self.handover.as_fd(),
         ];
         let inherited = close_all_on_exec().and_then(|()| {
             let keep = |descriptor| fcntl_setfd(descriptor, FdFlags::empty());
@@ -142,7 +142,7 @@ impl PreparedExec<'_> {
         if let Err(error) = inherited {
             return error;
         }
-        // By its name as long as there is one, which is what process lists show.
+        // By its path if possible, since process lists show that.
         let by_name = own_path().map(|path| self.command(&path).exec());
         if let Some(error) = by_name {
             log::debug!("not executed by its name: {error}");
@@ -160,21 +160,22 @@ impl PreparedExec<'_> {
         if let Some(name) = arguments.next() {
             command.arg0(name);
         }
-        let will = format!("{} {}", std::process::id(), self.will.as_raw_fd());
-        command.args(arguments).env(RESUMED, will);
+        let handover = format!("{} {}", std::process::id(), self.handover.as_raw_fd());
+        command.args(arguments).env(RESUMED, handover);
         failpoint::leave_to(&mut command);
         command
     }
 }
 
-/// The path to this program's file, if it leads there still.
+/// The path of this program's file, if the file is still there.
 fn own_path() -> Option<PathBuf> {
     let path = fs::read_link(PROGRAM).ok()?;
     let (there, ours) = (fs::metadata(&path).ok()?, fs::metadata(PROGRAM).ok()?);
     ((there.dev(), there.ino()) == (ours.dev(), ours.ino())).then_some(path)
 }
 
-/// A library may have opened what is not closed by itself, as a connection to a database with a transaction.
+/// Sets close-on-exec on all descriptors but the standard streams: a library may have opened some without it, such
+/// as a database connection with an open transaction.
 fn close_all_on_exec() -> io::Result<()> {
     let listed = fs::read_dir("/proc/self/fd")?;
     for entry in listed {
@@ -183,39 +184,39 @@ fn close_all_on_exec() -> io::Result<()> {
             .to_str()
             .and_then(|name| name.parse().ok());
         if let Some(number) = number.filter(|number: &RawFd| *number > 2) {
-            // SAFETY: a system call, which goes by the number and does nothing where none is open.
+            // SAFETY: a system call that takes the number, and fails if it is not open.
             unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }
     Ok(())
 }
 
-/// What this process has left to itself, if it was executed by itself. To be asked before there are other
-/// threads; only the first call counts.
+/// What this process kept when it executed itself again, if it has. To be called before there are other
+/// threads; only the first call returns it.
 #[must_use]
 pub fn take_resumed() -> Option<ResumedDaemon> {
     static ASKED: AtomicBool = AtomicBool::new(false);
     let said = std::env::var(RESUMED).ok()?;
     let (pid, number) = said.split_once(' ')?;
-    // Whom such a daemon has started inherits the variable, and means nothing by it.
+    // The commands of such a daemon inherit the variable, which is not meant for them.
     if pid != std::process::id().to_string() || ASKED.swap(true, Ordering::AcqRel) {
         return None;
     }
-    let will = read(number.parse().ok()?)?;
-    // SAFETY: they were left open for this, under these numbers, by the program that this process ran before,
-    // and nothing has been opened or closed by them since.
-    let [held, socket, log] =
-        [will.held, will.socket, will.log].map(|number| unsafe { OwnedFd::from_raw_fd(number) });
+    let handover = read(number.parse().ok()?)?;
+    // SAFETY: the program that this process ran before left them open under these numbers for this purpose, and
+    // nothing has closed or reused them since.
+    let [held, socket, log] = [handover.held, handover.socket, handover.log]
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) });
     for descriptor in [&held, &socket, &log] {
         fcntl_setfd(descriptor, FdFlags::CLOEXEC).ok()?;
     }
-    name_like_the_first();
+    restore_process_name();
     Some(ResumedDaemon {
-        socket: ControlSocket::inherited(will.pidfile.clone(), socket, will.made),
-        held: HeldPidfile::inherited(will.pidfile, held),
-        log: LogFile::inherited(will.log_path, log.into()),
-        children: will.children,
-        past: will.past,
+        socket: ControlSocket::inherited(handover.pidfile.clone(), socket, handover.made),
+        held: HeldPidfile::inherited(handover.pidfile, held),
+        log: LogFile::inherited(handover.log_path, log.into()),
+        children: handover.children,
+        history: handover.history,
     })
 }
 
@@ -227,7 +228,7 @@ fn read(number: RawFd) -> Option<Handover> {
     {
         return None;
     }
-    // SAFETY: as it is such a file, it is what was left under this number.
+    // SAFETY: it is a memory file with our label, so it is the one that was left under this number.
     let mut file = unsafe { File::from_raw_fd(number) };
     let mut text = Vec::new();
     file.rewind()
@@ -236,8 +237,9 @@ fn read(number: RawFd) -> Option<Handover> {
     serde_json::from_slice(&text).ok()
 }
 
-/// A program that was executed by its link is called as that: who looks for it by its name is to find it.
-fn name_like_the_first() {
+/// Restores the process's name, so that it can be found by it: a program that was executed through `/proc/self/exe`
+/// is called `exe`.
+fn restore_process_name() {
     let called = fs::read_to_string("/proc/self/comm").unwrap_or_default();
     let name = std::env::args_os().next().map(PathBuf::from);
     if called.trim_end() == "exe"
