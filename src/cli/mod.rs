@@ -134,8 +134,7 @@ fn dispatch(args: CommandLine, program: Program) -> Result<Exit, CommandFailure>
     } = args;
     let is_service = matches!(command, None | Some(CliCommand::Daemon(_)));
     if let Some(option) = service.service_only_option().filter(|_| !is_service) {
-        let wrong =
-            format!("{option} is an option of the service and of `daemon`, not of this command");
+        let wrong = format!("{option} is for the service and for `daemon`, not for this command");
         return usage(&wrong);
     }
     let config = || load_and_warn(file.as_deref(), &program.defaults);

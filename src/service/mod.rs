@@ -1,8 +1,10 @@
-//! The service: builds the seams, starts the tree, waits for a signal, drains.
+//! The service: opens the database and the brokers, runs the threads and the actor tree until a signal stops
+//! them, and drains.
 
-mod courier;
 pub(crate) mod embedded_queue;
 pub(crate) mod notifier;
+mod registration;
+mod signal_forwarder;
 mod threads;
 
 use std::io;
@@ -12,11 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
-use self::courier::Courier;
 use self::embedded_queue::EmbeddedQueue;
-use self::threads::{Threads, deregister};
+use self::signal_forwarder::SignalForwarder;
+use self::threads::{BackgroundThreads, deregister};
 use crate::actors::{Outcome, Source, SupervisorActor, Tree};
 use crate::broker::{self, Broker, BrokerError};
 use crate::client::{OfService, Shared};
@@ -26,40 +28,40 @@ use crate::health::outage::{self, Servers};
 use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::health::service_status::ServiceStatus;
 use crate::health::worker_thread::THREAD_STOP_TIMEOUT;
-use crate::maintenance::heartbeat::{Lease, Sent};
+use crate::maintenance::heartbeat::Lease;
 use crate::maintenance::sweep;
 use crate::process::limits;
-use crate::retry::Backoff;
 use crate::schedule::{Schedule, ScheduleError};
 use crate::store::liveness;
 use crate::store::{self, Database, Store, StoreError, WorkerId, WorkerProcess};
 use crate::task::{DuplicateTask, Registry, StateError};
 use crate::{actors, schedule};
 
-/// What a service is started with.
+/// The parts and options of a service.
 #[derive(Clone)]
 pub struct Service {
     /// What the user configured.
     pub config: Arc<Config>,
     /// The tasks that are functions; commands come from the configuration.
     pub registry: Registry,
-    /// ScheduleStore that are added at the start where there is none of their name.
+    /// Schedules that are added at the start if there is none of that name.
     pub schedules: Vec<Schedule>,
     /// Whether to start the scheduler.
     pub scheduler: bool,
     /// Whether to run what is queued now and then end.
     pub until_idle: bool,
-    /// Says a start-up line to the user.
+    /// Prints a start-up line for the user.
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,
     /// The name of the log file, for the last start-up line.
     pub logs: String,
-    /// Where it writes down how it is.
+    /// Where it records its state.
     pub service_status: Arc<ServiceStatus>,
-    /// WorkerStore that this process was before, and that may not be signed off: it is seen to be alive.
+    /// The workers of earlier runs in this process that may still be registered: since the process lives, others
+    /// take them for alive.
     pub predecessors: Vec<WorkerId>,
 }
 
-/// What a service is told from outside.
+/// A signal to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// Stop in order; the second time, stop hard.
@@ -69,7 +71,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// How a service ends that hears it before it has begun.
+    /// How a service ends that receives the signal before its start is over.
     const fn ends_a_start(self) -> Ended {
         match self {
             Self::Stop => Ended::Drained,
@@ -83,20 +85,20 @@ impl Signal {
 pub enum Ended {
     /// Everything that was running has finished.
     Drained,
-    /// It was stopped hard: tasks were left for redelivery.
+    /// It was stopped hard: running tasks were left for redelivery.
     Halted,
 }
 
-/// Why a service did not run.
+/// Why a service did not start, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// A task's name is taken twice.
+    /// Two tasks have the same name.
     #[error(transparent)]
     DuplicateTask(#[from] DuplicateTask),
-    /// What tasks share is not there.
+    /// The tasks' shared state is missing or can't be made.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A schedule of the app's can't be one.
+    /// A schedule of the app's is invalid.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     /// The database can't be used.
@@ -105,15 +107,15 @@ pub enum ServiceError {
     /// The broker can't be used.
     #[error("the broker can't be used: {0}")]
     Broker(#[from] BrokerError),
-    /// It was to run what is queued, and could not.
+    /// With `until_idle`: the queued messages could not be run.
     #[error("what is queued could not be run: {0}")]
     NotIdle(String),
-    /// What can't be begun anew has died.
+    /// A vital part has died that can't be restarted by itself.
     #[error("{what} died: what was running is run again")]
     Died {
-        /// What.
+        /// The part.
         what: String,
-        /// The worker that it was.
+        /// The service's worker id.
         worker: WorkerId,
     },
     /// The system refused something.
@@ -121,22 +123,31 @@ pub enum ServiceError {
     System(#[from] io::Error),
 }
 
+/// A registered worker, and the servers that it uses.
+struct Registered {
+    store: Arc<dyn Store>,
+    servers: Arc<Servers>,
+    worker: WorkerId,
+    process: WorkerProcess,
+    lease: Lease,
+}
+
 impl Service {
-    /// RunStore until `signals` says to stop, or the queues are empty if that is what is wanted.
+    /// Runs until `signals` says to stop; with `until_idle`, until the queues are empty.
     ///
     /// # Errors
-    /// When it can't start for a reason that waiting does not cure.
+    /// When it can't start for a reason that waiting does not cure, or a vital part has died.
     pub fn run(self, signals: &Receiver<Signal>) -> Result<Ended, ServiceError> {
         limits::raise(&self.config);
         let store: Arc<dyn Store> = store::open_for(&self.config)?.into();
         self.service_status.set_scheduler(self.scheduler);
         let servers = Arc::clone(self.service_status.servers());
         let process = liveness::this_process()?;
-        let rows = Arc::new(EmbeddedQueue::new(
+        let embedded = Arc::new(EmbeddedQueue::new(
             Arc::clone(&store),
             process.namespace.clone(),
         ));
-        let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
+        let queues = self.open_queues(store.as_ref(), &embedded, &servers)?;
         let (runtime, executor) = self.executor(Shared {
             store: Arc::clone(&store),
             servers: Arc::clone(&servers),
@@ -146,47 +157,20 @@ impl Service {
             ControlFlow::Continue(registered) => registered,
             ControlFlow::Break(ended) => return Ok(ended),
         };
-        rows.are_for(worker);
+        embedded.set_owner(worker);
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
             let database = Database::of(Arc::clone(&store), &servers, "the sweep");
             sweep::once(database, Arc::clone(&self.config), Arc::clone(&servers));
         }
-        let (deaths, died) = unbounded();
-        let threads = Threads::start(
-            &store,
-            &self.config,
-            &servers,
-            (worker, process),
-            lease.clone(),
-            deaths,
-        )?;
-        let (scheduler_lives, scheduler_gone) = bounded(0);
-        let tree = Tree {
-            queues,
-            scheduler: self.scheduler.then(|| schedule::Setup {
-                store: Arc::clone(&store),
-                config: Arc::clone(&self.config),
-                servers: Arc::clone(&servers),
-                alive: scheduler_lives,
-            }),
-            until_idle: self.until_idle,
-            ledger: threads.ledger.clone(),
+        let registered = Registered {
+            store: Arc::clone(&store),
+            servers,
+            worker,
+            process,
             lease,
-            executor: Arc::new(executor),
-            announce: Arc::clone(&self.announce),
-            logs: self.logs.clone(),
-            service_status: Arc::clone(&self.service_status),
         };
-        let outcome = self.grow(tree, threads.check(), signals, died)?;
-        let halted = matches!(outcome, Outcome::Halted | Outcome::Died(_));
-        // Like the others, it may be held up by a server, and be left anywhere.
-        if scheduler_gone.recv_timeout(THREAD_STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-            log::warn!(
-                "the scheduler does not stop: a server does not answer it; ending without it"
-            );
-        }
-        threads.stop(halted);
+        let outcome = self.run_registered(registered, queues, executor, signals)?;
         deregister(&store, worker);
         watch.stop(Instant::now() + THREAD_STOP_TIMEOUT);
         if outcome != Outcome::Drained {
@@ -200,19 +184,75 @@ impl Service {
         }
     }
 
+    /// Runs the background threads and the actor tree of a registered worker until the tree has ended.
+    fn run_registered(
+        &self,
+        registered: Registered,
+        queues: Vec<Source>,
+        executor: Executor,
+        signals: &Receiver<Signal>,
+    ) -> Result<Outcome, ServiceError> {
+        let Registered {
+            store,
+            servers,
+            worker,
+            process,
+            lease,
+        } = registered;
+        let (deaths, died) = unbounded();
+        let threads = BackgroundThreads::start(
+            &store,
+            &self.config,
+            &servers,
+            (worker, process),
+            lease.clone(),
+            deaths,
+        )?;
+        let (scheduler_alive, scheduler_ended) = bounded(0);
+        let tree = Tree {
+            queues,
+            scheduler: self.scheduler.then(|| schedule::Setup {
+                store,
+                config: Arc::clone(&self.config),
+                servers,
+                alive: scheduler_alive,
+            }),
+            until_idle: self.until_idle,
+            ledger: threads.ledger.clone(),
+            lease,
+            executor: Arc::new(executor),
+            announce: Arc::clone(&self.announce),
+            logs: self.logs.clone(),
+            service_status: Arc::clone(&self.service_status),
+        };
+        let outcome = self.run_tree(tree, threads.check(), signals, died)?;
+        let halted = matches!(outcome, Outcome::Halted | Outcome::Died(_));
+        // A server may block the scheduler, like the other threads; it can be left at any point.
+        if scheduler_ended.recv_timeout(THREAD_STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            log::warn!(
+                "the scheduler does not stop: a server does not answer it; ending without it"
+            );
+        }
+        threads.stop(halted);
+        Ok(outcome)
+    }
+
     fn open_queues(
         &self,
         store: &dyn Store,
-        rows: &Arc<EmbeddedQueue>,
+        embedded: &Arc<EmbeddedQueue>,
         servers: &Servers,
     ) -> Result<Vec<Source>, ServiceError> {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
         let source = |queue: &QueueConfig| {
             let (broker, health) = match &queue.host {
                 BrokerHost::Embedded => {
-                    let rows = Arc::clone(rows);
-                    // It is there when the database is.
-                    (broker::embedded(rows), servers.database(&store.describe()))
+                    let embedded = Arc::clone(embedded);
+                    // The embedded broker is away when the database is.
+                    (
+                        broker::embedded(embedded),
+                        servers.database(&store.describe()),
+                    )
                 }
                 BrokerHost::RabbitMq(url) => {
                     let broker = broker::open(url)?;
@@ -236,11 +276,11 @@ impl Service {
         consumable.map(source).collect()
     }
 
-    /// What runs the tasks, with what they share, in a runtime.
+    /// The executor of the tasks with their shared state, and its runtime.
     fn executor(&self, shared: Shared) -> Result<(Runtime, Executor), ServiceError> {
         let mut registry = self.all_tasks()?;
         registry.check()?;
-        // Forked before there is a socket to inherit.
+        // Forks now, before there is a socket to inherit.
         registry.start_runners()?;
         let runtime = Runtime::start()?;
         let reactor = runtime.reactor().clone();
@@ -265,102 +305,11 @@ impl Service {
         Ok(registry)
     }
 
-    /// Registers this worker, and waits for the database as long as it takes, unless it is
-    /// told to stop meanwhile.
-    fn register(
-        &self,
-        store: &Arc<dyn Store>,
-        servers: &Servers,
-        process: &WorkerProcess,
-        signals: &Receiver<Signal>,
-    ) -> Result<ControlFlow<Ended, (WorkerId, Lease)>, ServiceError> {
-        let health = servers.database(&store.describe()).probe("the start");
-        let mut backoff = Backoff::for_connections();
-        loop {
-            health.started();
-            let sent = Sent::now();
-            match self.registration(store, process, signals)? {
-                ControlFlow::Break(ended) => return Ok(ControlFlow::Break(ended)),
-                ControlFlow::Continue(Err(ServiceError::Store(
-                    StoreError::Unavailable(error) | StoreError::Conflict(error),
-                ))) if !self.until_idle => {
-                    health.failed(&error);
-                }
-                ControlFlow::Continue(Err(error)) => return Err(error),
-                ControlFlow::Continue(Ok(worker)) => {
-                    health.succeeded();
-                    return Ok(ControlFlow::Continue((worker, Lease::of(sent))));
-                }
-            }
-            match signals.recv_timeout(backoff.next_wait()) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(signal) => {
-                    self.service_status.set_stopping();
-                    return Ok(ControlFlow::Break(signal.ends_a_start()));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.service_status.set_stopping();
-                    return Ok(ControlFlow::Break(Ended::Drained));
-                }
-            }
-        }
-    }
-
-    /// Tries it once, on a thread: a database that does not answer, or a lock in it, may hold that up,
-    /// and a signal is heard meanwhile.
-    fn registration(
-        &self,
-        store: &Arc<dyn Store>,
-        process: &WorkerProcess,
-        signals: &Receiver<Signal>,
-    ) -> Result<ControlFlow<Ended, Result<WorkerId, ServiceError>>, ServiceError> {
-        let (result, results) = bounded(1);
-        let (service, tried_on, process) = (self.clone(), Arc::clone(store), process.clone());
-        let thread =
-            crate::health::worker_thread::WorkerThread::start("registration", move |_| {
-                // Nobody waits for it any more if the service was told to stop.
-                let _unwanted = result.send(service.try_register(tried_on.as_ref(), &process));
-            })?;
-        select! {
-            recv(results) -> tried => {
-                let panicked = |_| io::Error::other("the registration panicked");
-                Ok(ControlFlow::Continue(tried.map_err(panicked)?))
-            }
-            recv(signals) -> signal => {
-                self.service_status.set_stopping();
-                log::info!("told to stop before the start was over");
-                thread.stop(Instant::now() + THREAD_STOP_TIMEOUT);
-                if let Ok(Ok(worker)) = results.try_recv() {
-                    deregister(store, worker);
-                }
-                Ok(ControlFlow::Break(signal.map_or(Ended::Drained, Signal::ends_a_start)))
-            }
-        }
-    }
-
-    fn try_register(
-        &self,
-        store: &dyn Store,
-        process: &WorkerProcess,
-    ) -> Result<WorkerId, ServiceError> {
-        let mut session = store::session(store)?;
-        if self.scheduler {
-            let brought = self.schedules.iter().map(|one| one.spec(&self.config));
-            let brought: Vec<_> = brought.collect::<Result<_, _>>()?;
-            schedule::add_missing(&brought, session.as_mut())?;
-            let schedules = session.active_schedules()?;
-            (self.announce)(&format!("found {schedules} scheduled tasks to run"));
-        }
-        session.deregister(&self.predecessors)?;
-        liveness::remove_dead_workers(session.as_mut(), &process.namespace)?;
-        Ok(session.register(process)?)
-    }
-
-    /// RunStore the tree on this thread until it has ended.
-    fn grow(
+    /// Runs the actor tree on this thread until it has ended.
+    fn run_tree(
         &self,
         tree: Tree,
-        threads_work: impl Fn(Duration) -> bool + Send + Sync + 'static,
+        threads_answer: impl Fn(Duration) -> bool + Send + Sync + 'static,
         signals: &Receiver<Signal>,
         died: Receiver<&'static str>,
     ) -> Result<Outcome, ServiceError> {
@@ -368,12 +317,12 @@ impl Service {
         let executor = Arc::clone(&tree.executor);
         let system = System::new();
         let supervisor = system.block_on(async { SupervisorActor::new(tree, outcome).start() });
-        let asked = supervisor.clone();
-        let _beating = self
+        let watched = supervisor.clone();
+        let _guard = self
             .service_status
             .watchdog()
-            .set_check(move |time| threads_work(time) && actors::answers(&asked, time));
-        let courier = Courier {
+            .set_check(move |time| threads_answer(time) && actors::answers(&watched, time));
+        let forwarder = SignalForwarder {
             signals: signals.clone(),
             died,
             supervisor,
@@ -383,9 +332,9 @@ impl Service {
         };
         thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(move || courier.run())?;
+            .spawn(move || forwarder.run())?;
         system.run()?;
-        let silent = || Outcome::Died("the supervisor".to_owned());
-        Ok(ended.try_recv().unwrap_or_else(|_| silent()))
+        let supervisor_died = || Outcome::Died("the supervisor".to_owned());
+        Ok(ended.try_recv().unwrap_or_else(|_| supervisor_died()))
     }
 }

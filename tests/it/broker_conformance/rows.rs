@@ -28,7 +28,7 @@ pub fn open(world: &World) -> Box<dyn Broker> {
     };
     let worker = store.connect().unwrap().register(&process).unwrap();
     let queues = EmbeddedQueue::new(Arc::clone(&store), "elsewhere".to_owned());
-    queues.are_for(worker);
+    queues.set_owner(worker);
     let broker = broker::embedded(Arc::new(queues));
     Box::new(Recording { broker, store })
 }
