@@ -146,7 +146,7 @@ pub(super) fn start_logging(
         .map_err(|error| CommandFailure::new(Exit::Config, error))?;
     if let Some(identity) = identity {
         log::info!("running as {} from now on", identity.describe());
-        logging::rehearse_reopening();
+        logging::check_reopening();
     }
     Ok(())
 }

@@ -81,7 +81,7 @@ pub struct StartReporter(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 /// # Errors
 /// When it has more than one thread.
 pub fn ensure_single_threaded() -> Result<(), DetachError> {
-    match init::threads()? {
+    match init::thread_count()? {
         1 => Ok(()),
         more => Err(DetachError::Threads(more)),
     }

@@ -101,7 +101,7 @@ pub fn claim(path: &Path, heir: Option<&Identity>) -> Result<PidfileClaim, Pidfi
                 continue;
             }
             read(path, &file)?;
-            heir.map_or(Ok(false), |heir| heir.is_to_be_given(&file))
+            heir.map_or(Ok(false), |heir| heir.must_be_given(&file))
                 .and_then(|_| file.set_len(0))
                 .map_err(|error| PidfileError::Refused(path.to_owned(), error))?;
             failpoint::hit("daemon.claimed");

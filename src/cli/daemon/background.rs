@@ -142,7 +142,7 @@ impl<'a> Daemon<'a> {
         let service_status = restarts.map_or_else(ServiceStatus::new, ServiceStatus::after);
         let daemon = Self::new(held, socket, log, signals, service_status, history)?;
         // The log file may have been moved away in the meantime.
-        logging::rehearse_reopening();
+        logging::check_reopening();
         Ok(daemon)
     }
 

@@ -161,7 +161,7 @@ impl Controller {
     fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, CommandFailure> {
         // First checks all that can be checked: an invalid configuration never stops the running service.
         ensure_single_threaded().map_err(not_detached)?;
-        logging::take().map_err(|error| CommandFailure::new(Exit::Config, error))?;
+        logging::set_logger().map_err(|error| CommandFailure::new(Exit::Config, error))?;
         let origin = origin(config)?;
         read(&origin, &program.defaults)?;
         let log = run::logfile(&self.args.service);
