@@ -1,4 +1,4 @@
-//! What the tests, the benchmark and `scripts/manual.rs` use of modules that are not part of the public interface.
+//! What the tests, the benchmark, `scripts/manual.rs` and links in the documentation use of modules that are not public.
 //! Anything here may change with any version.
 
 /// The seam to the broker.

@@ -119,13 +119,13 @@ pub enum TestError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No directory can be made for the database.
-    #[error("no directory for a test: {0}")]
+    #[error("a directory for the test can't be made: {0}")]
     System(#[from] io::Error),
     /// Another process has taken the message.
-    #[error("message {0} was not there to be run: who else is at work on this database?")]
+    #[error("message {0} can't be run: another process has taken it from this database")]
     NotThere(String),
     /// More messages than any test is meant to run: each may publish the next.
-    #[error("there is no end of messages: {0} were run")]
+    #[error("messages are left after {0} runs")]
     NeverIdle(usize),
 }
 
