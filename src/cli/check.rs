@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{CommandFailure, Exit, warn};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use crate::broker;
 use crate::config::{BrokerHost, Config};
 use crate::store;
@@ -72,7 +74,7 @@ fn tell(what: &str, verdict: &Result<String, String>) {
         Ok(detail) => format!("{what}: ok ({detail})"),
         Err(fault) => format!("{what}: FAULTY: {fault}"),
     };
-    if super::say(&line).is_err() {
+    if say(&line).is_err() {
         warn(&line);
     }
 }

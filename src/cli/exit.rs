@@ -2,14 +2,6 @@
 
 use std::process::ExitCode;
 
-use super::{AppError, CommandFailure};
-use crate::broker::BrokerError;
-use crate::daemon::{ControlSocketError, PidfileError};
-use crate::process::privileges::IdentityError;
-use crate::service::ServiceError;
-use crate::store::StoreError;
-use crate::task::StateError;
-
 /// The exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -90,63 +82,5 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
-    }
-}
-
-impl From<ServiceError> for CommandFailure {
-    fn from(error: ServiceError) -> Self {
-        let exit = match &error {
-            ServiceError::DuplicateTask(_)
-            | ServiceError::Schedule(_)
-            | ServiceError::State(StateError::Missing { .. } | StateError::Twice(_))
-            | ServiceError::Store(StoreError::Unsupported(_) | StoreError::NotMigrated(_))
-            | ServiceError::Broker(BrokerError::Unsupported(_)) => Exit::Config,
-            ServiceError::Store(_)
-            | ServiceError::Broker(_)
-            | ServiceError::State(StateError::Unmade { .. })
-            | ServiceError::NotIdle(_) => Exit::Unavailable,
-            ServiceError::Died { .. } | ServiceError::System(_) => Exit::Software,
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<AppError> for CommandFailure {
-    fn from(error: AppError) -> Self {
-        match error {
-            AppError::Service(error) => error.into(),
-            AppError::Defaults(error) => Self::new(Exit::Config, error),
-        }
-    }
-}
-
-impl From<IdentityError> for CommandFailure {
-    fn from(error: IdentityError) -> Self {
-        let exit = match &error {
-            IdentityError::NoSuchUser(_)
-            | IdentityError::NoSuchGroup(_)
-            | IdentityError::NoGroup(_) => Exit::NoUser,
-            IdentityError::NotRoot { .. } => Exit::NotPermitted,
-            IdentityError::System(..) | IdentityError::Reversible(_) => Exit::Software,
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<PidfileError> for CommandFailure {
-    fn from(error: PidfileError) -> Self {
-        Self::new(Exit::Pidfile, error)
-    }
-}
-
-impl From<ControlSocketError> for CommandFailure {
-    fn from(error: ControlSocketError) -> Self {
-        Self::new(Exit::Pidfile, error)
-    }
-}
-
-impl From<StoreError> for CommandFailure {
-    fn from(error: StoreError) -> Self {
-        Self::from(ServiceError::from(error))
     }
 }

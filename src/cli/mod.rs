@@ -2,8 +2,12 @@
 
 mod args;
 mod check;
+mod configuration;
 mod daemon;
 mod exit;
+mod failure;
+mod output;
+mod program;
 mod prune;
 mod publish;
 mod requeue;
@@ -13,64 +17,23 @@ mod send;
 mod typed;
 
 use std::error::Error;
-use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 
 use self::args::{CliCommand, CommandLine};
+use self::configuration::{load, load_and_warn};
 pub use self::exit::Exit;
-use crate::config::{Config, ConfigError, Defaults, Environment, Origin};
+use self::failure::{CommandFailure, usage, with_causes};
+use self::output::{say, warn};
+pub use self::program::AppError;
+pub(crate) use self::program::Program;
+use crate::config::Config;
 use crate::execution;
-use crate::logging::LogLevel;
 use crate::names;
-use crate::schedule::Schedule;
 use crate::service::ServiceError;
 use crate::store::{self, Progress};
 use crate::task::Registry;
-
-/// What a binary provides: the parts of its service, and its defaults.
-#[derive(Default)]
-pub(crate) struct Program {
-    /// Its tasks and their shared state.
-    pub(crate) registry: Registry,
-    /// The schedules that it adds to the database.
-    pub(crate) schedules: Vec<Schedule>,
-    /// Its defaults for keys that the configuration file does not set.
-    pub(crate) defaults: Defaults,
-    /// The log level, if the service logs to the terminal alone while it runs in the foreground.
-    pub(crate) terminal: Option<LogLevel>,
-}
-
-/// Why an app can't be run, whatever the command line is.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AppError {
-    /// Its tasks, their shared state or its schedules are wrong.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    /// Its defaults are wrong.
-    #[error(transparent)]
-    Defaults(#[from] ConfigError),
-}
-
-/// Why a command failed: its exit code, and the error for the user.
-#[derive(Debug)]
-struct CommandFailure {
-    exit: Exit,
-    error: Box<dyn Error>,
-}
-
-impl CommandFailure {
-    fn new(exit: Exit, error: impl Into<Box<dyn Error>>) -> Self {
-        Self {
-            exit,
-            error: error.into(),
-        }
-    }
-}
 
 /// The command line as clap's type, from which man pages and completions are made.
 #[must_use]
@@ -155,46 +118,6 @@ fn dispatch(args: CommandLine, program: Program) -> Result<Exit, CommandFailure>
     }
 }
 
-/// The error for a wrong command line.
-fn usage<T>(wrong: &str) -> Result<T, CommandFailure> {
-    Err(CommandFailure::new(Exit::Usage, wrong.to_owned()))
-}
-
-/// Reads the configuration, and prints its warnings.
-fn load_and_warn(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, CommandFailure> {
-    read_and_warn(&origin(file)?, defaults)
-}
-
-fn read_and_warn(origin: &Origin, defaults: &Defaults) -> Result<Arc<Config>, CommandFailure> {
-    let config = read(origin, defaults)?;
-    for warning in &config.warnings {
-        warn(&warning.to_string());
-    }
-    Ok(config)
-}
-
-fn load(file: Option<&Path>, defaults: &Defaults) -> Result<Arc<Config>, CommandFailure> {
-    read(&origin(file)?, defaults)
-}
-
-/// Where the configuration is read from.
-fn origin(file: Option<&Path>) -> Result<Origin, CommandFailure> {
-    let directory = std::env::current_dir().map_err(|error| {
-        CommandFailure::new(
-            Exit::NoInput,
-            format!("the current directory is gone: {error}"),
-        )
-    })?;
-    Origin::find(file, &Environment::from_process(), &directory)
-        .map_err(|error| CommandFailure::new(Exit::Config, error))
-}
-
-fn read(origin: &Origin, defaults: &Defaults) -> Result<Arc<Config>, CommandFailure> {
-    Config::of_origin(origin, defaults, &Environment::from_process())
-        .map(Arc::new)
-        .map_err(|error| CommandFailure::new(Exit::Config, error))
-}
-
 fn migrate(config: &Config) -> Result<Exit, CommandFailure> {
     let store = store::open_for(config)?;
     let mut steps = 0;
@@ -230,31 +153,7 @@ fn migrate(config: &Config) -> Result<Exit, CommandFailure> {
     Ok(Exit::Ok)
 }
 
-/// Prints a line on standard output.
-fn say(line: &str) -> Result<(), CommandFailure> {
-    writeln!(std::io::stdout(), "{line}").map_err(|error| CommandFailure::new(Exit::Io, error))
-}
-
 /// Prints the error and its causes on standard error.
 fn report(error: &dyn Error) {
     warn(&with_causes(error));
-}
-
-/// The error and its causes.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Many errors contain the text of their cause already.
-        if !text.ends_with(&error.to_string()) {
-            text.push_str(&format!(": {error}"));
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// Prints a line on standard error, if that is still open, with the program's name as it was typed.
-fn warn(line: &str) {
-    writeln!(std::io::stderr(), "{}: {line}", names::program()).unwrap_or_default();
 }

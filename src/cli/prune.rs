@@ -1,7 +1,9 @@
 //! `carrot-actors prune`.
 
 use super::args::PruneArgs;
-use super::{CommandFailure, Exit, say};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::say;
 use crate::config::{self, Config};
 use crate::maintenance::prune::{self, Counts};
 use crate::store;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CommandFailure, Exit, say, warn};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use crate::config::Config;
 use crate::message::Message;
 use crate::publish::Outbox;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::args::RequeueArgs;
-use super::{CommandFailure, Exit, say, warn};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use crate::config::Config;
 use crate::publish::Outbox;
 use crate::store::{self, Recorded, Requeue, Requeued, StoreError};

@@ -11,7 +11,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::{self, ServiceArgs};
-use super::{CommandFailure, Exit, Program};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::program::Program;
 use crate::config::Config;
 use crate::health::service_status::ServiceStatus;
 use crate::logging::{self, LogFile};

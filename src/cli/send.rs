@@ -5,8 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::args::SendArgs;
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::say;
 use super::publish::publish;
-use super::{CommandFailure, Exit, say, typed};
+use super::typed;
 use crate::config::Config;
 use crate::message::{Message, Payload};
 use crate::publish::Outbox;

@@ -1,6 +1,7 @@
 //! Options and arguments that several commands share.
 
-use super::{CommandFailure, Exit};
+use super::exit::Exit;
+use super::failure::CommandFailure;
 use crate::config::Config;
 use crate::message::{Literal, Object, json};
 use crate::names;

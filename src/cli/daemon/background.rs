@@ -12,8 +12,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_default};
 
 use super::super::args::ServiceArgs;
+use super::super::configuration::read;
+use super::super::exit::Exit;
+use super::super::failure::{CommandFailure, with_causes};
+use super::super::program::Program;
 use super::super::run::{self, system};
-use super::super::{CommandFailure, Exit, Program, read, with_causes};
 use crate::config::Config;
 use crate::daemon::{
     ControlServer, ControlSocket, DaemonHistory, HeldPidfile, LeftoverChildren, ResumedDaemon,

@@ -3,8 +3,10 @@
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::super::{CommandFailure, Exit, say};
-use super::Controller;
+use super::super::exit::Exit;
+use super::super::failure::CommandFailure;
+use super::super::output::say;
+use super::controller::Controller;
 use crate::daemon::{PidfileState, inspect, request_status};
 use crate::health::service_status::{ServiceState, StatusReport};
 

@@ -1,6 +1,7 @@
 //! Finds a schedule by its name or id.
 
-use crate::cli::{CommandFailure, Exit};
+use crate::cli::exit::Exit;
+use crate::cli::failure::CommandFailure;
 use crate::store::{ScheduleRow, ScheduleStore, WhichSchedules};
 use crate::suggest;
 

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::args::{AddArgs, EditArgs, FieldArgs};
-use crate::cli::{CommandFailure, Exit, typed};
+use crate::cli::exit::Exit;
+use crate::cli::failure::CommandFailure;
+use crate::cli::typed;
 use crate::config::Config;
 use crate::message::{Literal, Message, Object, Occurrence, python};
 use crate::schedule;
