@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command, "carrot-actors", &directory)?;
     }
-    // `help send` says what `send --help` does.
+    // `help send` would repeat `send --help`.
     let command = carrot_actors::internals::cli::command().disable_help_subcommand(true);
     clap_mangen::generate_to(command, &directory)?;
     Ok(())

@@ -270,7 +270,7 @@ pub(super) enum Verb {
 
 impl DaemonArgs {
     /// An option that this verb does not understand, and the verbs that do.
-    pub(super) const fn useless_option(&self) -> Option<(&'static str, &'static str)> {
+    pub(super) const fn inapplicable_option(&self) -> Option<(&'static str, &'static str)> {
         let stops = matches!(self.verb, Verb::Stop | Verb::Restart);
         if self.hard && !stops {
             Some(("--hard", "stop and restart"))

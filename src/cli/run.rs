@@ -36,7 +36,7 @@ pub(super) fn run(
     program: Program,
 ) -> Result<Exit, CommandFailure> {
     // Before this process has a thread or an open file of its own.
-    let split = init::split();
+    let forked = init::fork_service();
     let args = &args.with_terminal_log(program.terminal);
     let path = logfile(args);
     let identity = identity(args)?;
@@ -58,8 +58,8 @@ pub(super) fn run(
             "the log file {path} can't be written: {error}; logging to the terminal alone, see --logfile"
         );
     }
-    if let Err(unreaped) = split {
-        log::warn!("{unreaped}");
+    if let Err(error) = forked {
+        log::warn!("{error}");
     }
     let signals = signals().map_err(system)?;
     let service_status = ServiceStatus::new();

@@ -85,17 +85,17 @@ pub fn thread_count() -> io::Result<usize> {
 ///
 /// # Errors
 /// When process 1 can't be forked: it goes on as the service.
-pub fn split() -> Result<(), InitError> {
+pub fn fork_service() -> Result<(), InitError> {
     if !is_first() {
         return Ok(());
     }
     match thread_count().map_err(InitError::System)? {
-        1 => split_now().map_err(InitError::System),
+        1 => fork_now().map_err(InitError::System),
         more => Err(InitError::Threads(more)),
     }
 }
 
-fn split_now() -> io::Result<()> {
+fn fork_now() -> io::Result<()> {
     // If SIGCHLD were ignored, the child's exit status could not be read.
     fork::ensure_waitable_children()?;
     // Otherwise both processes would write what is buffered.

@@ -226,14 +226,14 @@ impl<'a> Daemon<'a> {
 
     /// The history for the next run, if this error is followed by one.
     fn next_history(&self, error: &ServiceError, began: Instant) -> Option<DaemonHistory> {
-        let life = began.elapsed();
+        let run_time = began.elapsed();
         match error {
             ServiceError::Died { what, worker } => {
-                Some(self.history.after_run(what, Some(*worker), life))
+                Some(self.history.after_run(what, Some(*worker), run_time))
             }
             // The system may lack resources only for the moment, when many services restart at once.
             ServiceError::System(_) if self.history.restarts.is_some() => {
-                Some(self.history.after_run("the start", None, life))
+                Some(self.history.after_run("the start", None, run_time))
             }
             _ => None,
         }

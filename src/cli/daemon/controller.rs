@@ -44,7 +44,7 @@ impl Controller {
     /// Returns twice: in the controller, and in the daemon when that ends.
     pub(super) fn start(&self, origin: &Origin, program: Program) -> Result<Exit, CommandFailure> {
         let config = read_and_warn(origin, &program.defaults)?;
-        tell("Attempting to start the process");
+        print("Attempting to start the process");
         if init::is_first() {
             warn(
                 "this is process 1 of its container, which ends with it and takes the daemon along: run the service in the foreground there",
@@ -57,14 +57,14 @@ impl Controller {
             let history = DaemonHistory::first_run(origin.clone());
             return background::run(&self.args.service, config, program, held, reporter, history);
         }
-        let told = side
+        let result = side
             .map_err(not_detached)
-            .and_then(|side| self.tell_start(side));
-        if told.is_err() {
+            .and_then(|side| self.print_start_report(side));
+        if result.is_err() {
             // A daemon that has died could not remove its files itself.
             remove_stale(&self.pidfile);
         }
-        told
+        result
     }
 
     /// Claims the pidfile, unless a service holds it.
@@ -87,18 +87,18 @@ impl Controller {
         }
     }
 
-    fn tell_start(&self, side: ForkSide) -> Result<Exit, CommandFailure> {
+    fn print_start_report(&self, side: ForkSide) -> Result<Exit, CommandFailure> {
         let ForkSide::Controller(report) = side else {
             return Ok(Exit::Ok);
         };
         match report {
             StartReport::Up { pid, waiting_for } => {
-                tell(&format!("Process started successfully with pid: {pid}"));
+                print(&format!("Process started successfully with pid: {pid}"));
                 for what in waiting_for {
-                    tell(&format!("It waits: {what}"));
+                    print(&format!("It waits: {what}"));
                 }
             }
-            StartReport::Ended => tell("The service has ended already, in order"),
+            StartReport::Ended => print("The service has ended already, in order"),
             StartReport::Failed(exit, reason) => {
                 return Err(CommandFailure::new(Exit::of(exit), reason));
             }
@@ -109,7 +109,7 @@ impl Controller {
             }
         }
         if self.args.verb == Verb::Restart {
-            tell("Process restarted successfully");
+            print("Process restarted successfully");
         }
         Ok(Exit::Ok)
     }
@@ -133,10 +133,10 @@ impl Controller {
                 self.stop_holder(&holder)?;
             }
             PidfileState::Nothing => {
-                tell("Service is NOT running");
-                tell(&format!("({})", self.hint()));
+                print("Service is NOT running");
+                print(&format!("({})", self.hint()));
             }
-            PidfileState::Stale(_) => tell("Service is NOT running"),
+            PidfileState::Stale(_) => print("Service is NOT running"),
         }
         self.start(&origin, program)
     }
@@ -161,7 +161,7 @@ impl Controller {
     }
 
     fn stop_holder(&self, holder: &PidfileHolder) -> Result<(), CommandFailure> {
-        tell("Attempting to stop the process. Please wait...");
+        print("Attempting to stop the process. Please wait...");
         let mut deadline = self
             .args
             .timeout
@@ -171,22 +171,22 @@ impl Controller {
         } else {
             self.terminate(holder)?;
         }
-        let mut told = String::new();
+        let mut printed = String::new();
         while !holder.wait_until_gone(POLL_INTERVAL) {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 if !self.args.hard {
                     return Err(self.still_running(holder));
                 }
                 deadline = None;
-                tell("The time is over: killing it");
+                print("The time is over: killing it");
                 self.signal(holder, Signal::KILL)?;
-            } else if let Some(what) = self.waited_for().filter(|what| *what != told) {
-                tell(&format!("Waiting {what}"));
-                told = what;
+            } else if let Some(what) = self.reason_for_waiting().filter(|what| *what != printed) {
+                print(&format!("Waiting {what}"));
+                printed = what;
             }
         }
         remove_stale(&self.pidfile);
-        tell("Process has been stopped");
+        print("Process has been stopped");
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Controller {
     fn terminate(&self, holder: &PidfileHolder) -> Result<(), CommandFailure> {
         let _turn = StopTurn::wait(&self.pidfile);
         if self.is_stopping() {
-            tell("It is stopping already");
+            print("It is stopping already");
             return Ok(());
         }
         self.signal(holder, Signal::TERM)?;
@@ -225,7 +225,7 @@ impl Controller {
     }
 
     /// What a stopping service still waits for, if known; completes a sentence that begins with "waiting".
-    fn waited_for(&self) -> Option<String> {
+    fn reason_for_waiting(&self) -> Option<String> {
         let report = request_status(&self.pidfile).ok()?;
         if report.state != ServiceState::Stopping {
             return None;
@@ -252,7 +252,7 @@ impl Controller {
 
     fn still_running(&self, holder: &PidfileHolder) -> CommandFailure {
         let pid = holder.pid();
-        let what = self.waited_for();
+        let what = self.reason_for_waiting();
         let what = what.map_or_else(String::new, |what| format!(" ({what})"));
         let running = format!(
             "the service, pid {pid}, is still stopping after --timeout{what}; it goes on, or is killed with --hard"
@@ -288,7 +288,7 @@ impl Controller {
 }
 
 /// Prints a line. If standard output is closed, the command goes on all the same.
-fn tell(line: &str) {
+fn print(line: &str) {
     if let Err(failure) = say(line) {
         log::debug!("{}", failure.error);
     }

@@ -25,7 +25,7 @@ pub(super) fn daemon(
         // This is the daemon, which was started with these arguments; there is no controller.
         return background::run_again(&args.service.merged_with(before), program, resumed);
     }
-    if let Some((option, verbs)) = args.useless_option() {
+    if let Some((option, verbs)) = args.inapplicable_option() {
         return usage(&format!("{option} goes with {verbs} alone"));
     }
     args.service = args.service.merged_with(before);

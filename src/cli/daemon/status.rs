@@ -28,7 +28,7 @@ impl Controller {
         if self.args.json {
             say(&self.as_json(&found).to_string())?;
         } else {
-            self.tell_status(&found)?;
+            self.print_status(&found)?;
         }
         Ok(match found {
             PidfileState::Running(_) => Exit::Ok,
@@ -54,7 +54,7 @@ impl Controller {
         }
     }
 
-    fn tell_status(&self, found: &PidfileState) -> Result<(), CommandFailure> {
+    fn print_status(&self, found: &PidfileState) -> Result<(), CommandFailure> {
         match found {
             PidfileState::Nothing => {
                 say("Service is NOT running")?;
@@ -70,7 +70,7 @@ impl Controller {
             PidfileState::Running(holder) => {
                 say(&format!("Service is running. PID: {}", holder.pid()))?;
                 match request_status(&self.pidfile) {
-                    Ok(report) => say_report(&report),
+                    Ok(report) => print_report(&report),
                     Err(error) => say(&format!("No more is known: {error}")),
                 }
             }
@@ -79,7 +79,7 @@ impl Controller {
 }
 
 /// Prints a service's own report.
-fn say_report(report: &StatusReport) -> Result<(), CommandFailure> {
+fn print_report(report: &StatusReport) -> Result<(), CommandFailure> {
     let scheduler = if report.scheduler { "on" } else { "off" };
     say(&format!(
         "Since {}, scheduler {scheduler}",

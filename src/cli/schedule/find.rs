@@ -9,7 +9,7 @@ use crate::suggest;
 const MOST_NAMES: usize = 10;
 
 /// The schedule with that name, or else with that id.
-pub(super) fn one(
+pub(super) fn by_name_or_id(
     session: &mut dyn ScheduleStore,
     name: &str,
 ) -> Result<ScheduleRow, CommandFailure> {
@@ -45,10 +45,10 @@ pub(super) fn by_id(
     id: i64,
 ) -> Result<ScheduleRow, CommandFailure> {
     let mut rows = session.schedules(&WhichSchedules::Id(id))?;
-    rows.pop().ok_or_else(|| gone(id))
+    rows.pop().ok_or_else(|| removed_meanwhile(id))
 }
 
-pub(super) fn gone(id: i64) -> CommandFailure {
+pub(super) fn removed_meanwhile(id: i64) -> CommandFailure {
     let problem = format!("schedule {id} was removed just now by somebody else");
     CommandFailure::new(Exit::Data, problem)
 }

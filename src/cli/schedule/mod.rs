@@ -57,7 +57,7 @@ impl ScheduleEditor {
     fn list(&mut self) -> Result<Exit, CommandFailure> {
         let now = self.session.now()?;
         let rows = self.session.schedules(&WhichSchedules::All)?;
-        let views: Vec<ScheduleView> = rows.iter().map(|row| ScheduleView::of(row, now)).collect();
+        let views: Vec<ScheduleView> = rows.iter().map(|row| ScheduleView::new(row, now)).collect();
         if self.json {
             let list: Vec<_> = views.iter().map(ScheduleView::report).collect();
             say(&pretty(&list)?)?;
@@ -75,9 +75,9 @@ impl ScheduleEditor {
     }
 
     fn show(&mut self, name: &str) -> Result<Exit, CommandFailure> {
-        let row = find::one(self.session.as_mut(), name)?;
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         let now = self.session.now()?;
-        let view = ScheduleView::of(&row, now);
+        let view = ScheduleView::new(&row, now);
         if self.json {
             say(&pretty(&view.report_with_runs())?)?;
         } else {
@@ -101,7 +101,7 @@ impl ScheduleEditor {
 
     fn edit(&mut self, args: &EditArgs) -> Result<Exit, CommandFailure> {
         let change = spec::ScheduleChange::read(args)?;
-        let row = find::one(self.session.as_mut(), &args.schedule.name)?;
+        let row = find::by_name_or_id(self.session.as_mut(), &args.schedule.name)?;
         let (id, mut was) = (row.id, row.spec);
         let now = self.session.now()?;
         for _ in 0..MOST_TRIES {
@@ -121,7 +121,7 @@ impl ScheduleEditor {
                 Edited::NameTaken => {
                     return Err(name_taken(to.name.as_deref().unwrap_or_default()));
                 }
-                Edited::Gone => return Err(find::gone(id)),
+                Edited::Gone => return Err(find::removed_meanwhile(id)),
             }
         }
         Err(CommandFailure::new(
@@ -134,14 +134,14 @@ impl ScheduleEditor {
     }
 
     fn activate(&mut self, name: &str, active: bool) -> Result<Exit, CommandFailure> {
-        let row = find::one(self.session.as_mut(), name)?;
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         let now = self.session.now()?;
         if active {
             spec::check_readable(&row)?;
             spec::check(&row.spec, now)?;
         }
         if !self.retry_conflicts(|session| session.activate_schedule(row.id, active))? {
-            return Err(find::gone(row.id));
+            return Err(find::removed_meanwhile(row.id));
         }
         schedule::plan(self.session.as_mut(), row.id, row.spec.active);
         let verb = if active { "enabled" } else { "disabled" };
@@ -149,13 +149,13 @@ impl ScheduleEditor {
     }
 
     fn remove(&mut self, name: &str) -> Result<Exit, CommandFailure> {
-        let row = find::one(self.session.as_mut(), name)?;
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         let now = self.session.now()?;
         if !self.retry_conflicts(|session| session.remove_schedule(row.id))? {
-            return Err(find::gone(row.id));
+            return Err(find::removed_meanwhile(row.id));
         }
         if self.json {
-            say(&pretty(&ScheduleView::of(&row, now).report())?)?;
+            say(&pretty(&ScheduleView::new(&row, now).report())?)?;
         } else {
             say(&format!("removed {}", row.title()))?;
         }
@@ -163,7 +163,7 @@ impl ScheduleEditor {
     }
 
     fn run(&mut self, name: &str) -> Result<Exit, CommandFailure> {
-        let row = find::one(self.session.as_mut(), name)?;
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         spec::check_readable(&row)?;
         let message = spec::check_message(row.id, &row.spec)?;
         let line = if self.json {
@@ -192,7 +192,7 @@ impl ScheduleEditor {
         now: DateTime<Utc>,
     ) -> Result<Exit, CommandFailure> {
         let row = find::by_id(self.session.as_mut(), id)?;
-        let view = ScheduleView::of(&row, now);
+        let view = ScheduleView::new(&row, now);
         if self.json {
             say(&pretty(&view.report())?)?;
         } else {

@@ -71,9 +71,9 @@ impl ScheduleChange {
         let args = fields.args.as_deref();
         let kwargs = fields.kwargs.as_deref();
         Ok(Self {
-            interval: interval.map_err(|error| wrong("--every", &error))?,
+            interval: interval.map_err(|error| invalid_option("--every", &error))?,
             cron: fields.cron.clone(),
-            zone: zone.map_err(|error| wrong("--timezone", &error))?,
+            zone: zone.map_err(|error| invalid_option("--timezone", &error))?,
             args: args
                 .map(|args| typed::positional(Some(args), &[]))
                 .transpose()?,
@@ -219,7 +219,7 @@ pub(super) fn check_message(id: i64, spec: &ScheduleSpec) -> Result<Message, Com
         .map_err(|reason| CommandFailure::new(Exit::Data, reason))
 }
 
-fn wrong(option: &str, error: &TimetableError) -> CommandFailure {
+fn invalid_option(option: &str, error: &TimetableError) -> CommandFailure {
     CommandFailure::new(Exit::Data, format!("{option}: {error}"))
 }
 

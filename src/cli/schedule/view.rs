@@ -28,7 +28,7 @@ pub(super) struct ScheduleView<'a> {
 }
 
 impl<'a> ScheduleView<'a> {
-    pub(super) fn of(row: &'a ScheduleRow, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(row: &'a ScheduleRow, now: DateTime<Utc>) -> Self {
         let message = row.message(None).ok();
         Self {
             row,
