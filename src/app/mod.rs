@@ -186,7 +186,7 @@ impl App {
         self
     }
 
-    /// The configuration that the app runs with if there is no `--config`: for a [`Client`](crate::Client) of the
+    /// The configuration that the app runs with if there is no `--config`: for a [`Client`] of the
     /// same program.
     ///
     /// # Errors
