@@ -1,4 +1,4 @@
-//! What the user typed.
+//! The arguments of the command line, for clap.
 
 use std::path::PathBuf;
 use std::time::Duration;

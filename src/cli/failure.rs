@@ -32,7 +32,7 @@ pub(super) fn usage<T>(wrong: &str) -> Result<T, CommandFailure> {
     Err(CommandFailure::new(Exit::Usage, wrong.to_owned()))
 }
 
-/// The error and its causes.
+/// The text of an error and of its causes.
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -21,7 +21,7 @@ use crate::task::{DuplicateTask, Registry, StateError};
 /// The parts and options of a service.
 #[derive(Clone)]
 pub struct Service {
-    /// What the user configured.
+    /// The configuration.
     pub config: Arc<Config>,
     /// The tasks that are functions; commands come from the configuration.
     pub registry: Registry,
@@ -29,7 +29,7 @@ pub struct Service {
     pub schedules: Vec<Schedule>,
     /// Whether to start the scheduler.
     pub scheduler: bool,
-    /// Whether to run what is queued now and then end.
+    /// Whether to run the queued messages and then end.
     pub until_idle: bool,
     /// Prints a start-up line for the user.
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,

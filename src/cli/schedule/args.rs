@@ -148,7 +148,7 @@ pub(super) enum MissedArg {
 }
 
 impl MissedArg {
-    /// What was chosen.
+    /// The policy that the value means.
     pub(super) const fn policy(self) -> schedule::Missed {
         match self {
             Self::RunOnce => schedule::Missed::RunOnce,
@@ -168,7 +168,7 @@ pub(super) enum OverlapArg {
 }
 
 impl OverlapArg {
-    /// What was chosen.
+    /// The policy that the value means.
     pub(super) const fn policy(self) -> schedule::Overlap {
         match self {
             Self::Allow => schedule::Overlap::Allow,
