@@ -47,7 +47,7 @@ impl QueueStore for EmbeddedQueue {
             ));
         };
         Ok(Box::new(EmbeddedQueueSession {
-            session: self.store.connect().map_err(to_broker_error)?,
+            session: self.store.connect().map_err(classify)?,
             owner: *owner,
             namespace: self.namespace.clone(),
             last_removal: Instant::now(),
@@ -63,7 +63,7 @@ struct EmbeddedQueueSession {
 }
 
 /// Classifies an error by what the consumer can do about it.
-fn to_broker_error(error: StoreError) -> BrokerError {
+fn classify(error: StoreError) -> BrokerError {
     match error {
         StoreError::Unavailable(reason) | StoreError::Conflict(reason) => BrokerError::Away(reason),
         StoreError::Refused(reason)
@@ -81,7 +81,7 @@ impl EmbeddedQueueSession {
         mut work: impl FnMut(&mut dyn EmbeddedQueueStore) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
         let session = self.session.as_mut();
-        store::apart_from_others(MOST_TRIES, || work(session)).map_err(to_broker_error)
+        store::apart_from_others(MOST_TRIES, || work(session)).map_err(classify)
     }
 
     /// Fails messages that can't be decoded.
@@ -102,7 +102,7 @@ impl EmbeddedQueueSession {
         self.last_removal = Instant::now();
         liveness::remove_dead_workers(self.session.as_mut(), &self.namespace)
             .map(drop)
-            .map_err(to_broker_error)
+            .map_err(classify)
     }
 }
 
