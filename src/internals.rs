@@ -1,6 +1,5 @@
-//! The one door by which the tests and the benchmark reach rooms that are no part of the public interface. What
-//! is here may change with any version. It has what they name, and the constants that the documentation of
-//! that links to.
+//! What the tests, the benchmark, `scripts/manual.rs` and links in the documentation use of modules that are not public.
+//! Anything here may change with any version.
 
 /// The seam to the broker.
 pub mod broker {
@@ -10,12 +9,17 @@ pub mod broker {
     };
 }
 
-/// JSON, as arguments have it.
+/// The command line.
+pub mod cli {
+    pub use crate::cli::{command, main};
+}
+
+/// The JSON of arguments.
 pub mod json {
     pub use crate::message::json::parse;
 }
 
-/// Where log lines go.
+/// Logging.
 pub mod logging {
     pub use crate::logging::start;
 }
@@ -25,7 +29,7 @@ pub mod names {
     pub use crate::names::new_key;
 }
 
-/// The one door to the broker for messages.
+/// Publishing of messages to the broker.
 pub mod publish {
     pub use crate::publish::Outbox;
 }
@@ -58,12 +62,12 @@ pub mod timetable {
     pub use crate::timetable::{Timetable, TimetableError, zone};
 }
 
-/// How a service is.
+/// The status of a service.
 pub mod service_status {
     pub use crate::health::service_status::ServiceStatus;
 }
 
-/// What the embedded broker needs of the store.
+/// The database as the embedded broker's queues.
 pub mod embedded_queue {
     pub use crate::service::embedded_queue::EmbeddedQueue;
 }

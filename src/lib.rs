@@ -223,9 +223,9 @@
 //! `ARCHITECTURE.md` describes how carrot-actors is made, for those who work on it.
 
 mod actors;
-mod app;
+pub mod app;
 mod broker;
-pub mod cli;
+mod cli;
 pub mod client;
 pub mod config;
 mod daemon;

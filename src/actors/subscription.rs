@@ -14,7 +14,7 @@ use crate::broker::{Broker, BrokerError, BrokerEvent, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::failpoint;
 use crate::health::outage::{ClosedPart, HealthProbe};
-use crate::health::service_status::QueueStatusHandle;
+use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::retry::Backoff;
 
 /// A connection that has lived so long was good for something, if nothing else shows it.
@@ -117,7 +117,8 @@ impl Subscription {
             let name = &self.queue.name;
             log::error!("the subscription of queue {name} died; it is started again in {wait:.1?}");
             // Its broker is as it was.
-            self.queue_status.shut("its subscription died".to_owned());
+            self.queue_status
+                .set_refused("its subscription died".to_owned());
             let error = BrokerError::Away("the subscription died".to_owned());
             let epoch = self.epoch;
             self.set.do_send(Subscribed::Lost { epoch, error });
@@ -173,7 +174,7 @@ impl Subscription {
                 BrokerEvent::Opened { waiting } => {
                     *proof = Some((Instant::now(), false));
                     health.succeeded();
-                    queue_status.consumed();
+                    queue_status.set_consumed();
                     if !*breached {
                         opens();
                     }
@@ -210,11 +211,11 @@ impl Subscription {
                 // Else the heartbeats would have ended the connection before.
                 self.health.was_healthy(HEARTBEATS);
             }
-            self.queue_status.lost();
+            self.queue_status.set_disconnected();
             return self.health.failed(error);
         }
         self.health.succeeded();
-        self.queue_status.shut(error.to_string());
+        self.queue_status.set_refused(error.to_string());
         if self.shut.close(&error.to_string()) {
             log::error!(
                 "queue {:?} is not consumed: {error}; trying again until that has changed",

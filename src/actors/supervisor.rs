@@ -160,7 +160,7 @@ impl SupervisorActor {
                 supervisor.halt();
             });
         }
-        self.tree.service_status.stopping();
+        self.tree.service_status.set_stopping();
         self.stop_scheduler();
     }
 
@@ -168,7 +168,7 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
-        self.tree.service_status.stopping();
+        self.tree.service_status.set_stopping();
         self.leave_all(Outcome::Halted);
     }
 
@@ -179,7 +179,7 @@ impl SupervisorActor {
             return;
         }
         log::error!("{what} died, and the service ends with that: what was running is run again");
-        self.tree.service_status.failed(&what);
+        self.tree.service_status.set_failed(&what);
         self.tree.executor.stop();
         self.leave_all(Outcome::Died(what));
     }
@@ -267,7 +267,7 @@ impl Actor for SupervisorActor {
             self.tree.logs
         ));
         failpoint::hit("supervisor.started");
-        self.tree.service_status.grown();
+        self.tree.service_status.set_tree_started();
         if self.tree.until_idle && self.sets.is_empty() {
             self.drain(None, context);
         }

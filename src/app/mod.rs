@@ -1,12 +1,13 @@
-//! The app: tasks and what they share, as a binary that is the service.
+//! The app: tasks, their shared state and schedules, as a binary that is the service.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::{self, AppError, Program};
-use crate::client::{Client, ServiceClient};
+pub use crate::cli::AppError;
+use crate::cli::{self, Program};
+use crate::client::{Client, OfService};
 use crate::config::{Config, ConfigError, Defaults};
 use crate::logging::LogLevel;
 use crate::message::Arguments;
@@ -15,7 +16,7 @@ use crate::service::ServiceError;
 use crate::task::{Middleware, OnFailure, Registry, Task, TaskContext, TaskError};
 use crate::testing::{TestApp, TestError};
 
-/// Tasks and what they share; [`App::run`] makes the binary a service with the whole command line.
+/// Tasks, their shared state and schedules. [`App::run`] makes the binary a service with the whole command line.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -50,36 +51,36 @@ use crate::testing::{TestApp, TestError};
 #[must_use = "an app does nothing until it is run"]
 pub struct App {
     program: Program,
-    /// The first thing that was wrong.
+    /// The first error of its builder methods.
     fault: Option<AppError>,
 }
 
 impl App {
-    /// An app without tasks, which still runs the commands of its configuration.
+    /// An app without tasks. It still runs tasks that the configuration defines as commands.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With a function as a task: sync, or async. Its arguments are taken from the message; a panic in
-    /// it is a FAILED message, as is an error that it returns.
+    /// Adds a task: a sync or async function. Its arguments are taken from the message. A panic, or an error that it
+    /// returns, makes the message FAILED.
     ///
-    /// An app that has the name already says so when it is run, and does not start.
+    /// An app with two tasks of the same name reports that when it is run, and does not start.
     pub fn task<Kind>(mut self, name: impl Into<String>, task: impl Task<Kind>) -> Self {
         let registered = self.program.registry.register_function(name, task);
-        self.notes(registered.map_err(ServiceError::from))
+        self.keep_fault(registered.map_err(ServiceError::from))
     }
 
-    /// With a value that tasks share: those that ask for [`State<T>`](crate::State) get it.
+    /// Adds a value that tasks share: a task with an argument [`State<T>`](crate::State) gets it.
     ///
-    /// `daemon start` forks, and no thread of before is left then: what has threads, as most pools of
-    /// connections do, is to be made [when the service starts](Self::state_with).
+    /// `daemon start` forks, and the child has none of the earlier threads. So make a value that has threads, as most
+    /// connection pools do, [when the service starts](Self::state_with).
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
-        self.program.registry.add_state(Arc::new(state));
+        self.program.registry.share(Arc::new(state));
         self
     }
 
-    /// With a value that tasks share, and that is made when the service starts. A service whose state
-    /// can't be made says why, and ends.
+    /// Adds a value that tasks share and that is made when the service starts. If `make` fails, the service reports
+    /// why, and ends.
     ///
     /// ```
     /// # use carrot_actors::App;
@@ -87,7 +88,8 @@ impl App {
     /// let app = App::new().state_with(|_config| Pool::open("…"));
     /// ```
     ///
-    /// It is made in the [runtime](crate#async-tasks) of the service's tasks, as what async code shares must be:
+    /// `make` is called in the [runtime](crate#async-tasks) of the service's tasks, so that async tasks can share the
+    /// value:
     ///
     /// ```
     /// # use carrot_actors::App;
@@ -101,17 +103,17 @@ impl App {
         mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
-        self.program.registry.add_state_with(make);
+        self.program.registry.share_made(make);
         self
     }
 
-    /// With something that wraps every task, inside of those that the app was given before.
+    /// Adds a middleware that wraps every task. It is inside the middlewares that were added before.
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
-        self.program.registry.add_middleware(middleware);
+        self.program.registry.surround(middleware);
         self
     }
 
-    /// With a function that is called when a message is FAILED, as [`Middleware::on_failure`] is.
+    /// Adds a function that is called when a message becomes FAILED, as [`Middleware::on_failure`] is.
     ///
     /// ```
     /// # use carrot_actors::App;
@@ -121,15 +123,15 @@ impl App {
     /// ```
     pub fn on_failure(
         self,
-        told: impl Fn(&TaskContext, &Arguments, &TaskError) + Send + Sync + 'static,
+        handler: impl Fn(&TaskContext, &Arguments, &TaskError) + Send + Sync + 'static,
     ) -> Self {
-        self.middleware(OnFailure(told))
+        self.middleware(OnFailure(handler))
     }
 
-    /// With a schedule, which a service adds when it starts, unless there is one of that name. From then on
-    /// it is a row as any other: `schedule edit` changes it for good, and `schedule disable` ends it. One that
-    /// is removed or renamed comes back with the next start; one that is changed here alone stays as it
-    /// is there, and the log says so.
+    /// Adds a schedule, which a service saves when it starts, unless there is one of that name. From then on it is an
+    /// ordinary row: `schedule edit` changes it for good, and `schedule disable` ends it. A schedule that is removed
+    /// or renamed comes back with the next start. If the app's schedule changes, the saved one stays as it is, and
+    /// the log says so.
     ///
     /// ```
     /// use carrot_actors::{App, Schedule, TaskError};
@@ -141,18 +143,18 @@ impl App {
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         let mut others = self.program.schedules.iter();
         let checked = if others.any(|other| other.name() == schedule.name()) {
-            Err(schedule.declared_twice())
+            Err(schedule.is_there_already())
         } else {
-            // Its queue may be known later.
+            // The default queue is not known yet.
             schedule.spec(&Config::default()).map(drop)
         };
         self.program.schedules.push(schedule);
-        self.notes(checked.map_err(ServiceError::from))
+        self.keep_fault(checked.map_err(ServiceError::from))
     }
 
-    /// With a configuration of its own below its user's: the text of a `carrot.toml`, whose keys count
-    /// where the user's file has none of that name, and the environment none. Relative paths are taken
-    /// from the user's file, or the current directory.
+    /// Sets defaults for the configuration: the text of a `carrot.toml`, whose keys count if neither the user's file
+    /// nor the environment sets them. Relative paths are relative to the directory of the user's file, or to the
+    /// current directory.
     ///
     /// ```
     /// # use carrot_actors::App;
@@ -173,67 +175,67 @@ impl App {
                 self.program.defaults = defaults;
                 self
             }
-            Err(fault) => self.notes(Err(fault)),
+            Err(fault) => self.keep_fault(Err(fault)),
         }
     }
 
-    /// With a service that logs to the terminal alone while it runs in the foreground, and so much, unless
-    /// `--logfile` and `--loglevel` say otherwise. A daemon has its log file all the same.
+    /// Makes a service in the foreground log to the terminal alone, at this level, unless `--logfile` and `--loglevel`
+    /// say otherwise. A daemon still has a log file.
     pub const fn log_to_terminal(mut self, level: LogLevel) -> Self {
         self.program.terminal = Some(level);
         self
     }
 
-    /// The configuration that the app runs with where no `--config` names another: for a
-    /// [`Client`](crate::Client) of the same program.
+    /// The configuration that the app runs with if there is no `--config`: for a [`Client`] of the
+    /// same program.
     ///
     /// # Errors
-    /// As [`Config::load`] has them.
+    /// Those of [`Config::load`].
     pub fn config(&self) -> Result<Config, ConfigError> {
         Config::of_process_over(&self.program.defaults)
     }
 
-    /// RunStore the command line: the service, its daemon, and all else that `--help` names. The whole of
-    /// a `main`.
+    /// Runs the command line: the service, its daemon, and every other command of `--help`. This is the whole `main`
+    /// of a program.
     ///
-    /// `daemon start` and `restart` fork, and are refused if there is a thread already, as under `#[tokio::main]`. All else
-    /// works there, too: what would be in the way of that runtime has a thread of its own, while this one
-    /// waits. A program that has [set a logger](crate#logging) is no service.
+    /// `daemon start` and `daemon restart` fork, so they refuse to run if the program has other threads already, as
+    /// under `#[tokio::main]`. Everything else works there too: the service then runs on a thread of its own, while
+    /// this one waits. A program that has [set a logger](crate#logging) can't run the service.
     #[must_use]
     pub fn run(self) -> ExitCode {
         cli::main_with(self.with_client(|config| Client::lazy(Arc::clone(config))))
     }
 
-    /// The tasks and what they share, for a service without the command line.
+    /// The tasks and their shared state, for a service without the command line.
     ///
     /// # Errors
-    /// When a name is taken twice, or a task asks for what it is not given.
+    /// When two tasks have the same name, or a task needs a state that is missing.
     #[doc(hidden)]
     pub fn into_registry(self) -> Result<Registry, AppError> {
         let program = self.with_client(|config| Client::lazy(Arc::clone(config)))?;
         Ok(program.registry)
     }
 
-    /// The app as a test runs it: in its own process, without a broker, in a `#[tokio::test]` or not. See
+    /// The app for a test: in the test's process, without a broker, in a `#[tokio::test]` or not. See
     /// [`testing`](crate::testing).
     ///
     /// # Errors
-    /// When the app is at fault, or there is no place for its database.
+    /// When the app is invalid, or no directory can be made for its database.
     pub fn test(self) -> Result<TestApp, TestError> {
         let defaults = self.program.defaults.clone();
-        TestApp::of(|client| self.tried_with(client), &defaults)
+        TestApp::of(|client| self.test_registry(client), &defaults)
     }
 
-    /// The same on the database that `config` names, which must be migrated and this test's own: for
-    /// transactions on PostgreSQL and MySQL.
+    /// The app for a test on the database that `config` names, for transactions on PostgreSQL and MySQL. The database
+    /// must be migrated, and no other test may use it.
     ///
     /// # Errors
-    /// When the app is at fault, or the database.
+    /// When the app is invalid, or the database can't be used.
     pub fn test_with(self, config: Config) -> Result<TestApp, TestError> {
-        TestApp::with(|client| self.tried_with(client), config, None)
+        TestApp::with(|client| self.test_registry(client), config, None)
     }
 
-    fn tried_with(self, client: Client) -> Result<Registry, TestError> {
+    fn test_registry(self, client: Client) -> Result<Registry, TestError> {
         let program = self.with_client(move |_| client.clone());
         match program {
             Ok(program) => Ok(program.registry),
@@ -251,17 +253,14 @@ impl App {
         }
         self.program
             .registry
-            .add_state_with(move |config| Ok::<_, Infallible>(ServiceClient(client(config))));
-        self.program
-            .registry
-            .check_states()
-            .map_err(ServiceError::from)?;
+            .share_made(move |config| Ok::<_, Infallible>(OfService(client(config))));
+        self.program.registry.check().map_err(ServiceError::from)?;
         Ok(self.program)
     }
 
-    /// Keeps the first fault, until the app is run.
-    fn notes(mut self, told: Result<(), impl Into<AppError>>) -> Self {
-        self.fault = self.fault.or(told.map_err(Into::into).err());
+    /// Keeps the first error, which is reported when the app is run.
+    fn keep_fault(mut self, result: Result<(), impl Into<AppError>>) -> Self {
+        self.fault = self.fault.or(result.map_err(Into::into).err());
         self
     }
 }

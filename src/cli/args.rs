@@ -1,4 +1,4 @@
-//! What the user typed.
+//! The arguments of the command line, for clap.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,90 +9,87 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::schedule::ScheduleArgs;
 use crate::logging::LogLevel;
 
-/// django-carrot's.
+/// django-carrot's default.
 const DEFAULT_PIDFILE: &str = "/var/run/carrot.pid";
 
-/// The log file's name that stands for standard error.
-pub(super) const TERMINAL: &str = "-";
+/// The value of `--logfile` that means standard error.
+pub(super) const STDERR_NAME: &str = "-";
 
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done; a service: stopped in order
-   1  done in part; standard error says what was not
+   1  done in part; standard error says what was not done
  3-9  of `daemon`: see `daemon --help`
   64  the command line is wrong
-  65  what was given can't be: arguments that are not JSON, a time or a timetable that there is none of,
-      a schedule that is not there
+  65  wrong input: arguments that are not JSON, an invalid time or timetable, an unknown schedule
   66  the current directory can't be read
   67  there is no such user or group
-  69  the broker or the database is away or refuses us, or what the tasks share can't be made
-  70  the system refused something, a daemon died during its start, or a part of the service died that can't
-      be begun anew alone: what was running is run again, by the next service (a daemon is the next itself)
+  69  the broker or the database is away or refuses the connection, or the tasks' shared state can't be made
+  70  the system refused something, a daemon died during its start, or a vital part of the service died:
+      running tasks are run again by the next service (a daemon restarts itself)
   72  the pidfile can't be used
   73  the log file given with --logfile, or a daemon's, can't be written
   74  standard output can't be written
   75  stopped hard: running tasks were left for redelivery
-  77  the service is another user's, or only root can become the user of --user
+  77  the service belongs to another user, or only root can become the user of --user
   78  the configuration is wrong, the database is not migrated, or the program has set a logger
 
-Signals to the service: SIGTERM and SIGINT stop it in order, a second one at once; SIGHUP opens its log
-file anew.
+Signals to the service: SIGTERM or SIGINT stops it in order, a second one at once; SIGHUP reopens its log
+file.
 
 Configuration: --config FILE, else $CARROT_CONFIG, else ./carrot.toml, else /etc/carrot/carrot.toml.
 CARROT_DEFAULT_BROKER and CARROT_DATABASE_URL (or DATABASE_URL) override the file.";
 
-const DAEMON: &str = "\
-start    returns when the service consumes, or waits for a broker or database that is away, and says
-         which. The service runs in /; paths in options are the current directory's
-stop     SIGTERM, once: tasks that are running finish, as long as they take or shutdown_grace allows
-         --timeout TIME           then give up (exit code 8); it goes on stopping
-         --timeout TIME --hard    then SIGKILL
-         --hard                   SIGKILL at once: running tasks end, and are run again
+const DAEMON_HELP: &str = "\
+start    returns when the service consumes, or when it waits for a broker or database that is away, and
+         names that. The service runs in /; paths in options are relative to the current directory
+stop     sends SIGTERM once; running tasks finish, unless shutdown_grace ends first
+         --timeout TIME           then gives up (exit code 8); the service goes on stopping
+         --timeout TIME --hard    then sends SIGKILL
+         --hard                   sends SIGKILL at once: running tasks are killed, and run again later
 restart  checks the configuration, stops the service if it runs, and starts it
-status   running or not; to its owner also since when, what it does and what it waits for; --json
+status   whether the service runs; to its owner also since when, what it does and what it waits for; --json
 
-A daemon that loses a part that can't be begun anew alone starts again by itself, as the same process; status
-says so.
+A daemon of which a vital part dies restarts itself, in the same process; status says so.
 
-They know only what `start` has started: a service of systemd's is asked and stopped with systemctl.
+These commands know only services that `start` has started: use systemctl for a service of systemd's.
 
 Exit codes:
    0  done; status: it is running
    1  status: it died and left its pidfile
    3  status: it is not running
-   4  status: that can't be told, since the pidfile can't be used
+   4  status: unknown, since the pidfile can't be used
    7  stop: it was not running
    8  stop, restart: it is still stopping after --timeout; start: it is still stopping, and nothing was
       started
    9  start: it is running already
   72  the pidfile, or the control socket beside it (FILE.sock), can't be used
   73  the log file can't be written
-  77  stop, restart: the service is another user's
+  77  stop, restart: the service belongs to another user
   78  the configuration is wrong, the database is not migrated, or the program has set a logger
 Others as in `carrot-actors --help`.";
 
-const PRUNING: &str = "\
-How old is too old stands in the configuration, for each state; a state that is not named is kept:
+const PRUNE_HELP: &str = "\
+The configuration sets for each state how long messages are kept; those in other states are kept forever:
 
   [history]
   completed = \"7d\"
   failed = \"90d\"
-  # cancelled and expired as well
+  # also: cancelled, expired
 
-Messages that are not over are never deleted. A service with a history does the same by itself, once \
-an hour, or as `every` has it; this does it now, in small transactions with pauses, beside whatever is running, and can \
-be stopped at any time.";
+Messages that are not finished are never deleted. A service with a history prunes by itself, once an hour or \
+as often as `every` says. This command does it now, in small transactions with pauses; services can run \
+meanwhile, and the command can be stopped at any time.";
 
-const REQUEUING: &str = "\
-A new message has a new uuid, and its old one is gone. --failed takes what is FAILED; by its uuid any message \
-that is over can be named, and one that is PUBLISHED but that its broker has lost, as a queue that was \
-purged. If the broker still has that one, a service keeps it as CANCELLED; it is run only if another program than \
-django-carrot or carrot-actors has published it. What waits for its broker \
-(PENDING) or runs is left alone.";
+const REQUEUE_HELP: &str = "\
+A new message with a new uuid replaces the old one. --failed takes all FAILED messages. A uuid can name any \
+finished message, or a PUBLISHED one that its broker has lost, such as by a purged queue. If the broker still \
+has that one, a service records it as CANCELLED; it runs only if a program other than django-carrot or \
+carrot-actors has published it. Messages that wait for their broker (PENDING) or run are left alone.";
 
-const DELAYING: &str = "\
+const SEND_HELP: &str = "\
 With --delay or --at the message is recorded now, and a service publishes it when its time has come by the \
-database's clock, whether or not the broker is there now, and whatever is restarted meanwhile:
+database's clock. The broker may be away now, and anything may be restarted meanwhile:
 
   carrot-actors send reports.build --delay 30s
   carrot-actors send reports.build --at 2027-01-31T18:00:00Z
@@ -102,14 +99,14 @@ database's clock, whether or not the broker is there now, and whatever is restar
 /// runs the service in the foreground; Ctrl+C stops it in order, a second Ctrl+C at once.
 #[derive(Debug, Parser)]
 #[command(name = "carrot-actors", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = false)]
-pub(super) struct Args {
+pub(super) struct CommandLine {
     /// The configuration file
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
     #[command(flatten)]
     pub(super) service: ServiceArgs,
     #[command(subcommand)]
-    pub(super) command: Option<Command>,
+    pub(super) command: Option<CliCommand>,
 }
 
 /// The options of the service.
@@ -118,16 +115,16 @@ pub(super) struct ServiceArgs {
     /// The log file, or - for standard error alone [default: /var/log/carrot.log]
     #[arg(short, long, value_name = "FILE")]
     pub(super) logfile: Option<PathBuf>,
-    /// How much is logged [default: DEBUG]
+    /// The lowest level that is logged [default: DEBUG]
     #[arg(long, value_enum, ignore_case = true)]
-    loglevel: Option<Level>,
+    loglevel: Option<LevelArg>,
     /// Started by root: become this user once log file and pidfile are open
     #[arg(long, value_name = "USER")]
     pub(super) user: Option<String>,
-    /// The group to be in [default: the user's own]; the user's other groups are added
+    /// With --user: the primary group [default: the user's own]; the user's other groups are added
     #[arg(long, value_name = "GROUP")]
     pub(super) group: Option<String>,
-    /// Run no scheduled tasks; messages that were recorded are published all the same
+    /// Publish no schedules' messages; recorded messages are published all the same
     #[arg(long)]
     pub(super) no_scheduler: bool,
     /// Run what is queued now, then exit
@@ -136,23 +133,26 @@ pub(super) struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// How much is logged.
+    /// The lowest level that is logged.
     pub(super) fn loglevel(&self) -> LogLevel {
         self.loglevel.map_or(LogLevel::Debug, |level| level.0)
     }
 
-    /// These, where the service is to log to the terminal alone, and so much, unless they say otherwise.
-    pub(super) fn over_terminal(&self, level: Option<LogLevel>) -> Self {
-        let mut these = self.clone();
+    /// These options with the defaults of a program that logs to the terminal alone, at that level if there is
+    /// one.
+    pub(super) fn with_terminal_log(&self, level: Option<LogLevel>) -> Self {
+        let mut options = self.clone();
         if let Some(level) = level {
-            these.logfile.get_or_insert_with(|| PathBuf::from(TERMINAL));
-            these.loglevel.get_or_insert(Level(level));
+            options
+                .logfile
+                .get_or_insert_with(|| PathBuf::from(STDERR_NAME));
+            options.loglevel.get_or_insert(LevelArg(level));
         }
-        these
+        options
     }
 
-    /// What they lack together.
-    pub(super) const fn fault(&self) -> Option<&'static str> {
+    /// What is wrong with the options if one of them lacks another.
+    pub(super) const fn missing_option(&self) -> Option<&'static str> {
         match (&self.user, &self.group) {
             (None, Some(_)) => {
                 Some("--group goes with --user alone, which names the user to become")
@@ -161,8 +161,8 @@ impl ServiceArgs {
         }
     }
 
-    /// The option of these that says what no other command but the service does.
-    pub(super) const fn misplaced(&self) -> Option<&'static str> {
+    /// An option among these that only the service understands.
+    pub(super) const fn service_only_option(&self) -> Option<&'static str> {
         if self.user.is_some() {
             Some("--user")
         } else if self.group.is_some() {
@@ -176,8 +176,8 @@ impl ServiceArgs {
         }
     }
 
-    /// These, and what stands before the command's name.
-    pub(super) fn and(self, before: Self) -> Self {
+    /// These options, and those that stand before the command's name.
+    pub(super) fn merged_with(self, before: Self) -> Self {
         Self {
             logfile: self.logfile.or(before.logfile),
             loglevel: self.loglevel.or(before.loglevel),
@@ -189,11 +189,11 @@ impl ServiceArgs {
     }
 }
 
-/// A level as it is typed.
+/// The value of `--loglevel`.
 #[derive(Debug, Clone, Copy)]
-struct Level(LogLevel);
+struct LevelArg(LogLevel);
 
-impl ValueEnum for Level {
+impl ValueEnum for LevelArg {
     fn value_variants<'a>() -> &'a [Self] {
         const { &LEVELS }
     }
@@ -203,41 +203,41 @@ impl ValueEnum for Level {
     }
 }
 
-const LEVELS: [Level; 5] = {
+const LEVELS: [LevelArg; 5] = {
     let [debug, info, warning, error, critical] = LogLevel::ALL;
     [
-        Level(debug),
-        Level(info),
-        Level(warning),
-        Level(error),
-        Level(critical),
+        LevelArg(debug),
+        LevelArg(info),
+        LevelArg(warning),
+        LevelArg(error),
+        LevelArg(critical),
     ]
 };
 
 /// What to do instead of running the service.
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    /// Start, stop or restart the service in the background, or say how it is
-    #[command(after_help = DAEMON)]
+pub(super) enum CliCommand {
+    /// Start, stop or restart the service in the background, or show its status
+    #[command(after_help = DAEMON_HELP)]
     Daemon(DaemonArgs),
     /// Publish a message for a task, now or later, and print its uuid
-    #[command(after_help = DELAYING)]
+    #[command(after_help = SEND_HELP)]
     Send(SendArgs),
-    /// See and change what is published by the clock
+    /// Show and change schedules
     Schedule(ScheduleArgs),
     /// Publish messages again under new uuids, and delete their old rows
-    #[command(after_help = REQUEUING)]
+    #[command(after_help = REQUEUE_HELP)]
     Requeue(RequeueArgs),
-    /// Delete messages that are over and have grown too old
-    #[command(after_help = PRUNING)]
+    /// Delete finished messages that are older than the configuration allows
+    #[command(after_help = PRUNE_HELP)]
     Prune(PruneArgs),
-    /// Create the tables, or add what is missing to Django's
+    /// Create the tables, or add the missing columns to Django's
     Migrate,
     /// Check the configuration, the broker and the database
     Check,
 }
 
-/// What to do with the service in the background.
+/// The options of `daemon`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DaemonArgs {
     /// What to do
@@ -269,8 +269,8 @@ pub(super) enum Verb {
 }
 
 impl DaemonArgs {
-    /// The option that the verb has no use for, and the verbs that have.
-    pub(super) const fn useless_option(&self) -> Option<(&'static str, &'static str)> {
+    /// An option that this verb does not understand, and the verbs that do.
+    pub(super) const fn inapplicable_option(&self) -> Option<(&'static str, &'static str)> {
         let stops = matches!(self.verb, Verb::Stop | Verb::Restart);
         if self.hard && !stops {
             Some(("--hard", "stop and restart"))
@@ -284,53 +284,53 @@ impl DaemonArgs {
     }
 }
 
-/// What to send.
+/// The options of `send`.
 #[derive(Debug, clap::Args)]
 pub(super) struct SendArgs {
     /// The task's name
     pub(super) task: String,
-    /// Its positional arguments, as text
+    /// The task's positional arguments, as strings
     #[arg(value_name = "ARG", conflicts_with = "args")]
     pub(super) texts: Vec<String>,
-    /// Its positional arguments, as a JSON array
+    /// The task's positional arguments, as a JSON array
     #[arg(long, value_name = "JSON")]
     pub(super) args: Option<String>,
-    /// Its named arguments, as a JSON object
+    /// The task's named arguments, as a JSON object
     #[arg(long, value_name = "JSON")]
     pub(super) kwargs: Option<String>,
-    /// The queue [default: the first of the configuration]
+    /// The queue [default: the first one in the configuration]
     #[arg(long)]
     pub(super) queue: Option<String>,
     /// 0 to 255, higher first
     #[arg(long, default_value_t = 0)]
     pub(super) priority: u8,
-    /// Publish it so much later, as 30s, 5m or 1h30m
+    /// Publish it after this time, such as 30s, 5m or 1h30m
     #[arg(long, value_name = "DURATION", conflicts_with = "at")]
     pub(super) delay: Option<String>,
-    /// Publish it then: a time with its offset, or a local one of --timezone
+    /// Publish it at this time: with its offset, or local to --timezone
     #[arg(long, value_name = "TIME")]
     pub(super) at: Option<String>,
-    /// The time zone of --at, as Europe/Berlin
+    /// The time zone of --at, such as Europe/Berlin
     #[arg(long, value_name = "ZONE", requires = "at")]
     pub(super) timezone: Option<String>,
 }
 
-/// What to requeue.
+/// The options of `requeue`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
 pub(super) struct RequeueArgs {
-    /// Messages that are over, or PUBLISHED and lost by the broker
+    /// Messages that are finished, or PUBLISHED and lost by the broker
     #[arg(value_name = "UUID", group = "which")]
     pub(super) uuids: Vec<String>,
-    /// All that FAILED
+    /// All FAILED messages
     #[arg(long, group = "which")]
     pub(super) failed: bool,
 }
 
-/// How to prune.
+/// The options of `prune`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PruneArgs {
-    /// Say how many would be deleted, and delete none
+    /// Print how many messages would be deleted, and delete none
     #[arg(long)]
     pub(super) dry_run: bool,
 }
@@ -342,12 +342,13 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]
     fn options_of_the_service_need_no_command() {
-        let args = Args::try_parse_from(["carrot-actors", "--no-scheduler", "--loglevel", "info"]);
+        let args =
+            CommandLine::try_parse_from(["carrot-actors", "--no-scheduler", "--loglevel", "info"]);
         let args = args.unwrap();
         assert!(args.service.no_scheduler && args.command.is_none());
         assert_eq!(args.service.loglevel(), LogLevel::Info);
@@ -361,12 +362,13 @@ mod tests {
             "--no-scheduler daemon -p y start --logfile x",
             "--logfile x daemon -p y --no-scheduler start",
         ] {
-            let args = Args::try_parse_from(["carrot-actors"].into_iter().chain(line.split(' ')));
+            let args =
+                CommandLine::try_parse_from(["carrot-actors"].into_iter().chain(line.split(' ')));
             let args = args.unwrap();
-            let Some(Command::Daemon(daemon)) = args.command else {
+            let Some(CliCommand::Daemon(daemon)) = args.command else {
                 panic!("{line}");
             };
-            let service = daemon.service.and(args.service);
+            let service = daemon.service.merged_with(args.service);
             assert_eq!(daemon.verb, Verb::Start);
             assert_eq!(daemon.pidfile, PathBuf::from("y"));
             assert_eq!(service.logfile, Some(PathBuf::from("x")));
@@ -376,8 +378,9 @@ mod tests {
 
     #[test]
     fn requeue_takes_uuids_or_failed_and_not_both() {
-        let parse =
-            |rest: &[&str]| Args::try_parse_from(["carrot-actors", "requeue"].iter().chain(rest));
+        let parse = |rest: &[&str]| {
+            CommandLine::try_parse_from(["carrot-actors", "requeue"].iter().chain(rest))
+        };
         assert!(parse(&["a", "b"]).is_ok() && parse(&["--failed"]).is_ok());
         assert!(parse(&[]).is_err() && parse(&["a", "--failed"]).is_err());
     }

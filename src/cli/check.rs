@@ -1,14 +1,16 @@
-//! `carrot-actors check`: the configuration, each broker and the database, each with its verdict.
+//! `carrot-actors check`: checks the configuration, each broker and the database.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Exit, Failure, warn};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use crate::broker;
 use crate::config::{BrokerHost, Config};
 use crate::store;
 
-pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
+pub(super) fn check(config: Result<Arc<Config>, CommandFailure>) -> Exit {
     let config = match config {
         Ok(config) => config,
         Err(failure) => {
@@ -39,7 +41,7 @@ pub(super) fn check(config: Result<Arc<Config>, Failure>) -> Exit {
     exit
 }
 
-/// Every broker once, in a certain order.
+/// Every broker once, in the order of the configuration.
 fn brokers(config: &Config) -> Vec<BrokerHost> {
     let mut seen = BTreeSet::new();
     std::iter::once(&config.default_broker)
@@ -54,14 +56,14 @@ fn check_broker(host: &BrokerHost) -> Result<String, String> {
     broker::publisher(host)
         .map(|publisher| publisher.version())
         .map_err(|error| {
-            // The verdict names the broker already.
+            // The printed line names the broker already.
             let text = error.to_string();
             text.strip_prefix(&format!("{host}: "))
                 .map_or(text.clone(), str::to_owned)
         })
 }
 
-fn check_database(config: &Config) -> Result<String, Failure> {
+fn check_database(config: &Config) -> Result<String, CommandFailure> {
     let store = store::open_for(config)?;
     let version = store::session(store.as_ref())?.version()?;
     Ok(format!("{version} at {}", store.describe()))
@@ -72,7 +74,7 @@ fn tell(what: &str, verdict: &Result<String, String>) {
         Ok(detail) => format!("{what}: ok ({detail})"),
         Err(fault) => format!("{what}: FAULTY: {fault}"),
     };
-    if super::say(&line).is_err() {
+    if say(&line).is_err() {
         warn(&line);
     }
 }

@@ -1,16 +1,18 @@
 //! `carrot-actors prune`.
 
 use super::args::PruneArgs;
-use super::{Exit, Failure, say};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::say;
 use crate::config::{self, Config};
 use crate::maintenance::prune::{self, Counts};
 use crate::store;
 
-pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> {
+pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, CommandFailure> {
     let history = config
         .history
         .as_ref()
-        .ok_or_else(|| Failure::new(Exit::Config, no_history(config)))?;
+        .ok_or_else(|| CommandFailure::new(Exit::Config, no_history(config)))?;
     let store = store::open_for(config)?;
     let mut session = store::session(store.as_ref())?;
     let mut counts = Counts::default();
@@ -20,7 +22,7 @@ pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> 
     } else {
         "deleted"
     };
-    // Said also when it got no further: what is deleted is deleted.
+    // Printed also after an error: what is deleted stays deleted.
     for (status, age) in history.ages() {
         let (count, age) = (counts.of(status), config::format_duration(age));
         say(&format!(

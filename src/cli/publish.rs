@@ -1,8 +1,10 @@
-//! Publishing one message, with what its user is told of that: for `send` and for `schedule run`.
+//! Publishes one message and prints the result: for `send` and `schedule run`.
 
 use std::sync::Arc;
 
-use super::{Exit, Failure, say, warn};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use crate::config::Config;
 use crate::message::Message;
 use crate::publish::Outbox;
@@ -14,9 +16,9 @@ pub(super) fn publish(
     session: &mut dyn OutboxStore,
     config: Arc<Config>,
     line: &str,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandFailure> {
     let recorded = Outbox::record(session, std::slice::from_ref(message))?;
-    // Said as soon as it is true: who is told nothing sends it again.
+    // Printed as soon as the message is recorded: a user who sees no uuid sends it again.
     say(line)?;
     let flushed = match Outbox::new(config).flush(session, recorded) {
         Ok(flushed) => flushed,
@@ -30,7 +32,7 @@ pub(super) fn publish(
     };
     if let Some((_, reason)) = flushed.failed.first() {
         let reason = format!("message {} is FAILED: {reason}", message.key);
-        return Err(Failure::new(Exit::Data, reason));
+        return Err(CommandFailure::new(Exit::Data, reason));
     }
     if let Some(error) = flushed.waiting {
         warn(&format!(

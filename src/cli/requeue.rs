@@ -3,24 +3,27 @@
 use std::sync::Arc;
 
 use super::args::RequeueArgs;
-use super::{Exit, Failure, say, warn};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use crate::config::Config;
 use crate::publish::Outbox;
-use crate::store::{self, RecordedMessages, Requeue, Requeued, StoreError};
+use crate::store::{self, Recorded, Requeue, Requeued, StoreError};
 
-/// A step that met another transaction is tried so often.
-const TRIES: usize = 5;
+/// How often a step is tried that conflicts with another transaction.
+const MOST_TRIES: usize = 5;
 
-/// What the claim does with a message without a row, which says that it had one.
-const IF_IT_COMES: &str = ": should the broker have it after all, it is not run but kept as CANCELLED, \
+/// What becomes of the old message if the broker still has it: a claim finds no row, though the message says that
+/// it had one.
+const IF_BROKER_HAS_IT: &str = ": should the broker have it after all, it is not run but kept as CANCELLED, \
     unless another program than django-carrot or carrot-actors has published it";
 
-pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, Failure> {
+pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, CommandFailure> {
     let store = store::open_for(&config)?;
     let mut session = store::session(store.as_ref())?;
     let mut requeuing = Requeuing {
         session: session.as_mut(),
-        door: Outbox::new(config),
+        outbox: Outbox::new(config),
         exit: Exit::Ok,
         waiting: None,
     };
@@ -30,7 +33,7 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
         let requeued = requeuing
             .session
             .requeue(&Requeue::Keys(args.uuids.clone()))?;
-        requeuing.see_to(requeued)?;
+        requeuing.publish_and_print(requeued)?;
     }
     if let Some(reason) = requeuing.waiting {
         warn(&format!(
@@ -40,37 +43,38 @@ pub(super) fn requeue(args: &RequeueArgs, config: Arc<Config>) -> Result<Exit, F
     Ok(requeuing.exit)
 }
 
-/// What is requeued, some at a time.
+/// Requeues messages in steps.
 struct Requeuing<'a> {
     session: &'a mut dyn store::RequeueStore,
-    door: Outbox,
+    outbox: Outbox,
     exit: Exit,
-    /// Why some wait, if any do.
+    /// Why some messages are not published yet, if any are not.
     waiting: Option<String>,
 }
 
 impl Requeuing<'_> {
-    /// Each step is committed and published before the next: who is killed has requeued what was said, and runs
-    /// it again for the others. What fails meanwhile, of the new ones too, is beyond the last.
-    fn all_failed(&mut self) -> Result<(), Failure> {
-        let Some(last) = self.session.last_failed_id()? else {
+    /// Requeues all FAILED messages. Each step is committed and published before the next one: if this process is
+    /// killed, it has requeued the messages that it printed, and can be run again for the others. Messages that
+    /// fail meanwhile, new ones included, have ids after the last one and are left alone.
+    fn all_failed(&mut self) -> Result<(), CommandFailure> {
+        let Some(last) = self.session.last_failed()? else {
             return Ok(());
         };
         let mut after = Some(0);
         while let Some(id) = after {
             let requeued;
-            (requeued, after) = self.next_failed(id, last)?;
-            self.see_to(requeued)?;
+            (requeued, after) = self.requeue_next(id, last)?;
+            self.publish_and_print(requeued)?;
         }
         Ok(())
     }
 
-    fn next_failed(
+    fn requeue_next(
         &mut self,
         after: i64,
         last: i64,
     ) -> Result<(Vec<Requeued>, Option<i64>), StoreError> {
-        let mut tries = 1..TRIES;
+        let mut tries = 1..MOST_TRIES;
         loop {
             match self.session.requeue_failed(after, last) {
                 Err(StoreError::Conflict(_)) if tries.next().is_some() => {}
@@ -79,32 +83,32 @@ impl Requeuing<'_> {
         }
     }
 
-    /// Says what became of messages, and publishes the new ones.
-    fn see_to(&mut self, requeued: Vec<Requeued>) -> Result<(), Failure> {
-        let recorded = RecordedMessages::of_requeued(&requeued);
+    /// Prints what became of the messages, and publishes the new ones.
+    fn publish_and_print(&mut self, requeued: Vec<Requeued>) -> Result<(), CommandFailure> {
+        let recorded = Recorded::of_requeued(&requeued);
         for requeued in requeued {
             match requeued {
-                Requeued::Replaced {
+                Requeued::As {
                     old,
                     was_published,
                     new,
                 } => {
                     say(&format!("{old} -> {}", new.key))?;
                     if was_published {
-                        warn(&format!("{old} was PUBLISHED{IF_IT_COMES}"));
+                        warn(&format!("{old} was PUBLISHED{IF_BROKER_HAS_IT}"));
                     }
                 }
                 refused => {
-                    warn(&why_not(refused));
+                    warn(&refusal(refused));
                     self.exit = Exit::Partly;
                 }
             }
         }
-        // A broker that took nothing is not waited for again.
+        // Don't wait again for a broker that is away.
         if self.waiting.is_some() {
             return Ok(());
         }
-        let flushed = self.door.flush(self.session, recorded)?;
+        let flushed = self.outbox.flush(self.session, recorded)?;
         for (key, reason) in flushed.failed {
             warn(&format!("message {key} is FAILED: {reason}"));
             self.exit = Exit::Partly;
@@ -114,9 +118,9 @@ impl Requeuing<'_> {
     }
 }
 
-fn why_not(requeued: Requeued) -> String {
+fn refusal(requeued: Requeued) -> String {
     match requeued {
-        Requeued::Replaced { old, new, .. } => format!("{old} is {} now", new.key),
+        Requeued::As { old, new, .. } => format!("{old} is {} now", new.key),
         Requeued::NotFinal { key, status } => {
             format!("{key} is not requeued: it is {status}, and still to be run or running")
         }

@@ -1,4 +1,4 @@
-//! The service in the foreground, and what it has in common with a daemon.
+//! Runs the service in the foreground, with functions that a daemon shares.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::{self, ServiceArgs};
-use super::{Exit, Failure, Program};
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::program::Program;
 use crate::config::Config;
 use crate::health::service_status::ServiceStatus;
 use crate::logging::{self, LogFile};
@@ -21,21 +23,21 @@ use crate::service::notifier;
 use crate::service::{Ended, Service, ServiceError, Signal};
 use crate::store::WorkerId;
 
-/// django-carrot's.
+/// django-carrot's default.
 const DEFAULT_LOGFILE: &str = "/var/log/carrot.log";
 
-/// What there is to log to without a file.
-const TERMINAL: &str = "the terminal";
+/// How the last start-up line names the log without a file.
+const TERMINAL_NAME: &str = "the terminal";
 
-/// RunStore the service in the foreground.
+/// Runs the service in the foreground.
 pub(super) fn run(
     args: &ServiceArgs,
     config: Arc<Config>,
     program: Program,
-) -> Result<Exit, Failure> {
-    // Before there is a thread or an open file of ours.
-    let split = init::split();
-    let args = &args.over_terminal(program.terminal);
+) -> Result<Exit, CommandFailure> {
+    // Before this process has a thread or an open file of its own.
+    let forked = init::fork_service();
+    let args = &args.with_terminal_log(program.terminal);
     let path = logfile(args);
     let identity = identity(args)?;
     let opened = if is_terminal(&path) {
@@ -44,10 +46,10 @@ pub(super) fn run(
         open_log(&path, identity.as_ref()).map(Some)
     };
     let (log, name, fault) = match opened {
-        Ok(None) => (None, TERMINAL.to_owned(), None),
+        Ok(None) => (None, TERMINAL_NAME.to_owned(), None),
         Ok(log) => (log, path.display().to_string(), None),
         Err(error) if args.logfile.is_some() => return Err(not_writable(&path, &error)),
-        Err(error) => (None, TERMINAL.to_owned(), Some(error)),
+        Err(error) => (None, TERMINAL_NAME.to_owned(), Some(error)),
     };
     start_logging(args, identity.as_ref(), log)?;
     if let Some(error) = fault {
@@ -56,8 +58,8 @@ pub(super) fn run(
             "the log file {path} can't be written: {error}; logging to the terminal alone, see --logfile"
         );
     }
-    if let Err(unreaped) = split {
-        log::warn!("{unreaped}");
+    if let Err(error) = forked {
+        log::warn!("{error}");
     }
     let signals = signals().map_err(system)?;
     let service_status = ServiceStatus::new();
@@ -71,10 +73,10 @@ pub(super) fn run(
         &signals,
         Vec::new(),
     );
-    Ok(in_order_or_not(ran?))
+    Ok(log_end(ran?))
 }
 
-/// RunStore the service, which has had these workers in the same process before.
+/// Runs the service; `predecessors` are the workers of earlier runs in this process.
 pub(super) fn serve(
     args: &ServiceArgs,
     config: Arc<Config>,
@@ -87,8 +89,8 @@ pub(super) fn serve(
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    // Who sees the log sees it there.
-    let is_seen = std::io::stdout().is_terminal()
+    // If the terminal shows the log, start-up lines need not be printed as well.
+    let log_is_visible = std::io::stdout().is_terminal()
         && std::io::stderr().is_terminal()
         && log::log_enabled!(log::Level::Info);
     let service = Service {
@@ -99,11 +101,11 @@ pub(super) fn serve(
         until_idle: args.testmode,
         announce: Arc::new(move |line| {
             log::info!("{line}");
-            if is_seen {
+            if log_is_visible {
                 return;
             }
             let mut out = std::io::stdout();
-            // A closed standard output is no reason to stop.
+            // A closed standard output does not stop the service.
             writeln!(out, "{line}")
                 .and_then(|()| out.flush())
                 .unwrap_or_default();
@@ -115,8 +117,8 @@ pub(super) fn serve(
     service.run(signals)
 }
 
-/// Says how the service has ended.
-pub(super) fn in_order_or_not(ended: Ended) -> Exit {
+/// Logs how the service has ended.
+pub(super) fn log_end(ended: Ended) -> Exit {
     match ended {
         Ended::Drained => {
             log::info!("stopped in order");
@@ -129,28 +131,29 @@ pub(super) fn in_order_or_not(ended: Ended) -> Exit {
     }
 }
 
-/// The user that the service is to be, if that is another.
-pub(super) fn identity(args: &ServiceArgs) -> Result<Option<Identity>, Failure> {
+/// The user that the service is going to be, if `--user` is given.
+pub(super) fn identity(args: &ServiceArgs) -> Result<Option<Identity>, CommandFailure> {
     let of = |user| Identity::of(user, args.group.as_deref());
     Ok(args.user.as_deref().map(of).transpose()?)
 }
 
-/// Starts logging, as that user from now on if there is one.
+/// Becomes that user, if there is one, and starts logging.
 pub(super) fn start_logging(
     args: &ServiceArgs,
     identity: Option<&Identity>,
     log: Option<LogFile>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     identity.map_or(Ok(()), Identity::assume)?;
-    logging::start(args.loglevel(), log).map_err(|error| Failure::new(Exit::Config, error))?;
+    logging::start(args.loglevel(), log)
+        .map_err(|error| CommandFailure::new(Exit::Config, error))?;
     if let Some(identity) = identity {
         log::info!("running as {} from now on", identity.describe());
-        logging::rehearse_reopening();
+        logging::check_reopening();
     }
     Ok(())
 }
 
-/// Opens the log file, as that user's if there is one.
+/// Opens the log file, and gives it to that user if there is one.
 pub(super) fn open_log(path: &Path, identity: Option<&Identity>) -> std::io::Result<LogFile> {
     identity.map_or_else(
         || LogFile::open(path),
@@ -158,9 +161,9 @@ pub(super) fn open_log(path: &Path, identity: Option<&Identity>) -> std::io::Res
     )
 }
 
-/// The system refused something.
-pub(super) fn system(error: std::io::Error) -> Failure {
-    Failure::new(Exit::Software, error)
+/// The error for something that the system refused.
+pub(super) fn system(error: std::io::Error) -> CommandFailure {
+    CommandFailure::new(Exit::Software, error)
 }
 
 /// The log file's path, as given or by default.
@@ -170,25 +173,25 @@ pub(super) fn logfile(args: &ServiceArgs) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(DEFAULT_LOGFILE))
 }
 
-/// Whether standard error is to be the only log.
+/// Whether this value of `--logfile` means standard error alone.
 pub(super) fn is_terminal(logfile: &Path) -> bool {
-    logfile == Path::new(args::TERMINAL)
+    logfile == Path::new(args::STDERR_NAME)
 }
 
-/// The log file can't be written.
-pub(super) fn not_writable(path: &Path, error: &std::io::Error) -> Failure {
+/// The error for a log file that can't be written.
+pub(super) fn not_writable(path: &Path, error: &std::io::Error) -> CommandFailure {
     let path = path.display();
     let remedy =
         format!("the log file {path} can't be written: {error}; give --logfile one that can");
-    Failure::new(Exit::CantCreate, remedy)
+    CommandFailure::new(Exit::CantCreate, remedy)
 }
 
-/// SIGINT and SIGTERM as the service understands them; SIGHUP is for the log alone.
+/// Receives SIGINT and SIGTERM as signals to stop the service. SIGHUP reopens the log file.
 pub(super) fn signals() -> std::io::Result<Receiver<Signal>> {
     let (sender, receiver) = unbounded();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    // One that has come already is heard now.
-    hear_signals()?;
+    // A signal that is pending is received now.
+    unblock_signals()?;
     std::thread::Builder::new()
         .name("signal-hook".to_owned())
         .spawn(move || {
@@ -203,10 +206,10 @@ pub(super) fn signals() -> std::io::Result<Receiver<Signal>> {
     Ok(receiver)
 }
 
-/// Hears of signals that whoever started this process has turned off, which is inherited. To be called
-/// before there are other threads, which inherit it from this one.
-fn hear_signals() -> std::io::Result<()> {
-    // Ignored, it would leave no command's exit status to ask for.
+/// Unblocks signals that our parent had blocked, which is inherited. To be called before there are other threads,
+/// which inherit the setting from this one.
+fn unblock_signals() -> std::io::Result<()> {
+    // If SIGCHLD were ignored, the exit status of commands could not be read.
     ensure_waitable_children()?;
     let heard = [
         Number::SIGINT,

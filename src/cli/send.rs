@@ -5,34 +5,37 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use super::args::SendArgs;
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::say;
 use super::publish::publish;
-use super::{Exit, Failure, say, typed};
+use super::typed;
 use crate::config::Config;
 use crate::message::{Message, Payload};
 use crate::publish::Outbox;
 use crate::store::{self, MOST_DELAY};
 use crate::timetable;
 
-pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, Failure> {
+pub(super) fn send(args: &SendArgs, config: Arc<Config>) -> Result<Exit, CommandFailure> {
     let message = message(args, &config)?;
-    let when = When::read(args)?;
+    let when = PublishTime::read(args)?;
     let store = store::open_for(&config)?;
     let mut session = store::session(store.as_ref())?;
     let due = match when {
-        When::Now => return publish(&message, session.as_mut(), config, &message.key),
-        // By the clock that will find it due.
-        When::After(delay) => session
+        PublishTime::Now => return publish(&message, session.as_mut(), config, &message.key),
+        // By the database's clock, which also decides when the message is due.
+        PublishTime::After(delay) => session
             .now()?
             .checked_add_signed(delay)
-            .ok_or_else(|| Failure::new(Exit::Data, "--delay goes beyond the calendar"))?,
-        When::At(due) => due,
+            .ok_or_else(|| CommandFailure::new(Exit::Data, "--delay goes beyond the calendar"))?,
+        PublishTime::At(due) => due,
     };
     Outbox::record_due(session.as_mut(), &[(&message, due)]).map_err(|(_, error)| error)?;
     say(&message.key)?;
     Ok(Exit::Ok)
 }
 
-fn message(args: &SendArgs, config: &Config) -> Result<Message, Failure> {
+fn message(args: &SendArgs, config: &Config) -> Result<Message, CommandFailure> {
     let queue = typed::queue(args.queue.as_ref(), config);
     typed::check_name("TASK", &args.task)?;
     typed::check_name("--queue", &queue)?;
@@ -46,22 +49,22 @@ fn message(args: &SendArgs, config: &Config) -> Result<Message, Failure> {
     })
 }
 
-/// When a message is to be published.
+/// PublishTime a message is to be published.
 #[derive(Debug, PartialEq, Eq)]
-enum When {
+enum PublishTime {
     Now,
     After(TimeDelta),
     At(DateTime<Utc>),
 }
 
-impl When {
-    fn read(args: &SendArgs) -> Result<Self, Failure> {
+impl PublishTime {
+    fn read(args: &SendArgs) -> Result<Self, CommandFailure> {
         let read = match (&args.delay, &args.at) {
             (Some(delay), _) => after(delay).map(Self::After),
             (None, Some(time)) => at(time, args.timezone.as_deref()).map(Self::At),
             (None, None) => Ok(Self::Now),
         };
-        read.map_err(|problem| Failure::new(Exit::Data, problem))
+        read.map_err(|problem| CommandFailure::new(Exit::Data, problem))
     }
 }
 
@@ -124,17 +127,17 @@ mod tests {
         assert_eq!(at("2027-01-31T17:00:00Z", None), evening);
         assert_eq!(at("2027-01-31T18:00", berlin), evening);
         assert_eq!(at("2027-01-31 18:00:00", berlin), evening);
-        let told = |time, zone| at(time, zone).unwrap_err();
-        assert!(told("2027-01-31T18:00", None).contains("has no time zone: it must be"));
-        assert!(told("2027-01-31T18:00:00Z", berlin).contains("an offset and a time zone"));
-        assert!(told("tomorrow", berlin).contains("is none"));
-        assert!(told("2027-02-31T18:00", berlin).contains("is none"));
-        assert!(told("2027-01-31 18:00", Some("Europe/Berln")).contains("Europe/Berlin?"));
-        assert!(told("0999-01-31T18:00:00Z", None).contains("is in no year from"));
+        let refusal = |time, zone| at(time, zone).unwrap_err();
+        assert!(refusal("2027-01-31T18:00", None).contains("has no time zone: it must be"));
+        assert!(refusal("2027-01-31T18:00:00Z", berlin).contains("an offset and a time zone"));
+        assert!(refusal("tomorrow", berlin).contains("is none"));
+        assert!(refusal("2027-02-31T18:00", berlin).contains("is none"));
+        assert!(refusal("2027-01-31 18:00", Some("Europe/Berln")).contains("Europe/Berlin?"));
+        assert!(refusal("0999-01-31T18:00:00Z", None).contains("is in no year from"));
     }
 
     #[test]
-    fn a_time_of_a_changing_clock_is_the_first_or_the_end_of_the_gap() {
+    fn a_repeated_time_is_the_first_one_and_a_skipped_time_the_end_of_the_gap() {
         let berlin = Some("Europe/Berlin");
         assert_eq!(
             at("2026-03-29 02:30", berlin),
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_a_duration_that_ends() {
+    fn a_delay_is_a_duration_of_at_most_100_years() {
         assert_eq!(after("1h30m"), Ok(TimeDelta::minutes(90)));
         assert_eq!(after("250ms"), Ok(TimeDelta::milliseconds(250)));
         for wrong in ["30", "-5s", "", "soon", "101y", "999999999999y"] {

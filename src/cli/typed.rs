@@ -1,6 +1,7 @@
-//! What more than one command takes from its user.
+//! Options and arguments that several commands share.
 
-use super::{Exit, Failure};
+use super::exit::Exit;
+use super::failure::CommandFailure;
 use crate::config::Config;
 use crate::message::{Literal, Object, json};
 use crate::names;
@@ -13,21 +14,24 @@ pub(super) fn queue(given: Option<&String>, config: &Config) -> String {
         .unwrap_or_default()
 }
 
-/// Refuses what no column of names holds; `what` is its place on the command line.
-pub(super) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
+/// Refuses a name that the database's columns can't hold; `what` is the option or argument that gave it.
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), CommandFailure> {
     let length = name.chars().count();
     if length == 0 || length > names::COLUMN_CHARS || name.contains('\0') {
         let expected = format!(
             "{what} must be a name of 1 to {} characters",
             names::COLUMN_CHARS
         );
-        return Err(Failure::new(Exit::Data, expected));
+        return Err(CommandFailure::new(Exit::Data, expected));
     }
     Ok(())
 }
 
-/// Positional arguments: `--args`, or texts.
-pub(super) fn positional(json: Option<&str>, texts: &[String]) -> Result<Vec<Literal>, Failure> {
+/// A task's positional arguments, from `--args` or from strings.
+pub(super) fn positional(
+    json: Option<&str>,
+    texts: &[String],
+) -> Result<Vec<Literal>, CommandFailure> {
     let Some(json) = json else {
         return Ok(texts.iter().cloned().map(Literal::Text).collect());
     };
@@ -37,11 +41,11 @@ pub(super) fn positional(json: Option<&str>, texts: &[String]) -> Result<Vec<Lit
         Err(error) => error.to_string(),
     };
     let expected = format!("--args must be a JSON array, such as '[1, \"two\"]': {found}");
-    Err(Failure::new(Exit::Data, expected))
+    Err(CommandFailure::new(Exit::Data, expected))
 }
 
-/// Named arguments: `--kwargs`.
-pub(super) fn named(json: Option<&str>) -> Result<Object, Failure> {
+/// A task's named arguments, from `--kwargs`.
+pub(super) fn named(json: Option<&str>) -> Result<Object, CommandFailure> {
     let Some(json) = json else {
         return Ok(Object::default());
     };
@@ -51,5 +55,5 @@ pub(super) fn named(json: Option<&str>) -> Result<Object, Failure> {
         Err(error) => error.to_string(),
     };
     let expected = format!("--kwargs must be a JSON object, such as '{{\"size\": 3}}': {found}");
-    Err(Failure::new(Exit::Data, expected))
+    Err(CommandFailure::new(Exit::Data, expected))
 }

@@ -1,5 +1,5 @@
-//! The control socket beside the pidfile. Who connects is told how the service is, as one line of JSON;
-//! the service reads nothing from it. Its owner and root may connect.
+//! The control socket beside the pidfile. The service sends its status, as one line of JSON, to every client
+//! that connects, and reads nothing. Only its owner and root may connect.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,88 +22,88 @@ use crate::failpoint;
 use crate::health::service_status::{ServiceStatus, StatusReport};
 use crate::process::privileges::Identity;
 
-/// What a path of a socket can hold (unix(7): `sun_path` with its NUL).
+/// The longest path of a socket, in bytes (unix(7): `sun_path` less its NUL).
 const LONGEST_PATH: usize = 107;
 
-/// So long an answer may take; the service answers at once unless it stands still.
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long to wait for an answer; the service answers at once unless it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// More than any service says.
-const MOST_BYTES: u64 = 16 << 20;
+/// The longest answer that is read: longer than any service's.
+const MOST_ANSWER_BYTES: u64 = 16 << 20;
 
-/// Why a control socket can't be made, or can't be made another user's.
+/// Why a control socket can't be made or given to another user.
 #[derive(Debug, thiserror::Error)]
 #[error("the control socket {0} can't be made: {1}")]
-pub struct SocketError(PathBuf, io::Error);
+pub struct ControlSocketError(PathBuf, io::Error);
 
-/// Why the service did not say how it is.
+/// Why the service's status could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// There is no socket, or nobody listens: the service has just begun, or ends.
+    /// There is no socket, or nobody listens: the service has just started, or ends.
     #[error("it has no control socket {0}")]
     Absent(PathBuf),
-    /// Only its owner is told.
+    /// Another user owns it.
     #[error("its control socket {0} is its owner's")]
     NotPermitted(PathBuf),
-    /// It stands still, or is not what we think.
+    /// The service hangs, or the socket is not a service's.
     #[error("it does not answer on its control socket {0}: {1}")]
     Silent(PathBuf, io::Error),
 }
 
-/// The socket's path.
+/// The path of the socket that belongs to a pidfile.
 fn path_of(pidfile: &Path) -> PathBuf {
     let mut path = OsString::from(pidfile);
     path.push(".sock");
     path.into()
 }
 
-/// A socket that nobody answers on yet.
+/// A control socket that is not answered on yet.
 #[derive(Debug)]
-pub struct Socket {
+pub struct ControlSocket {
     listener: UnixListener,
-    place: Place,
+    socket: BoundSocket,
 }
 
-/// Where a socket of ours is.
+/// The socket that this process has made.
 #[derive(Debug)]
-struct Place {
+struct BoundSocket {
     pidfile: PathBuf,
-    /// What was made there.
-    made: Made,
+    /// The inode that was made, to tell it from one that has replaced it.
+    inode: SocketInode,
 }
 
-/// The device and the inode of a socket, if it could be seen.
-pub(super) type Made = Option<(u64, u64)>;
+/// The device and the inode of a socket, if they could be read.
+pub(super) type SocketInode = Option<(u64, u64)>;
 
-impl Place {
-    /// What is there now.
-    fn found(pidfile: &Path) -> Made {
+impl BoundSocket {
+    /// The inode at the path now.
+    fn inode_now(pidfile: &Path) -> SocketInode {
         let found = fs::symlink_metadata(path_of(pidfile)).ok()?;
         Some((found.dev(), found.ino()))
     }
 
-    /// Removes the socket, unless another's is in its place: whoever removed our pidfile may have let
-    /// another service start.
-    fn clear(&self) {
-        if self.made == Self::found(&self.pidfile) {
+    /// Removes the socket, unless another service's has replaced it: if somebody removed our pidfile, another
+    /// service can have started.
+    fn remove_ours(&self) {
+        if self.inode == Self::inode_now(&self.pidfile) {
             remove(&self.pidfile);
         }
     }
 }
 
-impl Socket {
-    /// Makes the socket that goes with a pidfile, which must be held: one that is there is a dead
-    /// service's. To be called before there are threads.
+impl ControlSocket {
+    /// Makes the socket that belongs to a pidfile, whose lock the caller must hold: a socket that is there
+    /// already is a dead service's. To be called before there are threads.
     ///
     /// # Errors
-    /// When it can't be made, or its place is taken by something else.
-    pub fn bind(pidfile: &Path) -> Result<Self, SocketError> {
+    /// When it can't be made, or something other than a socket has its path.
+    pub fn bind(pidfile: &Path) -> Result<Self, ControlSocketError> {
         failpoint::hit("daemon.forked");
         let path = path_of(pidfile);
         remove(pidfile);
-        // Nobody else may connect, not even for the moment before a chmod.
+        // By umask, since others could connect before a chmod.
         let before = umask(Mode::from_raw_mode(0o177));
-        let bound = at_short_path(&path, |path| UnixListener::bind(path));
+        let bound = with_short_path(&path, |path| UnixListener::bind(path));
         umask(before);
         let bound = bound.and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -112,28 +112,28 @@ impl Socket {
         match bound {
             Ok(listener) => Ok(Self {
                 listener,
-                place: Place {
+                socket: BoundSocket {
                     pidfile: pidfile.to_owned(),
-                    made: Place::found(pidfile),
+                    inode: BoundSocket::inode_now(pidfile),
                 },
             }),
-            Err(error) => Err(SocketError(path, error)),
+            Err(error) => Err(ControlSocketError(path, error)),
         }
     }
 
-    /// The one that this process has made before.
-    pub(super) fn inherited(pidfile: PathBuf, listener: OwnedFd, made: Made) -> Self {
+    /// The socket that this process made before it executed itself again.
+    pub(super) fn inherited(pidfile: PathBuf, listener: OwnedFd, inode: SocketInode) -> Self {
         let listener = UnixListener::from(listener);
-        let place = Place { pidfile, made };
-        Self { listener, place }
+        let socket = BoundSocket { pidfile, inode };
+        Self { listener, socket }
     }
 
-    /// Makes the socket another user's, who is to answer.
+    /// Gives the socket to the user that the service is going to be.
     ///
     /// # Errors
-    /// When that is refused, or something else is in its place by now.
-    pub fn give_to(&self, identity: &Identity) -> Result<(), SocketError> {
-        let path = path_of(&self.place.pidfile);
+    /// When that is refused, or something other than a socket has its path by now.
+    pub fn give_to(&self, identity: &Identity) -> Result<(), ControlSocketError> {
+        let path = path_of(&self.socket.pidfile);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let given = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(io::Error::from)
@@ -145,50 +145,50 @@ impl Socket {
                     Err(Errno::NOTSOCK.into())
                 }
             });
-        given.map_err(|error| SocketError(path, error))
+        given.map_err(|error| ControlSocketError(path, error))
     }
 
-    /// Answers from now on.
+    /// Starts the thread that answers on the socket.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn serve(self, service_status: Arc<ServiceStatus>) -> io::Result<Control> {
+    pub fn serve(self, service_status: Arc<ServiceStatus>) -> io::Result<ControlServer> {
         failpoint::hit("daemon.named");
-        let Self { listener, place } = self;
+        let Self { listener, socket } = self;
         let kept = listener.try_clone()?;
         let (stopped, stop) = io::pipe()?;
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || answer_until(&stopped, &listener, &service_status))?;
-        Ok(Control {
+        Ok(ControlServer {
             _stop: stop,
             _thread: thread,
             listener: kept,
-            place,
+            socket,
         })
     }
 }
 
-/// A control socket that is answered on, until this is dropped.
+/// Answers on a control socket until it is dropped.
 #[derive(Debug)]
-pub struct Control {
-    /// Its end ends the thread.
+pub struct ControlServer {
+    /// Ends the thread when it is closed.
     _stop: io::PipeWriter,
     _thread: std::thread::JoinHandle<()>,
     listener: UnixListener,
-    place: Place,
+    socket: BoundSocket,
 }
 
-impl Control {
-    /// What [`Socket::inherited`] is made from: who connects meanwhile waits.
-    pub(super) fn kept(&self) -> (BorrowedFd<'_>, Made) {
-        (self.listener.as_fd(), self.place.made)
+impl ControlServer {
+    /// What [`ControlSocket::inherited`] needs. A client that connects meanwhile waits.
+    pub(super) fn inheritable(&self) -> (BorrowedFd<'_>, SocketInode) {
+        (self.listener.as_fd(), self.socket.inode)
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlServer {
     fn drop(&mut self) {
-        self.place.clear();
+        self.socket.remove_ours();
     }
 }
 
@@ -202,12 +202,12 @@ fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, service_statu
             return;
         }
         match listener.accept() {
-            // Who does not wait for the answer needs none.
+            // A client that has gone needs no answer.
             Ok((stream, _)) => answer(stream, service_status).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 log::warn!("the control socket: {error}");
-                // Out of descriptors: that may pass.
+                // Out of descriptors, which may be temporary.
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
@@ -215,14 +215,14 @@ fn answer_until(stopped: &io::PipeReader, listener: &UnixListener, service_statu
 }
 
 fn answer(mut stream: UnixStream, service_status: &ServiceStatus) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&service_status.look())?;
+    let mut line = serde_json::to_vec(&service_status.report())?;
     line.push(b'\n');
     stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(&line)
 }
 
-/// Removes the socket that goes with a pidfile, if it is one and we may.
+/// Removes the socket that belongs to a pidfile, if it is a socket and we may.
 pub(super) fn remove(pidfile: &Path) {
     let path = path_of(pidfile);
     let is_socket = fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
@@ -231,14 +231,14 @@ pub(super) fn remove(pidfile: &Path) {
     }
 }
 
-/// Asks the service with that pidfile how it is.
+/// Asks the service with that pidfile for its status.
 ///
 /// # Errors
-/// When it does not say so.
-pub fn ask(pidfile: &Path) -> Result<StatusReport, AskError> {
+/// When it does not answer.
+pub fn request_status(pidfile: &Path) -> Result<StatusReport, AskError> {
     let path = path_of(pidfile);
     let silent = |error| AskError::Silent(path.clone(), error);
-    let stream = at_short_path(&path, connect).map_err(|error| match error.kind() {
+    let stream = with_short_path(&path, connect).map_err(|error| match error.kind() {
         _ if is_absent(&error) => AskError::Absent(path.clone()),
         io::ErrorKind::PermissionDenied => AskError::NotPermitted(path.clone()),
         _ => silent(error),
@@ -250,7 +250,7 @@ pub fn ask(pidfile: &Path) -> Result<StatusReport, AskError> {
     serde_json::from_str(&line).map_err(|error| silent(error.into()))
 }
 
-/// Not held up by a service that stands still and accepts nobody.
+/// Connects without waiting for a service that hangs and accepts no connection.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -261,24 +261,24 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 }
 
 fn read_line(stream: UnixStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut line = String::new();
-    let read = BufReader::new(stream.take(MOST_BYTES)).read_line(&mut line);
+    let read = BufReader::new(stream.take(MOST_ANSWER_BYTES)).read_line(&mut line);
     match read {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let reason = format!("nothing for {} s", ANSWER.as_secs());
+            let reason = format!("nothing for {} s", ANSWER_TIMEOUT.as_secs());
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         }
         read => read.map(|_| line),
     }
 }
 
-/// Who listens there; `None` if nobody does, yet or any more.
+/// The process that listens on the socket of that pidfile; `None` if none does.
 ///
 /// # Errors
-/// When we may not know.
-pub(super) fn listener(pidfile: &Path) -> io::Result<Option<Pid>> {
-    match at_short_path(&path_of(pidfile), connect) {
+/// When we may not connect.
+pub(super) fn listening_process(pidfile: &Path) -> io::Result<Option<Pid>> {
+    match with_short_path(&path_of(pidfile), connect) {
         Ok(stream) => Ok(Some(socket_peercred(&stream)?.pid)),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error),
@@ -292,8 +292,8 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// Calls with a path to the same place that is short enough for a socket.
-fn at_short_path<T>(path: &Path, call: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+/// Calls `call` with a path to the same file that is short enough for a socket.
+fn with_short_path<T>(path: &Path, call: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::INVAL.into());
     };

@@ -1,4 +1,4 @@
-//! Into the background: the service is forked off, and says to the controller how its start went.
+//! Forks the daemon into the background; the daemon reports to its controller how its start went.
 
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -15,21 +15,20 @@ use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGPIPE;
 
-use super::pidfile::Held;
+use super::pidfile::HeldPidfile;
 use crate::failpoint;
 use crate::health::service_status::StatusReport;
 use crate::process::init;
 
-/// A start takes as long as it takes: within seconds the service consumes, or knows what it waits for,
-/// or it has failed; unless it has much to do at first, as a migration of a large file. (The days that
-/// `poll` can count.)
-const START: Duration = Duration::from_hours(24 * 24);
+/// How long the controller waits for the start: as many days as `poll` can count. Usually the service consumes,
+/// knows what it waits for or has failed within seconds, but the migration of a large file takes longer.
+const START_TIMEOUT: Duration = Duration::from_hours(24 * 24);
 
-/// What others may do with the files that a daemon makes: read them.
-const UMASK: Mode = Mode::from_raw_mode(0o022);
+/// Others may only read the files that a daemon makes.
+const DAEMON_UMASK: Mode = Mode::from_raw_mode(0o022);
 
-/// A longer text is cut, and more texts are left out: the pipe has to hold them while nobody reads.
-const MOST_BYTES: usize = 2 << 10;
+/// Longer texts are cut, and further texts left out, so that the pipe can hold them until they are read.
+const MOST_TEXT_BYTES: usize = 2 << 10;
 const MOST_TEXTS: usize = 3;
 
 /// Why there is no daemon.
@@ -56,61 +55,61 @@ pub enum StartReport {
         /// What it waits for, if anything.
         waiting_for: Vec<String>,
     },
-    /// It is over already, in order: told to stop, or nothing was left to run.
-    Over,
+    /// The service has ended in order already: it was told to stop, or has run all messages in test mode.
+    Ended,
     /// It failed, with this exit code, for this reason.
     Failed(u8, String),
-    /// It died without a word.
+    /// It died without a report.
     Died,
 }
 
-/// Who returns from [`detach`].
+/// The process that returns from [`detach`].
 #[derive(Debug)]
-pub enum Side {
+pub enum ForkSide {
     /// The controller, once the start has succeeded or failed.
     Controller(StartReport),
-    /// The daemon, which has the pidfile now.
-    Daemon(Launch, Held),
+    /// The daemon, which holds the pidfile now.
+    Daemon(StartReporter, HeldPidfile),
 }
 
-/// The daemon's way to say to its controller how the start went: once.
+/// Reports to the daemon's controller, once, how the start went.
 #[derive(Debug)]
-pub struct Launch(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
+pub struct StartReporter(Mutex<Option<(PipeWriter, DaemonNotifier)>>);
 
-/// Whether this process can be forked.
+/// Checks that this process can be forked.
 ///
 /// # Errors
-/// When it has threads.
-pub fn is_alone() -> Result<(), DetachError> {
-    match init::threads()? {
+/// When it has more than one thread.
+pub fn ensure_single_threaded() -> Result<(), DetachError> {
+    match init::thread_count()? {
         1 => Ok(()),
         more => Err(DetachError::Threads(more)),
     }
 }
 
-/// Has the files that this process makes be read by all, and written by their owner, whatever umask its
-/// caller has: for a controller, which makes the pidfile, and for the daemon, which inherits it.
+/// Makes the files of this process readable by all and writable by their owner, whatever umask it has inherited:
+/// for a controller, which makes the pidfile, and for the daemon.
 pub fn set_umask() {
-    umask(UMASK);
+    umask(DAEMON_UMASK);
 }
 
-/// Has this process go on when a connection breaks: by a handler, which what it executes does not inherit, as it
-/// would that the signal is ignored. What Rust begins with is undone by [`detach`].
+/// Keeps this process alive when a connection breaks. Uses a handler, since programs that it executes would
+/// inherit an ignored signal. [`detach`] resets Rust's own setting, which ignores the signal.
 ///
 /// # Errors
 /// When the system refuses it.
-pub fn outlive_broken_pipes() -> io::Result<()> {
+pub fn handle_sigpipe() -> io::Result<()> {
     signal_hook::flag::register(SIGPIPE, Arc::default()).map(drop)
 }
 
-/// Forks the daemon: in a session of its own, without a terminal, in `/`, with standard streams that
-/// lead nowhere, no descriptor but the pidfile's and no signal blocked or ignored.
+/// Forks the daemon: in a session of its own, without a terminal, in `/`, with its standard streams on
+/// `/dev/null`, no open descriptor but the pidfile's, and no signal blocked or ignored.
 ///
 /// # Errors
-/// When this process has threads, or the system refuses something.
-pub fn detach(held: Held) -> Result<Side, DetachError> {
-    is_alone()?;
-    // A caller may have said that it does not want to know of its children; we do.
+/// When this process has more than one thread, or the system refuses something.
+pub fn detach(held: HeldPidfile) -> Result<ForkSide, DetachError> {
+    ensure_single_threaded()?;
+    // If our parent ignored SIGCHLD, we inherited that, and could not wait for our children.
     ensure_waitable_children()?;
     let (reader, writer) = io::pipe()?;
     let mut options = DaemonOptions::new();
@@ -118,79 +117,79 @@ pub fn detach(held: Held) -> Result<Side, DetachError> {
         .current_directory("/")?
         .redirect_standard_io_to_null()?
         .signal_state(ChildSignalState::Reset);
-    // The reader only so that it can be closed there like any other.
+    // The reader only so that the daemon can close it as usual.
     for kept in [held.fd(), writer.as_fd(), reader.as_fd()] {
         options.map_descriptor(kept.try_clone_to_owned()?, kept.as_raw_fd())?;
     }
-    match checked_daemon(options, START) {
+    match checked_daemon(options, START_TIMEOUT) {
         Ok(CheckedDaemon::Daemon(notifier)) => {
             drop(reader);
             set_umask();
-            outlive_broken_pipes()?;
+            handle_sigpipe()?;
             for kept in [held.fd(), writer.as_fd()] {
                 fcntl_setfd(kept, FdFlags::CLOEXEC).map_err(io::Error::from)?;
             }
-            let launch = Launch(Mutex::new(Some((writer, notifier))));
-            Ok(Side::Daemon(launch, held))
+            let reporter = StartReporter(Mutex::new(Some((writer, notifier))));
+            Ok(ForkSide::Daemon(reporter, held))
         }
         Ok(CheckedDaemon::Parent(_)) => {
             drop(writer);
-            Ok(Side::Controller(read(reader)?))
+            Ok(ForkSide::Controller(read(reader)?))
         }
         Err(error) => {
             drop(writer);
             match read(reader)? {
-                // It never came to speak.
+                // The fork itself failed.
                 StartReport::Died if !matches!(error, fork::DaemonError::Abandoned { .. }) => {
                     Err(DetachError::System(io::Error::other(error)))
                 }
-                report => Ok(Side::Controller(report)),
+                report => Ok(ForkSide::Controller(report)),
             }
         }
     }
 }
 
-impl Launch {
-    /// The service is up.
-    pub fn up(&self, report: &StatusReport) {
+impl StartReporter {
+    /// Reports that the service is up.
+    pub fn report_up(&self, report: &StatusReport) {
         failpoint::hit("daemon.up");
         let texts = report.waiting_for.iter().take(MOST_TEXTS);
         let left_out = report.waiting_for.len().saturating_sub(MOST_TEXTS);
         let more = (left_out > 0).then(|| format!("{left_out} more; see `status`"));
-        let said = self.say(&StartReport::Up {
+        let sent = self.send(&StartReport::Up {
             pid: report.pid,
             waiting_for: texts.map(|text| cut(text)).chain(more).collect(),
         });
-        if let Some(Err(error)) = said.map(DaemonNotifier::notify_ready) {
+        if let Some(Err(error)) = sent.map(DaemonNotifier::notify_ready) {
             log::info!("nobody waits for the start any more: {error}");
         }
     }
 
-    /// The service is over, and nothing of it is left to do but to exit.
-    pub fn over(&self) {
-        self.last(&StartReport::Over);
+    /// Reports that the service has ended. The process must do nothing but exit afterwards.
+    pub fn report_ended(&self) {
+        self.report_last(&StartReport::Ended);
     }
 
-    /// The service could not start, and nothing of it is left to do but to exit.
-    pub fn failed(&self, exit: u8, reason: &str) {
-        self.last(&StartReport::Failed(exit, cut(reason)));
+    /// Reports that the service could not start. The process must do nothing but exit afterwards.
+    pub fn report_failed(&self, exit: u8, reason: &str) {
+        self.report_last(&StartReport::Failed(exit, cut(reason)));
     }
 
-    fn last(&self, report: &StartReport) {
-        // The controller takes its end for ours, and kills what is left: so it ends with the process.
-        std::mem::forget(self.say(report));
+    fn report_last(&self, report: &StartReport) {
+        // When the notifier is closed, the controller kills this process: so it stays open until we exit.
+        std::mem::forget(self.send(report));
     }
 
-    fn say(&self, report: &StartReport) -> Option<DaemonNotifier> {
+    fn send(&self, report: &StartReport) -> Option<DaemonNotifier> {
         let (mut writer, notifier) = self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()?;
-        let said = serde_json::to_vec(report)
+        let sent = serde_json::to_vec(report)
             .map_err(io::Error::from)
             .and_then(|line| writer.write_all(&[&line, b"\n".as_slice()].concat()));
-        if let Err(error) = said {
+        if let Err(error) = sent {
             log::info!("nobody waits for the start any more: {error}");
         }
         Some(notifier)
@@ -198,11 +197,11 @@ impl Launch {
 }
 
 fn cut(text: &str) -> String {
-    let end = text.floor_char_boundary(MOST_BYTES);
+    let end = text.floor_char_boundary(MOST_TEXT_BYTES);
     text[..end].to_owned()
 }
 
-/// What the daemon has said.
+/// The daemon's report.
 fn read(reader: PipeReader) -> io::Result<StartReport> {
     let mut line = String::new();
     BufReader::new(reader).read_line(&mut line)?;
@@ -211,13 +210,13 @@ fn read(reader: PipeReader) -> io::Result<StartReport> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pidfile::{Claim, claim};
+    use super::super::pidfile::{PidfileClaim, claim};
     use super::*;
 
     #[test]
     fn a_program_that_has_threads_is_not_forked() {
         let folder = tempfile::tempdir().unwrap();
-        let Ok(Claim::Held(held)) = claim(&folder.path().join("x.pid"), None) else {
+        let Ok(PidfileClaim::Held(held)) = claim(&folder.path().join("x.pid"), None) else {
             panic!("it is nobody else's");
         };
         let (stop, stopped) = std::sync::mpsc::channel::<()>();

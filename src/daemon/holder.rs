@@ -1,4 +1,4 @@
-//! The process that holds a pidfile.
+//! The process that holds a pidfile's lock.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -15,25 +15,26 @@ use rustix::process::{
 
 use super::control;
 
-/// Between two looks at a process, where the system can't wait for it.
-const AGAIN: Duration = Duration::from_millis(20);
+/// How often to check whether a process has ended, on a kernel without pidfds.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A service, by its pidfile.
+/// A running service, found by its pidfile.
 #[derive(Debug)]
-pub struct Holder {
+pub struct PidfileHolder {
     pid: Pid,
-    /// What no other process ever is, whatever pid it has; `None` on a kernel that has no such thing.
-    handle: Option<OwnedFd>,
+    /// Refers to this process even if its pid is reused; `None` on a kernel without pidfds.
+    pidfd: Option<OwnedFd>,
+    /// Whether the process was seen to hold the lock, or to listen on the control socket.
     is_proven: bool,
 }
 
-impl Holder {
-    /// The process with this number, unless it is not seen to be the one that holds the pidfile at
-    /// `path`. Where we may not see it, it is taken for that, and not signalled.
-    pub(super) fn find(pid: i32, path: &Path, pidfile: &Metadata) -> Option<Self> {
+impl PidfileHolder {
+    /// The process `pid`, or `None` if it does not hold the pidfile at `path`. If we may not see whether it does,
+    /// it is assumed to, but is never signalled.
+    pub(super) fn identify(pid: i32, path: &Path, pidfile: &Metadata) -> Option<Self> {
         let pid = Pid::from_raw(pid)?;
-        // First: what is seen afterwards is true of this process, or it is gone.
-        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        // Opened first: what is seen afterwards is true of this very process, or it has ended.
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => Some(handle),
             Err(Errno::NOSYS | Errno::PERM) => None,
             Err(_) => return None,
@@ -41,9 +42,9 @@ impl Holder {
         let is_proven = match has_locked(pid, pidfile) {
             Ok(true) => true,
             Ok(false) => return None,
-            // Not ours to look at, as a process that has changed its user may not be even for root:
-            // then it has to answer.
-            Err(_) => match control::listener(path) {
+            // We may not look at the process: even root may not if it has changed its user. Then it must listen
+            // on the control socket.
+            Err(_) => match control::listening_process(path) {
                 Ok(listener) if listener == Some(pid) => true,
                 Ok(_) => return None,
                 Err(_) => false,
@@ -51,7 +52,7 @@ impl Holder {
         };
         Some(Self {
             pid,
-            handle,
+            pidfd,
             is_proven,
         })
     }
@@ -62,16 +63,16 @@ impl Holder {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Sends it a signal, unless it is gone.
+    /// Sends it a signal, unless it has ended.
     ///
     /// # Errors
-    /// When it is another user's.
+    /// When it belongs to another user.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         if !self.is_proven {
             return Err(Errno::PERM.into());
         }
-        let sent = match &self.handle {
-            Some(handle) => pidfd_send_signal(handle, signal),
+        let sent = match &self.pidfd {
+            Some(pidfd) => pidfd_send_signal(pidfd, signal),
             None => kill_process(self.pid, signal),
         };
         match sent {
@@ -80,23 +81,23 @@ impl Holder {
         }
     }
 
-    /// Waits until it is gone, but not longer than `time`; whether it is.
+    /// Waits until the process has ended, at most for `time`. Returns whether it has.
     #[must_use]
-    pub fn is_gone_within(&self, time: Duration) -> bool {
-        let Some(handle) = &self.handle else {
-            std::thread::sleep(time.min(AGAIN));
+    pub fn wait_until_gone(&self, time: Duration) -> bool {
+        let Some(pidfd) = &self.pidfd else {
+            std::thread::sleep(time.min(POLL_INTERVAL));
             return test_kill_process(self.pid) == Err(Errno::SRCH);
         };
         let timeout = Timespec::try_from(time).ok();
         let polled = retry_on_intr(|| {
-            let mut ended = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
+            let mut ended = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
             poll(&mut ended, timeout.as_ref())
         });
         matches!(polled, Ok(count) if count > 0)
     }
 }
 
-/// Whether the process has locked that file.
+/// Whether the process holds a lock on that file.
 fn has_locked(pid: Pid, file: &Metadata) -> io::Result<bool> {
     let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
     for descriptor in fs::read_dir(process.join("fd"))? {
@@ -108,17 +109,17 @@ fn has_locked(pid: Pid, file: &Metadata) -> io::Result<bool> {
                     return Ok(true);
                 }
             }
-            // The list may be read by more than may follow it.
+            // Some users may list the descriptors and not follow them.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            // One that was closed meanwhile is not it.
+            // Another file, or a descriptor that was closed meanwhile.
             Ok(_) | Err(_) => {}
         }
     }
     Ok(false)
 }
 
-/// Whether this is what proc(5) says of a descriptor whose file is locked by flock(2), through it or
-/// through the one that it was inherited from.
+/// Whether this line of proc(5)'s `fdinfo` says that the file is locked by flock(2), through this descriptor or
+/// the one that it was inherited from.
 fn is_lock(line: &str) -> bool {
     let mut words = line.split_whitespace();
     words.next() == Some("lock:")

@@ -1,21 +1,24 @@
-//! The daemon, seen by its controller: a pidfile that is held by a lock for the service's life, a
-//! control socket beside it, and the way into the background.
+//! The daemon: its pidfile, which it keeps locked for as long as it runs, its control socket, its fork into the
+//! background and its restart in the same process.
 //!
-//! The lock says whether a service lives; the number in the file only which one it is, and it is
-//! believed when that process is seen to have the lock. So neither a file that was left behind
-//! nor a pid that is used again is ever taken for the service. A daemon that begins again by itself keeps
-//! both.
+//! The lock tells whether a service runs. The number in the file tells only which process it is, and is
+//! believed only if that process is seen to hold the lock. So neither a stale pidfile nor a reused pid is ever
+//! taken for the service. A daemon that restarts itself keeps both the lock and the pid.
 
 mod control;
 mod detach;
 mod holder;
 mod pidfile;
-mod resume;
+mod restart;
 
-pub use self::control::{Control, Socket, SocketError, ask};
+pub use self::control::{ControlServer, ControlSocket, ControlSocketError, request_status};
 pub use self::detach::{
-    DetachError, Launch, Side, StartReport, detach, is_alone, outlive_broken_pipes, set_umask,
+    DetachError, ForkSide, StartReport, StartReporter, detach, ensure_single_threaded,
+    handle_sigpipe, set_umask,
 };
-pub use self::holder::Holder;
-pub use self::pidfile::{Claim, Found, Held, PidfileError, Turn, claim, clear, has_room, look};
-pub use self::resume::{Children, Past, Resumed, execute_again, resumed};
+pub use self::holder::PidfileHolder;
+pub use self::pidfile::{
+    HeldPidfile, PidfileClaim, PidfileError, PidfileState, StopTurn, claim, ensure_folder_writable,
+    inspect, remove_stale,
+};
+pub use self::restart::{DaemonHistory, LeftoverChildren, ResumedDaemon, reexecute, take_resumed};

@@ -1,4 +1,4 @@
-//! The pidfile: a number and a newline, in a file that the service has locked.
+//! The pidfile: a number and a newline, in a file that the service keeps locked.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -12,146 +12,147 @@ use rustix::fs::{Access, FlockOperation, OFlags, access, fcntl_lock};
 use rustix::io::Errno;
 
 use super::control;
-use super::holder::Holder;
+use super::holder::PidfileHolder;
 use crate::failpoint;
 use crate::process::privileges::Identity;
 
-/// So long a lock may be held by somebody whom the file does not name: a service that has just been
-/// forked and has yet to write its pid, a controller that looks, a command that is between its fork
-/// and its exec while its service dies.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process that the file does not name may hold the lock: a service that was just forked and has not
+/// written its pid yet, a controller that inspects the file, or a command between its fork and its exec while
+/// its service dies.
+const UNNAMED_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So long a turn may take to come.
-const TURN: Duration = Duration::from_secs(5);
+/// How long to wait for other controllers that stop the service.
+const STOP_TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two looks at a lock.
-const AGAIN: Duration = Duration::from_millis(10);
+/// How often a lock is tried.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// More than any pid has, with its newline.
+/// More bytes than a pid and its newline have.
 const MOST_BYTES: u64 = 32;
 
 /// Why a pidfile can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PidfileError {
-    /// The system refuses it.
+    /// The system refuses to open it.
     #[error("the pidfile {0} can't be opened: {1}")]
     Refused(PathBuf, io::Error),
-    /// Nothing can be made or removed beside it.
+    /// No file can be made or removed beside it.
     #[error("the folder {0} of the pidfile can't be written to: {1}")]
     Folder(PathBuf, io::Error),
-    /// A link may lead to a file that is not to be overwritten.
+    /// A link could lead to a file that must not be overwritten.
     #[error("the pidfile {0} is a symbolic link, and is not followed: name the file itself")]
     Link(PathBuf),
     /// Not a regular file.
     #[error("the pidfile {0} is {1}, not a file")]
     NotAFile(PathBuf, &'static str),
-    /// Somebody else's file.
+    /// Another program's file.
     #[error("the file {0} holds something else than a pid, and is left alone")]
     Garbage(PathBuf),
-    /// Its file system knows no locks, for example.
+    /// It can't be locked: its file system has no locks, for example.
     #[error("the pidfile {0} can't be locked: {1}")]
     Lock(PathBuf, io::Error),
-    /// Held by nobody that can be seen: in another container, perhaps.
+    /// Locked by a process that can't be seen: in another container, perhaps.
     #[error(
         "the pidfile {0} is locked by a process that it does not name, or that can't be seen from here"
     )]
     Nameless(PathBuf),
 }
 
-/// What a pidfile says.
+/// Whether a service holds the pidfile.
 #[derive(Debug)]
-pub enum Found {
-    /// No service, and no trace of one.
+pub enum PidfileState {
+    /// No service runs, and none has left a pid.
     Nothing,
-    /// No service; one had this pid, and could not clear up after itself.
+    /// No service runs. One with this pid has died and left the file.
     Stale(i32),
-    /// A service.
-    Running(Holder),
+    /// A service runs.
+    Running(PidfileHolder),
 }
 
-/// What came of taking a pidfile.
+/// The result of claiming a pidfile.
 #[derive(Debug)]
-pub enum Claim {
-    /// It is ours.
-    Held(Held),
-    /// A service has it.
-    Running(Holder),
+pub enum PidfileClaim {
+    /// This process holds it now.
+    Held(HeldPidfile),
+    /// A service holds it.
+    Running(PidfileHolder),
 }
 
-/// A pidfile that this process has locked, or that was locked for it before it was forked. The lock is
-/// gone with the last process that has it open.
+/// A pidfile that this process, or its parent before the fork, has locked. The lock ends with the last process
+/// that has the file open.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldPidfile {
     file: File,
     path: PathBuf,
 }
 
-/// Takes the pidfile at `path`, which must be absolute, and makes it if need be; it is empty then. `heir`
-/// is whom it will be [given to](Held::give_to).
+/// Locks the pidfile at `path`, which must be absolute, and empties it; makes it if there is none. `heir`
+/// is the user whom it will be [given to](HeldPidfile::give_to).
 ///
 /// # Errors
-/// When it can't be used, is held by somebody who can't be told, or is nothing that root may give away.
-pub fn claim(path: &Path, heir: Option<&Identity>) -> Result<Claim, PidfileError> {
-    let deadline = Instant::now() + PATIENCE;
+/// When the file can't be used, its holder can't be identified, or root must not give the file away.
+pub fn claim(path: &Path, heir: Option<&Identity>) -> Result<PidfileClaim, PidfileError> {
+    let deadline = Instant::now() + UNNAMED_LOCK_TIMEOUT;
     loop {
         let mut writable = options(true);
         let file = open(path, writable.create(true).mode(0o644))?;
         if try_lock(path, file.try_lock())? {
-            if !is_still(path, &file) {
+            if !is_same_file(path, &file) {
                 continue;
             }
             read(path, &file)?;
-            heir.map_or(Ok(false), |heir| heir.is_to_be_given(&file))
+            heir.map_or(Ok(false), |heir| heir.must_be_given(&file))
                 .and_then(|_| file.set_len(0))
                 .map_err(|error| PidfileError::Refused(path.to_owned(), error))?;
             failpoint::hit("daemon.claimed");
-            return Ok(Claim::Held(Held {
+            return Ok(PidfileClaim::Held(HeldPidfile {
                 file,
                 path: path.to_owned(),
             }));
         }
         drop(file);
-        match look_once(path)? {
-            Some(Found::Running(holder)) => return Ok(Claim::Running(holder)),
-            // Its holder had the lock for a moment, or is not known yet.
-            Some(Found::Nothing | Found::Stale(_)) | None => pause(path, deadline)?,
+        match inspect_once(path)? {
+            Some(PidfileState::Running(holder)) => return Ok(PidfileClaim::Running(holder)),
+            // The lock was held only for a moment, or its holder is not known yet.
+            Some(PidfileState::Nothing | PidfileState::Stale(_)) | None => {
+                poll_again(path, deadline)?
+            }
         }
     }
 }
 
-/// Looks whose the pidfile at `path` is.
+/// Finds out whether a service holds the pidfile at `path`.
 ///
 /// # Errors
-/// When it can't be used, or is held by somebody who can't be told.
-pub fn look(path: &Path) -> Result<Found, PidfileError> {
-    let deadline = Instant::now() + PATIENCE;
+/// When the file can't be used, or its holder can't be identified.
+pub fn inspect(path: &Path) -> Result<PidfileState, PidfileError> {
+    let deadline = Instant::now() + UNNAMED_LOCK_TIMEOUT;
     loop {
-        if let Some(found) = look_once(path)? {
+        if let Some(found) = inspect_once(path)? {
             return Ok(found);
         }
-        pause(path, deadline)?;
+        poll_again(path, deadline)?;
     }
 }
 
-/// Whether the next service can have its files beside the pidfile at `path`: it makes a control socket
-/// there.
+/// Checks that the next service can make its control socket beside the pidfile at `path`.
 ///
 /// # Errors
 /// When the folder may not be written to.
-pub fn has_room(path: &Path) -> Result<(), PidfileError> {
+pub fn ensure_folder_writable(path: &Path) -> Result<(), PidfileError> {
     let folder = path.parent().unwrap_or(path);
     access(folder, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| PidfileError::Folder(folder.to_owned(), error.into()))
 }
 
-/// Removes what a service has left that is dead, so far as we may.
-pub fn clear(path: &Path) {
-    // Whatever stands in the way: who starts next takes the file over as it is.
+/// Removes the pidfile and the control socket of a dead service, as far as we may.
+pub fn remove_stale(path: &Path) {
+    // Errors don't matter: the next service takes the file over as it is.
     let Ok(file) = open(path, &mut options(true)) else {
         return;
     };
     if try_lock(path, file.try_lock()).unwrap_or(false)
-        && is_still(path, &file)
+        && is_same_file(path, &file)
         && read(path, &file).is_ok()
     {
         control::remove(path);
@@ -159,60 +160,60 @@ pub fn clear(path: &Path) {
     }
 }
 
-/// A controller's turn to stop a service: others that would stop it as well wait until it is over.
+/// A controller's turn to stop a service: other controllers that want to stop it wait until this is dropped.
 #[derive(Debug)]
-pub struct Turn(File);
+pub struct StopTurn(File);
 
-impl Turn {
-    /// Waits for it; `None` if it does not come, which is no reason not to stop a service.
+impl StopTurn {
+    /// Waits for the turn. `None` if it does not come in time: the service is stopped all the same.
     #[must_use]
     pub fn wait(path: &Path) -> Option<Self> {
         let file = open(path, &mut options(true)).ok()?;
-        let deadline = Instant::now() + TURN;
-        // A lock of the other kind, which has nothing to do with the service's own.
+        let deadline = Instant::now() + STOP_TURN_TIMEOUT;
+        // An fcntl(2) lock, which is independent of the service's flock(2).
         while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            pause(path, deadline).ok()?;
+            poll_again(path, deadline).ok()?;
         }
         Some(Self(file))
     }
 }
 
-impl Drop for Turn {
+impl Drop for StopTurn {
     fn drop(&mut self) {
         // Closing the file would do as well.
         fcntl_lock(&self.0, FlockOperation::Unlock).unwrap_or_default();
     }
 }
 
-/// One look; `None` when it has to be repeated.
-fn look_once(path: &Path) -> Result<Option<Found>, PidfileError> {
+/// Inspects the pidfile once; `None` if that must be repeated.
+fn inspect_once(path: &Path) -> Result<Option<PidfileState>, PidfileError> {
     let file = match open(path, &mut options(false)) {
         Err(PidfileError::Refused(_, error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Some(Found::Nothing));
+            return Ok(Some(PidfileState::Nothing));
         }
         file => file?,
     };
     let is_free = try_lock(path, file.try_lock_shared())?;
-    if !is_still(path, &file) {
+    if !is_same_file(path, &file) {
         return Ok(None);
     }
     let Some(pid) = read(path, &file)? else {
-        return Ok(is_free.then_some(Found::Nothing));
+        return Ok(is_free.then_some(PidfileState::Nothing));
     };
     if is_free {
-        return Ok(Some(Found::Stale(pid)));
+        return Ok(Some(PidfileState::Stale(pid)));
     }
-    let holder = Holder::find(pid, path, &metadata(path, &file)?);
-    // Still its number, and still its lock: then it was its all the while.
+    let holder = PidfileHolder::identify(pid, path, &metadata(path, &file)?);
+    // If the pid and the lock are still there, the process held the lock all the time.
     let is_proven = holder.is_some()
         && !try_lock(path, file.try_lock_shared())?
         && read(path, &file)? == Some(pid)
-        && is_still(path, &file);
-    Ok(holder.filter(|_| is_proven).map(Found::Running))
+        && is_same_file(path, &file);
+    Ok(holder.filter(|_| is_proven).map(PidfileState::Running))
 }
 
-impl Held {
-    /// One that this process has locked before.
+impl HeldPidfile {
+    /// The pidfile that this process locked before it executed itself again.
     pub(super) fn inherited(path: PathBuf, file: OwnedFd) -> Self {
         let file = File::from(file);
         Self { file, path }
@@ -222,7 +223,7 @@ impl Held {
     ///
     /// # Errors
     /// When the disk is full, for example.
-    pub fn name_this_process(&self) -> Result<(), PidfileError> {
+    pub fn write_pid(&self) -> Result<(), PidfileError> {
         failpoint::hit("daemon.bound");
         let line = format!("{}\n", std::process::id());
         self.file
@@ -244,7 +245,7 @@ impl Held {
         self.file.as_fd()
     }
 
-    /// Makes the file another user's, who is to hold it.
+    /// Gives the file to the user that the service is going to be.
     ///
     /// # Errors
     /// When that is refused.
@@ -253,17 +254,16 @@ impl Held {
         given.map_err(|error| PidfileError::Refused(self.path.clone(), error))
     }
 
-    /// Removes the file, or empties it where the directory is not ours to change, and gives up the
-    /// lock.
+    /// Removes the file, or empties it if we may not change the directory, and releases the lock.
     pub fn release(self) {
         failpoint::hit("daemon.over");
-        if is_still(&self.path, &self.file) {
+        if is_same_file(&self.path, &self.file) {
             remove_or_empty(&self.path, &self.file);
         }
     }
 }
 
-/// Under the lock, so that nobody else's file is removed.
+/// To be called with the lock held, so that no other service's file is removed.
 fn remove_or_empty(path: &Path, file: &File) {
     let removed = fs::remove_file(path).or_else(|_| file.set_len(0));
     if let Err(error) = removed {
@@ -287,7 +287,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidfileError> {
         match Errno::from_io_error(&error) {
             Some(Errno::LOOP) => PidfileError::Link(path),
             Some(Errno::ISDIR) => PidfileError::NotAFile(path, "a directory"),
-            // A socket, or a device that nothing is behind.
+            // A socket, or a device node without a device.
             Some(Errno::NXIO) => PidfileError::NotAFile(path, "a socket or device"),
             _ => PidfileError::Refused(path, error),
         }
@@ -311,7 +311,7 @@ fn metadata(path: &Path, file: &File) -> Result<Metadata, PidfileError> {
         .map_err(|error| PidfileError::Refused(path.to_owned(), error))
 }
 
-/// Whether the lock was taken; else somebody has it.
+/// Whether the lock was taken; `false` if another process holds it.
 fn try_lock(path: &Path, tried: Result<(), TryLockError>) -> Result<bool, PidfileError> {
     match tried {
         Ok(()) => Ok(true),
@@ -320,16 +320,15 @@ fn try_lock(path: &Path, tried: Result<(), TryLockError>) -> Result<bool, Pidfil
     }
 }
 
-/// Whether the path still leads to the file that was opened: it may have been removed meanwhile, and
-/// made anew by another.
-fn is_still(path: &Path, file: &File) -> bool {
+/// Whether the path still leads to the opened file: another process may have removed or replaced it.
+fn is_same_file(path: &Path, file: &File) -> bool {
     let (Ok(there), Ok(here)) = (fs::symlink_metadata(path), file.metadata()) else {
         return false;
     };
     (there.dev(), there.ino()) == (here.dev(), here.ino())
 }
 
-/// The pid in the file; `None` if it is empty.
+/// The pid in the file; `None` if the file is empty.
 fn read(path: &Path, file: &File) -> Result<Option<i32>, PidfileError> {
     let mut text = String::new();
     let mut reader = FromStart { file, offset: 0 }.take(MOST_BYTES);
@@ -349,7 +348,7 @@ fn read(path: &Path, file: &File) -> Result<Option<i32>, PidfileError> {
         .ok_or_else(garbage)
 }
 
-/// Reads without moving the file's own offset, which is shared with whoever forked us.
+/// Reads without moving the file's offset, which is shared with the process that forked us.
 struct FromStart<'a> {
     file: &'a File,
     offset: u64,
@@ -363,10 +362,11 @@ impl Read for FromStart<'_> {
     }
 }
 
-fn pause(path: &Path, deadline: Instant) -> Result<(), PidfileError> {
+/// Sleeps until the lock is to be tried again; an error once `deadline` has passed.
+fn poll_again(path: &Path, deadline: Instant) -> Result<(), PidfileError> {
     if Instant::now() > deadline {
         return Err(PidfileError::Nameless(path.to_owned()));
     }
-    sleep(AGAIN);
+    sleep(POLL_INTERVAL);
     Ok(())
 }

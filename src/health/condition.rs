@@ -1,53 +1,53 @@
-//! What is known of one server from those who ask it, without a clock or a log of its own.
+//! Decides from the probes of one server whether it is away, silent or back. Has neither a clock nor a log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// So long a server may take for one answer before that is said.
-pub(super) const SILENCE: Duration = Duration::from_secs(5);
+/// A server that has not answered a request for so long is reported as silent.
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So long all must have been served before an outage is over: a server that is being restarted or
-/// repaired may well serve for a moment in between.
-const SETTLED: Duration = Duration::from_secs(1);
+/// An outage is over when all probes have been healthy for so long: a server that is being restarted or
+/// repaired may answer for a moment in between.
+const RECOVERY_TIME: Duration = Duration::from_secs(1);
 
-/// One of those who ask.
+/// What is known from one probe.
 #[derive(Debug)]
-struct View {
+struct ProbeState {
     name: String,
-    /// It waits for an answer since then.
+    /// When the request was sent that it waits for.
     asked: Option<Instant>,
-    /// It has waited for longer than [`SILENCE`].
+    /// Whether it has waited for longer than [`SILENCE_TIMEOUT`].
     unanswered: bool,
-    /// It was not served the last time.
+    /// Whether its last request failed.
     failing: bool,
-    /// Its connection was known to be good then.
-    served: Instant,
+    /// When its connection was last known to be good.
+    healthy: Instant,
 }
 
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    /// Nobody has been failing or unanswered since then.
-    well_since: Option<Instant>,
-    /// The last time that somebody failed; else the server was silent only.
+    /// Since when no probe has been failing or unanswered.
+    healthy_since: Option<Instant>,
+    /// When a probe last failed; `None` if the server was only silent.
     failed: Option<Instant>,
 }
 
-/// What there is to say.
+/// A change that is logged.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// Somebody was not served, by a server that had been well.
+pub(super) enum HealthEvent {
+    /// A request to a server that had been healthy has failed.
     Away,
-    /// Somebody waits for an answer for long.
+    /// A request has been unanswered for [`SILENCE_TIMEOUT`].
     Silent {
-        /// Who.
-        client: String,
+        /// The probe's name.
+        probe: String,
     },
-    /// Everybody is served.
+    /// All probes are healthy again.
     Back {
-        /// How long it took.
+        /// How long the outage lasted.
         after: Duration,
-        /// Whether somebody failed, and did not just wait.
+        /// Whether a probe failed, rather than only waited.
         failed: bool,
     },
 }
@@ -55,141 +55,141 @@ pub(super) enum News {
 /// The condition of one server.
 #[derive(Debug, Default)]
 pub(super) struct Condition {
-    views: BTreeMap<u64, View>,
+    probes: BTreeMap<u64, ProbeState>,
     outage: Option<Outage>,
-    /// When somebody failed for the last time in an outage that is over.
+    /// When a probe last failed, in an outage that is over.
     failed: Option<Instant>,
     ticked: Option<Instant>,
 }
 
 impl Condition {
-    pub(super) fn join(&mut self, client: u64, name: String, now: Instant) {
-        let view = View {
+    pub(super) fn add_probe(&mut self, id: u64, name: String, now: Instant) {
+        let probe = ProbeState {
             name,
             asked: None,
             unanswered: false,
             failing: false,
-            served: now,
+            healthy: now,
         };
-        self.views.insert(client, view);
+        self.probes.insert(id, probe);
     }
 
-    pub(super) fn leave(&mut self, client: u64, now: Instant) {
-        self.views.remove(&client);
-        self.settle(now);
+    pub(super) fn remove_probe(&mut self, id: u64, now: Instant) {
+        self.probes.remove(&id);
+        self.update_recovery(now);
     }
 
-    /// The client asks for something, or once more for what it has not got.
-    pub(super) fn ask(&mut self, client: u64, now: Instant) {
-        if let Some(view) = self.views.get_mut(&client) {
-            view.asked.get_or_insert(now);
+    /// The probe sends a request, or repeats one that is not answered.
+    pub(super) fn started(&mut self, id: u64, now: Instant) {
+        if let Some(probe) = self.probes.get_mut(&id) {
+            probe.asked.get_or_insert(now);
         }
     }
 
-    /// The connection of the client was good at `then`.
-    pub(super) fn alive(&mut self, client: u64, then: Instant) {
-        if let Some(view) = self.views.get_mut(&client) {
-            view.served = view.served.max(then);
+    /// The probe's connection was good at `then`.
+    pub(super) fn healthy_at(&mut self, id: u64, then: Instant) {
+        if let Some(probe) = self.probes.get_mut(&id) {
+            probe.healthy = probe.healthy.max(then);
         }
     }
 
-    /// The client got an answer, if not yet what it wants.
-    pub(super) fn answer(&mut self, client: u64, now: Instant) {
-        if let Some(view) = self.views.get_mut(&client) {
-            view.served = view.asked.take().unwrap_or(view.served);
-            view.unanswered = false;
+    /// The probe got an answer, which may be an error of the server's.
+    pub(super) fn answered(&mut self, id: u64, now: Instant) {
+        if let Some(probe) = self.probes.get_mut(&id) {
+            probe.healthy = probe.asked.take().unwrap_or(probe.healthy);
+            probe.unanswered = false;
         }
-        self.settle(now);
+        self.update_recovery(now);
     }
 
-    /// The client got what it wants.
-    pub(super) fn serve(&mut self, client: u64, now: Instant) {
-        if let Some(view) = self.views.get_mut(&client) {
-            view.failing = false;
+    /// The probe's request succeeded.
+    pub(super) fn succeeded(&mut self, id: u64, now: Instant) {
+        if let Some(probe) = self.probes.get_mut(&id) {
+            probe.failing = false;
         }
-        self.answer(client, now);
+        self.answered(id, now);
     }
 
-    /// The client did not get what it wants.
-    pub(super) fn fail(&mut self, client: u64, now: Instant) -> Option<News> {
-        let view = self.views.get_mut(&client)?;
-        let asked = view.asked.take();
-        view.unanswered = false;
-        if self.outage.is_none() && self.failed.is_some_and(|failed| view.served <= failed) {
-            // Its connection is from before: it died in that outage, and that is only noticed now.
-            // Should a new one fail as well, that is news.
-            view.served = now;
+    /// The probe's request failed.
+    pub(super) fn failed(&mut self, id: u64, now: Instant) -> Option<HealthEvent> {
+        let probe = self.probes.get_mut(&id)?;
+        let asked = probe.asked.take();
+        probe.unanswered = false;
+        if self.outage.is_none() && self.failed.is_some_and(|failed| probe.healthy <= failed) {
+            // Its connection died in that outage, which is noticed only now. The failure of a new connection is
+            // reported.
+            probe.healthy = now;
             return None;
         }
-        view.failing = true;
+        probe.failing = true;
         if let Some(outage) = &mut self.outage {
             outage.failed = Some(now);
-            outage.well_since = None;
+            outage.healthy_since = None;
             return None;
         }
         self.outage = Some(Outage {
             since: asked.unwrap_or(now),
-            well_since: None,
+            healthy_since: None,
             failed: Some(now),
         });
-        Some(News::Away)
+        Some(HealthEvent::Away)
     }
 
-    /// To be called every second or so.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<News> {
+    /// Looks for silence and recovery; to be called about once a second.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<HealthEvent> {
         let before = self.ticked.replace(now);
-        // Where this process stood still itself, an answer may be there and unread.
-        if before.is_none_or(|before| now.saturating_duration_since(before) < SILENCE)
-            && let Some(news) = self.look_for_silence(now)
+        // If this process itself was suspended, an answer may have arrived and be unread.
+        if before.is_none_or(|before| now.saturating_duration_since(before) < SILENCE_TIMEOUT)
+            && let Some(event) = self.find_silence(now)
         {
-            return Some(news);
+            return Some(event);
         }
-        self.settle(now);
+        self.update_recovery(now);
         let outage = self.outage.as_ref()?;
-        let well_since = outage.well_since?;
-        if now.saturating_duration_since(well_since) < SETTLED {
+        let healthy_since = outage.healthy_since?;
+        if now.saturating_duration_since(healthy_since) < RECOVERY_TIME {
             return None;
         }
-        let news = News::Back {
-            after: well_since.saturating_duration_since(outage.since),
+        let event = HealthEvent::Back {
+            after: healthy_since.saturating_duration_since(outage.since),
             failed: outage.failed.is_some(),
         };
         self.failed = outage.failed.or(self.failed);
         self.outage = None;
-        Some(news)
+        Some(event)
     }
 
-    /// Notes who waits for long; the first one is news unless there is an outage.
-    fn look_for_silence(&mut self, now: Instant) -> Option<News> {
+    /// Marks the probes that have waited for too long. The first one is an event, unless there is an outage.
+    fn find_silence(&mut self, now: Instant) -> Option<HealthEvent> {
         let mut first = None;
-        for view in self.views.values_mut() {
-            if let Some(asked) = view.asked
-                && now.saturating_duration_since(asked) >= SILENCE
+        for probe in self.probes.values_mut() {
+            if let Some(asked) = probe.asked
+                && now.saturating_duration_since(asked) >= SILENCE_TIMEOUT
             {
-                view.unanswered = true;
-                first.get_or_insert((view.name.clone(), asked));
+                probe.unanswered = true;
+                first.get_or_insert((probe.name.clone(), asked));
             }
         }
-        let (client, since) = first.filter(|_| self.outage.is_none())?;
+        let (probe, since) = first.filter(|_| self.outage.is_none())?;
         self.outage = Some(Outage {
             since,
-            well_since: None,
+            healthy_since: None,
             failed: None,
         });
-        Some(News::Silent { client })
+        Some(HealthEvent::Silent { probe })
     }
 
-    /// Notes whether everybody is served.
-    fn settle(&mut self, now: Instant) {
+    /// Records whether all probes are healthy.
+    fn update_recovery(&mut self, now: Instant) {
         let in_trouble = self
-            .views
+            .probes
             .values()
-            .any(|view| view.failing || view.unanswered);
+            .any(|probe| probe.failing || probe.unanswered);
         if let Some(outage) = &mut self.outage {
             if in_trouble {
-                outage.well_since = None;
+                outage.healthy_since = None;
             } else {
-                outage.well_since.get_or_insert(now);
+                outage.healthy_since.get_or_insert(now);
             }
         }
     }
@@ -202,40 +202,40 @@ mod tests {
     const LEDGER: u64 = 1;
     const SWEEP: u64 = 2;
 
-    /// A server that is asked by two, and a clock that is set by hand.
-    struct Story {
+    /// A server with two probes, and a clock that is set by hand.
+    struct TwoProbes {
         condition: Condition,
         start: Instant,
     }
 
-    impl Story {
+    impl TwoProbes {
         fn begin() -> Self {
             let start = Instant::now();
             let mut condition = Condition::default();
-            condition.join(LEDGER, "the ledger".to_owned(), start);
-            condition.join(SWEEP, "the sweep".to_owned(), start);
+            condition.add_probe(LEDGER, "the ledger".to_owned(), start);
+            condition.add_probe(SWEEP, "the sweep".to_owned(), start);
             Self { condition, start }
         }
 
-        /// So many tenths of a second after the beginning.
+        /// The time so many tenths of a second after the start.
         fn at(&self, tenths: u64) -> Instant {
             self.start + Duration::from_millis(100 * tenths)
         }
 
-        fn ask(&mut self, client: u64, tenths: u64) {
-            self.condition.ask(client, self.at(tenths));
+        fn ask(&mut self, id: u64, tenths: u64) {
+            self.condition.started(id, self.at(tenths));
         }
 
-        fn serve(&mut self, client: u64, tenths: u64) {
-            self.condition.serve(client, self.at(tenths));
+        fn serve(&mut self, id: u64, tenths: u64) {
+            self.condition.succeeded(id, self.at(tenths));
         }
 
-        fn fail(&mut self, client: u64, tenths: u64) -> Option<News> {
-            self.condition.fail(client, self.at(tenths))
+        fn fail(&mut self, id: u64, tenths: u64) -> Option<HealthEvent> {
+            self.condition.failed(id, self.at(tenths))
         }
 
-        /// All that is said at the ticks of a time.
-        fn ticks(&mut self, tenths: std::ops::Range<u64>) -> Vec<News> {
+        /// All events of the ticks in that range.
+        fn ticks(&mut self, tenths: std::ops::Range<u64>) -> Vec<HealthEvent> {
             tenths
                 .step_by(10)
                 .filter_map(|tenth| self.condition.tick(self.at(tenth)))
@@ -243,144 +243,144 @@ mod tests {
         }
     }
 
-    fn silent() -> News {
-        News::Silent {
-            client: "the ledger".to_owned(),
+    fn silent() -> HealthEvent {
+        HealthEvent::Silent {
+            probe: "the ledger".to_owned(),
         }
     }
 
-    fn back(tenths: u64, failed: bool) -> News {
-        News::Back {
+    fn back(tenths: u64, failed: bool) -> HealthEvent {
+        HealthEvent::Back {
             after: Duration::from_millis(100 * tenths),
             failed,
         }
     }
 
     #[test]
-    fn an_outage_that_several_meet_is_said_once_and_over_when_all_are_served() {
-        let mut story = Story::begin();
-        assert_eq!(story.fail(LEDGER, 10), Some(News::Away));
-        assert_eq!(story.fail(SWEEP, 11), None);
-        assert_eq!(story.fail(LEDGER, 12), None);
-        story.serve(LEDGER, 40);
-        assert_eq!(story.ticks(40..80), []);
-        story.serve(SWEEP, 80);
-        assert_eq!(story.ticks(85..130), [back(70, true)]);
+    fn an_outage_that_several_probes_see_is_reported_once_and_over_when_all_are_healthy() {
+        let mut server = TwoProbes::begin();
+        assert_eq!(server.fail(LEDGER, 10), Some(HealthEvent::Away));
+        assert_eq!(server.fail(SWEEP, 11), None);
+        assert_eq!(server.fail(LEDGER, 12), None);
+        server.serve(LEDGER, 40);
+        assert_eq!(server.ticks(40..80), []);
+        server.serve(SWEEP, 80);
+        assert_eq!(server.ticks(85..130), [back(70, true)]);
     }
 
     #[test]
-    fn a_server_that_serves_for_a_moment_is_not_back() {
-        let mut story = Story::begin();
-        assert_eq!(story.fail(LEDGER, 10), Some(News::Away));
-        story.serve(LEDGER, 20);
-        assert_eq!(story.fail(LEDGER, 25), None);
-        assert_eq!(story.ticks(25..100), []);
-        story.serve(LEDGER, 100);
-        assert_eq!(story.ticks(100..130), [back(90, true)]);
+    fn a_server_that_answers_for_a_moment_is_not_back() {
+        let mut server = TwoProbes::begin();
+        assert_eq!(server.fail(LEDGER, 10), Some(HealthEvent::Away));
+        server.serve(LEDGER, 20);
+        assert_eq!(server.fail(LEDGER, 25), None);
+        assert_eq!(server.ticks(25..100), []);
+        server.serve(LEDGER, 100);
+        assert_eq!(server.ticks(100..130), [back(90, true)]);
     }
 
     #[test]
-    fn a_connection_that_is_older_than_an_outage_fails_without_a_word() {
-        let mut story = Story::begin();
-        story.serve(SWEEP, 5);
-        story.fail(LEDGER, 10);
-        story.serve(LEDGER, 20);
-        assert_eq!(story.ticks(20..50), [back(10, true)]);
-        assert_eq!(story.fail(SWEEP, 600), None);
-        assert_eq!(story.ticks(600..650), []);
-        // A new one fails for a reason of its own.
-        assert_eq!(story.fail(SWEEP, 651), Some(News::Away));
+    fn a_connection_that_is_older_than_an_outage_fails_without_a_report() {
+        let mut server = TwoProbes::begin();
+        server.serve(SWEEP, 5);
+        server.fail(LEDGER, 10);
+        server.serve(LEDGER, 20);
+        assert_eq!(server.ticks(20..50), [back(10, true)]);
+        assert_eq!(server.fail(SWEEP, 600), None);
+        assert_eq!(server.ticks(600..650), []);
+        // A new connection fails for a reason of its own.
+        assert_eq!(server.fail(SWEEP, 651), Some(HealthEvent::Away));
     }
 
     #[test]
     fn a_connection_that_was_good_after_an_outage_fails_in_a_new_one() {
-        let mut story = Story::begin();
-        story.fail(LEDGER, 10);
-        story.ask(SWEEP, 15);
-        story.ask(LEDGER, 19);
-        story.serve(LEDGER, 20);
-        story.serve(SWEEP, 21);
-        assert_eq!(story.ticks(21..50), [back(10, true)]);
-        assert_eq!(story.fail(SWEEP, 50), Some(News::Away));
-        assert_eq!(story.fail(LEDGER, 50), None);
+        let mut server = TwoProbes::begin();
+        server.fail(LEDGER, 10);
+        server.ask(SWEEP, 15);
+        server.ask(LEDGER, 19);
+        server.serve(LEDGER, 20);
+        server.serve(SWEEP, 21);
+        assert_eq!(server.ticks(21..50), [back(10, true)]);
+        assert_eq!(server.fail(SWEEP, 50), Some(HealthEvent::Away));
+        assert_eq!(server.fail(LEDGER, 50), None);
     }
 
     #[test]
-    fn what_was_asked_before_a_failure_vouches_for_nothing_after() {
-        let mut story = Story::begin();
-        story.ask(SWEEP, 5);
-        story.fail(LEDGER, 10);
-        story.serve(LEDGER, 20);
-        story.serve(SWEEP, 21);
-        story.ticks(21..60);
-        assert_eq!(story.fail(SWEEP, 600), None);
+    fn an_answer_to_a_request_from_before_a_failure_does_not_prove_a_new_connection() {
+        let mut server = TwoProbes::begin();
+        server.ask(SWEEP, 5);
+        server.fail(LEDGER, 10);
+        server.serve(LEDGER, 20);
+        server.serve(SWEEP, 21);
+        server.ticks(21..60);
+        assert_eq!(server.fail(SWEEP, 600), None);
     }
 
     #[test]
-    fn silence_is_said_once_and_over_when_it_is_answered() {
-        let mut story = Story::begin();
-        story.ask(LEDGER, 0);
-        story.ask(SWEEP, 10);
-        assert_eq!(story.ticks(0..200), [silent()]);
-        story.serve(LEDGER, 200);
-        assert_eq!(story.ticks(200..300), []);
-        story.serve(SWEEP, 300);
-        assert_eq!(story.ticks(300..330), [back(300, false)]);
+    fn silence_is_reported_once_and_over_when_all_are_answered() {
+        let mut server = TwoProbes::begin();
+        server.ask(LEDGER, 0);
+        server.ask(SWEEP, 10);
+        assert_eq!(server.ticks(0..200), [silent()]);
+        server.serve(LEDGER, 200);
+        assert_eq!(server.ticks(200..300), []);
+        server.serve(SWEEP, 300);
+        assert_eq!(server.ticks(300..330), [back(300, false)]);
     }
 
     #[test]
-    fn one_who_waits_for_a_lock_is_one_silence_while_others_are_served() {
-        let mut story = Story::begin();
-        story.ask(LEDGER, 0);
+    fn a_probe_that_waits_for_a_lock_is_one_silence_while_others_are_answered() {
+        let mut server = TwoProbes::begin();
+        server.ask(LEDGER, 0);
         for second in 0..30 {
-            story.ask(SWEEP, second * 10);
-            story.serve(SWEEP, second * 10 + 1);
-            let said = story.ticks(second * 10 + 2..second * 10 + 3);
+            server.ask(SWEEP, second * 10);
+            server.serve(SWEEP, second * 10 + 1);
+            let said = server.ticks(second * 10 + 2..second * 10 + 3);
             let expected = (second == 5).then(silent);
             assert_eq!(said, Vec::from_iter(expected), "in second {second}");
         }
-        story.serve(LEDGER, 300);
-        assert_eq!(story.ticks(300..330), [back(300, false)]);
+        server.serve(LEDGER, 300);
+        assert_eq!(server.ticks(300..330), [back(300, false)]);
     }
 
     #[test]
-    fn who_must_ask_again_and_again_has_no_answer() {
-        let mut story = Story::begin();
+    fn a_probe_that_repeats_its_request_has_no_answer() {
+        let mut server = TwoProbes::begin();
         (0..200)
             .step_by(20)
-            .for_each(|tenths| story.ask(LEDGER, tenths));
-        assert_eq!(story.ticks(0..200), [silent()]);
-        story.serve(LEDGER, 200);
-        assert_eq!(story.ticks(200..230), [back(200, false)]);
+            .for_each(|tenths| server.ask(LEDGER, tenths));
+        assert_eq!(server.ticks(0..200), [silent()]);
+        server.serve(LEDGER, 200);
+        assert_eq!(server.ticks(200..230), [back(200, false)]);
     }
 
     #[test]
     fn a_silent_server_that_is_killed_is_in_the_same_outage() {
-        let mut story = Story::begin();
-        story.ask(LEDGER, 0);
-        assert_eq!(story.ticks(0..100).len(), 1);
-        assert_eq!(story.fail(LEDGER, 100), None);
-        assert_eq!(story.ticks(100..200), []);
-        story.ask(LEDGER, 200);
-        story.serve(LEDGER, 201);
-        assert_eq!(story.ticks(201..240), [back(201, true)]);
+        let mut server = TwoProbes::begin();
+        server.ask(LEDGER, 0);
+        assert_eq!(server.ticks(0..100).len(), 1);
+        assert_eq!(server.fail(LEDGER, 100), None);
+        assert_eq!(server.ticks(100..200), []);
+        server.ask(LEDGER, 200);
+        server.serve(LEDGER, 201);
+        assert_eq!(server.ticks(201..240), [back(201, true)]);
     }
 
     #[test]
-    fn a_process_that_stood_still_blames_no_server() {
-        let mut story = Story::begin();
-        assert_eq!(story.ticks(0..20), []);
-        story.ask(LEDGER, 20);
-        assert_eq!(story.ticks(600..601), []);
-        story.serve(LEDGER, 601);
-        assert_eq!(story.ticks(610..700), []);
+    fn a_process_that_was_suspended_reports_no_silence() {
+        let mut server = TwoProbes::begin();
+        assert_eq!(server.ticks(0..20), []);
+        server.ask(LEDGER, 20);
+        assert_eq!(server.ticks(600..601), []);
+        server.serve(LEDGER, 601);
+        assert_eq!(server.ticks(610..700), []);
     }
 
     #[test]
-    fn who_has_left_waits_for_nothing() {
-        let mut story = Story::begin();
-        story.fail(SWEEP, 10);
-        story.condition.leave(SWEEP, story.at(20));
-        assert_eq!(story.ticks(20..50), [back(10, true)]);
+    fn a_removed_probe_waits_for_nothing() {
+        let mut server = TwoProbes::begin();
+        server.fail(SWEEP, 10);
+        server.condition.remove_probe(SWEEP, server.at(20));
+        assert_eq!(server.ticks(20..50), [back(10, true)]);
     }
 }

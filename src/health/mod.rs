@@ -1,8 +1,9 @@
-//! How the service and its servers are: what is away, what the service does, and whether its vital threads work.
+//! The health of the service and of its servers.
 
 mod condition;
 pub(crate) mod outage;
 mod queue_status;
+pub(crate) mod queue_status_handle;
 pub mod service_status;
 mod status_report;
 mod watchdog;

@@ -1,9 +1,9 @@
-//! The health of the servers: one that is away is said to be so once, whoever of this service's threads
-//! notices it first, and once that it is back.
+//! The health of the servers. An outage is logged once, whichever thread of the service notices it first, and
+//! so is its end.
 //!
-//! Each thread that asks a server is its [`HealthProbe`], which says when it asks and what came of it. An
-//! outage begins when the first is not served, or has waited for long, and is over when all are served.
-//! Those who wait in a client library can't say so: [`watch`] is a thread that does.
+//! Each thread that uses a server has a [`HealthProbe`], on which it records its requests and their results. An
+//! outage begins when a request fails or is unanswered for long, and ends when all probes are healthy.
+//! A thread that is blocked in a client library can't report its wait: the thread of [`watch`] does.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,64 +12,64 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::condition::{Condition, News, SILENCE};
+use super::condition::{Condition, HealthEvent, SILENCE_TIMEOUT};
 use crate::health::worker_thread::WorkerThread;
 
-/// How often it is looked who waits for how long.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the waits of all probes are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Called when a server goes away or is back, under no lock.
-type OnNews = Box<dyn Fn() + Send + Sync>;
+/// Called, without a lock, when a server goes away or is back.
+type ChangeHook = Box<dyn Fn() + Send + Sync>;
 
 /// The health of every server that a service uses.
 #[derive(Debug, Default)]
 pub struct Servers {
     all: Mutex<HashMap<String, Arc<ServerHealth>>>,
-    pulse: Arc<NewsSignal>,
+    signal: Arc<ChangeSignal>,
 }
 
-/// Tells whoever wants to know that there is news.
+/// Calls the hook, if one is set.
 #[derive(Default)]
-struct NewsSignal(OnceLock<OnNews>);
+struct ChangeSignal(OnceLock<ChangeHook>);
 
-impl NewsSignal {
-    fn beat(&self) {
-        if let Some(on_news) = self.0.get() {
-            on_news();
+impl ChangeSignal {
+    fn notify(&self) {
+        if let Some(hook) = self.0.get() {
+            hook();
         }
     }
 }
 
-impl fmt::Debug for NewsSignal {
+impl fmt::Debug for ChangeSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NewsSignal")
+        f.write_str("ChangeSignal")
     }
 }
 
 impl Servers {
-    /// Has `call` called whenever a server goes away or is back; only the first `call` counts.
-    pub fn on_news(&self, call: impl Fn() + Send + Sync + 'static) {
-        if self.pulse.0.set(Box::new(call)).is_err() {
-            log::debug!("somebody is told already how the servers are");
+    /// Has `hook` called whenever a server goes away or is back; only the first hook counts.
+    pub fn on_change(&self, hook: impl Fn() + Send + Sync + 'static) {
+        if self.signal.0.set(Box::new(hook)).is_err() {
+            log::debug!("changes of the servers' health are reported to another hook already");
         }
     }
 
-    /// What is wrong with each server that is away or silent, in the order of their names.
+    /// The problem of each server that is away or silent, sorted by name.
     #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<String> {
         let all = lock(&self.all);
-        let mut troubles: Vec<_> = all.values().filter_map(|health| health.trouble()).collect();
-        troubles.sort();
-        troubles
+        let mut problems: Vec<_> = all.values().filter_map(|health| health.problem()).collect();
+        problems.sort();
+        problems
     }
 
-    /// The database there.
+    /// The health of the database at that address.
     #[must_use]
     pub fn database(&self, address: &str) -> Arc<ServerHealth> {
         self.health(format!("the database {address}"))
     }
 
-    /// The broker there.
+    /// The health of the broker at that address.
     #[must_use]
     pub fn broker(&self, address: &str) -> Arc<ServerHealth> {
         self.health(format!("the broker {address}"))
@@ -78,7 +78,7 @@ impl Servers {
     fn health(&self, what: String) -> Arc<ServerHealth> {
         lock(&self.all)
             .entry(what)
-            .or_insert_with_key(|what| Arc::new(ServerHealth::of(what, &self.pulse)))
+            .or_insert_with_key(|what| Arc::new(ServerHealth::of(what, &self.signal)))
             .clone()
     }
 
@@ -88,55 +88,55 @@ impl Servers {
     }
 }
 
-/// Starts the thread that says how the servers are.
+/// Starts the thread that reports silent servers and the ends of outages.
 ///
 /// # Errors
 /// When the system has no thread left.
 pub fn watch(servers: Arc<Servers>) -> io::Result<WorkerThread> {
     WorkerThread::start("watch", move |stop| {
-        while !stop.wait(TICK) {
+        while !stop.wait(CHECK_INTERVAL) {
             servers.tick();
         }
     })
 }
 
-/// The health of one server, as all its clients together know it.
+/// The health of one server, from all its probes.
 #[derive(Debug)]
 pub struct ServerHealth {
     what: String,
     condition: Mutex<Condition>,
-    clients: AtomicU64,
-    /// While there is an outage, what was said of it.
-    trouble: Mutex<Option<String>>,
-    /// What of it is shut, though it is there.
-    shut: Mutex<HashMap<ServerPart, ClosedPart>>,
-    pulse: Arc<NewsSignal>,
+    probes: AtomicU64,
+    /// What was logged about the current outage.
+    problem: Mutex<Option<String>>,
+    /// The parts that the server refuses, although it is there.
+    closed: Mutex<HashMap<ServerPart, ClosedPart>>,
+    signal: Arc<ChangeSignal>,
 }
 
 impl ServerHealth {
-    fn of(what: &str, pulse: &Arc<NewsSignal>) -> Self {
+    fn of(what: &str, signal: &Arc<ChangeSignal>) -> Self {
         Self {
             what: what.to_owned(),
             condition: Mutex::default(),
-            clients: AtomicU64::new(0),
-            trouble: Mutex::default(),
-            shut: Mutex::default(),
-            pulse: Arc::clone(pulse),
+            probes: AtomicU64::new(0),
+            problem: Mutex::default(),
+            closed: Mutex::default(),
+            signal: Arc::clone(signal),
         }
     }
 
-    /// What is wrong with the server, if it is away or silent: `the broker amqp://… is away: …`.
+    /// The problem of a server that is away or silent: `the broker amqp://… is away: …`.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+    pub fn problem(&self) -> Option<String> {
+        lock(&self.problem).clone()
     }
 
-    /// One more who asks this server, by the name that the log has for it.
+    /// Adds a probe for a thread that uses this server; `name` is for the log.
     #[must_use]
     pub fn probe(self: &Arc<Self>, name: impl Into<String>) -> HealthProbe {
-        let id = self.clients.fetch_add(1, Ordering::Relaxed);
+        let id = self.probes.fetch_add(1, Ordering::Relaxed);
         let name = name.into();
-        lock(&self.condition).join(id, name.clone(), Instant::now());
+        lock(&self.condition).add_probe(id, name.clone(), Instant::now());
         HealthProbe {
             health: Arc::clone(self),
             id,
@@ -145,32 +145,33 @@ impl ServerHealth {
     }
 
     fn tick(&self) {
-        // The lines are written under the lock, in the order of what they tell.
+        // Logs under the lock, so that the lines are in the order of the events.
         let mut condition = lock(&self.condition);
         match condition.tick(Instant::now()) {
-            Some(News::Silent { client }) => {
-                let seconds = SILENCE.as_secs();
-                let trouble = format!("{} has not answered {client} for {seconds} s", self.what);
-                log::error!("{trouble}; waiting until it does");
-                *lock(&self.trouble) = Some(trouble);
+            Some(HealthEvent::Silent { probe }) => {
+                let seconds = SILENCE_TIMEOUT.as_secs();
+                let problem = format!("{} has not answered {probe} for {seconds} s", self.what);
+                log::error!("{problem}; waiting until it does");
+                *lock(&self.problem) = Some(problem);
             }
-            Some(News::Back { after, failed }) => {
+            Some(HealthEvent::Back { after, failed }) => {
                 log::warn!(
                     "{} {} after {:.1} s",
                     self.what,
                     if failed { "is back" } else { "answers again" },
                     after.as_secs_f64()
                 );
-                *lock(&self.trouble) = None;
+                *lock(&self.problem) = None;
             }
-            Some(News::Away) | None => return,
+            Some(HealthEvent::Away) | None => return,
         }
         drop(condition);
-        self.pulse.beat();
+        self.signal.notify();
     }
 }
 
-/// One who asks a server. After [`HealthProbe::started`] it says which of the other three it was, or asks again.
+/// Records one thread's requests to a server: each one [`started`](Self::started), then its result, or
+/// `started` again if the request is repeated.
 #[derive(Debug)]
 pub struct HealthProbe {
     health: Arc<ServerHealth>,
@@ -179,70 +180,70 @@ pub struct HealthProbe {
 }
 
 impl HealthProbe {
-    /// What the log calls it.
+    /// Its name in the log.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// It waits for an answer from now on, or still does: one whose transactions only ever meet others
-    /// has none.
+    /// The thread waits for an answer from now on, or still does: a transaction that is repeated because of
+    /// conflicts with others has no answer yet.
     pub fn started(&self) {
-        self.condition().ask(self.id, Instant::now());
+        self.condition().started(self.id, Instant::now());
     }
 
-    /// It has an answer: the server is there, whatever the answer was.
+    /// The server has answered, whatever the answer was.
     pub fn answered(&self) {
-        self.condition().answer(self.id, Instant::now());
+        self.condition().answered(self.id, Instant::now());
     }
 
-    /// It has what it wanted: if it had failed, that is over.
+    /// The request succeeded, which ends this probe's failure.
     pub fn succeeded(&self) {
-        self.condition().serve(self.id, Instant::now());
+        self.condition().succeeded(self.id, Instant::now());
     }
 
-    /// It has not got what it wanted, and tries again until it has.
+    /// The request failed; the thread repeats it until it succeeds.
     pub fn failed(&self, error: &dyn fmt::Display) {
         let what = &self.health.what;
         log::debug!("{} on {what}: {error}", self.name);
         let mut condition = self.condition();
-        if condition.fail(self.id, Instant::now()) == Some(News::Away) {
-            let trouble = format!("{what} is away: {error}");
-            log::error!("{trouble}; trying again until it is back");
-            *lock(&self.health.trouble) = Some(trouble);
+        if condition.failed(self.id, Instant::now()) == Some(HealthEvent::Away) {
+            let problem = format!("{what} is away: {error}");
+            log::error!("{problem}; trying again until it is back");
+            *lock(&self.health.problem) = Some(problem);
             drop(condition);
-            self.health.pulse.beat();
+            self.health.signal.notify();
         }
     }
 
-    /// The server is there, and this does not get on for what it says. That is said once for each reason.
+    /// The server answered, and refused the request. Logged once for each reason.
     pub fn refused(&self, error: &dyn fmt::Display) {
         self.answered();
         let Self { health, name, .. } = self;
         let reason = error.to_string();
         if self.close(&ServerPart::Client(name.clone()), &reason) {
-            log::error!("{name} does not get on with {}: {reason}", health.what);
+            log::error!("{name} is refused by {}: {reason}", health.what);
         }
     }
 
-    /// That part of the server is shut for this reason, for all of its clients; whether that, or the
-    /// reason, is new.
+    /// Records that the server refuses this part of it to all clients, for this reason. Returns whether that, or
+    /// the reason, is new.
     #[must_use]
     pub fn close(&self, part: &ServerPart, reason: &str) -> bool {
-        let mut shut = lock(&self.health.shut);
-        shut.entry(part.clone()).or_default().close(reason)
+        let mut closed = lock(&self.health.closed);
+        closed.entry(part.clone()).or_default().close(reason)
     }
 
-    /// That part of the server is open; for how long it had been shut, if it had.
+    /// Records that the server accepts this part again. Returns for how long it had refused it, if it had.
     #[must_use]
     pub fn reopen(&self, part: &ServerPart) -> Option<Duration> {
-        lock(&self.health.shut).remove(part)?.reopen()
+        lock(&self.health.closed).remove(part)?.reopen()
     }
 
-    /// Its connection was good so long ago. A failure is no news if all that is known of the connection
-    /// is from before an outage.
+    /// Records that the thread's connection was good so long ago. A failure is not reported as a new outage if
+    /// the connection was last known to be good before the previous one.
     pub fn was_healthy(&self, ago: Duration) {
         if let Some(then) = Instant::now().checked_sub(ago) {
-            self.condition().alive(self.id, then);
+            self.condition().healthy_at(self.id, then);
         }
     }
 
@@ -253,36 +254,36 @@ impl HealthProbe {
 
 impl Drop for HealthProbe {
     fn drop(&mut self) {
-        self.condition().leave(self.id, Instant::now());
+        self.condition().remove_probe(self.id, Instant::now());
     }
 }
 
-/// Nobody panics under these locks.
+/// Ignores poisoning: no thread panics while it holds one of these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What of a server may be shut though it is there.
+/// A part of a server that it may refuse although it is there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerPart {
-    /// All of it, for one client, by the name that the log has for it.
+    /// All of it, to the probe of this name.
     Client(String),
-    /// A broker's whole intake of messages.
+    /// Publishing to the broker at all.
     Intake,
     /// New connections to a broker.
     Entrance,
-    /// A queue's intake.
+    /// Publishing to a queue.
     Queue(String),
-    /// The path of messages for a queue: permissions are on exchanges.
+    /// Publishing to a queue through an exchange: the broker's permissions are on exchanges.
     Path {
-        /// The queue that they are meant for.
+        /// The queue.
         queue: String,
-        /// The exchange by which they go there.
+        /// The exchange.
         exchange: String,
     },
 }
 
-/// What is shut, said once until it is open again.
+/// Since when and why a part is refused, so that it is logged once.
 #[derive(Debug, Default)]
 pub struct ClosedPart {
     since: Option<Instant>,
@@ -290,15 +291,15 @@ pub struct ClosedPart {
 }
 
 impl ClosedPart {
-    /// It is shut; whether that, or the reason, is new.
+    /// Records that the part is refused. Returns whether that, or the reason, is new.
     pub fn close(&mut self, reason: &str) -> bool {
-        let is_news = self.since.is_none() || self.reason != reason;
+        let is_new = self.since.is_none() || self.reason != reason;
         self.since.get_or_insert_with(Instant::now);
         reason.clone_into(&mut self.reason);
-        is_news
+        is_new
     }
 
-    /// It is open; for how long it had been shut, if it had.
+    /// Records that the part is accepted. Returns for how long it had been refused, if it had.
     pub fn reopen(&mut self) -> Option<Duration> {
         self.since.take().map(|since| since.elapsed())
     }

@@ -1,20 +1,19 @@
-//! Whether the threads and actors work that a service can't do without: for whoever would rather end
-//! the process than have it stand still (systemd's watchdog).
+//! Whether the vital threads and actors respond: for systemd's watchdog, which kills a service that hangs.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Whether all that is vital has answered within that time.
+/// Whether every vital thread and actor has answered within that time.
 type Check = dyn Fn(Duration) -> bool + Send + Sync;
 
-/// Felt by asking those who are vital, while there are any.
+/// Asks the vital threads and actors whether they respond, while there are any.
 #[derive(Default)]
 pub struct Watchdog(Mutex<Option<Arc<Check>>>);
 
 impl Watchdog {
-    /// Has `check` asked until the returned guard is dropped.
-    pub fn of(
+    /// Uses `check` until the returned guard is dropped.
+    pub fn set_check(
         self: &Arc<Self>,
         check: impl Fn(Duration) -> bool + Send + Sync + 'static,
     ) -> WatchdogGuard {
@@ -22,10 +21,10 @@ impl Watchdog {
         WatchdogGuard(Arc::clone(self))
     }
 
-    /// Whether all that is vital answers within `time`. Nothing is before the tree has grown and after
-    /// its end, when one thread waits for a server, or for the others.
+    /// Whether every vital thread and actor answers within `time`. True without a check, that is before the
+    /// actor tree starts and after it ends: then one thread waits for a server, or for the other threads.
     #[must_use]
-    pub fn beats(&self, time: Duration) -> bool {
+    pub fn is_alive(&self, time: Duration) -> bool {
         let check = self
             .0
             .lock()
@@ -45,7 +44,7 @@ impl fmt::Debug for Watchdog {
     }
 }
 
-/// Something vital is at work until this is dropped.
+/// Removes the watchdog's check when it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct WatchdogGuard(Arc<Watchdog>);
@@ -61,12 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_at_work_can_not_stand_still() {
-        let pulse = Arc::new(Watchdog::default());
-        assert!(pulse.beats(Duration::ZERO));
-        let beating = pulse.of(|_| false);
-        assert!(!pulse.beats(Duration::ZERO));
-        drop(beating);
-        assert!(pulse.beats(Duration::ZERO));
+    fn a_service_without_a_check_is_alive() {
+        let watchdog = Arc::new(Watchdog::default());
+        assert!(watchdog.is_alive(Duration::ZERO));
+        let guard = watchdog.set_check(|_| false);
+        assert!(!watchdog.is_alive(Duration::ZERO));
+        drop(guard);
+        assert!(watchdog.is_alive(Duration::ZERO));
     }
 }

@@ -1,4 +1,4 @@
-//! Threads that wait, and are told to stop by dropping a sender.
+//! Threads that run until they are told to stop; dropping a sender tells them.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::retry::Backoff;
 
-/// How long to wait for what was told to stop, where no work depends on it: a server may hold it up.
+/// How long to wait for a thread that was told to stop and holds no work: a server may block it.
 pub const THREAD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a thread learns that it is to stop.
@@ -24,14 +24,14 @@ impl StopFlag {
     }
 }
 
-/// Tells a thread's owner of its death: held by the thread, so that whatever ends that drops it.
+/// Reports a thread's death to its owner. The thread holds it, so a panic drops it.
 pub struct DeathNotice {
     name: &'static str,
     deaths: Sender<&'static str>,
 }
 
 impl DeathNotice {
-    /// Says `name` on `deaths`, if its thread panics.
+    /// Sends `name` to `deaths` if its thread panics.
     #[must_use]
     pub const fn new(name: &'static str, deaths: Sender<&'static str>) -> Self {
         Self { name, deaths }
@@ -46,11 +46,11 @@ impl Drop for DeathNotice {
     }
 }
 
-/// What tells a thread to stop, when it is dropped.
+/// Tells a thread to stop when it is dropped.
 pub struct Stopper(#[expect(dead_code, reason = "dropped")] Sender<()>);
 
 impl Stopper {
-    /// One, and how its thread learns of it.
+    /// A stopper and the flag by which its thread learns that it is to stop.
     #[must_use]
     pub fn new() -> (Self, StopFlag) {
         let (stop, stopped) = bounded(0);
@@ -66,19 +66,19 @@ pub struct WorkerThread {
     life: ThreadLife,
 }
 
-/// Tells whether a thread has ended, however it did.
+/// Tells whether a thread has ended, for whatever reason.
 #[derive(Debug, Clone)]
 pub struct ThreadLife(Weak<()>);
 
 impl ThreadLife {
-    /// Of what lives as long as the second value.
+    /// Ends when the second value is dropped: the thread holds that.
     #[must_use]
     pub fn new() -> (Self, Arc<()>) {
         let token = Arc::new(());
         (Self(Arc::downgrade(&token)), token)
     }
 
-    /// Whether it has ended.
+    /// Whether the thread has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.strong_count() == 0
@@ -86,7 +86,7 @@ impl ThreadLife {
 }
 
 impl WorkerThread {
-    /// Starts it.
+    /// Starts a thread.
     ///
     /// # Errors
     /// When the system has no thread left.
@@ -108,8 +108,8 @@ impl WorkerThread {
         })
     }
 
-    /// Starts a thread whose work is begun anew, after a pause, whenever it dies: it keeps nothing that
-    /// matters, and the service can't do without it.
+    /// Starts a thread that restarts its work, after a pause, whenever the work panics or returns without being
+    /// told to: for work that is vital to the service and keeps no state.
     ///
     /// # Errors
     /// When the system has no thread left.
@@ -122,7 +122,7 @@ impl WorkerThread {
             loop {
                 let began = Instant::now();
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(stop))) {
-                    // Its drop may be what panicked.
+                    // Dropping the payload may panic as well.
                     std::mem::forget(payload);
                 }
                 if stop.wait(Duration::ZERO) {
@@ -137,21 +137,20 @@ impl WorkerThread {
         })
     }
 
-    /// Whether it lives, for others to see.
+    /// Tells others whether the thread lives.
     #[must_use]
     pub fn life(&self) -> ThreadLife {
         self.life.clone()
     }
 
-    /// Tells it to stop and waits until it has, but not past `deadline`: it may be held up by a
-    /// server.
+    /// Tells the thread to stop and waits until it has, at most until `deadline`: a server may block it.
     pub fn stop(self, deadline: Instant) {
         drop(self.stop);
-        // A process that ends under a thread that is at work in a client library may crash.
+        // A process that exits while a thread is inside a client library may crash.
         while !self.handle.is_finished() {
             if Instant::now() > deadline {
                 log::warn!(
-                    "the {} does not stop: a server does not answer it; the end comes without it",
+                    "the {} does not stop: a server does not answer it; ending without it",
                     self.name
                 );
                 return;
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_dies_is_begun_anew_until_its_thread_is_told_to_stop() {
+    fn work_that_dies_is_restarted_until_its_thread_is_told_to_stop() {
         let (began, begun) = crossbeam_channel::unbounded();
         let mut turns = 0;
         let thread = WorkerThread::restarting("work", move |stop| {
@@ -177,7 +176,7 @@ mod tests {
             began.send(turns).unwrap();
             match turns {
                 1 => panic!("no way"),
-                // Without having been told to.
+                // Returns without being told to.
                 2 => {}
                 _ => while !stop.wait(Duration::from_secs(1)) {},
             }
@@ -192,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn a_death_is_told_and_an_end_is_not() {
+    fn a_panic_is_reported_and_an_orderly_end_is_not() {
         let (deaths, died) = crossbeam_channel::unbounded();
         let live = |dies: bool| {
-            let mourner = DeathNotice::new("it", deaths.clone());
+            let notice = DeathNotice::new("it", deaths.clone());
             let thread = std::thread::spawn(move || {
-                let _mourner = mourner;
+                let _notice = notice;
                 assert!(!dies);
             });
             thread.join().is_err()

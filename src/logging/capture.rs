@@ -1,4 +1,4 @@
-//! The log of one message: what its task logs is kept for the row.
+//! The log of one message: keeps what the message's task logs for its row.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{Level, Record};
 
-/// A message's log holds so many bytes; what is more is left out, and that is said.
-const MOST_BYTES: usize = 1 << 20;
+use super::line::line;
+
+/// The longest log of a message, in bytes. Further lines are left out, and a line says so.
+const MOST_LOG_BYTES: usize = 1 << 20;
 
 thread_local! {
     static CURRENT: RefCell<Option<TaskLog>> = const { RefCell::new(None) };
@@ -30,13 +32,13 @@ impl TaskLog {
         }
     }
 
-    /// RunStore `work` and keeps what it logs on this thread.
+    /// Runs `work` and keeps what it logs on this thread.
     pub fn capture<R>(&self, work: impl FnOnce() -> R) -> R {
         let _restore = Restore(CURRENT.replace(Some(self.clone())));
         work()
     }
 
-    /// RunStore `work` and keeps nothing of what it logs on this thread.
+    /// Runs `work` and keeps nothing of what it logs on this thread.
     pub fn suspend<R>(work: impl FnOnce() -> R) -> R {
         let _restore = Restore(CURRENT.take());
         work()
@@ -45,11 +47,11 @@ impl TaskLog {
     /// Adds a line.
     pub fn append(&self, level: Level, message: &fmt::Arguments<'_>) {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        if text.len() < MOST_BYTES {
-            push(&mut text, &super::line(&self.name, level, message));
-            if text.len() >= MOST_BYTES {
+        if text.len() < MOST_LOG_BYTES {
+            push(&mut text, &line(&self.name, level, message));
+            if text.len() >= MOST_LOG_BYTES {
                 let left_out = format_args!("the log is full; what follows is left out");
-                push(&mut text, &super::line(&self.name, Level::Warn, &left_out));
+                push(&mut text, &line(&self.name, Level::Warn, &left_out));
             }
         }
     }
@@ -57,7 +59,7 @@ impl TaskLog {
     /// Adds a line even if the log is full.
     pub fn append_last(&self, level: Level, message: &fmt::Arguments<'_>) {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        push(&mut text, &super::line(&self.name, level, message));
+        push(&mut text, &line(&self.name, level, message));
     }
 
     /// The lines, joined by newlines.
@@ -70,19 +72,19 @@ impl TaskLog {
     }
 }
 
-/// Adds `line`, which may be as long as the task liked.
+/// Adds `line`, cut to the longest log.
 fn push(text: &mut String, line: &str) {
     if !text.is_empty() {
         text.push('\n');
     }
-    if line.len() <= MOST_BYTES {
+    if line.len() <= MOST_LOG_BYTES {
         text.push_str(line);
     } else {
-        text.push_str(&line[..line.floor_char_boundary(MOST_BYTES)]);
+        text.push_str(&line[..line.floor_char_boundary(MOST_LOG_BYTES)]);
     }
 }
 
-/// Puts back what was captured before, also when the task panics.
+/// Restores the previous log of this thread, also when the task panics.
 struct Restore(Option<TaskLog>);
 
 impl Drop for Restore {
@@ -91,7 +93,7 @@ impl Drop for Restore {
     }
 }
 
-/// Keeps `record` if a task logged it.
+/// Keeps `record` if a task logged it on this thread.
 pub(super) fn record(record: &Record<'_>) {
     CURRENT.with_borrow(|current| {
         if let Some(log) = current {
@@ -121,12 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_cut_and_the_last_line_still_comes() {
+    fn a_log_that_is_too_long_is_cut_and_still_gets_its_last_line() {
         let log = TaskLog::new("c");
-        (0..3).for_each(|_| log.append(Level::Info, &format_args!("{}", "x".repeat(MOST_BYTES))));
+        (0..3)
+            .for_each(|_| log.append(Level::Info, &format_args!("{}", "x".repeat(MOST_LOG_BYTES))));
         log.append_last(Level::Info, &format_args!("done"));
         let text = log.text();
-        assert!(text.len() < 2 * MOST_BYTES);
+        assert!(text.len() < 2 * MOST_LOG_BYTES);
         assert!(text.contains("the log is full") && text.ends_with("done"));
     }
 }

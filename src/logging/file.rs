@@ -12,46 +12,46 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::process::privileges::Identity;
 
-/// A log file that lines are appended to. Clones are the same file.
+/// A log file, to which lines are appended. Clones share the file.
 #[derive(Debug, Clone)]
-pub struct LogFile(Arc<Named>);
+pub struct LogFile(Arc<NamedFile>);
 
 #[derive(Debug)]
-struct Named {
+struct NamedFile {
     path: PathBuf,
     file: Mutex<File>,
 }
 
 impl LogFile {
-    /// Opens the file, or makes it. It goes by this path also when the process is elsewhere later.
+    /// Opens the file, or makes it. The path stays valid when the process changes its directory.
     ///
     /// # Errors
     /// When it can't be opened for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_by(path, |path| appending().open(path))
+        Self::open_by(path, |path| append_options().open(path))
     }
 
-    /// The same as root, for the user that the process is going to be: the file becomes the user's.
+    /// Opens the file as root for the user that the process is going to be, and gives it to that user.
     ///
     /// # Errors
     /// When it can't be opened, or root must not give it away.
     pub(crate) fn open_for(identity: &Identity, path: &Path) -> io::Result<Self> {
-        Self::open_by(path, |path| identity.open(&mut appending(), path))
+        Self::open_by(path, |path| identity.open(&mut append_options(), path))
     }
 
     fn open_by(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        let file = Mutex::new(waited_for(open(&path)?)?);
-        Ok(Self(Arc::new(Named { path, file })))
+        let file = Mutex::new(blocking(open(&path)?)?);
+        Ok(Self(Arc::new(NamedFile { path, file })))
     }
 
-    /// What this process has opened before, and goes on with.
+    /// The file that this process opened before it executed itself again.
     pub(crate) fn inherited(path: PathBuf, file: File) -> Self {
         let file = Mutex::new(file);
-        Self(Arc::new(Named { path, file }))
+        Self(Arc::new(NamedFile { path, file }))
     }
 
-    /// Another descriptor of what is open, for [`LogFile::inherited`].
+    /// Another descriptor of the open file, for [`LogFile::inherited`].
     ///
     /// # Errors
     /// When the system has none left.
@@ -65,13 +65,13 @@ impl LogFile {
         &self.0.path
     }
 
-    /// Goes on with the file that has the path now, or makes one: the other was moved away. A line is
-    /// written to the one or to the other.
+    /// Opens the file at the path again, or makes it, since the old one was moved away. A line goes entirely to the
+    /// old file or to the new one.
     ///
     /// # Errors
-    /// When it can't be opened for writing; lines go where they went, then.
+    /// When it can't be opened for writing; then lines still go to the old file.
     pub fn reopen(&self) -> io::Result<()> {
-        let file = waited_for(appending().open(&self.0.path)?)?;
+        let file = blocking(append_options().open(&self.0.path)?)?;
         *self.lock() = file;
         Ok(())
     }
@@ -81,16 +81,16 @@ impl LogFile {
     }
 }
 
-/// A FIFO without a reader is refused (`ENXIO`) rather than waited for.
-fn appending() -> OpenOptions {
+/// Refuses a FIFO without a reader (`ENXIO`) rather than waits for a reader.
+fn append_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     options
 }
 
-/// What is open: only to open it was not to wait. No line is lost to a reader that is slow.
-fn waited_for(file: File) -> io::Result<File> {
+/// Makes writes block: only the open must not. A slow reader of a FIFO loses no line.
+fn blocking(file: File) -> io::Result<File> {
     let flags = fcntl_getfl(&file)?;
     fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
     Ok(file)
@@ -101,7 +101,7 @@ impl Write for LogFile {
         self.lock().write(bytes)
     }
 
-    /// A line comes as one call, and stays in one file.
+    /// A line is written by one call, so it stays in one file.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.lock().write_all(bytes)
     }
@@ -147,7 +147,7 @@ mod tests {
             }
             std::thread::yield_now();
         };
-        // More than it holds.
+        // More than the FIFO holds.
         let lines = vec![b'x'; 1 << 20];
         log.write_all(&lines).unwrap();
         drop(log);

@@ -1,35 +1,35 @@
-//! Where log lines go: the terminal, the log file, and the message whose task wrote them.
+//! Writes log lines to the terminal, to the log file and to the message whose task logged them.
 //!
 //! Every line has django-carrot's shape, `<name> YYYY-MM-DD HH:MM:SS,mmm LEVEL:: message`, since its
-//! monitor splits the `log` of a message on `::` and blanks. In the log file the name is the thread's.
+//! monitor splits the `log` of a message at `::` and spaces. In the log file the name is the thread's.
 
 mod capture;
 mod file;
+mod line;
 
 pub use capture::TaskLog;
 pub use file::LogFile;
 
-use std::fmt;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
-use chrono::Local;
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use self::line::line;
+use log::{LevelFilter, Log, Metadata, Record};
 use rustix::fs::{FileType, fstat, makedev};
 
-/// Client libraries below this level are quiet.
-const LIBRARIES: LevelFilter = LevelFilter::Error;
+/// Client libraries log nothing below this level.
+const LIBRARY_LEVEL: LevelFilter = LevelFilter::Error;
 
 /// This process's log file, if it has one.
-static FILE: OnceLock<LogFile> = OnceLock::new();
+static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
 
-/// Ours, of which a process has one, as `log` has it.
+/// Our logger: the `log` crate allows one in a process.
 static LOGGER: Logger = Logger {
     sinks: OnceLock::new(),
 };
 
-/// Another logger gets all that is logged in this process.
+/// This process has another logger, which receives everything that is logged.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this program has set a logger before, such as `env_logger::init()` or \
@@ -39,18 +39,18 @@ static LOGGER: Logger = Logger {
 )]
 pub struct ForeignLogger;
 
-/// How much is logged: django-carrot's `--loglevel`.
+/// The lowest level that is logged: django-carrot's `--loglevel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
     Debug,
     /// What happens.
     Info,
-    /// What may need a look.
+    /// What may need attention.
     Warning,
     /// What went wrong.
     Error,
-    /// The same as ERROR: nothing that we log is more critical.
+    /// The same as ERROR: no line has a higher level.
     Critical,
 }
 
@@ -86,12 +86,12 @@ impl LogLevel {
     }
 }
 
-/// Has this process log by us, as soon as that is started.
+/// Makes our logger this process's; it logs once it is [started](start).
 ///
 /// # Errors
 /// When the process has another logger.
-pub fn take() -> Result<(), ForeignLogger> {
-    is_ours().then_some(()).ok_or(ForeignLogger)
+pub fn set_logger() -> Result<(), ForeignLogger> {
+    use_our_logger().then_some(()).ok_or(ForeignLogger)
 }
 
 /// Starts logging for this process; only the first call counts.
@@ -99,36 +99,36 @@ pub fn take() -> Result<(), ForeignLogger> {
 /// # Errors
 /// When the process has another logger.
 pub fn start(level: LogLevel, file: Option<LogFile>) -> Result<(), ForeignLogger> {
-    take()?;
+    set_logger()?;
     LOGGER.sinks.get_or_init(|| {
         log::set_max_level(level.filter());
         if let Some(file) = &file {
-            FILE.get_or_init(|| file.clone());
+            LOG_FILE.get_or_init(|| file.clone());
         }
         Sinks {
             terminal: sink(level, env_logger::Target::Stderr),
-            is_shown: !leads_nowhere(std::io::stderr()),
+            terminal_is_visible: !is_null_device(std::io::stderr()),
             file: file.map(|file| sink(level, env_logger::Target::Pipe(Box::new(file)))),
         }
     });
     Ok(())
 }
 
-/// Keeps what tasks log, and prints nothing; only if nobody logs in this process yet.
+/// Keeps what tasks log, and prints nothing; unless this process has another logger already.
 pub(crate) fn only_capture() {
-    if is_ours() && log::max_level() == LevelFilter::Off {
+    if use_our_logger() && log::max_level() == LevelFilter::Off {
         log::set_max_level(LevelFilter::Info);
     }
 }
 
-/// Whether our logger is this process's, by now.
-fn is_ours() -> bool {
+/// Makes our logger this process's, unless it has another one. Returns whether it is ours.
+fn use_our_logger() -> bool {
     log::set_logger(&LOGGER).is_ok() || std::ptr::addr_eq(log::logger(), &raw const LOGGER)
 }
 
-/// Says so if this process could not open its log file anew, as it has become another user.
-pub fn rehearse_reopening() {
-    if let Some(file) = FILE.get()
+/// Warns if this process can't reopen its log file: it may have become another user.
+pub fn check_reopening() {
+    if let Some(file) = LOG_FILE.get()
         && let Err(error) = file.reopen()
     {
         log::warn!(
@@ -138,10 +138,10 @@ pub fn rehearse_reopening() {
     }
 }
 
-/// Opens this process's log file anew, since it was moved away (logrotate). If that fails, the log goes
-/// on where it was, and says so.
+/// Reopens this process's log file, which was moved away (logrotate). If that fails, logs that, and goes on with
+/// the old file.
 pub fn reopen() {
-    let Some(file) = FILE.get() else {
+    let Some(file) = LOG_FILE.get() else {
         return log::info!("there is no log file to open anew");
     };
     match file.reopen() {
@@ -156,11 +156,11 @@ pub fn reopen() {
 fn sink(level: LogLevel, target: env_logger::Target) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level.filter()).target(target);
-    // Its `trace` prints bodies, and its errors say again, at each try, what it also returns to us and
-    // we say once.
+    // Its `trace` prints messages' bodies, and it logs, at each try, errors that it also returns to us and that we
+    // log once.
     builder.filter_module("amiquip", LevelFilter::Off);
     for library in ["mio", "mio_extras", "actix", "actix_rt", "diesel"] {
-        builder.filter_module(library, LIBRARIES.min(level.filter()));
+        builder.filter_module(library, LIBRARY_LEVEL.min(level.filter()));
     }
     builder
         .format(|out, record| {
@@ -171,36 +171,20 @@ fn sink(level: LogLevel, target: env_logger::Target) -> env_logger::Logger {
         .build()
 }
 
-/// A line in django-carrot's shape.
-fn line(name: &str, level: Level, message: &fmt::Arguments<'_>) -> String {
-    let now = Local::now().format("%Y-%m-%d %H:%M:%S,%3f");
-    format!("{name} {now} {}:: {message}", level_name(level))
-}
-
-/// Python's names of the levels.
-const fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Error => "ERROR",
-        Level::Warn => "WARNING",
-        Level::Info => "INFO",
-        Level::Debug | Level::Trace => "DEBUG",
-    }
-}
-
 struct Logger {
-    /// None if what tasks log is kept, and all else left out.
+    /// `None` if what tasks log is kept, and everything else dropped.
     sinks: OnceLock<Sinks>,
 }
 
 struct Sinks {
     terminal: env_logger::Logger,
-    /// Whether anybody can read what is written to the terminal.
-    is_shown: bool,
+    /// Whether standard error is something else than `/dev/null`.
+    terminal_is_visible: bool,
     file: Option<env_logger::Logger>,
 }
 
-/// Whether standard error is `/dev/null`, as a daemon's is: no line need be made for it.
-fn leads_nowhere(stream: impl AsFd) -> bool {
+/// Whether `stream` is `/dev/null`, as a daemon's standard error is: then no line need be formatted for it.
+fn is_null_device(stream: impl AsFd) -> bool {
     fstat(stream).is_ok_and(|found| {
         FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
             && found.st_rdev == makedev(1, 3)
@@ -233,7 +217,7 @@ impl Sinks {
             return;
         }
         capture::record(record);
-        if self.is_shown {
+        if self.terminal_is_visible {
             self.terminal.log(record);
         }
         if let Some(file) = &self.file {
@@ -255,10 +239,10 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn only_the_null_device_leads_nowhere() {
-        assert!(leads_nowhere(File::open("/dev/null").unwrap()));
+    fn only_the_null_device_is_one() {
+        assert!(is_null_device(File::open("/dev/null").unwrap()));
         for file in ["/dev/zero", "/proc/self/stat"] {
-            assert!(!leads_nowhere(File::open(file).unwrap()), "{file}");
+            assert!(!is_null_device(File::open(file).unwrap()), "{file}");
         }
     }
 }

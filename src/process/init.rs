@@ -1,7 +1,7 @@
-//! The first process of a container: nobody else reaps what is orphaned there, and passes signals on.
+//! Process 1 of a container, which must reap orphaned processes and forward signals.
 //!
-//! A service that is process 1 splits in two. Its child is the service; the process itself forwards signals
-//! to it, reaps whatever dies, and exits as the child does.
+//! A service that is process 1 forks. Its child is the service; process 1 forwards signals to it, reaps dead
+//! processes, and exits with the child's exit code.
 #![expect(
     unsafe_code,
     reason = "fork, and waiting for blocked signals, have no safe form"
@@ -22,14 +22,14 @@ use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use crate::names;
 
-/// What it exits with if it can't tell how the service has ended (`EX_SOFTWARE`).
-const UNKNOWN: i32 = 70;
+/// The exit code if the service's is unknown (`EX_SOFTWARE`).
+const UNKNOWN_EXIT: i32 = 70;
 
-/// What a shell adds to the number of the signal that ended a process.
-const SIGNALLED: i32 = 128;
+/// As in a shell, the exit code for a process that a signal ended is this plus the signal's number.
+const SIGNAL_EXIT_BASE: i32 = 128;
 
-/// What is about this process alone: it is not passed on.
-const OWN: [i32; 10] = [
+/// The signals that concern process 1 alone, and are not forwarded.
+const NOT_FORWARDED: [i32; 10] = [
     libc::SIGCHLD,
     libc::SIGTTIN,
     libc::SIGTTOU,
@@ -44,14 +44,14 @@ const OWN: [i32; 10] = [
 
 /// Why process 1 reaps no orphans.
 #[derive(Debug)]
-pub enum Unreaped {
+pub enum InitError {
     /// A fork would leave the other threads behind.
     Threads(usize),
     /// The system refused something.
     System(io::Error),
 }
 
-impl fmt::Display for Unreaped {
+impl fmt::Display for InitError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(
             "this is process 1 of its container, and reaps none of the processes that are orphaned there: ",
@@ -67,7 +67,7 @@ impl fmt::Display for Unreaped {
     }
 }
 
-/// Whether this is the first process of its container, which ends with it.
+/// Whether this is process 1 of its container, which ends with it.
 #[must_use]
 pub fn is_first() -> bool {
     getpid() == Pid::INIT
@@ -77,28 +77,28 @@ pub fn is_first() -> bool {
 ///
 /// # Errors
 /// When `/proc` can't be read.
-pub fn threads() -> io::Result<usize> {
+pub fn thread_count() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Splits process 1 in two, and returns in its child alone. Any other process stays as it is.
+/// Forks process 1, and returns in the child alone. Does nothing in any other process.
 ///
 /// # Errors
-/// When process 1 can't be split: it goes on as it is.
-pub fn split() -> Result<(), Unreaped> {
+/// When process 1 can't be forked: it goes on as the service.
+pub fn fork_service() -> Result<(), InitError> {
     if !is_first() {
         return Ok(());
     }
-    match threads().map_err(Unreaped::System)? {
-        1 => split_now().map_err(Unreaped::System),
-        more => Err(Unreaped::Threads(more)),
+    match thread_count().map_err(InitError::System)? {
+        1 => fork_now().map_err(InitError::System),
+        more => Err(InitError::Threads(more)),
     }
 }
 
-fn split_now() -> io::Result<()> {
-    // Ignored, it would leave no exit status to pass on.
+fn fork_now() -> io::Result<()> {
+    // If SIGCHLD were ignored, the child's exit status could not be read.
     fork::ensure_waitable_children()?;
-    // What is in a buffer is the child's to write.
+    // Otherwise both processes would write what is buffered.
     io::stdout().flush()?;
     let (all, before) = block_all()?;
     // SAFETY: this process has no other thread.
@@ -114,15 +114,15 @@ fn split_now() -> io::Result<()> {
             Ok(())
         }
         child => {
-            let status = tend(child, &all);
-            // SAFETY: ends this process at once: what it registered for its exit is the child's to run.
+            let status = supervise(child, &all);
+            // SAFETY: ends this process at once. Exit handlers must run in the child alone.
             unsafe { libc::_exit(status) }
         }
     }
 }
 
-/// Blocks all signals, so that they can be waited for; also those that process 1 would never hear of, as it
-/// has no handler. Returns them, and which were blocked before.
+/// Blocks all signals, so that they can be waited for, even those that the kernel does not deliver to process 1
+/// without a handler. Returns the set of all signals, and the set that was blocked before.
 fn block_all() -> io::Result<(sigset_t, sigset_t)> {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();
@@ -137,14 +137,15 @@ fn block_all() -> io::Result<(sigset_t, sigset_t)> {
 }
 
 fn restore(mask: &sigset_t) {
-    // SAFETY: a system call. It can't fail for a set that came from it.
+    // SAFETY: a system call, which can't fail for a set that it has returned.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }
 
-/// What the child does before it is the service, while all signals are blocked.
+/// Prepares the child to be the service, while all signals are blocked.
 fn become_service() {
-    // What a terminal sends, it sends to a group: process 1 would pass it on, and the service hear it twice.
-    let group = setpgid(None, None).and_then(|()| take_terminal());
+    // A terminal sends its signals to a process group. In process 1's group the service would get them twice: from
+    // the terminal, and forwarded.
+    let group = setpgid(None, None).and_then(|()| take_foreground());
     if let Err(error) = group {
         log::debug!("process group: {error}");
     }
@@ -155,22 +156,22 @@ fn become_service() {
     }
 }
 
-/// Makes this process's group the terminal's, if its parent's was.
-fn take_terminal() -> Result<(), Errno> {
+/// Makes this process's group the terminal's foreground group, if its parent's was.
+fn take_foreground() -> Result<(), Errno> {
     let terminal = rustix::fs::open(
         "/dev/tty",
         OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
     );
     match &terminal {
-        Ok(terminal) => hand_over(terminal),
-        // There may be no such file, and a terminal all the same.
-        Err(_) => hand_over(io::stdin()),
+        Ok(terminal) => set_foreground(terminal),
+        // There may be a terminal although there is no such file.
+        Err(_) => set_foreground(io::stdin()),
     }
 }
 
-fn hand_over(terminal: impl AsFd) -> Result<(), Errno> {
-    // None has this number in the process's own namespace if it is from outside.
+fn set_foreground(terminal: impl AsFd) -> Result<(), Errno> {
+    // A foreground group from outside the container has no number in this process's namespace.
     match tcgetpgrp(&terminal) {
         Ok(group) if group == Pid::INIT => tcsetpgrp(&terminal, getpgrp()),
         Ok(_) | Err(Errno::NOTTY) => Ok(()),
@@ -178,33 +179,40 @@ fn hand_over(terminal: impl AsFd) -> Result<(), Errno> {
     }
 }
 
-/// Passes signals on to the child and reaps whatever has died, until the child has. What to exit with.
-fn tend(child: libc::pid_t, all: &sigset_t) -> i32 {
-    // Who looks for the service by its name is to find the service.
+/// Forwards signals to the child and reaps dead processes until the child dies. Returns the exit code.
+fn supervise(child: libc::pid_t, all: &sigset_t) -> i32 {
+    // Renamed, so that a search for the service's name finds only the service.
     // SAFETY: a system call that reads a constant.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"init".as_ptr()) };
     loop {
-        // SAFETY: a system call; the details of the signal are not asked for.
+        // SAFETY: a system call, which takes no pointer for the signal's details.
         let signal = unsafe { libc::sigwaitinfo(all, ptr::null_mut()) };
-        if signal > 0 && !OWN.contains(&signal) {
-            // SAFETY: a system call. The child has not been reaped, so that the number is its own.
+        if signal > 0 && !NOT_FORWARDED.contains(&signal) {
+            // SAFETY: a system call. The child is not reaped yet, so its pid is not reused.
             unsafe { libc::kill(child, signal) };
         }
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == child => {
-                    return as_shell(status);
+                    return shell_exit_code(status);
                 }
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => break,
-                Err(_) => return UNKNOWN,
+                Err(_) => return UNKNOWN_EXIT,
             }
         }
     }
 }
 
-/// Process 1 can't be ended by a signal as its child was.
-fn as_shell(status: WaitStatus) -> i32 {
-    let signalled = || status.terminating_signal().map(|signal| SIGNALLED + signal);
-    status.exit_status().or_else(signalled).unwrap_or(UNKNOWN)
+/// The exit code that a shell would report: process 1 can't be killed by a signal as its child was.
+fn shell_exit_code(status: WaitStatus) -> i32 {
+    let signalled = || {
+        status
+            .terminating_signal()
+            .map(|signal| SIGNAL_EXIT_BASE + signal)
+    };
+    status
+        .exit_status()
+        .or_else(signalled)
+        .unwrap_or(UNKNOWN_EXIT)
 }

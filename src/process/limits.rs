@@ -1,5 +1,5 @@
-//! How many files the service may have open: as many as its concurrency needs, if the system allows that.
-//! Its commands get the limit that it was started with.
+//! Raises the limit of open files to what the service's concurrency needs, if the system allows that. Commands of
+//! tasks get the original limit.
 
 use std::sync::OnceLock;
 
@@ -7,34 +7,33 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What a service has open by itself: log, connections to its database, what threads wait on.
-const BY_ITSELF: usize = 128;
+/// The files that every service has open: its log, connections to its database, what threads wait on.
+const BASE_FILES: usize = 128;
 
-/// A queue's connection, and what its threads wait on.
-const A_QUEUE: usize = 16;
+/// The files for each queue: its connection, and what its threads wait on.
+const FILES_PER_QUEUE: usize = 16;
 
-/// A command that is being started: its pipes with both their ends, what is asked whether it lives, and how
-/// its start is told. A function may have some files and connections open, too.
-const A_TASK: usize = 8;
+/// The files for each task. A command that is being started needs most: both ends of its pipes, a descriptor that
+/// tells whether it lives, and one that reports its start. A function may have some files and connections open, too.
+const FILES_PER_TASK: usize = 8;
 
-/// The limit that this process was started with, if it has another now.
+/// The limit that this process was started with, if it was raised.
 static ORIGINAL: OnceLock<Rlimit> = OnceLock::new();
 
 /// About how many files a service may have open at once.
 fn needed(config: &Config) -> u64 {
     let consumable = config.queues.iter().filter(|queue| queue.consumable);
     let of_queues: usize = consumable
-        .map(|queue| A_QUEUE + A_TASK * queue.concurrency)
+        .map(|queue| FILES_PER_QUEUE + FILES_PER_TASK * queue.concurrency)
         .sum();
-    u64::try_from(BY_ITSELF + of_queues).unwrap_or(u64::MAX)
+    u64::try_from(BASE_FILES + of_queues).unwrap_or(u64::MAX)
 }
 
-/// Raises the limit to what the service needs, at most to what the system allows it, and warns where that
-/// is too little.
+/// Raises the limit to what the service needs, at most to the hard limit, and warns if that is too low.
 pub(crate) fn raise(config: &Config) {
     let limit = getrlimit(Resource::Nofile);
     let needed = needed(config);
-    // Without one there is no limit.
+    // `None` means unlimited.
     if limit.current.is_none_or(|current| current >= needed) {
         return;
     }
@@ -46,7 +45,7 @@ pub(crate) fn raise(config: &Config) {
     if limit.current.is_some_and(|current| current < most) {
         match setrlimit(Resource::Nofile, raised) {
             Ok(()) => {
-                // The first one counts: a test has several services in a process.
+                // Only the first one counts: a test runs several services in a process.
                 ORIGINAL.get_or_init(|| limit);
                 log::debug!("up to {most} files may be open from now on");
             }
@@ -62,12 +61,12 @@ pub(crate) fn raise(config: &Config) {
     }
 }
 
-/// What a command is to get back: it may not be made for more files, as who calls `select` is not.
+/// The limit that commands get back: a program that calls `select` can't handle more files.
 pub(crate) fn original() -> Option<Rlimit> {
     ORIGINAL.get().copied()
 }
 
-/// Gives this process such a limit: between fork and exec, by one system call.
+/// Sets this process's limit by a single system call, as is safe between fork and exec.
 pub(crate) fn restore(limit: Rlimit) -> rustix::io::Result<()> {
     setrlimit(Resource::Nofile, limit)
 }
@@ -78,7 +77,7 @@ mod tests {
     use crate::config::{BrokerHost, QueueConfig};
 
     #[test]
-    fn each_queue_and_each_task_of_those_that_are_consumed_counts() {
+    fn each_consumed_queue_and_each_of_its_tasks_counts() {
         let queue = |concurrency, consumable| QueueConfig {
             concurrency,
             consumable,

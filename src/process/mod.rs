@@ -1,4 +1,4 @@
-//! The process itself: its user, its limits, and what it does as process 1 of a container.
+//! The process: its user, its limits, and its duties as process 1 of a container.
 
 pub(crate) mod init;
 pub(crate) mod limits;

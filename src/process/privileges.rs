@@ -1,5 +1,5 @@
-//! Who the service is: started by root, it can become a user with fewer rights, once it has opened what
-//! only root can.
+//! The service's user: a service that root has started can become another user once it has opened the files that
+//! only root can open.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -15,34 +15,34 @@ use nix::unistd::{
 use rustix::fs::{AtFlags, chownat};
 use rustix::process::{Gid as GroupId, Uid as OwnerId};
 
-/// A user with its groups.
+/// A user and its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     name: String,
     user: Uid,
     group: Gid,
-    /// All of them, the one above as well.
+    /// All groups, including the primary one.
     groups: Vec<Gid>,
 }
 
 /// Why the service can't become that user.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Nobody has that name.
+    /// There is no user of that name.
     #[error("there is no user {0:?}")]
     NoSuchUser(String),
-    /// No group has that name.
+    /// There is no group of that name.
     #[error("there is no group {0:?}")]
     NoSuchGroup(String),
-    /// A number that the system knows no user by.
+    /// The system knows no user with that number, so the group is unknown.
     #[error("the system knows no user {0}, nor which group is its own: give --group as well")]
     NoGroup(Uid),
-    /// Only root may.
+    /// Only root can become another user.
     #[error("only root can become user {wanted:?}, and this is {actual}")]
     NotRoot {
         /// The user's name, as it was given.
         wanted: String,
-        /// Who asked.
+        /// The user of this process.
         actual: String,
     },
     /// The system's list of users can't be read, or a change was refused.
@@ -54,8 +54,8 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// The user of that name or number, in `group` if one is given and in its own otherwise, and in
-    /// what other groups the system has it in.
+    /// The user of that name or number, with `group` as its primary group, or its own one if none is given, and the
+    /// other groups that the system lists for it.
     ///
     /// # Errors
     /// When there is no such user or group, or this process can't become it.
@@ -94,12 +94,12 @@ impl Identity {
         geteuid() == self.user && getegid() == self.group
     }
 
-    /// Opens a file, which becomes this user's. What is not a plain file stays whose it is. Does not wait
-    /// for a FIFO's reader, nor, when it is open, for anything else (`O_NONBLOCK`).
+    /// Opens a file, and gives it to this user if it is a regular file. Waits neither for a FIFO's reader nor, once
+    /// it is open, for anything else (`O_NONBLOCK`).
     ///
     /// # Errors
-    /// When it can't be opened, or root would give away something by it that is somebody else's: the
-    /// user may be at home in the directory, and have put there a link to anything.
+    /// When it can't be opened, or root would give away another user's file: if the user can write to the
+    /// directory, it may have put a link to any file there.
     pub fn open(&self, options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         if self.user == geteuid() {
             return options.open(path);
@@ -109,42 +109,42 @@ impl Identity {
             .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
             .open(path)
             .map_err(|error| match error.raw_os_error() {
-                Some(nix::libc::ELOOP) => not_given("it is a symbolic link"),
+                Some(nix::libc::ELOOP) => refuse_to_give("it is a symbolic link"),
                 _ => error,
             })?;
-        if self.is_to_be_given(&file)? {
+        if self.must_be_given(&file)? {
             self.give(&file)?;
         }
         Ok(file)
     }
 
-    /// Whether root has to give this user the file, to make it the user's.
+    /// Whether root must give the file to this user: it is a regular file, and not the user's yet.
     ///
     /// # Errors
-    /// When root would give away something that is somebody else's.
-    pub fn is_to_be_given(&self, file: &File) -> io::Result<bool> {
+    /// When root would give away another user's file.
+    pub fn must_be_given(&self, file: &File) -> io::Result<bool> {
         let metadata = file.metadata()?;
         let owner = Uid::from_raw(metadata.uid());
-        let is_given = (owner, metadata.gid()) == (self.user, self.group.as_raw());
-        if is_given || self.user == geteuid() || !metadata.is_file() {
+        let is_theirs = (owner, metadata.gid()) == (self.user, self.group.as_raw());
+        if is_theirs || self.user == geteuid() || !metadata.is_file() {
             return Ok(false);
         }
         if owner != self.user && !owner.is_root() {
-            return Err(not_given("it is another user's"));
+            return Err(refuse_to_give("it is another user's"));
         }
         if metadata.nlink() > 1 {
-            return Err(not_given("it has another name as well"));
+            return Err(refuse_to_give("it has another name as well"));
         }
         Ok(true)
     }
 
-    /// Makes what is open this user's.
+    /// Gives the open file to this user.
     ///
     /// # Errors
     /// When that is refused.
     pub fn give(&self, open: impl AsFd) -> io::Result<()> {
         let (user, group) = (self.user.as_raw(), self.group.as_raw());
-        // By `chownat`, as `fchown` knows no descriptors that are a place alone (`O_PATH`).
+        // By `chownat`, since `fchown` refuses descriptors of `O_PATH`.
         let (user, group) = (
             Some(OwnerId::from_raw(user)),
             Some(GroupId::from_raw(group)),
@@ -152,13 +152,13 @@ impl Identity {
         Ok(chownat(open, "", user, group, AtFlags::EMPTY_PATH)?)
     }
 
-    /// Becomes this user, all threads of this process, for good.
+    /// Makes all threads of this process run as this user, irrevocably.
     ///
     /// # Errors
-    /// When the system refuses it: the process must end then, as it may be half-way.
+    /// When the system refuses it. The process must exit then, since it may have changed only its groups.
     pub fn assume(&self) -> Result<(), IdentityError> {
         if !geteuid().is_root() {
-            // It is ours already: see `of`.
+            // This process is that user already: see `of`.
             return Ok(());
         }
         let refused = |errno| IdentityError::System(self.name.clone(), errno);
@@ -172,7 +172,7 @@ impl Identity {
         Ok(())
     }
 
-    /// What it is called, for the log.
+    /// The user and its groups, for the log.
     #[must_use]
     pub fn describe(&self) -> String {
         let groups: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
@@ -180,12 +180,12 @@ impl Identity {
     }
 }
 
-fn not_given(why: &str) -> io::Error {
+fn refuse_to_give(why: &str) -> io::Error {
     let text = format!("{why}, and root does not give such a one away (--user)");
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
-/// The number, and what else the system knows of the user.
+/// The user's number, and its entry in the system's list of users.
 fn find_user(name: &str) -> Result<(Option<Uid>, Option<User>), Errno> {
     if let Some(user) = User::from_name(name)? {
         return Ok((Some(user.uid), Some(user)));
@@ -206,7 +206,7 @@ fn groups_of(name: &str, group: Gid) -> Result<Vec<Gid>, Errno> {
     getgrouplist(&name, group)
 }
 
-/// Who this process is, for people.
+/// The user of this process, for messages.
 #[must_use]
 pub fn this_user() -> String {
     let uid = geteuid();
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_or_group_that_is_not_there_is_named() {
+    fn an_unknown_user_or_group_is_named() {
         let error = Identity::of("no such user", None).unwrap_err();
         assert_eq!(error.to_string(), r#"there is no user "no such user""#);
         let error = Identity::of("root", Some("no such group")).unwrap_err();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn who_one_is_already_one_can_become_without_being_root() {
+    fn a_process_can_become_its_own_user_without_being_root() {
         let (uid, gid) = (geteuid(), getegid());
         let identity = Identity::of(&uid.to_string(), Some(&gid.to_string())).unwrap();
         assert!(identity.is_ours());

@@ -1,4 +1,4 @@
-//! What the embedded broker needs of the store.
+//! The database as the embedded broker's queues.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -8,22 +8,23 @@ use crate::message::Message;
 use crate::store::liveness;
 use crate::store::{self, EmbeddedQueueStore, Store, StoreError, UndecodableRow, WorkerId};
 
-/// How often it is looked for workers of this host that are gone: RabbitMQ gives back at once what they had.
-const BURY: Duration = Duration::from_secs(1);
+/// How often an idle queue looks for dead workers of this host, so that their messages are delivered again soon:
+/// RabbitMQ redelivers at once.
+const DEAD_WORKER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So often a statement that met another transaction is tried again.
-const TRIES: u32 = 10;
+/// How often a statement is tried that conflicts with another transaction.
+const MOST_TRIES: u32 = 10;
 
-/// The queues of the embedded broker, for a worker that may be registered later.
+/// The queues of the embedded broker. The worker that takes messages from them may be registered later.
 pub struct EmbeddedQueue {
     store: Arc<dyn Store>,
-    /// Where this process's pid means something.
+    /// The boot and process namespace in which this process's pid is valid.
     namespace: String,
     owner: OnceLock<WorkerId>,
 }
 
 impl EmbeddedQueue {
-    /// Those in `store`, for a worker of that namespace.
+    /// The queues in `store`, for a worker of that namespace.
     pub fn new(store: Arc<dyn Store>, namespace: String) -> Self {
         Self {
             store,
@@ -32,8 +33,8 @@ impl EmbeddedQueue {
         }
     }
 
-    /// Says who takes messages, before anybody does.
-    pub fn are_for(&self, owner: WorkerId) {
+    /// Sets the worker that takes messages. To be called before a message is taken.
+    pub fn set_owner(&self, owner: WorkerId) {
         self.owner.get_or_init(|| owner);
     }
 }
@@ -45,23 +46,23 @@ impl QueueStore for EmbeddedQueue {
                 "this worker is not registered".to_owned(),
             ));
         };
-        Ok(Box::new(Waiting {
+        Ok(Box::new(EmbeddedQueueSession {
             session: self.store.connect().map_err(classify)?,
             owner: *owner,
             namespace: self.namespace.clone(),
-            buried: Instant::now(),
+            last_removal: Instant::now(),
         }))
     }
 }
 
-struct Waiting {
+struct EmbeddedQueueSession {
     session: Box<dyn EmbeddedQueueStore>,
     owner: WorkerId,
     namespace: String,
-    buried: Instant,
+    last_removal: Instant,
 }
 
-/// What the consumer can do about an error.
+/// Classifies an error by what the consumer can do about it.
 fn classify(error: StoreError) -> BrokerError {
     match error {
         StoreError::Unavailable(reason) | StoreError::Conflict(reason) => BrokerError::Away(reason),
@@ -73,17 +74,17 @@ fn classify(error: StoreError) -> BrokerError {
     }
 }
 
-impl Waiting {
-    /// RunStore `work`, again if it meets another transaction.
+impl EmbeddedQueueSession {
+    /// Runs `work`, and repeats it if it conflicts with another transaction.
     fn run<T>(
         &mut self,
         mut work: impl FnMut(&mut dyn EmbeddedQueueStore) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
         let session = self.session.as_mut();
-        store::retry_conflicts(TRIES, || work(session)).map_err(classify)
+        store::apart_from_others(MOST_TRIES, || work(session)).map_err(classify)
     }
 
-    /// Ends messages that nobody can run.
+    /// Fails messages that can't be decoded.
     fn fail(&mut self, rows: &[UndecodableRow]) -> Result<(), BrokerError> {
         for row in rows {
             log::error!("message {} can't be run: {}", row.key, row.reason);
@@ -92,19 +93,20 @@ impl Waiting {
         self.run(|session| session.fail_waiting(owner, rows))
     }
 
-    /// What a worker of this host had, whose process is gone, need not wait for its heartbeat to grow old.
+    /// Removes workers of this host whose process is gone, so that their messages need not wait for the heartbeat's
+    /// timeout.
     fn remove_dead_workers(&mut self) -> Result<(), BrokerError> {
-        if self.buried.elapsed() < BURY {
+        if self.last_removal.elapsed() < DEAD_WORKER_INTERVAL {
             return Ok(());
         }
-        self.buried = Instant::now();
+        self.last_removal = Instant::now();
         liveness::remove_dead_workers(self.session.as_mut(), &self.namespace)
             .map(drop)
             .map_err(classify)
     }
 }
 
-impl QueueSession for Waiting {
+impl QueueSession for EmbeddedQueueSession {
     fn take(&mut self, queue: &str, limit: usize) -> Result<Vec<Message>, BrokerError> {
         let owner = self.owner;
         if !self.run(|session| session.is_any_waiting(queue))? {
@@ -115,9 +117,9 @@ impl QueueSession for Waiting {
             self.run(|session| session.take_waiting(owner, queue, limit))?;
         if !undecodable.is_empty() {
             match self.fail(&undecodable) {
-                // They stay this worker's, and nobody takes them again; the others are run.
+                // The undecodable ones stay this worker's and are not taken again; the others are run.
                 Err(BrokerError::Refused(reason)) => {
-                    log::error!("the database refuses to have that noted: {reason}");
+                    log::error!("the database refuses to record that: {reason}");
                 }
                 other => other?,
             }

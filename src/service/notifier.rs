@@ -1,5 +1,5 @@
-//! systemd's protocol for services (sd_notify(3)): a service manager that has asked for it is told when
-//! the service is up, what it is at, that it stops, and again and again that it works.
+//! systemd's protocol for services (sd_notify(3)): tells a service manager that asks for it when the service is up,
+//! what its status is, that it stops, and regularly that it is alive.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,17 +12,16 @@ use std::time::{Duration, Instant};
 use crate::health::service_status::{ServiceState, ServiceStatus, StatusReport, StatusVersion};
 use crate::names::SYSTEMD_VARIABLES;
 
-/// A service manager that does not read must not hold us up for longer.
-const SENDING: Duration = Duration::from_secs(1);
+/// How long a service manager that does not read may block the thread.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So often it is looked how many tasks a service still waits for that stops, and what was not taken is
-/// told again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often a stopping service reports how many tasks still run, and how often a failed send is repeated.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest status: what a line of `systemctl status` shows, and some.
+/// The longest status text: somewhat more than a line of `systemctl status` shows.
 const STATUS_CHARS: usize = 300;
 
-/// Starts the thread that tells systemd how the service is, if systemd has asked for it.
+/// Starts the thread that reports the service's status to systemd, if systemd asks for it.
 ///
 /// # Errors
 /// When the system has no thread left.
@@ -31,30 +30,30 @@ pub fn start(service_status: &Arc<ServiceStatus>) -> io::Result<()> {
     let Some(socket) = socket else {
         return Ok(());
     };
-    let manager = match Manager::at(&socket) {
+    let manager = match ServiceManager::connect(&socket) {
         Ok(manager) => manager,
         Err(error) => {
             log::error!("systemd can't be told how the service is, at {socket:?}: {error}");
             return Ok(());
         }
     };
-    let herald = Notifier {
+    let notifier = Notifier {
         manager,
-        watchdog: watchdog(period, pid),
+        watchdog: watchdog_period(period, pid),
         service_status: Arc::clone(service_status),
         was_up: false,
         was_stopping: false,
-        is_behind: false,
+        is_outdated: false,
         status: String::new(),
     };
     let thread = std::thread::Builder::new().name("systemd".to_owned());
-    thread.spawn(move || herald.run()).map(drop)
+    thread.spawn(move || notifier.run()).map(drop)
 }
 
-/// How often systemd wants to hear that this process works, if it does.
-fn watchdog(period: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
+/// The longest time between two pings that systemd's watchdog allows, if it watches this process.
+fn watchdog_period(period: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
     let text = |value: OsString| value.into_string().ok();
-    // The variables may be meant for a process that has started us.
+    // The variables may be meant for the process that started us.
     let is_ours = pid.is_none_or(|pid| text(pid) == Some(std::process::id().to_string()));
     let period = period.and_then(text)?.parse().ok();
     period
@@ -63,22 +62,22 @@ fn watchdog(period: Option<OsString>, pid: Option<OsString>) -> Option<Duration>
 }
 
 /// The socket on which systemd listens.
-struct Manager(UnixDatagram);
+struct ServiceManager(UnixDatagram);
 
-impl Manager {
-    fn at(path: &OsString) -> io::Result<Self> {
+impl ServiceManager {
+    fn connect(path: &OsString) -> io::Result<Self> {
         let address = match path.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             _ => SocketAddr::from_pathname(path)?,
         };
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
-        socket.set_write_timeout(Some(SENDING))?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         Ok(Self(socket))
     }
 
-    /// Whether it took it.
-    fn tell(&self, what: &str) -> bool {
+    /// Sends a message. Returns whether that succeeded.
+    fn send(&self, what: &str) -> bool {
         let sent = self.0.send(what.as_bytes());
         if let Err(error) = &sent {
             log::warn!("systemd was not told {what:?}: {error}");
@@ -88,81 +87,81 @@ impl Manager {
 }
 
 struct Notifier {
-    manager: Manager,
-    /// It wants to hear from us at least so often.
+    manager: ServiceManager,
+    /// The longest time between two pings.
     watchdog: Option<Duration>,
     service_status: Arc<ServiceStatus>,
     was_up: bool,
     was_stopping: bool,
-    /// It was not told the latest.
-    is_behind: bool,
+    /// Whether the last send failed.
+    is_outdated: bool,
     status: String,
 }
 
 impl Notifier {
-    /// Until the process ends.
+    /// Runs until the process ends.
     fn run(mut self) {
         let mut seen = StatusVersion::default();
-        let mut next_beat = self.watchdog.map(|_| Instant::now());
+        let mut next_ping = self.watchdog.map(|_| Instant::now());
         loop {
-            if next_beat.is_some_and(|next| Instant::now() >= next) {
-                next_beat = self.beat();
+            if next_ping.is_some_and(|next| Instant::now() >= next) {
+                next_ping = self.ping_watchdog();
             }
-            let until_beat = next_beat.map(|next| next.saturating_duration_since(Instant::now()));
-            let again = (self.was_stopping || self.is_behind).then_some(AGAIN);
-            let timeout = until_beat.into_iter().chain(again).min();
-            let (now, report) = self.service_status.follow(seen, timeout);
+            let until_ping = next_ping.map(|next| next.saturating_duration_since(Instant::now()));
+            let again = (self.was_stopping || self.is_outdated).then_some(REPEAT_INTERVAL);
+            let timeout = until_ping.into_iter().chain(again).min();
+            let (now, report) = self.service_status.wait_for_change(seen, timeout);
             seen = now;
-            self.tell(&report);
+            self.send_changes(&report);
         }
     }
 
-    /// Says that the service works, if it does: else systemd makes an end of it. When to do so again.
-    fn beat(&self) -> Option<Instant> {
+    /// Tells systemd that the service is alive, if it is; otherwise systemd kills it. Returns when to ping next.
+    fn ping_watchdog(&self) -> Option<Instant> {
         let period = self.watchdog?;
-        // Those who are asked may take so long one after the other, and the next beat is not before that.
-        let patience = period / 8;
-        if !self.service_status.pulse().beats(patience) {
+        // The checked parts may take so long one after another, which delays the next ping.
+        let timeout = period / 8;
+        if !self.service_status.watchdog().is_alive(timeout) {
             log::error!(
-                "a vital part of the service is gone, or has not answered for {patience:?}: systemd is not told that it works"
+                "a vital part of the service is gone, or has not answered for {timeout:?}: systemd is not told that it works"
             );
-        } else if self.manager.tell("WATCHDOG=1") {
+        } else if self.manager.send("WATCHDOG=1") {
             return Instant::now().checked_add(period / 2);
         }
-        Instant::now().checked_add(patience)
+        Instant::now().checked_add(timeout)
     }
 
-    fn tell(&mut self, report: &StatusReport) {
+    fn send_changes(&mut self, report: &StatusReport) {
         let mut lines = Vec::new();
         if report.is_up() && !self.was_up {
             lines.push("READY=1".to_owned());
         }
-        if ends(report) && !self.was_stopping {
+        if is_ending(report) && !self.was_stopping {
             lines.push("STOPPING=1".to_owned());
         }
         let status = status(report);
         if status != self.status {
             lines.push(format!("STATUS={status}"));
         }
-        self.is_behind = !lines.is_empty() && !self.manager.tell(&lines.join("\n"));
-        if self.is_behind {
+        self.is_outdated = !lines.is_empty() && !self.manager.send(&lines.join("\n"));
+        if self.is_outdated {
             return;
         }
         self.was_up |= report.is_up();
-        self.was_stopping |= ends(report);
+        self.was_stopping |= is_ending(report);
         self.status = status;
     }
 }
 
-/// Whether it ends, in order or not.
-const fn ends(report: &StatusReport) -> bool {
+/// Whether the process ends, in order or not.
+const fn is_ending(report: &StatusReport) -> bool {
     matches!(
         report.state,
         ServiceState::Stopping | ServiceState::Restarting
     )
 }
 
-/// The service in one line.
+/// The status of the service in one line.
 fn status(report: &StatusReport) -> String {
     let waits = report.waiting_for.join("; ");
     let text = match report.state {
@@ -178,7 +177,7 @@ fn status(report: &StatusReport) -> String {
             None => format!("Stopping; tasks still running: {}", report.running_tasks),
         },
     };
-    // One line is one assignment.
+    // A newline would end the assignment.
     let in_one_line = text
         .chars()
         .map(|char| if char.is_control() { ' ' } else { char });
@@ -194,20 +193,20 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_ours_if_it_names_this_process_or_none() {
+    fn the_watchdog_watches_this_process_if_it_names_it_or_no_process() {
         let second = Some(Duration::from_secs(1));
-        assert_eq!(watchdog(os("1000000"), None), second);
+        assert_eq!(watchdog_period(os("1000000"), None), second);
         let this = std::process::id().to_string();
-        assert_eq!(watchdog(os("1000000"), os(&this)), second);
-        assert_eq!(watchdog(os("1000000"), os("1")), None);
+        assert_eq!(watchdog_period(os("1000000"), os(&this)), second);
+        assert_eq!(watchdog_period(os("1000000"), os("1")), None);
         for nothing in [None, os(""), os("0"), os("soon")] {
-            assert_eq!(watchdog(nothing, None), None);
+            assert_eq!(watchdog_period(nothing, None), None);
         }
     }
 
     #[test]
     fn a_status_is_one_short_line() {
-        let mut report = ServiceStatus::new().look();
+        let mut report = ServiceStatus::new().report();
         report.state = ServiceState::Waiting;
         report.waiting_for = vec!["the broker is away:\nrefused".to_owned(), "x".repeat(400)];
         let status = status(&report);

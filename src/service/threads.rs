@@ -1,4 +1,4 @@
-//! What runs beside the tree, for as long as a worker is registered.
+//! The threads outside the actor tree, which run as long as the worker is registered.
 
 use std::io;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::maintenance::heartbeat::Lease;
 use crate::maintenance::{heartbeat, prune, sweep};
 use crate::store::{Database, Store, WorkerId, WorkerProcess};
 
-/// The threads beside the tree.
-pub(super) struct Threads {
+/// The threads outside the actor tree.
+pub(super) struct BackgroundThreads {
     pub(super) ledger: Ledger,
     ledger_thread: LedgerThread,
     heartbeat: WorkerThread,
     sweep: WorkerThread,
-    /// Only if there is a history to prune.
+    /// Only if the configuration has a history.
     pruning: Option<WorkerThread>,
 }
 
-impl Threads {
+impl BackgroundThreads {
     pub(super) fn start(
         store: &Arc<dyn Store>,
         config: &Arc<Config>,
@@ -61,15 +61,15 @@ impl Threads {
         })
     }
 
-    /// Asks whether those are at work that the service can't do without.
+    /// A check whether the vital threads respond.
     pub(super) fn check(&self) -> impl Fn(Duration) -> bool + Send + Sync + use<> {
         let ledger = self.ledger.clone();
         let lives = [self.heartbeat.life(), self.sweep.life()];
         move |time| !lives.iter().any(ThreadLife::is_over) && ledger.answers(time)
     }
 
-    /// The ledger has nothing left to write when the tree has drained. The others may be held up by a
-    /// server that is away, and may be left anywhere.
+    /// Stops the threads. When the tree has drained, the ledger has nothing left to write. A server that is away may
+    /// block the other threads, which can be left at any point.
     pub(super) fn stop(self, halted: bool) {
         drop(self.ledger);
         let deadline = Instant::now() + THREAD_STOP_TIMEOUT;
@@ -84,18 +84,18 @@ impl Threads {
     }
 }
 
-/// Says that this worker has ended, so that what it leaves is taken up at once.
+/// Removes this worker's row, so that other workers take over its messages at once.
 pub(super) fn deregister(store: &Arc<dyn Store>, worker: WorkerId) {
     let store = Arc::clone(store);
-    let signing_off = WorkerThread::start("sign-off", move |_| {
-        let gone = store
+    let thread = WorkerThread::start("sign-off", move |_| {
+        let deregistered = store
             .connect()
             .and_then(|mut session| session.deregister(&[worker]));
-        if let Err(error) = gone {
+        if let Err(error) = deregistered {
             log::warn!("this worker could not be signed off: {error}");
         }
     });
-    match signing_off {
+    match thread {
         Ok(thread) => thread.stop(Instant::now() + THREAD_STOP_TIMEOUT),
         Err(error) => log::warn!("this worker could not be signed off: {error}"),
     }

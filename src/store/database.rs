@@ -185,7 +185,7 @@ mod tests {
             assert!(asked.is_err());
             database.ask(|_, _| Ok(())).unwrap();
             let connections = counting.connections.load(Ordering::Relaxed);
-            seen.push((connections, !servers.troubles().is_empty()));
+            seen.push((connections, !servers.problems().is_empty()));
         }
         seen
     }

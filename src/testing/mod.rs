@@ -1,4 +1,4 @@
-//! Trying an app's tasks in tests: in the test's own process, without a broker, and without waiting.
+//! Tests of an app's tasks: in the test's own process, without a broker, and without waiting.
 //!
 //! ```
 //! use carrot_actors::{App, Args, Client, PublishError, TaskError};
@@ -28,9 +28,9 @@
 //! # }
 //! ```
 //!
-//! A delay is not waited for, and schedules publish nothing: a test runs their task. A transaction that
-//! records messages works as ever, on the database that the configuration names; they are there once it
-//! has committed:
+//! Delays are skipped, and schedules publish nothing: a test runs their tasks itself. A transaction that records
+//! messages works as usual, on the database that the configuration names; the messages are there once it has
+//! committed:
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -73,10 +73,10 @@
 //! # }
 //! ```
 //!
-//! Tasks run on the test's own thread, unless a runtime is current there, as in a `#[tokio::test]`: then they
-//! have another one, for which the test's thread waits. What the test has made on its runtime and gives to
-//! the app goes on meanwhile if that has more threads: `#[tokio::test(flavor = "multi_thread")]`. What the
-//! app makes itself ([`App::state_with`](crate::App::state_with)) goes on in any case.
+//! Tasks run on the test's own thread. In a `#[tokio::test]`, or if another runtime is current, they run on a thread
+//! of their own, and the test's thread waits for them. State that the test has made on its runtime can make progress
+//! meanwhile only if that runtime has more threads: `#[tokio::test(flavor = "multi_thread")]`. State that the app
+//! makes itself ([`App::state_with`](crate::App::state_with)) makes progress in any case.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -99,77 +99,76 @@ use crate::store::liveness;
 use crate::store::{self, Batch, Claim, ClaimRequest, StoreError, TestSession, WorkerId};
 use crate::task::{Registry, RunId, TaskError};
 
-/// So many messages are taken from the database at once.
-const AT_ONCE: usize = 500;
+/// How many messages are taken from the database at once.
+const BATCH_SIZE: usize = 500;
 
-/// Why a test did not get what it wanted.
+/// Why a test's call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TestError {
-    /// The app is at fault, or its database.
+    /// The app is invalid, or its database can't be used.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The database does not do as it is told.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The message can't be one.
+    /// The message is invalid.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// There is no place for a database.
-    #[error("no directory for a test: {0}")]
+    /// No directory can be made for the database.
+    #[error("a directory for the test can't be made: {0}")]
     System(#[from] io::Error),
-    /// Somebody else has run the message.
-    #[error("message {0} was not there to be run: who else is at work on this database?")]
+    /// Another process has taken the message.
+    #[error("message {0} can't be run: another process has taken it from this database")]
     NotThere(String),
-    /// More messages than any test means to run: each may publish the next.
-    #[error("there is no end of messages: {0} were run")]
+    /// More messages than any test is meant to run: each may publish the next.
+    #[error("messages are left after {0} runs")]
     NeverIdle(usize),
 }
 
-/// What became of a message.
+/// The outcome of a message's run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Its key.
+    /// The message's uuid.
     pub uuid: String,
-    /// Its task.
+    /// The task's name.
     pub task: String,
-    /// What the task returned, or why the message is FAILED: what a panic said, and what was wrong with
-    /// its arguments, too. Where the error says [`again`](TaskError::again), the task has handed the message
-    /// back; it is not run again here.
+    /// What the task returned, or why the message is FAILED: an error, a panic or invalid arguments. If the error
+    /// says [`again`](TaskError::again), the task has handed the message back; the test does not run it again.
     pub result: Result<Value, TaskError>,
-    /// What the task logged, in the shape that the row has it. If the test has set a logger of its own,
-    /// that gets it instead, and here are only the lines that say how the task began and ended.
+    /// What the task logged, as the row has it. If the test has set a logger of its own, that gets the task's lines,
+    /// and this has only those about the task's start and end.
     pub log: String,
-    /// The messages that were published, or recorded in a transaction, meanwhile.
+    /// The messages that were published, or recorded in a transaction, during the run.
     pub published: Vec<Message>,
 }
 
-/// An app whose tasks are run as a test asks for it. What is published waits in a database of its own,
-/// until the test runs that too; delays are not waited for.
+/// An app whose tasks run when the test asks for it. Published messages wait in a database of the test's own until
+/// the test runs them; delays are skipped.
 pub struct TestApp {
     config: Arc<Config>,
     client: Client,
     executor: Executor,
-    /// Ends after what the tasks share.
+    /// Dropped after the tasks' shared state.
     _runtime: Runtime,
     session: Box<dyn TestSession>,
     worker: WorkerId,
     queued: VecDeque<Message>,
-    /// Removed in the end; last, after all that has it open.
-    _directory: Option<Directory>,
+    /// Removed last, after everything that has files open in it.
+    _directory: Option<TestDirectory>,
 }
 
 impl TestApp {
-    /// Of an app, with an SQLite database of its own, which is gone in the end.
+    /// Makes the app, with an SQLite database of its own, which is removed when this is dropped.
     pub(crate) fn of(
         tasks: impl FnOnce(Client) -> Result<Registry, TestError>,
         defaults: &Defaults,
     ) -> Result<Self, TestError> {
-        let directory = Directory::new()?;
+        let directory = TestDirectory::new()?;
         let url = format!("sqlite://{}", directory.0.join("carrot.db").display());
         let environment = Environment::from_pairs([("CARROT_DATABASE_URL", url)]);
         fs::write(directory.0.join("carrot.toml"), "")?;
@@ -177,11 +176,11 @@ impl TestApp {
         Self::with(tasks, config, Some(directory))
     }
 
-    /// Of an app, with a configuration of the test's.
+    /// Makes the app, with the test's configuration.
     pub(crate) fn with(
         tasks: impl FnOnce(Client) -> Result<Registry, TestError>,
         config: Config,
-        directory: Option<Directory>,
+        directory: Option<TestDirectory>,
     ) -> Result<Self, TestError> {
         logging::only_capture();
         let config = Arc::new(config);
@@ -194,7 +193,7 @@ impl TestApp {
             registry.make_states(&config)
         });
         made?.map_err(ServiceError::from)?;
-        // Makes the tables.
+        // Also makes the tables.
         store::session(store::open_for(&config)?.as_ref())?;
         let mut session = store::connect_for_tests(&config)?;
         let worker = session.register(&liveness::this_process()?)?;
@@ -210,14 +209,14 @@ impl TestApp {
         })
     }
 
-    /// The client that the app's tasks get: it records, and publishes to nobody.
+    /// The client that the app's tasks get: it records messages, and publishes them to no broker.
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The configuration: its `database_url` is where messages are recorded, for transactions of the
-    /// test's own.
+    /// The configuration. Messages are recorded in the database of its `database_url`, for the test's own
+    /// transactions.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
@@ -228,13 +227,13 @@ impl TestApp {
         self.client.task(name)
     }
 
-    /// RunStore one message, and none of those that wait.
+    /// Runs one message, and none of those that wait.
     ///
     /// # Errors
-    /// When it can't be a message, or the database fails. That its task fails is an outcome.
+    /// When the message is invalid, or the database fails. A task that fails is no error, but an outcome.
     pub fn run(&mut self, message: Draft) -> Result<Outcome, TestError> {
         let uuid = message.publish()?.uuid;
-        self.take()?;
+        self.take_messages()?;
         let nth = self.queued.iter().position(|message| message.key == uuid);
         match nth.and_then(|nth| self.queued.remove(nth)) {
             Some(message) => self.run_message(message),
@@ -242,38 +241,38 @@ impl TestApp {
         }
     }
 
-    /// RunStore all that waits, by priority and then age, what was delayed last, and what these publish,
-    /// until nothing is left.
+    /// Runs all waiting messages, by priority and then age, delayed ones last, and the messages that they publish,
+    /// until none is left.
     ///
     /// # Errors
-    /// When the database fails, or there is no end after 10 000 messages.
+    /// When the database fails, or messages are left after 10 000 runs.
     pub fn run_until_idle(&mut self) -> Result<Vec<Outcome>, TestError> {
-        const MOST: usize = 10_000;
-        self.take()?;
+        const MOST_MESSAGES: usize = 10_000;
+        self.take_messages()?;
         let mut outcomes = Vec::new();
-        while let Some(next) = self.next() {
-            if outcomes.len() == MOST {
-                return Err(TestError::NeverIdle(MOST));
+        while let Some(next) = self.next_message() {
+            if outcomes.len() == MOST_MESSAGES {
+                return Err(TestError::NeverIdle(MOST_MESSAGES));
             }
             outcomes.push(self.run_message(next)?);
         }
         Ok(outcomes)
     }
 
-    /// The first of those with the highest priority.
-    fn next(&mut self) -> Option<Message> {
+    /// The oldest message of the highest priority.
+    fn next_message(&mut self) -> Option<Message> {
         let highest = self.queued.iter().map(|message| message.priority).max()?;
         let is_next = |message: &Message| message.priority == highest;
         let nth = self.queued.iter().position(is_next)?;
         self.queued.remove(nth)
     }
 
-    /// Takes what is recorded, as a broker would. Returns how many messages.
-    fn take(&mut self) -> Result<usize, StoreError> {
+    /// Takes the recorded messages, as a broker would. Returns their number.
+    fn take_messages(&mut self) -> Result<usize, StoreError> {
         let before = self.queued.len();
         self.session.make_due()?;
         loop {
-            let (due, failed) = self.session.take_due_except(AT_ONCE, &BTreeSet::new())?;
+            let (due, failed) = self.session.take_due_but(BATCH_SIZE, &BTreeSet::new())?;
             if due.is_empty() && failed.is_empty() {
                 return Ok(self.queued.len() - before);
             }
@@ -297,7 +296,7 @@ impl TestApp {
         let Some(Claim::Ours { attempts, .. }) = claimed.claims.first() else {
             return Err(TestError::NotThere(message.key));
         };
-        let consumer = names::consumer_name(&message.queue, 1);
+        let consumer = names::consumer(&message.queue, 1);
         let attempt = attempt(message, *attempts);
         let executor = &self.executor;
         let (result, change) = execution::apart(|| executor.perform(&attempt, &consumer))?;
@@ -308,7 +307,7 @@ impl TestApp {
             ..Batch::default()
         };
         self.session.write(self.worker, &finishes)?;
-        let published = self.take()?;
+        let published = self.take_messages()?;
         let before = self.queued.len() - published;
         Ok(Outcome {
             uuid: attempt.envelope.key,
@@ -320,21 +319,21 @@ impl TestApp {
     }
 }
 
-/// The message as a broker would deliver it, claimed.
+/// The attempt of a claimed message, as if a broker had delivered it.
 fn attempt(message: Message, attempts: u32) -> Attempt {
     Attempt {
         queue: message.queue.as_str().into(),
-        envelope: Envelope::of_recorded(message, DeliveryHandle { epoch: 0, tag: 0 }),
+        envelope: Envelope::of(message, DeliveryHandle { epoch: 0, tag: 0 }),
         run: RunId::next(),
         asked: Instant::now(),
         earlier: Earlier::in_row(attempts, false, false),
     }
 }
 
-/// A directory that is removed in the end.
-pub(crate) struct Directory(PathBuf);
+/// A directory that is removed when this is dropped.
+pub(crate) struct TestDirectory(PathBuf);
 
-impl Directory {
+impl TestDirectory {
     fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("carrot-{}", names::new_key()));
         fs::create_dir(&path)?;
@@ -342,7 +341,7 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for TestDirectory {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             log::warn!("{} is left behind: {error}", self.0.display());

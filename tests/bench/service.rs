@@ -73,7 +73,7 @@ pub fn live() -> Option<ExitCode> {
         })
         .and_then(|()| tasks.register("warm-up", |_, _| Ok(Value::Null)))
         .expect("three names");
-    let code = carrot_actors::cli::main(tasks);
+    let code = carrot_actors::internals::cli::main(tasks);
     let latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
     let latencies: Vec<String> = latencies.iter().map(u64::to_string).collect();
     say(&format!("latencies {}", latencies.join(" ")));

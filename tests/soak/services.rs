@@ -61,7 +61,7 @@ pub fn live() -> Option<ExitCode> {
             })
         })
         .unwrap();
-    Some(carrot_actors::cli::main(tasks))
+    Some(carrot_actors::internals::cli::main(tasks))
 }
 
 /// Notes a run as the commands do.

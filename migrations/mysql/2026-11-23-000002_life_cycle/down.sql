@@ -1,4 +1,4 @@
--- `migrate` has built the indexes beside its steps, if it came to that.
+-- The indexes, which `migrate` builds outside its steps, may not exist.
 DROP TABLE IF EXISTS carrot_worker;
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND index_name = 'carrot_messagelog_in_progress'),

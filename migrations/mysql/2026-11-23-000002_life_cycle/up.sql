@@ -1,7 +1,7 @@
--- What a message's life needs beside django-carrot's columns. Each is nullable or has a default, so
+-- The columns of a message's life cycle besides django-carrot's. Each is nullable or has a default, so
 -- that Django's inserts, which name their own columns, keep working. MySQL has no transactions for
--- this and no IF NOT EXISTS, so each step asks whether it was done.
--- runs that are known to have begun
+-- this and no IF NOT EXISTS, so each step checks whether it was done.
+-- the number of attempts whose start is recorded
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'attempts'), 'DO 0',
     CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN attempts integer NOT NULL DEFAULT 0', COALESCE(@carrot_alter, '')));
@@ -17,7 +17,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- claimed before by a worker that vanished
+-- whether a worker that vanished had claimed it
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'suspect'), 'DO 0',
     CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN suspect tinyint(1) NOT NULL DEFAULT 0', COALESCE(@carrot_alter, '')));
@@ -25,7 +25,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- a PENDING message is the sweep's to publish from this time on
+-- the sweep publishes a PENDING message from this time on
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'due_time'), 'DO 0',
     CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime(6)', COALESCE(@carrot_alter, '')));
@@ -33,8 +33,8 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- the uuid again, for rows that we made for messages without one; unique, as uuid is not; bytes, since a collation may take two keys
--- for one; as many as a message id can have, since an index on an old table takes no more than 767
+-- a copy of uuid in rows that we made for messages without a row: unique, which uuid is not; bytes, since a collation may take two
+-- keys for one; as long as a message id can be, since an index on an old table takes no more than 767
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_messagelog' AND column_name = 'adopted_uuid'), 'DO 0',
     CONCAT('ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varbinary(255)', COALESCE(@carrot_alter, '')));

@@ -1,4 +1,4 @@
--- `migrate` has built the indexes beside its steps, if it came to that.
+-- The indexes, which `migrate` builds outside its steps, may not exist.
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.statistics
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND index_name = 'carrot_scheduledtask_next_run'),
     'ALTER TABLE carrot_scheduledtask DROP INDEX carrot_scheduledtask_next_run', 'DO 0');

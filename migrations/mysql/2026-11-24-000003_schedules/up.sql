@@ -1,7 +1,7 @@
--- What a schedule needs beside django-carrot's columns. Each is nullable or has a default, so that
+-- A schedule's columns besides django-carrot's. Each is nullable or has a default, so that
 -- Django's inserts, which name their own columns, keep working. MySQL has no transactions for this and no IF NOT EXISTS, so each step
--- asks whether it was done.
--- that of its messages
+-- checks whether it was done.
+-- the priority of its messages
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'priority'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN priority integer NOT NULL DEFAULT 0', COALESCE(@carrot_alter, '')));
@@ -9,7 +9,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- a cron line, which then counts in the interval's place
+-- a cron line, which replaces the interval
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'cron'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN cron varchar(500)', COALESCE(@carrot_alter, '')));
@@ -17,7 +17,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- an IANA name, for the cron line; UTC without
+-- the cron line's time zone, an IANA name; NULL: UTC
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'time_zone'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN time_zone varchar(100)', COALESCE(@carrot_alter, '')));
@@ -25,7 +25,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- what becomes of missed occurrences: run_once, run_all or skip
+-- what to do about missed occurrences: run_once, run_all or skip
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'missed'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN missed varchar(20) NOT NULL DEFAULT ''run_once''', COALESCE(@carrot_alter, '')));
@@ -33,7 +33,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- allow, or skip an occurrence while the message of the one before is not finished
+-- allow, or skip: no occurrence while the previous one's message is not finished
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'overlap'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN overlap varchar(20) NOT NULL DEFAULT ''allow''', COALESCE(@carrot_alter, '')));
@@ -41,7 +41,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- where an interval is counted from
+-- the time from which an interval is counted
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'anchor'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN anchor datetime(6)', COALESCE(@carrot_alter, '')));
@@ -65,7 +65,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- the timetable that the next occurrence was reckoned from; bytes, since a collation may take two for one
+-- the timetable that the next occurrence was computed from; bytes, since a collation may take two for one
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'planned_for'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN planned_for varbinary(4000)', COALESCE(@carrot_alter, '')));
@@ -81,7 +81,7 @@ PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
 
--- whether that is the row's timetable still, whoever has changed the row
+-- whether that is still the row's timetable, whoever changed the row
 SET @step = IF(EXISTS (SELECT 1 FROM information_schema.columns
         WHERE table_schema = DATABASE() AND table_name = 'carrot_scheduledtask' AND column_name = 'is_planned'), 'DO 0',
     CONCAT('ALTER TABLE carrot_scheduledtask ADD COLUMN is_planned tinyint(1) GENERATED ALWAYS AS

@@ -1,4 +1,4 @@
--- django-carrot 1.5.0's two tables, column for column. Where Django made them already, they stay as
+-- django-carrot 1.5.0's two tables, column for column. If Django has made them already, they stay as
 -- they are. Django's ids of messages end at 2147483647, which a busy service reaches within days; its
 -- models read larger ones all the same.
 CREATE TABLE IF NOT EXISTS carrot_messagelog (

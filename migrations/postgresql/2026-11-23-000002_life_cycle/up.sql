@@ -1,15 +1,15 @@
--- What a message's life needs beside django-carrot's columns. Each is nullable or has a default, so
+-- The columns of a message's life cycle besides django-carrot's. Each is nullable or has a default, so
 -- that Django's inserts, which name their own columns, keep working.
 ALTER TABLE carrot_messagelog
-    -- runs that are known to have begun
+    -- the number of attempts whose start is recorded
     ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 0,
     -- the worker that claimed it (carrot_worker.id)
     ADD COLUMN IF NOT EXISTS owner bigint,
-    -- claimed before by a worker that vanished
+    -- whether a worker that vanished had claimed it
     ADD COLUMN IF NOT EXISTS suspect boolean NOT NULL DEFAULT false,
-    -- a PENDING message is the sweep's to publish from this time on
+    -- the sweep publishes a PENDING message from this time on
     ADD COLUMN IF NOT EXISTS due_time timestamptz,
-    -- the uuid again, for rows that we made for messages without one; unique, as uuid is not
+    -- a copy of uuid in rows that we made for messages without a row: unique, which uuid is not
     ADD COLUMN IF NOT EXISTS adopted_uuid varchar(200);
 
 CREATE TABLE IF NOT EXISTS carrot_worker (

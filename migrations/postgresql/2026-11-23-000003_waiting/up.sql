@@ -1,2 +1,2 @@
--- The step of what the embedded broker reads, which is an index alone: `migrate` builds those.
+-- This step is only the embedded broker's index, which `migrate` builds.
 SELECT 1;

@@ -1,17 +1,17 @@
--- What a schedule needs beside django-carrot's columns. Each is nullable or has a default, so that
+-- A schedule's columns besides django-carrot's. Each is nullable or has a default, so that
 -- Django's inserts, which name their own columns, keep working.
 ALTER TABLE carrot_scheduledtask
-    -- that of its messages
+    -- the priority of its messages
     ADD COLUMN IF NOT EXISTS priority integer NOT NULL DEFAULT 0,
-    -- a cron line, which then counts in the interval's place
+    -- a cron line, which replaces the interval
     ADD COLUMN IF NOT EXISTS cron varchar(500),
-    -- an IANA name, for the cron line; UTC without
+    -- the cron line's time zone, an IANA name; NULL: UTC
     ADD COLUMN IF NOT EXISTS time_zone varchar(100),
-    -- what becomes of missed occurrences: run_once, run_all or skip
+    -- what to do about missed occurrences: run_once, run_all or skip
     ADD COLUMN IF NOT EXISTS missed varchar(20) NOT NULL DEFAULT 'run_once',
-    -- allow, or skip an occurrence while the message of the one before is not finished
+    -- allow, or skip: no occurrence while the previous one's message is not finished
     ADD COLUMN IF NOT EXISTS overlap varchar(20) NOT NULL DEFAULT 'allow',
-    -- where an interval is counted from
+    -- the time from which an interval is counted
     ADD COLUMN IF NOT EXISTS anchor timestamptz,
     -- the next occurrence, and the last one that has a message
     ADD COLUMN IF NOT EXISTS next_run timestamptz,

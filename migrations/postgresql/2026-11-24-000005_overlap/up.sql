@@ -1,3 +1,3 @@
--- No message of an occurrence that was planned before this is unfinished, so that none of those need be
--- read to see whether a run would overlap; NULL: not known. Kept where overlap is skip.
+-- All messages of occurrences that were planned before this time are finished, so the check for an overlap
+-- need not read them; NULL: unknown. Maintained where overlap is skip.
 ALTER TABLE carrot_scheduledtask ADD COLUMN IF NOT EXISTS unfinished_from timestamptz;

@@ -1,4 +1,4 @@
--- django-carrot 1.5.0's two tables, column for column. Where Django made them already, they stay as
+-- django-carrot 1.5.0's two tables, column for column. If Django has made them already, they stay as
 -- they are.
 CREATE TABLE IF NOT EXISTS carrot_messagelog (
     id              integer NOT NULL PRIMARY KEY AUTOINCREMENT,

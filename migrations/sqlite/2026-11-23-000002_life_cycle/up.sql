@@ -1,14 +1,14 @@
--- What a message's life needs beside django-carrot's columns. Each is nullable or has a default, so
+-- The columns of a message's life cycle besides django-carrot's. Each is nullable or has a default, so
 -- that Django's inserts, which name their own columns, keep working.
--- runs that are known to have begun
+-- the number of attempts whose start is recorded
 ALTER TABLE carrot_messagelog ADD COLUMN attempts integer NOT NULL DEFAULT 0;
 -- the worker that claimed it (carrot_worker.id)
 ALTER TABLE carrot_messagelog ADD COLUMN owner bigint;
--- claimed before by a worker that vanished
+-- whether a worker that vanished had claimed it
 ALTER TABLE carrot_messagelog ADD COLUMN suspect bool NOT NULL DEFAULT false;
--- a PENDING message is the sweep's to publish from this time on
+-- the sweep publishes a PENDING message from this time on
 ALTER TABLE carrot_messagelog ADD COLUMN due_time datetime;
--- the uuid again, for rows that we made for messages without one; unique, as uuid is not
+-- a copy of uuid in rows that we made for messages without a row: unique, which uuid is not
 ALTER TABLE carrot_messagelog ADD COLUMN adopted_uuid varchar(200);
 
 CREATE TABLE IF NOT EXISTS carrot_worker (

@@ -16,7 +16,7 @@ use self::put_off::Held;
 use super::messages::{Death, OfConsumer};
 use crate::execution::{Attempt, Executor, RowChange};
 use crate::failpoint;
-use crate::health::service_status::QueueStatusHandle;
+use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::ledger::Ledger;
 use crate::maintenance::heartbeat::Lease;
 
@@ -162,7 +162,7 @@ impl Worker {
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
-        let running = self.queue_status.task();
+        let running = self.queue_status.count_running();
         let change = self.executor.execute(attempt, &self.name);
         drop(running);
         failpoint::hit("consumer.ran");

@@ -50,7 +50,9 @@ impl Handler<Recorded> for ConsumerSetActor {
             Recorded::Settlement(settlement, commit) => self.take_settlement(settlement, commit),
             Recorded::Looks(looked) => self.rows_looked_for(&looked),
         }
-        self.source.queue_status.in_hand(self.in_flight.in_hand());
+        self.source
+            .queue_status
+            .set_in_flight(self.in_flight.in_hand());
         self.adapt();
         self.pump();
         self.watch_for_rows(context);

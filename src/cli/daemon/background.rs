@@ -1,5 +1,5 @@
-//! The service as a daemon: the process that `daemon start` has forked off, and what that is executed as again
-//! when it has lost what it can't do without.
+//! The service as a daemon: the process that `daemon start` forks off, which executes itself again when a vital
+//! part has died.
 
 use std::io;
 use std::sync::Arc;
@@ -12,175 +12,190 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_default};
 
 use super::super::args::ServiceArgs;
+use super::super::configuration::read;
+use super::super::exit::Exit;
+use super::super::failure::{CommandFailure, with_causes};
+use super::super::program::Program;
 use super::super::run::{self, system};
-use super::super::{Exit, Failure, Program, read, told};
 use crate::config::Config;
 use crate::daemon::{
-    Children, Control, Held, Launch, Past, Resumed, Socket, execute_again, outlive_broken_pipes,
+    ControlServer, ControlSocket, DaemonHistory, HeldPidfile, LeftoverChildren, ResumedDaemon,
+    StartReporter, handle_sigpipe, reexecute,
 };
 use crate::health::service_status::ServiceStatus;
 use crate::logging::{self, LogFile};
 use crate::service::{ServiceError, Signal};
 
-/// RunStore the service as the daemon that this process is, and has it said to the controller how its
-/// start went.
+/// Runs the service in this process, the daemon, and reports to the controller how the start went.
 pub(super) fn run(
     args: &ServiceArgs,
     config: Arc<Config>,
     program: Program,
-    held: Held,
-    launch: Launch,
-    past: Past,
-) -> Result<Exit, Failure> {
-    let launch = Arc::new(launch);
-    let ran = Daemon::first(args, &held, &launch, past)
-        .and_then(|daemon| daemon.live(args, config, program));
+    held: HeldPidfile,
+    reporter: StartReporter,
+    history: DaemonHistory,
+) -> Result<Exit, CommandFailure> {
+    let reporter = Arc::new(reporter);
+    let ran = Daemon::first_run(args, &held, &reporter, history)
+        .and_then(|daemon| daemon.serve(args, config, program));
     end(held, &ran);
     match &ran {
-        Ok(_) => launch.over(),
-        Err(failure) => launch.failed(failure.exit as u8, &told(failure.error.as_ref())),
+        Ok(_) => reporter.report_ended(),
+        Err(failure) => {
+            reporter.report_failed(failure.exit as u8, &with_causes(failure.error.as_ref()))
+        }
     }
     ran
 }
 
-/// RunStore the service as the daemon that this process was before.
+/// Runs the service again in this process, a daemon that has executed itself again.
 pub(super) fn run_again(
     args: &ServiceArgs,
     program: Program,
-    resumed: Resumed,
-) -> Result<Exit, Failure> {
-    let Resumed {
+    resumed: ResumedDaemon,
+) -> Result<Exit, CommandFailure> {
+    let ResumedDaemon {
         held,
         socket,
         log,
         children,
-        past,
+        history,
     } = resumed;
-    let ran = Daemon::again(args, &held, socket, log, past)
-        .and_then(|daemon| daemon.live_again(args, program, children));
+    let ran = Daemon::next_run(args, &held, socket, log, history)
+        .and_then(|daemon| daemon.restart(args, program, children));
     end(held, &ran);
     ran
 }
 
-fn end(held: Held, ran: &Result<Exit, Failure>) {
+fn end(held: HeldPidfile, ran: &Result<Exit, CommandFailure>) {
     if let Err(failure) = ran {
-        log::error!("{}", told(failure.error.as_ref()));
+        log::error!("{}", with_causes(failure.error.as_ref()));
     }
     held.release();
 }
 
-/// Says it to the controller when the service is up. From then on nobody waits for it, and it is started
-/// again by itself.
-fn report_start(service_status: &Arc<ServiceStatus>, launch: &Arc<Launch>) -> io::Result<()> {
-    let (service_status, launch) = (Arc::clone(service_status), Arc::clone(launch));
+/// Reports to the controller when the service is up. From then on no controller waits for the service, and it
+/// restarts itself when it fails.
+fn report_start(
+    service_status: &Arc<ServiceStatus>,
+    reporter: &Arc<StartReporter>,
+) -> io::Result<()> {
+    let (service_status, reporter) = (Arc::clone(service_status), Arc::clone(reporter));
     let report = move || {
-        let report = service_status.settled();
+        let report = service_status.wait_until_up();
         if report.is_up() {
-            launch.up(&report);
-            service_status.is_resumed();
+            reporter.report_up(&report);
+            service_status.enable_restart();
         }
     };
     let thread = std::thread::Builder::new().name("start".to_owned());
     thread.spawn(report).map(drop)
 }
 
-/// A daemon that can be asked and signalled.
+/// A daemon that answers on its control socket and receives signals.
 struct Daemon<'a> {
-    held: &'a Held,
-    control: Control,
+    held: &'a HeldPidfile,
+    control: ControlServer,
     log: LogFile,
-    heard: Heard,
+    signals: ServiceSignals,
     service_status: Arc<ServiceStatus>,
-    past: Past,
+    history: DaemonHistory,
 }
 
 impl<'a> Daemon<'a> {
-    fn first(
+    /// The daemon that `daemon start` has forked off.
+    fn first_run(
         args: &ServiceArgs,
-        held: &'a Held,
-        launch: &Arc<Launch>,
-        past: Past,
-    ) -> Result<Self, Failure> {
+        held: &'a HeldPidfile,
+        reporter: &Arc<StartReporter>,
+        history: DaemonHistory,
+    ) -> Result<Self, CommandFailure> {
         let path = run::logfile(args);
         let identity = run::identity(args)?;
         let log = run::open_log(&path, identity.as_ref())
             .map_err(|error| run::not_writable(&path, &error))?;
-        let socket = Socket::bind(held.path())?;
+        let socket = ControlSocket::bind(held.path())?;
         if let Some(identity) = &identity {
             held.give_to(identity)?;
             socket.give_to(identity)?;
         }
         run::start_logging(args, identity.as_ref(), Some(log.clone()))?;
         log_panics();
-        let heard = Heard::hear().map_err(system)?;
-        // Who stops it from now on, stops it in order.
-        held.name_this_process()?;
-        let service_status = ServiceStatus::new();
-        let control = socket.serve(Arc::clone(&service_status)).map_err(system)?;
-        report_start(&service_status, launch).map_err(system)?;
-        Ok(Self {
-            held,
-            control,
-            log,
-            heard,
-            service_status,
-            past,
-        })
+        let signals = ServiceSignals::listen().map_err(system)?;
+        // From now on a controller that finds the pid can stop the service in order.
+        held.write_pid()?;
+        let daemon = Self::new(held, socket, log, signals, ServiceStatus::new(), history)?;
+        report_start(&daemon.service_status, reporter).map_err(system)?;
+        Ok(daemon)
     }
 
-    /// The pid in the pidfile, the user and the umask are what they were.
-    fn again(
+    /// The daemon that has executed itself again: the pid in the pidfile, the user and the umask are unchanged.
+    fn next_run(
         args: &ServiceArgs,
-        held: &'a Held,
-        socket: Socket,
+        held: &'a HeldPidfile,
+        socket: ControlSocket,
         log: LogFile,
-        past: Past,
-    ) -> Result<Self, Failure> {
+        history: DaemonHistory,
+    ) -> Result<Self, CommandFailure> {
         run::start_logging(args, None, Some(log.clone()))?;
         log_panics();
-        outlive_broken_pipes().map_err(system)?;
-        let heard = Heard::hear().map_err(system)?;
-        let service_status = past
-            .restarts
-            .clone()
-            .map_or_else(ServiceStatus::new, ServiceStatus::after);
+        handle_sigpipe().map_err(system)?;
+        let signals = ServiceSignals::listen().map_err(system)?;
+        let restarts = history.restarts.clone();
+        let service_status = restarts.map_or_else(ServiceStatus::new, ServiceStatus::after);
+        let daemon = Self::new(held, socket, log, signals, service_status, history)?;
+        // The log file may have been moved away in the meantime.
+        logging::check_reopening();
+        Ok(daemon)
+    }
+
+    /// A daemon that answers on its control socket.
+    fn new(
+        held: &'a HeldPidfile,
+        socket: ControlSocket,
+        log: LogFile,
+        signals: ServiceSignals,
+        service_status: Arc<ServiceStatus>,
+        history: DaemonHistory,
+    ) -> Result<Self, CommandFailure> {
         let control = socket.serve(Arc::clone(&service_status)).map_err(system)?;
-        // It may have been moved away meanwhile.
-        logging::rehearse_reopening();
         Ok(Self {
             held,
             control,
             log,
-            heard,
+            signals,
             service_status,
-            past,
+            history,
         })
     }
 
-    fn live_again(
+    fn restart(
         self,
         args: &ServiceArgs,
         program: Program,
-        children: Children,
-    ) -> Result<Exit, Failure> {
-        let wait = self.past.rest();
+        children: LeftoverChildren,
+    ) -> Result<Exit, CommandFailure> {
+        let wait = self.history.restart_delay();
         log::warn!("executed again in the same process; the service starts in {wait:.1?}");
-        if children.outlive(wait, &self.heard.signals).is_some() {
-            self.service_status.stopping();
+        if children
+            .wait_until_gone(wait, &self.signals.receiver)
+            .is_some()
+        {
+            self.service_status.set_stopping();
             log::info!("told to stop before the service was started again");
             return Ok(Exit::Ok);
         }
-        self.service_status.begins();
-        let config = read(&self.past.origin, &program.defaults)?;
-        self.live(args, config, program)
+        self.service_status.set_restarted();
+        let config = read(&self.history.origin, &program.defaults)?;
+        self.serve(args, config, program)
     }
 
-    fn live(
+    fn serve(
         self,
         args: &ServiceArgs,
         config: Arc<Config>,
         program: Program,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<Exit, CommandFailure> {
         let began = Instant::now();
         let ran = run::serve(
             args,
@@ -188,19 +203,19 @@ impl<'a> Daemon<'a> {
             program,
             self.log.path().display().to_string(),
             Arc::clone(&self.service_status),
-            &self.heard.signals,
-            self.past.workers(),
+            &self.signals.receiver,
+            self.history.workers(),
         );
         let error = match ran {
-            Ok(ended) => return Ok(run::in_order_or_not(ended)),
+            Ok(ended) => return Ok(run::log_end(ended)),
             Err(error) => error,
         };
-        if let Some(past) = self.next(&error, began)
-            && self.service_status.is_to_resume()
+        if let Some(history) = self.next_history(&error, began)
+            && self.service_status.will_restart()
         {
-            if self.heard.has_nothing() {
+            if self.signals.none_received() {
                 log::warn!("this process executes itself again");
-                let refused = execute_again(self.held, &self.control, &self.log, past);
+                let refused = reexecute(self.held, &self.control, &self.log, history);
                 log::error!("it can't be executed again: {refused}");
             } else {
                 log::info!("told to stop, and not started again");
@@ -209,58 +224,60 @@ impl<'a> Daemon<'a> {
         Err(error.into())
     }
 
-    /// What the next life knows, if there is to be one.
-    fn next(&self, error: &ServiceError, began: Instant) -> Option<Past> {
-        let life = began.elapsed();
+    /// The history for the next run, if this error is followed by one.
+    fn next_history(&self, error: &ServiceError, began: Instant) -> Option<DaemonHistory> {
+        let run_time = began.elapsed();
         match error {
-            ServiceError::Died { what, worker } => Some(self.past.and(what, Some(*worker), life)),
-            // What the system has too little of when many begin again, it may have later.
-            ServiceError::System(_) if self.past.restarts.is_some() => {
-                Some(self.past.and("the start", None, life))
+            ServiceError::Died { what, worker } => {
+                Some(self.history.after_run(what, Some(*worker), run_time))
+            }
+            // The system may lack resources only for the moment, when many services restart at once.
+            ServiceError::System(_) if self.history.restarts.is_some() => {
+                Some(self.history.after_run("the start", None, run_time))
             }
             _ => None,
         }
     }
 }
 
-/// Standard error leads nowhere.
+/// Logs panics, since a daemon's standard error is `/dev/null`.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
-/// The signals that this process hears until another program is executed in it, which hears those after.
-struct Heard {
-    signals: Receiver<Signal>,
-    /// It was told to stop.
-    told: Arc<AtomicBool>,
-    /// Nobody hears a signal any more: it does what it does to any process.
-    deaf: Arc<AtomicBool>,
+/// Receives the signals of this process until it executes another program, which receives the later ones.
+struct ServiceSignals {
+    receiver: Receiver<Signal>,
+    /// Whether SIGTERM or SIGINT has come.
+    received: Arc<AtomicBool>,
+    /// Whether signals have their default effect again: they end the process.
+    default_again: Arc<AtomicBool>,
 }
 
-impl Heard {
-    fn hear() -> io::Result<Self> {
-        let heard = Self {
-            signals: run::signals()?,
-            told: Arc::default(),
-            deaf: Arc::default(),
+impl ServiceSignals {
+    fn listen() -> io::Result<Self> {
+        let signals = Self {
+            receiver: run::signals()?,
+            received: Arc::default(),
+            default_again: Arc::default(),
         };
         for signal in [SIGTERM, SIGINT] {
-            // In this order: one that is not seen to have come has ended this process.
-            register(signal, Arc::clone(&heard.told))?;
-            register_conditional_default(signal, Arc::clone(&heard.deaf))?;
+            // In this order: a signal whose `received` is not seen has ended this process.
+            register(signal, Arc::clone(&signals.received))?;
+            register_conditional_default(signal, Arc::clone(&signals.default_again))?;
         }
-        Ok(heard)
+        Ok(signals)
     }
 
-    /// Whether it was not told to stop. From then on a signal ends this process, or waits until the next
-    /// program hears it.
-    fn has_nothing(&self) -> bool {
-        let waiting = [Number::SIGINT, Number::SIGTERM, Number::SIGHUP];
-        let waiting: SigSet = waiting.into_iter().collect();
-        if let Err(error) = waiting.thread_block() {
+    /// Whether no signal to stop has come. After this call a signal ends this process, or waits until the next
+    /// program receives it.
+    fn none_received(&self) -> bool {
+        let blocked = [Number::SIGINT, Number::SIGTERM, Number::SIGHUP];
+        let blocked: SigSet = blocked.into_iter().collect();
+        if let Err(error) = blocked.thread_block() {
             log::debug!("signals do not wait for the next program: {error}");
         }
-        self.deaf.store(true, Ordering::SeqCst);
-        !self.told.load(Ordering::SeqCst)
+        self.default_again.store(true, Ordering::SeqCst);
+        !self.received.load(Ordering::SeqCst)
     }
 }

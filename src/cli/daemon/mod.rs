@@ -1,60 +1,39 @@
-//! `carrot-actors daemon`: the verbs, in django-carrot's words.
+//! `carrot-actors daemon`.
 
 mod background;
+mod controller;
 mod status;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::process::Signal;
-
+use self::controller::Controller;
 use super::args::{DaemonArgs, ServiceArgs, Verb};
-use super::{Exit, Failure, Program, origin, read, read_and_warn, run, say, usage, warn};
-use crate::config::Origin;
-use crate::daemon::{
-    Claim, DetachError, Found, Held, Holder, Past, PidfileError, Side, StartReport, Turn, ask,
-    claim, clear, detach, has_room, is_alone, look, resumed, set_umask,
-};
-use crate::health::service_status::ServiceState;
-use crate::logging;
-use crate::process::init;
-use crate::process::privileges::Identity;
-
-/// How often it is looked whether a service has gone, and what it still does.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// So long it may take until a service shows that it was told to stop.
-const HEARD: Duration = Duration::from_secs(2);
-
-const SAME_PIDFILE: &str = "if the service was started with a --pidfile, give the same here";
-
-/// What a verb works on.
-struct Controller {
-    args: DaemonArgs,
-    /// Absolute.
-    pidfile: PathBuf,
-}
+use super::configuration::origin;
+use super::exit::Exit;
+use super::failure::{CommandFailure, usage};
+use super::program::Program;
+use super::run;
+use crate::daemon::{set_umask, take_resumed};
 
 pub(super) fn daemon(
     mut args: DaemonArgs,
     before: ServiceArgs,
     config: Option<&Path>,
     program: Program,
-) -> Result<Exit, Failure> {
-    if let Some(resumed) = resumed() {
-        // Nobody controls it: it was started with these arguments.
-        return background::run_again(&args.service.and(before), program, resumed);
+) -> Result<Exit, CommandFailure> {
+    if let Some(resumed) = take_resumed() {
+        // This is the daemon, which was started with these arguments; there is no controller.
+        return background::run_again(&args.service.merged_with(before), program, resumed);
     }
-    if let Some((option, verbs)) = args.useless_option() {
+    if let Some((option, verbs)) = args.inapplicable_option() {
         return usage(&format!("{option} goes with {verbs} alone"));
     }
-    args.service = args.service.and(before);
-    args.service.fault().map_or(Ok(()), usage)?;
+    args.service = args.service.merged_with(before);
+    args.service.missing_option().map_or(Ok(()), usage)?;
     if run::is_terminal(&run::logfile(&args.service)) {
         return usage("a daemon has no standard error: --logfile must be a file");
     }
-    // The service runs elsewhere.
+    // The service runs in another directory.
     args.service.logfile = Some(absolute(&run::logfile(&args.service))?);
     let pidfile = absolute(&args.pidfile)?;
     let controller = Controller { args, pidfile };
@@ -73,263 +52,12 @@ pub(super) fn daemon(
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+fn absolute(path: &Path) -> Result<PathBuf, CommandFailure> {
     std::path::absolute(path).map_err(|error| {
         let path = path.display();
-        Failure::new(
+        CommandFailure::new(
             Exit::NoInput,
             format!("the path {path} can't be made absolute: {error}"),
         )
     })
-}
-
-impl Controller {
-    /// Returns in the controller, and once more in the daemon, at its end.
-    fn start(&self, origin: &Origin, program: Program) -> Result<Exit, Failure> {
-        let config = read_and_warn(origin, &program.defaults)?;
-        tell("Attempting to start the process");
-        if init::is_first() {
-            warn(
-                "this is process 1 of its container, which ends with it and takes the daemon along: run the service in the foreground there",
-            );
-        }
-        let identity = run::identity(&self.args.service)?;
-        let held = self.claim(identity.as_ref())?;
-        let side = detach(held);
-        if let Ok(Side::Daemon(launch, held)) = side {
-            let past = Past::none(origin.clone());
-            return background::run(&self.args.service, config, program, held, launch, past);
-        }
-        let told = side
-            .map_err(not_detached)
-            .and_then(|side| self.tell_start(side));
-        if told.is_err() {
-            // What the daemon could not remove itself, if it has died.
-            clear(&self.pidfile);
-        }
-        told
-    }
-
-    /// The pidfile, unless a service has it.
-    fn claim(&self, heir: Option<&Identity>) -> Result<Held, Failure> {
-        let deadline = Instant::now() + HEARD;
-        loop {
-            let claimed = claim(&self.pidfile, heir);
-            let holder = match claimed.map_err(|error| self.with_remedy(error))? {
-                Claim::Held(held) => return Ok(held),
-                Claim::Running(holder) => holder,
-            };
-            match ask(&self.pidfile) {
-                Ok(report) if report.state == ServiceState::Stopping => {
-                    return Err(self.stopping_yet(&holder));
-                }
-                // The last that a service does is to go.
-                Err(_) if holder.is_gone_within(LOOK) && Instant::now() < deadline => {}
-                Ok(_) | Err(_) => return Err(self.already_running(&holder)),
-            }
-        }
-    }
-
-    fn tell_start(&self, side: Side) -> Result<Exit, Failure> {
-        let Side::Controller(report) = side else {
-            return Ok(Exit::Ok);
-        };
-        match report {
-            StartReport::Up { pid, waiting_for } => {
-                tell(&format!("Process started successfully with pid: {pid}"));
-                for what in waiting_for {
-                    tell(&format!("It waits: {what}"));
-                }
-            }
-            StartReport::Over => tell("The service has ended already, in order"),
-            StartReport::Failed(exit, reason) => {
-                return Err(Failure::new(Exit::of(exit), reason));
-            }
-            StartReport::Died => {
-                let log = run::logfile(&self.args.service);
-                let died = format!("the service died during its start; see {}", log.display());
-                return Err(Failure::new(Exit::Software, died));
-            }
-        }
-        if self.args.verb == Verb::Restart {
-            tell("Process restarted successfully");
-        }
-        Ok(Exit::Ok)
-    }
-
-    fn restart(&self, config: Option<&Path>, program: Program) -> Result<Exit, Failure> {
-        // Nothing that runs is stopped for a service that can't be started.
-        is_alone().map_err(not_detached)?;
-        logging::take().map_err(|error| Failure::new(Exit::Config, error))?;
-        let origin = origin(config)?;
-        read(&origin, &program.defaults)?;
-        let log = run::logfile(&self.args.service);
-        let identity = run::identity(&self.args.service)?;
-        run::open_log(&log, identity.as_ref()).map_err(|error| run::not_writable(&log, &error))?;
-        match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
-            Found::Running(holder) => {
-                has_room(&self.pidfile).map_err(|error| self.with_remedy(error))?;
-                self.stop_holder(&holder)?;
-            }
-            Found::Nothing => {
-                tell("Service is NOT running");
-                tell(&format!("({})", self.hint()));
-            }
-            Found::Stale(_) => tell("Service is NOT running"),
-        }
-        self.start(&origin, program)
-    }
-
-    fn stop(&self) -> Result<Exit, Failure> {
-        match look(&self.pidfile).map_err(|error| self.with_remedy(error))? {
-            Found::Running(holder) => {
-                self.stop_holder(&holder)?;
-                Ok(Exit::Ok)
-            }
-            Found::Nothing => {
-                let hint = self.hint();
-                let nothing = format!("Service is NOT running: {hint}");
-                Err(Failure::new(Exit::NotRunning, nothing))
-            }
-            Found::Stale(pid) => {
-                clear(&self.pidfile);
-                let dead = format!("Service is NOT running: it has died before, as pid {pid}");
-                Err(Failure::new(Exit::NotRunning, dead))
-            }
-        }
-    }
-
-    fn stop_holder(&self, holder: &Holder) -> Result<(), Failure> {
-        tell("Attempting to stop the process. Please wait...");
-        let mut deadline = self
-            .args
-            .timeout
-            .and_then(|time| Instant::now().checked_add(time));
-        if self.args.hard && deadline.is_none() {
-            self.signal(holder, Signal::KILL)?;
-        } else {
-            self.terminate(holder)?;
-        }
-        let mut told = String::new();
-        while !holder.is_gone_within(LOOK) {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                if !self.args.hard {
-                    return Err(self.still_running(holder));
-                }
-                deadline = None;
-                tell("The time is over: killing it");
-                self.signal(holder, Signal::KILL)?;
-            } else if let Some(what) = self.waited_for().filter(|what| *what != told) {
-                tell(&format!("Waiting {what}"));
-                told = what;
-            }
-        }
-        clear(&self.pidfile);
-        tell("Process has been stopped");
-        Ok(())
-    }
-
-    /// SIGTERM, unless it was told to stop before: a second one would stop it hard.
-    fn terminate(&self, holder: &Holder) -> Result<(), Failure> {
-        let _turn = Turn::wait(&self.pidfile);
-        if self.is_stopping() {
-            tell("It is stopping already");
-            return Ok(());
-        }
-        self.signal(holder, Signal::TERM)?;
-        let deadline = Instant::now() + HEARD;
-        while !holder.is_gone_within(LOOK) && !self.is_stopping() && Instant::now() < deadline {}
-        Ok(())
-    }
-
-    fn signal(&self, holder: &Holder, signal: Signal) -> Result<(), Failure> {
-        holder.signal(signal).map_err(|error| {
-            let pid = holder.pid();
-            let (exit, reason) = match Errno::from_io_error(&error) {
-                Some(Errno::PERM) => (Exit::NotPermitted, "it is another user's".to_owned()),
-                _ => (Exit::Software, error.to_string()),
-            };
-            Failure::new(
-                exit,
-                format!("the service, pid {pid}, can't be stopped: {reason}"),
-            )
-        })
-    }
-
-    fn is_stopping(&self) -> bool {
-        ask(&self.pidfile).is_ok_and(|report| report.state == ServiceState::Stopping)
-    }
-
-    /// What a service that stops still waits for, if it says so: to be read after "waiting".
-    fn waited_for(&self) -> Option<String> {
-        let report = ask(&self.pidfile).ok()?;
-        if report.state != ServiceState::Stopping {
-            return None;
-        }
-        if report.running_tasks > 0 {
-            let busy = report.queues.iter().filter(|queue| queue.running_tasks > 0);
-            let each: Vec<String> = busy
-                .map(|queue| format!("{}: {}", queue.name, queue.running_tasks))
-                .collect();
-            let (count, each) = (report.running_tasks, each.join(", "));
-            return Some(format!("for running tasks: {count} ({each})"));
-        }
-        if report.in_hand > 0 && !report.waiting_for.is_empty() {
-            let (count, away) = (report.in_hand, report.waiting_for.join("; "));
-            return Some(format!("to record messages: {count} ({away})"));
-        }
-        None
-    }
-
-    fn hint(&self) -> String {
-        let pidfile = self.pidfile.display();
-        format!("no process holds the pidfile {pidfile}; {SAME_PIDFILE}")
-    }
-
-    fn still_running(&self, holder: &Holder) -> Failure {
-        let pid = holder.pid();
-        let what = self.waited_for();
-        let what = what.map_or_else(String::new, |what| format!(" ({what})"));
-        let running = format!(
-            "the service, pid {pid}, is still stopping after --timeout{what}; it goes on, or is killed with --hard"
-        );
-        Failure::new(Exit::StillRunning, running)
-    }
-
-    /// Nothing runs when that one has gone, so a start that finds it is no success.
-    fn stopping_yet(&self, holder: &Holder) -> Failure {
-        let (pid, pidfile) = (holder.pid(), self.pidfile.display());
-        let stopping = format!(
-            "the service, pid {pid} ({pidfile}), is still stopping; `restart` waits for it"
-        );
-        Failure::new(Exit::StillRunning, stopping)
-    }
-
-    fn already_running(&self, holder: &Holder) -> Failure {
-        let (pid, pidfile) = (holder.pid(), self.pidfile.display());
-        let running = format!(
-            "the service is running already, pid {pid} ({pidfile}); a second one needs a --pidfile of its own"
-        );
-        Failure::new(Exit::AlreadyRunning, running)
-    }
-
-    fn with_remedy(&self, error: PidfileError) -> Failure {
-        let remedy = match self.args.verb {
-            _ if matches!(error, PidfileError::Folder(..)) => "nothing was stopped",
-            Verb::Start => "give another one with --pidfile, in a folder that you may write to",
-            _ => SAME_PIDFILE,
-        };
-        Failure::new(Exit::Pidfile, format!("{error}; {remedy}"))
-    }
-}
-
-/// A line for whoever reads; what is done is done without a reader, too.
-fn tell(line: &str) {
-    if let Err(failure) = say(line) {
-        log::debug!("{}", failure.error);
-    }
-}
-
-fn not_detached(error: DetachError) -> Failure {
-    Failure::new(Exit::Software, error)
 }

@@ -3,21 +3,23 @@
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::super::{Exit, Failure, say};
-use super::Controller;
-use crate::daemon::{Found, ask, look};
+use super::super::exit::Exit;
+use super::super::failure::CommandFailure;
+use super::super::output::say;
+use super::controller::Controller;
+use crate::daemon::{PidfileState, inspect, request_status};
 use crate::health::service_status::{ServiceState, StatusReport};
 
 impl Controller {
-    pub(super) fn status(&self) -> Result<Exit, Failure> {
-        let found = match look(&self.pidfile) {
+    pub(super) fn status(&self) -> Result<Exit, CommandFailure> {
+        let found = match inspect(&self.pidfile) {
             Ok(found) => found,
             Err(error) => {
                 if self.args.json {
                     let unknown = json!({ "status": "unknown", "error": error.to_string() });
                     say(&unknown.to_string())?;
                 }
-                return Err(Failure {
+                return Err(CommandFailure {
                     exit: Exit::Unknown,
                     ..self.with_remedy(error)
                 });
@@ -26,23 +28,23 @@ impl Controller {
         if self.args.json {
             say(&self.as_json(&found).to_string())?;
         } else {
-            self.tell_status(&found)?;
+            self.print_status(&found)?;
         }
         Ok(match found {
-            Found::Running(_) => Exit::Ok,
-            // LSB: dead, and the pidfile is there.
-            Found::Stale(_) => Exit::Partly,
-            Found::Nothing => Exit::Stopped,
+            PidfileState::Running(_) => Exit::Ok,
+            // LSB: the service is dead, and its pidfile exists.
+            PidfileState::Stale(_) => Exit::Partly,
+            PidfileState::Nothing => Exit::Stopped,
         })
     }
 
-    fn as_json(&self, found: &Found) -> Value {
+    fn as_json(&self, found: &PidfileState) -> Value {
         match found {
-            Found::Nothing => json!({ "status": "stopped" }),
-            Found::Stale(pid) => json!({ "status": "dead", "pid": pid }),
-            Found::Running(holder) => {
+            PidfileState::Nothing => json!({ "status": "stopped" }),
+            PidfileState::Stale(pid) => json!({ "status": "dead", "pid": pid }),
+            PidfileState::Running(holder) => {
                 let mut all = json!({ "status": "running", "pid": holder.pid() });
-                let more = ask(&self.pidfile).map(|report| json!(report));
+                let more = request_status(&self.pidfile).map(|report| json!(report));
                 let more = more.unwrap_or_else(|error| json!({ "error": error.to_string() }));
                 if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
                     all.extend(more);
@@ -52,23 +54,23 @@ impl Controller {
         }
     }
 
-    fn tell_status(&self, found: &Found) -> Result<(), Failure> {
+    fn print_status(&self, found: &PidfileState) -> Result<(), CommandFailure> {
         match found {
-            Found::Nothing => {
+            PidfileState::Nothing => {
                 say("Service is NOT running")?;
                 say(&format!("({})", self.hint()))
             }
-            Found::Stale(pid) => {
+            PidfileState::Stale(pid) => {
                 let pidfile = self.pidfile.display();
                 say("Service is NOT running")?;
                 say(&format!(
                     "It died as pid {pid}, and left its pidfile {pidfile}"
                 ))
             }
-            Found::Running(holder) => {
+            PidfileState::Running(holder) => {
                 say(&format!("Service is running. PID: {}", holder.pid()))?;
-                match ask(&self.pidfile) {
-                    Ok(report) => say_report(&report),
+                match request_status(&self.pidfile) {
+                    Ok(report) => print_report(&report),
                     Err(error) => say(&format!("No more is known: {error}")),
                 }
             }
@@ -76,8 +78,8 @@ impl Controller {
     }
 }
 
-/// What a service says of itself.
-fn say_report(report: &StatusReport) -> Result<(), Failure> {
+/// Prints a service's own report.
+fn print_report(report: &StatusReport) -> Result<(), CommandFailure> {
     let scheduler = if report.scheduler { "on" } else { "off" };
     say(&format!(
         "Since {}, scheduler {scheduler}",
@@ -90,9 +92,7 @@ fn say_report(report: &StatusReport) -> Result<(), Failure> {
         ServiceState::Waiting | ServiceState::Consuming => {}
     }
     if let Some(what) = &report.failure {
-        say(&format!(
-            "It has lost what it can't do without: {what} died"
-        ))?;
+        say(&format!("A vital part has died: {what}"))?;
     }
     if let Some(restarts) = &report.restarts {
         let (count, cause) = (restarts.count, &restarts.cause);
@@ -123,7 +123,7 @@ fn say_report(report: &StatusReport) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A time for people.
+/// A time in the local zone, for people.
 fn local(time: &str) -> String {
     DateTime::parse_from_rfc3339(time).map_or_else(
         |_| time.to_owned(),

@@ -1,40 +1,39 @@
-//! What the user typed after `schedule`.
+//! The command line of `schedule`.
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use crate::schedule;
 
-const TIMETABLES: &str = "\
+const TIMETABLE_HELP: &str = "\
 Timetables:
-  --every 5m                 30s, 5m, 1h30m, 7d, 2w: from when it is saved on, in elapsed time
+  --every 5m                 30s, 5m, 1h30m, 7d, 2w: elapsed time, counted from when the schedule is saved
   --cron '0 3 * * 1-5'       minute hour day month weekday; weekdays are 0 (or 7) for Sunday to 6, or SUN to SAT
   --cron '*/10 8-18 * * *'   a step, a range; 1,15 is a list
   --cron '30 0 3 * * *'      with six fields the second comes first, with seven the year last
   --cron @daily              also @hourly, @weekly, @monthly, @yearly
 
-A cron line goes by the clocks of --timezone (UTC without). Of a run that is planned in an hour that the clocks \
-repeat there is one; one in an hour that they skip happens when the gap ends; what fires all through the \
-hour (*/10) keeps its pace.
+A cron line is in the time of --timezone (default: UTC). When the clocks are set back, a run in the repeated \
+hour happens once; when they are set forward, a run in the skipped hour happens at the end of the gap; a run \
+every few minutes (*/10) keeps its interval.
 
-Missed runs (no service was there, or the schedule was disabled):
-  --missed run_once          one run stands for all that were missed (the default)
-  --missed run_all           each is made up for, of the last hundred
-  --missed skip              none is
+Missed runs (no service ran, or the schedule was disabled):
+  --missed run_once          one run for all missed ones (the default)
+  --missed run_all           one run for each missed one, at most for the last hundred
+  --missed skip              no run
 
-What has no --queue goes to the first queue of the configuration. A service takes up whatever is \
-changed here within a second.";
+Without --queue, messages go to the first queue in the configuration. Services notice changes within a second.";
 
-const JSON: &str = "\
+const SCHEDULE_HELP: &str = "\
 --json prints one object (list: an array of them) with the keys id, name, task, args, kwargs, queue, \
 exchange, routing_key, priority, active, interval_type, interval_count, cron, timezone, missed, overlap, next_run, \
 last_run (times in UTC, RFC 3339) and problem (why it does not run); show adds next_runs, each with local and utc. \
-What there is none of is null. run prints the key uuid.
+Absent values are null. run prints an object with the key uuid.
 
-A schedule is named by its name, or by its id.";
+NAME is a schedule's name or its id.";
 
-/// See and change what is published by the clock.
+/// Show and change schedules.
 #[derive(Debug, Args)]
-#[command(after_help = JSON)]
+#[command(after_help = SCHEDULE_HELP)]
 pub(in crate::cli) struct ScheduleArgs {
     /// Print JSON
     #[arg(long, global = true)]
@@ -43,57 +42,57 @@ pub(in crate::cli) struct ScheduleArgs {
     pub(super) command: ScheduleCommand,
 }
 
-/// What to do with schedules.
+/// The commands of `schedule`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ScheduleCommand {
-    /// List all, Django's as well
+    /// List all schedules, including Django's
     List,
-    /// Show one, and its next ten runs in its time zone and in UTC
-    Show(Which),
-    /// Add one
-    #[command(after_help = TIMETABLES)]
+    /// Show a schedule, with its next ten runs in its time zone and in UTC
+    Show(ScheduleName),
+    /// Add a schedule
+    #[command(after_help = TIMETABLE_HELP)]
     Add(Box<AddArgs>),
-    /// Change what is given, and nothing else
-    #[command(after_help = TIMETABLES)]
+    /// Change a schedule; what is not given stays as it is
+    #[command(after_help = TIMETABLE_HELP)]
     Edit(Box<EditArgs>),
-    /// Have one run again
-    Enable(Which),
-    /// Have one not run, until it is enabled
-    Disable(Which),
-    /// Remove one; the messages that it has published stay
-    Remove(Which),
-    /// Publish a message of one now, beside its timetable, enabled or not, and print its uuid
-    Run(Which),
+    /// Let a schedule run again
+    Enable(ScheduleName),
+    /// Stop a schedule until it is enabled
+    Disable(ScheduleName),
+    /// Remove a schedule; the messages that it has published stay
+    Remove(ScheduleName),
+    /// Publish a schedule's message now, whether or not it is enabled, and print the uuid; the timetable is unchanged
+    Run(ScheduleName),
 }
 
-/// Which schedule.
+/// A schedule that exists.
 #[derive(Debug, Args)]
-pub(super) struct Which {
-    /// Its name, or its id
+pub(super) struct ScheduleName {
+    /// The schedule's name or id
     pub(super) name: String,
 }
 
-/// A new schedule.
+/// The options of `schedule add`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("timetable").required(true).args(["every", "cron"]))]
 pub(super) struct AddArgs {
-    /// What it is to be called
+    /// The new schedule's name
     pub(super) name: String,
     /// The task's name
     pub(super) task: String,
-    /// Have it not run, until it is enabled
+    /// Add it disabled: it does not run until it is enabled
     #[arg(long)]
     pub(super) disabled: bool,
     #[command(flatten)]
     pub(super) fields: FieldArgs,
 }
 
-/// A schedule that is to be another.
+/// The options of `schedule edit`.
 #[derive(Debug, Args)]
 pub(super) struct EditArgs {
     #[command(flatten)]
-    pub(super) which: Which,
-    /// What it is to be called from now on
+    pub(super) schedule: ScheduleName,
+    /// The new name
     #[arg(long = "name", value_name = "NAME", id = "rename")]
     pub(super) rename: Option<String>,
     /// The task's name
@@ -103,22 +102,22 @@ pub(super) struct EditArgs {
     pub(super) fields: FieldArgs,
 }
 
-/// What can be said of a schedule.
+/// The options that `schedule add` and `schedule edit` share.
 #[derive(Debug, Default, PartialEq, Eq, Args)]
 pub(super) struct FieldArgs {
-    /// How long from one run to the next
+    /// The time from one run to the next
     #[arg(long, value_name = "INTERVAL", conflicts_with = "cron")]
     pub(super) every: Option<String>,
     /// A cron line
     #[arg(long, value_name = "LINE")]
     pub(super) cron: Option<String>,
-    /// The time zone of the cron line and of what is shown, as Europe/Berlin [default: UTC]
+    /// The time zone of the cron line and of the shown times, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub(super) timezone: Option<String>,
     /// The task's positional arguments, as a JSON array
     #[arg(long, value_name = "JSON")]
     pub(super) args: Option<String>,
-    /// Its named arguments, as a JSON object
+    /// The task's named arguments, as a JSON object
     #[arg(long, value_name = "JSON")]
     pub(super) kwargs: Option<String>,
     /// The queue
@@ -127,29 +126,29 @@ pub(super) struct FieldArgs {
     /// 0 to 255, higher first
     #[arg(long)]
     pub(super) priority: Option<u8>,
-    /// What becomes of missed runs
+    /// What to do about missed runs
     #[arg(long, value_enum)]
-    pub(super) missed: Option<Missed>,
-    /// Whether a run may begin while the message of the one before is not finished
+    pub(super) missed: Option<MissedArg>,
+    /// Whether a run may begin while the previous run's message is not finished
     #[arg(long, value_enum)]
-    pub(super) overlap: Option<Overlap>,
+    pub(super) overlap: Option<OverlapArg>,
 }
 
-/// What becomes of missed runs.
+/// The values of `--missed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Missed {
-    /// One stands for all
+pub(super) enum MissedArg {
+    /// One run for all missed ones
     #[value(name = "run_once", alias = "run-once")]
     RunOnce,
-    /// Each is made up for
+    /// One run for each missed one
     #[value(name = "run_all", alias = "run-all")]
     RunAll,
-    /// They are left out
+    /// No run
     Skip,
 }
 
-impl Missed {
-    /// What was chosen.
+impl MissedArg {
+    /// The policy that the value means.
     pub(super) const fn policy(self) -> schedule::Missed {
         match self {
             Self::RunOnce => schedule::Missed::RunOnce,
@@ -159,17 +158,17 @@ impl Missed {
     }
 }
 
-/// Whether runs may overlap.
+/// The values of `--overlap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Overlap {
+pub(super) enum OverlapArg {
     /// It may
     Allow,
-    /// It is left out
+    /// It is skipped
     Skip,
 }
 
-impl Overlap {
-    /// What was chosen.
+impl OverlapArg {
+    /// The policy that the value means.
     pub(super) const fn policy(self) -> schedule::Overlap {
         match self {
             Self::Allow => schedule::Overlap::Allow,

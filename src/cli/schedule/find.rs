@@ -1,18 +1,22 @@
-//! Which schedule a name means.
+//! Finds a schedule by its name or id.
 
-use crate::cli::{Exit, Failure};
+use crate::cli::exit::Exit;
+use crate::cli::failure::CommandFailure;
 use crate::store::{ScheduleRow, ScheduleStore, WhichSchedules};
 use crate::suggest;
 
-/// So many names an error lists.
+/// How many names an error lists at most.
 const MOST_NAMES: usize = 10;
 
-/// The schedule of that name, or else of that id.
-pub(super) fn one(session: &mut dyn ScheduleStore, name: &str) -> Result<ScheduleRow, Failure> {
+/// The schedule with that name, or else with that id.
+pub(super) fn by_name_or_id(
+    session: &mut dyn ScheduleStore,
+    name: &str,
+) -> Result<ScheduleRow, CommandFailure> {
     let mut rows = session.schedules(&WhichSchedules::Name(name))?;
     if rows.len() > 1 {
         let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
-        return Err(Failure::new(
+        return Err(CommandFailure::new(
             Exit::Data,
             format!(
                 "{} schedules are called {name:?}: say which one by its id, {}",
@@ -35,18 +39,21 @@ pub(super) fn one(session: &mut dyn ScheduleStore, name: &str) -> Result<Schedul
     }
 }
 
-/// The schedule with that id, which was there a moment ago.
-pub(super) fn by_id(session: &mut dyn ScheduleStore, id: i64) -> Result<ScheduleRow, Failure> {
+/// The schedule with that id, which existed a moment ago.
+pub(super) fn by_id(
+    session: &mut dyn ScheduleStore,
+    id: i64,
+) -> Result<ScheduleRow, CommandFailure> {
     let mut rows = session.schedules(&WhichSchedules::Id(id))?;
-    rows.pop().ok_or_else(|| gone(id))
+    rows.pop().ok_or_else(|| removed_meanwhile(id))
 }
 
-pub(super) fn gone(id: i64) -> Failure {
+pub(super) fn removed_meanwhile(id: i64) -> CommandFailure {
     let problem = format!("schedule {id} was removed just now by somebody else");
-    Failure::new(Exit::Data, problem)
+    CommandFailure::new(Exit::Data, problem)
 }
 
-fn unknown(name: &str, all: &[ScheduleRow]) -> Failure {
+fn unknown(name: &str, all: &[ScheduleRow]) -> CommandFailure {
     let names = || all.iter().filter_map(|row| row.spec.name.as_deref());
     let mut near = suggest::near(name, names());
     near.truncate(3);
@@ -66,5 +73,5 @@ fn unknown(name: &str, all: &[ScheduleRow]) -> Failure {
             more => format!("there are {listed} and {more} more"),
         }
     };
-    Failure::new(Exit::Data, format!("there is no schedule {name:?}; {hint}"))
+    CommandFailure::new(Exit::Data, format!("there is no schedule {name:?}; {hint}"))
 }

@@ -13,51 +13,53 @@ use serde_json::json;
 
 pub(super) use self::args::ScheduleArgs;
 use self::args::{AddArgs, EditArgs, ScheduleCommand};
-use self::view::View;
+use self::view::ScheduleView;
+use super::exit::Exit;
+use super::failure::CommandFailure;
+use super::output::{say, warn};
 use super::publish::publish;
-use super::{Exit, Failure, say, warn};
 use crate::config::Config;
 use crate::names;
 use crate::schedule;
-use crate::store::{self, EditResult, ScheduleStore, Session, StoreError, WhichSchedules};
+use crate::store::{self, Edited, ScheduleStore, Session, StoreError, WhichSchedules};
 
-/// So often an edit begins anew because somebody else has changed the schedule meanwhile.
-const EDITS: u32 = 10;
+/// How often an edit is tried that conflicts with another one.
+const MOST_TRIES: u32 = 10;
 
-pub(super) fn schedule(args: &ScheduleArgs, config: Arc<Config>) -> Result<Exit, Failure> {
+pub(super) fn schedule(args: &ScheduleArgs, config: Arc<Config>) -> Result<Exit, CommandFailure> {
     let store = store::open_for(&config)?;
     let session = store::session(store.as_ref())?;
-    let mut desk = Desk {
+    let mut editor = ScheduleEditor {
         session,
         config,
         json: args.json,
     };
     match &args.command {
-        ScheduleCommand::List => desk.list(),
-        ScheduleCommand::Show(which) => desk.show(&which.name),
-        ScheduleCommand::Add(args) => desk.add(args),
-        ScheduleCommand::Edit(args) => desk.edit(args),
-        ScheduleCommand::Enable(which) => desk.activate(&which.name, true),
-        ScheduleCommand::Disable(which) => desk.activate(&which.name, false),
-        ScheduleCommand::Remove(which) => desk.remove(&which.name),
-        ScheduleCommand::Run(which) => desk.run(&which.name),
+        ScheduleCommand::List => editor.list(),
+        ScheduleCommand::Show(which) => editor.show(&which.name),
+        ScheduleCommand::Add(args) => editor.add(args),
+        ScheduleCommand::Edit(args) => editor.edit(args),
+        ScheduleCommand::Enable(which) => editor.activate(&which.name, true),
+        ScheduleCommand::Disable(which) => editor.activate(&which.name, false),
+        ScheduleCommand::Remove(which) => editor.remove(&which.name),
+        ScheduleCommand::Run(which) => editor.run(&which.name),
     }
 }
 
-/// A connection, and how its answers are printed.
-struct Desk {
+/// Carries out the commands of `schedule` on one connection.
+struct ScheduleEditor {
     session: Box<dyn Session>,
     config: Arc<Config>,
     json: bool,
 }
 
-impl Desk {
-    fn list(&mut self) -> Result<Exit, Failure> {
+impl ScheduleEditor {
+    fn list(&mut self) -> Result<Exit, CommandFailure> {
         let now = self.session.now()?;
         let rows = self.session.schedules(&WhichSchedules::All)?;
-        let views: Vec<View> = rows.iter().map(|row| View::of(row, now)).collect();
+        let views: Vec<ScheduleView> = rows.iter().map(|row| ScheduleView::new(row, now)).collect();
         if self.json {
-            let list: Vec<_> = views.iter().map(View::report).collect();
+            let list: Vec<_> = views.iter().map(ScheduleView::report).collect();
             say(&pretty(&list)?)?;
         } else if views.is_empty() {
             say(&format!(
@@ -72,10 +74,10 @@ impl Desk {
         Ok(Exit::Ok)
     }
 
-    fn show(&mut self, name: &str) -> Result<Exit, Failure> {
-        let row = find::one(self.session.as_mut(), name)?;
+    fn show(&mut self, name: &str) -> Result<Exit, CommandFailure> {
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         let now = self.session.now()?;
-        let view = View::of(&row, now);
+        let view = ScheduleView::new(&row, now);
         if self.json {
             say(&pretty(&view.report_with_runs())?)?;
         } else {
@@ -86,80 +88,82 @@ impl Desk {
         Ok(Exit::Ok)
     }
 
-    fn add(&mut self, args: &AddArgs) -> Result<Exit, Failure> {
+    fn add(&mut self, args: &AddArgs) -> Result<Exit, CommandFailure> {
         let spec = spec::new(args, &self.config)?;
         let now = self.session.now()?;
         spec::check(&spec, now)?;
         let Some(id) = self.session.add_schedule(&spec)? else {
-            return Err(taken(&args.name));
+            return Err(name_taken(&args.name));
         };
-        schedule::plan_saved(self.session.as_mut(), id, true);
+        schedule::plan(self.session.as_mut(), id, true);
         self.say_saved("added", id, now)
     }
 
-    fn edit(&mut self, args: &EditArgs) -> Result<Exit, Failure> {
-        let change = spec::Change::read(args)?;
-        let row = find::one(self.session.as_mut(), &args.which.name)?;
+    fn edit(&mut self, args: &EditArgs) -> Result<Exit, CommandFailure> {
+        let change = spec::ScheduleChange::read(args)?;
+        let row = find::by_name_or_id(self.session.as_mut(), &args.schedule.name)?;
         let (id, mut was) = (row.id, row.spec);
         let now = self.session.now()?;
-        for _ in 0..EDITS {
+        for _ in 0..MOST_TRIES {
             let to = change.applied_to(&was);
-            if change.timetable() {
+            if change.changes_timetable() {
                 spec::check_timetable(&to, now)?;
             }
-            if change.message() {
+            if change.changes_message() {
                 spec::check_message(id, &to)?;
             }
-            match self.apart(|session| session.edit_schedule(id, &was, &to))? {
-                EditResult::Saved => {
-                    schedule::plan_saved(self.session.as_mut(), id, true);
+            match self.retry_conflicts(|session| session.edit_schedule(id, &was, &to))? {
+                Edited::Saved => {
+                    schedule::plan(self.session.as_mut(), id, true);
                     return self.say_saved("saved", id, now);
                 }
-                EditResult::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
-                EditResult::NameTaken => return Err(taken(to.name.as_deref().unwrap_or_default())),
-                EditResult::Gone => return Err(find::gone(id)),
+                Edited::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
+                Edited::NameTaken => {
+                    return Err(name_taken(to.name.as_deref().unwrap_or_default()));
+                }
+                Edited::Gone => return Err(find::removed_meanwhile(id)),
             }
         }
-        Err(Failure::new(
+        Err(CommandFailure::new(
             Exit::Unavailable,
             format!(
-                "{} was changed by others all the time: nothing is saved",
-                args.which.name
+                "{} was changed by others at each try: nothing is saved",
+                args.schedule.name
             ),
         ))
     }
 
-    fn activate(&mut self, name: &str, active: bool) -> Result<Exit, Failure> {
-        let row = find::one(self.session.as_mut(), name)?;
+    fn activate(&mut self, name: &str, active: bool) -> Result<Exit, CommandFailure> {
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         let now = self.session.now()?;
         if active {
             spec::check_readable(&row)?;
             spec::check(&row.spec, now)?;
         }
-        if !self.apart(|session| session.activate_schedule(row.id, active))? {
-            return Err(find::gone(row.id));
+        if !self.retry_conflicts(|session| session.activate_schedule(row.id, active))? {
+            return Err(find::removed_meanwhile(row.id));
         }
-        schedule::plan_saved(self.session.as_mut(), row.id, row.spec.active);
+        schedule::plan(self.session.as_mut(), row.id, row.spec.active);
         let verb = if active { "enabled" } else { "disabled" };
         self.say_saved(verb, row.id, now)
     }
 
-    fn remove(&mut self, name: &str) -> Result<Exit, Failure> {
-        let row = find::one(self.session.as_mut(), name)?;
+    fn remove(&mut self, name: &str) -> Result<Exit, CommandFailure> {
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         let now = self.session.now()?;
-        if !self.apart(|session| session.remove_schedule(row.id))? {
-            return Err(find::gone(row.id));
+        if !self.retry_conflicts(|session| session.remove_schedule(row.id))? {
+            return Err(find::removed_meanwhile(row.id));
         }
         if self.json {
-            say(&pretty(&View::of(&row, now).report())?)?;
+            say(&pretty(&ScheduleView::new(&row, now).report())?)?;
         } else {
             say(&format!("removed {}", row.title()))?;
         }
         Ok(Exit::Ok)
     }
 
-    fn run(&mut self, name: &str) -> Result<Exit, Failure> {
-        let row = find::one(self.session.as_mut(), name)?;
+    fn run(&mut self, name: &str) -> Result<Exit, CommandFailure> {
+        let row = find::by_name_or_id(self.session.as_mut(), name)?;
         spec::check_readable(&row)?;
         let message = spec::check_message(row.id, &row.spec)?;
         let line = if self.json {
@@ -171,19 +175,24 @@ impl Desk {
         publish(&message, self.session.as_mut(), config, &line)
     }
 
-    /// Does something once more if it has met another transaction, as a service's that advances schedules.
-    fn apart<T>(
+    /// Repeats `work` if it conflicts with another transaction, such as a service's that advances schedules.
+    fn retry_conflicts<T>(
         &mut self,
         mut work: impl FnMut(&mut dyn ScheduleStore) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let session = self.session.as_mut();
-        store::retry_conflicts(EDITS, || work(session))
+        store::apart_from_others(MOST_TRIES, || work(session))
     }
 
-    /// Says what stands in the row now, and what will keep it from running.
-    fn say_saved(&mut self, verb: &str, id: i64, now: DateTime<Utc>) -> Result<Exit, Failure> {
+    /// Prints the saved schedule, and a warning if it will not run.
+    fn say_saved(
+        &mut self,
+        verb: &str,
+        id: i64,
+        now: DateTime<Utc>,
+    ) -> Result<Exit, CommandFailure> {
         let row = find::by_id(self.session.as_mut(), id)?;
-        let view = View::of(&row, now);
+        let view = ScheduleView::new(&row, now);
         if self.json {
             say(&pretty(&view.report())?)?;
         } else {
@@ -196,13 +205,13 @@ impl Desk {
     }
 }
 
-fn taken(name: &str) -> Failure {
+fn name_taken(name: &str) -> CommandFailure {
     let problem = format!(
         "there is a schedule {name:?} already: see it with `schedule show`, change it with `schedule edit`"
     );
-    Failure::new(Exit::Data, problem)
+    CommandFailure::new(Exit::Data, problem)
 }
 
-fn pretty(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Software, error))
+fn pretty(value: &impl Serialize) -> Result<String, CommandFailure> {
+    serde_json::to_string_pretty(value).map_err(|error| CommandFailure::new(Exit::Software, error))
 }

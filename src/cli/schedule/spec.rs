@@ -1,25 +1,27 @@
-//! From what was typed to what stands in the row.
+//! Makes a schedule's row from the command line.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::args::{AddArgs, EditArgs, FieldArgs};
-use crate::cli::{Exit, Failure, typed};
+use crate::cli::exit::Exit;
+use crate::cli::failure::CommandFailure;
+use crate::cli::typed;
 use crate::config::Config;
 use crate::message::{Literal, Message, Object, Occurrence, python};
 use crate::schedule;
 use crate::store::{ScheduleRow, ScheduleSpec};
 use crate::timetable::{self, Interval, TimetableError};
 
-/// What a cron line's row says to django-carrot, whose columns are not NULL.
-const BESIDE_CRON: (&str, i64) = ("days", 1);
+/// The interval in the row of a cron line: django-carrot's columns are not NULL.
+const CRON_INTERVAL: (&str, i64) = ("days", 1);
 
-/// What the row of a new schedule says.
-pub(super) fn new(args: &AddArgs, config: &Config) -> Result<ScheduleSpec, Failure> {
-    let change = Change {
+/// The content of a new schedule's row.
+pub(super) fn new(args: &AddArgs, config: &Config) -> Result<ScheduleSpec, CommandFailure> {
+    let change = ScheduleChange {
         name: Some(args.name.clone()),
         task: Some(args.task.clone()),
-        ..Change::of(&args.fields)?
+        ..ScheduleChange::of(&args.fields)?
     };
     change.check_names()?;
     let queue = typed::queue(args.fields.queue.as_ref(), config);
@@ -31,9 +33,9 @@ pub(super) fn new(args: &AddArgs, config: &Config) -> Result<ScheduleSpec, Failu
     Ok(change.applied_to(&spec))
 }
 
-/// What is to be another.
+/// The fields of a schedule that are to be set.
 #[derive(Debug, Default)]
-pub(super) struct Change {
+pub(super) struct ScheduleChange {
     name: Option<String>,
     task: Option<String>,
     interval: Option<Interval>,
@@ -47,12 +49,12 @@ pub(super) struct Change {
     overlap: Option<&'static str>,
 }
 
-impl Change {
-    pub(super) fn read(args: &EditArgs) -> Result<Self, Failure> {
+impl ScheduleChange {
+    pub(super) fn read(args: &EditArgs) -> Result<Self, CommandFailure> {
         if args.rename.is_none() && args.task.is_none() && args.fields == FieldArgs::default() {
             let problem =
                 "say what is to change, as --every 10m; `schedule edit --help` has it all";
-            return Err(Failure::new(Exit::Usage, problem));
+            return Err(CommandFailure::new(Exit::Usage, problem));
         }
         let change = Self {
             name: args.rename.clone(),
@@ -63,15 +65,15 @@ impl Change {
         Ok(change)
     }
 
-    fn of(fields: &FieldArgs) -> Result<Self, Failure> {
+    fn of(fields: &FieldArgs) -> Result<Self, CommandFailure> {
         let interval = fields.every.as_deref().map(str::parse).transpose();
         let zone = fields.timezone.as_deref().map(timetable::zone).transpose();
         let args = fields.args.as_deref();
         let kwargs = fields.kwargs.as_deref();
         Ok(Self {
-            interval: interval.map_err(|error| wrong("--every", &error))?,
+            interval: interval.map_err(|error| invalid_option("--every", &error))?,
             cron: fields.cron.clone(),
-            zone: zone.map_err(|error| wrong("--timezone", &error))?,
+            zone: zone.map_err(|error| invalid_option("--timezone", &error))?,
             args: args
                 .map(|args| typed::positional(Some(args), &[]))
                 .transpose()?,
@@ -86,7 +88,7 @@ impl Change {
         })
     }
 
-    fn check_names(&self) -> Result<(), Failure> {
+    fn check_names(&self) -> Result<(), CommandFailure> {
         let names = [
             ("NAME", &self.name),
             ("TASK", &self.task),
@@ -98,17 +100,17 @@ impl Change {
             .try_for_each(|(what, name)| typed::check_name(what, name))
     }
 
-    /// Whether it is about when it runs.
-    pub(super) const fn timetable(&self) -> bool {
+    /// Whether it changes when the schedule runs.
+    pub(super) const fn changes_timetable(&self) -> bool {
         self.interval.is_some() || self.cron.is_some() || self.zone.is_some()
     }
 
-    /// Whether it is about the message.
-    pub(super) const fn message(&self) -> bool {
+    /// Whether it changes the schedule's message.
+    pub(super) const fn changes_message(&self) -> bool {
         self.args.is_some() || self.kwargs.is_some() || self.queue.is_some()
     }
 
-    /// What the row says after it.
+    /// The row's content with the change.
     pub(super) fn applied_to(&self, was: &ScheduleSpec) -> ScheduleSpec {
         let mut to = was.clone();
         if let Some(name) = &self.name {
@@ -130,7 +132,7 @@ impl Change {
             let (unit, count) = (interval.unit().as_str(), i64::from(interval.count()));
             let same = (to.interval_type.as_str(), to.interval_count) == (unit, count);
             if !same || to.cron.is_some() {
-                // From now on.
+                // The interval is counted from now on.
                 to.anchor = None;
             }
             (to.interval_type, to.interval_count) = (unit.to_owned(), count);
@@ -138,7 +140,7 @@ impl Change {
         }
         if let Some(cron) = &self.cron {
             to.cron = Some(cron.trim().to_owned());
-            (to.interval_type, to.interval_count) = (BESIDE_CRON.0.to_owned(), BESIDE_CRON.1);
+            (to.interval_type, to.interval_count) = (CRON_INTERVAL.0.to_owned(), CRON_INTERVAL.1);
         }
         if let Some(zone) = self.zone {
             to.time_zone = Some(zone.name().to_owned());
@@ -150,13 +152,13 @@ impl Change {
             to.task.clone_from(task);
         }
         if let Some(args) = &self.args {
-            to.task_args = listed(args);
+            to.task_args = python_args(args);
         }
         if let Some(kwargs) = &self.kwargs {
             to.content = Some(kwargs.to_string());
         }
         if let Some(queue) = &self.queue {
-            // A routing key of its own is for an exchange of its own.
+            // A routing key other than the queue's name is meant for the schedule's own exchange, and is kept.
             let key = to.routing_key.as_deref().unwrap_or_default();
             if key.is_empty() || to.queue.as_deref() == Some(key) {
                 to.routing_key = Some(queue.clone());
@@ -169,53 +171,56 @@ impl Change {
     }
 }
 
-/// As django-carrot keeps a schedule's arguments: Python literals without brackets.
-fn listed(args: &[Literal]) -> Option<String> {
+/// A schedule's arguments as django-carrot stores them: Python literals without brackets.
+fn python_args(args: &[Literal]) -> Option<String> {
     let listed: Vec<String> = args.iter().map(python::repr).collect();
     (!listed.is_empty()).then(|| listed.join(", "))
 }
 
-/// The zone that the row names; UTC if none.
+/// The time zone in the row; UTC if there is none.
 pub(super) fn zone(spec: &ScheduleSpec) -> Result<Tz, TimetableError> {
     let name = spec.time_zone.as_deref().filter(|name| !name.is_empty());
     name.map_or(Ok(Tz::UTC), timetable::zone)
 }
 
-/// Refuses a timetable that can't be met, or whose last time is over.
-pub(super) fn check_timetable(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<(), Failure> {
+/// Refuses a timetable that is invalid, or has no time left.
+pub(super) fn check_timetable(
+    spec: &ScheduleSpec,
+    now: DateTime<Utc>,
+) -> Result<(), CommandFailure> {
     spec.timetable(now)
         .and_then(|timetable| timetable.first_after(now))
         .map(drop)
-        .map_err(|error| Failure::new(Exit::Data, error))
+        .map_err(|error| CommandFailure::new(Exit::Data, error))
 }
 
-/// Refuses what no service would run.
-pub(super) fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<(), Failure> {
-    schedule::first_run(spec, now)
+/// Refuses a schedule that services would not run.
+pub(super) fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<(), CommandFailure> {
+    schedule::check(spec, now)
         .map(drop)
-        .map_err(|reason| Failure::new(Exit::Data, reason))
+        .map_err(|reason| CommandFailure::new(Exit::Data, reason))
 }
 
-/// Refuses a row of which something can't be read.
-pub(super) fn check_readable(row: &ScheduleRow) -> Result<(), Failure> {
+/// Refuses a row with a value that can't be read.
+pub(super) fn check_readable(row: &ScheduleRow) -> Result<(), CommandFailure> {
     row.fault().map_or(Ok(()), |fault| {
         let problem = format!("{fault}; `schedule edit` puts another value there");
-        Err(Failure::new(Exit::Data, problem))
+        Err(CommandFailure::new(Exit::Data, problem))
     })
 }
 
-/// Refuses what no message can be made from.
-pub(super) fn check_message(id: i64, spec: &ScheduleSpec) -> Result<Message, Failure> {
+/// Refuses a schedule from which no message can be made.
+pub(super) fn check_message(id: i64, spec: &ScheduleSpec) -> Result<Message, CommandFailure> {
     let beside = Occurrence {
         schedule: id,
         planned: None,
     };
     spec.message(beside)
-        .map_err(|reason| Failure::new(Exit::Data, reason))
+        .map_err(|reason| CommandFailure::new(Exit::Data, reason))
 }
 
-fn wrong(option: &str, error: &TimetableError) -> Failure {
-    Failure::new(Exit::Data, format!("{option}: {error}"))
+fn invalid_option(option: &str, error: &TimetableError) -> CommandFailure {
+    CommandFailure::new(Exit::Data, format!("{option}: {error}"))
 }
 
 #[cfg(test)]
@@ -233,7 +238,7 @@ mod tests {
     }
 
     fn edited(was: &ScheduleSpec, fields: FieldArgs) -> ScheduleSpec {
-        Change::of(&fields).unwrap().applied_to(was)
+        ScheduleChange::of(&fields).unwrap().applied_to(was)
     }
 
     #[test]
@@ -258,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_begins_anew_only_where_it_is_another() {
+    fn an_interval_is_counted_anew_only_if_it_changes() {
         let every = |interval: &str| FieldArgs {
             every: Some(interval.to_owned()),
             ..FieldArgs::default()
@@ -271,7 +276,7 @@ mod tests {
         };
         let daily = edited(&row(), cron);
         assert_eq!(daily.cron.as_deref(), Some("@daily"));
-        // What django-carrot sees of it.
+        // What django-carrot reads.
         assert_eq!(
             (daily.interval_type.as_str(), daily.interval_count),
             ("days", 1)
@@ -281,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn arguments_stand_there_as_django_carrot_reads_them() {
-        let list = |args| listed(&Literal::list(args));
+    fn arguments_are_stored_as_django_carrot_reads_them() {
+        let list = |args| python_args(&Literal::list(args));
         assert_eq!(list(json!([])), None);
         assert_eq!(list(json!([1, "x", true])).as_deref(), Some("1, 'x', True"));
         let read = python::parse_list(&list(json!(["a, b", [null]])).unwrap());

@@ -1,4 +1,4 @@
-//! How a schedule is shown.
+//! Prints schedules, for people and as JSON.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
@@ -10,25 +10,25 @@ use crate::schedule;
 use crate::store::ScheduleRow;
 use crate::timetable::{Interval, Timetable};
 
-/// So many runs are foretold.
-const RUNS: usize = 10;
+/// How many of the next runs are shown.
+const SHOWN_RUNS: usize = 10;
 
 const RUN_FORMAT: &str = "%a %Y-%m-%d %H:%M:%S %:z";
 const UTC_FORMAT: &str = "%Y-%m-%d %H:%M:%SZ";
 
-/// A schedule as it is at a time.
-pub(super) struct View<'a> {
+/// A schedule, and the time at which it is shown.
+pub(super) struct ScheduleView<'a> {
     row: &'a ScheduleRow,
     now: DateTime<Utc>,
     zone: Tz,
     timetable: Option<Timetable>,
     arguments: Option<Payload>,
-    /// Why no service runs it.
+    /// Why services do not run it.
     problem: Option<String>,
 }
 
-impl<'a> View<'a> {
-    pub(super) fn of(row: &'a ScheduleRow, now: DateTime<Utc>) -> Self {
+impl<'a> ScheduleView<'a> {
+    pub(super) fn new(row: &'a ScheduleRow, now: DateTime<Utc>) -> Self {
         let message = row.message(None).ok();
         Self {
             row,
@@ -49,12 +49,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Why it does not run, whether or not it is enabled.
+    /// Why services would not run it, whether or not it is enabled.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// When it runs next, by a service's reckoning or else ours.
+    /// The next run: as a service has planned it, or else computed here.
     fn next_run(&self) -> Option<DateTime<Utc>> {
         if !self.row.spec.active || self.problem().is_some() {
             return None;
@@ -63,14 +63,14 @@ impl<'a> View<'a> {
         self.row.next_run.or_else(|| timetable.next_after(self.now))
     }
 
-    /// The next runs, were it enabled.
+    /// The next runs, as if it were enabled.
     fn runs(&self) -> Vec<DateTime<Utc>> {
         let Some(timetable) = &self.timetable else {
             return Vec::new();
         };
         let later = |time: &DateTime<Utc>| timetable.next_after(*time);
         std::iter::successors(later(&self.now), later)
-            .take(RUNS)
+            .take(SHOWN_RUNS)
             .collect()
     }
 
@@ -102,7 +102,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// In one line: `nightly: 0 3 * * * Europe/Berlin, next run …`.
+    /// The schedule in one line: `nightly (1): 0 3 * * * Europe/Berlin, next run …`.
     pub(super) fn line(&self) -> String {
         let next = self.next_run().map_or_else(
             || self.state().to_owned(),
@@ -114,7 +114,7 @@ impl<'a> View<'a> {
         format!("{} ({}): {}, {next}", self.name(), self.row.id, self.when())
     }
 
-    /// With all that there is to know.
+    /// All fields of the schedule, and its next runs.
     pub(super) fn page(&self) -> Vec<String> {
         let spec = &self.row.spec;
         let text =
@@ -175,13 +175,13 @@ impl<'a> View<'a> {
         lines
     }
 
-    pub(super) fn report(&self) -> Report<'_> {
+    pub(super) fn report(&self) -> ScheduleJson<'_> {
         let spec = &self.row.spec;
         let given = |text: &'a Option<String>| text.as_deref().filter(|text| !text.is_empty());
         let cron = given(&spec.cron);
         let by_interval = cron.is_none();
         let arguments = self.arguments.as_ref();
-        Report {
+        ScheduleJson {
             id: self.row.id,
             name: spec.name.as_deref(),
             task: &spec.task,
@@ -205,24 +205,24 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(super) fn report_with_runs(&self) -> Report<'_> {
+    pub(super) fn report_with_runs(&self) -> ScheduleJson<'_> {
         let run = |run: DateTime<Utc>| {
             let local = run.with_timezone(&self.zone);
-            Run {
+            RunTimes {
                 local: local.to_rfc3339_opts(SecondsFormat::AutoSi, true),
                 utc: utc(run),
             }
         };
-        Report {
+        ScheduleJson {
             next_runs: Some(self.runs().into_iter().map(run).collect()),
             ..self.report()
         }
     }
 }
 
-/// A schedule as `--json` has it.
+/// A schedule as `--json` prints it.
 #[derive(Serialize)]
-pub(super) struct Report<'a> {
+pub(super) struct ScheduleJson<'a> {
     id: i64,
     name: Option<&'a str>,
     task: &'a str,
@@ -243,18 +243,18 @@ pub(super) struct Report<'a> {
     last_run: Option<String>,
     problem: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_runs: Option<Vec<Run>>,
+    next_runs: Option<Vec<RunTimes>>,
 }
 
-/// One of its runs.
+/// The time of one run, in the schedule's zone and in UTC.
 #[derive(Serialize)]
-struct Run {
+struct RunTimes {
     local: String,
     utc: String,
 }
 
-/// All of them, one a line, under a heading.
-pub(super) fn table(views: &[View<'_>]) -> Vec<String> {
+/// A table of schedules with a heading.
+pub(super) fn table(views: &[ScheduleView<'_>]) -> Vec<String> {
     let heads = [
         "ID",
         "NAME",
@@ -286,7 +286,7 @@ pub(super) fn table(views: &[View<'_>]) -> Vec<String> {
     columns(&all)
 }
 
-/// In columns that are as wide as what stands in them.
+/// Aligns the columns.
 fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| {
         let widths = rows.iter().map(|row| row[column].chars().count());
@@ -301,7 +301,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Without what would move a terminal's cursor.
+/// Replaces control characters, which could move a terminal's cursor.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })

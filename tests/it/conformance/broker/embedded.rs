@@ -29,7 +29,7 @@ pub fn open(world: &World) -> Arc<dyn Broker> {
     };
     let worker = store.connect().unwrap().register(&process).unwrap();
     let queues = EmbeddedQueue::new(Arc::clone(&store), "elsewhere".to_owned());
-    queues.are_for(worker);
+    queues.set_owner(worker);
     let broker = broker::embedded(Arc::new(queues));
     Arc::new(Recording { broker, store })
 }

@@ -1,4 +1,4 @@
-//! What the supervisor is told from outside of the tree: signals, and deaths.
+//! Forwards signals, and deaths of threads outside the actor tree, to the supervisor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::actors::{Died, Shutdown, SupervisorActor};
 use crate::execution::Executor;
 use crate::health::service_status::ServiceStatus;
 
-pub(super) struct Courier {
+pub(super) struct SignalForwarder {
     pub(super) signals: Receiver<Signal>,
-    /// What has died, beside the tree, that can't be begun anew.
+    /// Vital parts outside the tree that have died.
     pub(super) died: Receiver<&'static str>,
     pub(super) supervisor: Addr<SupervisorActor>,
     pub(super) executor: Arc<Executor>,
@@ -21,8 +21,8 @@ pub(super) struct Courier {
     pub(super) grace: Option<Duration>,
 }
 
-impl Courier {
-    /// Until nobody can send a signal any more.
+impl SignalForwarder {
+    /// Runs until the senders of signals are dropped.
     pub(super) fn run(mut self) {
         let mut stopping = false;
         loop {
@@ -47,9 +47,9 @@ impl Courier {
         };
         self.executor.stop();
         log::info!("told to stop {shutdown}");
-        // Said at once, however long the supervisor takes: a `daemon stop` that does not see it sends a second
-        // signal, which is a hard stop.
-        self.service_status.stopping();
+        // Recorded at once, however long the supervisor takes: a second `daemon stop` that does not see it would
+        // send a second signal, which is a hard stop.
+        self.service_status.set_stopping();
         self.supervisor.do_send(shutdown);
     }
 }

@@ -1,4 +1,4 @@
-//! The processes that a daemon leaves to its next life.
+//! The child processes that a daemon had when it executed itself again.
 
 use std::fs;
 use std::io;
@@ -9,18 +9,18 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
-/// The commands of before die within that time; what does not is not waited for.
-const CHILDREN: Duration = Duration::from_secs(2);
+/// How long to wait for killed children to exit; slower ones are left.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether they have.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often to check whether they have exited.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a life before has left of processes, which are this process's children still. They were killed.
+/// The children that this process had when it executed itself again: commands of tasks, which were killed.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Children(Vec<i32>);
+pub struct LeftoverChildren(Vec<i32>);
 
-impl Children {
-    /// Those that this process has now.
+impl LeftoverChildren {
+    /// The children that this process has now.
     ///
     /// # Errors
     /// When `/proc` can't be read.
@@ -28,7 +28,7 @@ impl Children {
         let parent = std::process::id().to_string();
         let is_child = |pid: &i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // The command's name, in brackets, may hold anything; its state and its parent follow.
+            // The name, in parentheses, may contain anything; the state and the parent's pid follow.
             let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
             fields.split_whitespace().nth(1) == Some(&parent)
         };
@@ -37,16 +37,17 @@ impl Children {
         Ok(Self(pids.filter(is_child).collect()))
     }
 
-    /// Waits for `time`, and until they are gone; unless something comes on `signals`, which is returned.
-    pub fn outlive<T>(mut self, time: Duration, signals: &Receiver<T>) -> Option<T> {
+    /// Waits for `time` and until all have exited, but not longer than that once [`EXIT_TIMEOUT`] is over. Returns
+    /// early with what arrives on `signals`.
+    pub fn wait_until_gone<T>(mut self, time: Duration, signals: &Receiver<T>) -> Option<T> {
         let began = Instant::now();
         loop {
-            self.bury();
+            self.reap();
             let rested = began.elapsed();
-            if rested >= time && (self.0.is_empty() || rested >= CHILDREN) {
+            if rested >= time && (self.0.is_empty() || rested >= EXIT_TIMEOUT) {
                 return None;
             }
-            match signals.recv_timeout(LOOK) {
+            match signals.recv_timeout(POLL_INTERVAL) {
                 Ok(signal) => return Some(signal),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -54,8 +55,8 @@ impl Children {
         }
     }
 
-    fn bury(&mut self) {
-        // As they are not buried, the numbers are their own.
+    fn reap(&mut self) {
+        // Nobody else reaps them, so their pids are not reused.
         self.0.retain(|child| {
             let status = waitpid(Pid::from_raw(*child), WaitOptions::NOHANG);
             matches!(status, Ok(None) | Err(Errno::INTR))
@@ -70,16 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::zombie_processes, reason = "it is buried by what is tried")]
-    fn children_are_known_and_buried() {
-        let known = || Children::of_this_process().unwrap().0;
+    #[expect(clippy::zombie_processes, reason = "reaped by the function under test")]
+    fn children_are_found_and_reaped() {
+        let known = || LeftoverChildren::of_this_process().unwrap().0;
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert!(known().contains(&pid));
         let killed = Pid::from_child(&child);
         rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
         let (_sender, signals) = crossbeam_channel::unbounded::<()>();
-        let left = Children(vec![pid]).outlive(Duration::ZERO, &signals);
+        let left = LeftoverChildren(vec![pid]).wait_until_gone(Duration::ZERO, &signals);
         assert_eq!(left, None);
         assert!(!known().contains(&pid));
     }
