@@ -12,8 +12,8 @@ mod scheduler;
 mod subscription;
 mod supervisor;
 
-pub use probe::answers;
-pub use supervisor::{Died, Outcome, Shutdown, SupervisorActor};
+pub use probe::all_respond;
+pub use supervisor::{Shutdown, SupervisorActor, ThreadDied, TreeOutcome};
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::schedule;
 
 /// A queue to consume.
 #[derive(Clone)]
-pub struct Source {
+pub struct ConsumedQueue {
     /// The queue.
     pub queue: QueueConfig,
     /// The broker that has it.
@@ -43,7 +43,7 @@ pub struct Source {
 #[derive(Clone)]
 pub struct Tree {
     /// The queues to consume.
-    pub queues: Vec<Source>,
+    pub queues: Vec<ConsumedQueue>,
     /// What the scheduler needs, if it is started.
     pub scheduler: Option<schedule::Setup>,
     /// Whether to stop once the queues are empty.

@@ -27,7 +27,7 @@ enum Answer {
 
 /// Whether the supervisor and every set that it has answer within `time`.
 #[must_use]
-pub fn answers(supervisor: &Addr<SupervisorActor>, time: Duration) -> bool {
+pub fn all_respond(supervisor: &Addr<SupervisorActor>, time: Duration) -> bool {
     let (sender, answers) = unbounded();
     supervisor.do_send(Probe(sender));
     all_answer(&answers, Instant::now() + time)

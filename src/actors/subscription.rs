@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::Source;
+use super::ConsumedQueue;
 use crate::broker::{Broker, BrokerError, BrokerEvent, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::failpoint;
@@ -42,11 +42,11 @@ pub(super) enum Subscribed {
 
 /// Starts the thread; it ends when the sender of `commands` is dropped.
 pub(super) fn start(
-    source: Source,
+    source: ConsumedQueue,
     commands: Receiver<SubscriptionCommand>,
     set: Recipient<Subscribed>,
 ) -> io::Result<()> {
-    let Source {
+    let ConsumedQueue {
         queue,
         broker,
         health,

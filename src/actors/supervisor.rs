@@ -16,7 +16,7 @@ use crate::retry::Backoff;
 
 /// How the tree ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TreeOutcome {
     /// Everything that was running has finished.
     Drained,
     /// Tasks were left for redelivery.
@@ -30,7 +30,7 @@ pub enum Outcome {
 /// Something beside the tree has died that can't be begun anew, this.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub struct Died(pub &'static str);
+pub struct ThreadDied(pub &'static str);
 
 /// Stop.
 #[derive(Debug, Clone, Copy, Message)]
@@ -75,13 +75,13 @@ pub struct SupervisorActor {
     busy: Vec<String>,
     phase: Phase,
     failure: Option<String>,
-    outcome: Sender<Outcome>,
+    outcome: Sender<TreeOutcome>,
 }
 
 impl SupervisorActor {
     /// The root of `tree`, which says on `outcome` how it ended.
     #[must_use]
-    pub fn new(tree: Tree, outcome: Sender<Outcome>) -> Self {
+    pub fn new(tree: Tree, outcome: Sender<TreeOutcome>) -> Self {
         Self {
             tree,
             scheduler: None,
@@ -132,12 +132,12 @@ impl SupervisorActor {
             let outcome = self
                 .failure
                 .take()
-                .map_or(Outcome::Drained, Outcome::Failed);
+                .map_or(TreeOutcome::Drained, TreeOutcome::Failed);
             self.end(outcome);
         }
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: TreeOutcome) {
         if self.phase == Phase::Over {
             return;
         }
@@ -169,7 +169,7 @@ impl SupervisorActor {
             return;
         }
         self.tree.service_status.stopping();
-        self.leave_all(Outcome::Halted);
+        self.leave_all(TreeOutcome::Halted);
     }
 
     /// Ends the service, as it has lost what it can't do without, and with it what it knew of messages in
@@ -181,10 +181,10 @@ impl SupervisorActor {
         log::error!("{what} died, and the service ends with that: what was running is run again");
         self.tree.service_status.failed(&what);
         self.tree.executor.stop();
-        self.leave_all(Outcome::Died(what));
+        self.leave_all(TreeOutcome::Died(what));
     }
 
-    fn leave_all(&mut self, outcome: Outcome) {
+    fn leave_all(&mut self, outcome: TreeOutcome) {
         // In this order: an outcome that the kill brings about must not be written.
         self.tree.ledger.halt();
         self.tree.executor.cancel_all();
@@ -314,10 +314,10 @@ impl Handler<OfSet> for SupervisorActor {
     }
 }
 
-impl Handler<Died> for SupervisorActor {
+impl Handler<ThreadDied> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, Died(what): Died, _: &mut Context<Self>) {
+    fn handle(&mut self, ThreadDied(what): ThreadDied, _: &mut Context<Self>) {
         self.fail(what.to_owned());
     }
 }

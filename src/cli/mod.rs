@@ -99,7 +99,7 @@ pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
         .next()
         .iter()
         .for_each(|name| names::program_is(name));
-    execution::apart(|| run_with(program)).unwrap_or_else(|error| {
+    execution::outside_runtime(|| run_with(program)).unwrap_or_else(|error| {
         report(&error);
         ExitCode::from(Exit::Software)
     })

@@ -3,7 +3,7 @@
 use super::args::PruneArgs;
 use super::{Exit, Failure, say};
 use crate::config::{self, Config};
-use crate::maintenance::prune::{self, Counts};
+use crate::maintenance::prune::{self, PrunedCounts};
 use crate::store;
 
 pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> {
@@ -13,8 +13,8 @@ pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> 
         .ok_or_else(|| Failure::new(Exit::Config, no_history(config)))?;
     let store = store::open_for(config)?;
     let mut session = store::session(store.as_ref())?;
-    let mut counts = Counts::default();
-    let ended = prune::whole(session.as_mut(), history, !args.dry_run, &mut counts);
+    let mut counts = PrunedCounts::default();
+    let ended = prune::prune_all(session.as_mut(), history, !args.dry_run, &mut counts);
     let verb = if args.dry_run {
         "would delete"
     } else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Postponed;
+use super::Postponement;
 use crate::broker::Envelope;
 use crate::store::{Begin, NewRow, PutOff};
 use crate::task::RunId;
@@ -20,7 +20,7 @@ pub struct Attempt {
     /// When it was asked for, before it became ours.
     pub asked: Instant,
     /// What went before.
-    pub earlier: Earlier,
+    pub prior_runs: PriorRuns,
 }
 
 /// The runs of a message that have begun before.
@@ -29,12 +29,12 @@ pub struct Attempt {
 /// made its worker vanish the row counts all runs but the first. Where that is one too many, each run is
 /// counted before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
+pub struct PriorRuns {
     /// So many are counted, in the row or for it.
     counted: u32,
     crashed: Crashed,
     /// The first one is counted before it starts too.
-    counts_first: bool,
+    counts_before_start: bool,
 }
 
 /// Whether runs ended because who ran them vanished.
@@ -48,10 +48,10 @@ enum Crashed {
     Elsewhere,
 }
 
-impl Earlier {
+impl PriorRuns {
     /// Those of a message whose row counts so many, and may be `suspect` of having made a worker vanish.
     #[must_use]
-    pub const fn in_row(attempts: u32, suspect: bool, counts_first: bool) -> Self {
+    pub const fn in_row(attempts: u32, suspect: bool, counts_before_start: bool) -> Self {
         let crashed = if suspect {
             Crashed::Elsewhere
         } else {
@@ -60,7 +60,7 @@ impl Earlier {
         Self {
             counted: attempts,
             crashed,
-            counts_first,
+            counts_before_start,
         }
     }
 
@@ -75,14 +75,14 @@ impl Earlier {
 
     /// How many may have begun.
     const fn possible(self) -> u32 {
-        let is_one_uncounted = self.is_suspect() && !self.counts_first;
+        let is_one_uncounted = self.is_crash_suspect() && !self.counts_before_start;
         self.counted.saturating_add(is_one_uncounted as u32)
     }
 
     /// In how many who ran them vanished, or may have.
     #[must_use]
     pub const fn crashes(self) -> u32 {
-        if self.is_suspect() {
+        if self.is_crash_suspect() {
             self.possible()
         } else {
             0
@@ -90,7 +90,7 @@ impl Earlier {
     }
 
     /// Whether the message may be what made who ran it vanish.
-    const fn is_suspect(self) -> bool {
+    const fn is_crash_suspect(self) -> bool {
         !matches!(self.crashed, Crashed::Never)
     }
 
@@ -102,7 +102,7 @@ impl Earlier {
 
     /// What is counted when the next one has begun.
     const fn counted_then(self) -> u32 {
-        let counts = self.is_suspect() || self.counts_first;
+        let counts = self.is_crash_suspect() || self.counts_before_start;
         self.counted.saturating_add(counts as u32)
     }
 
@@ -130,26 +130,26 @@ impl Attempt {
     /// Which run of the message this is, from 1, as its task is told.
     #[must_use]
     pub const fn number(&self) -> u32 {
-        self.earlier.possible().saturating_add(1)
+        self.prior_runs.possible().saturating_add(1)
     }
 
     /// The runs that are known to have begun when this one has.
     #[must_use]
     pub const fn begun(&self) -> u32 {
-        self.earlier.known().saturating_add(1)
+        self.prior_runs.known().saturating_add(1)
     }
 
     /// Whether this run is counted before it starts.
     #[must_use]
     pub const fn is_counted_first(&self) -> bool {
-        self.earlier.is_suspect() || self.earlier.counts_first
+        self.prior_runs.is_crash_suspect() || self.prior_runs.counts_before_start
     }
 
     /// The next run under the same claim: the consumer died in this one.
     #[must_use]
     pub fn after_death(self) -> Self {
         Self {
-            earlier: self.earlier.and_a_death(),
+            prior_runs: self.prior_runs.and_a_death(),
             ..self
         }
     }
@@ -159,20 +159,20 @@ impl Attempt {
     pub fn begin(&self) -> Begin {
         Begin {
             key: self.envelope.key.clone(),
-            attempts: self.earlier.counted_then(),
+            attempts: self.prior_runs.counted_then(),
         }
     }
 
     /// This run, to be put off; `None` if no row carries the message.
     #[must_use]
-    pub fn put_off(&self, postponed: &Postponed) -> Option<PutOff> {
+    pub fn put_off(&self, postponed: &Postponement) -> Option<PutOff> {
         let arguments = self.envelope.body.arguments().ok()?;
         let message = self.envelope.parts(&self.queue, arguments);
         let row = NewRow::pending(message);
         row.carries(message).then(|| PutOff {
             row,
-            attempts: self.earlier.counted,
-            suspect: self.earlier.is_suspect(),
+            attempts: self.prior_runs.counted,
+            suspect: self.prior_runs.is_crash_suspect(),
             cause: postponed.cause,
             reason: postponed.reason.clone(),
             due: postponed.due,
@@ -186,35 +186,35 @@ mod tests {
 
     /// How many crashes there may have been, what a task is told, and what the row counts once it runs and once
     /// it has ended.
-    fn readings(earlier: Earlier) -> (u32, u32, u32, u32) {
-        let known = earlier.known() + 1;
-        let told = earlier.possible() + 1;
-        (earlier.crashes(), told, earlier.counted_then(), known)
+    fn readings(prior_runs: PriorRuns) -> (u32, u32, u32, u32) {
+        let known = prior_runs.known() + 1;
+        let told = prior_runs.possible() + 1;
+        (prior_runs.crashes(), told, prior_runs.counted_then(), known)
     }
 
     #[test]
     fn each_crash_is_one_whoever_saw_it() {
-        let fresh = Earlier::in_row(0, false, false);
+        let fresh = PriorRuns::in_row(0, false, false);
         assert_eq!(readings(fresh), (0, 1, 0, 1));
         // Its worker vanishes, and the next one.
-        assert_eq!(readings(Earlier::in_row(0, true, false)), (1, 2, 1, 1));
-        assert_eq!(readings(Earlier::in_row(1, true, false)), (2, 3, 2, 2));
+        assert_eq!(readings(PriorRuns::in_row(0, true, false)), (1, 2, 1, 1));
+        assert_eq!(readings(PriorRuns::in_row(1, true, false)), (2, 3, 2, 2));
         // Its consumer dies, and the next one, and then the worker vanishes.
         let died = fresh.and_a_death();
         assert_eq!(readings(died), (1, 2, 1, 2));
         let died = died.and_a_death();
         assert_eq!(readings(died), (2, 3, 2, 3));
-        let row = Earlier::in_row(died.counted_then(), true, false);
+        let row = PriorRuns::in_row(died.counted_then(), true, false);
         assert_eq!(row.crashes(), 3);
         assert_eq!(readings(row.and_a_death()), (4, 5, 4, 4));
     }
 
     #[test]
     fn what_is_counted_first_is_no_crash_before_it_has_begun() {
-        let fresh = Earlier::in_row(0, false, true);
+        let fresh = PriorRuns::in_row(0, false, true);
         assert_eq!(readings(fresh), (0, 1, 1, 1));
-        assert_eq!(readings(Earlier::in_row(0, true, true)), (0, 1, 1, 1));
-        assert_eq!(Earlier::in_row(1, true, true).crashes(), 1);
+        assert_eq!(readings(PriorRuns::in_row(0, true, true)), (0, 1, 1, 1));
+        assert_eq!(PriorRuns::in_row(1, true, true).crashes(), 1);
         assert_eq!(fresh.and_a_death().crashes(), 1);
     }
 }

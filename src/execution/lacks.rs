@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Postponed;
+use super::Postponement;
 
 /// It is over when no run has been put off for it for so long: twice the longest wait until the next try.
 const OVER_AFTER: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ struct Lack {
 
 impl Lacks {
     /// A run is put off; what its message is.
-    pub(super) fn note(&self, postponed: &Postponed, message: &str) {
+    pub(super) fn note(&self, postponed: &Postponement, message: &str) {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.any.store(true, Ordering::Relaxed);

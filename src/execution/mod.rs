@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use self::attempt::{Attempt, Earlier};
+pub use self::attempt::{Attempt, PriorRuns};
 use self::lacks::Lacks;
-pub use self::patience::Patience;
-pub use self::postponed::Postponed;
+pub use self::patience::PutOffLimits;
+pub use self::postponed::Postponement;
 pub use self::record::RowChange;
 use self::running::Running;
-pub(crate) use self::runtime::apart;
-pub use self::runtime::{Reactor, Runtime};
+pub(crate) use self::runtime::outside_runtime;
+pub use self::runtime::{Runtime, RuntimeHandle};
 use self::verdict::{Failure, FailureKind, Verdict};
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload};
@@ -38,17 +38,22 @@ use crate::task::{Registry, Runner, Stopping, TaskContext, TaskError, TaskResult
 pub struct Executor {
     registry: Registry,
     max_crashes: u32,
-    patience: Patience,
+    patience: PutOffLimits,
     lacks: Lacks,
     running: Running,
-    reactor: Reactor,
+    reactor: RuntimeHandle,
     stopping: watch::Sender<bool>,
 }
 
 impl Executor {
     /// An executor of these tasks.
     #[must_use]
-    pub fn new(registry: Registry, max_crashes: u32, patience: Patience, reactor: Reactor) -> Self {
+    pub fn new(
+        registry: Registry,
+        max_crashes: u32,
+        patience: PutOffLimits,
+        reactor: RuntimeHandle,
+    ) -> Self {
         panics::install();
         Self {
             registry,
@@ -69,13 +74,13 @@ impl Executor {
     /// Whether the message has been begun too often, by workers that all vanished.
     #[must_use]
     pub const fn is_exhausted(&self, attempt: &Attempt) -> bool {
-        attempt.earlier.crashes() >= self.max_crashes
+        attempt.prior_runs.crashes() >= self.max_crashes
     }
 
     /// The end of a message that is not begun again.
     #[must_use]
     pub fn give_up(&self, attempt: &Attempt) -> Finish {
-        let crashes = attempt.earlier.crashes();
+        let crashes = attempt.prior_runs.crashes();
         let times = match crashes {
             1 => "once".to_owned(),
             _ => format!("{crashes} times"),
@@ -89,9 +94,9 @@ impl Executor {
 
     /// The end of a message that has been put off for as long as it may be.
     #[must_use]
-    pub fn give_up_waiting(&self, attempt: &Attempt, postponed: &Postponed) -> Finish {
+    pub fn end_put_off_too_long(&self, attempt: &Attempt, postponed: &Postponement) -> Finish {
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
-        let known = attempt.earlier.known();
+        let known = attempt.prior_runs.known();
         self.give_up_as(attempt, known, FailureKind::Unrunnable, reason)
     }
 
@@ -123,7 +128,11 @@ impl Executor {
     }
 
     /// The same, and what the task returned, or why the message failed.
-    pub(crate) fn perform(&self, attempt: &Attempt, consumer: &str) -> (TaskResult, RowChange) {
+    pub(crate) fn execute_for_result(
+        &self,
+        attempt: &Attempt,
+        consumer: &str,
+    ) -> (TaskResult, RowChange) {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
         let verdict = self.verdict(attempt, &context);
@@ -165,11 +174,11 @@ impl Executor {
     }
 
     /// Why and until when a run with this error is put off, if it is.
-    fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponed> {
+    fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponement> {
         let again = error.again.as_ref()?;
         let is_stopping = *self.stopping.borrow();
         let limit = self.patience.with(again.cause());
-        let postponed = Postponed::new(again, error, limit, is_stopping)?;
+        let postponed = Postponement::new(again, error, limit, is_stopping)?;
         match postponed.cause {
             Cause::HandedBack => log::info!("message {}: {}", attempt.key(), postponed.told),
             _ => self.lacks.note(&postponed, attempt.key()),
@@ -270,7 +279,7 @@ fn arguments_of(attempt: &Attempt) -> Arguments {
 }
 
 /// The end of a message whose row was rolled back, requeued or purged.
-pub const NO_ROW: (End, &str) = (
+pub const MISSING_ROW: (End, &str) = (
     End::Cancelled,
     "the message has no row: its publisher's transaction was rolled back, or the row was requeued or \
      purged",

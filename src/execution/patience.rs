@@ -16,13 +16,13 @@ const UNKNOWN_TASK: Duration = Duration::from_mins(15);
 
 /// For how long runs are put off, by the cause; `None`: their messages are FAILED at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct PutOffLimits {
     resources: Option<Duration>,
     program: Option<Duration>,
     unknown_task: Option<Duration>,
 }
 
-impl Patience {
+impl PutOffLimits {
     /// Nothing is put off.
     pub const NONE: Self = Self {
         resources: None,

@@ -10,7 +10,7 @@ use crate::task::{Again, TaskError};
 
 /// Why a run is put off, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Postponed {
+pub struct Postponement {
     /// The kind of reason.
     pub cause: Cause,
     /// The reason as the row has it, with its cause.
@@ -21,7 +21,7 @@ pub struct Postponed {
     pub due: PutOffDue,
 }
 
-impl Postponed {
+impl Postponement {
     /// Of a run with this error; `None` if it may not be put off.
     pub(super) fn new(
         again: &Again,

@@ -5,7 +5,7 @@ use log::Level;
 use serde_json::Value;
 
 use super::verdict::{Failure, FailureKind, Verdict};
-use super::{Attempt, Postponed, TaskContext, TaskError};
+use super::{Attempt, Postponement, TaskContext, TaskError};
 use crate::message::{Literal, python};
 use crate::state::End;
 use crate::store::Finish;
@@ -16,7 +16,7 @@ pub enum RowChange {
     /// The message is over.
     Finish(Finish),
     /// It waits to be run again.
-    PutOff(Postponed),
+    PutOff(Postponement),
 }
 
 /// The first line of a message's log.
@@ -40,8 +40,10 @@ pub(super) fn failed(attempt: &Attempt, context: &TaskContext, failure: Failure)
     let Failure { kind, error } = failure;
     match kind {
         FailureKind::Error => failed_run(attempt, context, error),
-        FailureKind::Crash => failed_unrun(attempt, attempt.earlier.crashes(), error.exception),
-        FailureKind::Unrunnable => failed_unrun(attempt, attempt.earlier.known(), error.exception),
+        FailureKind::Crash => failed_unrun(attempt, attempt.prior_runs.crashes(), error.exception),
+        FailureKind::Unrunnable => {
+            failed_unrun(attempt, attempt.prior_runs.known(), error.exception)
+        }
     }
 }
 
@@ -52,7 +54,7 @@ impl RowChange {
             Self::Finish(finish) => finish,
             Self::PutOff(postponed) => Finish {
                 exception: Some(postponed.reason),
-                ..ended(attempt, End::Cancelled, attempt.earlier.known())
+                ..ended(attempt, End::Cancelled, attempt.prior_runs.known())
             },
         }
     }

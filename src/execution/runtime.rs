@@ -18,12 +18,12 @@ const THREADS: (usize, usize) = (2, 4);
 /// after it.
 pub struct Runtime {
     running: Option<tokio::runtime::Runtime>,
-    reactor: Reactor,
+    reactor: RuntimeHandle,
 }
 
 /// Makes a [`Runtime`] that of the thread that asks for it.
 #[derive(Clone)]
-pub struct Reactor(Handle);
+pub struct RuntimeHandle(Handle);
 
 impl Runtime {
     /// Starts its threads.
@@ -39,14 +39,14 @@ impl Runtime {
             .enable_all()
             .build()?;
         Ok(Self {
-            reactor: Reactor(running.handle().clone()),
+            reactor: RuntimeHandle(running.handle().clone()),
             running: Some(running),
         })
     }
 
     /// What makes it a thread's own.
     #[must_use]
-    pub const fn reactor(&self) -> &Reactor {
+    pub const fn handle(&self) -> &RuntimeHandle {
         &self.reactor
     }
 
@@ -67,7 +67,7 @@ impl Drop for Runtime {
     }
 }
 
-impl Reactor {
+impl RuntimeHandle {
     /// Makes the runtime this thread's, so that what is called can spawn in it, or ask for its handle.
     pub fn enter(&self) -> EnterGuard<'_> {
         self.0.enter()
@@ -79,7 +79,7 @@ impl Reactor {
 ///
 /// # Errors
 /// When the system has no thread.
-pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub(crate) fn outside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     if Handle::try_current().is_err() {
         return Ok(work());
     }
@@ -102,9 +102,9 @@ mod tests {
         let outer = Builder::new_current_thread().build().unwrap();
         let inner = Runtime::start().unwrap();
         let done = outer.block_on(async {
-            let reactor = inner.reactor().clone();
+            let reactor = inner.handle().clone();
             let name = thread::current().name().map(str::to_owned);
-            let done = apart(|| {
+            let done = outside_runtime(|| {
                 assert_eq!(thread::current().name().map(str::to_owned), name);
                 let _entered = reactor.enter();
                 Handle::current().block_on(async { 7 })
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn what_panics_in_it_leaves_its_threads_at_work() {
         let runtime = Runtime::start().unwrap();
-        let _entered = runtime.reactor().enter();
+        let _entered = runtime.handle().enter();
         let (panicked, goes_on) = Handle::current().block_on(async {
             let panics = (0..4 * THREADS.1).map(|_| tokio::spawn(async { panic!("no way") }));
             let mut panicked = 0;
@@ -134,7 +134,7 @@ mod tests {
     fn a_panic_apart_is_the_callers() {
         let outer = Builder::new_current_thread().build().unwrap();
         let _entered = outer.enter();
-        let panicked = std::panic::catch_unwind(|| apart(|| panic!("no way")));
+        let panicked = std::panic::catch_unwind(|| outside_runtime(|| panic!("no way")));
         assert!(panicked.is_err());
     }
 }

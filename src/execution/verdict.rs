@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Postponed;
+use super::Postponement;
 use crate::task::{TaskError, TaskResult};
 
 /// What becomes of an attempt. [`record`](super::record) says what each changes in the message's row; a new
@@ -18,7 +18,7 @@ pub(super) enum Verdict {
         /// What the task said.
         error: TaskError,
         /// Why, and until when.
-        postponed: Postponed,
+        postponed: Postponement,
     },
 }
 

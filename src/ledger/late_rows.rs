@@ -23,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The messages of a service that were cancelled so.
 #[derive(Debug, Default)]
-pub struct Cancelled(Mutex<Watched>);
+pub struct CancelledWithoutRow(Mutex<Watched>);
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -40,7 +40,7 @@ struct One {
     look_at: Instant,
 }
 
-impl Cancelled {
+impl CancelledWithoutRow {
     /// Notes one. The oldest is forgotten if there are too many.
     pub fn note(&self, key: &str) {
         self.watched().note(key, Instant::now());

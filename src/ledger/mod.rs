@@ -23,7 +23,7 @@ use std::{io, thread};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
-use self::late_rows::Cancelled;
+use self::late_rows::CancelledWithoutRow;
 use crate::broker::{DeliveryHandle, Envelope};
 use crate::execution::Attempt;
 use crate::health::worker_thread::{DeathNotice, ThreadLife};
@@ -144,11 +144,11 @@ pub struct LedgerSetup {
     /// Who claims.
     pub owner: WorkerId,
     /// Whether each run is counted before it starts, a fresh message's too.
-    pub counts_first: bool,
+    pub counts_before_start: bool,
     /// Where this process's pid means something.
     pub namespace: String,
     /// Who remembers what it cancels because it has no row.
-    pub cancelled: Arc<Cancelled>,
+    pub cancelled: Arc<CancelledWithoutRow>,
 }
 
 /// Starts the ledger. It ends when all its handles are dropped and all is written. What it has in hand is
@@ -225,7 +225,7 @@ impl Ledger {
     }
 
     /// Lets go of a message that another worker has now.
-    pub fn let_go(&self, run: RunId, key: String) {
+    pub fn abandon(&self, run: RunId, key: String) {
         self.request(Request::Drop { run, key });
     }
 
@@ -260,7 +260,7 @@ impl Ledger {
     /// Whether its thread answers within `time`, or is writing: how long that takes is the database's
     /// affair, and is said where it takes long.
     #[must_use]
-    pub fn answers(&self, time: Duration) -> bool {
+    pub fn responds_within(&self, time: Duration) -> bool {
         let is_writing = || self.writing.load(Ordering::Acquire) && !self.life.is_over();
         let (reply, answer) = bounded(1);
         // Nothing is heaped up before a ledger that writes for long.

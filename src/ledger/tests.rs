@@ -67,7 +67,7 @@ impl Ground {
         session.record(&[NewRow::pending(&message)]).unwrap();
         let setup = LedgerSetup {
             owner: register(session.as_mut()),
-            counts_first: false,
+            counts_before_start: false,
             database: Database::of(store, &Servers::default(), "the ledger"),
             namespace: "here".to_owned(),
             cancelled: Arc::default(),
@@ -168,7 +168,7 @@ fn a_run_that_was_given_up_and_returns_late_leaves_its_successor_alone() {
 
     ground.finish(first, End::Failed);
     ground.ledger.release(vec![(first, key())]);
-    ground.ledger.let_go(first, key());
+    ground.ledger.abandon(first, key());
     let begin = Begin {
         key: key(),
         attempts: 7,

@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use super::in_flight::{BySink, RunsInFlight};
 use super::pending_batch::{Asked, PendingBatch};
 use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, bisect, superseded};
-use crate::execution::{Attempt, Earlier};
+use crate::execution::{Attempt, PriorRuns};
 use crate::failpoint;
 use crate::state::Status;
 use crate::store::liveness;
@@ -307,7 +307,7 @@ impl Writer {
                 envelope: asked.envelope,
                 queue: asked.queue,
                 asked: asked.since,
-                earlier: Earlier::in_row(attempts, suspect, self.setup.counts_first),
+                prior_runs: PriorRuns::in_row(attempts, suspect, self.setup.counts_before_start),
             }),
             Claim::Final(status) => Answer::Final(asked.envelope, status),
             Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),

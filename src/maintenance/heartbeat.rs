@@ -38,15 +38,15 @@ struct Term {
     /// Nobody has called this worker dead since then.
     since: Instant,
     /// When the last heartbeat was sent.
-    sent: Sent,
+    sent: BootInstant,
 }
 
 /// When something was sent, on a clock that goes on while this machine sleeps, as the others' do; an
 /// `Instant`'s does not.
 #[derive(Debug, Clone, Copy)]
-pub struct Sent(Duration);
+pub struct BootInstant(Duration);
 
-impl Sent {
+impl BootInstant {
     /// Now.
     #[must_use]
     pub fn now() -> Self {
@@ -64,7 +64,7 @@ impl Sent {
 impl Lease {
     /// Of a worker that has registered since it began to, at `sent`.
     #[must_use]
-    pub fn of(sent: Sent) -> Self {
+    pub fn granted_at(sent: BootInstant) -> Self {
         let since = Instant::now();
         Self(Arc::new(Mutex::new(Term { since, sent })))
     }
@@ -77,7 +77,7 @@ impl Lease {
     }
 
     /// A heartbeat that was sent then is written.
-    fn renew(&self, sent: Sent) {
+    fn renew(&self, sent: BootInstant) {
         let mut term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if term.sent.elapsed() >= SURE {
             term.since = Instant::now();
@@ -146,7 +146,7 @@ fn beat_once(
     lease: &Lease,
     is_steady: impl Fn() -> bool,
 ) -> Result<(), StoreError> {
-    let sent = Sent::now();
+    let sent = BootInstant::now();
     session.heartbeat(id, process)?;
     lease.renew(sent);
     liveness::remove_dead_workers(session, &process.namespace)?;
@@ -159,16 +159,16 @@ mod tests {
 
     #[test]
     fn a_lease_covers_what_was_asked_for_since_the_last_gap() {
-        let lease = Lease::of(Sent::now());
+        let lease = Lease::granted_at(BootInstant::now());
         let early = Instant::now();
         assert!(lease.covers(early));
-        lease.renew(Sent::now());
+        lease.renew(BootInstant::now());
         assert!(lease.covers(early));
 
         // As if it had stood still since.
-        lease.renew(Sent(Sent::now().0.saturating_sub(SURE)));
+        lease.renew(BootInstant(BootInstant::now().0.saturating_sub(SURE)));
         assert!(!lease.covers(Instant::now()));
-        lease.renew(Sent::now());
+        lease.renew(BootInstant::now());
         assert!(!lease.covers(early));
         assert!(lease.covers(Instant::now()));
     }

@@ -53,11 +53,11 @@ pub fn start(database: Database, history: History) -> std::io::Result<WorkerThre
 ///
 /// # Errors
 /// When the database is away.
-pub fn whole(
+pub fn prune_all(
     session: &mut dyn RetentionStore,
     history: &History,
     delete: bool,
-    counts: &mut Counts,
+    counts: &mut PrunedCounts,
 ) -> Result<(), StoreError> {
     let mut after = Some(0);
     let mut backoff = Backoff::for_connections();
@@ -90,9 +90,9 @@ pub fn whole(
 
 /// How many messages of each state.
 #[derive(Debug, Default)]
-pub struct Counts(HashMap<Status, usize>);
+pub struct PrunedCounts(HashMap<Status, usize>);
 
-impl Counts {
+impl PrunedCounts {
     /// How many of this state.
     #[must_use]
     pub fn of(&self, status: Status) -> usize {
@@ -133,7 +133,7 @@ impl Pruning {
                 self.settled = 0;
             }
             walks = walks.wrapping_add(1);
-            let mut counts = Counts::default();
+            let mut counts = PrunedCounts::default();
             let stopped = self.walk(stop, &mut counts);
             counts.report();
             if stopped {
@@ -150,7 +150,7 @@ impl Pruning {
     }
 
     /// Walks to where messages are too young; whether it was told to stop on the way.
-    fn walk(&mut self, stop: &StopFlag, counts: &mut Counts) -> bool {
+    fn walk(&mut self, stop: &StopFlag, counts: &mut PrunedCounts) -> bool {
         let mut after = self.settled;
         failpoint::hit("prune.walks");
         loop {

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::health::worker_thread::{StopFlag, WorkerThread};
-use crate::ledger::late_rows::Cancelled;
+use crate::ledger::late_rows::CancelledWithoutRow;
 use crate::message::Message;
 use crate::publish::TrackingOutbox;
 use crate::retry::Backoff;
@@ -41,7 +41,7 @@ pub fn start(
     mut database: Database,
     config: Arc<Config>,
     servers: Arc<Servers>,
-    cancelled: Arc<Cancelled>,
+    cancelled: Arc<CancelledWithoutRow>,
 ) -> std::io::Result<WorkerThread> {
     WorkerThread::restarting("sweep", move |stop| {
         let mut sweep = Sweep {
@@ -53,7 +53,7 @@ pub fn start(
 }
 
 /// Sweeps until nothing is due, or a server is away.
-pub fn once(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
+pub fn until_done(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
     let mut sweep = Sweep::new(config, servers);
     while sweep.step(&mut database) == Step::More {}
 }
@@ -67,7 +67,7 @@ struct Sweep {
     listens: bool,
     held: Held,
     /// What this service has cancelled because it had no row.
-    cancelled: Arc<Cancelled>,
+    cancelled: Arc<CancelledWithoutRow>,
 }
 
 /// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
@@ -245,7 +245,10 @@ impl Sweep {
 }
 
 /// Has messages published whose rows have come after all.
-fn publish_late(session: &mut dyn RecoveryStore, cancelled: &Cancelled) -> Result<(), StoreError> {
+fn publish_late(
+    session: &mut dyn RecoveryStore,
+    cancelled: &CancelledWithoutRow,
+) -> Result<(), StoreError> {
     let keys = cancelled.due();
     if keys.is_empty() {
         return Ok(());

@@ -17,15 +17,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select, unbounded};
 use self::courier::Courier;
 use self::embedded_queue::EmbeddedQueue;
 use self::threads::{Threads, deregister};
-use crate::actors::{Outcome, Source, SupervisorActor, Tree};
+use crate::actors::{ConsumedQueue, SupervisorActor, Tree, TreeOutcome};
 use crate::broker::{self, Broker, BrokerError};
 use crate::client::{OfService, Shared};
 use crate::config::{BrokerHost, Config, QueueConfig};
-use crate::execution::{Executor, Patience, Runtime};
+use crate::execution::{Executor, PutOffLimits, Runtime};
 use crate::health::outage::{self, Servers};
 use crate::health::service_status::ServiceStatus;
 use crate::health::worker_thread::THREAD_STOP_TIMEOUT;
-use crate::maintenance::heartbeat::{Lease, Sent};
+use crate::maintenance::heartbeat::{BootInstant, Lease};
 use crate::maintenance::sweep;
 use crate::process::limits;
 use crate::retry::Backoff;
@@ -149,7 +149,7 @@ impl Service {
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
             let database = Database::of(Arc::clone(&store), &servers, "the sweep");
-            sweep::once(database, Arc::clone(&self.config), Arc::clone(&servers));
+            sweep::until_done(database, Arc::clone(&self.config), Arc::clone(&servers));
         }
         let (deaths, died) = unbounded();
         let threads = Threads::start(
@@ -178,7 +178,7 @@ impl Service {
             service_status: Arc::clone(&self.service_status),
         };
         let outcome = self.grow(tree, threads.check(), signals, died)?;
-        let halted = matches!(outcome, Outcome::Halted | Outcome::Died(_));
+        let halted = matches!(outcome, TreeOutcome::Halted | TreeOutcome::Died(_));
         // Like the others, it may be held up by a server, and be left anywhere.
         if scheduler_gone.recv_timeout(THREAD_STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log::warn!(
@@ -188,14 +188,14 @@ impl Service {
         threads.stop(halted);
         deregister(&store, worker);
         watch.stop(Instant::now() + THREAD_STOP_TIMEOUT);
-        if outcome != Outcome::Drained {
+        if outcome != TreeOutcome::Drained {
             runtime.leave_running();
         }
         match outcome {
-            Outcome::Drained => Ok(Ended::Drained),
-            Outcome::Halted => Ok(Ended::Halted),
-            Outcome::Failed(reason) => Err(ServiceError::NotIdle(reason)),
-            Outcome::Died(what) => Err(ServiceError::Died { what, worker }),
+            TreeOutcome::Drained => Ok(Ended::Drained),
+            TreeOutcome::Halted => Ok(Ended::Halted),
+            TreeOutcome::Failed(reason) => Err(ServiceError::NotIdle(reason)),
+            TreeOutcome::Died(what) => Err(ServiceError::Died { what, worker }),
         }
     }
 
@@ -204,7 +204,7 @@ impl Service {
         store: &dyn Store,
         rows: &Arc<EmbeddedQueue>,
         servers: &Servers,
-    ) -> Result<Vec<Source>, ServiceError> {
+    ) -> Result<Vec<ConsumedQueue>, ServiceError> {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
         let source = |queue: &QueueConfig| {
             let (broker, health) = match &queue.host {
@@ -220,7 +220,7 @@ impl Service {
                 }
             };
             let broker: Arc<dyn Broker> = Arc::from(broker);
-            Ok(Source {
+            Ok(ConsumedQueue {
                 queue: queue.clone(),
                 queue_status: self
                     .service_status
@@ -239,7 +239,7 @@ impl Service {
         // Forked before there is a socket to inherit.
         registry.start_runners()?;
         let runtime = Runtime::start()?;
-        let reactor = runtime.reactor().clone();
+        let reactor = runtime.handle().clone();
         {
             let _entered = reactor.enter();
             registry.make_states(&self.config)?;
@@ -247,7 +247,7 @@ impl Service {
         if let Some(OfService(client)) = registry.states().get().as_deref() {
             client.joins(shared);
         }
-        let patience = Patience::of(&self.config, self.until_idle);
+        let patience = PutOffLimits::of(&self.config, self.until_idle);
         let crashes = self.config.max_crashes;
         let executor = Executor::new(registry, crashes, patience, reactor);
         Ok((runtime, executor))
@@ -274,7 +274,7 @@ impl Service {
         let mut backoff = Backoff::for_connections();
         loop {
             health.started();
-            let sent = Sent::now();
+            let sent = BootInstant::now();
             match self.registration(store, process, signals)? {
                 ControlFlow::Break(ended) => return Ok(ControlFlow::Break(ended)),
                 ControlFlow::Continue(Err(ServiceError::Store(
@@ -285,7 +285,7 @@ impl Service {
                 ControlFlow::Continue(Err(error)) => return Err(error),
                 ControlFlow::Continue(Ok(worker)) => {
                     health.succeeded();
-                    return Ok(ControlFlow::Continue((worker, Lease::of(sent))));
+                    return Ok(ControlFlow::Continue((worker, Lease::granted_at(sent))));
                 }
             }
             match signals.recv_timeout(backoff.next_wait()) {
@@ -359,7 +359,7 @@ impl Service {
         threads_work: impl Fn(Duration) -> bool + Send + Sync + 'static,
         signals: &Receiver<Signal>,
         died: Receiver<&'static str>,
-    ) -> Result<Outcome, ServiceError> {
+    ) -> Result<TreeOutcome, ServiceError> {
         let (outcome, ended) = bounded(1);
         let executor = Arc::clone(&tree.executor);
         let system = System::new();
@@ -368,7 +368,7 @@ impl Service {
         let _beating = self
             .service_status
             .pulse()
-            .of(move |time| threads_work(time) && actors::answers(&asked, time));
+            .of(move |time| threads_work(time) && actors::all_respond(&asked, time));
         let courier = Courier {
             signals: signals.clone(),
             died,
@@ -381,7 +381,7 @@ impl Service {
             .name("signals".to_owned())
             .spawn(move || courier.run())?;
         system.run()?;
-        let silent = || Outcome::Died("the supervisor".to_owned());
+        let silent = || TreeOutcome::Died("the supervisor".to_owned());
         Ok(ended.try_recv().unwrap_or_else(|_| silent()))
     }
 }

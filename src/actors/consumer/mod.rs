@@ -157,7 +157,7 @@ impl Worker {
         let in_doubt = attempt.is_counted_first() || !self.lease.covers(attempt.asked);
         if in_doubt && !self.ledger.begin(attempt.run, attempt.begin()) {
             log::info!("message {} is no longer ours to run", attempt.key());
-            self.ledger.let_go(attempt.run, attempt.key().to_owned());
+            self.ledger.abandon(attempt.run, attempt.key().to_owned());
             return ControlFlow::Break(Left::Nothing);
         }
         failpoint::hit("consumer.before-run");

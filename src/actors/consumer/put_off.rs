@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select};
 
 use super::{Left, Worker};
-use crate::execution::{Attempt, Postponed};
+use crate::execution::{Attempt, Postponement};
 use crate::retry::Backoff;
 use crate::state::Cause;
 use crate::store::PutBack;
@@ -26,7 +26,7 @@ impl Held {
     }
 
     /// When it is tried again; `None` if it has been kept for long enough.
-    fn next(&mut self, postponed: &Postponed) -> Option<Duration> {
+    fn next(&mut self, postponed: &Postponement) -> Option<Duration> {
         if self.since.is_none_or(|(cause, _)| cause != postponed.cause) {
             self.since = Some((postponed.cause, Instant::now()));
             self.backoff.reset();
@@ -48,7 +48,7 @@ impl Worker {
     pub(super) fn put_off(
         &self,
         attempt: &Attempt,
-        postponed: &Postponed,
+        postponed: &Postponement,
         ran: Duration,
         held: &mut Held,
         stopped: &Receiver<()>,
@@ -64,21 +64,21 @@ impl Worker {
                 log::info!("message {} is no longer ours to put off", attempt.key());
                 ControlFlow::Break(Left::Nothing)
             }
-            Some(PutBack::TooLong) => self.give_up_waiting(attempt, postponed, ran),
+            Some(PutBack::TooLong) => self.end_put_off_too_long(attempt, postponed, ran),
             Some(PutBack::Refused) => match held.next(postponed) {
                 Some(wait) => hold(attempt, wait, stopped),
-                None => self.give_up_waiting(attempt, postponed, ran),
+                None => self.end_put_off_too_long(attempt, postponed, ran),
             },
         }
     }
 
-    fn give_up_waiting(
+    fn end_put_off_too_long(
         &self,
         attempt: &Attempt,
-        postponed: &Postponed,
+        postponed: &Postponement,
         ran: Duration,
     ) -> ControlFlow<Left> {
-        let finish = self.executor.give_up_waiting(attempt, postponed);
+        let finish = self.executor.end_put_off_too_long(attempt, postponed);
         self.ledger.finish(attempt.run, finish, ran);
         ControlFlow::Break(Left::Nothing)
     }

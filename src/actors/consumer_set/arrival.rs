@@ -2,7 +2,7 @@
 
 use super::without_id::WithoutId;
 use crate::broker::Envelope;
-use crate::execution::NO_ROW;
+use crate::execution::MISSING_ROW;
 use crate::message::Payload;
 use crate::names;
 use crate::state::End;
@@ -87,9 +87,9 @@ impl Arrival {
             Row::Unseen | Row::Seen => None,
             Row::NeverWritten => Some(new_row(&self.envelope, queue)),
             Row::GivenUp => {
-                log::warn!("message {}: {}", self.envelope.key, NO_ROW.1);
+                log::warn!("message {}: {}", self.envelope.key, MISSING_ROW.1);
                 let row = new_row(&self.envelope, queue);
-                Some(row.ended(NO_ROW.0, NO_ROW.1.to_owned()))
+                Some(row.ended(MISSING_ROW.0, MISSING_ROW.1.to_owned()))
             }
         };
         let key = self.envelope.key.clone();

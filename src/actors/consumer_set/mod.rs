@@ -31,7 +31,7 @@ use self::without_id::WithoutId;
 use super::consumer::{ConsumerActor, Worker};
 use super::messages::{Death, OfConsumer, OfSet, SetSays};
 use super::subscription::{self, Subscribed};
-use super::{Source, Tree};
+use super::{ConsumedQueue, Tree};
 use crate::broker::{BrokerError, BrokerEvent, DeliveryHandle, SubscriptionCommand};
 use crate::execution::{Attempt, Executor};
 use crate::ledger::{Ledger, Sink};
@@ -52,7 +52,7 @@ const LOOK_FOR_LACKS: Duration = Duration::from_secs(5);
 
 /// The consumers of one queue.
 pub(super) struct ConsumerSetActor {
-    source: Source,
+    source: ConsumedQueue,
     name: Arc<str>,
     owner: Recipient<OfSet>,
     ledger: Ledger,
@@ -83,7 +83,7 @@ pub(super) struct ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    pub(super) fn new(tree: &Tree, source: Source, owner: Recipient<OfSet>) -> Self {
+    pub(super) fn new(tree: &Tree, source: ConsumedQueue, owner: Recipient<OfSet>) -> Self {
         let queue = &source.queue;
         let (attempts, waiting_attempts) = unbounded();
         Self {

@@ -78,7 +78,7 @@ impl ConsumerSetActor {
             if let Some(time) = set.stall.look(waiting, Instant::now()) {
                 set.pace.runs_for(time);
                 let count =
-                    set.give_back_the_waiting(|attempt| !attempt.earlier.is_known_here_alone());
+                    set.give_back_the_waiting(|attempt| !attempt.prior_runs.is_known_here_alone());
                 log::debug!("queue {}: {count} messages go back unrun", set.name);
                 set.adapt();
             }
