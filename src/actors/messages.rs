@@ -7,7 +7,7 @@ use crate::execution::Attempt;
 /// What a scheduler tells.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum OfScheduler {
+pub(super) enum SchedulerNotice {
     /// Nothing more will be published.
     Stopped,
     /// The actor is gone, and its threads are told to stop: it has stopped before, or it died.
@@ -17,12 +17,12 @@ pub(super) enum OfScheduler {
 /// What the set of a queue's consumers tells.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct OfSet {
+pub(super) struct SetNotice {
     pub(super) queue: String,
-    pub(super) says: SetSays,
+    pub(super) event: SetEvent,
 }
 
-pub(super) enum SetSays {
+pub(super) enum SetEvent {
     /// It runs until it is idle and is idle, or can't even begin.
     Idle { error: Option<String> },
     /// It has stopped.
@@ -34,7 +34,7 @@ pub(super) enum SetSays {
 /// What a consumer tells, from its thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum OfConsumer {
+pub(super) enum ConsumerNotice {
     /// A message that was not run goes back: the service stops.
     GiveBack(Attempt),
     /// The thread has ended.
@@ -42,12 +42,12 @@ pub(super) enum OfConsumer {
         /// The consumer's, from 1.
         number: usize,
         /// `Some` if it died.
-        death: Option<Death>,
+        death: Option<ConsumerDeath>,
     },
 }
 
 /// How a consumer's thread died.
-pub(super) struct Death {
+pub(super) struct ConsumerDeath {
     /// What it was running.
     pub(super) attempt: Option<Attempt>,
 }

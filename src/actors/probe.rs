@@ -11,14 +11,14 @@ use super::supervisor::SupervisorActor;
 /// Answer; and have every set answer.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Probe(Sender<Answer>);
+struct Probe(Sender<ProbeReply>);
 
 /// Answer.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct ProbeSet(Sender<Answer>);
+struct ProbeSet(Sender<ProbeReply>);
 
-enum Answer {
+enum ProbeReply {
     /// The supervisor's: so many sets are asked.
     Asked(usize),
     /// A set's.
@@ -33,12 +33,12 @@ pub fn all_respond(supervisor: &Addr<SupervisorActor>, time: Duration) -> bool {
     all_answer(&answers, Instant::now() + time)
 }
 
-fn all_answer(answers: &Receiver<Answer>, deadline: Instant) -> bool {
+fn all_answer(answers: &Receiver<ProbeReply>, deadline: Instant) -> bool {
     let mut missing = None;
     while missing != Some(0) {
         missing = match answers.recv_deadline(deadline) {
-            Ok(Answer::Asked(sets)) => Some(sets),
-            Ok(Answer::Well) => missing.map(|missing| missing - 1),
+            Ok(ProbeReply::Asked(sets)) => Some(sets),
+            Ok(ProbeReply::Well) => missing.map(|missing| missing - 1),
             Err(_) => return false,
         };
     }
@@ -51,7 +51,7 @@ impl Handler<Probe> for SupervisorActor {
     fn handle(&mut self, Probe(answers): Probe, _: &mut Context<Self>) {
         let sets = self.sets();
         // Before any of them can.
-        tell(&answers, Answer::Asked(sets.len()));
+        tell(&answers, ProbeReply::Asked(sets.len()));
         for set in sets {
             set.do_send(ProbeSet(answers.clone()));
         }
@@ -62,11 +62,11 @@ impl Handler<ProbeSet> for ConsumerSetActor {
     type Result = ();
 
     fn handle(&mut self, ProbeSet(answers): ProbeSet, _: &mut Context<Self>) {
-        tell(&answers, Answer::Well);
+        tell(&answers, ProbeReply::Well);
     }
 }
 
-fn tell(answers: &Sender<Answer>, answer: Answer) {
+fn tell(answers: &Sender<ProbeReply>, answer: ProbeReply) {
     if answers.send(answer).is_err() {
         log::debug!("an actor has answered late");
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::messages::OfScheduler;
+use super::messages::SchedulerNotice;
 use crate::failpoint;
 use crate::health::worker_thread::{Stopper, THREAD_STOP_TIMEOUT};
 use crate::retry::Backoff;
@@ -13,33 +13,33 @@ use crate::schedule::{self, Setup};
 
 /// Watches over the threads that publish the occurrences of `carrot_scheduledtask`.
 pub(super) struct SchedulerActor {
-    owner: Recipient<OfScheduler>,
+    owner: Recipient<SchedulerNotice>,
     setup: Setup,
     /// Dropped to tell the threads to stop.
     threads: Option<Stopper>,
     stopping: bool,
     /// When they were started.
-    began: Instant,
+    started_at: Instant,
     backoff: Backoff,
 }
 
 impl SchedulerActor {
-    pub(super) fn new(owner: Recipient<OfScheduler>, setup: Setup) -> Self {
+    pub(super) fn new(owner: Recipient<SchedulerNotice>, setup: Setup) -> Self {
         Self {
             owner,
             setup,
             threads: None,
             stopping: false,
-            began: Instant::now(),
+            started_at: Instant::now(),
             backoff: Backoff::for_children(),
         }
     }
 
-    fn begin(&mut self, context: &mut Context<Self>) {
+    fn start_threads(&mut self, context: &mut Context<Self>) {
         if self.stopping {
             return;
         }
-        self.began = Instant::now();
+        self.started_at = Instant::now();
         let this = context.address();
         match schedule::start(self.setup.clone(), move |_| this.do_send(ThreadsDown)) {
             Ok(threads) => self.threads = Some(threads),
@@ -50,8 +50,8 @@ impl SchedulerActor {
         }
     }
 
-    fn end(&mut self, context: &mut Context<Self>) {
-        self.owner.do_send(OfScheduler::Stopped);
+    fn report_stopped(&mut self, context: &mut Context<Self>) {
+        self.owner.do_send(SchedulerNotice::Stopped);
         context.stop();
     }
 }
@@ -60,7 +60,7 @@ impl Actor for SchedulerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.begin(context);
+        self.start_threads(context);
         failpoint::hit("scheduler.started");
     }
 }
@@ -68,7 +68,7 @@ impl Actor for SchedulerActor {
 /// Whatever ends an actor drops it.
 impl Drop for SchedulerActor {
     fn drop(&mut self) {
-        self.owner.do_send(OfScheduler::Gone);
+        self.owner.do_send(SchedulerNotice::Gone);
     }
 }
 
@@ -88,12 +88,12 @@ impl Handler<StopScheduler> for SchedulerActor {
     fn handle(&mut self, _: StopScheduler, context: &mut Context<Self>) {
         self.stopping = true;
         if self.threads.take().is_none() {
-            return self.end(context);
+            return self.report_stopped(context);
         }
         // A server may hold it up. What it has recorded by then is published by the sweep.
         context.run_later(THREAD_STOP_TIMEOUT, |scheduler, context| {
             log::warn!("the scheduler is held up; the consumers are stopped meanwhile");
-            scheduler.end(context);
+            scheduler.report_stopped(context);
         });
     }
 }
@@ -104,11 +104,11 @@ impl Handler<ThreadsDown> for SchedulerActor {
     fn handle(&mut self, _: ThreadsDown, context: &mut Context<Self>) {
         if self.stopping {
             log::info!("the scheduler is stopped");
-            return self.end(context);
+            return self.report_stopped(context);
         }
         self.threads = None;
-        let wait = self.backoff.next_wait_after(self.began.elapsed());
+        let wait = self.backoff.next_wait_after(self.started_at.elapsed());
         log::error!("the scheduler died; it is started again in {wait:.1?}");
-        context.run_later(wait, Self::begin);
+        context.run_later(wait, Self::start_threads);
     }
 }

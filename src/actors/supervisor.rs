@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 
 use super::Tree;
 use super::consumer_set::{ConsumerSetActor, StopSet};
-use super::messages::{OfScheduler, OfSet, SetSays};
+use super::messages::{SchedulerNotice, SetEvent, SetNotice};
 use super::scheduler::{SchedulerActor, StopScheduler};
 use crate::config;
 use crate::failpoint;
@@ -72,7 +72,7 @@ pub struct SupervisorActor {
     scheduling_since: Instant,
     backoff: Backoff,
     sets: Vec<(String, Addr<ConsumerSetActor>)>,
-    busy: Vec<String>,
+    busy_queues: Vec<String>,
     phase: Phase,
     failure: Option<String>,
     outcome: Sender<TreeOutcome>,
@@ -88,7 +88,7 @@ impl SupervisorActor {
             scheduling_since: Instant::now(),
             backoff: Backoff::for_children(),
             sets: Vec::new(),
-            busy: Vec::new(),
+            busy_queues: Vec::new(),
             phase: Phase::Running,
             failure: None,
             outcome,
@@ -169,7 +169,7 @@ impl SupervisorActor {
             return;
         }
         self.tree.service_status.stopping();
-        self.leave_all(TreeOutcome::Halted);
+        self.abandon_all(TreeOutcome::Halted);
     }
 
     /// Ends the service, as it has lost what it can't do without, and with it what it knew of messages in
@@ -181,10 +181,10 @@ impl SupervisorActor {
         log::error!("{what} died, and the service ends with that: what was running is run again");
         self.tree.service_status.failed(&what);
         self.tree.executor.stop();
-        self.leave_all(TreeOutcome::Died(what));
+        self.abandon_all(TreeOutcome::Died(what));
     }
 
-    fn leave_all(&mut self, outcome: TreeOutcome) {
+    fn abandon_all(&mut self, outcome: TreeOutcome) {
         // In this order: an outcome that the kill brings about must not be written.
         self.tree.ledger.halt();
         self.tree.executor.cancel_all();
@@ -192,7 +192,7 @@ impl SupervisorActor {
     }
 
     /// What it has taken and not published is the sweep's.
-    fn scheduler_gone(&mut self, context: &mut Context<Self>) {
+    fn handle_scheduler_gone(&mut self, context: &mut Context<Self>) {
         match self.phase {
             Phase::Running => {
                 self.scheduler = None;
@@ -211,15 +211,15 @@ impl SupervisorActor {
         }
     }
 
-    fn set_idle(&mut self, queue: &str, error: Option<String>, context: &mut Context<Self>) {
-        self.busy.retain(|busy| busy != queue);
+    fn handle_set_idle(&mut self, queue: &str, error: Option<String>, context: &mut Context<Self>) {
+        self.busy_queues.retain(|busy_queues| busy_queues != queue);
         self.failure = error.or(self.failure.take());
-        if self.busy.is_empty() {
+        if self.busy_queues.is_empty() {
             self.drain(None, context);
         }
     }
 
-    fn set_stopped(&mut self, queue: &str) {
+    fn handle_set_stopped(&mut self, queue: &str) {
         if self.phase == Phase::Running && !self.tree.until_idle {
             return self.fail(format!("the subscription of queue {queue}"));
         }
@@ -230,7 +230,7 @@ impl SupervisorActor {
 
     /// A new set would know nothing of what the ledger has in hand for the old one, and its consumers run: what
     /// was claimed and not begun would never be, and a copy of it would join a run that never ends.
-    fn set_gone(&mut self, queue: &str) {
+    fn handle_set_gone(&mut self, queue: &str) {
         if self.sets.iter().any(|(name, _)| name == queue) {
             self.fail(format!("the set of consumers of queue {queue}"));
         }
@@ -260,7 +260,7 @@ impl Actor for SupervisorActor {
             (self.tree.announce)(&format!(
                 "Successfully started {consumers} consumers for queue {name}"
             ));
-            self.busy.push(name);
+            self.busy_queues.push(name);
         }
         (self.tree.announce)(&format!(
             "All queues consumer sets started successfully. Full logs are at {}.",
@@ -285,31 +285,31 @@ impl Handler<Shutdown> for SupervisorActor {
     }
 }
 
-impl Handler<OfScheduler> for SupervisorActor {
+impl Handler<SchedulerNotice> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, told: OfScheduler, context: &mut Context<Self>) {
+    fn handle(&mut self, told: SchedulerNotice, context: &mut Context<Self>) {
         match told {
-            OfScheduler::Stopped => {
+            SchedulerNotice::Stopped => {
                 self.scheduler = None;
                 if self.phase == Phase::StoppingScheduler {
                     self.stop_sets();
                 }
             }
-            OfScheduler::Gone => self.scheduler_gone(context),
+            SchedulerNotice::Gone => self.handle_scheduler_gone(context),
         }
     }
 }
 
-impl Handler<OfSet> for SupervisorActor {
+impl Handler<SetNotice> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, told: OfSet, context: &mut Context<Self>) {
+    fn handle(&mut self, told: SetNotice, context: &mut Context<Self>) {
         let queue = told.queue;
-        match told.says {
-            SetSays::Idle { error } => self.set_idle(&queue, error, context),
-            SetSays::Stopped => self.set_stopped(&queue),
-            SetSays::Gone => self.set_gone(&queue),
+        match told.event {
+            SetEvent::Idle { error } => self.handle_set_idle(&queue, error, context),
+            SetEvent::Stopped => self.handle_set_stopped(&queue),
+            SetEvent::Gone => self.handle_set_gone(&queue),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Postponement;
+use super::postponement::Postponement;
 use crate::broker::Envelope;
 use crate::store::{Begin, NewRow, PutOff};
 use crate::task::RunId;
@@ -18,7 +18,7 @@ pub struct Attempt {
     /// The queue that it came by.
     pub queue: Arc<str>,
     /// When it was asked for, before it became ours.
-    pub asked: Instant,
+    pub requested_at: Instant,
     /// What went before.
     pub prior_runs: PriorRuns,
 }
@@ -32,14 +32,14 @@ pub struct Attempt {
 pub struct PriorRuns {
     /// So many are counted, in the row or for it.
     counted: u32,
-    crashed: Crashed,
+    crashed: CrashEvidence,
     /// The first one is counted before it starts too.
     counts_before_start: bool,
 }
 
 /// Whether runs ended because who ran them vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crashed {
+enum CrashEvidence {
     /// None did that anybody knows of.
     Never,
     /// Consumers of this process died, of which its row says nothing yet.
@@ -53,9 +53,9 @@ impl PriorRuns {
     #[must_use]
     pub const fn in_row(attempts: u32, suspect: bool, counts_before_start: bool) -> Self {
         let crashed = if suspect {
-            Crashed::Elsewhere
+            CrashEvidence::Elsewhere
         } else {
-            Crashed::Never
+            CrashEvidence::Never
         };
         Self {
             counted: attempts,
@@ -68,8 +68,8 @@ impl PriorRuns {
     #[must_use]
     pub const fn known(self) -> u32 {
         match self.crashed {
-            Crashed::Here => self.possible(),
-            Crashed::Never | Crashed::Elsewhere => self.counted,
+            CrashEvidence::Here => self.possible(),
+            CrashEvidence::Never | CrashEvidence::Elsewhere => self.counted,
         }
     }
 
@@ -91,29 +91,29 @@ impl PriorRuns {
 
     /// Whether the message may be what made who ran it vanish.
     const fn is_crash_suspect(self) -> bool {
-        !matches!(self.crashed, Crashed::Never)
+        !matches!(self.crashed, CrashEvidence::Never)
     }
 
     /// Whether some are known to this process alone.
     #[must_use]
     pub const fn is_known_here_alone(self) -> bool {
-        matches!(self.crashed, Crashed::Here)
+        matches!(self.crashed, CrashEvidence::Here)
     }
 
     /// What is counted when the next one has begun.
-    const fn counted_then(self) -> u32 {
+    const fn counted_at_start(self) -> u32 {
         let counts = self.is_crash_suspect() || self.counts_before_start;
         self.counted.saturating_add(counts as u32)
     }
 
     /// These, and one more in which a consumer of this process died.
-    const fn and_a_death(self) -> Self {
+    const fn after_consumer_death(self) -> Self {
         let crashed = match self.crashed {
-            Crashed::Never | Crashed::Here => Crashed::Here,
-            Crashed::Elsewhere => Crashed::Elsewhere,
+            CrashEvidence::Never | CrashEvidence::Here => CrashEvidence::Here,
+            CrashEvidence::Elsewhere => CrashEvidence::Elsewhere,
         };
         Self {
-            counted: self.counted_then(),
+            counted: self.counted_at_start(),
             crashed,
             ..self
         }
@@ -149,7 +149,7 @@ impl Attempt {
     #[must_use]
     pub fn after_death(self) -> Self {
         Self {
-            prior_runs: self.prior_runs.and_a_death(),
+            prior_runs: self.prior_runs.after_consumer_death(),
             ..self
         }
     }
@@ -159,7 +159,7 @@ impl Attempt {
     pub fn begin(&self) -> Begin {
         Begin {
             key: self.envelope.key.clone(),
-            attempts: self.prior_runs.counted_then(),
+            attempts: self.prior_runs.counted_at_start(),
         }
     }
 
@@ -189,7 +189,12 @@ mod tests {
     fn readings(prior_runs: PriorRuns) -> (u32, u32, u32, u32) {
         let known = prior_runs.known() + 1;
         let told = prior_runs.possible() + 1;
-        (prior_runs.crashes(), told, prior_runs.counted_then(), known)
+        (
+            prior_runs.crashes(),
+            told,
+            prior_runs.counted_at_start(),
+            known,
+        )
     }
 
     #[test]
@@ -200,13 +205,13 @@ mod tests {
         assert_eq!(readings(PriorRuns::in_row(0, true, false)), (1, 2, 1, 1));
         assert_eq!(readings(PriorRuns::in_row(1, true, false)), (2, 3, 2, 2));
         // Its consumer dies, and the next one, and then the worker vanishes.
-        let died = fresh.and_a_death();
+        let died = fresh.after_consumer_death();
         assert_eq!(readings(died), (1, 2, 1, 2));
-        let died = died.and_a_death();
+        let died = died.after_consumer_death();
         assert_eq!(readings(died), (2, 3, 2, 3));
-        let row = PriorRuns::in_row(died.counted_then(), true, false);
+        let row = PriorRuns::in_row(died.counted_at_start(), true, false);
         assert_eq!(row.crashes(), 3);
-        assert_eq!(readings(row.and_a_death()), (4, 5, 4, 4));
+        assert_eq!(readings(row.after_consumer_death()), (4, 5, 4, 4));
     }
 
     #[test]
@@ -215,6 +220,6 @@ mod tests {
         assert_eq!(readings(fresh), (0, 1, 1, 1));
         assert_eq!(readings(PriorRuns::in_row(0, true, true)), (0, 1, 1, 1));
         assert_eq!(PriorRuns::in_row(1, true, true).crashes(), 1);
-        assert_eq!(fresh.and_a_death().crashes(), 1);
+        assert_eq!(fresh.after_consumer_death().crashes(), 1);
     }
 }

@@ -3,14 +3,14 @@
 //! Nothing here touches the broker or the database: in goes a claimed message, out comes what that changes in its
 //! row.
 
-mod around;
+mod active_runs;
 mod attempt;
-mod lacks;
+mod middleware_chain;
 mod panics;
-mod patience;
-mod postponed;
+mod postponement;
+mod put_off_limits;
+mod put_off_notices;
 mod record;
-mod running;
 mod runtime;
 mod verdict;
 
@@ -18,15 +18,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use self::active_runs::ActiveRuns;
 pub use self::attempt::{Attempt, PriorRuns};
-use self::lacks::Lacks;
-pub use self::patience::PutOffLimits;
-pub use self::postponed::Postponement;
+pub use self::postponement::Postponement;
+pub use self::put_off_limits::PutOffLimits;
+use self::put_off_notices::PutOffNotices;
 pub use self::record::RowChange;
-use self::running::Running;
 pub(crate) use self::runtime::outside_runtime;
 pub use self::runtime::{Runtime, RuntimeHandle};
-use self::verdict::{Failure, FailureKind, Verdict};
+use self::verdict::{AttemptFailure, AttemptVerdict, FailureKind};
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload};
 use crate::state::{Cause, End};
@@ -38,9 +38,9 @@ use crate::task::{Registry, Runner, Stopping, TaskContext, TaskError, TaskResult
 pub struct Executor {
     registry: Registry,
     max_crashes: u32,
-    patience: PutOffLimits,
-    lacks: Lacks,
-    running: Running,
+    put_off_limits: PutOffLimits,
+    put_off_notices: PutOffNotices,
+    active_runs: ActiveRuns,
     reactor: RuntimeHandle,
     stopping: watch::Sender<bool>,
 }
@@ -51,16 +51,16 @@ impl Executor {
     pub fn new(
         registry: Registry,
         max_crashes: u32,
-        patience: PutOffLimits,
+        put_off_limits: PutOffLimits,
         reactor: RuntimeHandle,
     ) -> Self {
         panics::install();
         Self {
             registry,
             max_crashes,
-            patience,
-            lacks: Lacks::default(),
-            running: Running::default(),
+            put_off_limits,
+            put_off_notices: PutOffNotices::default(),
+            active_runs: ActiveRuns::default(),
             reactor,
             stopping: watch::Sender::new(false),
         }
@@ -79,7 +79,7 @@ impl Executor {
 
     /// The end of a message that is not begun again.
     #[must_use]
-    pub fn give_up(&self, attempt: &Attempt) -> Finish {
+    pub fn fail_after_crashes(&self, attempt: &Attempt) -> Finish {
         let crashes = attempt.prior_runs.crashes();
         let times = match crashes {
             1 => "once".to_owned(),
@@ -89,18 +89,18 @@ impl Executor {
             "its worker has vanished {times}: it is not run again (max_crashes = {})",
             self.max_crashes
         );
-        self.give_up_as(attempt, crashes, FailureKind::Crash, reason)
+        self.fail_unrun(attempt, crashes, FailureKind::Crash, reason)
     }
 
     /// The end of a message that has been put off for as long as it may be.
     #[must_use]
-    pub fn end_put_off_too_long(&self, attempt: &Attempt, postponed: &Postponement) -> Finish {
+    pub fn fail_after_put_offs(&self, attempt: &Attempt, postponed: &Postponement) -> Finish {
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
         let known = attempt.prior_runs.known();
-        self.give_up_as(attempt, known, FailureKind::Unrunnable, reason)
+        self.fail_unrun(attempt, known, FailureKind::Unrunnable, reason)
     }
 
-    fn give_up_as(
+    fn fail_unrun(
         &self,
         attempt: &Attempt,
         number: u32,
@@ -109,14 +109,14 @@ impl Executor {
     ) -> Finish {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, number, "");
-        let failure = Failure::new(kind, TaskError::new(reason));
-        self.tell(&context, &arguments_of(attempt), &failure);
+        let failure = AttemptFailure::new(kind, TaskError::new(reason));
+        self.notify_failure(&context, &arguments_of(attempt), &failure);
         record::failed(attempt, &context, failure)
     }
 
     /// Says what no run is put off for any more.
-    pub fn look_for_lacks(&self) {
-        self.lacks.look();
+    pub fn log_ended_put_offs(&self) {
+        self.put_off_notices.log_ended();
     }
 
     /// RunStore the message on this thread. `consumer` is the name in its log.
@@ -140,7 +140,7 @@ impl Executor {
     }
 
     /// RunStore the message, if that can be done, and lets all around the tasks know if it fails.
-    fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> Verdict {
+    fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> AttemptVerdict {
         let (verdict, seen) = match self.prepare(attempt) {
             Ok((runner, payload)) => {
                 record::announce(context);
@@ -154,22 +154,22 @@ impl Executor {
                 (verdict, None)
             }
         };
-        if let Verdict::Failed(failure) = &verdict {
+        if let AttemptVerdict::Failed(failure) = &verdict {
             let seen = seen.unwrap_or_else(|| arguments_of(attempt));
-            self.tell(context, &seen, failure);
+            self.notify_failure(context, &seen, failure);
         }
         verdict
     }
 
     /// The verdict on an attempt with this result; if it has failed, it is a failure of that kind.
-    fn judge(&self, attempt: &Attempt, kind: FailureKind, result: TaskResult) -> Verdict {
+    fn judge(&self, attempt: &Attempt, kind: FailureKind, result: TaskResult) -> AttemptVerdict {
         let error = match result {
-            Ok(output) => return Verdict::Completed(output),
+            Ok(output) => return AttemptVerdict::Completed(output),
             Err(error) => error,
         };
         match self.postponed(attempt, &error) {
-            Some(postponed) => Verdict::Again { error, postponed },
-            None => Verdict::Failed(Failure::new(kind, error.for_good())),
+            Some(postponed) => AttemptVerdict::Again { error, postponed },
+            None => AttemptVerdict::Failed(AttemptFailure::new(kind, error.for_good())),
         }
     }
 
@@ -177,11 +177,11 @@ impl Executor {
     fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponement> {
         let again = error.again.as_ref()?;
         let is_stopping = *self.stopping.borrow();
-        let limit = self.patience.with(again.cause());
+        let limit = self.put_off_limits.limit_for(again.cause());
         let postponed = Postponement::new(again, error, limit, is_stopping)?;
         match postponed.cause {
             Cause::HandedBack => log::info!("message {}: {}", attempt.key(), postponed.told),
-            _ => self.lacks.note(&postponed, attempt.key()),
+            _ => self.put_off_notices.note(&postponed, attempt.key()),
         }
         Some(postponed)
     }
@@ -200,8 +200,18 @@ impl Executor {
     }
 
     /// Lets all that is around the tasks know that the message is FAILED.
-    fn tell(&self, context: &TaskContext, arguments: &Arguments, failure: &Failure) {
-        around::tell_failure(self.registry.around(), context, arguments, &failure.error);
+    fn notify_failure(
+        &self,
+        context: &TaskContext,
+        arguments: &Arguments,
+        failure: &AttemptFailure,
+    ) {
+        middleware_chain::notify_failure(
+            self.registry.around(),
+            context,
+            arguments,
+            &failure.error,
+        );
     }
 
     /// Decodes the message and looks its task up.
@@ -216,7 +226,7 @@ impl Executor {
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
         let runner = self.registry.runner(task);
-        let runner = runner.ok_or_else(|| self.unknown(task))?;
+        let runner = runner.ok_or_else(|| self.unknown_task(task))?;
         let payload = (attempt.envelope.body.arguments())
             .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
         runner.accepts(payload)?;
@@ -224,7 +234,7 @@ impl Executor {
     }
 
     /// Another service may know it, or this one when it is replaced.
-    fn unknown(&self, task: &str) -> TaskError {
+    fn unknown_task(&self, task: &str) -> TaskError {
         let mut reason = format!("no task {task:?} is registered with this service");
         if let Some(near) = suggest::near(task, self.registry.names()).first() {
             reason.push_str(&format!("; did you mean {near:?}?"));
@@ -248,18 +258,18 @@ impl Executor {
         seen: &Arguments,
         payload: &Payload,
     ) -> TaskResult {
-        let _listed = self.running.list(context.run, runner);
+        let _listed = self.active_runs.list(context.run, runner);
         let task = || {
             // What is around it may have entered a runtime of its own.
             let _entered = self.reactor.enter();
             runner.run(context, payload)
         };
-        around::run(self.registry.around(), context, seen, task)
+        middleware_chain::run(self.registry.around(), context, seen, task)
     }
 
     /// Ends the runs that are under way, where that can be done: functions go on.
     pub fn cancel_all(&self) {
-        self.running.cancel_all();
+        self.active_runs.cancel_all();
     }
 }
 

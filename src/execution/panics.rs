@@ -58,7 +58,7 @@ pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
 }
 
 /// A panic as the error of whoever has panicked.
-pub(super) fn error(panic: Option<Panic>) -> TaskError {
+pub(super) fn into_error(panic: Option<Panic>) -> TaskError {
     match panic {
         Some(panic) => TaskError {
             traceback: Some(format!("{}\n{}", panic.message, panic.backtrace)),

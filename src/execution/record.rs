@@ -4,11 +4,13 @@
 use log::Level;
 use serde_json::Value;
 
-use super::verdict::{Failure, FailureKind, Verdict};
-use super::{Attempt, Postponement, TaskContext, TaskError};
+use super::attempt::Attempt;
+use super::postponement::Postponement;
+use super::verdict::{AttemptFailure, AttemptVerdict, FailureKind};
 use crate::message::{Literal, python};
 use crate::state::End;
 use crate::store::Finish;
+use crate::task::{TaskContext, TaskError};
 
 /// What an attempt changes in its message's row.
 #[derive(Debug)]
@@ -27,17 +29,23 @@ pub(super) fn announce(context: &TaskContext) {
 }
 
 /// What this verdict changes.
-pub(super) fn change(attempt: &Attempt, context: &TaskContext, verdict: Verdict) -> RowChange {
+pub(super) fn change(
+    attempt: &Attempt,
+    context: &TaskContext,
+    verdict: AttemptVerdict,
+) -> RowChange {
     match verdict {
-        Verdict::Completed(output) => RowChange::Finish(completed(attempt, context, &output)),
-        Verdict::Failed(failure) => RowChange::Finish(failed(attempt, context, failure)),
-        Verdict::Again { postponed, .. } => RowChange::PutOff(postponed),
+        AttemptVerdict::Completed(output) => {
+            RowChange::Finish(completed(attempt, context, &output))
+        }
+        AttemptVerdict::Failed(failure) => RowChange::Finish(failed(attempt, context, failure)),
+        AttemptVerdict::Again { postponed, .. } => RowChange::PutOff(postponed),
     }
 }
 
 /// The end of a message that is FAILED.
-pub(super) fn failed(attempt: &Attempt, context: &TaskContext, failure: Failure) -> Finish {
-    let Failure { kind, error } = failure;
+pub(super) fn failed(attempt: &Attempt, context: &TaskContext, failure: AttemptFailure) -> Finish {
+    let AttemptFailure { kind, error } = failure;
     match kind {
         FailureKind::Error => failed_run(attempt, context, error),
         FailureKind::Crash => failed_unrun(attempt, attempt.prior_runs.crashes(), error.exception),

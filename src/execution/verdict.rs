@@ -2,17 +2,17 @@
 
 use serde_json::Value;
 
-use super::Postponement;
+use super::postponement::Postponement;
 use crate::task::{TaskError, TaskResult};
 
 /// What becomes of an attempt. [`record`](super::record) says what each changes in the message's row; a new
 /// one (it is cancelled, it has expired, it is snoozed) has its place there.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum AttemptVerdict {
     /// The task has returned this.
     Completed(Value),
     /// It is over without a result.
-    Failed(Failure),
+    Failed(AttemptFailure),
     /// It is run again, and this attempt does not count: it could not begin, or the task handed it back.
     Again {
         /// What the task said.
@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 
 /// Why a message is FAILED.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct AttemptFailure {
     pub(super) kind: FailureKind,
     pub(super) error: TaskError,
 }
@@ -41,17 +41,19 @@ pub(super) enum FailureKind {
     Unrunnable,
 }
 
-impl Verdict {
+impl AttemptVerdict {
     /// What whoever called the task would see.
     pub(super) fn result(&self) -> TaskResult {
         match self {
             Self::Completed(output) => Ok(output.clone()),
-            Self::Failed(Failure { error, .. }) | Self::Again { error, .. } => Err(error.clone()),
+            Self::Failed(AttemptFailure { error, .. }) | Self::Again { error, .. } => {
+                Err(error.clone())
+            }
         }
     }
 }
 
-impl Failure {
+impl AttemptFailure {
     pub(super) const fn new(kind: FailureKind, error: TaskError) -> Self {
         Self { kind, error }
     }

@@ -22,11 +22,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The longest time between two heartbeats of a worker that finds its database back: the interval and
 /// the longest backoff, and some.
-const OTHERS_ARE_BACK: Duration = Duration::from_secs(12);
+const RECONNECT_TIME: Duration = Duration::from_secs(12);
 
 /// From its last heartbeat on, a worker can be sure for so long that its messages are its own: nobody
 /// calls it dead before [`DEAD_AFTER`]. What remains is for a run to begin in.
-const SURE: Duration = DEAD_AFTER.saturating_sub(Duration::from_secs(5));
+const LEASE_TIME: Duration = DEAD_AFTER.saturating_sub(Duration::from_secs(5));
 
 /// Whether this worker can be sure that its messages are its own. One that stood still may not be: it
 /// asks the database before it begins what it had claimed until then.
@@ -73,13 +73,13 @@ impl Lease {
     #[must_use]
     pub fn covers(&self, asked: Instant) -> bool {
         let term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked >= term.since && term.sent.elapsed() < SURE
+        asked >= term.since && term.sent.elapsed() < LEASE_TIME
     }
 
     /// A heartbeat that was sent then is written.
     fn renew(&self, sent: BootInstant) {
         let mut term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if term.sent.elapsed() >= SURE {
+        if term.sent.elapsed() >= LEASE_TIME {
             term.since = Instant::now();
         }
         term.sent = sent;
@@ -114,12 +114,12 @@ fn beat(
     loop {
         failpoint::hit("heartbeat.beats");
         let is_steady =
-            || last_beat.elapsed() < OTHERS_ARE_BACK && beating_since.elapsed() > OTHERS_ARE_BACK;
+            || last_beat.elapsed() < RECONNECT_TIME && beating_since.elapsed() > RECONNECT_TIME;
         let beaten = database
             .ask(|session, _| beat_once(session, &mut watch, (id, process), lease, is_steady));
         let wait = match beaten {
             Ok(()) => {
-                if last_beat.elapsed() > OTHERS_ARE_BACK {
+                if last_beat.elapsed() > RECONNECT_TIME {
                     // The database, or this process, stood still.
                     beating_since = Instant::now();
                 }
@@ -166,7 +166,7 @@ mod tests {
         assert!(lease.covers(early));
 
         // As if it had stood still since.
-        lease.renew(BootInstant(BootInstant::now().0.saturating_sub(SURE)));
+        lease.renew(BootInstant(BootInstant::now().0.saturating_sub(LEASE_TIME)));
         assert!(!lease.covers(Instant::now()));
         lease.renew(BootInstant::now());
         assert!(!lease.covers(early));

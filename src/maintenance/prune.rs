@@ -19,14 +19,14 @@ const BATCH: usize = 1000;
 
 /// A service that prunes pauses so many times as long as its last transaction took: it is there for
 /// other work.
-const PAUSE: u32 = 4;
+const PAUSE_FACTOR: u32 = 4;
 
 /// So often the command tries again what met another transaction.
-const PATIENCE: u32 = 5;
+const CONFLICT_RETRIES: u32 = 5;
 
 /// Every so many walks, one begins at the first message again: a row can still appear where all was
 /// settled, from a transaction that took long, and ids begin again when a table is emptied.
-const FULL_WALK: u32 = 24;
+const WALKS_PER_FULL_WALK: u32 = 24;
 
 /// Starts the thread of a service that prunes.
 ///
@@ -78,7 +78,7 @@ pub fn prune_all(
                 // Somebody waits for it, so that half of the time is enough for the others.
                 thread::sleep(began.elapsed());
             }
-            Err(StoreError::Conflict(_)) if conflicts < PATIENCE => {
+            Err(StoreError::Conflict(_)) if conflicts < CONFLICT_RETRIES => {
                 conflicts += 1;
                 thread::sleep(backoff.next_wait());
             }
@@ -129,7 +129,7 @@ impl Pruning {
         // Not at once: a message whose end was recorded as its service died comes again, and is known
         // by its row.
         while !stop.wait(self.pause()) {
-            if walks.is_multiple_of(FULL_WALK) {
+            if walks.is_multiple_of(WALKS_PER_FULL_WALK) {
                 self.settled = 0;
             }
             walks = walks.wrapping_add(1);
@@ -167,7 +167,7 @@ impl Pruning {
                         }
                         _ => return false,
                     }
-                    began.elapsed() * PAUSE
+                    began.elapsed() * PAUSE_FACTOR
                 }
                 // A right that is missing, or a table of the user's that refers to a message: no outage.
                 Err(

@@ -22,16 +22,16 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often it looks whether the database has told it to come, if the database does: it reads what has
 /// arrived on its connection, and asks nobody.
-const LISTENING: Duration = Duration::from_millis(10);
+const LISTEN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// However long a look took, it is repeated after so long.
-const LONGEST_REST: Duration = Duration::from_secs(5);
+const MAX_REST: Duration = Duration::from_secs(5);
 
 /// So many messages a step at most, and about [`BATCH_BYTES`]: few enough for the lease of the store.
-const BATCH: usize = 500;
+const MAX_BATCH: usize = 500;
 
 /// The first step of many, which tells how large their messages are.
-const FIRST_BATCH: usize = 20;
+const INITIAL_BATCH: usize = 20;
 
 /// Starts the sweep's thread.
 ///
@@ -55,29 +55,29 @@ pub fn start(
 /// Sweeps until nothing is due, or a server is away.
 pub fn until_done(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
     let mut sweep = Sweep::new(config, servers);
-    while sweep.step(&mut database) == Step::More {}
+    while sweep.step(&mut database) == SweepStep::More {}
 }
 
 /// The sweep over everything that is due.
 struct Sweep {
-    door: TrackingOutbox,
+    outbox: TrackingOutbox,
     /// How many messages the next step takes.
     batch: usize,
     /// Whether the database tells when there is something to do.
     listens: bool,
-    held: Held,
+    held_queues: HeldQueues,
     /// What this service has cancelled because it had no row.
     cancelled: Arc<CancelledWithoutRow>,
 }
 
 /// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
-struct Held {
+struct HeldQueues {
     queues: BTreeSet<String>,
     until: Option<Instant>,
     backoff: Backoff,
 }
 
-impl Held {
+impl HeldQueues {
     const fn none() -> Self {
         Self {
             queues: BTreeSet::new(),
@@ -95,7 +95,7 @@ impl Held {
     }
 
     /// Lets go of them, if it is time to.
-    fn look(&mut self) {
+    fn release_when_due(&mut self) {
         if self.until.is_some_and(|until| until <= Instant::now()) {
             self.until = None;
             self.queues.clear();
@@ -103,7 +103,7 @@ impl Held {
     }
 
     /// All that was due was tried, and nothing else waits.
-    fn settle(&mut self) {
+    fn reset_backoff_if_empty(&mut self) {
         if self.queues.is_empty() {
             self.backoff.reset();
         }
@@ -112,7 +112,7 @@ impl Held {
 
 /// What a step of the sweep has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum SweepStep {
     /// There may be more.
     More,
     /// Nothing is left to do.
@@ -124,10 +124,10 @@ enum Step {
 impl Sweep {
     fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            door: TrackingOutbox::alone(config, servers),
-            batch: FIRST_BATCH,
+            outbox: TrackingOutbox::alone(config, servers),
+            batch: INITIAL_BATCH,
             listens: false,
-            held: Held::none(),
+            held_queues: HeldQueues::none(),
             cancelled: Arc::default(),
         }
     }
@@ -137,9 +137,9 @@ impl Sweep {
             failpoint::hit("sweep.looks");
             let began = Instant::now();
             let is_over = match self.step(database) {
-                Step::More => stop.wait(Duration::ZERO),
-                Step::Done => self.rest(began.elapsed(), stop) || self.wait(database, stop),
-                Step::Away => stop.wait(database.retry_in()),
+                SweepStep::More => stop.wait(Duration::ZERO),
+                SweepStep::Done => self.rest(began.elapsed(), stop) || self.wait(database, stop),
+                SweepStep::Away => stop.wait(database.retry_in()),
             };
             if is_over {
                 return;
@@ -150,29 +150,29 @@ impl Sweep {
     /// Past what is held many others may have to be read: a look that took long is not repeated at once.
     /// `true` if the thread is to stop.
     fn rest(&self, spent: Duration, stop: &StopFlag) -> bool {
-        !self.held.queues.is_empty() && stop.wait((spent * 9).min(LONGEST_REST))
+        !self.held_queues.queues.is_empty() && stop.wait((spent * 9).min(MAX_REST))
     }
 
     /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
     /// stop.
     fn wait(&mut self, database: &mut Database, stop: &StopFlag) -> bool {
         let end = Instant::now() + INTERVAL;
-        let end = self.held.until.map_or(end, |until| until.min(end));
+        let end = self.held_queues.until.map_or(end, |until| until.min(end));
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if !self.listens {
                 return stop.wait(left);
             }
-            if stop.wait(left.min(LISTENING)) {
+            if stop.wait(left.min(LISTEN_INTERVAL)) {
                 return true;
             }
-            if left <= LISTENING || self.is_told(database) {
+            if left <= LISTEN_INTERVAL || self.has_news(database) {
                 return false;
             }
         }
     }
 
-    fn is_told(&mut self, database: &mut Database) -> bool {
+    fn has_news(&mut self, database: &mut Database) -> bool {
         match database.session().map(|session| session.is_told()) {
             Some(Ok(Some(is_told))) => is_told,
             // What is wrong is said of the next step.
@@ -184,13 +184,13 @@ impl Sweep {
         }
     }
 
-    fn step(&mut self, database: &mut Database) -> Step {
+    fn step(&mut self, database: &mut Database) -> SweepStep {
         match database.ask(|session, health| self.try_step(session, health)) {
             Ok(step) => step,
-            Err(StoreError::Conflict(_)) => Step::Done,
+            Err(StoreError::Conflict(_)) => SweepStep::Done,
             Err(_) => {
                 self.listens = false;
-                Step::Away
+                SweepStep::Away
             }
         }
     }
@@ -199,18 +199,18 @@ impl Sweep {
         &mut self,
         session: &mut dyn RecoveryStore,
         database: &HealthProbe,
-    ) -> Result<Step, StoreError> {
+    ) -> Result<SweepStep, StoreError> {
         // Asked before it looks: who comes later is told of then.
         self.listens = session.is_told()?.is_some();
-        let recovered = session.recover(BATCH)?;
+        let recovered = session.recover(MAX_BATCH)?;
         if recovered > 0 {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
-        self.door.look_after_the_late(session)?;
-        publish_late(session, &self.cancelled)?;
-        self.held.look();
-        let (due, undecodable) = session.take_due_but(self.batch, &self.held.queues)?;
+        self.outbox.look_after_the_late(session)?;
+        publish_late_rows(session, &self.cancelled)?;
+        self.held_queues.release_when_due();
+        let (due, undecodable) = session.take_due_but(self.batch, &self.held_queues.queues)?;
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
@@ -228,24 +228,24 @@ impl Sweep {
         // The broker may take its time; that is not the database's.
         database.answered();
         if due.is_empty() {
-            self.held.settle();
-            self.door.look_after_brokers();
-            return Ok(if recovered == BATCH || !undecodable.is_empty() {
-                Step::More
+            self.held_queues.reset_backoff_if_empty();
+            self.outbox.look_after_brokers();
+            return Ok(if recovered == MAX_BATCH || !undecodable.is_empty() {
+                SweepStep::More
             } else {
-                Step::Done
+                SweepStep::Done
             });
         }
-        let flushed = self.door.flush(database, session, due)?;
+        let flushed = self.outbox.flush(database, session, due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
-        self.held.hold(flushed.held);
-        Ok(Step::More)
+        self.held_queues.hold(flushed.held);
+        Ok(SweepStep::More)
     }
 }
 
 /// Has messages published whose rows have come after all.
-fn publish_late(
+fn publish_late_rows(
     session: &mut dyn RecoveryStore,
     cancelled: &CancelledWithoutRow,
 ) -> Result<(), StoreError> {
@@ -265,7 +265,7 @@ fn publish_late(
     };
     for (key, late) in verdicts {
         match late {
-            LateRow::StillMissing => cancelled.is_still_missing(&key),
+            LateRow::StillMissing => cancelled.reschedule(&key),
             LateRow::Republished => {
                 log::warn!("message {key}: its row has come late; it is published again");
                 cancelled.forget(&key);
@@ -280,10 +280,10 @@ fn publish_late(
 /// How many messages like these are about [`BATCH_BYTES`].
 fn next_batch(taken: &[Message]) -> usize {
     if taken.is_empty() {
-        return FIRST_BATCH;
+        return INITIAL_BATCH;
     }
     let bytes: usize = taken.iter().map(|message| message.arguments.size()).sum();
-    (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, BATCH)
+    (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, MAX_BATCH)
 }
 
 fn log_failures(failures: &[(String, String)]) {
@@ -307,10 +307,10 @@ mod tests {
             };
             vec![Message::new("t", arguments, "q"); 20]
         };
-        assert_eq!(next_batch(&like(String::new())), BATCH);
+        assert_eq!(next_batch(&like(String::new())), MAX_BATCH);
         let half = next_batch(&like("x".repeat(BATCH_BYTES / 4)));
         assert!((2..=4).contains(&half), "{half}");
         assert_eq!(next_batch(&like("x".repeat(2 * BATCH_BYTES))), 1);
-        assert_eq!(next_batch(&[]), FIRST_BATCH);
+        assert_eq!(next_batch(&[]), INITIAL_BATCH);
     }
 }

@@ -327,7 +327,7 @@ fn attempt(message: Message, attempts: u32) -> Attempt {
         queue: message.queue.as_str().into(),
         envelope: Envelope::of(message, DeliveryHandle { epoch: 0, tag: 0 }),
         run: RunId::next(),
-        asked: Instant::now(),
+        requested_at: Instant::now(),
         prior_runs: PriorRuns::in_row(attempts, false, false),
     }
 }

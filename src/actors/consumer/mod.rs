@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 
-use self::put_off::Held;
-use super::messages::{Death, OfConsumer};
+use self::put_off::LocalWait;
+use super::messages::{ConsumerDeath, ConsumerNotice};
 use crate::execution::{Attempt, Executor, RowChange};
 use crate::failpoint;
 use crate::health::service_status::QueueStatusHandle;
@@ -29,7 +29,7 @@ pub(super) struct ConsumerActor {
 
 /// What the thread needs.
 pub(super) struct Worker {
-    pub(super) set: Recipient<OfConsumer>,
+    pub(super) set: Recipient<ConsumerNotice>,
     pub(super) name: String,
     /// From 1.
     pub(super) number: usize,
@@ -47,11 +47,11 @@ pub(super) struct StopConsumer;
 
 /// What is left to do with a message that its consumer is through with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum AfterRun {
     /// Nothing: the ledger knows what became of it.
-    Nothing,
+    Done,
     /// It goes back unrun.
-    ToGiveBack,
+    GiveBack,
 }
 
 impl ConsumerActor {
@@ -77,13 +77,13 @@ impl Actor for ConsumerActor {
         let spawned = thread::Builder::new()
             .name(worker.name.clone())
             .spawn(move || {
-                let death = worker.live(&stopped);
-                worker.set.do_send(OfConsumer::Down { number, death });
+                let death = worker.run_until_stopped(&stopped);
+                worker.set.do_send(ConsumerNotice::Down { number, death });
             });
         if let Err(error) = spawned {
             log::error!("no thread for a consumer: {error}");
-            let death = Some(Death { attempt: None });
-            set.do_send(OfConsumer::Down { number, death });
+            let death = Some(ConsumerDeath { attempt: None });
+            set.do_send(ConsumerNotice::Down { number, death });
         }
     }
 }
@@ -98,31 +98,31 @@ impl Handler<StopConsumer> for ConsumerActor {
 
 impl Worker {
     /// The thread's life; how it died, if it did.
-    fn live(&self, stopped: &Receiver<()>) -> Option<Death> {
+    fn run_until_stopped(&self, stopped: &Receiver<()>) -> Option<ConsumerDeath> {
         let running = RefCell::new(None);
         let lived = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(attempt) = self.next(stopped) {
+            while let Some(attempt) = self.next_attempt(stopped) {
                 *running.borrow_mut() = Some(attempt);
                 let left = running
                     .borrow()
                     .as_ref()
                     .map(|attempt| self.run(attempt, stopped));
                 let attempt = running.take();
-                if let (Some(Left::ToGiveBack), Some(attempt)) = (left, attempt) {
-                    self.set.do_send(OfConsumer::GiveBack(attempt));
+                if let (Some(AfterRun::GiveBack), Some(attempt)) = (left, attempt) {
+                    self.set.do_send(ConsumerNotice::GiveBack(attempt));
                 }
             }
         }));
         lived.err().map(|payload| {
             // Its drop may be what panicked.
             std::mem::forget(payload);
-            Death {
+            ConsumerDeath {
                 attempt: running.take(),
             }
         })
     }
 
-    fn next(&self, stopped: &Receiver<()>) -> Option<Attempt> {
+    fn next_attempt(&self, stopped: &Receiver<()>) -> Option<Attempt> {
         if stopped.try_recv() == Err(TryRecvError::Disconnected) {
             return None;
         }
@@ -132,15 +132,15 @@ impl Worker {
         }
     }
 
-    fn run(&self, attempt: &Attempt, stopped: &Receiver<()>) -> Left {
+    fn run(&self, attempt: &Attempt, stopped: &Receiver<()>) -> AfterRun {
         if self.executor.is_exhausted(attempt) {
-            let finish = self.executor.give_up(attempt);
+            let finish = self.executor.fail_after_crashes(attempt);
             self.ledger.finish(attempt.run, finish, Duration::ZERO);
-            return Left::Nothing;
+            return AfterRun::Done;
         }
-        let mut held = Held::new();
+        let mut local_wait = LocalWait::new();
         loop {
-            if let ControlFlow::Break(left) = self.try_once(attempt, &mut held, stopped) {
+            if let ControlFlow::Break(left) = self.try_once(attempt, &mut local_wait, stopped) {
                 return left;
             }
         }
@@ -151,14 +151,14 @@ impl Worker {
     fn try_once(
         &self,
         attempt: &Attempt,
-        held: &mut Held,
+        local_wait: &mut LocalWait,
         stopped: &Receiver<()>,
-    ) -> ControlFlow<Left> {
-        let in_doubt = attempt.is_counted_first() || !self.lease.covers(attempt.asked);
+    ) -> ControlFlow<AfterRun> {
+        let in_doubt = attempt.is_counted_first() || !self.lease.covers(attempt.requested_at);
         if in_doubt && !self.ledger.begin(attempt.run, attempt.begin()) {
             log::info!("message {} is no longer ours to run", attempt.key());
             self.ledger.abandon(attempt.run, attempt.key().to_owned());
-            return ControlFlow::Break(Left::Nothing);
+            return ControlFlow::Break(AfterRun::Done);
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
@@ -169,10 +169,10 @@ impl Worker {
         match change {
             RowChange::Finish(finish) => {
                 self.ledger.finish(attempt.run, finish, started.elapsed());
-                ControlFlow::Break(Left::Nothing)
+                ControlFlow::Break(AfterRun::Done)
             }
             RowChange::PutOff(postponed) => {
-                self.put_off(attempt, &postponed, started.elapsed(), held, stopped)
+                self.put_off(attempt, &postponed, started.elapsed(), local_wait, stopped)
             }
         }
     }

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 
-use super::{Left, Worker};
+use super::{AfterRun, Worker};
 use crate::execution::{Attempt, Postponement};
 use crate::retry::Backoff;
 use crate::state::Cause;
 use crate::store::PutBack;
 
 /// Since when a message is kept here, and for which cause.
-pub(super) struct Held {
+pub(super) struct LocalWait {
     since: Option<(Cause, Instant)>,
     backoff: Backoff,
 }
 
-impl Held {
+impl LocalWait {
     pub(super) const fn new() -> Self {
         Self {
             since: None,
@@ -26,7 +26,7 @@ impl Held {
     }
 
     /// When it is tried again; `None` if it has been kept for long enough.
-    fn next(&mut self, postponed: &Postponement) -> Option<Duration> {
+    fn next_wait(&mut self, postponed: &Postponement) -> Option<Duration> {
         if self.since.is_none_or(|(cause, _)| cause != postponed.cause) {
             self.since = Some((postponed.cause, Instant::now()));
             self.backoff.reset();
@@ -50,48 +50,52 @@ impl Worker {
         attempt: &Attempt,
         postponed: &Postponement,
         ran: Duration,
-        held: &mut Held,
+        local_wait: &mut LocalWait,
         stopped: &Receiver<()>,
-    ) -> ControlFlow<Left> {
+    ) -> ControlFlow<AfterRun> {
         let put_back = match attempt.put_off(postponed) {
             Some(put_off) => self.ledger.put_off(attempt.run, put_off, ran),
             None => Some(PutBack::Refused),
         };
         match put_back {
             // Without an answer: the service is stopping hard.
-            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(Left::Nothing),
+            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(AfterRun::Done),
             Some(PutBack::Taken | PutBack::Gone) => {
                 log::info!("message {} is no longer ours to put off", attempt.key());
-                ControlFlow::Break(Left::Nothing)
+                ControlFlow::Break(AfterRun::Done)
             }
-            Some(PutBack::TooLong) => self.end_put_off_too_long(attempt, postponed, ran),
-            Some(PutBack::Refused) => match held.next(postponed) {
-                Some(wait) => hold(attempt, wait, stopped),
-                None => self.end_put_off_too_long(attempt, postponed, ran),
+            Some(PutBack::TooLong) => self.fail_after_put_offs(attempt, postponed, ran),
+            Some(PutBack::Refused) => match local_wait.next_wait(postponed) {
+                Some(wait) => wait_locally(attempt, wait, stopped),
+                None => self.fail_after_put_offs(attempt, postponed, ran),
             },
         }
     }
 
-    fn end_put_off_too_long(
+    fn fail_after_put_offs(
         &self,
         attempt: &Attempt,
         postponed: &Postponement,
         ran: Duration,
-    ) -> ControlFlow<Left> {
-        let finish = self.executor.end_put_off_too_long(attempt, postponed);
+    ) -> ControlFlow<AfterRun> {
+        let finish = self.executor.fail_after_put_offs(attempt, postponed);
         self.ledger.finish(attempt.run, finish, ran);
-        ControlFlow::Break(Left::Nothing)
+        ControlFlow::Break(AfterRun::Done)
     }
 }
 
 /// Keeps the message for so long, or until the service stops.
-fn hold(attempt: &Attempt, wait: Duration, stopped: &Receiver<()>) -> ControlFlow<Left> {
+fn wait_locally(
+    attempt: &Attempt,
+    wait: Duration,
+    stopped: &Receiver<()>,
+) -> ControlFlow<AfterRun> {
     log::debug!(
         "message {} waits here for {wait:.1?}: no row carries it",
         attempt.key()
     );
     select! {
-        recv(stopped) -> _ => ControlFlow::Break(Left::ToGiveBack),
+        recv(stopped) -> _ => ControlFlow::Break(AfterRun::GiveBack),
         default(wait) => ControlFlow::Continue(()),
     }
 }

@@ -12,14 +12,14 @@ use crate::store::{ClaimRequest, NewRow};
 #[derive(Debug)]
 pub(super) struct Arrival {
     envelope: Envelope,
-    row: Row,
+    row: RowKnowledge,
 }
 
 /// What is known of a message's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
+enum RowKnowledge {
     /// Nobody has looked for it.
-    Unseen,
+    Unknown,
     /// It was there at a look.
     Seen,
     /// There is none, and none is to be expected: it gets one.
@@ -30,12 +30,12 @@ enum Row {
 
 impl Arrival {
     /// A message as it came.
-    pub(super) fn new(mut envelope: Envelope, unnamed: &mut WithoutId) -> Self {
+    pub(super) fn new(mut envelope: Envelope, without_id: &mut WithoutId) -> Self {
         let row = match envelope.fingerprint {
-            None => Row::Unseen,
+            None => RowKnowledge::Unknown,
             Some(fingerprint) => {
-                unnamed.recognize(&mut envelope, fingerprint);
-                Row::NeverWritten
+                without_id.recognize(&mut envelope, fingerprint);
+                RowKnowledge::NeverWritten
             }
         };
         Self { envelope, row }
@@ -44,28 +44,28 @@ impl Arrival {
     /// A message whose claim found no row. It gets one at once if its publisher writes none.
     pub(super) const fn without_row(envelope: Envelope) -> Self {
         let row = if envelope.has_recorder {
-            Row::Unseen
+            RowKnowledge::Unknown
         } else {
-            Row::NeverWritten
+            RowKnowledge::NeverWritten
         };
         Self { envelope, row }
     }
 
     /// The same message, whose row was there at a look.
     pub(super) fn with_row(self) -> Self {
-        let row = Row::Seen;
+        let row = RowKnowledge::Seen;
         Self { row, ..self }
     }
 
     /// The same message, whose row has not come in time.
     pub(super) fn given_up(self) -> Self {
-        let row = Row::GivenUp;
+        let row = RowKnowledge::GivenUp;
         Self { row, ..self }
     }
 
     /// Whether its publisher writes its row, which nobody has seen yet.
-    pub(super) fn may_lack_its_row(&self) -> bool {
-        self.row == Row::Unseen && self.envelope.has_recorder
+    pub(super) fn may_lack_row(&self) -> bool {
+        self.row == RowKnowledge::Unknown && self.envelope.has_recorder
     }
 
     pub(super) const fn envelope(&self) -> &Envelope {
@@ -84,9 +84,9 @@ impl Arrival {
     /// What the ledger is asked for.
     pub(super) fn into_claim(self, queue: &str) -> (Envelope, ClaimRequest) {
         let adopt = match self.row {
-            Row::Unseen | Row::Seen => None,
-            Row::NeverWritten => Some(new_row(&self.envelope, queue)),
-            Row::GivenUp => {
+            RowKnowledge::Unknown | RowKnowledge::Seen => None,
+            RowKnowledge::NeverWritten => Some(new_row(&self.envelope, queue)),
+            RowKnowledge::GivenUp => {
                 log::warn!("message {}: {}", self.envelope.key, MISSING_ROW.1);
                 let row = new_row(&self.envelope, queue);
                 Some(row.ended(MISSING_ROW.0, MISSING_ROW.1.to_owned()))

@@ -8,7 +8,7 @@ pub(super) struct InFlight {
     /// Asked for and not answered.
     claiming: usize,
     /// Ours to run, and not recorded as over or given back.
-    in_hand: usize,
+    runs: usize,
     /// Further ones of messages that are in hand here or in another set, which are settled with those.
     joined: usize,
 }
@@ -28,23 +28,23 @@ impl InFlight {
     /// Of so many others it is known what became of them; some are ours to run.
     pub(super) const fn answered(&mut self, count: usize, ours: usize) {
         self.claiming -= count;
-        self.in_hand += ours;
+        self.runs += ours;
     }
 
     /// Some are over, or go back.
     pub(super) const fn settled(&mut self, settlement: &Settlement) {
         let runs = settlement.finished + settlement.released;
-        self.in_hand -= runs;
+        self.runs -= runs;
         self.joined -= settlement.accept.len() + settlement.give_back.len() - runs;
     }
 
-    pub(super) const fn in_hand(&self) -> usize {
-        self.in_hand
+    pub(super) const fn runs(&self) -> usize {
+        self.runs
     }
 
     /// How many are claimed, or are about to be.
     pub(super) const fn claimed(&self) -> usize {
-        self.claiming + self.in_hand
+        self.claiming + self.runs
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -78,9 +78,9 @@ mod tests {
         flight.asked(6);
         flight.joined(1);
         flight.answered(5, 3);
-        assert_eq!((flight.in_hand(), flight.claimed()), (3, 3));
+        assert_eq!((flight.runs(), flight.claimed()), (3, 3));
         flight.settled(&settlement(2, 0, 1, 0));
-        assert_eq!((flight.in_hand(), flight.joined), (2, 0));
+        assert_eq!((flight.runs(), flight.joined), (2, 0));
         // One that has joined the run of another set goes back with that.
         flight.asked(1);
         flight.joined(1);

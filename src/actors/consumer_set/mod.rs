@@ -2,13 +2,13 @@
 //! over.
 
 mod arrival;
+mod broker_copies;
 mod claim_window;
-mod copies;
 mod in_flight;
+mod ledger_notice;
 mod prefetch;
-mod recorded;
-mod rowless;
-mod stall;
+mod row_waits;
+mod stall_detector;
 mod stopping;
 mod without_id;
 
@@ -20,21 +20,21 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::arrival::Arrival;
+use self::broker_copies::BrokerCopies;
 use self::claim_window::ClaimWindow;
-use self::copies::Copies;
 use self::in_flight::InFlight;
+use self::ledger_notice::SetListener;
 use self::prefetch::Prefetch;
-use self::recorded::SetSink;
-use self::rowless::Rowless;
-use self::stall::Stall;
+use self::row_waits::RowWaits;
+use self::stall_detector::StallDetector;
 use self::without_id::WithoutId;
 use super::consumer::{ConsumerActor, Worker};
-use super::messages::{Death, OfConsumer, OfSet, SetSays};
-use super::subscription::{self, Subscribed};
+use super::messages::{ConsumerDeath, ConsumerNotice, SetEvent, SetNotice};
+use super::subscription::{self, SubscriptionNotice};
 use super::{ConsumedQueue, Tree};
 use crate::broker::{BrokerError, BrokerEvent, DeliveryHandle, SubscriptionCommand};
 use crate::execution::{Attempt, Executor};
-use crate::ledger::{Ledger, Sink};
+use crate::ledger::{Ledger, LedgerListener};
 use crate::maintenance::heartbeat::Lease;
 use crate::names;
 use crate::retry::Backoff;
@@ -45,36 +45,36 @@ pub(super) use self::stopping::StopSet;
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 
 /// When a subscription is started again that the system had no thread for.
-const THREADS_AGAIN: Duration = Duration::from_secs(2);
+const THREAD_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// How often it is looked what no run is put off for any more.
-const LOOK_FOR_LACKS: Duration = Duration::from_secs(5);
+const PUT_OFF_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The consumers of one queue.
 pub(super) struct ConsumerSetActor {
     source: ConsumedQueue,
     name: Arc<str>,
-    owner: Recipient<OfSet>,
+    owner: Recipient<SetNotice>,
     ledger: Ledger,
     lease: Lease,
     executor: Arc<Executor>,
-    sink: Option<Arc<dyn Sink>>,
+    listener: Option<Arc<dyn LedgerListener>>,
     /// To the subscription; dropped to close it.
     commands: Option<Sender<SubscriptionCommand>>,
     /// To the consumers, whoever is idle.
     attempts: Sender<Attempt>,
-    waiting_attempts: Receiver<Attempt>,
+    unstarted_attempts: Receiver<Attempt>,
     consumers: HashMap<usize, (Addr<ConsumerActor>, Instant)>,
     backoff: Backoff,
     /// Arrived and not claimed.
     backlog: VecDeque<Arrival>,
     in_flight: InFlight,
-    rowless: Rowless,
-    pace: ClaimWindow,
-    burst: Prefetch,
-    stall: Stall,
-    copies: Copies,
-    unnamed: WithoutId,
+    row_waits: RowWaits,
+    claim_window: ClaimWindow,
+    prefetch: Prefetch,
+    stall_detector: StallDetector,
+    broker_copies: BrokerCopies,
+    without_id: WithoutId,
     stopping: bool,
     /// Nothing more will come.
     cancelled: bool,
@@ -83,30 +83,30 @@ pub(super) struct ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    pub(super) fn new(tree: &Tree, source: ConsumedQueue, owner: Recipient<OfSet>) -> Self {
+    pub(super) fn new(tree: &Tree, source: ConsumedQueue, owner: Recipient<SetNotice>) -> Self {
         let queue = &source.queue;
-        let (attempts, waiting_attempts) = unbounded();
+        let (attempts, unstarted_attempts) = unbounded();
         Self {
             name: queue.name.as_str().into(),
-            pace: ClaimWindow::new(queue.concurrency),
-            burst: Prefetch::new(queue),
-            copies: Copies::of(queue),
-            unnamed: WithoutId::default(),
+            claim_window: ClaimWindow::new(queue.concurrency),
+            prefetch: Prefetch::new(queue),
+            broker_copies: BrokerCopies::of(queue),
+            without_id: WithoutId::default(),
             source,
             owner,
             ledger: tree.ledger.clone(),
             lease: tree.lease.clone(),
             executor: Arc::clone(&tree.executor),
-            sink: None,
+            listener: None,
             commands: None,
             attempts,
-            waiting_attempts,
+            unstarted_attempts,
             consumers: HashMap::new(),
             backoff: Backoff::for_children(),
             backlog: VecDeque::new(),
             in_flight: InFlight::default(),
-            rowless: Rowless::default(),
-            stall: Stall::new(),
+            row_waits: RowWaits::default(),
+            stall_detector: StallDetector::new(),
             stopping: false,
             cancelled: false,
             until_idle: tree.until_idle,
@@ -119,7 +119,7 @@ impl ConsumerSetActor {
             set: context.address().recipient(),
             name: names::consumer(&self.name, number),
             number,
-            attempts: self.waiting_attempts.clone(),
+            attempts: self.unstarted_attempts.clone(),
             executor: Arc::clone(&self.executor),
             ledger: self.ledger.clone(),
             lease: self.lease.clone(),
@@ -138,26 +138,26 @@ impl ConsumerSetActor {
         let Err(error) = started else { return };
         log::error!("queue {}: no thread to consume it: {error}", self.name);
         if self.until_idle {
-            self.idle(Some(error.to_string()));
-            return context.notify(Subscribed::Closed);
+            self.report_idle(Some(error.to_string()));
+            return context.notify(SubscriptionNotice::Closed);
         }
-        context.run_later(THREADS_AGAIN, |set, context| match set.stopping {
-            true => context.notify(Subscribed::Closed),
+        context.run_later(THREAD_RETRY_DELAY, |set, context| match set.stopping {
+            true => context.notify(SubscriptionNotice::Closed),
             false => set.subscribe(context),
         });
     }
 
     /// Claims as much of the backlog as the pace allows, and what may be nowhere but here.
-    fn pump(&mut self) {
+    fn claim_backlog(&mut self) {
         let limit = if self.stopping {
-            let unclaimed = self.unclaimed();
+            let unclaimed = self.take_unclaimed();
             self.tell(Vec::new(), unclaimed);
             0
         } else {
-            self.burst.limit(self.pace.wanted())
+            self.prefetch.limit(self.claim_window.wanted())
         };
         let room = limit.saturating_sub(self.in_flight.claimed());
-        let count = room.max(self.urgent()).min(self.backlog.len());
+        let count = room.max(self.count_urgent()).min(self.backlog.len());
         if count > 0 {
             let arrivals = self.backlog.drain(..count).collect();
             self.claim(arrivals);
@@ -165,17 +165,17 @@ impl ConsumerSetActor {
     }
 
     fn claim(&mut self, arrivals: Vec<Arrival>) {
-        if let Some(sink) = self.sink.clone() {
+        if let Some(listener) = self.listener.clone() {
             self.in_flight.asked(arrivals.len());
             let claims = arrivals.into_iter();
             let claims = claims.map(|arrival| arrival.into_claim(&self.name));
-            self.ledger.claim(&self.name, claims.collect(), sink);
+            self.ledger.claim(&self.name, claims.collect(), listener);
         }
     }
 
     /// Hands a claimed message to the consumers.
     fn hand_out(&mut self, attempt: Attempt) {
-        self.stall.handed_out();
+        self.stall_detector.handed_out();
         if self.stopping {
             self.give_back(vec![attempt]);
         } else if self.attempts.send(attempt).is_err() {
@@ -185,10 +185,10 @@ impl ConsumerSetActor {
 
     fn tell(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
         for receipt in &accept {
-            self.unnamed.accepted(*receipt);
+            self.without_id.accepted(*receipt);
         }
         for receipt in &give_back {
-            self.unnamed.forget(*receipt);
+            self.without_id.forget(*receipt);
         }
         if !(accept.is_empty() && give_back.is_empty()) {
             self.command(SubscriptionCommand::Settle { accept, give_back });
@@ -214,44 +214,44 @@ impl ConsumerSetActor {
         self.until_idle
             && self.in_flight.is_empty()
             && self.backlog.is_empty()
-            && self.rowless.is_empty()
+            && self.row_waits.is_empty()
     }
 
-    fn idle(&mut self, error: Option<String>) {
+    fn report_idle(&mut self, error: Option<String>) {
         self.until_idle = false;
-        self.say(SetSays::Idle { error });
+        self.notify_owner(SetEvent::Idle { error });
     }
 
-    fn say(&self, says: SetSays) {
+    fn notify_owner(&self, event: SetEvent) {
         let queue = self.name.to_string();
-        self.owner.do_send(OfSet { queue, says });
+        self.owner.do_send(SetNotice { queue, event });
     }
 
     fn handle_event(&mut self, event: BrokerEvent, context: &mut Context<Self>) {
         match event {
             BrokerEvent::Opened { .. } => {
                 self.epoch += 1;
-                self.burst.reset();
-                self.unnamed.channel_opened();
-                self.rowless.reset();
+                self.prefetch.reset();
+                self.without_id.channel_opened();
+                self.row_waits.reset();
                 self.check_idle();
             }
             BrokerEvent::Delivered(envelopes) => {
                 let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
-                self.burst.arrived(envelopes.len(), bytes);
+                self.prefetch.arrived(envelopes.len(), bytes);
                 let tags = envelopes.iter().map(|envelope| envelope.receipt.tag);
-                self.rowless.came(tags.max().unwrap_or_default());
-                let unnamed = &mut self.unnamed;
+                self.row_waits.came(tags.max().unwrap_or_default());
+                let without_id = &mut self.without_id;
                 let arrivals = envelopes.into_iter();
                 self.backlog
-                    .extend(arrivals.map(|envelope| Arrival::new(envelope, unnamed)));
-                self.pump();
-                self.watch_for_rows(context);
+                    .extend(arrivals.map(|envelope| Arrival::new(envelope, without_id)));
+                self.claim_backlog();
+                self.schedule_row_lookup(context);
                 // What was under way when a burst ended.
-                self.shed();
+                self.return_excess();
             }
-            BrokerEvent::CountsReturns => self.count_returns(),
-            BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.idle(None),
+            BrokerEvent::CountsReturns => self.start_counting_returns(),
+            BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.report_idle(None),
             BrokerEvent::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());
             }
@@ -267,13 +267,15 @@ impl Actor for ConsumerSetActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.sink = Some(Arc::new(SetSink(context.address())));
+        self.listener = Some(Arc::new(SetListener(context.address())));
         for number in 1..=self.source.queue.concurrency {
             self.start_consumer(number, context);
         }
-        self.say_what_is_counted();
-        self.look_for_stalls(context);
-        context.run_interval(LOOK_FOR_LACKS, |set, _| set.executor.look_for_lacks());
+        self.warn_of_counted_returns();
+        self.start_stall_detection(context);
+        context.run_interval(PUT_OFF_LOG_INTERVAL, |set, _| {
+            set.executor.log_ended_put_offs()
+        });
         self.subscribe(context);
     }
 }
@@ -281,46 +283,51 @@ impl Actor for ConsumerSetActor {
 /// Whatever ends an actor drops it.
 impl Drop for ConsumerSetActor {
     fn drop(&mut self) {
-        self.say(SetSays::Gone);
+        self.notify_owner(SetEvent::Gone);
     }
 }
 
-impl Handler<Subscribed> for ConsumerSetActor {
+impl Handler<SubscriptionNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, subscribed: Subscribed, context: &mut Context<Self>) {
+    fn handle(&mut self, subscribed: SubscriptionNotice, context: &mut Context<Self>) {
         match subscribed {
-            Subscribed::Event(event) => self.handle_event(event, context),
-            Subscribed::Lost { epoch, error } => {
+            SubscriptionNotice::Event(event) => self.handle_event(event, context),
+            SubscriptionNotice::Lost { epoch, error } => {
                 self.epoch = epoch;
                 // What is in hand goes on.
-                self.lose(epoch, matches!(error, BrokerError::QueueGone(_)));
+                self.connection_lost(epoch, matches!(error, BrokerError::QueueGone(_)));
                 if self.until_idle {
-                    self.idle(Some(error.to_string()));
+                    self.report_idle(Some(error.to_string()));
                 }
                 if let BrokerError::Unsupported(reason) = error {
                     log::error!("queue {}: {reason}", self.name);
                 }
             }
-            Subscribed::Closed => self.closed(context),
+            SubscriptionNotice::Closed => self.subscription_closed(context),
         }
     }
 }
 
-impl Handler<OfConsumer> for ConsumerSetActor {
+impl Handler<ConsumerNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, told: OfConsumer, context: &mut Context<Self>) {
+    fn handle(&mut self, told: ConsumerNotice, context: &mut Context<Self>) {
         match told {
-            OfConsumer::GiveBack(attempt) => self.give_back(vec![attempt]),
-            OfConsumer::Down { number, death } => self.consumer_down(number, death, context),
+            ConsumerNotice::GiveBack(attempt) => self.give_back(vec![attempt]),
+            ConsumerNotice::Down { number, death } => self.consumer_down(number, death, context),
         }
     }
 }
 
 impl ConsumerSetActor {
     /// A consumer has ended: as it was told to, or it has died, its thread or its actor.
-    fn consumer_down(&mut self, number: usize, death: Option<Death>, context: &mut Context<Self>) {
+    fn consumer_down(
+        &mut self,
+        number: usize,
+        death: Option<ConsumerDeath>,
+        context: &mut Context<Self>,
+    ) {
         let lived = self
             .consumers
             .remove(&number)

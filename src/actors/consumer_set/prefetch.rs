@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::ConsumerSetActor;
-use super::rowless::Waiting;
+use super::row_waits::RowWaitStats;
 use crate::broker::SubscriptionCommand;
 use crate::config::QueueConfig;
 
@@ -39,12 +39,12 @@ pub(super) struct Prefetch {
     now: Option<(u16, Instant)>,
     /// The size of a body in bytes, smoothed.
     body: f64,
-    making_up: MakingUp,
+    row_wait_prefetch: RowWaitPrefetch,
 }
 
 /// What waits to be claimed, or to be run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backlog {
+pub(super) struct BacklogSize {
     all: usize,
     /// Those that need not wait for a row.
     with_rows: usize,
@@ -52,14 +52,14 @@ pub(super) struct Backlog {
 
 /// What is taken in place of messages that wait for their rows.
 #[derive(Debug)]
-struct MakingUp {
+struct RowWaitPrefetch {
     /// At most so many at once, or as many as the prefetch, if that is more; 0 for none.
     step: usize,
     /// How many, and since when.
     now: Option<(u16, Instant)>,
 }
 
-impl MakingUp {
+impl RowWaitPrefetch {
     /// How many messages more are to be asked for, so that as many as the prefetch of `base` can come beside
     /// those that wait. `more` is the prefetch of the second consumer: one that begins anew is not
     /// held up by what the one before has brought.
@@ -67,8 +67,8 @@ impl MakingUp {
         &self,
         base: usize,
         more: usize,
-        waiting: &Waiting,
-        backlog: &Backlog,
+        waiting: &RowWaitStats,
+        backlog: &BacklogSize,
         now: Instant,
     ) -> Option<Option<u16>> {
         let is_old = |since| now.saturating_duration_since(since) >= SHORTEST;
@@ -117,13 +117,13 @@ impl Prefetch {
             most,
             now: None,
             body: 0.0,
-            making_up: MakingUp { step, now: None },
+            row_wait_prefetch: RowWaitPrefetch { step, now: None },
         }
     }
 
     /// The queue counts what comes back, and is taken from anew.
     pub(super) fn count_returns(&mut self, queue: &QueueConfig) {
-        let step = self.making_up.step.min(COUNTED_STEP);
+        let step = self.row_wait_prefetch.step.min(COUNTED_STEP);
         *self = Self::of(queue.prefetch_if(true), 0, step);
     }
 
@@ -133,8 +133,8 @@ impl Prefetch {
     }
 
     /// Whether more is taken in place of what waits for its row.
-    pub(super) const fn makes_up(&self) -> bool {
-        self.making_up.now.is_some()
+    pub(super) const fn is_raised_for_row_waits(&self) -> bool {
+        self.row_wait_prefetch.now.is_some()
     }
 
     /// How many messages may wait here unclaimed; `None` for all that have come.
@@ -164,12 +164,13 @@ impl Prefetch {
     /// The connection is a new one, without a burst.
     pub(super) const fn reset(&mut self) {
         self.now = None;
-        self.making_up.now = None;
+        self.row_wait_prefetch.now = None;
     }
 
     /// The prefetch of the second consumer.
     fn more(&self) -> u16 {
-        let more = [self.now, self.making_up.now].map(|now| now.map_or(0, |(more, _)| more));
+        let more =
+            [self.now, self.row_wait_prefetch.now].map(|now| now.map_or(0, |(more, _)| more));
         more[0].max(more[1])
     }
 
@@ -177,19 +178,19 @@ impl Prefetch {
     pub(super) fn change(
         &mut self,
         wanted: usize,
-        waiting: &Waiting,
-        backlog: &Backlog,
+        waiting: &RowWaitStats,
+        backlog: &BacklogSize,
         now: Instant,
     ) -> Option<u16> {
         let more = usize::from(self.more());
-        let making_up = self
-            .making_up
+        let row_wait_prefetch = self
+            .row_wait_prefetch
             .change(self.base, more, waiting, backlog, now);
-        if let Some(more) = making_up {
-            self.making_up.now = more.map(|more| (more, now));
+        if let Some(more) = row_wait_prefetch {
+            self.row_wait_prefetch.now = more.map(|more| (more, now));
         }
         let for_short_tasks = self.change_for_short_tasks(wanted, now);
-        (making_up.is_some() || for_short_tasks).then(|| self.more())
+        (row_wait_prefetch.is_some() || for_short_tasks).then(|| self.more())
     }
 
     /// Begins or ends a burst.
@@ -226,44 +227,48 @@ impl Prefetch {
 impl ConsumerSetActor {
     /// Takes more messages from the broker, or fewer, as the tasks are, and as many more as wait for
     /// their rows; what is too much then goes back.
-    pub(super) fn adapt(&mut self) {
+    pub(super) fn adjust_prefetch(&mut self) {
         if self.stopping {
             return;
         }
         let now = Instant::now();
-        let waiting = self.rowless.waiting(now);
-        let with_rows = || self.backlog.iter().filter(|one| !one.may_lack_its_row());
-        let not_begun = self.waiting_attempts.len();
-        let backlog = Backlog {
+        let waiting = self.row_waits.waiting(now);
+        let with_rows = || self.backlog.iter().filter(|one| !one.may_lack_row());
+        let not_begun = self.unstarted_attempts.len();
+        let backlog = BacklogSize {
             all: self.backlog.len() + not_begun,
-            with_rows: if self.burst.makes_up() {
+            with_rows: if self.prefetch.is_raised_for_row_waits() {
                 with_rows().count() + not_begun
             } else {
                 0
             },
         };
         let change = self
-            .burst
-            .change(self.pace.wanted(), &waiting, &backlog, now);
+            .prefetch
+            .change(self.claim_window.wanted(), &waiting, &backlog, now);
         let Some(more) = change else { return };
         log::debug!(
             "queue {}: {more} messages more than its prefetch; {} wait for their rows",
             self.name,
             waiting.count
         );
-        self.rowless.mark();
+        self.row_waits.mark();
         self.command(SubscriptionCommand::Prefetch {
             more,
             epoch: self.epoch,
         });
-        self.shed();
+        self.return_excess();
     }
 
     /// Gives back what has arrived beyond the prefetch: others may have time for it. Not what a
     /// connection brought that is gone: the broker may not have it any more; nor what a queue drops in the
     /// end that comes back too often.
-    pub(super) fn shed(&mut self) {
-        let Some(room) = self.burst.room().filter(|_| !self.copies.are_counted()) else {
+    pub(super) fn return_excess(&mut self) {
+        let Some(room) = self
+            .prefetch
+            .room()
+            .filter(|_| !self.broker_copies.are_counted())
+        else {
             return;
         };
         let mut receipts = Vec::new();
@@ -282,23 +287,23 @@ impl ConsumerSetActor {
 mod tests {
     use super::*;
 
-    const NONE: Waiting = Waiting {
+    const NONE: RowWaitStats = RowWaitStats {
         count: 0,
         fresh: 0,
         bytes: 0,
         is_long: false,
     };
 
-    const fn with(count: usize) -> Backlog {
-        Backlog {
+    const fn with(count: usize) -> BacklogSize {
+        BacklogSize {
             all: count,
             with_rows: count,
         }
     }
 
     /// So many small ones have waited for long, all of which the present consumers brought.
-    fn waiting(count: usize) -> Waiting {
-        Waiting {
+    fn waiting(count: usize) -> RowWaitStats {
+        RowWaitStats {
             count,
             fresh: count,
             bytes: 100 * count,
@@ -349,7 +354,7 @@ mod tests {
         let mut all = burst.base;
         let mut fresh = all;
         for steps in 0.. {
-            let waiting = Waiting {
+            let waiting = RowWaitStats {
                 count: all,
                 fresh,
                 bytes: body * all,
@@ -383,7 +388,7 @@ mod tests {
     fn nothing_is_made_up_for_where_rows_are_about_to_come_or_others_are_at_hand() {
         let now = Instant::now();
         let mut burst = Prefetch::of(8, 0, STEP);
-        let soon = Waiting {
+        let soon = RowWaitStats {
             is_long: false,
             ..waiting(8)
         };
@@ -391,7 +396,7 @@ mod tests {
         assert_eq!(burst.change(1, &waiting(4), &with(0), now), None);
         assert_eq!(burst.change(1, &waiting(8), &with(4), now), None);
         assert_eq!(burst.change(1, &waiting(8), &with(0), now), Some(16));
-        let before = |fresh| Waiting {
+        let before = |fresh| RowWaitStats {
             fresh,
             ..waiting(8 + fresh)
         };

@@ -4,7 +4,7 @@
 use actix::prelude::*;
 
 use super::super::consumer::StopConsumer;
-use super::super::messages::SetSays;
+use super::super::messages::SetEvent;
 use super::ConsumerSetActor;
 use crate::broker::SubscriptionCommand;
 
@@ -25,16 +25,16 @@ impl Handler<StopSet> for ConsumerSetActor {
         for (consumer, _) in self.consumers.values() {
             consumer.do_send(StopConsumer);
         }
-        let unclaimed = self.unclaimed();
-        let unstarted = self.give_back_the_waiting(|_| true);
+        let unclaimed = self.take_unclaimed();
+        let unstarted = self.give_back_unstarted(|_| true);
         log::info!(
             "queue {}: waiting for {} running tasks; {} messages go back",
             self.name,
-            self.in_flight.in_hand() - unstarted,
+            self.in_flight.runs() - unstarted,
             unclaimed.len() + unstarted
         );
         self.tell(Vec::new(), unclaimed);
-        self.pump();
+        self.claim_backlog();
         self.close_if_done();
     }
 }
@@ -42,18 +42,19 @@ impl Handler<StopSet> for ConsumerSetActor {
 impl ConsumerSetActor {
     /// Closes the subscription once nothing is left that it would have to settle.
     pub(super) fn close_if_done(&mut self) {
-        let is_done =
-            self.in_flight.is_empty() && self.backlog.is_empty() && !self.waits_for_what_is_gone();
+        let is_done = self.in_flight.is_empty()
+            && self.backlog.is_empty()
+            && !self.has_row_waits_without_copy();
         // What is still on its way is to have its row before it goes back.
-        let has_all = self.cancelled || !self.copies.are_counted();
+        let has_all = self.cancelled || !self.broker_copies.are_counted();
         if self.stopping && is_done && has_all && self.consumers.is_empty() {
             self.commands = None;
         }
     }
 
     /// The subscription has ended.
-    pub(super) fn closed(&mut self, context: &mut Context<Self>) {
-        self.say(SetSays::Stopped);
+    pub(super) fn subscription_closed(&mut self, context: &mut Context<Self>) {
+        self.notify_owner(SetEvent::Stopped);
         context.stop();
     }
 }

@@ -19,7 +19,7 @@ const COPY_COMES_WITHIN: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct WithoutId {
     /// By what they look like.
-    alike: HashMap<Fingerprint, Vec<Known>>,
+    alike: HashMap<Fingerprint, Vec<RememberedMessage>>,
     /// What the deliveries that are to be settled look like.
     receipts: HashMap<DeliveryHandle, Fingerprint>,
     /// Those that are over, the first one first.
@@ -30,7 +30,7 @@ pub(super) struct WithoutId {
 
 /// A message that is here, or was.
 #[derive(Debug)]
-struct Known {
+struct RememberedMessage {
     key: String,
     /// The delivery that it came by.
     first: DeliveryHandle,
@@ -42,7 +42,7 @@ struct Known {
     over: Option<Instant>,
 }
 
-impl Known {
+impl RememberedMessage {
     /// Whether a delivery may be its copy.
     const fn may_come_by(&self, receipt: DeliveryHandle) -> bool {
         self.returned || self.last.epoch < receipt.epoch
@@ -71,7 +71,7 @@ impl WithoutId {
             envelope.key.clone_from(&known.key);
             return;
         }
-        alike.push(Known {
+        alike.push(RememberedMessage {
             key: envelope.key.clone(),
             first: receipt,
             last: receipt,
@@ -92,7 +92,7 @@ impl WithoutId {
             return self.remove(fingerprint, |known| known.last == receipt);
         }
         // It could not be acknowledged: it comes again.
-        let is_it = |known: &&mut Known| {
+        let is_it = |known: &&mut RememberedMessage| {
             known.last == receipt || (known.first == receipt && known.returned)
         };
         let alike = self.alike.get_mut(&fingerprint).into_iter().flatten();
@@ -121,7 +121,7 @@ impl WithoutId {
         }
     }
 
-    fn remove(&mut self, fingerprint: Fingerprint, is_it: impl Fn(&Known) -> bool) {
+    fn remove(&mut self, fingerprint: Fingerprint, is_it: impl Fn(&RememberedMessage) -> bool) {
         if let Some(alike) = self.alike.get_mut(&fingerprint) {
             alike.retain(|known| !is_it(known));
             if alike.is_empty() {
@@ -180,98 +180,98 @@ mod tests {
         }
     }
 
-    fn is_empty(unnamed: &WithoutId) -> bool {
-        unnamed.alike.is_empty() && unnamed.receipts.is_empty()
+    fn is_empty(without_id: &WithoutId) -> bool {
+        without_id.alike.is_empty() && without_id.receipts.is_empty()
     }
 
     #[test]
     fn those_that_look_the_same_are_each_known_again_once_a_channel() {
-        let mut unnamed = WithoutId::default();
-        let mut keys = [1, 2, 3].map(|tag| unnamed.key_of(delivery(7, 1, tag, false)));
-        let other = unnamed.key_of(delivery(8, 1, 4, false));
-        unnamed.channel_ended(1, false);
-        let mut again = [1, 2, 3].map(|tag| unnamed.key_of(delivery(7, 2, tag, true)));
+        let mut without_id = WithoutId::default();
+        let mut keys = [1, 2, 3].map(|tag| without_id.key_of(delivery(7, 1, tag, false)));
+        let other = without_id.key_of(delivery(8, 1, 4, false));
+        without_id.channel_ended(1, false);
+        let mut again = [1, 2, 3].map(|tag| without_id.key_of(delivery(7, 2, tag, true)));
         keys.sort();
         again.sort();
         assert_eq!(keys, again);
         // A fourth is not one of them, nor is one that has never been delivered.
-        let fourth = unnamed.key_of(delivery(7, 2, 4, true));
+        let fourth = without_id.key_of(delivery(7, 2, 4, true));
         assert!(!keys.contains(&fourth) && fourth != other);
-        assert_ne!(unnamed.key_of(delivery(8, 2, 5, false)), other);
-        assert_eq!(unnamed.key_of(delivery(8, 2, 6, true)), other);
+        assert_ne!(without_id.key_of(delivery(8, 2, 5, false)), other);
+        assert_eq!(without_id.key_of(delivery(8, 2, 6, true)), other);
     }
 
     #[test]
     fn what_was_acknowledged_is_forgotten() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        assert!(is_empty(&unnamed));
-        unnamed.channel_ended(1, false);
-        assert_ne!(unnamed.key_of(delivery(7, 2, 1, true)), key);
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        assert!(is_empty(&without_id));
+        without_id.channel_ended(1, false);
+        assert_ne!(without_id.key_of(delivery(7, 2, 1, true)), key);
     }
 
     #[test]
     fn what_ends_after_its_channel_is_known_by_one_copy() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.channel_ended(1, false);
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        unnamed.channel_opened();
-        assert_eq!(unnamed.key_of(delivery(7, 2, 1, true)), key);
-        assert_ne!(unnamed.key_of(delivery(7, 2, 2, true)), key);
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.channel_ended(1, false);
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        without_id.channel_opened();
+        assert_eq!(without_id.key_of(delivery(7, 2, 1, true)), key);
+        assert_ne!(without_id.key_of(delivery(7, 2, 2, true)), key);
         // The acknowledgment fails once more, and then it does not.
-        unnamed.channel_ended(2, false);
-        unnamed.accepted(DeliveryHandle { epoch: 2, tag: 1 });
-        unnamed.forget(DeliveryHandle { epoch: 2, tag: 2 });
-        assert_eq!(unnamed.key_of(delivery(7, 3, 1, true)), key);
-        unnamed.accepted(DeliveryHandle { epoch: 3, tag: 1 });
-        assert!(is_empty(&unnamed));
+        without_id.channel_ended(2, false);
+        without_id.accepted(DeliveryHandle { epoch: 2, tag: 1 });
+        without_id.forget(DeliveryHandle { epoch: 2, tag: 2 });
+        assert_eq!(without_id.key_of(delivery(7, 3, 1, true)), key);
+        without_id.accepted(DeliveryHandle { epoch: 3, tag: 1 });
+        assert!(is_empty(&without_id));
     }
 
     #[test]
     fn a_joined_run_is_over_with_its_last_delivery() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.channel_ended(1, false);
-        assert_eq!(unnamed.key_of(delivery(7, 2, 9, true)), key);
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        assert_eq!(unnamed.alike.len(), 1);
-        unnamed.accepted(DeliveryHandle { epoch: 2, tag: 9 });
-        assert!(is_empty(&unnamed));
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.channel_ended(1, false);
+        assert_eq!(without_id.key_of(delivery(7, 2, 9, true)), key);
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        assert_eq!(without_id.alike.len(), 1);
+        without_id.accepted(DeliveryHandle { epoch: 2, tag: 9 });
+        assert!(is_empty(&without_id));
     }
 
     #[test]
     fn a_copy_that_goes_back_unclaimed_is_known_when_it_comes_again() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.channel_ended(1, false);
-        assert_eq!(unnamed.key_of(delivery(7, 2, 1, true)), key);
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.channel_ended(1, false);
+        assert_eq!(without_id.key_of(delivery(7, 2, 1, true)), key);
         // By the same channel, and by another.
-        unnamed.forget(DeliveryHandle { epoch: 2, tag: 1 });
-        assert_eq!(unnamed.key_of(delivery(7, 2, 2, true)), key);
-        unnamed.channel_ended(2, false);
-        unnamed.forget(DeliveryHandle { epoch: 2, tag: 2 });
+        without_id.forget(DeliveryHandle { epoch: 2, tag: 1 });
+        assert_eq!(without_id.key_of(delivery(7, 2, 2, true)), key);
+        without_id.channel_ended(2, false);
+        without_id.forget(DeliveryHandle { epoch: 2, tag: 2 });
         // The run ends meanwhile.
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        assert_eq!(unnamed.key_of(delivery(7, 3, 1, true)), key);
-        unnamed.accepted(DeliveryHandle { epoch: 3, tag: 1 });
-        assert!(is_empty(&unnamed));
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        assert_eq!(without_id.key_of(delivery(7, 3, 1, true)), key);
+        without_id.accepted(DeliveryHandle { epoch: 3, tag: 1 });
+        assert!(is_empty(&without_id));
     }
 
     #[test]
     fn no_more_are_remembered_than_a_bound_and_none_of_a_deleted_queue() {
-        let mut unnamed = WithoutId::default();
+        let mut without_id = WithoutId::default();
         let tags = || 1..=MOST_OVER as u64 + 10;
         for tag in tags() {
-            unnamed.key_of(delivery(u128::from(tag), 1, tag, false));
+            without_id.key_of(delivery(u128::from(tag), 1, tag, false));
         }
-        unnamed.channel_ended(1, false);
-        tags().for_each(|tag| unnamed.accepted(DeliveryHandle { epoch: 1, tag }));
-        assert_eq!(unnamed.alike.len(), MOST_OVER);
-        assert!(unnamed.receipts.is_empty());
-        unnamed.key_of(delivery(u128::MAX, 2, 1, false));
-        unnamed.channel_ended(2, true);
-        assert!(is_empty(&unnamed) && unnamed.over.is_empty());
+        without_id.channel_ended(1, false);
+        tags().for_each(|tag| without_id.accepted(DeliveryHandle { epoch: 1, tag }));
+        assert_eq!(without_id.alike.len(), MOST_OVER);
+        assert!(without_id.receipts.is_empty());
+        without_id.key_of(delivery(u128::MAX, 2, 1, false));
+        without_id.channel_ended(2, true);
+        assert!(is_empty(&without_id) && without_id.over.is_empty());
     }
 }

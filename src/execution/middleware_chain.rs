@@ -14,7 +14,7 @@ fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, Task
         panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
     ran.map_err(|payload| {
         panics::forget(payload);
-        panics::error(panic)
+        panics::into_error(panic)
     })
 }
 
@@ -60,7 +60,7 @@ fn wrap(
 }
 
 /// Lets all know that a message is FAILED.
-pub(super) fn tell_failure(
+pub(super) fn notify_failure(
     around: &[Arc<dyn Middleware>],
     context: &TaskContext,
     arguments: &Arguments,

@@ -30,13 +30,13 @@ const TOGETHER: Duration = Duration::from_millis(10);
 /// At most so many messages of the backlog are looked for at once.
 const MOST_LOOKS: usize = 1000;
 
-struct Absent {
+struct RowWait {
     arrival: Arrival,
     since: Instant,
     look_at: Instant,
 }
 
-impl Absent {
+impl RowWait {
     fn new(arrival: Arrival, now: Instant) -> Self {
         Self {
             arrival,
@@ -59,9 +59,9 @@ impl Absent {
 
 /// The deliveries of a set that wait for their rows.
 #[derive(Default)]
-pub(super) struct Rowless {
+pub(super) struct RowWaits {
     /// In the order in which they were missed.
-    waiting: VecDeque<Absent>,
+    waiting: VecDeque<RowWait>,
     /// Whether the ledger looks for some.
     looking: bool,
     /// When it is next looked.
@@ -74,7 +74,7 @@ pub(super) struct Rowless {
 
 /// What waits for its row, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(super) struct RowWaitStats {
     pub(super) count: usize,
     /// How many of them hold the prefetch of the second consumer, or of the first.
     pub(super) fresh: usize,
@@ -84,7 +84,7 @@ pub(super) struct Waiting {
     pub(super) is_long: bool,
 }
 
-impl Rowless {
+impl RowWaits {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -121,8 +121,8 @@ impl Rowless {
         out
     }
 
-    pub(super) fn waiting(&self, now: Instant) -> Waiting {
-        let mut waiting = Waiting::default();
+    pub(super) fn waiting(&self, now: Instant) -> RowWaitStats {
+        let mut waiting = RowWaitStats::default();
         for absent in &self.waiting {
             waiting.count += 1;
             waiting.fresh += usize::from(absent.receipt().tag > self.mark);
@@ -136,7 +136,7 @@ impl Rowless {
 
     /// The keys of those that it is time to look for.
     fn due(&self, now: Instant) -> Vec<String> {
-        let due = |absent: &&Absent| absent.look_at <= now + TOGETHER;
+        let due = |absent: &&RowWait| absent.look_at <= now + TOGETHER;
         let keys = self.waiting.iter().filter(due);
         keys.map(|absent| absent.arrival.key().to_owned()).collect()
     }
@@ -170,27 +170,27 @@ impl ConsumerSetActor {
     /// The row of a message is not there.
     pub(super) fn await_row(&mut self, envelope: Envelope) {
         let arrival = Arrival::without_row(envelope);
-        if !arrival.may_lack_its_row() {
+        if !arrival.may_lack_row() {
             self.backlog.push_front(arrival);
-        } else if self.stopping && !self.copies.are_gone(arrival.epoch()) {
+        } else if self.stopping && !self.broker_copies.are_gone(arrival.epoch()) {
             self.tell(Vec::new(), vec![arrival.envelope().receipt]);
         } else {
-            let absent = Absent::new(arrival, Instant::now());
-            self.rowless.waiting.push_back(absent);
+            let absent = RowWait::new(arrival, Instant::now());
+            self.row_waits.waiting.push_back(absent);
         }
     }
 
     /// Has rows looked for as soon as it is time for one, or as what has arrived behind such may lack its own.
-    pub(super) fn watch_for_rows(&mut self, context: &mut Context<Self>) {
-        if self.rowless.looking {
+    pub(super) fn schedule_row_lookup(&mut self, context: &mut Context<Self>) {
+        if self.row_waits.looking {
             return;
         }
-        if self.is_to_look_ahead() {
+        if self.should_look_ahead() {
             return self.look_for_rows(context);
         }
-        let next = self.rowless.waiting.iter().map(|absent| absent.look_at);
+        let next = self.row_waits.waiting.iter().map(|absent| absent.look_at);
         let Some(next) = next.min() else { return };
-        if let Some((at, alarm)) = self.rowless.alarm {
+        if let Some((at, alarm)) = self.row_waits.alarm {
             if at <= next {
                 return;
             }
@@ -198,63 +198,63 @@ impl ConsumerSetActor {
         }
         let wait = next.saturating_duration_since(Instant::now());
         let alarm = context.run_later(wait, |set, context| {
-            set.rowless.alarm = None;
-            if !set.rowless.looking {
+            set.row_waits.alarm = None;
+            if !set.row_waits.looking {
                 set.look_for_rows(context);
             }
         });
-        self.rowless.alarm = Some((next, alarm));
+        self.row_waits.alarm = Some((next, alarm));
     }
 
     /// Whether what waits to be claimed may be more of the kind: it is not claimed while the consumers are at
     /// work, or only one by one. With short tasks a claim takes hundreds.
-    fn is_to_look_ahead(&self) -> bool {
+    fn should_look_ahead(&self) -> bool {
         !self.stopping
-            && self.burst.makes_up()
-            && !self.burst.is_on()
-            && self.backlog.iter().any(Arrival::may_lack_its_row)
+            && self.prefetch.is_raised_for_row_waits()
+            && !self.prefetch.is_on()
+            && self.backlog.iter().any(Arrival::may_lack_row)
     }
 
     /// Drops those whose connection is gone, which the broker delivers again.
-    pub(super) fn drop_rowless(&mut self) {
-        let (epoch, copies) = (self.epoch, &self.copies);
+    pub(super) fn drop_lost_row_waits(&mut self) {
+        let (epoch, copies) = (self.epoch, &self.broker_copies);
         let comes_again =
             |receipt: DeliveryHandle| receipt.epoch != epoch && !copies.may_be_gone(receipt.epoch);
-        self.rowless.take_out(comes_again);
+        self.row_waits.take_out(comes_again);
     }
 
     /// Whether some wait that the broker has not.
-    pub(super) fn waits_for_what_is_gone(&self) -> bool {
-        let mut waiting = self.rowless.waiting.iter();
-        waiting.any(|absent| self.copies.are_gone(absent.arrival.epoch()))
+    pub(super) fn has_row_waits_without_copy(&self) -> bool {
+        let mut waiting = self.row_waits.waiting.iter();
+        waiting.any(|absent| self.broker_copies.are_gone(absent.arrival.epoch()))
     }
 
     fn look_for_rows(&mut self, context: &mut Context<Self>) {
-        self.drop_rowless();
-        let mut keys = self.rowless.due(Instant::now());
-        if self.is_to_look_ahead() {
-            let unseen = self.backlog.iter().filter(|one| one.may_lack_its_row());
+        self.drop_lost_row_waits();
+        let mut keys = self.row_waits.due(Instant::now());
+        if self.should_look_ahead() {
+            let unseen = self.backlog.iter().filter(|one| one.may_lack_row());
             keys.extend(unseen.take(MOST_LOOKS).map(|one| one.key().to_owned()));
         }
         if keys.is_empty() {
-            return self.watch_for_rows(context);
+            return self.schedule_row_lookup(context);
         }
-        if let Some(sink) = self.sink.clone() {
-            self.rowless.looking = true;
-            self.ledger.look(keys, sink);
+        if let Some(listener) = self.listener.clone() {
+            self.row_waits.looking = true;
+            self.ledger.look_up_rows(keys, listener);
         }
     }
 
     /// The ledger has looked.
-    pub(super) fn rows_looked_for(&mut self, looked: &HashMap<String, bool>) {
-        self.rowless.looking = false;
+    pub(super) fn handle_row_lookup(&mut self, looked: &HashMap<String, bool>) {
+        self.row_waits.looking = false;
         let now = Instant::now();
-        let (found, given_up) = self.rowless.looked(looked, now);
+        let (found, given_up) = self.row_waits.looked(looked, now);
         for arrival in std::mem::take(&mut self.backlog) {
-            let is_asked = arrival.may_lack_its_row();
+            let is_asked = arrival.may_lack_row();
             match looked.get(arrival.key()).filter(|_| is_asked) {
                 Some(true) => self.backlog.push_back(arrival.with_row()),
-                Some(false) => self.rowless.waiting.push_back(Absent::new(arrival, now)),
+                Some(false) => self.row_waits.waiting.push_back(RowWait::new(arrival, now)),
                 None => self.backlog.push_back(arrival),
             }
         }
@@ -273,7 +273,7 @@ mod tests {
     use super::super::without_id::WithoutId;
     use super::*;
 
-    fn absent(tag: u64, since: Instant) -> Absent {
+    fn absent(tag: u64, since: Instant) -> RowWait {
         let envelope = Envelope {
             receipt: DeliveryHandle { epoch: 1, tag },
             redelivered: false,
@@ -287,13 +287,13 @@ mod tests {
             routing_key: String::new(),
             body: vec![0; 10].into(),
         };
-        Absent::new(Arrival::new(envelope, &mut WithoutId::default()), since)
+        RowWait::new(Arrival::new(envelope, &mut WithoutId::default()), since)
     }
 
     #[test]
     fn rows_are_looked_for_at_growing_waits_and_given_up_after_the_grace_time() {
         let start = Instant::now();
-        let mut rowless = Rowless::default();
+        let mut rowless = RowWaits::default();
         rowless.waiting.push_back(absent(1, start));
         let missing = HashMap::from([("m-1".to_owned(), false)]);
         let mut now = start;
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn those_that_are_due_together_are_looked_for_together() {
         let start = Instant::now();
-        let mut rowless = Rowless::default();
+        let mut rowless = RowWaits::default();
         for tag in 1..=3 {
             let since = start + Duration::from_millis(tag * 4);
             rowless.waiting.push_back(absent(tag, since));
@@ -332,12 +332,12 @@ mod tests {
     #[test]
     fn what_came_before_the_second_consumer_does_not_hold_its_prefetch() {
         let start = Instant::now();
-        let mut rowless = Rowless::default();
+        let mut rowless = RowWaits::default();
         for tag in 1..=3 {
             rowless.came(tag);
             rowless.waiting.push_back(absent(tag, start));
         }
-        let numbers = |fresh, is_long| Waiting {
+        let numbers = |fresh, is_long| RowWaitStats {
             count: 3,
             fresh,
             bytes: 30,
@@ -348,6 +348,6 @@ mod tests {
         assert_eq!(rowless.waiting(start + LONG), numbers(0, true));
         assert_eq!(rowless.take_out(|receipt| receipt.tag > 1).len(), 2);
         assert_eq!(rowless.take_out(|_| true).len(), 1);
-        assert_eq!(rowless.waiting(start + LONG), Waiting::default());
+        assert_eq!(rowless.waiting(start + LONG), RowWaitStats::default());
     }
 }

@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Whether the consumers take what they are handed.
 #[derive(Debug)]
-pub(super) struct Stall {
+pub(super) struct StallDetector {
     /// How many messages they were handed, and have not given back.
     handed_out: usize,
     /// How many of those they had taken at the last look.
@@ -27,7 +27,7 @@ pub(super) struct Stall {
     waited: bool,
 }
 
-impl Stall {
+impl StallDetector {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self {
@@ -68,30 +68,30 @@ impl Stall {
 }
 
 impl ConsumerSetActor {
-    pub(super) fn look_for_stalls(&self, context: &mut Context<Self>) {
+    pub(super) fn start_stall_detection(&self, context: &mut Context<Self>) {
         context.run_interval(LOOK, |set, _| {
             // Without consumers nobody has a long task; and what comes back too often may be dropped.
-            if set.stopping || set.consumers.is_empty() || set.copies.are_counted() {
+            if set.stopping || set.consumers.is_empty() || set.broker_copies.are_counted() {
                 return;
             }
-            let waiting = set.waiting_attempts.len();
-            if let Some(time) = set.stall.look(waiting, Instant::now()) {
-                set.pace.runs_for(time);
+            let waiting = set.unstarted_attempts.len();
+            if let Some(time) = set.stall_detector.look(waiting, Instant::now()) {
+                set.claim_window.runs_for(time);
                 let count =
-                    set.give_back_the_waiting(|attempt| !attempt.prior_runs.is_known_here_alone());
+                    set.give_back_unstarted(|attempt| !attempt.prior_runs.is_known_here_alone());
                 log::debug!("queue {}: {count} messages go back unrun", set.name);
-                set.adapt();
+                set.adjust_prefetch();
             }
         });
     }
 
     /// Gives back what is claimed and not begun, rows first: a django-carrot consumer throws away what is
     /// not PUBLISHED. How many, of those that `may` go.
-    pub(super) fn give_back_the_waiting(&mut self, may: impl Fn(&Attempt) -> bool) -> usize {
-        let waiting: Vec<Attempt> = self.waiting_attempts.try_iter().collect();
+    pub(super) fn give_back_unstarted(&mut self, may: impl Fn(&Attempt) -> bool) -> usize {
+        let waiting: Vec<Attempt> = self.unstarted_attempts.try_iter().collect();
         let (back, kept): (Vec<Attempt>, Vec<Attempt>) = waiting.into_iter().partition(may);
         let count = back.len();
-        self.stall.given_back(count + kept.len());
+        self.stall_detector.given_back(count + kept.len());
         kept.into_iter().for_each(|attempt| self.hand_out(attempt));
         self.give_back(back);
         count
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn consumers_that_take_something_now_and_then_do_not_stall() {
-        let (mut stall, start) = (Stall::new(), Instant::now());
+        let (mut stall, start) = (StallDetector::new(), Instant::now());
         let at = |looks: u32| start + looks * LOOK;
         // Nothing comes for long, and then some at once.
         assert_eq!(stall.look(0, at(50)), None);
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_process_that_stood_still_has_not_seen_its_consumers_stall() {
-        let (mut stall, start) = (Stall::new(), Instant::now());
+        let (mut stall, start) = (StallDetector::new(), Instant::now());
         let at = |looks: u32| start + looks * LOOK;
         stall.handed_out();
         assert_eq!(stall.look(1, at(1)), None);

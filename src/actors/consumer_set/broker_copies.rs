@@ -11,14 +11,14 @@ use crate::execution::Attempt;
 use crate::store::{BrokerCopy, Republish};
 
 #[derive(Debug)]
-pub(super) struct Copies {
+pub(super) struct BrokerCopies {
     /// What came by connections up to this one is gone from the broker: the queue was deleted.
     gone: u64,
     /// The queue counts how often a message comes back, and may drop it for that.
     counted: bool,
 }
 
-impl Copies {
+impl BrokerCopies {
     pub(super) fn of(queue: &QueueConfig) -> Self {
         Self {
             gone: 0,
@@ -56,19 +56,19 @@ impl Copies {
 
 impl ConsumerSetActor {
     /// The queue counts returns: none goes back without need, and what is here is claimed.
-    pub(super) fn count_returns(&mut self) {
-        if !self.copies.counted {
-            self.copies.counted = true;
-            self.burst.count_returns(&self.source.queue);
-            self.rowless.mark();
-            self.say_what_is_counted();
-            self.pump();
+    pub(super) fn start_counting_returns(&mut self) {
+        if !self.broker_copies.counted {
+            self.broker_copies.counted = true;
+            self.prefetch.count_returns(&self.source.queue);
+            self.row_waits.mark();
+            self.warn_of_counted_returns();
+            self.claim_backlog();
         }
     }
 
     /// Warns of a prefetch that has more messages come back than ran.
-    pub(super) fn say_what_is_counted(&self) {
-        if self.copies.counted
+    pub(super) fn warn_of_counted_returns(&self) {
+        if self.broker_copies.counted
             && let Some(factor) = self.source.queue.prefetch_factor
             && factor > 1
         {
@@ -83,44 +83,44 @@ impl ConsumerSetActor {
     }
 
     /// How many of the backlog must be claimed, whatever the pace.
-    pub(super) fn urgent(&self) -> usize {
-        let is_urgent = |arrival: &&Arrival| self.copies.may_be_gone(arrival.epoch());
+    pub(super) fn count_urgent(&self) -> usize {
+        let is_urgent = |arrival: &&Arrival| self.broker_copies.may_be_gone(arrival.epoch());
         self.backlog.iter().take_while(is_urgent).count()
     }
 
     /// A connection has ended: what was not claimed comes again, unless it is nowhere but here.
-    pub(super) fn lose(&mut self, epoch: u64, with_its_queue: bool) {
+    pub(super) fn connection_lost(&mut self, epoch: u64, with_its_queue: bool) {
         if with_its_queue {
-            self.copies.gone = epoch;
+            self.broker_copies.gone = epoch;
         }
-        self.unnamed.channel_ended(epoch, with_its_queue);
+        self.without_id.channel_ended(epoch, with_its_queue);
         let arrivals = std::mem::take(&mut self.backlog);
         let (kept, dropped): (Vec<_>, Vec<_>) = arrivals
             .into_iter()
-            .partition(|arrival| self.copies.may_be_gone(arrival.epoch()));
+            .partition(|arrival| self.broker_copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         for arrival in dropped {
-            self.unnamed.forget(arrival.envelope().receipt);
+            self.without_id.forget(arrival.envelope().receipt);
         }
-        let copies = &self.copies;
-        (self.rowless).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
+        let copies = &self.broker_copies;
+        (self.row_waits).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
         if self.stopping {
             // It may have ended before it was told.
             self.command(SubscriptionCommand::Cancel);
         }
-        self.pump();
+        self.claim_backlog();
     }
 
     /// Takes out of the backlog what goes back when the set stops.
-    pub(super) fn unclaimed(&mut self) -> Vec<DeliveryHandle> {
-        let copies = &self.copies;
+    pub(super) fn take_unclaimed(&mut self) -> Vec<DeliveryHandle> {
+        let copies = &self.broker_copies;
         let backlog = std::mem::take(&mut self.backlog);
         let (kept, back): (Vec<_>, Vec<_>) = backlog
             .into_iter()
             .partition(|arrival| copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         let back = back.iter().map(|arrival| arrival.envelope().receipt);
-        let rowless = (self.rowless).take_out(|receipt| !copies.are_gone(receipt.epoch));
+        let rowless = (self.row_waits).take_out(|receipt| !copies.are_gone(receipt.epoch));
         back.chain(rowless).collect()
     }
 
@@ -129,7 +129,7 @@ impl ConsumerSetActor {
         let mut releases = Vec::new();
         let mut republishes = Vec::new();
         for attempt in attempts {
-            match self.copies.copy(&attempt) {
+            match self.broker_copies.copy(&attempt) {
                 Some(copy) => {
                     let key = attempt.envelope.key;
                     republishes.push((attempt.run, Republish { key, copy }));
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_came_before_a_queue_was_deleted_is_gone_and_what_comes_after_is_not() {
-        let mut copies = Copies::of(&QueueConfig::new("q", BrokerHost::default()));
+        let mut copies = BrokerCopies::of(&QueueConfig::new("q", BrokerHost::default()));
         assert!(!copies.may_be_gone(1));
         copies.gone = 2;
         assert!(copies.are_gone(1) && copies.may_be_gone(2) && !copies.may_be_gone(3));

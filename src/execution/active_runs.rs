@@ -7,19 +7,22 @@ use crate::task::{RunId, Runner};
 
 /// The runs that are under way, with what runs them.
 #[derive(Default)]
-pub(super) struct Running(Mutex<HashMap<RunId, Arc<dyn Runner>>>);
+pub(super) struct ActiveRuns(Mutex<HashMap<RunId, Arc<dyn Runner>>>);
 
 /// Lists a run until it is dropped.
-pub(super) struct Listed<'a> {
-    running: &'a Running,
+pub(super) struct ActiveRunGuard<'a> {
+    active_runs: &'a ActiveRuns,
     run: RunId,
 }
 
-impl Running {
+impl ActiveRuns {
     /// Lists a run that begins now.
-    pub(super) fn list(&self, run: RunId, runner: &Arc<dyn Runner>) -> Listed<'_> {
+    pub(super) fn list(&self, run: RunId, runner: &Arc<dyn Runner>) -> ActiveRunGuard<'_> {
         self.lock().insert(run, Arc::clone(runner));
-        Listed { running: self, run }
+        ActiveRunGuard {
+            active_runs: self,
+            run,
+        }
     }
 
     /// Ends every run that its runner can end.
@@ -34,8 +37,8 @@ impl Running {
     }
 }
 
-impl Drop for Listed<'_> {
+impl Drop for ActiveRunGuard<'_> {
     fn drop(&mut self) {
-        self.running.lock().remove(&self.run);
+        self.active_runs.lock().remove(&self.run);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Postponement;
+use super::postponement::Postponement;
 
 /// It is over when no run has been put off for it for so long: twice the longest wait until the next try.
 const OVER_AFTER: Duration = Duration::from_secs(60);
@@ -15,18 +15,18 @@ const MOST_REASONS: usize = 100;
 
 /// What runs are put off for now.
 #[derive(Default)]
-pub(super) struct Lacks {
+pub(super) struct PutOffNotices {
     any: AtomicBool,
-    known: Mutex<HashMap<String, Lack>>,
+    known: Mutex<HashMap<String, PutOffNotice>>,
 }
 
-struct Lack {
+struct PutOffNotice {
     since: Instant,
     last: Instant,
     runs: usize,
 }
 
-impl Lacks {
+impl PutOffNotices {
     /// A run is put off; what its message is.
     pub(super) fn note(&self, postponed: &Postponement, message: &str) {
         let now = Instant::now();
@@ -41,7 +41,7 @@ impl Lacks {
                 postponed.told,
                 postponed.limit_in_words()
             );
-            let lack = Lack {
+            let lack = PutOffNotice {
                 since: now,
                 last: now,
                 runs: 1,
@@ -54,7 +54,7 @@ impl Lacks {
     }
 
     /// Says what is over.
-    pub(super) fn look(&self) {
+    pub(super) fn log_ended(&self) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
@@ -82,5 +82,5 @@ const fn over_after() -> Duration {
 /// A test does not wait for a minute.
 #[cfg(feature = "failpoints")]
 fn over_after() -> Duration {
-    super::patience::given("over").unwrap_or(OVER_AFTER)
+    super::put_off_limits::given("over").unwrap_or(OVER_AFTER)
 }

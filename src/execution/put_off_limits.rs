@@ -43,7 +43,7 @@ impl PutOffLimits {
     }
 
     /// What holds for a cause; a task may hand its message back without end.
-    pub(super) const fn with(self, cause: Cause) -> Option<Duration> {
+    pub(super) const fn limit_for(self, cause: Cause) -> Option<Duration> {
         match cause {
             Cause::Resources => self.resources,
             Cause::Program => self.program,

@@ -1,0 +1,97 @@
+//! What the ledger answers a set.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::ConsumerSetActor;
+use crate::failpoint;
+use crate::ledger::{ClaimOutcome, LedgerListener, Settlement};
+
+/// What the ledger answers.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) enum LedgerNotice {
+    Joined(usize),
+    Claimed(Vec<ClaimOutcome>, Duration),
+    Settlement(Settlement, Duration),
+    Looks(HashMap<String, bool>),
+}
+
+/// The ledger's way to the set.
+pub(super) struct SetListener(pub(super) Addr<ConsumerSetActor>);
+
+impl LedgerListener for SetListener {
+    fn joined(&self, count: usize) {
+        self.0.do_send(LedgerNotice::Joined(count));
+    }
+
+    fn claimed(&self, answers: Vec<ClaimOutcome>, commit: Duration) {
+        self.0.do_send(LedgerNotice::Claimed(answers, commit));
+    }
+
+    fn settle(&self, settlement: Settlement, commit: Duration) {
+        self.0.do_send(LedgerNotice::Settlement(settlement, commit));
+    }
+
+    fn looked_up(&self, looked: HashMap<String, bool>) {
+        self.0.do_send(LedgerNotice::Looks(looked));
+    }
+}
+
+impl Handler<LedgerNotice> for ConsumerSetActor {
+    type Result = ();
+
+    fn handle(&mut self, recorded: LedgerNotice, context: &mut Context<Self>) {
+        match recorded {
+            LedgerNotice::Joined(count) => self.in_flight.joined(count),
+            LedgerNotice::Claimed(answers, commit) => self.handle_claims(answers, commit),
+            LedgerNotice::Settlement(settlement, commit) => {
+                self.handle_settlement(settlement, commit)
+            }
+            LedgerNotice::Looks(looked) => self.handle_row_lookup(&looked),
+        }
+        self.source.queue_status.in_hand(self.in_flight.runs());
+        self.adjust_prefetch();
+        self.claim_backlog();
+        self.schedule_row_lookup(context);
+        self.check_idle();
+        self.close_if_done();
+    }
+}
+
+impl ConsumerSetActor {
+    fn handle_claims(&mut self, answers: Vec<ClaimOutcome>, commit: Duration) {
+        failpoint::hit("set.claimed");
+        self.claim_window.committed(commit);
+        let is_ours = |answer: &&ClaimOutcome| matches!(answer, ClaimOutcome::Ours(_));
+        let ours = answers.iter().filter(is_ours).count();
+        self.in_flight.answered(answers.len(), ours);
+        let mut done = Vec::new();
+        for answer in answers {
+            match answer {
+                ClaimOutcome::Ours(attempt) => self.hand_out(attempt),
+                ClaimOutcome::Final(envelope, status) => {
+                    log::info!("message {} is {status} already", envelope.key);
+                    done.push(envelope.receipt);
+                }
+                ClaimOutcome::Owned(envelope, worker) => {
+                    log::info!("message {} is with worker {}", envelope.key, worker.0);
+                    done.push(envelope.receipt);
+                }
+                ClaimOutcome::NoRow(envelope) => self.await_row(envelope),
+            }
+        }
+        self.tell(done, Vec::new());
+    }
+
+    fn handle_settlement(&mut self, settlement: Settlement, commit: Duration) {
+        self.in_flight.settled(&settlement);
+        if settlement.finished > 0 {
+            self.claim_window.committed(commit);
+        }
+        self.claim_window.ran(settlement.finished, settlement.ran);
+        self.tell(settlement.accept, settlement.give_back);
+    }
+}
