@@ -1,22 +1,22 @@
-//! The runs that are under way in this process, so that each can be ended from outside.
+//! Lists the runs that are under way in this process, so that they can be cancelled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::task::{RunId, Runner};
 
-/// The runs that are under way, with what runs them.
+/// The active runs, and the runner of each.
 #[derive(Default)]
 pub(super) struct ActiveRuns(Mutex<HashMap<RunId, Arc<dyn Runner>>>);
 
-/// Lists a run until it is dropped.
+/// Keeps a run in the list until it is dropped.
 pub(super) struct ActiveRunGuard<'a> {
     active_runs: &'a ActiveRuns,
     run: RunId,
 }
 
 impl ActiveRuns {
-    /// Lists a run that begins now.
+    /// Adds a run that begins now.
     pub(super) fn list(&self, run: RunId, runner: &Arc<dyn Runner>) -> ActiveRunGuard<'_> {
         self.lock().insert(run, Arc::clone(runner));
         ActiveRunGuard {
@@ -25,7 +25,7 @@ impl ActiveRuns {
         }
     }
 
-    /// Ends every run that its runner can end.
+    /// Cancels every run that its runner can cancel.
     pub(super) fn cancel_all(&self) {
         for (run, runner) in self.lock().iter() {
             runner.cancel(*run);

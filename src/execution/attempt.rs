@@ -1,4 +1,4 @@
-//! One run of a message: which it is, and what went before.
+//! One attempt at a message, and the runs before it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,51 +8,51 @@ use crate::broker::Envelope;
 use crate::store::{Begin, NewRow, PutOff};
 use crate::task::RunId;
 
-/// A run of a message that is ours: about to begin, or under way.
+/// A run of a message that this worker owns: about to begin, or under way.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The message as it came.
+    /// The message as it was delivered.
     pub envelope: Envelope,
-    /// Tells it from others of the message.
+    /// Tells this run from other runs of the message.
     pub run: RunId,
-    /// The queue that it came by.
+    /// The queue that delivered the message.
     pub queue: Arc<str>,
-    /// When it was asked for, before it became ours.
+    /// When the claim was requested.
     pub requested_at: Instant,
-    /// What went before.
+    /// The message's earlier runs.
     pub prior_runs: PriorRuns,
 }
 
 /// The runs of a message that have begun before.
 ///
-/// A fresh message's run is counted at its end, which spares it a commit: of a message that is suspect of having
-/// made its worker vanish the row counts all runs but the first. Where that is one too many, each run is
-/// counted before it starts.
+/// The run of a fresh message is counted at its end, which saves a commit. If its worker vanishes, the message
+/// becomes a crash suspect, and its row counts all runs but the first. Where even one uncounted run is too many,
+/// each run is counted before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PriorRuns {
-    /// So many are counted, in the row or for it.
+    /// The number of runs that are counted, in the row or to be written there.
     counted: u32,
     crashed: CrashEvidence,
-    /// The first one is counted before it starts too.
+    /// Whether the first run, too, is counted before it starts.
     counts_before_start: bool,
 }
 
-/// Whether runs ended because who ran them vanished.
+/// Whether a worker or consumer vanished in an earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CrashEvidence {
-    /// None did that anybody knows of.
+    /// None is known to have vanished.
     Never,
-    /// Consumers of this process died, of which its row says nothing yet.
+    /// Consumers of this process died, which the row does not record yet.
     Here,
     /// A worker vanished. It may not have begun the run.
     Elsewhere,
 }
 
 impl PriorRuns {
-    /// Those of a message whose row counts so many, and may be `suspect` of having made a worker vanish.
+    /// The prior runs that a message's row records: `attempts` are counted, and the message may be a crash suspect.
     #[must_use]
-    pub const fn in_row(attempts: u32, suspect: bool, counts_before_start: bool) -> Self {
-        let crashed = if suspect {
+    pub const fn in_row(attempts: u32, crash_suspect: bool, counts_before_start: bool) -> Self {
+        let crashed = if crash_suspect {
             CrashEvidence::Elsewhere
         } else {
             CrashEvidence::Never
@@ -64,7 +64,7 @@ impl PriorRuns {
         }
     }
 
-    /// How many are known to have begun.
+    /// How many runs are known to have begun.
     #[must_use]
     pub const fn known(self) -> u32 {
         match self.crashed {
@@ -73,13 +73,13 @@ impl PriorRuns {
         }
     }
 
-    /// How many may have begun.
+    /// How many runs may have begun.
     const fn possible(self) -> u32 {
         let is_one_uncounted = self.is_crash_suspect() && !self.counts_before_start;
         self.counted.saturating_add(is_one_uncounted as u32)
     }
 
-    /// In how many who ran them vanished, or may have.
+    /// In how many runs a worker or consumer vanished, or may have.
     #[must_use]
     pub const fn crashes(self) -> u32 {
         if self.is_crash_suspect() {
@@ -89,24 +89,24 @@ impl PriorRuns {
         }
     }
 
-    /// Whether the message may be what made who ran it vanish.
+    /// Whether the message may have made its worker or consumer vanish.
     const fn is_crash_suspect(self) -> bool {
         !matches!(self.crashed, CrashEvidence::Never)
     }
 
-    /// Whether some are known to this process alone.
+    /// Whether only this process knows of some of the runs.
     #[must_use]
     pub const fn is_known_here_alone(self) -> bool {
         matches!(self.crashed, CrashEvidence::Here)
     }
 
-    /// What is counted when the next one has begun.
+    /// How many runs are counted once the next one has begun.
     const fn counted_at_start(self) -> u32 {
         let counts = self.is_crash_suspect() || self.counts_before_start;
         self.counted.saturating_add(counts as u32)
     }
 
-    /// These, and one more in which a consumer of this process died.
+    /// The prior runs after one more, in which a consumer of this process died.
     const fn after_consumer_death(self) -> Self {
         let crashed = match self.crashed {
             CrashEvidence::Never | CrashEvidence::Here => CrashEvidence::Here,
@@ -127,13 +127,13 @@ impl Attempt {
         &self.envelope.key
     }
 
-    /// Which run of the message this is, from 1, as its task is told.
+    /// The number of this attempt, from 1, as its task sees it.
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.prior_runs.possible().saturating_add(1)
     }
 
-    /// The runs that are known to have begun when this one has.
+    /// How many runs are known to have begun once this one has.
     #[must_use]
     pub const fn begun(&self) -> u32 {
         self.prior_runs.known().saturating_add(1)
@@ -145,7 +145,7 @@ impl Attempt {
         self.prior_runs.is_crash_suspect() || self.prior_runs.counts_before_start
     }
 
-    /// The next run under the same claim: the consumer died in this one.
+    /// The next run under the same claim, after the consumer died in this one.
     #[must_use]
     pub fn after_death(self) -> Self {
         Self {
@@ -154,7 +154,8 @@ impl Attempt {
         }
     }
 
-    /// This run, to be counted before it starts, if it is: else it is only seen whether it may begin.
+    /// The request to begin this run. It counts the run if the run is counted before it starts; otherwise it only
+    /// checks that the run may begin.
     #[must_use]
     pub fn begin(&self) -> Begin {
         Begin {
@@ -163,7 +164,7 @@ impl Attempt {
         }
     }
 
-    /// This run, to be put off; `None` if no row carries the message.
+    /// The request to put this run off. `None` if a row can't hold the message.
     #[must_use]
     pub fn put_off(&self, postponed: &Postponement) -> Option<PutOff> {
         let arguments = self.envelope.body.arguments().ok()?;
@@ -184,8 +185,8 @@ impl Attempt {
 mod tests {
     use super::*;
 
-    /// How many crashes there may have been, what a task is told, and what the row counts once it runs and once
-    /// it has ended.
+    /// How many crashes there may have been, the attempt number that the task sees, and what the row counts once
+    /// the run has begun and once it has ended.
     fn readings(prior_runs: PriorRuns) -> (u32, u32, u32, u32) {
         let known = prior_runs.known() + 1;
         let told = prior_runs.possible() + 1;
@@ -201,10 +202,10 @@ mod tests {
     fn each_crash_is_one_whoever_saw_it() {
         let fresh = PriorRuns::in_row(0, false, false);
         assert_eq!(readings(fresh), (0, 1, 0, 1));
-        // Its worker vanishes, and the next one.
+        // Its worker vanishes, and then the next worker.
         assert_eq!(readings(PriorRuns::in_row(0, true, false)), (1, 2, 1, 1));
         assert_eq!(readings(PriorRuns::in_row(1, true, false)), (2, 3, 2, 2));
-        // Its consumer dies, and the next one, and then the worker vanishes.
+        // Its consumer dies, then the next consumer, and then the worker vanishes.
         let died = fresh.after_consumer_death();
         assert_eq!(readings(died), (1, 2, 1, 2));
         let died = died.after_consumer_death();

@@ -1,4 +1,4 @@
-//! A task's run with what is done around it. Whatever panics, the others go on.
+//! Runs a task inside its middlewares. A panic in one of them does not stop the others.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use super::panics;
 use crate::message::Arguments;
 use crate::task::{Middleware, Next, TaskContext, TaskError, TaskResult};
 
-/// RunStore `work` for a message: what it logs is kept, and a panic is an error.
+/// Runs `work` for a message, captures what it logs, and turns a panic into an error.
 fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, TaskError> {
     let (ran, panic) =
         panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
@@ -18,7 +18,7 @@ fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, Task
     })
 }
 
-/// RunStore a task with all these around it, the first outermost.
+/// Runs a task inside these middlewares, the first outermost.
 pub(super) fn run(
     around: &[Arc<dyn Middleware>],
     context: &TaskContext,
@@ -33,14 +33,14 @@ pub(super) fn run(
     }
 }
 
-/// RunStore what is inside of one middleware, with that around it.
+/// Runs `inside` within one middleware.
 fn wrap(
     middleware: &dyn Middleware,
     context: &TaskContext,
     seen: &Arguments,
     inside: impl FnOnce() -> TaskResult,
 ) -> TaskResult {
-    // What is inside has ended so, whatever the middleware does then.
+    // The outcome of `inside` stands even if the middleware panics afterwards.
     let ended = Cell::new(None);
     let next = Next::new(|| {
         let outcome = inside();
@@ -59,7 +59,7 @@ fn wrap(
     }
 }
 
-/// Lets all know that a message is FAILED.
+/// Tells all middlewares that a message is FAILED.
 pub(super) fn notify_failure(
     around: &[Arc<dyn Middleware>],
     context: &TaskContext,
@@ -74,7 +74,7 @@ pub(super) fn notify_failure(
     }
 }
 
-/// A middleware has panicked, and that changes nothing of the outcome.
+/// Logs the panic of a middleware that does not change the outcome.
 fn log_panic(context: &TaskContext, panic: &TaskError) {
     context.log.capture(|| {
         log::error!(

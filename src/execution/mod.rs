@@ -1,7 +1,7 @@
-//! One message's run, as named steps: decode, look up, run, judge, record.
+//! Executes one attempt at a message in named steps: decode, look up, run, judge, record.
 //!
-//! Nothing here touches the broker or the database: in goes a claimed message, out comes what that changes in its
-//! row.
+//! Nothing here touches the broker or the database: a claimed message goes in, and the change to its row comes
+//! out.
 
 mod active_runs;
 mod attempt;
@@ -34,7 +34,7 @@ use crate::store::Finish;
 use crate::suggest;
 use crate::task::{Registry, Runner, Stopping, TaskContext, TaskError, TaskResult};
 
-/// What runs messages, shared by the consumers of a service.
+/// Executes messages; shared by the consumers of a service.
 pub struct Executor {
     registry: Registry,
     max_crashes: u32,
@@ -66,18 +66,18 @@ impl Executor {
         }
     }
 
-    /// Lets tasks know that the service has been told to stop.
+    /// Tells running tasks that the service is to stop.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// Whether the message has been begun too often, by workers that all vanished.
+    /// Whether so many workers vanished while they ran the message that it is not run again.
     #[must_use]
     pub const fn is_exhausted(&self, attempt: &Attempt) -> bool {
         attempt.prior_runs.crashes() >= self.max_crashes
     }
 
-    /// The end of a message that is not begun again.
+    /// Ends a message that is not run again because its workers vanished.
     #[must_use]
     pub fn fail_after_crashes(&self, attempt: &Attempt) -> Finish {
         let crashes = attempt.prior_runs.crashes();
@@ -92,7 +92,7 @@ impl Executor {
         self.fail_unrun(attempt, crashes, FailureKind::Crash, reason)
     }
 
-    /// The end of a message that has been put off for as long as it may be.
+    /// Ends a message that has been put off for as long as allowed.
     #[must_use]
     pub fn fail_after_put_offs(&self, attempt: &Attempt, postponed: &Postponement) -> Finish {
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
@@ -114,12 +114,12 @@ impl Executor {
         record::failed(attempt, &context, failure)
     }
 
-    /// Says what no run is put off for any more.
+    /// Logs the reasons for which runs are no longer put off.
     pub fn log_ended_put_offs(&self) {
         self.put_off_notices.log_ended();
     }
 
-    /// RunStore the message on this thread. `consumer` is the name in its log.
+    /// Runs the message on this thread. `consumer` is the consumer's name in the message's log.
     pub fn execute(&self, attempt: &Attempt, consumer: &str) -> RowChange {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
@@ -127,7 +127,7 @@ impl Executor {
         record::change(attempt, &context, verdict)
     }
 
-    /// The same, and what the task returned, or why the message failed.
+    /// Like [`execute`](Self::execute), and also returns the task's result, or why the message failed.
     pub(crate) fn execute_for_result(
         &self,
         attempt: &Attempt,
@@ -139,7 +139,7 @@ impl Executor {
         (verdict.result(), record::change(attempt, &context, verdict))
     }
 
-    /// RunStore the message, if that can be done, and lets all around the tasks know if it fails.
+    /// Runs the message if its task can be run, and tells the middlewares if it fails.
     fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> AttemptVerdict {
         let (verdict, seen) = match self.prepare(attempt) {
             Ok((runner, payload)) => {
@@ -161,7 +161,7 @@ impl Executor {
         verdict
     }
 
-    /// The verdict on an attempt with this result; if it has failed, it is a failure of that kind.
+    /// The verdict on an attempt with this result. `kind` is the kind of failure, if it failed.
     fn judge(&self, attempt: &Attempt, kind: FailureKind, result: TaskResult) -> AttemptVerdict {
         let error = match result {
             Ok(output) => return AttemptVerdict::Completed(output),
@@ -173,7 +173,7 @@ impl Executor {
         }
     }
 
-    /// Why and until when a run with this error is put off, if it is.
+    /// Why and until when a run with this error is put off. `None` if the error is final.
     fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponement> {
         let again = error.again.as_ref()?;
         let is_stopping = *self.stopping.borrow();
@@ -199,7 +199,7 @@ impl Executor {
         }
     }
 
-    /// Lets all that is around the tasks know that the message is FAILED.
+    /// Tells the middlewares that the message is FAILED.
     fn notify_failure(
         &self,
         context: &TaskContext,
@@ -214,7 +214,7 @@ impl Executor {
         );
     }
 
-    /// Decodes the message and looks its task up.
+    /// Decodes the message and looks up its task.
     fn prepare<'a>(
         &'a self,
         attempt: &'a Attempt,
@@ -233,7 +233,8 @@ impl Executor {
         Ok((runner, payload))
     }
 
-    /// Another service may know it, or this one when it is replaced.
+    /// The error for an unknown task. The run may be put off: another service, or a later version of this one, may
+    /// know the task.
     fn unknown_task(&self, task: &str) -> TaskError {
         let mut reason = format!("no task {task:?} is registered with this service");
         if let Some(near) = suggest::near(task, self.registry.names()).first() {
@@ -242,7 +243,7 @@ impl Executor {
         TaskError::unable(Cause::UnknownTask, reason)
     }
 
-    /// The arguments as what is around the task sees them; nobody looks if there is nothing around it.
+    /// The arguments as middlewares see them. Empty if there is no middleware to see them.
     fn seen(&self, payload: &Payload) -> Arguments {
         match self.registry.around() {
             [] => Arguments::default(),
@@ -250,7 +251,7 @@ impl Executor {
         }
     }
 
-    /// RunStore the task, with what is done around it.
+    /// Runs the task inside its middlewares.
     fn run(
         &self,
         runner: &Arc<dyn Runner>,
@@ -260,20 +261,21 @@ impl Executor {
     ) -> TaskResult {
         let _listed = self.active_runs.list(context.run, runner);
         let task = || {
-            // What is around it may have entered a runtime of its own.
+            // A middleware may have entered a runtime of its own.
             let _entered = self.reactor.enter();
             runner.run(context, payload)
         };
         middleware_chain::run(self.registry.around(), context, seen, task)
     }
 
-    /// Ends the runs that are under way, where that can be done: functions go on.
+    /// Cancels the active runs that can be cancelled; functions can't be, and go on.
     pub fn cancel_all(&self) {
         self.active_runs.cancel_all();
     }
 }
 
-/// What tasks share may spawn when it ends, as connections do that say goodbye.
+/// Drops the tasks' shared state inside the runtime, as its drop may spawn futures: a connection, for example, says
+/// goodbye.
 impl Drop for Executor {
     fn drop(&mut self) {
         let _entered = self.reactor.enter();
@@ -282,13 +284,13 @@ impl Drop for Executor {
     }
 }
 
-/// The arguments of a message that is not run, as far as they can be read.
+/// The arguments of a message that is not run; empty if they can't be read.
 fn arguments_of(attempt: &Attempt) -> Arguments {
     let arguments = attempt.envelope.body.arguments().map(Arguments::from);
     arguments.unwrap_or_default()
 }
 
-/// The end of a message whose row was rolled back, requeued or purged.
+/// How a message without a row ends.
 pub const MISSING_ROW: (End, &str) = (
     End::Cancelled,
     "the message has no row: its publisher's transaction was rolled back, or the row was requeued or \

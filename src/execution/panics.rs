@@ -1,4 +1,4 @@
-//! A task's panic is an outcome: its message and backtrace are kept, not printed.
+//! Captures the message and the backtrace of a task's panic, which is an outcome and is not printed.
 
 use std::any::Any;
 use std::backtrace::Backtrace;
@@ -8,18 +8,18 @@ use std::sync::Once;
 
 use crate::task::TaskError;
 
-/// What is known of a panic.
+/// A captured panic.
 pub(super) struct Panic {
     message: String,
     backtrace: String,
 }
 
 thread_local! {
-    /// `Some` while a task runs on this thread; then what its panic left.
+    /// The outer `Some` while this thread is watched, the inner one once it has panicked.
     static WATCHED: RefCell<Option<Option<Panic>>> = const { RefCell::new(None) };
 }
 
-/// Makes panics of watched threads known to [`watch`]; all others go where they went.
+/// Installs a panic hook that captures the panics of threads inside [`watch`]. The previous hook gets all others.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -50,14 +50,14 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
     })
 }
 
-/// RunStore `work` and returns beside its result what is known of the panic in it. `work` may do the same inside.
+/// Runs `work` and returns its result and the panic that was captured in it. Calls may be nested.
 pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
     let outside = WATCHED.replace(Some(None));
     let result = work();
     (result, WATCHED.replace(outside).flatten())
 }
 
-/// A panic as the error of whoever has panicked.
+/// The error that a panicked task or middleware ends with.
 pub(super) fn into_error(panic: Option<Panic>) -> TaskError {
     match panic {
         Some(panic) => TaskError {
@@ -68,7 +68,7 @@ pub(super) fn into_error(panic: Option<Panic>) -> TaskError {
     }
 }
 
-/// A payload's own drop may panic, which would end the consumer: it is leaked where it could.
+/// Drops a panic's payload if that is safe, and otherwise leaks it: a panic in its drop would end the consumer.
 pub(super) fn forget(payload: Box<dyn Any + Send>) {
     if payload.is::<String>() || payload.is::<&'static str>() {
         drop(payload);

@@ -1,4 +1,4 @@
-//! What runs are put off for, said once while it lasts.
+//! Logs why runs are put off: once when a reason first appears, and once when it no longer occurs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::postponement::Postponement;
 
-/// It is over when no run has been put off for it for so long: twice the longest wait until the next try.
+/// A reason has ended when no run was put off for it for this long: twice the longest wait between tries.
 const OVER_AFTER: Duration = Duration::from_secs(60);
 
-/// So many different reasons are told apart; names of tasks come from outside.
+/// The most reasons that are tracked: they contain task names, which come from outside.
 const MOST_REASONS: usize = 100;
 
-/// What runs are put off for now.
+/// The reasons for which runs are put off now.
 #[derive(Default)]
 pub(super) struct PutOffNotices {
     any: AtomicBool,
@@ -27,7 +27,7 @@ struct PutOffNotice {
 }
 
 impl PutOffNotices {
-    /// A run is put off; what its message is.
+    /// Records that the run of `message` is put off.
     pub(super) fn note(&self, postponed: &Postponement, message: &str) {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl PutOffNotices {
         log::trace!("message {message} is put off: {}", postponed.reason);
     }
 
-    /// Says what is over.
+    /// Logs the reasons that have ended.
     pub(super) fn log_ended(&self) {
         if !self.any.load(Ordering::Relaxed) {
             return;
@@ -79,7 +79,7 @@ const fn over_after() -> Duration {
     OVER_AFTER
 }
 
-/// A test does not wait for a minute.
+/// Tests may shorten it.
 #[cfg(feature = "failpoints")]
 fn over_after() -> Duration {
     super::put_off_limits::given("over").unwrap_or(OVER_AFTER)

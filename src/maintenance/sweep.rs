@@ -1,7 +1,7 @@
-//! The sweep: what a death has left undone is taken up, by any service.
+//! The sweep recovers what a dead worker left behind; any service's sweep may do so.
 //!
-//! PENDING messages that are due are published; IN_PROGRESS ones of dead workers become PENDING. A
-//! PUBLISHED message is never published again for its age: a long backlog is no fault.
+//! It publishes PENDING messages that are due, and makes IN_PROGRESS messages of dead workers PENDING. It never
+//! publishes a PUBLISHED message again because of its age: a long backlog is no fault.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::publish::TrackingOutbox;
 use crate::retry::Backoff;
 use crate::store::{BATCH_BYTES, Database, LateRow, RecoveryStore, StoreError};
 
-/// How often the sweep looks, when there is nothing to do.
+/// How often the sweep looks for work while there is none.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often it looks whether the database has told it to come, if the database does: it reads what has
-/// arrived on its connection, and asks nobody.
+/// How often the sweep checks for a notification, if the database sends them. It only reads what has arrived on
+/// its connection, and asks the database nothing.
 const LISTEN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// However long a look took, it is repeated after so long.
+/// The longest rest after a step that took long.
 const MAX_REST: Duration = Duration::from_secs(5);
 
-/// So many messages a step at most, and about [`BATCH_BYTES`]: few enough for the lease of the store.
+/// The most messages in a step, beside about [`BATCH_BYTES`]: few enough to publish within the store's lease.
 const MAX_BATCH: usize = 500;
 
-/// The first step of many, which tells how large their messages are.
+/// The size of the first step, which shows how large the messages are.
 const INITIAL_BATCH: usize = 20;
 
 /// Starts the sweep's thread.
@@ -52,25 +52,25 @@ pub fn start(
     })
 }
 
-/// Sweeps until nothing is due, or a server is away.
+/// Sweeps on this thread until nothing is due, or a server is away.
 pub fn until_done(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
     let mut sweep = Sweep::new(config, servers);
     while sweep.step(&mut database) == SweepStep::More {}
 }
 
-/// The sweep over everything that is due.
+/// The state of a sweep.
 struct Sweep {
     outbox: TrackingOutbox,
     /// How many messages the next step takes.
     batch: usize,
-    /// Whether the database tells when there is something to do.
+    /// Whether the database notifies the sweep of work.
     listens: bool,
     held_queues: HeldQueues,
-    /// What this service has cancelled because it had no row.
+    /// The messages that this service has cancelled because they had no row.
     cancelled: Arc<CancelledWithoutRow>,
 }
 
-/// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
+/// The queues that take no messages now. Their messages wait for the next try, and hold up no others.
 struct HeldQueues {
     queues: BTreeSet<String>,
     until: Option<Instant>,
@@ -94,7 +94,7 @@ impl HeldQueues {
         }
     }
 
-    /// Lets go of them, if it is time to.
+    /// Releases the queues when it is time to try them again.
     fn release_when_due(&mut self) {
         if self.until.is_some_and(|until| until <= Instant::now()) {
             self.until = None;
@@ -102,7 +102,7 @@ impl HeldQueues {
         }
     }
 
-    /// All that was due was tried, and nothing else waits.
+    /// Resets the backoff if no queue is held after all due messages were tried.
     fn reset_backoff_if_empty(&mut self) {
         if self.queues.is_empty() {
             self.backoff.reset();
@@ -110,12 +110,12 @@ impl HeldQueues {
     }
 }
 
-/// What a step of the sweep has found.
+/// The result of one step of the sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SweepStep {
-    /// There may be more.
+    /// There may be more work.
     More,
-    /// Nothing is left to do.
+    /// No work is left.
     Done,
     /// The database is away.
     Away,
@@ -147,14 +147,13 @@ impl Sweep {
         }
     }
 
-    /// Past what is held many others may have to be read: a look that took long is not repeated at once.
-    /// `true` if the thread is to stop.
+    /// Rests after a step while queues are held: the step may have read past many of their messages, so a slow
+    /// step is not repeated at once. `true` if the thread is to stop.
     fn rest(&self, spent: Duration, stop: &StopFlag) -> bool {
         !self.held_queues.queues.is_empty() && stop.wait((spent * 9).min(MAX_REST))
     }
 
-    /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
-    /// stop.
+    /// Waits until it is time to look again, or the database reports work. `true` if the thread is to stop.
     fn wait(&mut self, database: &mut Database, stop: &StopFlag) -> bool {
         let end = Instant::now() + INTERVAL;
         let end = self.held_queues.until.map_or(end, |until| until.min(end));
@@ -175,7 +174,7 @@ impl Sweep {
     fn has_news(&mut self, database: &mut Database) -> bool {
         match database.session().map(|session| session.is_told()) {
             Some(Ok(Some(is_told))) => is_told,
-            // What is wrong is said of the next step.
+            // The next step reports what is wrong.
             Some(Err(_)) | None => {
                 self.listens = false;
                 false
@@ -200,7 +199,7 @@ impl Sweep {
         session: &mut dyn RecoveryStore,
         database: &HealthProbe,
     ) -> Result<SweepStep, StoreError> {
-        // Asked before it looks: who comes later is told of then.
+        // Asked before the look, so that work that arrives after the look is notified.
         self.listens = session.is_told()?.is_some();
         let recovered = session.recover(MAX_BATCH)?;
         if recovered > 0 {
@@ -218,14 +217,14 @@ impl Sweep {
                 log::error!("message {} can't be published: {}", row.key, row.reason);
             }
             match session.fail_undecodable(&undecodable) {
-                // They come again when their lease is over; the others are published.
+                // These messages come again when their lease expires; the others are published now.
                 Err(error) if error.is_refusal() => {
                     database.refused(&error);
                 }
                 other => other?,
             }
         }
-        // The broker may take its time; that is not the database's.
+        // The time that the broker takes from here on must not count as the database's.
         database.answered();
         if due.is_empty() {
             self.held_queues.reset_backoff_if_empty();
@@ -244,7 +243,7 @@ impl Sweep {
     }
 }
 
-/// Has messages published whose rows have come after all.
+/// Publishes messages again that were cancelled for lack of a row, and whose rows have come after all.
 fn publish_late_rows(
     session: &mut dyn RecoveryStore,
     cancelled: &CancelledWithoutRow,
@@ -255,7 +254,7 @@ fn publish_late_rows(
     }
     let verdicts = match session.publish_late(&keys) {
         Err(StoreError::Refused(reason) | StoreError::Unclear(reason)) => {
-            // That is no reason to publish nothing else.
+            // The sweep goes on to publish other messages.
             log::warn!("rows that may come late can't be looked for: {reason}");
             keys.into_iter()
                 .map(|key| (key, LateRow::StillMissing))
@@ -277,7 +276,7 @@ fn publish_late_rows(
     Ok(())
 }
 
-/// How many messages like these are about [`BATCH_BYTES`].
+/// How many messages of the average size of these make up about [`BATCH_BYTES`].
 fn next_batch(taken: &[Message]) -> usize {
     if taken.is_empty() {
         return INITIAL_BATCH;

@@ -247,9 +247,9 @@ impl Service {
         if let Some(OfService(client)) = registry.states().get().as_deref() {
             client.joins(shared);
         }
-        let patience = PutOffLimits::of(&self.config, self.until_idle);
+        let limits = PutOffLimits::of(&self.config, self.until_idle);
         let crashes = self.config.max_crashes;
-        let executor = Executor::new(registry, crashes, patience, reactor);
+        let executor = Executor::new(registry, crashes, limits, reactor);
         Ok((runtime, executor))
     }
 
