@@ -1,8 +1,8 @@
-//! The tree: state and control. No actor blocks, and none touches diesel or amiquip; what blocks runs
-//! on threads that send to their actor.
+//! The actor tree, which holds the service's state and control. No actor blocks, and none touches diesel or
+//! amiquip: blocking work runs on threads that send messages to their actor.
 //!
-//! Stopping goes down as messages: the scheduler first, so that nothing new is published, then all
-//! sets at once, each of which tells all its consumers before it waits for any.
+//! A shutdown goes down the tree as messages: first to the scheduler, so that nothing new is published, then to
+//! all sets at once. Each set tells all its consumers to stop before it waits for any.
 
 mod consumer;
 mod consumer_set;
@@ -26,20 +26,20 @@ use crate::ledger::Ledger;
 use crate::maintenance::heartbeat::Lease;
 use crate::schedule;
 
-/// A queue to consume.
+/// A queue to consume, with its broker.
 #[derive(Clone)]
 pub struct ConsumedQueue {
     /// The queue.
     pub queue: QueueConfig,
     /// The broker that has it.
     pub broker: Arc<dyn Broker>,
-    /// How that broker is.
+    /// The health of that broker.
     pub health: Arc<ServerHealth>,
-    /// How the queue is.
+    /// The status of the queue.
     pub(crate) queue_status: QueueStatusHandle,
 }
 
-/// What the tree needs of its service.
+/// What the actor tree needs of its service.
 #[derive(Clone)]
 pub struct Tree {
     /// The queues to consume.
@@ -48,16 +48,16 @@ pub struct Tree {
     pub scheduler: Option<schedule::Setup>,
     /// Whether to stop once the queues are empty.
     pub until_idle: bool,
-    /// The way to the ledger.
+    /// The ledger.
     pub ledger: Ledger,
-    /// Whether what was claimed is still ours.
+    /// Tells whether this worker still owns what it claimed.
     pub lease: Lease,
-    /// What runs messages.
+    /// Executes messages.
     pub executor: Arc<Executor>,
-    /// Says a start-up line to the user.
+    /// Prints a start-up line for the user.
     pub announce: Arc<dyn Fn(&str) + Send + Sync>,
     /// Where the logs are, for the last start-up line.
     pub logs: String,
-    /// How the service is.
+    /// The status of the service.
     pub service_status: Arc<ServiceStatus>,
 }

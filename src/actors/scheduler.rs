@@ -1,5 +1,4 @@
-//! The scheduler's place in the tree: its threads are started, started again should they die, and
-//! stopped.
+//! The scheduler's actor: starts the scheduler's threads, restarts them if they die, and stops them.
 
 use std::time::Instant;
 
@@ -11,14 +10,14 @@ use crate::health::worker_thread::{Stopper, THREAD_STOP_TIMEOUT};
 use crate::retry::Backoff;
 use crate::schedule::{self, Setup};
 
-/// Watches over the threads that publish the occurrences of `carrot_scheduledtask`.
+/// Supervises the threads that publish the occurrences of `carrot_scheduledtask`.
 pub(super) struct SchedulerActor {
     owner: Recipient<SchedulerNotice>,
     setup: Setup,
     /// Dropped to tell the threads to stop.
     threads: Option<Stopper>,
     stopping: bool,
-    /// When they were started.
+    /// When the threads were started.
     started_at: Instant,
     backoff: Backoff,
 }
@@ -65,19 +64,19 @@ impl Actor for SchedulerActor {
     }
 }
 
-/// Whatever ends an actor drops it.
+/// Reports the end of the actor, whatever its cause: actix drops the actor in each case.
 impl Drop for SchedulerActor {
     fn drop(&mut self) {
         self.owner.do_send(SchedulerNotice::Gone);
     }
 }
 
-/// Publish nothing more.
+/// Tells the scheduler to publish nothing more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct StopScheduler;
 
-/// The threads have ended, as they were told to or not.
+/// The threads have ended, because they were told to or because they died.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct ThreadsDown;
@@ -90,7 +89,7 @@ impl Handler<StopScheduler> for SchedulerActor {
         if self.threads.take().is_none() {
             return self.report_stopped(context);
         }
-        // A server may hold it up. What it has recorded by then is published by the sweep.
+        // A server may hold the threads up. The sweep publishes what they have recorded by then.
         context.run_later(THREAD_STOP_TIMEOUT, |scheduler, context| {
             log::warn!("the scheduler is held up; the consumers are stopped meanwhile");
             scheduler.report_stopped(context);

@@ -1,4 +1,4 @@
-//! The thread that holds a queue's channel: consumes, and connects again for as long as it takes.
+//! The thread that consumes a queue, and reconnects for as long as it takes.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,26 +17,26 @@ use crate::health::outage::{ClosedPart, HealthProbe};
 use crate::health::service_status::QueueStatusHandle;
 use crate::retry::Backoff;
 
-/// A connection that has lived so long was good for something, if nothing else shows it.
+/// A connection that has lived this long has proven itself, even if nothing was delivered.
 const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
-/// A connection that ends because the broker breaks the protocol was good for something if it lived so
-/// long: whatever else came by it, the same follows on the next.
+/// A connection that ends because the broker breaks the protocol must have lived this long to have proven itself:
+/// deliveries do not count, as the next connection is likely to end in the same way.
 const PROVEN_AFTER_PROTOCOL_ERROR: Duration = Duration::from_secs(30);
 
-/// A connection that has ended was good so long ago: with no sign of life for longer, the broker's
-/// heartbeats missing, it would have been given up.
+/// A connection that has just ended was healthy this long ago at the latest: without the broker's heartbeats it would
+/// have been given up earlier.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the thread tells its set.
+/// What the thread reports to its set.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) enum SubscriptionNotice {
-    /// The broker's events.
+    /// An event from the broker.
     Event(BrokerEvent),
-    /// The connection of this epoch ended: the broker has back what was not settled on it.
+    /// The connection of this epoch ended, and its unsettled deliveries are back at the broker.
     Lost { epoch: u64, error: BrokerError },
-    /// It ended as it was told to.
+    /// The thread has ended.
     Closed,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn start(
         .map(drop)
 }
 
-/// Tells the set of the thread's end, whatever that is.
+/// Reports the thread's end to the set, whatever its cause.
 struct ClosedNotice(Recipient<SubscriptionNotice>);
 
 impl Drop for ClosedNotice {
@@ -88,22 +88,22 @@ struct SubscriptionThread {
     broker: Arc<dyn Broker>,
     commands: Receiver<SubscriptionCommand>,
     set: Recipient<SubscriptionNotice>,
-    /// Of the last connection.
+    /// The number of the last connection.
     epoch: u64,
     cancelled: bool,
     health: HealthProbe,
-    /// Since when this connection serves, and whether anything came by it.
+    /// Since when this connection is open, and whether it has delivered anything.
     serving: Option<(Instant, bool)>,
-    /// Why the broker, which is there, does not let the queue be consumed.
+    /// Why the broker, although reachable, does not let the queue be consumed.
     closed_part: ClosedPart,
-    /// The last connection served, and ended because the broker broke the protocol: the next is no cure
-    /// before it has proved good for something.
+    /// The last connection was open, and ended because the broker broke the protocol. The queue counts as consumed
+    /// again only once the next connection has proven itself.
     protocol_broken: bool,
     queue_status: QueueStatusHandle,
 }
 
 impl SubscriptionThread {
-    /// Begun anew if it dies, as from a connection that was lost.
+    /// Consumes until the set closes the subscription. After a panic it starts again, as after a lost connection.
     fn run(mut self) {
         let mut backoff = Backoff::for_children();
         loop {
@@ -111,12 +111,12 @@ impl SubscriptionThread {
             let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.live())) else {
                 return;
             };
-            // Its drop may be what panicked.
+            // The payload's drop may panic.
             std::mem::forget(payload);
             let wait = backoff.next_wait_after(began.elapsed());
             let name = &self.queue.name;
             log::error!("the subscription of queue {name} died; it is started again in {wait:.1?}");
-            // Its broker is as it was.
+            // The panic says nothing about the broker's health.
             self.queue_status.shut("its subscription died".to_owned());
             let error = BrokerError::Away("the subscription died".to_owned());
             let epoch = self.epoch;
@@ -196,7 +196,7 @@ impl SubscriptionThread {
         })
     }
 
-    /// Whether the connection was good for something: else the waits go on growing.
+    /// Whether the connection has proven itself. If not, the waits before the next ones go on growing.
     fn was_proven(&self, error: &BrokerError) -> bool {
         self.serving.is_some_and(|(since, served)| match error {
             BrokerError::Protocol(_) => since.elapsed() > PROVEN_AFTER_PROTOCOL_ERROR,
@@ -208,7 +208,7 @@ impl SubscriptionThread {
         self.protocol_broken = matches!(error, BrokerError::Protocol(_)) && self.serving.is_some();
         if let BrokerError::Away(_) = error {
             if self.serving.is_some() {
-                // Else the heartbeats would have ended the connection before.
+                // Without heartbeats the connection would have ended earlier.
                 self.health.was_healthy(HEARTBEAT_TIMEOUT);
             }
             self.queue_status.lost();
@@ -224,8 +224,8 @@ impl SubscriptionThread {
         }
     }
 
-    /// Waits before the next connection, and for good once cancelled. `false` when there is to be
-    /// none.
+    /// Waits before the next connection; once cancelled, waits until the subscription is closed. `false` if there is
+    /// to be no next connection.
     fn wait_before_reconnect(&mut self, wait: Duration) -> bool {
         let deadline = Instant::now() + wait;
         loop {
@@ -237,7 +237,7 @@ impl SubscriptionThread {
                 self.commands.recv_deadline(deadline)
             };
             match command {
-                // The broker has back what it would settle.
+                // The deliveries to settle are back at the broker.
                 Ok(
                     SubscriptionCommand::Settle { .. }
                     | SubscriptionCommand::Prefetch { .. }

@@ -1,4 +1,4 @@
-//! The root of the tree.
+//! The supervisor, the root of the actor tree.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,32 +17,32 @@ use crate::retry::Backoff;
 /// How the tree ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TreeOutcome {
-    /// Everything that was running has finished.
+    /// All running tasks have finished.
     Drained,
-    /// Tasks were left for redelivery.
+    /// Running tasks were left for redelivery.
     Halted,
-    /// It was to run what is queued, and the broker would not let it.
+    /// The service was to run until its queues were empty, and the broker prevented that.
     Failed(String),
-    /// What can't be begun anew has died, this: tasks were left for redelivery.
+    /// A part that can't be restarted has died, the one named here. Running tasks were left for redelivery.
     Died(String),
 }
 
-/// Something beside the tree has died that can't be begun anew, this.
+/// A thread beside the tree that can't be restarted has died, the one named here.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct ThreadDied(pub &'static str);
 
-/// Stop.
+/// Tells the tree to stop.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub enum Shutdown {
-    /// In order; what is running finishes, within the grace if there is one.
+    /// Drain: running tasks finish, within the grace time if there is one.
     Drain(Option<Duration>),
-    /// At once.
+    /// Stop at once.
     Halt,
 }
 
-/// It completes "told to stop …".
+/// Completes the sentence "told to stop …".
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,7 +68,7 @@ enum Phase {
 pub struct SupervisorActor {
     tree: Tree,
     scheduler: Option<Addr<SchedulerActor>>,
-    /// When the scheduler was started, and how it is started again.
+    /// When the scheduler was started.
     scheduling_since: Instant,
     backoff: Backoff,
     sets: Vec<(String, Addr<ConsumerSetActor>)>,
@@ -79,7 +79,7 @@ pub struct SupervisorActor {
 }
 
 impl SupervisorActor {
-    /// The root of `tree`, which says on `outcome` how it ended.
+    /// The root of `tree`. It sends to `outcome` how the tree ended.
     #[must_use]
     pub fn new(tree: Tree, outcome: Sender<TreeOutcome>) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl SupervisorActor {
         }
     }
 
-    /// Those that have not stopped.
+    /// The sets that have not stopped.
     pub(super) fn sets(&self) -> Vec<&Addr<ConsumerSetActor>> {
         self.sets.iter().map(|(_, set)| set).collect()
     }
@@ -116,7 +116,7 @@ impl SupervisorActor {
         }
     }
 
-    /// All are told before any is waited for.
+    /// Tells all sets to stop before it waits for any.
     fn stop_sets(&mut self) {
         self.phase = Phase::StoppingSets;
         for (queue, set) in &self.sets {
@@ -172,8 +172,8 @@ impl SupervisorActor {
         self.abandon_all(TreeOutcome::Halted);
     }
 
-    /// Ends the service, as it has lost what it can't do without, and with it what it knew of messages in
-    /// hand: those that are not recorded as finished are others' to run, and the broker's to deliver again.
+    /// Ends the service because a part that can't be restarted has died, and with it the knowledge of messages in
+    /// flight. The broker delivers those again that are not recorded as finished, for any worker to run.
     fn fail(&mut self, what: String) {
         if self.phase == Phase::Over {
             return;
@@ -185,13 +185,13 @@ impl SupervisorActor {
     }
 
     fn abandon_all(&mut self, outcome: TreeOutcome) {
-        // In this order: an outcome that the kill brings about must not be written.
+        // The ledger halts first: outcomes that the cancellation causes must not be written.
         self.tree.ledger.halt();
         self.tree.executor.cancel_all();
         self.end(outcome);
     }
 
-    /// What it has taken and not published is the sweep's.
+    /// Starts the scheduler again if it died. The sweep publishes what it has taken and not published.
     fn handle_scheduler_gone(&mut self, context: &mut Context<Self>) {
         match self.phase {
             Phase::Running => {
@@ -228,8 +228,9 @@ impl SupervisorActor {
         self.end_if_all_stopped();
     }
 
-    /// A new set would know nothing of what the ledger has in hand for the old one, and its consumers run: what
-    /// was claimed and not begun would never be, and a copy of it would join a run that never ends.
+    /// Ends the service if a set dies. A new set would not know what the ledger has in flight for the old one, or
+    /// what its consumers run: messages that were claimed and not begun would never run, and copies of them would
+    /// join runs that never end.
     fn handle_set_gone(&mut self, queue: &str) {
         if self.sets.iter().any(|(name, _)| name == queue) {
             self.fail(format!("the set of consumers of queue {queue}"));
@@ -237,7 +238,8 @@ impl SupervisorActor {
     }
 }
 
-/// Whatever ends an actor drops it; what runs the tree would wait for its outcome for good.
+/// Ends the tree if the supervisor ends for any other cause, such as a panic: actix drops the actor, and the caller
+/// would otherwise wait for the outcome for ever.
 impl Drop for SupervisorActor {
     fn drop(&mut self) {
         self.fail("the supervisor".to_owned());
@@ -288,8 +290,8 @@ impl Handler<Shutdown> for SupervisorActor {
 impl Handler<SchedulerNotice> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, told: SchedulerNotice, context: &mut Context<Self>) {
-        match told {
+    fn handle(&mut self, notice: SchedulerNotice, context: &mut Context<Self>) {
+        match notice {
             SchedulerNotice::Stopped => {
                 self.scheduler = None;
                 if self.phase == Phase::StoppingScheduler {
@@ -304,9 +306,9 @@ impl Handler<SchedulerNotice> for SupervisorActor {
 impl Handler<SetNotice> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, told: SetNotice, context: &mut Context<Self>) {
-        let queue = told.queue;
-        match told.event {
+    fn handle(&mut self, notice: SetNotice, context: &mut Context<Self>) {
+        let queue = notice.queue;
+        match notice.event {
             SetEvent::Idle { error } => self.handle_set_idle(&queue, error, context),
             SetEvent::Stopped => self.handle_set_stopped(&queue),
             SetEvent::Gone => self.handle_set_gone(&queue),

@@ -1,4 +1,4 @@
-//! A consumer: one thread that runs one task at a time.
+//! A consumer: one thread, which runs one task at a time.
 
 mod put_off;
 
@@ -20,14 +20,14 @@ use crate::health::service_status::QueueStatusHandle;
 use crate::ledger::Ledger;
 use crate::maintenance::heartbeat::Lease;
 
-/// `<queue>-consumer-<n>`: its thread ends when it does, and says so.
+/// The actor of consumer `<queue>-consumer-<n>`. Its thread stops when the actor ends, and reports that to the set.
 pub(super) struct ConsumerActor {
     worker: Option<Worker>,
     /// Dropped to tell the thread to stop.
     stop: Option<Sender<()>>,
 }
 
-/// What the thread needs.
+/// The consumer's thread.
 pub(super) struct Worker {
     pub(super) set: Recipient<ConsumerNotice>,
     pub(super) name: String,
@@ -40,17 +40,17 @@ pub(super) struct Worker {
     pub(super) queue_status: QueueStatusHandle,
 }
 
-/// Finish what is running and stop.
+/// Tells a consumer to finish what it is running and stop.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct StopConsumer;
 
-/// What is left to do with a message that its consumer is through with.
+/// What is left to do with a message when its consumer has dealt with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterRun {
-    /// Nothing: the ledger knows what became of it.
+    /// Nothing: the ledger has its outcome.
     Done,
-    /// It goes back unrun.
+    /// The message goes back unrun.
     GiveBack,
 }
 
@@ -97,7 +97,7 @@ impl Handler<StopConsumer> for ConsumerActor {
 }
 
 impl Worker {
-    /// The thread's life; how it died, if it did.
+    /// Runs messages until the consumer is stopped. `Some` if the thread died instead.
     fn run_until_stopped(&self, stopped: &Receiver<()>) -> Option<ConsumerDeath> {
         let running = RefCell::new(None);
         let lived = catch_unwind(AssertUnwindSafe(|| {
@@ -114,7 +114,7 @@ impl Worker {
             }
         }));
         lived.err().map(|payload| {
-            // Its drop may be what panicked.
+            // The payload's drop may panic.
             std::mem::forget(payload);
             ConsumerDeath {
                 attempt: running.take(),
@@ -146,8 +146,8 @@ impl Worker {
         }
     }
 
-    /// RunStore it, and records what became of that; to be called again if the message is kept here, as its
-    /// run could not begin.
+    /// Runs the message and records the outcome. `Continue` means that the run could not begin and no row can hold the
+    /// message: it was kept here for a wait, and is to be tried again.
     fn try_once(
         &self,
         attempt: &Attempt,

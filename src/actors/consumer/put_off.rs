@@ -1,4 +1,4 @@
-//! A consumer whose run is put off: the message waits in its row, or here if no row carries it.
+//! Puts a run off: the message waits in its row, or in the consumer if no row can hold it.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -11,8 +11,9 @@ use crate::retry::Backoff;
 use crate::state::Cause;
 use crate::store::PutBack;
 
-/// Since when a message is kept here, and for which cause.
+/// The wait of a message that its consumer keeps.
 pub(super) struct LocalWait {
+    /// The cause of the wait, and since when it lasts.
     since: Option<(Cause, Instant)>,
     backoff: Backoff,
 }
@@ -25,7 +26,7 @@ impl LocalWait {
         }
     }
 
-    /// When it is tried again; `None` if it has been kept for long enough.
+    /// The time until the next try. `None` if the message has waited for as long as allowed.
     fn next_wait(&mut self, postponed: &Postponement) -> Option<Duration> {
         if self.since.is_none_or(|(cause, _)| cause != postponed.cause) {
             self.since = Some((postponed.cause, Instant::now()));
@@ -44,7 +45,7 @@ impl LocalWait {
 }
 
 impl Worker {
-    /// Puts the message off, whose run took `ran`; goes on if it was kept here, and is to be tried again.
+    /// Puts off the message, whose run took `ran`. `Continue` if the message was kept here, and is to be tried again.
     pub(super) fn put_off(
         &self,
         attempt: &Attempt,
@@ -58,7 +59,7 @@ impl Worker {
             None => Some(PutBack::Refused),
         };
         match put_back {
-            // Without an answer: the service is stopping hard.
+            // No answer means that the service is stopping hard.
             Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(AfterRun::Done),
             Some(PutBack::Taken | PutBack::Gone) => {
                 log::info!("message {} is no longer ours to put off", attempt.key());
@@ -84,7 +85,7 @@ impl Worker {
     }
 }
 
-/// Keeps the message for so long, or until the service stops.
+/// Keeps the message for `wait`, or until the service stops.
 fn wait_locally(
     attempt: &Attempt,
     wait: Duration,

@@ -15,20 +15,20 @@ pub(super) struct BrokerCopies {
     /// What came by connections up to this one is gone from the broker: the queue was deleted.
     gone: u64,
     /// The queue counts how often a message comes back, and may drop it for that.
-    counted: bool,
+    counts_returns: bool,
 }
 
 impl BrokerCopies {
     pub(super) fn of(queue: &QueueConfig) -> Self {
         Self {
             gone: 0,
-            counted: queue.counts_returns(),
+            counts_returns: queue.counts_returns(),
         }
     }
 
     /// Whether the queue counts returns.
-    pub(super) const fn are_counted(&self) -> bool {
-        self.counted
+    pub(super) const fn queue_counts_returns(&self) -> bool {
+        self.counts_returns
     }
 
     /// Whether the broker has none of what this connection brought.
@@ -38,7 +38,7 @@ impl BrokerCopies {
 
     /// Whether what this connection brought may be nowhere but here once that has ended.
     pub(super) const fn may_be_gone(&self, epoch: u64) -> bool {
-        self.counted || self.are_gone(epoch)
+        self.counts_returns || self.are_gone(epoch)
     }
 
     /// What the broker has of a message that is given back after it was claimed, where that is not simply a
@@ -49,7 +49,7 @@ impl BrokerCopies {
         if self.are_gone(attempt.envelope.receipt.epoch) || !is_known {
             Some(BrokerCopy::Gone)
         } else {
-            self.counted.then_some(BrokerCopy::MayBeDropped)
+            self.counts_returns.then_some(BrokerCopy::MayBeDropped)
         }
     }
 }
@@ -57,10 +57,10 @@ impl BrokerCopies {
 impl ConsumerSetActor {
     /// The queue counts returns: none goes back without need, and what is here is claimed.
     pub(super) fn start_counting_returns(&mut self) {
-        if !self.broker_copies.counted {
-            self.broker_copies.counted = true;
+        if !self.broker_copies.counts_returns {
+            self.broker_copies.counts_returns = true;
             self.prefetch.count_returns(&self.source.queue);
-            self.row_waits.mark();
+            self.row_waits.mark_new_consumer();
             self.warn_of_counted_returns();
             self.claim_backlog();
         }
@@ -68,7 +68,7 @@ impl ConsumerSetActor {
 
     /// Warns of a prefetch that has more messages come back than ran.
     pub(super) fn warn_of_counted_returns(&self) {
-        if self.broker_copies.counted
+        if self.broker_copies.counts_returns
             && let Some(factor) = self.source.queue.prefetch_factor
             && factor > 1
         {
@@ -83,7 +83,7 @@ impl ConsumerSetActor {
     }
 
     /// How many of the backlog must be claimed, whatever the pace.
-    pub(super) fn count_urgent(&self) -> usize {
+    pub(super) fn urgent_count(&self) -> usize {
         let is_urgent = |arrival: &&Arrival| self.broker_copies.may_be_gone(arrival.epoch());
         self.backlog.iter().take_while(is_urgent).count()
     }
@@ -103,7 +103,8 @@ impl ConsumerSetActor {
             self.without_id.forget(arrival.envelope().receipt);
         }
         let copies = &self.broker_copies;
-        (self.row_waits).take_out(|receipt| !copies.may_be_gone(receipt.epoch));
+        self.row_waits
+            .remove_where(|receipt| !copies.may_be_gone(receipt.epoch));
         if self.stopping {
             // It may have ended before it was told.
             self.command(SubscriptionCommand::Cancel);
@@ -120,8 +121,10 @@ impl ConsumerSetActor {
             .partition(|arrival| copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         let back = back.iter().map(|arrival| arrival.envelope().receipt);
-        let rowless = (self.row_waits).take_out(|receipt| !copies.are_gone(receipt.epoch));
-        back.chain(rowless).collect()
+        let row_waits = self
+            .row_waits
+            .remove_where(|receipt| !copies.are_gone(receipt.epoch));
+        back.chain(row_waits).collect()
     }
 
     /// Gives back what is claimed and not begun, rows first.

@@ -16,7 +16,7 @@ pub(super) enum LedgerNotice {
     Joined(usize),
     Claimed(Vec<ClaimOutcome>, Duration),
     Settlement(Settlement, Duration),
-    Looks(HashMap<String, bool>),
+    RowsLookedUp(HashMap<String, bool>),
 }
 
 /// The ledger's way to the set.
@@ -36,21 +36,21 @@ impl LedgerListener for SetListener {
     }
 
     fn looked_up(&self, looked: HashMap<String, bool>) {
-        self.0.do_send(LedgerNotice::Looks(looked));
+        self.0.do_send(LedgerNotice::RowsLookedUp(looked));
     }
 }
 
 impl Handler<LedgerNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, recorded: LedgerNotice, context: &mut Context<Self>) {
-        match recorded {
+    fn handle(&mut self, notice: LedgerNotice, context: &mut Context<Self>) {
+        match notice {
             LedgerNotice::Joined(count) => self.in_flight.joined(count),
             LedgerNotice::Claimed(answers, commit) => self.handle_claims(answers, commit),
             LedgerNotice::Settlement(settlement, commit) => {
                 self.handle_settlement(settlement, commit)
             }
-            LedgerNotice::Looks(looked) => self.handle_row_lookup(&looked),
+            LedgerNotice::RowsLookedUp(looked) => self.handle_row_lookup(&looked),
         }
         self.source.queue_status.in_hand(self.in_flight.runs());
         self.adjust_prefetch();
@@ -83,7 +83,7 @@ impl ConsumerSetActor {
                 ClaimOutcome::NoRow(envelope) => self.await_row(envelope),
             }
         }
-        self.tell(done, Vec::new());
+        self.settle(done, Vec::new());
     }
 
     fn handle_settlement(&mut self, settlement: Settlement, commit: Duration) {
@@ -92,6 +92,6 @@ impl ConsumerSetActor {
             self.claim_window.committed(commit);
         }
         self.claim_window.ran(settlement.finished, settlement.ran);
-        self.tell(settlement.accept, settlement.give_back);
+        self.settle(settlement.accept, settlement.give_back);
     }
 }

@@ -151,13 +151,13 @@ impl ConsumerSetActor {
     fn claim_backlog(&mut self) {
         let limit = if self.stopping {
             let unclaimed = self.take_unclaimed();
-            self.tell(Vec::new(), unclaimed);
+            self.settle(Vec::new(), unclaimed);
             0
         } else {
             self.prefetch.limit(self.claim_window.wanted())
         };
         let room = limit.saturating_sub(self.in_flight.claimed());
-        let count = room.max(self.count_urgent()).min(self.backlog.len());
+        let count = room.max(self.urgent_count()).min(self.backlog.len());
         if count > 0 {
             let arrivals = self.backlog.drain(..count).collect();
             self.claim(arrivals);
@@ -183,7 +183,7 @@ impl ConsumerSetActor {
         }
     }
 
-    fn tell(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
+    fn settle(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
         for receipt in &accept {
             self.without_id.accepted(*receipt);
         }
@@ -240,7 +240,8 @@ impl ConsumerSetActor {
                 let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
                 self.prefetch.arrived(envelopes.len(), bytes);
                 let tags = envelopes.iter().map(|envelope| envelope.receipt.tag);
-                self.row_waits.came(tags.max().unwrap_or_default());
+                self.row_waits
+                    .note_delivered(tags.max().unwrap_or_default());
                 let without_id = &mut self.without_id;
                 let arrivals = envelopes.into_iter();
                 self.backlog
@@ -290,8 +291,8 @@ impl Drop for ConsumerSetActor {
 impl Handler<SubscriptionNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, subscribed: SubscriptionNotice, context: &mut Context<Self>) {
-        match subscribed {
+    fn handle(&mut self, notice: SubscriptionNotice, context: &mut Context<Self>) {
+        match notice {
             SubscriptionNotice::Event(event) => self.handle_event(event, context),
             SubscriptionNotice::Lost { epoch, error } => {
                 self.epoch = epoch;
@@ -312,8 +313,8 @@ impl Handler<SubscriptionNotice> for ConsumerSetActor {
 impl Handler<ConsumerNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, told: ConsumerNotice, context: &mut Context<Self>) {
-        match told {
+    fn handle(&mut self, notice: ConsumerNotice, context: &mut Context<Self>) {
+        match notice {
             ConsumerNotice::GiveBack(attempt) => self.give_back(vec![attempt]),
             ConsumerNotice::Down { number, death } => self.consumer_down(number, death, context),
         }

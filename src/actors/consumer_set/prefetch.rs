@@ -252,7 +252,7 @@ impl ConsumerSetActor {
             self.name,
             waiting.count
         );
-        self.row_waits.mark();
+        self.row_waits.mark_new_consumer();
         self.command(SubscriptionCommand::Prefetch {
             more,
             epoch: self.epoch,
@@ -267,7 +267,7 @@ impl ConsumerSetActor {
         let Some(room) = self
             .prefetch
             .room()
-            .filter(|_| !self.broker_copies.are_counted())
+            .filter(|_| !self.broker_copies.queue_counts_returns())
         else {
             return;
         };
@@ -279,7 +279,7 @@ impl ConsumerSetActor {
             receipts.push(last.envelope().receipt);
             self.backlog.pop_back();
         }
-        self.tell(Vec::new(), receipts);
+        self.settle(Vec::new(), receipts);
     }
 }
 

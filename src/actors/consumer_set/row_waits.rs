@@ -33,7 +33,7 @@ const MOST_LOOKS: usize = 1000;
 struct RowWait {
     arrival: Arrival,
     since: Instant,
-    look_at: Instant,
+    next_lookup: Instant,
 }
 
 impl RowWait {
@@ -41,7 +41,7 @@ impl RowWait {
         Self {
             arrival,
             since: now,
-            look_at: now + FIRST_WAIT,
+            next_lookup: now + FIRST_WAIT,
         }
     }
 
@@ -50,10 +50,10 @@ impl RowWait {
     }
 
     /// There was none at a look.
-    fn missed(&mut self, now: Instant) {
+    fn schedule_next_lookup(&mut self, now: Instant) {
         let missed_for = now.saturating_duration_since(self.since);
         let wait = (missed_for / 2).clamp(FIRST_WAIT, LONGEST_WAIT);
-        self.look_at = (now + wait).min(self.since + ROW_GRACE);
+        self.next_lookup = (now + wait).min(self.since + ROW_GRACE);
     }
 }
 
@@ -63,9 +63,9 @@ pub(super) struct RowWaits {
     /// In the order in which they were missed.
     waiting: VecDeque<RowWait>,
     /// Whether the ledger looks for some.
-    looking: bool,
+    lookup_running: bool,
     /// When it is next looked.
-    alarm: Option<(Instant, SpawnHandle)>,
+    timer: Option<(Instant, SpawnHandle)>,
     /// The tag of the newest delivery.
     newest: u64,
     /// The same when the second consumer began: what came before does not count against its prefetch.
@@ -90,12 +90,12 @@ impl RowWaits {
     }
 
     /// The newest delivery has this tag.
-    pub(super) fn came(&mut self, tag: u64) {
+    pub(super) fn note_delivered(&mut self, tag: u64) {
         self.newest = self.newest.max(tag);
     }
 
     /// The second consumer begins anew.
-    pub(super) const fn mark(&mut self) {
+    pub(super) const fn mark_new_consumer(&mut self) {
         self.mark = self.newest;
     }
 
@@ -105,13 +105,13 @@ impl RowWaits {
     }
 
     /// Takes out those for which `is_one` holds; their receipts.
-    pub(super) fn take_out(
+    pub(super) fn remove_where(
         &mut self,
         is_one: impl Fn(DeliveryHandle) -> bool,
     ) -> Vec<DeliveryHandle> {
         let mut out = Vec::new();
-        self.waiting.retain(|absent| {
-            let receipt = absent.receipt();
+        self.waiting.retain(|row_wait| {
+            let receipt = row_wait.receipt();
             let goes = is_one(receipt);
             if goes {
                 out.push(receipt);
@@ -123,10 +123,10 @@ impl RowWaits {
 
     pub(super) fn waiting(&self, now: Instant) -> RowWaitStats {
         let mut waiting = RowWaitStats::default();
-        for absent in &self.waiting {
+        for row_wait in &self.waiting {
             waiting.count += 1;
-            waiting.fresh += usize::from(absent.receipt().tag > self.mark);
-            waiting.bytes += absent.arrival.envelope().body.size();
+            waiting.fresh += usize::from(row_wait.receipt().tag > self.mark);
+            waiting.bytes += row_wait.arrival.envelope().body.size();
         }
         let oldest = self.waiting.front();
         waiting.is_long =
@@ -136,9 +136,10 @@ impl RowWaits {
 
     /// The keys of those that it is time to look for.
     fn due(&self, now: Instant) -> Vec<String> {
-        let due = |absent: &&RowWait| absent.look_at <= now + TOGETHER;
+        let due = |row_wait: &&RowWait| row_wait.next_lookup <= now + TOGETHER;
         let keys = self.waiting.iter().filter(due);
-        keys.map(|absent| absent.arrival.key().to_owned()).collect()
+        keys.map(|row_wait| row_wait.arrival.key().to_owned())
+            .collect()
     }
 
     /// Takes out those whose rows were there, and those whose rows have not come in time.
@@ -148,17 +149,17 @@ impl RowWaits {
         now: Instant,
     ) -> (Vec<Arrival>, Vec<Arrival>) {
         let (mut found, mut given_up) = (Vec::new(), Vec::new());
-        for mut absent in std::mem::take(&mut self.waiting) {
-            match looked.get(absent.arrival.key()) {
-                Some(true) => found.push(absent.arrival.with_row()),
-                Some(false) if now.saturating_duration_since(absent.since) >= ROW_GRACE => {
-                    given_up.push(absent.arrival.given_up());
+        for mut row_wait in std::mem::take(&mut self.waiting) {
+            match looked.get(row_wait.arrival.key()) {
+                Some(true) => found.push(row_wait.arrival.with_row()),
+                Some(false) if now.saturating_duration_since(row_wait.since) >= ROW_GRACE => {
+                    given_up.push(row_wait.arrival.given_up());
                 }
                 was_absent => {
                     if was_absent.is_some() {
-                        absent.missed(now);
+                        row_wait.schedule_next_lookup(now);
                     }
-                    self.waiting.push_back(absent);
+                    self.waiting.push_back(row_wait);
                 }
             }
         }
@@ -173,37 +174,41 @@ impl ConsumerSetActor {
         if !arrival.may_lack_row() {
             self.backlog.push_front(arrival);
         } else if self.stopping && !self.broker_copies.are_gone(arrival.epoch()) {
-            self.tell(Vec::new(), vec![arrival.envelope().receipt]);
+            self.settle(Vec::new(), vec![arrival.envelope().receipt]);
         } else {
-            let absent = RowWait::new(arrival, Instant::now());
-            self.row_waits.waiting.push_back(absent);
+            let row_wait = RowWait::new(arrival, Instant::now());
+            self.row_waits.waiting.push_back(row_wait);
         }
     }
 
     /// Has rows looked for as soon as it is time for one, or as what has arrived behind such may lack its own.
     pub(super) fn schedule_row_lookup(&mut self, context: &mut Context<Self>) {
-        if self.row_waits.looking {
+        if self.row_waits.lookup_running {
             return;
         }
         if self.should_look_ahead() {
             return self.look_for_rows(context);
         }
-        let next = self.row_waits.waiting.iter().map(|absent| absent.look_at);
+        let next = self
+            .row_waits
+            .waiting
+            .iter()
+            .map(|row_wait| row_wait.next_lookup);
         let Some(next) = next.min() else { return };
-        if let Some((at, alarm)) = self.row_waits.alarm {
+        if let Some((at, timer)) = self.row_waits.timer {
             if at <= next {
                 return;
             }
-            context.cancel_future(alarm);
+            context.cancel_future(timer);
         }
         let wait = next.saturating_duration_since(Instant::now());
-        let alarm = context.run_later(wait, |set, context| {
-            set.row_waits.alarm = None;
-            if !set.row_waits.looking {
+        let timer = context.run_later(wait, |set, context| {
+            set.row_waits.timer = None;
+            if !set.row_waits.lookup_running {
                 set.look_for_rows(context);
             }
         });
-        self.row_waits.alarm = Some((next, alarm));
+        self.row_waits.timer = Some((next, timer));
     }
 
     /// Whether what waits to be claimed may be more of the kind: it is not claimed while the consumers are at
@@ -220,13 +225,13 @@ impl ConsumerSetActor {
         let (epoch, copies) = (self.epoch, &self.broker_copies);
         let comes_again =
             |receipt: DeliveryHandle| receipt.epoch != epoch && !copies.may_be_gone(receipt.epoch);
-        self.row_waits.take_out(comes_again);
+        self.row_waits.remove_where(comes_again);
     }
 
     /// Whether some wait that the broker has not.
     pub(super) fn has_row_waits_without_copy(&self) -> bool {
         let mut waiting = self.row_waits.waiting.iter();
-        waiting.any(|absent| self.broker_copies.are_gone(absent.arrival.epoch()))
+        waiting.any(|row_wait| self.broker_copies.are_gone(row_wait.arrival.epoch()))
     }
 
     fn look_for_rows(&mut self, context: &mut Context<Self>) {
@@ -240,14 +245,14 @@ impl ConsumerSetActor {
             return self.schedule_row_lookup(context);
         }
         if let Some(listener) = self.listener.clone() {
-            self.row_waits.looking = true;
+            self.row_waits.lookup_running = true;
             self.ledger.look_up_rows(keys, listener);
         }
     }
 
     /// The ledger has looked.
     pub(super) fn handle_row_lookup(&mut self, looked: &HashMap<String, bool>) {
-        self.row_waits.looking = false;
+        self.row_waits.lookup_running = false;
         let now = Instant::now();
         let (found, given_up) = self.row_waits.looked(looked, now);
         for arrival in std::mem::take(&mut self.backlog) {
@@ -273,7 +278,7 @@ mod tests {
     use super::super::without_id::WithoutId;
     use super::*;
 
-    fn absent(tag: u64, since: Instant) -> RowWait {
+    fn row_wait(tag: u64, since: Instant) -> RowWait {
         let envelope = Envelope {
             receipt: DeliveryHandle { epoch: 1, tag },
             redelivered: false,
@@ -293,14 +298,14 @@ mod tests {
     #[test]
     fn rows_are_looked_for_at_growing_waits_and_given_up_after_the_grace_time() {
         let start = Instant::now();
-        let mut rowless = RowWaits::default();
-        rowless.waiting.push_back(absent(1, start));
+        let mut row_waits = RowWaits::default();
+        row_waits.waiting.push_back(row_wait(1, start));
         let missing = HashMap::from([("m-1".to_owned(), false)]);
         let mut now = start;
         let mut looks = 0;
         let given_up = loop {
-            now = now.max(rowless.waiting[0].look_at);
-            let (found, given_up) = rowless.looked(&missing, now);
+            now = now.max(row_waits.waiting[0].next_lookup);
+            let (found, given_up) = row_waits.looked(&missing, now);
             assert!(found.is_empty());
             looks += 1;
             if !given_up.is_empty() {
@@ -315,27 +320,27 @@ mod tests {
     #[test]
     fn those_that_are_due_together_are_looked_for_together() {
         let start = Instant::now();
-        let mut rowless = RowWaits::default();
+        let mut row_waits = RowWaits::default();
         for tag in 1..=3 {
             let since = start + Duration::from_millis(tag * 4);
-            rowless.waiting.push_back(absent(tag, since));
+            row_waits.waiting.push_back(row_wait(tag, since));
         }
-        assert!(rowless.due(start).is_empty());
-        assert_eq!(rowless.due(start + FIRST_WAIT).len(), 2);
+        assert!(row_waits.due(start).is_empty());
+        assert_eq!(row_waits.due(start + FIRST_WAIT).len(), 2);
         let looked = HashMap::from([("m-1".to_owned(), true), ("m-2".to_owned(), false)]);
-        let (found, given_up) = rowless.looked(&looked, start + FIRST_WAIT);
+        let (found, given_up) = row_waits.looked(&looked, start + FIRST_WAIT);
         assert_eq!((found[0].key(), given_up.len()), ("m-1", 0));
         // The third was not asked for.
-        assert_eq!(rowless.due(start + 2 * FIRST_WAIT).len(), 2);
+        assert_eq!(row_waits.due(start + 2 * FIRST_WAIT).len(), 2);
     }
 
     #[test]
     fn what_came_before_the_second_consumer_does_not_hold_its_prefetch() {
         let start = Instant::now();
-        let mut rowless = RowWaits::default();
+        let mut row_waits = RowWaits::default();
         for tag in 1..=3 {
-            rowless.came(tag);
-            rowless.waiting.push_back(absent(tag, start));
+            row_waits.note_delivered(tag);
+            row_waits.waiting.push_back(row_wait(tag, start));
         }
         let numbers = |fresh, is_long| RowWaitStats {
             count: 3,
@@ -343,11 +348,11 @@ mod tests {
             bytes: 30,
             is_long,
         };
-        assert_eq!(rowless.waiting(start), numbers(3, false));
-        rowless.mark();
-        assert_eq!(rowless.waiting(start + LONG), numbers(0, true));
-        assert_eq!(rowless.take_out(|receipt| receipt.tag > 1).len(), 2);
-        assert_eq!(rowless.take_out(|_| true).len(), 1);
-        assert_eq!(rowless.waiting(start + LONG), RowWaitStats::default());
+        assert_eq!(row_waits.waiting(start), numbers(3, false));
+        row_waits.mark_new_consumer();
+        assert_eq!(row_waits.waiting(start + LONG), numbers(0, true));
+        assert_eq!(row_waits.remove_where(|receipt| receipt.tag > 1).len(), 2);
+        assert_eq!(row_waits.remove_where(|_| true).len(), 1);
+        assert_eq!(row_waits.waiting(start + LONG), RowWaitStats::default());
     }
 }

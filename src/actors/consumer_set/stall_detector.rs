@@ -71,7 +71,8 @@ impl ConsumerSetActor {
     pub(super) fn start_stall_detection(&self, context: &mut Context<Self>) {
         context.run_interval(LOOK, |set, _| {
             // Without consumers nobody has a long task; and what comes back too often may be dropped.
-            if set.stopping || set.consumers.is_empty() || set.broker_copies.are_counted() {
+            if set.stopping || set.consumers.is_empty() || set.broker_copies.queue_counts_returns()
+            {
                 return;
             }
             let waiting = set.unstarted_attempts.len();

@@ -33,7 +33,7 @@ impl Handler<StopSet> for ConsumerSetActor {
             self.in_flight.runs() - unstarted,
             unclaimed.len() + unstarted
         );
-        self.tell(Vec::new(), unclaimed);
+        self.settle(Vec::new(), unclaimed);
         self.claim_backlog();
         self.close_if_done();
     }
@@ -46,7 +46,7 @@ impl ConsumerSetActor {
             && self.backlog.is_empty()
             && !self.has_row_waits_without_copy();
         // What is still on its way is to have its row before it goes back.
-        let has_all = self.cancelled || !self.broker_copies.are_counted();
+        let has_all = self.cancelled || !self.broker_copies.queue_counts_returns();
         if self.stopping && is_done && has_all && self.consumers.is_empty() {
             self.commands = None;
         }
