@@ -1,4 +1,4 @@
-//! A message before it is claimed: as it came, and what becomes of it if it has no row.
+//! A message that is not claimed yet, and what its claim does if it has no row.
 
 use super::without_id::WithoutId;
 use crate::broker::Envelope;
@@ -15,21 +15,21 @@ pub(super) struct Arrival {
     row: RowKnowledge,
 }
 
-/// What is known of a message's row.
+/// What the set knows about a message's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowKnowledge {
-    /// Nobody has looked for it.
+    /// The row was not looked up.
     Unknown,
-    /// It was there at a look.
+    /// A lookup found the row.
     Seen,
-    /// There is none, and none is to be expected: it gets one.
+    /// There is no row, and nobody will write one: the claim inserts it.
     NeverWritten,
-    /// There is none, and there should be: it gets one that is over.
+    /// There is no row, although its publisher writes one: the claim inserts a row in a final state.
     GivenUp,
 }
 
 impl Arrival {
-    /// A message as it came.
+    /// A message that was just delivered.
     pub(super) fn new(mut envelope: Envelope, without_id: &mut WithoutId) -> Self {
         let row = match envelope.fingerprint {
             None => RowKnowledge::Unknown,
@@ -41,7 +41,7 @@ impl Arrival {
         Self { envelope, row }
     }
 
-    /// A message whose claim found no row. It gets one at once if its publisher writes none.
+    /// A message whose claim found no row. Its next claim inserts one if the publisher writes none.
     pub(super) const fn without_row(envelope: Envelope) -> Self {
         let row = if envelope.has_recorder {
             RowKnowledge::Unknown
@@ -51,19 +51,19 @@ impl Arrival {
         Self { envelope, row }
     }
 
-    /// The same message, whose row was there at a look.
+    /// The message after a lookup has found its row.
     pub(super) fn with_row(self) -> Self {
         let row = RowKnowledge::Seen;
         Self { row, ..self }
     }
 
-    /// The same message, whose row has not come in time.
+    /// The message after its row has not come in time.
     pub(super) fn given_up(self) -> Self {
         let row = RowKnowledge::GivenUp;
         Self { row, ..self }
     }
 
-    /// Whether its publisher writes its row, which nobody has seen yet.
+    /// Whether the publisher writes the message's row, and no lookup has found it yet.
     pub(super) fn may_lack_row(&self) -> bool {
         self.row == RowKnowledge::Unknown && self.envelope.has_recorder
     }
@@ -72,7 +72,7 @@ impl Arrival {
         &self.envelope
     }
 
-    /// The connection that it came by.
+    /// The connection that delivered the message.
     pub(super) const fn epoch(&self) -> u64 {
         self.envelope.receipt.epoch
     }
@@ -81,7 +81,7 @@ impl Arrival {
         &self.envelope.key
     }
 
-    /// What the ledger is asked for.
+    /// The claim to request from the ledger.
     pub(super) fn into_claim(self, queue: &str) -> (Envelope, ClaimRequest) {
         let adopt = match self.row {
             RowKnowledge::Unknown | RowKnowledge::Seen => None,
@@ -97,8 +97,8 @@ impl Arrival {
     }
 }
 
-/// The row of a message that has none. What can't be read is kept as it is, and is over: as text in a
-/// row it might read as something else, and be published as that after a death.
+/// The row to insert for a message that has none. A message that can't be read gets a FAILED row that keeps its
+/// content: left PENDING, that text might be read as something else, and be published as that after a death.
 fn new_row(envelope: &Envelope, queue: &str) -> NewRow {
     let row = |arguments| NewRow::pending(envelope.parts(queue, arguments)).published();
     let failed = |row: NewRow, reason: &str| {

@@ -1,7 +1,8 @@
-//! What the broker still has of the messages that are here. Mostly all of them, so that what is not begun
-//! may go back, or be dropped with its connection. Not after the queue was deleted, nor from a queue that
-//! drops what comes back too often: such messages are claimed at once and kept, and who gives one back
-//! leaves it to the sweep.
+//! Tracks whether the broker still has copies of the messages that were delivered.
+//!
+//! Usually it does, so messages that have not begun may go back, or be dropped with their connection. It has no
+//! copies after the queue was deleted, and may lose them if the queue drops messages that come back too often:
+//! such messages are claimed at once and kept, and one that is given back is left to the sweep.
 
 use super::ConsumerSetActor;
 use super::arrival::Arrival;
@@ -12,9 +13,9 @@ use crate::store::{BrokerCopy, Republish};
 
 #[derive(Debug)]
 pub(super) struct BrokerCopies {
-    /// What came by connections up to this one is gone from the broker: the queue was deleted.
+    /// The queue was deleted: the broker has no copies of what connections up to this one delivered.
     gone: u64,
-    /// The queue counts how often a message comes back, and may drop it for that.
+    /// The queue counts how often a message comes back, and may drop one that comes back too often.
     counts_returns: bool,
 }
 
@@ -31,20 +32,19 @@ impl BrokerCopies {
         self.counts_returns
     }
 
-    /// Whether the broker has none of what this connection brought.
+    /// Whether the broker has no copies of what this connection delivered.
     pub(super) const fn are_gone(&self, epoch: u64) -> bool {
         epoch <= self.gone
     }
 
-    /// Whether what this connection brought may be nowhere but here once that has ended.
+    /// Whether the broker may have no copies of what this connection delivered once the connection has ended.
     pub(super) const fn may_be_gone(&self, epoch: u64) -> bool {
         self.counts_returns || self.are_gone(epoch)
     }
 
-    /// What the broker has of a message that is given back after it was claimed, where that is not simply a
-    /// copy.
+    /// What the broker has of a claimed message that is given back. `None` if it simply has a copy.
     fn copy(&self, attempt: &Attempt) -> Option<BrokerCopy> {
-        // Nobody would know the copy of one without an id: the row takes its place.
+        // Nobody would recognize the copy of a message without an id, so the row replaces the copy.
         let is_known = attempt.envelope.fingerprint.is_none();
         if self.are_gone(attempt.envelope.receipt.epoch) || !is_known {
             Some(BrokerCopy::Gone)
@@ -55,7 +55,8 @@ impl BrokerCopies {
 }
 
 impl ConsumerSetActor {
-    /// The queue counts returns: none goes back without need, and what is here is claimed.
+    /// Handles the news that the queue counts returns: from now on no message goes back without need, and all that
+    /// have arrived are claimed.
     pub(super) fn start_counting_returns(&mut self) {
         if !self.broker_copies.counts_returns {
             self.broker_copies.counts_returns = true;
@@ -66,7 +67,7 @@ impl ConsumerSetActor {
         }
     }
 
-    /// Warns of a prefetch that has more messages come back than ran.
+    /// Warns if the configured prefetch makes messages come back that never ran.
     pub(super) fn warn_of_counted_returns(&self) {
         if self.broker_copies.counts_returns
             && let Some(factor) = self.source.queue.prefetch_factor
@@ -82,13 +83,14 @@ impl ConsumerSetActor {
         }
     }
 
-    /// How many of the backlog must be claimed, whatever the pace.
+    /// How many messages of the backlog must be claimed whatever the claim window.
     pub(super) fn urgent_count(&self) -> usize {
         let is_urgent = |arrival: &&Arrival| self.broker_copies.may_be_gone(arrival.epoch());
         self.backlog.iter().take_while(is_urgent).count()
     }
 
-    /// A connection has ended: what was not claimed comes again, unless it is nowhere but here.
+    /// Handles the end of a connection: drops unclaimed messages, which the broker delivers again, and keeps those of
+    /// which the broker may have no copy.
     pub(super) fn connection_lost(&mut self, epoch: u64, with_its_queue: bool) {
         if with_its_queue {
             self.broker_copies.gone = epoch;
@@ -106,13 +108,13 @@ impl ConsumerSetActor {
         self.row_waits
             .remove_where(|receipt| !copies.may_be_gone(receipt.epoch));
         if self.stopping {
-            // It may have ended before it was told.
+            // The connection may have ended before it got this command.
             self.command(SubscriptionCommand::Cancel);
         }
         self.claim_backlog();
     }
 
-    /// Takes out of the backlog what goes back when the set stops.
+    /// Removes the messages from the backlog that go back when the set stops.
     pub(super) fn take_unclaimed(&mut self) -> Vec<DeliveryHandle> {
         let copies = &self.broker_copies;
         let backlog = std::mem::take(&mut self.backlog);
@@ -127,7 +129,7 @@ impl ConsumerSetActor {
         back.chain(row_waits).collect()
     }
 
-    /// Gives back what is claimed and not begun, rows first.
+    /// Gives back messages that are claimed and not begun, first in their rows and then at the broker.
     pub(super) fn give_back(&self, attempts: Vec<Attempt>) {
         let mut releases = Vec::new();
         let mut republishes = Vec::new();

@@ -1,37 +1,36 @@
-//! The deliveries that the ledger has of a set, counted by what the set asks and the ledger answers, and by
-//! nothing else.
+//! Counts the deliveries of a set that the ledger has. Only requests to the ledger and its reports change the counts.
 
 use crate::ledger::Settlement;
 
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Asked for and not answered.
+    /// Claims that are requested and not answered.
     claiming: usize,
-    /// Ours to run, and not recorded as over or given back.
+    /// Messages that the set has claimed, and that are not recorded as over or given back.
     runs: usize,
-    /// Further ones of messages that are in hand here or in another set, which are settled with those.
+    /// Further deliveries of messages that are in flight in this or another set, and are settled with those.
     joined: usize,
 }
 
 impl InFlight {
-    /// So many are asked for.
+    /// `count` claims were requested.
     pub(super) const fn asked(&mut self, count: usize) {
         self.claiming += count;
     }
 
-    /// So many of those have joined a run.
+    /// `count` of the requested claims have joined runs.
     pub(super) const fn joined(&mut self, count: usize) {
         self.claiming -= count;
         self.joined += count;
     }
 
-    /// Of so many others it is known what became of them; some are ours to run.
+    /// `count` of the requested claims were answered; `ours` of them succeeded.
     pub(super) const fn answered(&mut self, count: usize, ours: usize) {
         self.claiming -= count;
         self.runs += ours;
     }
 
-    /// Some are over, or go back.
+    /// Runs have ended or go back, with the deliveries that joined them.
     pub(super) const fn settled(&mut self, settlement: &Settlement) {
         let runs = settlement.finished + settlement.released;
         self.runs -= runs;
@@ -42,7 +41,7 @@ impl InFlight {
         self.runs
     }
 
-    /// How many are claimed, or are about to be.
+    /// How many messages are claimed, or are being claimed.
     pub(super) const fn claimed(&self) -> usize {
         self.claiming + self.runs
     }
@@ -81,7 +80,7 @@ mod tests {
         assert_eq!((flight.runs(), flight.claimed()), (3, 3));
         flight.settled(&settlement(2, 0, 1, 0));
         assert_eq!((flight.runs(), flight.joined), (2, 0));
-        // One that has joined the run of another set goes back with that.
+        // A delivery that has joined a run of another set goes back with that run.
         flight.asked(1);
         flight.joined(1);
         flight.settled(&settlement(0, 3, 0, 2));

@@ -1,4 +1,4 @@
-//! What the ledger answers a set.
+//! Handles what the ledger reports to a set.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::ConsumerSetActor;
 use crate::failpoint;
 use crate::ledger::{ClaimOutcome, LedgerListener, Settlement};
 
-/// What the ledger answers.
+/// A call of [`LedgerListener`] as an actor's message.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum LedgerNotice {
@@ -19,7 +19,7 @@ pub(super) enum LedgerNotice {
     RowsLookedUp(HashMap<String, bool>),
 }
 
-/// The ledger's way to the set.
+/// Forwards the ledger's reports to the set's actor.
 pub(super) struct SetListener(pub(super) Addr<ConsumerSetActor>);
 
 impl LedgerListener for SetListener {

@@ -1,5 +1,5 @@
-//! One queue's set of consumers: claims what arrives, hands it to whoever is idle, settles what is
-//! over.
+//! One queue's set of consumers: claims the messages that arrive, hands them to idle consumers, and settles their
+//! deliveries when they are over.
 
 mod arrival;
 mod broker_copies;
@@ -41,13 +41,13 @@ use crate::retry::Backoff;
 
 pub(super) use self::stopping::StopSet;
 
-/// How long an idle queue is looked at again, by a set that runs until it is idle.
+/// How often a set that runs until it is idle asks for the queue's depth.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 
-/// When a subscription is started again that the system had no thread for.
+/// The wait before the subscription is started again if the system had no thread for it.
 const THREAD_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How often it is looked what no run is put off for any more.
+/// How often the set checks which reasons for putting runs off have ended.
 const PUT_OFF_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The consumers of one queue.
@@ -59,14 +59,14 @@ pub(super) struct ConsumerSetActor {
     lease: Lease,
     executor: Arc<Executor>,
     listener: Option<Arc<dyn LedgerListener>>,
-    /// To the subscription; dropped to close it.
+    /// Commands to the subscription, which closes when this is dropped.
     commands: Option<Sender<SubscriptionCommand>>,
-    /// To the consumers, whoever is idle.
+    /// Claimed messages, for whichever consumer is idle.
     attempts: Sender<Attempt>,
     unstarted_attempts: Receiver<Attempt>,
     consumers: HashMap<usize, (Addr<ConsumerActor>, Instant)>,
     backoff: Backoff,
-    /// Arrived and not claimed.
+    /// Messages that have arrived and are not claimed.
     backlog: VecDeque<Arrival>,
     in_flight: InFlight,
     row_waits: RowWaits,
@@ -76,7 +76,7 @@ pub(super) struct ConsumerSetActor {
     broker_copies: BrokerCopies,
     without_id: WithoutId,
     stopping: bool,
-    /// Nothing more will come.
+    /// The broker delivers nothing more.
     cancelled: bool,
     until_idle: bool,
     epoch: u64,
@@ -129,7 +129,7 @@ impl ConsumerSetActor {
         self.consumers.insert(number, (consumer, Instant::now()));
     }
 
-    /// Starts the subscription. A system that has no thread left may have one later.
+    /// Starts the subscription, and tries again later if the system has no thread left.
     fn subscribe(&mut self, context: &mut Context<Self>) {
         let (commands, receiver) = unbounded();
         self.commands = Some(commands);
@@ -147,7 +147,7 @@ impl ConsumerSetActor {
         });
     }
 
-    /// Claims as much of the backlog as the pace allows, and what may be nowhere but here.
+    /// Claims as much of the backlog as the claim window allows, and all messages that the broker may have lost.
     fn claim_backlog(&mut self) {
         let limit = if self.stopping {
             let unclaimed = self.take_unclaimed();
@@ -203,7 +203,7 @@ impl ConsumerSetActor {
         }
     }
 
-    /// A set that runs until it is idle asks the queue whether it is.
+    /// Asks for the queue's depth if the set runs until it is idle, and has nothing to do.
     fn check_idle(&mut self) {
         if self.has_nothing_to_do() {
             self.command(SubscriptionCommand::Depth);
@@ -248,7 +248,7 @@ impl ConsumerSetActor {
                     .extend(arrivals.map(|envelope| Arrival::new(envelope, without_id)));
                 self.claim_backlog();
                 self.schedule_row_lookup(context);
-                // What was under way when a burst ended.
+                // Messages may have been under way when a burst ended.
                 self.return_excess();
             }
             BrokerEvent::CountsReturns => self.start_counting_returns(),
@@ -281,7 +281,7 @@ impl Actor for ConsumerSetActor {
     }
 }
 
-/// Whatever ends an actor drops it.
+/// Reports the end of the actor, whatever its cause: actix drops the actor in each case.
 impl Drop for ConsumerSetActor {
     fn drop(&mut self) {
         self.notify_owner(SetEvent::Gone);
@@ -296,7 +296,7 @@ impl Handler<SubscriptionNotice> for ConsumerSetActor {
             SubscriptionNotice::Event(event) => self.handle_event(event, context),
             SubscriptionNotice::Lost { epoch, error } => {
                 self.epoch = epoch;
-                // What is in hand goes on.
+                // Claimed messages go on.
                 self.connection_lost(epoch, matches!(error, BrokerError::QueueGone(_)));
                 if self.until_idle {
                     self.report_idle(Some(error.to_string()));
@@ -322,7 +322,7 @@ impl Handler<ConsumerNotice> for ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    /// A consumer has ended: as it was told to, or it has died, its thread or its actor.
+    /// Handles the end of a consumer, which was told to stop or died.
     fn consumer_down(
         &mut self,
         number: usize,
@@ -339,8 +339,8 @@ impl ConsumerSetActor {
                 "consumer {name} died while it ran message {}",
                 attempt.key()
             );
-            // The run that it died in counts, or a message that kills each consumer would never
-            // be given up.
+            // The run in which the consumer died counts: otherwise a message that kills every consumer would
+            // never be given up.
             self.hand_out(attempt.after_death());
         }
         if !self.stopping {

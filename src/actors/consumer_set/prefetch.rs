@@ -12,19 +12,19 @@ use crate::broker::SubscriptionCommand;
 use crate::config::QueueConfig;
 
 /// A burst goes on for so long at least, lest a mixture of tasks begins one with each batch.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_BURST: Duration = Duration::from_secs(1);
 
 /// What a burst may hold, in bytes of bodies, by their average.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// So many messages may wait for their rows.
-const MOST_WAITING: usize = 1000;
+const MAX_ROW_WAITS: usize = 1000;
 
 /// What waits for its row is made up for in steps of so many at most, as others may come in their place.
-const STEP: usize = 128;
+const MAX_STEP: usize = 128;
 
 /// The same for a queue that counts what comes back.
-const COUNTED_STEP: usize = 32;
+const COUNTED_MAX_STEP: usize = 32;
 
 /// The weight of the newest batch in the average.
 const WEIGHT: f64 = 0.3;
@@ -34,7 +34,7 @@ pub(super) struct Prefetch {
     /// Messages without a burst.
     base: usize,
     /// What a burst adds.
-    most: u16,
+    max_burst: u16,
     /// What the burst under way adds, and since when.
     now: Option<(u16, Instant)>,
     /// The size of a body in bytes, smoothed.
@@ -71,7 +71,7 @@ impl RowWaitPrefetch {
         backlog: &BacklogSize,
         now: Instant,
     ) -> Option<Option<u16>> {
-        let is_old = |since| now.saturating_duration_since(since) >= SHORTEST;
+        let is_old = |since| now.saturating_duration_since(since) >= MIN_BURST;
         if waiting.count == 0 {
             let is_over = |(_, since)| is_old(since);
             return self.now.is_some_and(is_over).then_some(None);
@@ -80,16 +80,16 @@ impl RowWaitPrefetch {
         if backlog.with_rows > 2 * base && self.now.is_some_and(is_too_much) {
             return Some(Some(u16::try_from(base).unwrap_or(u16::MAX)));
         }
-        let is_hungry = backlog.all < base.div_ceil(2);
+        let is_backlog_short = backlog.all < base.div_ceil(2);
         let before = (waiting.count - waiting.fresh).min(base);
         let free = (base + more).saturating_sub(before + waiting.fresh);
-        let is_wanted = waiting.is_long && is_hungry && free < base.div_ceil(2);
+        let is_wanted = waiting.is_long && is_backlog_short && free < base.div_ceil(2);
         if self.step == 0 || !is_wanted {
             return None;
         }
         let body = (waiting.bytes / waiting.count).max(1);
-        let room = (MOST_WAITING.saturating_sub(waiting.count))
-            .min(MOST_BYTES.saturating_sub(waiting.bytes) / body);
+        let room = (MAX_ROW_WAITS.saturating_sub(waiting.count))
+            .min(MAX_BYTES.saturating_sub(waiting.bytes) / body);
         let wanted = (waiting.count + base).next_power_of_two();
         let step = wanted.min(self.step.max(base));
         // No small step is left for later.
@@ -105,16 +105,16 @@ impl Prefetch {
         let step = match queue.counts_returns() {
             // A second consumer would be sent nothing.
             _ if queue.has_a_single_active_consumer() => 0,
-            true => COUNTED_STEP,
-            false => STEP,
+            true => COUNTED_MAX_STEP,
+            false => MAX_STEP,
         };
         Self::of(queue.prefetch(), queue.burst(), step)
     }
 
-    fn of(base: u16, most: u16, step: usize) -> Self {
+    fn of(base: u16, max_burst: u16, step: usize) -> Self {
         Self {
             base: usize::from(base),
-            most,
+            max_burst,
             now: None,
             body: 0.0,
             row_wait_prefetch: RowWaitPrefetch { step, now: None },
@@ -123,12 +123,12 @@ impl Prefetch {
 
     /// The queue counts what comes back, and is taken from anew.
     pub(super) fn count_returns(&mut self, queue: &QueueConfig) {
-        let step = self.row_wait_prefetch.step.min(COUNTED_STEP);
+        let step = self.row_wait_prefetch.step.min(COUNTED_MAX_STEP);
         *self = Self::of(queue.prefetch_if(true), 0, step);
     }
 
     /// Whether there is one, for short tasks.
-    pub(super) const fn is_on(&self) -> bool {
+    pub(super) const fn is_bursting(&self) -> bool {
         self.now.is_some()
     }
 
@@ -189,32 +189,32 @@ impl Prefetch {
         if let Some(more) = row_wait_prefetch {
             self.row_wait_prefetch.now = more.map(|more| (more, now));
         }
-        let for_short_tasks = self.change_for_short_tasks(wanted, now);
-        (row_wait_prefetch.is_some() || for_short_tasks).then(|| self.more())
+        let burst_changed = self.change_burst(wanted, now);
+        (row_wait_prefetch.is_some() || burst_changed).then(|| self.more())
     }
 
     /// Begins or ends a burst.
-    fn change_for_short_tasks(&mut self, wanted: usize, now: Instant) -> bool {
+    fn change_burst(&mut self, wanted: usize, now: Instant) -> bool {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a size in bytes"
         )]
-        let room = MOST_BYTES / (self.body as usize).max(1);
+        let room = MAX_BYTES / (self.body as usize).max(1);
         match self.now {
             None if wanted > self.base => {
-                let more = u16::try_from(room).unwrap_or(u16::MAX).min(self.most);
+                let more = u16::try_from(room).unwrap_or(u16::MAX).min(self.max_burst);
                 // Not worth a word to the broker otherwise.
                 if usize::from(more) > self.base {
                     self.now = Some((more, now));
                 }
-                self.is_on()
+                self.is_bursting()
             }
             // Twice: sizes vary.
             Some((more, since))
                 if usize::from(more) > room.saturating_mul(2)
                     || (wanted <= self.base.div_ceil(2)
-                        && now.saturating_duration_since(since) >= SHORTEST) =>
+                        && now.saturating_duration_since(since) >= MIN_BURST) =>
             {
                 self.now = None;
                 true
@@ -232,7 +232,7 @@ impl ConsumerSetActor {
             return;
         }
         let now = Instant::now();
-        let waiting = self.row_waits.waiting(now);
+        let waiting = self.row_waits.stats(now);
         let with_rows = || self.backlog.iter().filter(|one| !one.may_lack_row());
         let not_begun = self.unstarted_attempts.len();
         let backlog = BacklogSize {
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_burst_begins_with_short_tasks_and_ends_with_long_ones_but_not_at_once() {
-        let mut burst = Prefetch::of(8, 1000, STEP);
+        let mut burst = Prefetch::of(8, 1000, MAX_STEP);
         let start = Instant::now();
         burst.arrived(8, 1600);
         assert_eq!((burst.limit(4), burst.room()), (4, Some(8)));
@@ -324,15 +324,15 @@ mod tests {
         assert_eq!(burst.limit(400), 400);
         assert_eq!((burst.limit(5000), burst.room()), (1008, None));
         assert_eq!(burst.change(4, &NONE, &with(0), start), None);
-        assert_eq!(burst.change(5, &NONE, &with(0), start + SHORTEST), None);
-        assert_eq!(burst.change(4, &NONE, &with(0), start + SHORTEST), Some(0));
+        assert_eq!(burst.change(5, &NONE, &with(0), start + MIN_BURST), None);
+        assert_eq!(burst.change(4, &NONE, &with(0), start + MIN_BURST), Some(0));
         assert_eq!(burst.limit(400), 8);
     }
 
     #[test]
     fn large_messages_make_a_small_burst_or_none() {
         let start = Instant::now();
-        let mut burst = Prefetch::of(8, 1000, STEP);
+        let mut burst = Prefetch::of(8, 1000, MAX_STEP);
         (0..20).for_each(|_| burst.arrived(1, 100_000));
         let more = burst.change(400, &NONE, &with(0), start).unwrap();
         assert!((80..100).contains(&more), "{more}");
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_prefetch_that_is_set_is_kept_to() {
-        let mut burst = Prefetch::of(8, 0, STEP);
+        let mut burst = Prefetch::of(8, 0, MAX_STEP);
         assert_eq!(burst.change(400, &NONE, &with(0), Instant::now()), None);
         assert_eq!(burst.limit(400), 8);
     }
@@ -371,14 +371,14 @@ mod tests {
 
     #[test]
     fn what_waits_for_rows_is_made_up_for_in_few_steps_and_within_bounds() {
-        for (base, most) in [(1, 0), (2, 1000), (8, 0), (200, 1000)] {
-            let (all, steps) = flood(&mut Prefetch::of(base, most, STEP), 100);
+        for (base, max_burst) in [(1, 0), (2, 1000), (8, 0), (200, 1000)] {
+            let (all, steps) = flood(&mut Prefetch::of(base, max_burst, MAX_STEP), 100);
             assert_eq!(all, 1000, "{base}");
             assert!(steps <= 16, "{base}: {steps}");
         }
-        let (all, steps) = flood(&mut Prefetch::of(2, 0, COUNTED_STEP), 100);
+        let (all, steps) = flood(&mut Prefetch::of(2, 0, COUNTED_MAX_STEP), 100);
         assert!(all == 1000 && steps <= 36, "{all} {steps}");
-        let (all, _) = flood(&mut Prefetch::of(2, 0, STEP), 1 << 20);
+        let (all, _) = flood(&mut Prefetch::of(2, 0, MAX_STEP), 1 << 20);
         assert_eq!(all, 8);
         // A second consumer of a single active one would be sent nothing.
         assert_eq!(flood(&mut Prefetch::of(2, 0, 0), 100), (2, 0));
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn nothing_is_made_up_for_where_rows_are_about_to_come_or_others_are_at_hand() {
         let now = Instant::now();
-        let mut burst = Prefetch::of(8, 0, STEP);
+        let mut burst = Prefetch::of(8, 0, MAX_STEP);
         let soon = RowWaitStats {
             is_long: false,
             ..waiting(8)
@@ -408,9 +408,9 @@ mod tests {
     #[test]
     fn what_is_made_up_for_is_less_once_others_come_in_its_place() {
         let now = Instant::now();
-        let mut burst = Prefetch::of(2, 0, STEP);
+        let mut burst = Prefetch::of(2, 0, MAX_STEP);
         assert_eq!(burst.change(1, &waiting(30), &with(0), now), Some(32));
-        let later = now + SHORTEST;
+        let later = now + MIN_BURST;
         assert_eq!(burst.change(1, &waiting(30), &with(4), later), None);
         assert_eq!(burst.change(1, &waiting(30), &with(5), now), None);
         assert_eq!(burst.change(1, &waiting(30), &with(5), later), Some(2));
@@ -421,17 +421,17 @@ mod tests {
     #[test]
     fn what_is_made_up_for_is_not_claimed_ahead_and_ends_with_the_waiting() {
         let now = Instant::now();
-        let mut burst = Prefetch::of(8, 1000, STEP);
+        let mut burst = Prefetch::of(8, 1000, MAX_STEP);
         assert_eq!(burst.change(8, &waiting(8), &with(0), now), Some(16));
         assert_eq!((burst.limit(400), burst.room()), (8, Some(24)));
         // A burst for short tasks is large enough for both.
         assert_eq!(burst.change(400, &waiting(8), &with(400), now), Some(1000));
         assert_eq!(
-            burst.change(4, &waiting(8), &with(4), now + SHORTEST),
+            burst.change(4, &waiting(8), &with(4), now + MIN_BURST),
             Some(16)
         );
         assert_eq!(burst.change(4, &NONE, &with(4), now), None);
-        assert_eq!(burst.change(4, &NONE, &with(4), now + SHORTEST), Some(0));
+        assert_eq!(burst.change(4, &NONE, &with(4), now + MIN_BURST), Some(0));
         assert_eq!(burst.room(), Some(8));
     }
 }

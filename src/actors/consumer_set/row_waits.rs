@@ -1,8 +1,8 @@
-//! Deliveries whose row is not there. django-carrot publishes a message before the transaction commits that
-//! writes its row, so that the row may come late, or never.
+//! Deliveries that wait for their rows. django-carrot publishes a message before the transaction that writes its row
+//! commits, so the row may come late, or never.
 //!
-//! They hold no consumer, and what they hold of the prefetch is [made up for](super::prefetch). One statement
-//! looks for the rows of all that it is time for.
+//! These deliveries occupy no consumer, and the set [raises its prefetch](super::row_wait_prefetch) to make up for
+//! them. One statement looks up all rows that are due.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,23 +13,24 @@ use super::ConsumerSetActor;
 use super::arrival::Arrival;
 use crate::broker::{DeliveryHandle, Envelope};
 
-/// For so long a row may come after its message.
+/// How long a row may come after its message.
 const ROW_GRACE: Duration = Duration::from_secs(5);
 
-/// The first wait for a row: most transactions end so soon.
+/// The first wait for a row: most transactions end within it.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// What waits for so long is not waiting for a transaction that is about to commit.
-const LONG: Duration = Duration::from_millis(200);
+/// A message that has waited this long is not waiting for a transaction that is about to commit.
+const LONG_WAIT: Duration = Duration::from_millis(200);
 
-/// What is due so soon is looked for together with what is due now.
-const TOGETHER: Duration = Duration::from_millis(10);
+/// Rows that are due this soon are looked up together with those that are due now.
+const LOOKUP_TOLERANCE: Duration = Duration::from_millis(10);
 
-/// At most so many messages of the backlog are looked for at once.
-const MOST_LOOKS: usize = 1000;
+/// The most messages of the backlog whose rows are looked up at once.
+const MAX_LOOKUPS: usize = 1000;
 
+/// A message that waits for its row.
 struct RowWait {
     arrival: Arrival,
     since: Instant,
@@ -49,10 +50,10 @@ impl RowWait {
         self.arrival.envelope().receipt
     }
 
-    /// There was none at a look.
+    /// Schedules the next lookup after one that found no row.
     fn schedule_next_lookup(&mut self, now: Instant) {
         let missed_for = now.saturating_duration_since(self.since);
-        let wait = (missed_for / 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        let wait = (missed_for / 2).clamp(FIRST_WAIT, MAX_WAIT);
         self.next_lookup = (now + wait).min(self.since + ROW_GRACE);
     }
 }
@@ -60,27 +61,28 @@ impl RowWait {
 /// The deliveries of a set that wait for their rows.
 #[derive(Default)]
 pub(super) struct RowWaits {
-    /// In the order in which they were missed.
+    /// In the order in which the first lookups found no row.
     waiting: VecDeque<RowWait>,
-    /// Whether the ledger looks for some.
+    /// Whether the ledger is looking up rows.
     lookup_running: bool,
-    /// When it is next looked.
+    /// When the next lookup is due.
     timer: Option<(Instant, SpawnHandle)>,
     /// The tag of the newest delivery.
     newest: u64,
-    /// The same when the second consumer began: what came before does not count against its prefetch.
-    mark: u64,
+    /// The tag of the newest delivery when the second broker consumer began. Earlier deliveries do not count against
+    /// that consumer's prefetch.
+    newest_before_mark: u64,
 }
 
-/// What waits for its row, in numbers.
+/// The size of what waits for its row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RowWaitStats {
     pub(super) count: usize,
-    /// How many of them hold the prefetch of the second consumer, or of the first.
+    /// How many of them count against the prefetch of the present broker consumers.
     pub(super) fresh: usize,
     /// The bytes of their bodies.
     pub(super) bytes: usize,
-    /// Whether they wait for longer than most transactions take.
+    /// Whether the oldest has waited for longer than most transactions take.
     pub(super) is_long: bool,
 }
 
@@ -89,22 +91,22 @@ impl RowWaits {
         self.waiting.is_empty()
     }
 
-    /// The newest delivery has this tag.
+    /// Notes the tag of a delivery.
     pub(super) fn note_delivered(&mut self, tag: u64) {
         self.newest = self.newest.max(tag);
     }
 
-    /// The second consumer begins anew.
+    /// Notes that the second broker consumer starts again.
     pub(super) const fn mark_new_consumer(&mut self) {
-        self.mark = self.newest;
+        self.newest_before_mark = self.newest;
     }
 
-    /// The connection is a new one.
+    /// Notes that the connection is a new one.
     pub(super) const fn reset(&mut self) {
-        (self.newest, self.mark) = (0, 0);
+        (self.newest, self.newest_before_mark) = (0, 0);
     }
 
-    /// Takes out those for which `is_one` holds; their receipts.
+    /// Removes the deliveries for which `is_one` holds, and returns them.
     pub(super) fn remove_where(
         &mut self,
         is_one: impl Fn(DeliveryHandle) -> bool,
@@ -121,29 +123,29 @@ impl RowWaits {
         out
     }
 
-    pub(super) fn waiting(&self, now: Instant) -> RowWaitStats {
+    pub(super) fn stats(&self, now: Instant) -> RowWaitStats {
         let mut waiting = RowWaitStats::default();
         for row_wait in &self.waiting {
             waiting.count += 1;
-            waiting.fresh += usize::from(row_wait.receipt().tag > self.mark);
+            waiting.fresh += usize::from(row_wait.receipt().tag > self.newest_before_mark);
             waiting.bytes += row_wait.arrival.envelope().body.size();
         }
         let oldest = self.waiting.front();
         waiting.is_long =
-            oldest.is_some_and(|oldest| now.saturating_duration_since(oldest.since) >= LONG);
+            oldest.is_some_and(|oldest| now.saturating_duration_since(oldest.since) >= LONG_WAIT);
         waiting
     }
 
-    /// The keys of those that it is time to look for.
+    /// The keys of the messages whose rows are to be looked up now.
     fn due(&self, now: Instant) -> Vec<String> {
-        let due = |row_wait: &&RowWait| row_wait.next_lookup <= now + TOGETHER;
+        let due = |row_wait: &&RowWait| row_wait.next_lookup <= now + LOOKUP_TOLERANCE;
         let keys = self.waiting.iter().filter(due);
         keys.map(|row_wait| row_wait.arrival.key().to_owned())
             .collect()
     }
 
-    /// Takes out those whose rows were there, and those whose rows have not come in time.
-    fn looked(
+    /// Removes and returns the messages whose rows were found, and those whose rows have not come in time.
+    fn apply_lookup(
         &mut self,
         looked: &HashMap<String, bool>,
         now: Instant,
@@ -168,7 +170,7 @@ impl RowWaits {
 }
 
 impl ConsumerSetActor {
-    /// The row of a message is not there.
+    /// Has a message without a row wait for it, if the message's publisher writes one.
     pub(super) fn await_row(&mut self, envelope: Envelope) {
         let arrival = Arrival::without_row(envelope);
         if !arrival.may_lack_row() {
@@ -181,7 +183,8 @@ impl ConsumerSetActor {
         }
     }
 
-    /// Has rows looked for as soon as it is time for one, or as what has arrived behind such may lack its own.
+    /// Schedules a lookup for when the first row is due. Looks up rows at once if messages in the backlog may lack
+    /// theirs too.
     pub(super) fn schedule_row_lookup(&mut self, context: &mut Context<Self>) {
         if self.row_waits.lookup_running {
             return;
@@ -211,16 +214,17 @@ impl ConsumerSetActor {
         self.row_waits.timer = Some((next, timer));
     }
 
-    /// Whether what waits to be claimed may be more of the kind: it is not claimed while the consumers are at
-    /// work, or only one by one. With short tasks a claim takes hundreds.
+    /// Whether to look up the rows of messages in the backlog, which may also lack theirs. While the consumers are
+    /// busy, the backlog is claimed one by one or not at all, and would fill up with such messages. With short tasks
+    /// this is unnecessary, as a claim takes hundreds.
     fn should_look_ahead(&self) -> bool {
         !self.stopping
             && self.prefetch.is_raised_for_row_waits()
-            && !self.prefetch.is_on()
+            && !self.prefetch.is_bursting()
             && self.backlog.iter().any(Arrival::may_lack_row)
     }
 
-    /// Drops those whose connection is gone, which the broker delivers again.
+    /// Drops the messages of a lost connection, which the broker delivers again.
     pub(super) fn drop_lost_row_waits(&mut self) {
         let (epoch, copies) = (self.epoch, &self.broker_copies);
         let comes_again =
@@ -228,7 +232,7 @@ impl ConsumerSetActor {
         self.row_waits.remove_where(comes_again);
     }
 
-    /// Whether some wait that the broker has not.
+    /// Whether a message waits of which the broker has no copy.
     pub(super) fn has_row_waits_without_copy(&self) -> bool {
         let mut waiting = self.row_waits.waiting.iter();
         waiting.any(|row_wait| self.broker_copies.are_gone(row_wait.arrival.epoch()))
@@ -239,7 +243,7 @@ impl ConsumerSetActor {
         let mut keys = self.row_waits.due(Instant::now());
         if self.should_look_ahead() {
             let unseen = self.backlog.iter().filter(|one| one.may_lack_row());
-            keys.extend(unseen.take(MOST_LOOKS).map(|one| one.key().to_owned()));
+            keys.extend(unseen.take(MAX_LOOKUPS).map(|one| one.key().to_owned()));
         }
         if keys.is_empty() {
             return self.schedule_row_lookup(context);
@@ -250,11 +254,11 @@ impl ConsumerSetActor {
         }
     }
 
-    /// The ledger has looked.
+    /// Handles the result of a lookup.
     pub(super) fn handle_row_lookup(&mut self, looked: &HashMap<String, bool>) {
         self.row_waits.lookup_running = false;
         let now = Instant::now();
-        let (found, given_up) = self.row_waits.looked(looked, now);
+        let (found, given_up) = self.row_waits.apply_lookup(looked, now);
         for arrival in std::mem::take(&mut self.backlog) {
             let is_asked = arrival.may_lack_row();
             match looked.get(arrival.key()).filter(|_| is_asked) {
@@ -267,7 +271,7 @@ impl ConsumerSetActor {
             self.backlog.push_front(arrival);
         }
         if !given_up.is_empty() {
-            // However many others are claimed: these need no consumer.
+            // The claim window does not matter: these messages need no consumer.
             self.claim(given_up);
         }
     }
@@ -305,7 +309,7 @@ mod tests {
         let mut looks = 0;
         let given_up = loop {
             now = now.max(row_waits.waiting[0].next_lookup);
-            let (found, given_up) = row_waits.looked(&missing, now);
+            let (found, given_up) = row_waits.apply_lookup(&missing, now);
             assert!(found.is_empty());
             looks += 1;
             if !given_up.is_empty() {
@@ -328,9 +332,9 @@ mod tests {
         assert!(row_waits.due(start).is_empty());
         assert_eq!(row_waits.due(start + FIRST_WAIT).len(), 2);
         let looked = HashMap::from([("m-1".to_owned(), true), ("m-2".to_owned(), false)]);
-        let (found, given_up) = row_waits.looked(&looked, start + FIRST_WAIT);
+        let (found, given_up) = row_waits.apply_lookup(&looked, start + FIRST_WAIT);
         assert_eq!((found[0].key(), given_up.len()), ("m-1", 0));
-        // The third was not asked for.
+        // The third row was not looked up.
         assert_eq!(row_waits.due(start + 2 * FIRST_WAIT).len(), 2);
     }
 
@@ -348,11 +352,11 @@ mod tests {
             bytes: 30,
             is_long,
         };
-        assert_eq!(row_waits.waiting(start), numbers(3, false));
+        assert_eq!(row_waits.stats(start), numbers(3, false));
         row_waits.mark_new_consumer();
-        assert_eq!(row_waits.waiting(start + LONG), numbers(0, true));
+        assert_eq!(row_waits.stats(start + LONG_WAIT), numbers(0, true));
         assert_eq!(row_waits.remove_where(|receipt| receipt.tag > 1).len(), 2);
         assert_eq!(row_waits.remove_where(|_| true).len(), 1);
-        assert_eq!(row_waits.waiting(start + LONG), RowWaitStats::default());
+        assert_eq!(row_waits.stats(start + LONG_WAIT), RowWaitStats::default());
     }
 }

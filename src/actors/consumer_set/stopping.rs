@@ -1,5 +1,5 @@
-//! How a set stops: nothing more is taken, what is running finishes, everything else goes back, row
-//! first.
+//! Stops a set: it takes no more messages, running tasks finish, and all other messages go back, first in their rows
+//! and then at the broker.
 
 use actix::prelude::*;
 
@@ -8,7 +8,7 @@ use super::super::messages::SetEvent;
 use super::ConsumerSetActor;
 use crate::broker::SubscriptionCommand;
 
-/// Take nothing more, finish what is running, give back the rest.
+/// Tells a set to take nothing more, finish what is running, and give back the rest.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::actors) struct StopSet;
@@ -40,19 +40,19 @@ impl Handler<StopSet> for ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    /// Closes the subscription once nothing is left that it would have to settle.
+    /// Closes the subscription once it has nothing left to settle.
     pub(super) fn close_if_done(&mut self) {
         let is_done = self.in_flight.is_empty()
             && self.backlog.is_empty()
             && !self.has_row_waits_without_copy();
-        // What is still on its way is to have its row before it goes back.
+        // Messages that are still on their way must get their rows before they go back.
         let has_all = self.cancelled || !self.broker_copies.queue_counts_returns();
         if self.stopping && is_done && has_all && self.consumers.is_empty() {
             self.commands = None;
         }
     }
 
-    /// The subscription has ended.
+    /// Handles the end of the subscription.
     pub(super) fn subscription_closed(&mut self, context: &mut Context<Self>) {
         self.notify_owner(SetEvent::Stopped);
         context.stop();
