@@ -7,6 +7,7 @@ mod claim_window;
 mod in_flight;
 mod ledger_notice;
 mod prefetch;
+mod row_wait_prefetch;
 mod row_waits;
 mod stall_detector;
 mod stopping;
