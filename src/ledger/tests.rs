@@ -16,31 +16,31 @@ use crate::store::{self, Database, NewRow, Session, Store, Tables, WorkerId, Wor
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-enum Report {
+enum ListenerCall {
     Joined(usize),
     Claimed(Vec<ClaimOutcome>),
     Settlement(Settlement),
 }
 
-struct Set(Sender<Report>);
+struct Set(Sender<ListenerCall>);
 
 impl Set {
-    fn report(&self, told: Report) {
+    fn record(&self, told: ListenerCall) {
         self.0.send(told).unwrap();
     }
 }
 
 impl LedgerListener for Set {
     fn joined(&self, count: usize) {
-        self.report(Report::Joined(count));
+        self.record(ListenerCall::Joined(count));
     }
 
     fn claimed(&self, answers: Vec<ClaimOutcome>, _: Duration) {
-        self.report(Report::Claimed(answers));
+        self.record(ListenerCall::Claimed(answers));
     }
 
     fn settle(&self, settlement: Settlement, _: Duration) {
-        self.report(Report::Settlement(settlement));
+        self.record(ListenerCall::Settlement(settlement));
     }
 
     fn looked_up(&self, _: HashMap<String, bool>) {}
@@ -51,7 +51,7 @@ struct TestLedger {
     ledger: Ledger,
     thread: LedgerThread,
     set: Arc<dyn LedgerListener>,
-    told: Receiver<Report>,
+    told: Receiver<ListenerCall>,
     message: Message,
     directory: PathBuf,
 }
@@ -86,7 +86,7 @@ impl TestLedger {
         }
     }
 
-    fn next(&self) -> Report {
+    fn next(&self) -> ListenerCall {
         self.told.recv_timeout(PATIENCE).unwrap()
     }
 
@@ -104,7 +104,7 @@ impl TestLedger {
     /// The outcome of that claim.
     fn answer(&self) -> ClaimOutcome {
         match self.next() {
-            Report::Claimed(mut answers) if answers.len() == 1 => answers.remove(0),
+            ListenerCall::Claimed(mut answers) if answers.len() == 1 => answers.remove(0),
             other => panic!("{other:?}"),
         }
     }
@@ -119,7 +119,7 @@ impl TestLedger {
 
     fn settlement(&self) -> Settlement {
         match self.next() {
-            Report::Settlement(settlement) => settlement,
+            ListenerCall::Settlement(settlement) => settlement,
             other => panic!("{other:?}"),
         }
     }
@@ -210,7 +210,7 @@ fn a_joined_delivery_is_reported_before_its_run_settles_it() {
     test.ask(2);
     test.finish(run, End::Completed);
     let told = test.next();
-    assert!(matches!(told, Report::Joined(1)), "{told:?}");
+    assert!(matches!(told, ListenerCall::Joined(1)), "{told:?}");
     let settlement = test.settlement();
     assert_eq!(settlement.accept, [receipt(1), receipt(2)]);
     assert_eq!(settlement.finished, 1);
