@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::ConsumedQueue;
+use super::tree::ConsumedQueue;
 use crate::broker::{Broker, BrokerError, BrokerEvent, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::failpoint;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::Sender;
 
-use super::Tree;
 use super::consumer_set::{ConsumerSetActor, StopSet};
 use super::messages::{SchedulerNotice, SetEvent, SetNotice};
 use super::scheduler::{SchedulerActor, StopScheduler};
+use super::tree::Tree;
 use crate::config;
 use crate::failpoint;
 use crate::retry::Backoff;

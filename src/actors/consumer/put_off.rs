@@ -1,48 +1,14 @@
 //! Puts a run off: the message waits in its row, or in the consumer if no row can hold it.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 
-use super::{AfterRun, Worker};
+use super::local_wait::LocalWait;
+use super::worker::{AfterRun, Worker};
 use crate::execution::{Attempt, Postponement};
-use crate::retry::Backoff;
-use crate::state::Cause;
 use crate::store::PutBack;
-
-/// The wait of a message that its consumer keeps.
-pub(super) struct LocalWait {
-    /// The cause of the wait, and since when it lasts.
-    since: Option<(Cause, Instant)>,
-    backoff: Backoff,
-}
-
-impl LocalWait {
-    pub(super) const fn new() -> Self {
-        Self {
-            since: None,
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
-        }
-    }
-
-    /// The time until the next try. `None` if the message has waited for as long as allowed.
-    fn next_wait(&mut self, postponed: &Postponement) -> Option<Duration> {
-        if self.since.is_none_or(|(cause, _)| cause != postponed.cause) {
-            self.since = Some((postponed.cause, Instant::now()));
-            self.backoff.reset();
-        }
-        let waited = self
-            .since
-            .map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        let wait = self.backoff.next_wait();
-        match postponed.limit() {
-            Some(limit) if waited >= limit => None,
-            Some(limit) => Some(wait.min(limit - waited)),
-            None => Some(wait),
-        }
-    }
-}
 
 impl Worker {
     /// Puts off the message, whose run took `ran`. `Continue` if the message was kept here, and is to be tried again.

@@ -32,7 +32,7 @@ use self::without_id::WithoutId;
 use super::consumer::{ConsumerActor, Worker};
 use super::messages::{ConsumerDeath, ConsumerNotice, SetEvent, SetNotice};
 use super::subscription::{self, SubscriptionNotice};
-use super::{ConsumedQueue, Tree};
+use super::tree::{ConsumedQueue, Tree};
 use crate::broker::{BrokerError, BrokerEvent, DeliveryHandle, SubscriptionCommand};
 use crate::execution::{Attempt, Executor};
 use crate::ledger::{Ledger, LedgerListener};
