@@ -68,6 +68,6 @@ impl Handler<ProbeSet> for ConsumerSetActor {
 
 fn reply(answers: &Sender<ProbeReply>, answer: ProbeReply) {
     if answers.send(answer).is_err() {
-        log::debug!("an actor has answered late");
+        log::debug!("an actor answered a liveness probe late");
     }
 }

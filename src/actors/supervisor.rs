@@ -133,11 +133,11 @@ impl SupervisorActor {
                 .failure
                 .take()
                 .map_or(TreeOutcome::Drained, TreeOutcome::Failed);
-            self.end(outcome);
+            self.finish(outcome);
         }
     }
 
-    fn end(&mut self, outcome: TreeOutcome) {
+    fn finish(&mut self, outcome: TreeOutcome) {
         if self.phase == Phase::Over {
             return;
         }
@@ -178,7 +178,7 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
-        log::error!("{what} died, and the service ends with that: what was running is run again");
+        log::error!("{what} died, and the service ends: tasks that were running are run again");
         self.tree.service_status.failed(&what);
         self.tree.executor.stop();
         self.abandon_all(TreeOutcome::Died(what));
@@ -188,7 +188,7 @@ impl SupervisorActor {
         // The ledger halts first: outcomes that the cancellation causes must not be written.
         self.tree.ledger.halt();
         self.tree.executor.cancel_all();
-        self.end(outcome);
+        self.finish(outcome);
     }
 
     /// Starts the scheduler again if it died. The sweep publishes what it has taken and not published.

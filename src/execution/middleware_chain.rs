@@ -11,21 +11,21 @@ use crate::task::{Middleware, Next, TaskContext, TaskError, TaskResult};
 /// Runs `work` for a message, captures what it logs, and turns a panic into an error.
 fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, TaskError> {
     let (ran, panic) =
-        panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
+        panics::capture(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
     ran.map_err(|payload| {
-        panics::forget(payload);
+        panics::discard_payload(payload);
         panics::into_error(panic)
     })
 }
 
 /// Runs a task inside these middlewares, the first outermost.
 pub(super) fn run(
-    around: &[Arc<dyn Middleware>],
+    middlewares: &[Arc<dyn Middleware>],
     context: &TaskContext,
     seen: &Arguments,
     task: impl FnOnce() -> TaskResult,
 ) -> TaskResult {
-    match around.split_first() {
+    match middlewares.split_first() {
         None => guarded(context, task).flatten(),
         Some((outermost, inner)) => wrap(outermost.as_ref(), context, seen, || {
             run(inner, context, seen, task)
@@ -61,13 +61,13 @@ fn wrap(
 
 /// Tells all middlewares that a message is FAILED.
 pub(super) fn notify_failure(
-    around: &[Arc<dyn Middleware>],
+    middlewares: &[Arc<dyn Middleware>],
     context: &TaskContext,
     arguments: &Arguments,
     error: &TaskError,
 ) {
-    for told in around {
-        let told = guarded(context, || told.on_failure(context, arguments, error));
+    for middleware in middlewares {
+        let told = guarded(context, || middleware.on_failure(context, arguments, error));
         if let Err(panic) = told {
             log_panic(context, &panic);
         }

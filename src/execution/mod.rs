@@ -144,7 +144,7 @@ impl Executor {
         let (verdict, seen) = match self.prepare(attempt) {
             Ok((runner, payload)) => {
                 record::announce(context);
-                let seen = self.seen(payload);
+                let seen = self.arguments_for_middlewares(payload);
                 let result = self.run(runner, context, &seen, payload);
                 let verdict = self.judge(attempt, FailureKind::Error, result);
                 (verdict, Some(seen))
@@ -244,7 +244,7 @@ impl Executor {
     }
 
     /// The arguments as middlewares see them. Empty if there is no middleware to see them.
-    fn seen(&self, payload: &Payload) -> Arguments {
+    fn arguments_for_middlewares(&self, payload: &Payload) -> Arguments {
         match self.registry.around() {
             [] => Arguments::default(),
             _ => payload.into(),

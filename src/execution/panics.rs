@@ -15,25 +15,25 @@ pub(super) struct Panic {
 }
 
 thread_local! {
-    /// The outer `Some` while this thread is watched, the inner one once it has panicked.
-    static WATCHED: RefCell<Option<Option<Panic>>> = const { RefCell::new(None) };
+    /// The outer `Some` while panics of this thread are captured, the inner one once it has panicked.
+    static CAPTURED: RefCell<Option<Option<Panic>>> = const { RefCell::new(None) };
 }
 
-/// Installs a panic hook that captures the panics of threads inside [`watch`]. The previous hook gets all others.
+/// Installs a panic hook that captures the panics of threads inside [`capture`]. The previous hook gets all others.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !keep(info) {
+            if !capture_panic(info) {
                 before(info);
             }
         }));
     });
 }
 
-fn keep(info: &PanicHookInfo<'_>) -> bool {
-    WATCHED.with_borrow_mut(|watched| match watched {
+fn capture_panic(info: &PanicHookInfo<'_>) -> bool {
+    CAPTURED.with_borrow_mut(|watched| match watched {
         None => false,
         Some(panic) => {
             let place = info.location().map(|place| format!(" at {place}"));
@@ -51,10 +51,10 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
 }
 
 /// Runs `work` and returns its result and the panic that was captured in it. Calls may be nested.
-pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
-    let outside = WATCHED.replace(Some(None));
+pub(super) fn capture<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
+    let outside = CAPTURED.replace(Some(None));
     let result = work();
-    (result, WATCHED.replace(outside).flatten())
+    (result, CAPTURED.replace(outside).flatten())
 }
 
 /// The error that a panicked task or middleware ends with.
@@ -69,7 +69,7 @@ pub(super) fn into_error(panic: Option<Panic>) -> TaskError {
 }
 
 /// Drops a panic's payload if that is safe, and otherwise leaks it: a panic in its drop would end the consumer.
-pub(super) fn forget(payload: Box<dyn Any + Send>) {
+pub(super) fn discard_payload(payload: Box<dyn Any + Send>) {
     if payload.is::<String>() || payload.is::<&'static str>() {
         drop(payload);
     } else {

@@ -49,7 +49,7 @@ fn write_refused_record(
     refusal: &str,
 ) -> Result<BatchResult, StoreError> {
     if !batch.put_offs.is_empty() {
-        log::debug!("the database does not take the row of a message: {refusal}");
+        log::debug!("the database refuses the row of a message that is put off: {refusal}");
         return Ok(BatchResult {
             put_back: vec![PutBack::Refused],
             ..BatchResult::default()

@@ -69,7 +69,7 @@ impl<T> Default for PerListener<T> {
 }
 
 impl<T: Default> PerListener<T> {
-    pub(super) fn of(&mut self, listener: &Arc<dyn LedgerListener>) -> &mut T {
+    pub(super) fn entry_for(&mut self, listener: &Arc<dyn LedgerListener>) -> &mut T {
         let known = self
             .0
             .iter()

@@ -50,7 +50,7 @@ pub(super) struct PendingBatch {
     pub(super) put_offs: Vec<(RunId, Duration, Sender<PutBack>)>,
     pub(super) releases: Vec<RunId>,
     pub(super) republishes: Vec<RunId>,
-    pub(super) dropped: Vec<(RunId, String)>,
+    pub(super) abandoned: Vec<(RunId, String)>,
     /// Which keys are looked up, and for whom.
     pub(super) looks: Vec<(Vec<String>, Arc<dyn LedgerListener>)>,
 }
@@ -69,13 +69,13 @@ impl PendingBatch {
             put_offs: Vec::new(),
             releases: Vec::new(),
             republishes: Vec::new(),
-            dropped: Vec::new(),
+            abandoned: Vec::new(),
             looks: Vec::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows == 0 && self.dropped.is_empty()
+        self.rows == 0 && self.abandoned.is_empty()
     }
 
     /// Whether this much more fits. An empty batch takes any request.
@@ -90,12 +90,12 @@ impl PendingBatch {
     }
 
     /// Whether the batch claims the message already: the outcome for a second copy depends on the first.
-    pub(super) fn claims(&self, key: &str) -> bool {
+    pub(super) fn has_claim_for(&self, key: &str) -> bool {
         self.keys.contains(key)
     }
 
     /// Adds a claim.
-    pub(super) fn claim(&mut self, claim: ClaimRequest, pending_claim: PendingClaim) {
+    pub(super) fn add_claim(&mut self, claim: ClaimRequest, pending_claim: PendingClaim) {
         self.rows += 1;
         self.bytes += adopted_bytes(&claim);
         self.keys.insert(claim.key.clone());
@@ -104,7 +104,7 @@ impl PendingBatch {
     }
 
     /// Adds a request that is no claim. Returns the request if it does not fit.
-    pub(super) fn take(&mut self, request: LedgerRequest) -> Option<LedgerRequest> {
+    pub(super) fn add_request(&mut self, request: LedgerRequest) -> Option<LedgerRequest> {
         let (rows, bytes) = match &request {
             LedgerRequest::Claim(_)
             | LedgerRequest::Abandon { .. }
@@ -143,7 +143,7 @@ impl PendingBatch {
                 self.batch.put_offs.push(*put_off);
                 self.put_offs.push((run, ran, reply));
             }
-            LedgerRequest::Abandon { run, key } => self.dropped.push((run, key)),
+            LedgerRequest::Abandon { run, key } => self.abandoned.push((run, key)),
             LedgerRequest::Release { releases } => {
                 let (runs, keys): (Vec<_>, Vec<_>) = releases.into_iter().unzip();
                 self.releases.extend(runs);
@@ -210,25 +210,25 @@ mod tests {
     #[test]
     fn a_batch_is_full_by_bytes_and_keeps_the_order() {
         let mut pending = PendingBatch::new();
-        assert!(pending.take(finish(BATCH_BYTES / 2)).is_none());
-        assert!(pending.take(finish(BATCH_BYTES / 2)).is_none());
-        assert!(pending.take(finish(1)).is_some());
+        assert!(pending.add_request(finish(BATCH_BYTES / 2)).is_none());
+        assert!(pending.add_request(finish(BATCH_BYTES / 2)).is_none());
+        assert!(pending.add_request(finish(1)).is_some());
         // This one would fit, but must not overtake the one that did not.
-        assert!(pending.take(finish(0)).is_some());
+        assert!(pending.add_request(finish(0)).is_some());
         assert_eq!(pending.batch.finishes.len(), 2);
     }
 
     #[test]
     fn a_row_that_is_too_large_for_any_batch_has_one_to_itself() {
         let mut pending = PendingBatch::new();
-        assert!(pending.take(finish(2 * BATCH_BYTES)).is_none());
-        assert!(pending.take(finish(0)).is_some());
+        assert!(pending.add_request(finish(2 * BATCH_BYTES)).is_none());
+        assert!(pending.add_request(finish(0)).is_some());
     }
 
     #[test]
     fn a_batch_is_full_by_rows() {
         let mut pending = PendingBatch::new();
-        let taken = (0..2 * MOST_ROWS).filter(|_| pending.take(finish(0)).is_none());
+        let taken = (0..2 * MOST_ROWS).filter(|_| pending.add_request(finish(0)).is_none());
         assert_eq!(taken.count(), MOST_ROWS);
     }
 }

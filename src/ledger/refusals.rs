@@ -11,7 +11,7 @@ pub(super) struct Refusals(u32);
 
 impl Refusals {
     /// Whether to search for the bad record now.
-    pub(super) const fn are_enough(&self) -> bool {
+    pub(super) const fn require_bisecting(&self) -> bool {
         self.0 >= RETRIES_BEFORE_BISECT
     }
 

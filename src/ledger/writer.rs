@@ -117,7 +117,7 @@ impl Writer {
             LedgerRequest::Probe { reply } => reply.send(()).unwrap_or_default(),
             other => {
                 let request = superseded::without_superseded(&self.in_flight_runs, other);
-                let left = request.and_then(|request| pending.take(request));
+                let left = request.and_then(|request| pending.add_request(request));
                 self.deferred.extend(left);
             }
         }
@@ -154,7 +154,7 @@ impl Writer {
             .join(&claim.key, || pending_claim.holder())
         {
             pending_claim.listener.joined(1);
-        } else if pending.claims(&claim.key) {
+        } else if pending.has_claim_for(&claim.key) {
             self.deferred.push_back(LedgerRequest::Claim(ClaimGroup {
                 claims: [(pending_claim.envelope, claim)].into(),
                 queue: pending_claim.queue,
@@ -162,7 +162,7 @@ impl Writer {
                 listener: pending_claim.listener,
             }));
         } else {
-            pending.claim(claim, pending_claim);
+            pending.add_claim(claim, pending_claim);
         }
     }
 
@@ -182,7 +182,7 @@ impl Writer {
         let mut refusals = Refusals::default();
         while !halted.load(Ordering::Acquire) {
             let started = Instant::now();
-            let bisecting = refusals.are_enough();
+            let bisecting = refusals.require_bisecting();
             let written = database.ask_expecting(
                 |error| refusals.count(error),
                 |session, _| batch_write::try_write(session, *owner, namespace, batch, bisecting),
@@ -241,7 +241,7 @@ impl Writer {
                 self.settle(&put_off.row.key, *run, settlements, *ran);
             }
         }
-        for (run, key) in &pending.dropped {
+        for (run, key) in &pending.abandoned {
             self.settle(key, *run, settlements, Duration::ZERO);
         }
     }
@@ -259,7 +259,7 @@ impl Writer {
                 .into_iter()
                 .enumerate()
             {
-                let settlement = settlements.of(&holder.listener);
+                let settlement = settlements.entry_for(&holder.listener);
                 settlement.give_back.push(holder.receipt);
                 settlement.released += usize::from(nth == 0);
             }
@@ -272,7 +272,7 @@ impl Writer {
                 .into_iter()
                 .enumerate()
             {
-                let settlement = settlements.of(&holder.listener);
+                let settlement = settlements.entry_for(&holder.listener);
                 match copy {
                     BrokerCopy::MayBeDropped => settlement.give_back.push(holder.receipt),
                     BrokerCopy::Gone => settlement.accept.push(holder.receipt),
@@ -291,7 +291,7 @@ impl Writer {
         ran: Duration,
     ) {
         for (nth, holder) in self.in_flight_runs.remove(key, run).into_iter().enumerate() {
-            let settlement = settlements.of(&holder.listener);
+            let settlement = settlements.entry_for(&holder.listener);
             settlement.accept.push(holder.receipt);
             if nth == 0 {
                 settlement.finished += 1;
@@ -301,22 +301,27 @@ impl Writer {
     }
 
     fn deliver_claims(&mut self, pending: PendingBatch, claims: Vec<Claim>, commit: Duration) {
-        let mut answers = PerListener::<Vec<ClaimOutcome>>::default();
+        let mut outcomes = PerListener::<Vec<ClaimOutcome>>::default();
         let requests = pending.batch.claims.into_iter().zip(pending.claims);
         for ((request, pending_claim), claim) in requests.zip(claims) {
             if cancels_message(&request) {
                 self.setup.cancelled.note(&request.key);
             }
             let listener = Arc::clone(&pending_claim.listener);
-            let answer = self.answer(request.key, pending_claim, claim);
-            answers.of(&listener).push(answer);
+            let outcome = self.apply_claim(request.key, pending_claim, claim);
+            outcomes.entry_for(&listener).push(outcome);
         }
-        for (listener, answers) in answers.into_iter() {
-            listener.claimed(answers, commit);
+        for (listener, outcomes) in outcomes.into_iter() {
+            listener.claimed(outcomes, commit);
         }
     }
 
-    fn answer(&mut self, key: String, pending_claim: PendingClaim, claim: Claim) -> ClaimOutcome {
+    fn apply_claim(
+        &mut self,
+        key: String,
+        pending_claim: PendingClaim,
+        claim: Claim,
+    ) -> ClaimOutcome {
         match claim {
             Claim::Ours { attempts, suspect } => ClaimOutcome::Ours(Attempt {
                 run: self.in_flight_runs.start(key, pending_claim.holder()),

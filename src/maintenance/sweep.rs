@@ -64,7 +64,7 @@ struct Sweep {
     /// How many messages the next step takes.
     batch: usize,
     /// Whether the database notifies the sweep of work.
-    listens: bool,
+    is_notified: bool,
     held_queues: HeldQueues,
     /// The messages that this service has cancelled because they had no row.
     cancelled: Arc<CancelledWithoutRow>,
@@ -126,7 +126,7 @@ impl Sweep {
         Self {
             outbox: TrackingOutbox::alone(config, servers),
             batch: INITIAL_BATCH,
-            listens: false,
+            is_notified: false,
             held_queues: HeldQueues::none(),
             cancelled: Arc::default(),
         }
@@ -159,7 +159,7 @@ impl Sweep {
         let end = self.held_queues.until.map_or(end, |until| until.min(end));
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if !self.listens {
+            if !self.is_notified {
                 return stop.wait(left);
             }
             if stop.wait(left.min(LISTEN_INTERVAL)) {
@@ -176,7 +176,7 @@ impl Sweep {
             Some(Ok(Some(is_told))) => is_told,
             // The next step reports what is wrong.
             Some(Err(_)) | None => {
-                self.listens = false;
+                self.is_notified = false;
                 false
             }
             Some(Ok(None)) => false,
@@ -188,7 +188,7 @@ impl Sweep {
             Ok(step) => step,
             Err(StoreError::Conflict(_)) => SweepStep::Done,
             Err(_) => {
-                self.listens = false;
+                self.is_notified = false;
                 SweepStep::Away
             }
         }
@@ -200,7 +200,7 @@ impl Sweep {
         database: &HealthProbe,
     ) -> Result<SweepStep, StoreError> {
         // Asked before the look, so that work that arrives after the look is notified.
-        self.listens = session.is_told()?.is_some();
+        self.is_notified = session.is_told()?.is_some();
         let recovered = session.recover(MAX_BATCH)?;
         if recovered > 0 {
             log::warn!("{recovered} messages of workers that vanished are published again");

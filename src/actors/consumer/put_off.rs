@@ -58,7 +58,7 @@ fn wait_locally(
     stopped: &Receiver<()>,
 ) -> ControlFlow<AfterRun> {
     log::debug!(
-        "message {} waits here for {wait:.1?}: no row carries it",
+        "message {} waits in its consumer for {wait:.1?}: no row can hold it",
         attempt.key()
     );
     select! {

@@ -43,7 +43,7 @@ impl BrokerCopies {
     }
 
     /// What the broker has of a claimed message that is given back. `None` if it simply has a copy.
-    fn copy(&self, attempt: &Attempt) -> Option<BrokerCopy> {
+    fn copy_of(&self, attempt: &Attempt) -> Option<BrokerCopy> {
         // Nobody would recognize the copy of a message without an id, so the row replaces the copy.
         let is_known = attempt.envelope.fingerprint.is_none();
         if self.are_gone(attempt.envelope.receipt.epoch) || !is_known {
@@ -109,7 +109,7 @@ impl ConsumerSetActor {
             .remove_where(|receipt| !copies.may_be_gone(receipt.epoch));
         if self.stopping {
             // The connection may have ended before it got this command.
-            self.command(SubscriptionCommand::Cancel);
+            self.send_command(SubscriptionCommand::Cancel);
         }
         self.claim_backlog();
     }
@@ -134,7 +134,7 @@ impl ConsumerSetActor {
         let mut releases = Vec::new();
         let mut republishes = Vec::new();
         for attempt in attempts {
-            match self.broker_copies.copy(&attempt) {
+            match self.broker_copies.copy_of(&attempt) {
                 Some(copy) => {
                     let key = attempt.envelope.key;
                     republishes.push((attempt.run, Republish { key, copy }));

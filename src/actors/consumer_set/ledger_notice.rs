@@ -27,8 +27,8 @@ impl LedgerListener for SetListener {
         self.0.do_send(LedgerNotice::Joined(count));
     }
 
-    fn claimed(&self, answers: Vec<ClaimOutcome>, commit: Duration) {
-        self.0.do_send(LedgerNotice::Claimed(answers, commit));
+    fn claimed(&self, outcomes: Vec<ClaimOutcome>, commit: Duration) {
+        self.0.do_send(LedgerNotice::Claimed(outcomes, commit));
     }
 
     fn settle(&self, settlement: Settlement, commit: Duration) {
@@ -46,7 +46,7 @@ impl Handler<LedgerNotice> for ConsumerSetActor {
     fn handle(&mut self, notice: LedgerNotice, context: &mut Context<Self>) {
         match notice {
             LedgerNotice::Joined(count) => self.in_flight.joined(count),
-            LedgerNotice::Claimed(answers, commit) => self.handle_claims(answers, commit),
+            LedgerNotice::Claimed(outcomes, commit) => self.handle_claims(outcomes, commit),
             LedgerNotice::Settlement(settlement, commit) => {
                 self.handle_settlement(settlement, commit)
             }
@@ -62,15 +62,15 @@ impl Handler<LedgerNotice> for ConsumerSetActor {
 }
 
 impl ConsumerSetActor {
-    fn handle_claims(&mut self, answers: Vec<ClaimOutcome>, commit: Duration) {
+    fn handle_claims(&mut self, outcomes: Vec<ClaimOutcome>, commit: Duration) {
         failpoint::hit("set.claimed");
         self.claim_window.committed(commit);
-        let is_ours = |answer: &&ClaimOutcome| matches!(answer, ClaimOutcome::Ours(_));
-        let ours = answers.iter().filter(is_ours).count();
-        self.in_flight.answered(answers.len(), ours);
+        let is_ours = |outcome: &&ClaimOutcome| matches!(outcome, ClaimOutcome::Ours(_));
+        let ours = outcomes.iter().filter(is_ours).count();
+        self.in_flight.answered(outcomes.len(), ours);
         let mut done = Vec::new();
-        for answer in answers {
-            match answer {
+        for outcome in outcomes {
+            match outcome {
                 ClaimOutcome::Ours(attempt) => self.hand_out(attempt),
                 ClaimOutcome::Final(envelope, status) => {
                     log::info!("message {} is {status} already", envelope.key);

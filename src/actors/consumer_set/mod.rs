@@ -192,11 +192,11 @@ impl ConsumerSetActor {
             self.without_id.forget(*receipt);
         }
         if !(accept.is_empty() && give_back.is_empty()) {
-            self.command(SubscriptionCommand::Settle { accept, give_back });
+            self.send_command(SubscriptionCommand::Settle { accept, give_back });
         }
     }
 
-    fn command(&self, command: SubscriptionCommand) {
+    fn send_command(&self, command: SubscriptionCommand) {
         if let Some(commands) = &self.commands
             && commands.send(command).is_err()
         {
@@ -207,7 +207,7 @@ impl ConsumerSetActor {
     /// Asks for the queue's depth if the set runs until it is idle, and has nothing to do.
     fn check_idle(&mut self) {
         if self.has_nothing_to_do() {
-            self.command(SubscriptionCommand::Depth);
+            self.send_command(SubscriptionCommand::Depth);
         }
     }
 

@@ -181,12 +181,12 @@ impl ConsumerSetActor {
             .change(self.claim_window.wanted(), &row_waits, &backlog, now);
         let Some(more) = change else { return };
         log::debug!(
-            "queue {}: {more} messages more than its prefetch; {} wait for their rows",
+            "queue {}: taking {more} messages beyond its prefetch; {} wait for their rows",
             self.name,
             row_waits.count
         );
         self.row_waits.mark_new_consumer();
-        self.command(SubscriptionCommand::Prefetch {
+        self.send_command(SubscriptionCommand::Prefetch {
             more,
             epoch: self.epoch,
         });

@@ -21,7 +21,7 @@ impl Handler<StopSet> for ConsumerSetActor {
             return;
         }
         self.stopping = true;
-        self.command(SubscriptionCommand::Cancel);
+        self.send_command(SubscriptionCommand::Cancel);
         for (consumer, _) in self.consumers.values() {
             consumer.do_send(StopConsumer);
         }
