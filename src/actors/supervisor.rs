@@ -178,7 +178,7 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
-        log::error!("{what} died, and the service ends: tasks that were running are run again");
+        log::error!("{what} died, and the service ends with that: tasks that were running are run again");
         self.tree.service_status.failed(&what);
         self.tree.executor.stop();
         self.abandon_all(TreeOutcome::Died(what));

@@ -16,8 +16,8 @@ pub(super) fn without_superseded(
             if in_flight_runs.has_successor(&finish.key, run) =>
         {
             log::warn!(
-                "message {}: a run that was given up has ended while another run of the message is in flight; \
-                 only the end of that other run counts",
+                "message {}: a run that was given up has ended while another run of the message is in \
+                 flight; only the end of that other run counts",
                 finish.key
             );
             None
