@@ -69,11 +69,13 @@ pub struct SupervisorActor {
     tree: Tree,
     scheduler: Option<Addr<SchedulerActor>>,
     /// When the scheduler was started.
-    scheduling_since: Instant,
+    scheduler_started_at: Instant,
     backoff: Backoff,
     sets: Vec<(String, Addr<ConsumerSetActor>)>,
+    /// The queues whose sets are not idle yet, if the tree runs until all are.
     busy_queues: Vec<String>,
     phase: Phase,
+    /// Why a set could not run until it was idle.
     failure: Option<String>,
     outcome: Sender<TreeOutcome>,
 }
@@ -85,7 +87,7 @@ impl SupervisorActor {
         Self {
             tree,
             scheduler: None,
-            scheduling_since: Instant::now(),
+            scheduler_started_at: Instant::now(),
             backoff: Backoff::for_children(),
             sets: Vec::new(),
             busy_queues: Vec::new(),
@@ -104,7 +106,7 @@ impl SupervisorActor {
         if let Some(setup) = self.tree.scheduler.clone() {
             let scheduler = SchedulerActor::new(context.address().recipient(), setup);
             self.scheduler = Some(scheduler.start());
-            self.scheduling_since = Instant::now();
+            self.scheduler_started_at = Instant::now();
         }
     }
 
@@ -178,7 +180,9 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
-        log::error!("{what} died, and the service ends with that: tasks that were running are run again");
+        log::error!(
+            "{what} died, and the service ends with that: tasks that were running are run again"
+        );
         self.tree.service_status.failed(&what);
         self.tree.executor.stop();
         self.abandon_all(TreeOutcome::Died(what));
@@ -198,7 +202,7 @@ impl SupervisorActor {
                 self.scheduler = None;
                 let wait = self
                     .backoff
-                    .next_wait_after(self.scheduling_since.elapsed());
+                    .next_wait_after(self.scheduler_started_at.elapsed());
                 log::error!("the scheduler's actor died; a new one starts in {wait:.1?}");
                 context.run_later(wait, |supervisor, context| {
                     if supervisor.phase == Phase::Running {

@@ -1,8 +1,8 @@
 //! A consumer: one thread, which runs one task at a time.
 
+mod consumer_thread;
 mod local_wait;
 mod put_off;
-mod worker;
 
 use std::thread;
 
@@ -11,11 +11,11 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::messages::{ConsumerDeath, ConsumerNotice};
 
-pub(super) use self::worker::Worker;
+pub(super) use self::consumer_thread::ConsumerThread;
 
 /// The actor of consumer `<queue>-consumer-<n>`. Its thread stops when the actor ends, and reports that to the set.
 pub(super) struct ConsumerActor {
-    worker: Option<Worker>,
+    consumer_thread: Option<ConsumerThread>,
     /// Dropped to tell the thread to stop.
     stop: Option<Sender<()>>,
 }
@@ -26,9 +26,9 @@ pub(super) struct ConsumerActor {
 pub(super) struct StopConsumer;
 
 impl ConsumerActor {
-    pub(super) const fn new(worker: Worker) -> Self {
+    pub(super) const fn new(consumer_thread: ConsumerThread) -> Self {
         Self {
-            worker: Some(worker),
+            consumer_thread: Some(consumer_thread),
             stop: None,
         }
     }
@@ -38,18 +38,20 @@ impl Actor for ConsumerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        let Some(worker) = self.worker.take() else {
+        let Some(consumer_thread) = self.consumer_thread.take() else {
             return;
         };
         let (stop, stopped) = bounded(0);
         self.stop = Some(stop);
-        let number = worker.number;
-        let set = worker.set.clone();
+        let number = consumer_thread.number;
+        let set = consumer_thread.set.clone();
         let spawned = thread::Builder::new()
-            .name(worker.name.clone())
+            .name(consumer_thread.name.clone())
             .spawn(move || {
-                let death = worker.run_until_stopped(&stopped);
-                worker.set.do_send(ConsumerNotice::Down { number, death });
+                let death = consumer_thread.run_until_stopped(&stopped);
+                consumer_thread
+                    .set
+                    .do_send(ConsumerNotice::Down { number, death });
             });
         if let Err(error) = spawned {
             log::error!("no thread for a consumer: {error}");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 
+use super::consumer_thread::{AfterRun, ConsumerThread};
 use super::local_wait::LocalWait;
-use super::worker::{AfterRun, Worker};
 use crate::execution::{Attempt, Postponement};
 use crate::store::PutBack;
 
-impl Worker {
+impl ConsumerThread {
     /// Puts off the message, whose run took `ran`. `Continue` if the message was kept here, and is to be tried again.
     pub(super) fn put_off(
         &self,

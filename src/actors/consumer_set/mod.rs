@@ -29,7 +29,7 @@ use self::prefetch::Prefetch;
 use self::row_waits::RowWaits;
 use self::stall_detector::StallDetector;
 use self::without_id::WithoutId;
-use super::consumer::{ConsumerActor, Worker};
+use super::consumer::{ConsumerActor, ConsumerThread};
 use super::messages::{ConsumerDeath, ConsumerNotice, SetEvent, SetNotice};
 use super::subscription::{self, SubscriptionNotice};
 use super::tree::{ConsumedQueue, Tree};
@@ -116,7 +116,7 @@ impl ConsumerSetActor {
     }
 
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
-        let worker = Worker {
+        let consumer_thread = ConsumerThread {
             set: context.address().recipient(),
             name: names::consumer(&self.name, number),
             number,
@@ -126,7 +126,7 @@ impl ConsumerSetActor {
             lease: self.lease.clone(),
             queue_status: self.source.queue_status.clone(),
         };
-        let consumer = ConsumerActor::new(worker).start();
+        let consumer = ConsumerActor::new(consumer_thread).start();
         self.consumers.insert(number, (consumer, Instant::now()));
     }
 

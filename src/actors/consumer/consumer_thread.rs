@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 use crate::maintenance::heartbeat::Lease;
 
 /// The consumer's thread.
-pub(in crate::actors) struct Worker {
+pub(in crate::actors) struct ConsumerThread {
     pub(in crate::actors) set: Recipient<ConsumerNotice>,
     pub(in crate::actors) name: String,
     /// From 1.
@@ -39,7 +39,7 @@ pub(super) enum AfterRun {
     GiveBack,
 }
 
-impl Worker {
+impl ConsumerThread {
     /// Runs messages until the consumer is stopped. `Some` if the thread died instead.
     pub(super) fn run_until_stopped(&self, stopped: &Receiver<()>) -> Option<ConsumerDeath> {
         let running = RefCell::new(None);
