@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use carrot_actors::{App, Args, Client, LogLevel, PublishError, Schedule, TaskContext, TaskError};
 
-/// What holds where there is no carrot.toml.
+/// The configuration, as far as no carrot.toml says otherwise.
 const DEFAULTS: &str = r#"
 default_broker = "embedded"
 database_url = "sqlite://quickstart.db"
@@ -25,13 +25,13 @@ fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
     Ok(format!("Hello {name}!"))
 }
 
-/// Every three seconds, by the schedule below. Publishes a message of its own.
+/// The schedule below runs it every three seconds. It publishes a message itself.
 fn tick(client: Client) -> Result<(), PublishError> {
     client.task("sum").args((1, 2, 3)).publish()?;
     Ok(())
 }
 
-/// Sync or async is all the same.
+/// A task can be sync or async.
 async fn sum(Args(numbers): Args<Vec<i64>>, context: TaskContext) -> Result<i64, TaskError> {
     log::info!("adding {numbers:?}, attempt {}", context.attempt);
     Ok(numbers.iter().sum())

@@ -29,7 +29,7 @@ struct Options {
     retries: u32,
 }
 
-/// What a task returns: the row's output, as JSON.
+/// What a task returns. It becomes the row's output, as JSON.
 #[derive(Serialize)]
 struct Page {
     url: String,
@@ -37,7 +37,7 @@ struct Page {
     nth: u64,
 }
 
-/// An extractor of our own: what a message must have to be run at all.
+/// An extractor of our own. A message with an invalid tenant is FAILED before its task runs.
 struct Tenant(String);
 
 impl FromMessage for Tenant {
@@ -50,7 +50,7 @@ impl FromMessage for Tenant {
     }
 }
 
-/// A sync task, with an error of `anyhow`'s.
+/// A sync task that returns errors of `anyhow`.
 fn fetch(
     Args((url,)): Args<(String,)>,
     Kwargs(options): Kwargs<Options>,
@@ -80,14 +80,14 @@ async fn crawl(Args(urls): Args<Vec<String>>, client: Client) -> Result<usize, P
     Ok(urls.len())
 }
 
-/// A long one, which comes to an end when the service is told to stop.
+/// A long task, which ends when the service is told to stop.
 async fn watch(context: TaskContext) -> Result<String, TaskError> {
     let began = Instant::now();
     context.cancelled().await;
     Ok(format!("watched for {} s", began.elapsed().as_secs()))
 }
 
-/// Done around every task, with its message and its outcome.
+/// Runs around every task, and sees its message and its outcome.
 struct Audit;
 
 impl Middleware for Audit {

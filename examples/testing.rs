@@ -1,4 +1,4 @@
-//! Tasks, and how they are tried without a broker: `cargo run --example testing`.
+//! Tasks, and how to test them without a broker: `cargo run --example testing`.
 
 use carrot_actors::{App, Args, Client, PublishError, TaskContext, TaskError};
 

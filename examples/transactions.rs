@@ -13,7 +13,7 @@ fn greet(Args((name,)): Args<(String,)>) -> Result<String, TaskError> {
 }
 
 fn sign_up(db: &mut SqliteConnection, client: &Client, name: &str) -> Result<(), RecordError> {
-    // On SQLite a transaction that will write had better begin as one that writes.
+    // On SQLite, a transaction that will write should begin as a writing one.
     db.immediate_transaction(|db| {
         client.task("customers.greet").args((name,)).record(db)?;
         diesel::sql_query("INSERT INTO customer (name) VALUES (?)")
@@ -24,16 +24,16 @@ fn sign_up(db: &mut SqliteConnection, client: &Client, name: &str) -> Result<(),
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // On a database of its own that is gone in the end. A service's client is `Client::connect`'s, and its
-    // connection one to its `database_url`.
+    // This example uses a temporary database. A real program gets its client from `Client::connect`, and
+    // connects to the service's `database_url`.
     let mut app = App::new().task("customers.greet", greet).test()?;
     let file = app.config().database_url.sqlite_file();
     let file = file
         .and_then(|file| file.to_str())
         .ok_or("no SQLite file")?;
     let mut db = SqliteConnection::establish(file)?;
-    // A service writes to the same file, and only one can at a time. Diesel's connection does not wait for the
-    // others unless it is told to.
+    // A service writes to the same file, and only one connection can write at a time. Diesel's connections do
+    // not wait for others unless told to.
     db.batch_execute("PRAGMA busy_timeout = 5000")?;
     diesel::sql_query("CREATE TABLE customer (name TEXT PRIMARY KEY)").execute(&mut db)?;
 

@@ -1,20 +1,22 @@
-//! Places where a test stops the process, so that each death of the design is died on purpose.
+//! Failpoints: named places where a test can kill the process, so that tests cover each death that the design
+//! names.
 //!
-//! `CARROT_FAILPOINTS="ledger.before-commit=kill; publish.recorded=kill@3"` makes the process kill
-//! itself (as `kill -9` would) at the named place, the third time it comes by it; `panic` panics
-//! there instead, and `hang` never goes on. With `panic@3+` it does so from the third time on. Without the feature `failpoints` a call is nothing at all.
+//! With `CARROT_FAILPOINTS="ledger.before-commit=kill; publish.recorded=kill@3"` the process kills itself (as
+//! `kill -9` would) when it first reaches `ledger.before-commit`, or reaches `publish.recorded` for the third
+//! time. The action `panic` panics instead, and `hang` blocks for ever. `panic@3+` acts from the third time on.
+//! Without the feature `failpoints` these functions do nothing.
 
-/// Does what `CARROT_FAILPOINTS` says of the place `name`.
+/// Performs the action that `CARROT_FAILPOINTS` sets for the failpoint `name`.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub(crate) const fn hit(_name: &str) {}
 
-/// Has the process that this one executes instead of itself stop at the places that are left.
+/// Passes the failpoints that are still armed on to the program that this process is about to execute.
 #[cfg(not(feature = "failpoints"))]
-pub(crate) const fn leave_to(_next: &mut std::process::Command) {}
+pub(crate) const fn pass_on_to(_next: &mut std::process::Command) {}
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::{hit, leave_to};
+pub(crate) use armed::{hit, pass_on_to};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -27,7 +29,7 @@ mod armed {
     struct Armed {
         action: String,
         passes_left: u32,
-        /// Whether it stays after the first time.
+        /// Whether it stays armed after its action.
         stays: bool,
     }
 
@@ -50,7 +52,7 @@ mod armed {
         Some((name.to_owned(), armed))
     }
 
-    /// Does what `CARROT_FAILPOINTS` says of the place `name`.
+    /// Performs the action that `CARROT_FAILPOINTS` sets for the failpoint `name`.
     pub(crate) fn hit(name: &str) {
         let action = {
             let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +71,7 @@ mod armed {
         };
         match action.as_str() {
             "panic" => panic!("failpoint {name}"),
-            "kill" => die(),
+            "kill" => kill_this_process(),
             "hang" => loop {
                 std::thread::park();
             },
@@ -77,8 +79,8 @@ mod armed {
         }
     }
 
-    /// Has the process that this one executes instead of itself stop at the places that are left.
-    pub(crate) fn leave_to(next: &mut Command) {
+    /// Passes the failpoints that are still armed on to the program that this process is about to execute.
+    pub(crate) fn pass_on_to(next: &mut Command) {
         let armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = |(name, point): (&String, &Armed)| {
             let stays = if point.stays { "+" } else { "" };
@@ -92,7 +94,7 @@ mod armed {
         next.env("CARROT_FAILPOINTS", left.join("; "));
     }
 
-    fn die() -> ! {
+    fn kill_this_process() -> ! {
         loop {
             if let Err(error) = kill_process(getpid(), Signal::KILL) {
                 log::error!("could not kill the process: {error}");

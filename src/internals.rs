@@ -6,7 +6,7 @@
 pub mod broker {
     pub use crate::broker::{
         Broker, BrokerError, BrokerEvent, BrokerPublisher, CONFIRM_TIMEOUT, Confirmation,
-        DeliveryHandle, Envelope, Sent, SubscriptionCommand, embedded, open,
+        DeliveryHandle, Envelope, SentBatch, SubscriptionCommand, embedded, open,
     };
 }
 

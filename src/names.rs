@@ -1,4 +1,4 @@
-//! Names and texts that more than one room must make alike.
+//! Names that several rooms share, and how they are made storable.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,53 +6,53 @@ use std::sync::OnceLock;
 
 use uuid::Uuid;
 
-/// The `type` property of every message that django-carrot and we publish.
+/// The `type` property of every message that django-carrot and carrot-actors publish.
 pub const MESSAGE_TYPE: &str = "django-carrot message";
 
 /// The header that names the task.
 pub const TASK_HEADER: &str = "type";
 
-/// The longest text that django-carrot's `varchar(200)` columns hold, in characters.
+/// The most characters of a text in django-carrot's `varchar(200)` columns.
 pub const COLUMN_CHARS: usize = 200;
 
-/// The longest short string of AMQP 0-9-1, in bytes (§4.2.5.3): queue, routing key, message id. A
-/// longer one breaks the frame and with it the connection.
+/// The most bytes of an AMQP 0-9-1 short string (§4.2.5.3), such as a queue's name, a routing key or a message
+/// id. A longer one breaks the frame and with it the connection.
 pub const SHORT_STRING_BYTES: usize = 255;
 
-/// What a daemon that executes itself again says to itself, by this environment variable.
-pub const RESUMED: &str = "CARROT_RESUMED";
+/// The environment variable by which a daemon that executes itself again passes its state on.
+pub const RESUMED_VARIABLE: &str = "CARROT_RESUMED";
 
-/// What systemd says to the service alone, by environment variables.
-pub const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+/// The environment variables that systemd sets for the service alone, not for its children.
+pub const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
-/// What the user types for this command line: an app's binary has a name of its own. Only the first word
-/// counts.
-pub fn program_is(path: &OsStr) {
+/// Sets the program's name, as the user types it, from the path of its binary. Only the first call counts.
+pub fn set_program(path: &OsStr) {
     if let Some(name) = Path::new(path).file_name() {
         PROGRAM.get_or_init(|| name.to_string_lossy().into_owned());
     }
 }
 
-/// The program that has our command line, as its user calls it; another program that only publishes is
-/// told of the stock one.
+/// The name of the program that has our command line. In a program that only publishes it is `carrot-actors`,
+/// the stock program.
 #[must_use]
 pub fn program() -> &'static str {
     PROGRAM.get().map_or("carrot-actors", String::as_str)
 }
 
-/// A new message's key.
+/// A key for a new message.
 #[must_use]
 pub fn new_key() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// The key of the message that calls itself `id`: the id, if the `uuid` column can hold it, whatever
-/// its character set, else a UUID that is the same each time it is delivered. 16 bytes that are no text
-/// are a UUID already, which its publisher's row has in the usual form; from others one is made.
+/// The key of a message with the message id `id`. It is the id itself if it fits the `uuid` column in any
+/// character set (ASCII, without NUL, not too long). Otherwise it is a UUID that is the same at each delivery:
+/// 16 bytes that are not UTF-8 are taken as a raw UUID, whose publisher's row has it in the usual form; from
+/// any other id one is derived.
 #[must_use]
-pub fn key_of(id: &[u8]) -> String {
+pub fn key_for_id(id: &[u8]) -> String {
     match std::str::from_utf8(id) {
         Ok(text) if id.len() <= COLUMN_CHARS && id.is_ascii() && !id.contains(&0) => {
             text.to_owned()
@@ -64,13 +64,13 @@ pub fn key_of(id: &[u8]) -> String {
     }
 }
 
-/// `default-consumer-1`, as django-carrot names them; `n` starts at 1.
+/// A consumer's name, as in django-carrot: `default-consumer-1`. `n` starts at 1.
 #[must_use]
-pub fn consumer(queue: &str, n: usize) -> String {
+pub fn consumer_name(queue: &str, n: usize) -> String {
     format!("{queue}-consumer-{n}")
 }
 
-/// `text` in a form that every database stores: no NUL.
+/// `text` in a form that every database can store: NULs are replaced by U+FFFD.
 #[must_use]
 pub fn storable(text: String) -> String {
     if text.contains('\0') {
@@ -80,7 +80,7 @@ pub fn storable(text: String) -> String {
     }
 }
 
-/// `text` in a form that a `varchar(200)` column stores.
+/// `text` in a form that every database can store in a `varchar(200)` column: cut, and without NULs.
 #[must_use]
 pub fn storable_name(text: &str) -> String {
     storable(text.chars().take(COLUMN_CHARS).collect())
@@ -91,8 +91,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_no_column_holds_gets_the_same_key_each_time() {
-        let of = |id: &str| key_of(id.as_bytes());
+    fn an_id_that_does_not_fit_the_column_gets_the_same_key_each_time() {
+        let of = |id: &str| key_for_id(id.as_bytes());
         let long = "x".repeat(250);
         assert_eq!(of(&long), of(&long));
         assert!(of(&long).len() <= COLUMN_CHARS);
@@ -105,10 +105,10 @@ mod tests {
     #[test]
     fn an_id_of_other_bytes_is_a_key_too_and_a_raw_uuid_that_uuid() {
         let uuid = Uuid::from_u128(0x6e8b_c430_9c3a_41d9_a669_0800_200c_9a66);
-        assert_eq!(key_of(uuid.as_bytes()), uuid.to_string());
-        assert_eq!(key_of(b"caf\xe9"), key_of(b"caf\xe9"));
-        assert_ne!(key_of(b"caf\xe9"), key_of(b"caf\xe8"));
+        assert_eq!(key_for_id(uuid.as_bytes()), uuid.to_string());
+        assert_eq!(key_for_id(b"caf\xe9"), key_for_id(b"caf\xe9"));
+        assert_ne!(key_for_id(b"caf\xe9"), key_for_id(b"caf\xe8"));
         // 16 bytes of text are a text.
-        assert_eq!(key_of(b"order-0000000042"), "order-0000000042");
+        assert_eq!(key_for_id(b"order-0000000042"), "order-0000000042");
     }
 }

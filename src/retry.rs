@@ -1,107 +1,107 @@
-//! How long to wait before trying again, and with how much.
+//! How long to wait before a retry, and how many items to retry together.
 
 use std::time::Duration;
 
-/// A child that has lived so long was well: the next death counts from one again.
-pub const WELL_AFTER: Duration = Duration::from_secs(60);
+/// A thread or actor that has lived longer than this was healthy: after its death the backoff starts over.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// Exponential backoff with full jitter in its upper half: the `n`th wait is between half and all
-/// of `first × 2ⁿ`, and never over `most`. The jitter keeps a fleet from coming back in step.
+/// Exponential backoff with jitter: wait `n`, from 0, is between half and all of `first × 2ⁿ`, where the latter
+/// is at most `max`. The jitter keeps a fleet of services from retrying at the same moment.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
-    most: Duration,
+    max: Duration,
     tries: u32,
 }
 
 impl Backoff {
-    /// Waits that start at `first` and double up to `most`.
+    /// Waits that start at `first` and double up to `max`.
     #[must_use]
-    pub const fn new(first: Duration, most: Duration) -> Self {
+    pub const fn new(first: Duration, max: Duration) -> Self {
         Self {
             first,
-            most,
+            max,
             tries: 0,
         }
     }
 
-    /// For a server that is away: 100 ms, doubled up to 5 s, so that work resumes within seconds
-    /// of its return and a server under repair is not hammered.
+    /// For connecting to a server: 100 ms, doubled up to 5 s. Work resumes within seconds of the server's
+    /// return, and a server that is recovering is not flooded.
     #[must_use]
     pub const fn for_connections() -> Self {
         Self::new(Duration::from_millis(100), Duration::from_secs(5))
     }
 
-    /// For a consumer that died, or whatever else is begun anew: 100 ms, doubled up to 30 s.
+    /// For restarting a consumer, a thread or an actor that died: 100 ms, doubled up to 30 s.
     #[must_use]
-    pub const fn for_children() -> Self {
+    pub const fn for_restarts() -> Self {
         Self::new(Duration::from_millis(100), Duration::from_secs(30))
     }
 
-    /// As it is after so many tries.
+    /// The backoff as it is after this many tries.
     #[must_use]
-    pub const fn after(self, tries: u32) -> Self {
+    pub const fn with_tries(self, tries: u32) -> Self {
         Self { tries, ..self }
     }
 
-    /// The next wait.
+    /// The next wait, which counts as a try.
     pub fn next_wait(&mut self) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.tries.min(20));
         self.tries = self.tries.saturating_add(1);
         doubled
-            .min(self.most)
+            .min(self.max)
             .mul_f64(0.5_f64.mul_add(fastrand::f64(), 0.5))
     }
 
-    /// The wait after the death of what has lived so long.
+    /// The wait before restarting something that died after it had lived for `life`.
     pub fn next_wait_after(&mut self, life: Duration) -> Duration {
-        if life > WELL_AFTER {
+        if life > HEALTHY_AFTER {
             self.reset();
         }
         self.next_wait()
     }
 
-    /// Starts over: what was tried has worked.
+    /// Starts over, after a success.
     pub const fn reset(&mut self) {
         self.tries = 0;
     }
 }
 
-/// How many of many are tried together, while one that is refused refuses all: half as many each time, until that one
-/// is alone, and then twice as many each time.
+/// How many items to try together, where one bad item makes the whole batch fail. Halved at each refusal, until
+/// the bad item is alone; doubled at each success, up to the maximum.
 #[derive(Debug, Clone)]
-pub struct Portion {
+pub struct BatchSize {
     size: usize,
-    most: usize,
+    max: usize,
 }
 
-impl Portion {
-    /// All at first.
+impl BatchSize {
+    /// Starts with the maximum.
     #[must_use]
-    pub const fn new(most: usize) -> Self {
-        Self { size: most, most }
+    pub const fn new(max: usize) -> Self {
+        Self { size: max, max }
     }
 
-    /// How many are tried next.
+    /// How many items to try next.
     #[must_use]
-    pub const fn size(&self) -> usize {
+    pub const fn get(&self) -> usize {
         self.size
     }
 
-    /// Whether nothing was refused lately.
+    /// Whether the size is the maximum: no batch was refused lately.
     #[must_use]
-    pub const fn is_whole(&self) -> bool {
-        self.size == self.most
+    pub const fn is_full(&self) -> bool {
+        self.size == self.max
     }
 
-    /// So many were refused together.
-    pub fn is_refused(&mut self, count: usize) {
-        self.size = (count / 2).min(self.most / 2).max(1);
+    /// Notes that a batch of `count` items was refused.
+    pub fn halve(&mut self, count: usize) {
+        self.size = (count / 2).min(self.max / 2).max(1);
     }
 
-    /// What was tried has worked, or was the one that is refused.
-    pub fn is_done(&mut self) {
-        self.size = (self.size * 2).min(self.most);
+    /// Notes that a batch succeeded, or that the bad item was found.
+    pub fn grow(&mut self) {
+        self.size = (self.size * 2).min(self.max);
     }
 }
 
@@ -110,36 +110,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bad_one_is_alone_after_a_few_tries() {
-        for most in [1, 2, 7, 100] {
-            for bad in 0..most {
-                let mut portion = Portion::new(most);
+    fn the_bad_item_is_alone_after_a_few_tries() {
+        for max in [1, 2, 7, 100] {
+            for bad in 0..max {
+                let mut batch_size = BatchSize::new(max);
                 let (mut next, mut tries) = (0, 0);
                 let mut alone = Vec::new();
-                while next < most {
+                while next < max {
                     tries += 1;
-                    let end = (next + portion.size()).min(most);
+                    let end = (next + batch_size.get()).min(max);
                     if !(next..end).contains(&bad) {
-                        portion.is_done();
+                        batch_size.grow();
                     } else if end - next > 1 {
-                        portion.is_refused(end - next);
+                        batch_size.halve(end - next);
                         continue;
                     } else {
                         alone.push(next);
-                        portion.is_done();
+                        batch_size.grow();
                     }
                     next = end;
                 }
                 assert_eq!(alone, [bad]);
-                assert!(tries <= 25, "{bad} of {most}: {tries}");
+                assert!(tries <= 25, "{bad} of {max}: {tries}");
             }
         }
-        let mut portion = Portion::new(500);
-        portion.is_refused(10_000);
-        assert_eq!(portion.size(), 250);
-        assert!(!portion.is_whole());
-        portion.is_done();
-        assert!(portion.is_whole());
+        let mut batch_size = BatchSize::new(500);
+        batch_size.halve(10_000);
+        assert_eq!(batch_size.get(), 250);
+        assert!(!batch_size.is_full());
+        batch_size.grow();
+        assert!(batch_size.is_full());
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(1)));
         backoff.reset();
         assert!(backoff.next_wait() <= Duration::from_millis(100));
-        let mut later = backoff.after(3);
+        let mut later = backoff.with_tries(3);
         assert!(later.next_wait() >= Duration::from_millis(400));
-        assert!(later.next_wait_after(2 * WELL_AFTER) <= Duration::from_millis(100));
+        assert!(later.next_wait_after(2 * HEALTHY_AFTER) <= Duration::from_millis(100));
     }
 }

@@ -8,21 +8,21 @@ pub(crate) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     near(typed, known.iter().copied()).into_iter().next()
 }
 
-/// Those of `known` that `typed` may have meant, the likeliest first.
+/// The names of `known` that `typed` may have meant, the likeliest first.
 pub(crate) fn near<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let typed = plain(typed);
-    // A third of the letters may be wrong: `hots` is `host`, `foo` is nothing.
+    let typed = normalized(typed);
+    // A third of the letters may be wrong, at least one and at most three: `hots` finds `host`, `foo` nothing.
     let allowed = (typed.chars().count() / 3).clamp(1, 3);
     let mut near: Vec<(usize, &str)> = known
-        .map(|name| (distance(&typed, &plain(name)), name))
+        .map(|name| (distance(&typed, &normalized(name)), name))
         .filter(|&(distance, _)| distance <= allowed)
         .collect();
     near.sort_unstable();
     near.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Without what fingers care least about.
-fn plain(name: &str) -> String {
+/// The name in lower case, with `_` for `-` and spaces.
+fn normalized(name: &str) -> String {
     name.to_lowercase().replace(['-', ' '], "_")
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::{distance, nearest};
 
     #[test]
-    fn a_slip_of_the_finger_finds_its_key() {
+    fn a_misspelt_key_is_found() {
         let known = ["name", "host", "concurrency", "prefetch_factor"];
         assert_eq!(nearest("concurency", &known), Some("concurrency"));
         assert_eq!(nearest("hots", &known), Some("host"));

@@ -30,7 +30,7 @@ impl SchedulerActor {
             threads: None,
             stopping: false,
             started_at: Instant::now(),
-            backoff: Backoff::for_children(),
+            backoff: Backoff::for_restarts(),
         }
     }
 

@@ -105,7 +105,7 @@ struct SubscriptionThread {
 impl SubscriptionThread {
     /// Consumes until the set closes the subscription. After a panic it starts again, as after a lost connection.
     fn run(mut self) {
-        let mut backoff = Backoff::for_children();
+        let mut backoff = Backoff::for_restarts();
         loop {
             let began = Instant::now();
             let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.live())) else {
@@ -185,7 +185,7 @@ impl SubscriptionThread {
                     }
                 }
                 BrokerEvent::Cancelled => *cancelled = true,
-                BrokerEvent::CountsReturns | BrokerEvent::Depth(_) => {}
+                BrokerEvent::CountsRedeliveries | BrokerEvent::Depth(_) => {}
             }
             if *protocol_broken && serving.is_some_and(|(since, _)| since.elapsed() > PROVEN_AFTER)
             {

@@ -48,7 +48,7 @@ impl fmt::Display for Shutdown {
         match self {
             Self::Drain(None) => f.write_str("in order: running tasks finish first"),
             Self::Drain(Some(grace)) => {
-                let grace = config::shown(*grace);
+                let grace = config::format_duration(*grace);
                 write!(f, "in order: running tasks finish first, within {grace}")
             }
             Self::Halt => f.write_str("at once: running tasks are left"),
@@ -88,7 +88,7 @@ impl SupervisorActor {
             tree,
             scheduler: None,
             scheduler_started_at: Instant::now(),
-            backoff: Backoff::for_children(),
+            backoff: Backoff::for_restarts(),
             sets: Vec::new(),
             busy_queues: Vec::new(),
             phase: Phase::Running,

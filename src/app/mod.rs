@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::{self, AppError, Program};
-use crate::client::{Client, OfService};
+use crate::client::{Client, ServiceClient};
 use crate::config::{Config, ConfigError, Defaults};
 use crate::logging::LogLevel;
 use crate::message::Arguments;
@@ -74,7 +74,7 @@ impl App {
     /// `daemon start` forks, and no thread of before is left then: what has threads, as most pools of
     /// connections do, is to be made [when the service starts](Self::state_with).
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
-        self.program.registry.share(Arc::new(state));
+        self.program.registry.add_state(Arc::new(state));
         self
     }
 
@@ -101,13 +101,13 @@ impl App {
         mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
-        self.program.registry.share_made(make);
+        self.program.registry.add_state_with(make);
         self
     }
 
     /// With something that wraps every task, inside of those that the app was given before.
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
-        self.program.registry.surround(middleware);
+        self.program.registry.add_middleware(middleware);
         self
     }
 
@@ -251,8 +251,11 @@ impl App {
         }
         self.program
             .registry
-            .share_made(move |config| Ok::<_, Infallible>(OfService(client(config))));
-        self.program.registry.check().map_err(ServiceError::from)?;
+            .add_state_with(move |config| Ok::<_, Infallible>(ServiceClient(client(config))));
+        self.program
+            .registry
+            .check_states()
+            .map_err(ServiceError::from)?;
         Ok(self.program)
     }
 

@@ -1,64 +1,64 @@
-//! A message as it came, before anybody has claimed it.
+//! A message as the broker delivered it, before anybody has claimed it.
 
 use std::mem;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::message::{Message, Parts, Payload, wire};
+use crate::message::{Message, MessageRef, Payload, wire};
 
-/// What a delivery is settled by. Only good on the channel that delivered it.
+/// Identifies a delivery, to settle it. Valid only on the channel that delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeliveryHandle {
-    /// The subscription's how-manieth connection.
+    /// The number of the subscription's connection.
     pub epoch: u64,
-    /// The delivery on that connection.
+    /// The delivery's number on that connection.
     pub tag: u64,
 }
 
-/// What tells messages without an id apart, unless they are the same in everything.
+/// A digest that tells messages without an id apart. Messages that are equal in every part share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u128);
 
-/// A message as it came from the broker.
+/// A message as the broker delivered it.
 #[derive(Debug)]
 pub struct Envelope {
-    /// What it is settled by.
-    pub receipt: DeliveryHandle,
-    /// Whether it was delivered before, to whomever.
+    /// Identifies the delivery, to settle it.
+    pub handle: DeliveryHandle,
+    /// Whether the broker delivered it before, to any consumer.
     pub redelivered: bool,
-    /// The message's key: its id, as far as the `uuid` column can hold it. One without an id gets a new key with
-    /// each delivery.
+    /// The message's key: its id, as far as the `uuid` column can hold it. A message without an id gets a new
+    /// key with each delivery.
     pub key: String,
-    /// Of a message without an id: a digest of all that it is.
+    /// The digest of a message without an id.
     pub fingerprint: Option<Fingerprint>,
-    /// Whether its publisher writes its row, as django-carrot does: the `type` property says so.
-    pub has_recorder: bool,
-    /// The header that names the task, if it is a text.
+    /// Whether the publisher writes the message's row, as django-carrot does. The `type` property says so.
+    pub publisher_writes_row: bool,
+    /// The value of the header that names the task, if it is a string.
     pub task: Option<String>,
-    /// Why the message's headers can't be read: it must not be run.
-    pub fault: Option<String>,
+    /// Why the message's headers can't be read. Such a message must not be run.
+    pub headers_fault: Option<String>,
     /// The `priority` property, or 0.
     pub priority: u8,
-    /// The exchange that it was published to. With the routing key it leads to the queue again: where
-    /// these are no texts, they are the default exchange and the queue's name.
+    /// The exchange that it was published to. Together with the routing key it leads to the queue again: if
+    /// they are not UTF-8, they are replaced by the default exchange and the queue's name.
     pub exchange: String,
     /// The routing key that it was published with.
     pub routing_key: String,
-    /// Its arguments.
-    pub body: Body,
+    /// The message's arguments.
+    pub body: EnvelopeBody,
 }
 
 impl Envelope {
-    /// A recorded message that is delivered for the first time.
+    /// The envelope of a recorded message that is delivered for the first time.
     #[must_use]
-    pub fn of(message: Message, receipt: DeliveryHandle) -> Self {
+    pub fn of_recorded(message: Message, handle: DeliveryHandle) -> Self {
         Self {
-            receipt,
+            handle,
             redelivered: false,
             key: message.key,
             fingerprint: None,
-            has_recorder: true,
+            publisher_writes_row: true,
             task: Some(message.task),
-            fault: None,
+            headers_fault: None,
             priority: message.priority,
             exchange: message.exchange,
             routing_key: message.routing_key,
@@ -66,10 +66,10 @@ impl Envelope {
         }
     }
 
-    /// The message that came by `queue`, with these arguments.
+    /// The parts of this message, which came by `queue` with these arguments.
     #[must_use]
-    pub fn parts<'a>(&'a self, queue: &'a str, arguments: &'a Payload) -> Parts<'a> {
-        Parts {
+    pub fn parts<'a>(&'a self, queue: &'a str, arguments: &'a Payload) -> MessageRef<'a> {
+        MessageRef {
             key: &self.key,
             task: self.task.as_deref().unwrap_or_default(),
             arguments,
@@ -82,42 +82,42 @@ impl Envelope {
     }
 }
 
-/// A message's body. It is decoded once, by whoever needs the arguments first: that is a consumer's thread, and
-/// not the one that all of a queue's messages come by. What came is dropped then, unless it can't be read.
+/// A message's body. The first caller that needs the arguments decodes it, once: a consumer's thread, not the
+/// thread that receives all of a queue's messages. Decoding drops the original bytes, unless it fails.
 #[derive(Debug)]
-pub struct Body {
+pub struct EnvelopeBody {
     size: usize,
-    /// What came, until it is decoded.
+    /// The original bytes, until they are decoded.
     raw: Mutex<Vec<u8>>,
-    decoded: OnceLock<Result<Payload, Unreadable>>,
+    decoded: OnceLock<Result<Payload, UnreadableBody>>,
 }
 
 /// A body that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    /// Why not, in words for the message's row.
+pub struct UnreadableBody {
+    /// The reason, worded for the message's row.
     pub reason: String,
-    /// The body.
+    /// The original bytes.
     pub bytes: Vec<u8>,
 }
 
-impl Body {
-    /// About how many bytes it takes as it came.
+impl EnvelopeBody {
+    /// The approximate size in bytes as delivered.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// The arguments in it.
+    /// The arguments in the body.
     ///
     /// # Errors
-    /// When it can't be read.
-    pub fn arguments(&self) -> Result<&Payload, &Unreadable> {
+    /// When the body can't be read.
+    pub fn arguments(&self) -> Result<&Payload, &UnreadableBody> {
         self.decoded
             .get_or_init(|| {
                 let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = mem::take(&mut *raw);
-                wire::decode(&bytes).map_err(|error| Unreadable {
+                wire::decode(&bytes).map_err(|error| UnreadableBody {
                     reason: error.to_string(),
                     bytes,
                 })
@@ -126,8 +126,8 @@ impl Body {
     }
 }
 
-/// From the bytes that the broker has delivered.
-impl From<Vec<u8>> for Body {
+/// A body from the bytes that the broker delivered.
+impl From<Vec<u8>> for EnvelopeBody {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
             size: bytes.len(),
@@ -137,8 +137,8 @@ impl From<Vec<u8>> for Body {
     }
 }
 
-/// From arguments that nobody has to decode.
-impl From<Payload> for Body {
+/// A body from arguments that are decoded already.
+impl From<Payload> for EnvelopeBody {
     fn from(arguments: Payload) -> Self {
         Self {
             size: arguments.size(),
@@ -154,13 +154,13 @@ mod tests {
 
     use super::*;
 
-    fn raw(body: &Body) -> Vec<u8> {
+    fn raw(body: &EnvelopeBody) -> Vec<u8> {
         body.raw.lock().unwrap().clone()
     }
 
     #[test]
-    fn a_body_is_not_held_twice() {
-        let body = Body::from(br#"{"args": [1]}"#.to_vec());
+    fn decoding_drops_the_original_bytes() {
+        let body = EnvelopeBody::from(br#"{"args": [1]}"#.to_vec());
         assert_eq!((body.size(), raw(&body).len()), (13, 13));
         assert_eq!(body.arguments().unwrap().args, [json!(1)]);
         assert!(raw(&body).is_empty());
@@ -170,17 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_can_not_be_read_is_kept() {
-        let body = Body::from(b"[1".to_vec());
+    fn an_unreadable_body_keeps_its_bytes() {
+        let body = EnvelopeBody::from(b"[1".to_vec());
         let unreadable = body.arguments().unwrap_err();
         assert!(unreadable.reason.contains("not JSON"), "{unreadable:?}");
         assert_eq!(unreadable.bytes, b"[1");
     }
 
     #[test]
-    fn what_is_decoded_already_is_as_it_was() {
+    fn decoded_arguments_stay_unchanged() {
         let payload = wire::decode(br#"{"kwargs": {"size": 2.50}}"#).unwrap();
-        let body = Body::from(payload.clone());
+        let body = EnvelopeBody::from(payload.clone());
         assert_eq!(body.arguments(), Ok(&payload));
     }
 }

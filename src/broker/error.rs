@@ -1,30 +1,30 @@
-//! What can go wrong at the broker, by what the caller can do about it.
+//! The broker's errors, classified by what the caller can do about them.
 
 /// An error of the broker. Its text never holds a password.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
-    /// It is away, or the connection ended: connect again.
+    /// The broker is away, or the connection ended: connect again.
     #[error("{0}")]
     Away(String),
-    /// It is there, and has ended the consuming: begin again. What was not settled is delivered again.
+    /// The broker is there, and has ended the consuming: begin again. Unsettled messages are redelivered.
     #[error("{0}")]
     Ended(String),
-    /// It is there, and the queue is not any more: begin again, which declares it. What was not settled
-    /// is gone from the broker.
+    /// The broker is there, but the queue is gone: begin again, which declares it. The broker no longer has
+    /// the unsettled messages.
     #[error("{0}")]
     QueueGone(String),
-    /// It answers and refuses: a declaration, a login, a permission. Nothing changes until somebody
-    /// changes something.
+    /// The broker refuses a declaration, a login or a permission. Retrying fails until somebody changes the
+    /// configuration or the broker.
     #[error("{0}")]
     Refused(String),
-    /// It is there, and what it sends breaks the protocol, or it speaks another one: connect again, more
-    /// and more slowly. What it breaks is said.
+    /// The server breaks the protocol, or speaks another one: connect again, with backoff. The text names the
+    /// violation.
     #[error("{0}")]
     Protocol(String),
-    /// It answers and does not permit what was asked for, which somebody may grant at any time.
+    /// The broker does not permit the request; somebody may grant it at any time.
     #[error("{0}")]
     Forbidden(String),
-    /// This build can't speak to such a broker: nothing to retry.
+    /// This build can't speak to such a broker: do not retry.
     #[error("{0}")]
     Unsupported(String),
 }

@@ -98,7 +98,7 @@ pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
     std::env::args_os()
         .next()
         .iter()
-        .for_each(|name| names::program_is(name));
+        .for_each(|name| names::set_program(name));
     execution::outside_runtime(|| run_with(program)).unwrap_or_else(|error| {
         report(&error);
         ExitCode::from(Exit::Software)
@@ -116,7 +116,10 @@ fn run_with(program: Result<Program, AppError>) -> ExitCode {
         }
     };
     let dispatched = program.map_err(Failure::from).and_then(|program| {
-        program.registry.check().map_err(ServiceError::from)?;
+        program
+            .registry
+            .check_states()
+            .map_err(ServiceError::from)?;
         dispatch(args, program)
     });
     match dispatched {

@@ -22,7 +22,7 @@ pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, Failure> 
     };
     // Said also when it got no further: what is deleted is deleted.
     for (status, age) in history.ages() {
-        let (count, age) = (counts.of(status), config::shown(age));
+        let (count, age) = (counts.of(status), config::format_duration(age));
         say(&format!(
             "{verb} {count} {status} messages older than {age}"
         ))?;

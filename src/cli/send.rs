@@ -98,7 +98,7 @@ fn at(time: &str, zone: Option<&str>) -> Result<DateTime<Utc>, String> {
                 .ok_or_else(|| expected("is none"))?;
             let zone = zone.ok_or_else(|| expected("has no time zone"))?;
             let zone = timetable::zone(zone).map_err(|error| format!("--timezone: {error}"))?;
-            timetable::moment(zone, local).ok_or_else(|| expected("is none"))?
+            timetable::wall_to_utc(zone, local).ok_or_else(|| expected("is none"))?
         }
     };
     let years = 1970..=9999;

@@ -1,20 +1,19 @@
-//! A message that is being put together.
+//! A message that is being built.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Client, Delivery, PublishError, Receipt};
+use super::Client;
+use super::error::PublishError;
+use super::ready_message::{self, ReadyMessage};
+use super::receipt::{Delivery, Receipt};
 use crate::message::{Literal, Message, Object, Payload};
 use crate::names;
+use crate::store::MOST_DELAY;
 use crate::store::transaction::{Connection, RecordError};
-use crate::store::{MOST_DELAY, NewRow};
 
-/// So many rows are inserted with a statement.
-const AT_ONCE: usize = 500;
-
-/// A message that is being put together, by [`Client::task`].
+/// A message that is being built. [`Client::task`] starts one.
 #[derive(Clone)]
 #[must_use = "a message goes nowhere until it is published"]
 pub struct Draft {
@@ -24,7 +23,7 @@ pub struct Draft {
     queue: Option<String>,
     priority: u8,
     delay: Option<Duration>,
-    /// The first thing that was wrong.
+    /// The first fault that was found.
     fault: Option<String>,
 }
 
@@ -41,94 +40,93 @@ impl Draft {
         }
     }
 
-    /// With these positional arguments: a tuple, a list, or anything else that serialises to a JSON
-    /// array.
+    /// Sets the positional arguments: a tuple, a list, or anything else that serialises to a JSON array.
     pub fn args(mut self, args: impl Serialize) -> Self {
         match Literal::of(args) {
             Ok(Literal::List(args)) => self.arguments.args = args,
             Ok(Literal::Null) => self.arguments.args = Vec::new(),
-            Ok(other) => self.is_wrong(format!(
+            Ok(other) => self.set_fault(format!(
                 "args must be a tuple or a list, such as `(1, \"two\")` or `(1,)`: {other:.100}"
             )),
-            Err(error) => self.is_wrong(format!("args can't be written as JSON: {error}")),
+            Err(error) => self.set_fault(format!("args can't be written as JSON: {error}")),
         }
         self
     }
 
-    /// With these named arguments: a struct, a map, or anything else that serialises to a JSON object.
+    /// Sets the named arguments: a struct, a map, or anything else that serialises to a JSON object.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
         match Literal::of(kwargs) {
             Ok(Literal::Object(kwargs)) => self.arguments.kwargs = kwargs,
             Ok(Literal::Null) => self.arguments.kwargs = Object::default(),
-            Ok(other) => self.is_wrong(format!("kwargs must be a struct or a map: {other:.100}")),
-            Err(error) => self.is_wrong(format!("kwargs can't be written as JSON: {error}")),
+            Ok(other) => self.set_fault(format!("kwargs must be a struct or a map: {other:.100}")),
+            Err(error) => self.set_fault(format!("kwargs can't be written as JSON: {error}")),
         }
         self
     }
 
-    /// For this queue. Without, it is the first of the configuration.
+    /// Sets the queue. The default is the first queue of the configuration.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());
         self
     }
 
-    /// With this priority: 0 (the default) to 255, higher first, as far as the queue has them.
+    /// Sets the priority: 0 (the default) to 255, higher first, as far as the queue supports priorities.
     pub fn priority(mut self, priority: u8) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Not before this time has gone by, on the database's clock. The message waits there, and a service
+    /// Delays the message by this time, on the database's clock. The message waits in the database, and a service
     /// publishes it when it is due.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
         self
     }
 
-    /// Records the message in a transaction of the caller's: it is published if that commits, by a
-    /// service. See [`transaction`](crate::transaction). Returns its uuid.
+    /// Records the message in the caller's transaction. If the transaction commits, a service publishes the
+    /// message. See [`transaction`](crate::transaction). Returns the message's uuid.
     ///
     /// # Errors
-    /// When it can't be a message, or the database refuses it.
+    /// When the draft is not a valid message, or the database refuses it.
     pub fn record(self, connection: &mut impl Connection) -> Result<String, RecordError> {
         let ready = self
             .ready()
             .map_err(|(task, reason)| RecordError::Unfit { task, reason })?;
-        let uuids = record(connection, &[ready])?;
+        let uuids = ready_message::record(connection, &[ready])?;
         Ok(uuids.into_iter().collect())
     }
 
-    /// Records the message, and sends it to the broker. Waits for both; if the broker is away, the
-    /// receipt says so, and a service will publish it.
+    /// Records the message and publishes it. Waits for the database and the broker. If the broker is away, the
+    /// receipt says so, and a service will publish the message.
     ///
     /// # Errors
-    /// When it is not recorded, or can't be published at all.
+    /// When the message is not recorded, or can never be published.
     pub fn publish(self) -> Result<Receipt, PublishError> {
         let client = self.client.clone();
-        only(client.publish(vec![self.into_ready()?])?)
+        only_receipt(client.publish(vec![self.into_ready()?])?)
     }
 
-    /// [`Draft::publish`] for async code, on any runtime. A future that is dropped may have published
-    /// the message.
+    /// [`Draft::publish`] for async code, on any runtime. If the future is dropped, the message may be published
+    /// all the same.
     ///
     /// # Errors
-    /// The same.
+    /// As [`Draft::publish`].
     pub async fn publish_async(self) -> Result<Receipt, PublishError> {
         let client = self.client.clone();
-        only(client.publish_async(vec![self.into_ready()?]).await?)
+        only_receipt(client.publish_async(vec![self.into_ready()?]).await?)
     }
 
-    fn is_wrong(&mut self, fault: String) {
+    fn set_fault(&mut self, fault: String) {
         self.fault.get_or_insert(fault);
     }
 
-    pub(super) fn into_ready(self) -> Result<Ready, PublishError> {
+    pub(super) fn into_ready(self) -> Result<ReadyMessage, PublishError> {
         self.ready()
             .map_err(|(task, reason)| PublishError::Unfit { task, reason })
     }
 
-    /// The message, or the task's name and why it can't be one.
-    pub(super) fn ready(self) -> Result<Ready, (String, String)> {
+    /// The complete message, or the task's name and why the draft is not a valid message.
+    pub(super) fn ready(self) -> Result<ReadyMessage, (String, String)> {
         let queue = self.queue.unwrap_or_else(|| self.client.default_queue());
         let misnamed = [("a task", &self.task), ("a queue", &queue)]
             .into_iter()
@@ -143,7 +141,7 @@ impl Draft {
             return Err((self.task, reason));
         }
         let message = Message::new(self.task, self.arguments, queue);
-        Ok(Ready {
+        Ok(ReadyMessage {
             message: Message {
                 priority: self.priority,
                 ..message
@@ -153,46 +151,13 @@ impl Draft {
     }
 }
 
-/// A message that is complete.
-pub(super) struct Ready {
-    pub(super) message: Message,
-    pub(super) delay: Option<Duration>,
-}
-
-impl Ready {
-    /// When it is to be published: `now`, if without a delay.
-    pub(super) fn due(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        now + self.delay.unwrap_or_default()
-    }
-}
-
-/// Records messages in the caller's transaction. Returns their keys.
-pub(super) fn record(
-    connection: &mut impl Connection,
-    messages: &[Ready],
-) -> Result<Vec<String>, RecordError> {
-    let is_delayed = messages.iter().any(|ready| ready.delay.is_some());
-    let rows: Vec<NewRow> = if is_delayed {
-        let now = connection.now()?;
-        let delayed = |ready: &Ready| NewRow::delayed(&ready.message, ready.due(now));
-        messages.iter().map(delayed).collect()
-    } else {
-        let pending = |ready: &Ready| NewRow::pending(&ready.message);
-        messages.iter().map(pending).collect()
-    };
-    for part in rows.chunks(AT_ONCE) {
-        connection.record(part)?;
-    }
-    Ok(rows.into_iter().map(|row| row.key).collect())
-}
-
 fn is_name(name: &str) -> bool {
     let length = name.chars().count();
     (1..=names::COLUMN_CHARS).contains(&length) && !name.contains('\0')
 }
 
-/// The receipt of the only message.
-fn only(receipts: Vec<Receipt>) -> Result<Receipt, PublishError> {
+/// The receipt of the only message. A failed message is an error.
+fn only_receipt(receipts: Vec<Receipt>) -> Result<Receipt, PublishError> {
     let receipt = receipts.into_iter().next().ok_or(PublishError::Ended)?;
     match receipt.state {
         Delivery::Failed(reason) => Err(PublishError::Failed {
@@ -245,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_message_is_refused_with_the_reason() {
+    fn an_invalid_draft_is_refused_with_the_reason() {
         let why = |draft: Draft| draft.into_ready().err().unwrap().to_string();
         let client = client();
         assert!(why(client.task("t").args("text")).contains("args must be a tuple"));

@@ -6,7 +6,7 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// It can't be a message: nothing is recorded.
+    /// The draft is not a valid message. Nothing is recorded.
     #[error("task {task:?}: {reason}")]
     Unfit {
         /// The task's name.
@@ -14,27 +14,27 @@ pub enum PublishError {
         /// What is wrong.
         reason: String,
     },
-    /// The database is away, or refused it. If it went away just then, one message more than it says
-    /// may be recorded: what is tried again may be run twice.
+    /// The database is away, or refused a message. If the database went away while it recorded messages, it may
+    /// have recorded more of them than `recorded` says: if they are published again, they may run twice.
     #[error("{source}")]
     Database {
-        /// So many of the messages, the first ones, are recorded and will be published.
+        /// How many of the messages, the first ones, are recorded and will be published.
         recorded: usize,
-        /// What the database said.
+        /// The database's error.
         source: StoreError,
     },
-    /// It is recorded, and FAILED, since it can't be published.
+    /// The message is recorded and FAILED, because it can't be published.
     #[error("message {uuid} can't be published: {reason}")]
     Failed {
-        /// Its key.
+        /// The message's key.
         uuid: String,
         /// Why not.
         reason: String,
     },
-    /// The system has no thread left.
+    /// The system can't start the client's thread.
     #[error("no thread to publish on: {0}")]
     System(std::io::Error),
-    /// The client's thread has ended; it is not known whether the message is recorded.
+    /// The client's thread has ended. Whether the message is recorded is unknown.
     #[error("the client's thread has ended")]
     Ended,
 }

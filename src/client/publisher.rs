@@ -1,4 +1,4 @@
-//! The thread behind a client: whatever has gathered is recorded and published together.
+//! The thread behind a client. It records and publishes together the messages of all requests that have gathered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,99 +7,109 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use crossbeam_channel::Receiver;
 
-use super::draft::Ready;
-use super::{Delivery, PublishError, Receipt, Shared};
+use super::error::PublishError;
+use super::ready_message::ReadyMessage;
+use super::receipt::{Delivery, Receipt};
 use crate::config::Config;
-use crate::health::outage;
+use crate::health::outage::{self, Servers};
 use crate::health::worker_thread::WorkerThread;
 use crate::message::Message;
-use crate::publish::{Flushed, Next, Outbox, TrackingOutbox};
+use crate::publish::{Flushed, NextWork, Outbox, TrackingOutbox};
 use crate::store::{self, OutboxStore, Store, StoreError};
 
-/// At most so many messages of as many threads are published together.
-const GATHERED: usize = 1000;
+/// The most single-message requests that are published together.
+const MAX_GATHERED: usize = 1000;
 
-/// A connection that was not used for so long is tried first: it may have ended.
-const MAY_HAVE_ENDED: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is tested before use: it may have ended.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// So long after a broker took nothing, messages are recorded alone, so that nobody waits for it each
-/// time.
-const RESPITE: Duration = Duration::from_secs(5);
+/// For this long after a broker took no messages, messages are only recorded, so that not every caller waits for
+/// the broker.
+const RECORD_ONLY_TIME: Duration = Duration::from_secs(5);
 
-/// So long the end waits for the thread that says how the servers are.
-const TICK: Duration = Duration::from_secs(1);
+/// How long the end waits for the thread that logs the servers' health.
+const WATCH_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A transaction that met another is tried so often.
-const TRIES: usize = 5;
+/// The most tries of a transaction that conflicts with another.
+const MAX_TRIES: usize = 5;
 
-/// Messages to publish, and who wants to know.
-pub(super) struct Request {
-    pub(super) messages: Vec<Ready>,
-    pub(super) answer: Answer,
+/// What a service shares with the client that it gives to its tasks.
+#[derive(Clone)]
+pub(crate) struct ServiceResources {
+    /// The database. On SQLite, writers that share a store take turns.
+    pub(crate) store: Arc<dyn Store>,
+    /// The servers' health, shared so that each outage is logged once.
+    pub(crate) servers: Arc<Servers>,
 }
 
-/// Says whether anybody waited for it.
-type Answer = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>;
+/// Messages to publish, and where to send their receipts.
+pub(super) struct PublishRequest {
+    pub(super) messages: Vec<ReadyMessage>,
+    pub(super) answer: ReceiptSender,
+}
 
-/// What publishes.
-pub(super) struct Publisher {
+/// Sends the receipts. Returns whether anybody still waited for them.
+type ReceiptSender = Box<dyn FnOnce(Result<Vec<Receipt>, PublishError>) -> bool + Send>;
+
+/// Publishes the messages of a client, on its thread.
+pub(super) struct ClientPublisher {
     store: Arc<dyn Store>,
     session: Option<(Box<dyn OutboxStore>, Instant)>,
-    door: TrackingOutbox,
+    outbox: TrackingOutbox,
     records_only: bool,
-    /// When the broker took nothing, and why.
-    refused: Option<(Instant, String)>,
-    /// Says how the servers are, where no service does.
+    /// When a broker last took no messages, and why.
+    broker_failure: Option<(Instant, String)>,
+    /// The thread that logs the servers' health, unless a service has one.
     watch: Option<WorkerThread>,
 }
 
-/// How far it came with messages.
+/// How far publishing has come.
 #[derive(Default)]
-struct Progress {
-    /// So many are recorded, the first ones.
+struct PublishProgress {
+    /// How many messages, the first ones, are recorded.
     recorded: usize,
-    /// What can't be published, by its key, and why.
+    /// The messages that can't be published, by key, and why.
     failed: HashMap<String, String>,
-    /// Why some may not be published yet.
+    /// Why some messages may not be published yet.
     waiting: Option<String>,
-    /// Why the others are not recorded.
+    /// Why the other messages are not recorded.
     error: Option<StoreError>,
 }
 
-impl Publisher {
+impl ClientPublisher {
     pub(super) fn new(
         config: Arc<Config>,
-        service: Option<Shared>,
+        service: Option<ServiceResources>,
         records_only: bool,
     ) -> Result<Self, PublishError> {
-        let (store, door, watch) = match service {
-            Some(Shared { store, servers }) => {
-                (store, TrackingOutbox::beside_a_sweep(config, servers), None)
+        let (store, outbox, watch) = match service {
+            Some(ServiceResources { store, servers }) => {
+                (store, TrackingOutbox::beside_sweep(config, servers), None)
             }
             None => {
                 let servers = Arc::default();
                 let watch = outage::watch(Arc::clone(&servers)).map_err(PublishError::System)?;
                 let store = store::open_for(&config)?.into();
-                (store, TrackingOutbox::alone(config, servers), Some(watch))
+                (store, TrackingOutbox::new(config, servers), Some(watch))
             }
         };
         Ok(Self {
             store,
             session: None,
-            door,
+            outbox,
             records_only,
-            refused: None,
+            broker_failure: None,
             watch,
         })
     }
 
-    /// Serves until nobody can ask any more.
-    pub(super) fn run(&mut self, requests: &Receiver<Request>) {
+    /// Serves requests until all senders are dropped.
+    pub(super) fn run(&mut self, requests: &Receiver<PublishRequest>) {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| self.next(requests)) {
             let is_single = first.is_single();
             let mut gathered = vec![first];
-            while is_single && gathered.len() < GATHERED {
+            while is_single && gathered.len() < MAX_GATHERED {
                 match requests.try_recv() {
                     Ok(request) if request.is_single() => gathered.push(request),
                     other => {
@@ -108,44 +118,44 @@ impl Publisher {
                     }
                 }
             }
-            self.serve(gathered);
-            if self.door.has_late() {
-                self.look_after_the_late();
+            self.answer_requests(gathered);
+            if self.outbox.has_unconfirmed() {
+                self.follow_up_unconfirmed();
             }
         }
         if let Some(watch) = self.watch.take() {
-            watch.stop(Instant::now() + TICK);
+            watch.stop(Instant::now() + WATCH_STOP_TIMEOUT);
         }
     }
 
-    /// Waits for a request.
-    fn next(&mut self, requests: &Receiver<Request>) -> Option<Request> {
+    /// Waits for a request; `None` once all senders are dropped.
+    fn next(&mut self, requests: &Receiver<PublishRequest>) -> Option<PublishRequest> {
         loop {
-            match self.door.next(requests) {
-                Next::Came(request) => return Some(request),
-                Next::Late => self.look_after_the_late(),
-                Next::Idle => {}
-                Next::Over => return None,
+            match self.outbox.next(requests) {
+                NextWork::Received(request) => return Some(request),
+                NextWork::FollowUp => self.follow_up_unconfirmed(),
+                NextWork::Idle => {}
+                NextWork::Closed => return None,
             }
         }
     }
 
-    /// Sees what has become of messages that the broker was late with. Where the database is away, again later.
-    fn look_after_the_late(&mut self) {
+    /// Writes the results of late confirmations. If the database is away, the next call writes them.
+    fn follow_up_unconfirmed(&mut self) {
         let looked = self.connected().and_then(|mut session| {
-            self.door.look_after_the_late(session.as_mut())?;
+            self.outbox.follow_up_unconfirmed(session.as_mut())?;
             self.session = Some((session, Instant::now()));
             Ok(())
         });
         if let Err(error) = looked {
-            log::debug!("what the broker was late with is not written yet: {error}");
+            log::debug!("late confirmations are not recorded yet: {error}");
         }
     }
 
-    /// Answers requests: one, or some of a message each.
-    fn serve(&mut self, requests: Vec<Request>) {
+    /// Publishes and answers requests: one of any size, or several with one message each.
+    fn answer_requests(&mut self, requests: Vec<PublishRequest>) {
         let messages = requests.iter().flat_map(|request| &request.messages);
-        let progress = if self.records_only || requests.iter().any(Request::is_delayed) {
+        let progress = if self.records_only || requests.iter().any(PublishRequest::is_delayed) {
             self.record(&messages.collect::<Vec<_>>())
         } else {
             let messages = messages.map(|ready| ready.message.clone());
@@ -159,14 +169,14 @@ impl Publisher {
                     source: error.clone(),
                 })),
                 Some(error) if nth >= progress.recorded => match error {
-                    // Of the database, whoever asks it.
+                    // The database fails for every request.
                     StoreError::Unavailable(_)
                     | StoreError::Unsupported(_)
                     | StoreError::NotMigrated(_) => {
                         request.answer(Err(error.clone().into()));
                     }
-                    // Of one of them, perhaps.
-                    _ => self.serve(vec![request]),
+                    // One of the requests may be at fault: each is tried by itself.
+                    _ => self.answer_requests(vec![request]),
                 },
                 _ => {
                     let receipts = request.messages.iter();
@@ -178,10 +188,10 @@ impl Publisher {
         }
     }
 
-    /// Records and publishes, as far as it comes.
-    fn publish(&mut self, messages: &[Message]) -> Progress {
-        let mut progress = Progress::default();
-        let mut tries = 0..TRIES;
+    /// Records and publishes messages; retries conflicts. Returns how far it has come.
+    fn publish(&mut self, messages: &[Message]) -> PublishProgress {
+        let mut progress = PublishProgress::default();
+        let mut tries = 0..MAX_TRIES;
         loop {
             tries.next();
             match self.try_publish(&messages[progress.recorded..]) {
@@ -206,12 +216,12 @@ impl Publisher {
         }
     }
 
-    /// Records messages for the sweep, of which some are not due yet.
-    fn record(&mut self, messages: &[&Ready]) -> Progress {
-        let mut progress = Progress {
+    /// Records messages, of which some may be delayed, for the sweep to publish.
+    fn record(&mut self, messages: &[&ReadyMessage]) -> PublishProgress {
+        let mut progress = PublishProgress {
             waiting: (!self.records_only)
-                .then(|| "it is recorded with messages that are not due yet".to_owned()),
-            ..Progress::default()
+                .then(|| "it is recorded together with delayed messages".to_owned()),
+            ..PublishProgress::default()
         };
         match self.try_record(messages) {
             Ok(()) => progress.recorded = messages.len(),
@@ -223,7 +233,7 @@ impl Publisher {
         progress
     }
 
-    fn try_record(&mut self, messages: &[&Ready]) -> Result<(), (usize, StoreError)> {
+    fn try_record(&mut self, messages: &[&ReadyMessage]) -> Result<(), (usize, StoreError)> {
         let none = |error| (0, error);
         let mut session = self.connected().map_err(none)?;
         let now = session.now().map_err(none)?;
@@ -238,30 +248,30 @@ impl Publisher {
 
     fn try_publish(&mut self, messages: &[Message]) -> Result<Flushed, (usize, StoreError)> {
         let mut session = self.connected().map_err(|error| (0, error))?;
-        let respite = self.refused.take();
-        let respite = respite.filter(|(since, _)| since.elapsed() < RESPITE);
-        let published = match &respite {
+        let failure = self.broker_failure.take();
+        let failure = failure.filter(|(since, _)| since.elapsed() < RECORD_ONLY_TIME);
+        let published = match &failure {
             Some((_, reason)) => {
-                Outbox::record_in_parts(session.as_mut(), messages).map(|()| Flushed {
+                Outbox::record_in_batches(session.as_mut(), messages).map(|()| Flushed {
                     waiting: Some(reason.clone()),
                     ..Flushed::default()
                 })
             }
-            None => self.door.publish(session.as_mut(), messages),
+            None => self.outbox.publish(session.as_mut(), messages),
         };
         let waiting = published.as_ref().ok();
         let waiting = waiting.and_then(|flushed| flushed.waiting.clone());
-        self.refused = respite.or_else(|| waiting.map(|reason| (Instant::now(), reason)));
+        self.broker_failure = failure.or_else(|| waiting.map(|reason| (Instant::now(), reason)));
         if !matches!(published, Err((_, StoreError::Unavailable(_)))) {
             self.session = Some((session, Instant::now()));
         }
         published
     }
 
-    /// A connection that was alive a moment ago.
+    /// A database connection that works: the open one, or a new one.
     fn connected(&mut self) -> Result<Box<dyn OutboxStore>, StoreError> {
         if let Some((mut session, used)) = self.session.take()
-            && (used.elapsed() < MAY_HAVE_ENDED || session.version().is_ok())
+            && (used.elapsed() < TRUSTED_IDLE_TIME || session.version().is_ok())
         {
             return Ok(session);
         }
@@ -269,8 +279,8 @@ impl Publisher {
     }
 }
 
-impl Request {
-    /// Whether it can be published with others.
+impl PublishRequest {
+    /// Whether the request can be published together with others.
     fn is_single(&self) -> bool {
         self.messages.len() == 1 && !self.is_delayed()
     }
@@ -281,13 +291,13 @@ impl Request {
 
     fn answer(self, result: Result<Vec<Receipt>, PublishError>) {
         if !(self.answer)(result) {
-            log::debug!("nobody waits for the receipts of what was published");
+            log::debug!("nobody waits for the receipts any more");
         }
     }
 }
 
-impl Progress {
-    fn receipt(&self, ready: &Ready) -> Receipt {
+impl PublishProgress {
+    fn receipt(&self, ready: &ReadyMessage) -> Receipt {
         let uuid = ready.message.key.clone();
         let state = match (self.failed.get(&uuid), &self.waiting) {
             _ if ready.delay.is_some() => Delivery::Delayed,

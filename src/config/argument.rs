@@ -1,4 +1,4 @@
-//! Arguments of queues and exchanges, as AMQP's field tables hold them.
+//! Arguments of queues and exchanges: the values of AMQP field tables.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use toml::Value;
 
 use super::reader::Entry;
 
-/// AMQP 0-9-1's short strings, of which an argument's name is one.
-const MOST_KEY_BYTES: usize = 255;
+/// The most bytes of an argument's name, which is an AMQP 0-9-1 short string.
+const MAX_KEY_BYTES: usize = 255;
 
 /// A value of `queue_arguments` or of an exchange's `arguments`.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +29,12 @@ pub enum ArgumentValue {
 /// Reads a table of arguments.
 pub(super) fn read_arguments(entry: &Entry<'_>) -> Option<BTreeMap<String, ArgumentValue>> {
     let pairs = entry.pairs("a table of arguments")?;
-    // All are read before one is given up, so that each reports its fault.
+    // All entries are read before the table is given up, so that each one reports its fault.
     let read: Vec<_> = pairs
         .into_iter()
         .map(|(key, value)| {
-            if key.is_empty() || key.len() > MOST_KEY_BYTES {
-                value.fault(format!("must have a name of 1 to {MOST_KEY_BYTES} bytes"));
+            if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                value.fault(format!("must have a name of 1 to {MAX_KEY_BYTES} bytes"));
             }
             Some((key.to_owned(), read_value(&value)?))
         })

@@ -1,22 +1,22 @@
-//! Where a queue's messages wait.
+//! `default_broker`, and a queue's `host`: where messages wait.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::broker_url::{BrokerUrl, BrokerUrlError, EXPECTED, explain};
+use super::broker_url::{BrokerUrl, BrokerUrlError, EXPECTED, config_message};
 use super::reader::Entry;
 
-/// How the embedded broker is named in the configuration.
+/// The name of the embedded broker in the configuration.
 const EMBEDDED: &str = "embedded";
 
 /// Where a queue's messages wait: `default_broker`, or a queue's `host`.
 ///
-/// `Display` and `Debug` show no password.
+/// `Display` and `Debug` never show the password.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum BrokerHost {
-    /// In the database, where their rows are anyway: no RabbitMQ is needed.
+    /// The embedded broker: messages wait in the database, where their rows are anyway, without RabbitMQ.
     Embedded,
-    /// In a RabbitMQ.
+    /// A virtual host of RabbitMQ.
     RabbitMq(BrokerUrl),
 }
 
@@ -29,11 +29,11 @@ impl BrokerHost {
         }
         let parsed = entry.string(EXPECTED)?.parse();
         parsed
-            .map_err(|error: BrokerUrlError| entry.fault(explain(error)))
+            .map_err(|error: BrokerUrlError| entry.fault(config_message(error)))
             .ok()
     }
 
-    /// The RabbitMQ, if it is one.
+    /// The URL, if this is RabbitMQ.
     #[must_use]
     pub const fn rabbitmq(&self) -> Option<&BrokerUrl> {
         match self {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::read_name;
+use super::name::read_name;
 use super::reader::{Entry, Section};
 
 const EXPECTED: &str = "a list of the program and its arguments, as [\"python3\", \"build.py\"]";
@@ -11,16 +11,15 @@ const EXPECTED: &str = "a list of the program and its arguments, as [\"python3\"
 /// A task that is a command, run without a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandConfig {
-    /// The program and its arguments; never empty. A program with a `/` in it is
-    /// a path, absolute or made so from the configuration file's directory; one
-    /// without is looked up in `PATH`.
+    /// The program and its arguments; never empty. A program with a `/` is a path; in a configuration file, a
+    /// relative one is made absolute from the file's directory. A program without a `/` is looked up in `PATH`.
     pub command: Vec<String>,
-    /// The working directory: the configuration file's by default.
+    /// The working directory, by default the directory of the configuration file.
     pub directory: PathBuf,
 }
 
 impl CommandConfig {
-    /// Reads `tasks` of a file in `base`.
+    /// Reads `tasks` of a file in the directory `base`.
     pub(super) fn read_all(entry: &Entry<'_>, base: &Path) -> BTreeMap<String, Self> {
         let pairs = entry.pairs("a table with one [tasks.\"name\"] for each task");
         let read = |(name, entry): (&str, Entry<'_>)| {
@@ -49,7 +48,7 @@ impl CommandConfig {
     }
 }
 
-/// Arguments may hold a token or a password, so that none is ever shown.
+/// Reads `command`. No fault shows an argument, since it may hold a token or a password.
 fn read_command(entry: Entry<'_>, base: &Path) -> Option<Vec<String>> {
     let entry = entry.confidential();
     let items = entry.items(EXPECTED)?;

@@ -1,4 +1,4 @@
-//! Where the database is.
+//! `database_url`: the address of the database, and the credentials for it.
 
 use std::fmt;
 use std::path::Path;
@@ -10,16 +10,16 @@ use super::percent;
 use super::reader::Entry;
 
 const EXPECTED: &str = "a postgres://, mysql:// or sqlite:// URL";
-const SQLITE: &str = "sqlite://";
+const SQLITE_PREFIX: &str = "sqlite://";
 
-/// Which database a URL means.
+/// Which kind of database a URL names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DatabaseKind {
     /// `postgres://` or `postgresql://`
     Postgresql,
-    /// `mysql://`, which is MariaDB too
+    /// `mysql://`, for MySQL and MariaDB
     Mysql,
-    /// `sqlite://` and a path
+    /// `sqlite://` followed by a path
     Sqlite,
 }
 
@@ -33,8 +33,8 @@ impl fmt::Display for DatabaseKind {
     }
 }
 
-/// A database's URL. `Display` and `Debug` give it with `***` for the password,
-/// whether it stands before the host or in the query.
+/// The URL of a database. `Display` and `Debug` show it with `***` for the password, both before the host and in the
+/// query.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DatabaseUrl {
     kind: DatabaseKind,
@@ -42,36 +42,35 @@ pub struct DatabaseUrl {
     redacted: String,
 }
 
-/// Why a text is no database's URL; it repeats nothing of the text.
+/// Why a text is not the URL of a database. It repeats no part of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
-    /// Another scheme, or none.
+    /// The scheme is missing or unknown.
     #[error("must be {EXPECTED}")]
     Scheme,
-    /// Not a URL by the rules of RFC 3986.
+    /// It is not a valid URL (RFC 3986).
     #[error("must be a valid URL, with special characters of the password percent-encoded: {0}")]
     Syntax(url::ParseError),
-    /// An `@` behind the host: most likely a password that holds `/`, `?` or
-    /// `#` as it is, which would be shown as part of the path.
+    /// There is a `#`, or an `@` after the host. Most likely the password has an unescaped `/`, `?` or `#`, and
+    /// would be shown as part of the path.
     #[error(
         "must not have # in it, nor @ after the host; in a password write @ / ? # as %40 %2f %3f %23"
     )]
     Ambiguous,
-    /// An SQLite URL without a file.
+    /// An SQLite URL does not name a file.
     #[error("must name a file after sqlite://, without ? or #; a database in memory would be lost")]
     File,
-    /// The directory that a relative path was taken from is not UTF-8.
+    /// A path is relative, and the directory that it is relative to is not UTF-8.
     #[error("must be an absolute path, since the directory of the configuration is not UTF-8")]
     Directory,
 }
 
 impl DatabaseUrl {
-    /// Parses `text`; relative paths, of an SQLite file or of the certificates
-    /// that a client library reads, are taken from `directory`, so that they
-    /// mean the same wherever the process goes later.
+    /// Parses `text`. Relative paths, of an SQLite file or of files that a client library reads, such as
+    /// certificates, are made absolute from `directory`. So they stay valid if the process changes its directory.
     ///
     /// # Errors
-    /// When it is no URL of a database that we know.
+    /// When `text` is not the URL of a supported database.
     pub fn parse_at(text: &str, directory: &Path) -> Result<Self, DatabaseUrlError> {
         let url: Self = text.parse()?;
         match url.sqlite_file() {
@@ -80,58 +79,57 @@ impl DatabaseUrl {
                 let file = file.to_str().ok_or(DatabaseUrlError::Directory)?;
                 Ok(Self::sqlite(file))
             }
-            None => url.with_files_in(directory),
+            None => url.with_absolute_paths(directory),
         }
     }
 
-    /// The same with absolute paths in its query.
-    fn with_files_in(self, directory: &Path) -> Result<Self, DatabaseUrlError> {
+    /// The URL with the paths in its query made absolute.
+    fn with_absolute_paths(self, directory: &Path) -> Result<Self, DatabaseUrlError> {
         let Some((place, query)) = self.full.split_once('?') else {
             return Ok(self);
         };
         let pairs: Option<Vec<_>> = query
             .split('&')
-            .map(|pair| absolute(pair, directory))
+            .map(|pair| with_absolute_path(pair, directory))
             .collect();
         let pairs = pairs.ok_or(DatabaseUrlError::Directory)?;
         format!("{place}?{}", pairs.join("&")).parse()
     }
 
-    /// Where messages are kept when no URL is given: `carrot.db` in `directory`.
+    /// The default database: the SQLite file `carrot.db` in `directory`.
     pub(super) fn default_in(directory: &Path) -> Self {
         Self::sqlite(&directory.join("carrot.db").to_string_lossy())
     }
 
-    /// Reads `database_url` of a file in `directory`.
+    /// Reads `database_url` of a configuration file in `directory`.
     pub(super) fn read(entry: Entry<'_>, directory: &Path) -> Option<Self> {
         let entry = entry.confidential();
         let parsed = Self::parse_at(entry.string(EXPECTED)?, directory);
         parsed.map_err(|error| entry.fault(error.to_string())).ok()
     }
 
-    /// Which database it is.
+    /// Which kind of database it is.
     #[must_use]
     pub fn kind(&self) -> DatabaseKind {
         self.kind
     }
 
-    /// The whole URL, password included, for the one place that connects.
+    /// The whole URL, including the password. Do not log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.full
     }
 
-    /// The file of an SQLite database.
+    /// The file, if it is an SQLite database.
     #[must_use]
     pub fn sqlite_file(&self) -> Option<&Path> {
         match self.kind {
-            DatabaseKind::Sqlite => self.full.strip_prefix(SQLITE).map(Path::new),
+            DatabaseKind::Sqlite => self.full.strip_prefix(SQLITE_PREFIX).map(Path::new),
             DatabaseKind::Postgresql | DatabaseKind::Mysql => None,
         }
     }
 
-    /// `text`, which a client library wrote about this URL, with `***` for its
-    /// passwords.
+    /// Replaces the URL's passwords in `text`, such as an error of a client library, by `***`.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let Ok(url) = Url::parse(&self.full) else {
@@ -141,7 +139,7 @@ impl DatabaseUrl {
         let decoded = percent::decode(&encoded).unwrap_or_default();
         let queried = url
             .query_pairs()
-            .filter(|(key, _)| is_hidden(key))
+            .filter(|(key, _)| is_secret_key(key))
             .map(|(_, value)| value.into_owned());
         [encoded, decoded]
             .into_iter()
@@ -153,7 +151,7 @@ impl DatabaseUrl {
     }
 
     fn sqlite(file: &str) -> Self {
-        let full = format!("{SQLITE}{file}");
+        let full = format!("{SQLITE_PREFIX}{file}");
         Self {
             kind: DatabaseKind::Sqlite,
             redacted: full.clone(),
@@ -171,7 +169,7 @@ impl FromStr for DatabaseUrl {
         let kind = match scheme.to_ascii_lowercase().as_str() {
             "postgres" | "postgresql" => DatabaseKind::Postgresql,
             "mysql" => DatabaseKind::Mysql,
-            "sqlite" => return sqlite_at(rest),
+            "sqlite" => return parse_sqlite(rest),
             _ => return Err(DatabaseUrlError::Scheme),
         };
         if rest.contains('#')
@@ -190,7 +188,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+fn parse_sqlite(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     let unusable = file.is_empty()
         || file.ends_with('/')
         || file == ":memory:"
@@ -201,8 +199,8 @@ fn sqlite_at(file: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     Ok(DatabaseUrl::sqlite(file))
 }
 
-/// The keys of the query whose values are files: libpq's and diesel's for MySQL.
-const FILES: [&str; 9] = [
+/// The keys of the query whose values are files: those of libpq, and those of diesel for MySQL.
+const FILE_KEYS: [&str; 9] = [
     "sslrootcert",
     "sslcert",
     "sslkey",
@@ -214,13 +212,13 @@ const FILES: [&str; 9] = [
     "ssl_key",
 ];
 
-/// A pair of the query; if it names a file, then by an absolute path. `None` where the path is not UTF-8.
-fn absolute(pair: &str, directory: &Path) -> Option<String> {
+/// A pair of the query, with the path made absolute if it names a file. `None` if the path is not UTF-8.
+fn with_absolute_path(pair: &str, directory: &Path) -> Option<String> {
     let file = pair
         .split_once('=')
-        .filter(|(key, _)| FILES.contains(key))
+        .filter(|(key, _)| FILE_KEYS.contains(key))
         .and_then(|(key, value)| Some((key, percent::decode(value)?)))
-        // `system` stands for the system's certificates.
+        // `system` means the system's certificates.
         .filter(|(_, file)| !file.is_empty() && file != "system" && Path::new(file).is_relative());
     match file {
         Some((key, file)) => {
@@ -231,24 +229,24 @@ fn absolute(pair: &str, directory: &Path) -> Option<String> {
     }
 }
 
-/// Whether the value of such a key of the query is a secret.
-fn is_hidden(key: &str) -> bool {
+/// Whether the value of this key of the query is a password.
+fn is_secret_key(key: &str) -> bool {
     key.to_ascii_lowercase().contains("pass")
 }
 
 fn redacted(mut url: Url) -> String {
-    // Only a URL without a host refuses a password, and that one has none.
+    // Setting a password fails only without a host, and such a URL has no password.
     if url.password().is_some() && url.set_password(Some("***")).is_err() {
         return format!("{}://***", url.scheme());
     }
-    // libpq decodes keys as well, so that p%61ssword is one.
+    // libpq decodes keys too, so `p%61ssword` is a password.
     let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    if pairs.iter().any(|(key, _)| is_hidden(key)) {
-        // A key without a value is most likely the rest of a password with a `&`.
+    if pairs.iter().any(|(key, _)| is_secret_key(key)) {
+        // A key without a value is not shown: most likely it is the rest of a password with an unescaped `&`.
         let shown: Vec<String> = pairs
             .iter()
             .filter(|(_, value)| !value.is_empty())
-            .map(|(key, value)| format!("{key}={}", if is_hidden(key) { "***" } else { value }))
+            .map(|(key, value)| format!("{key}={}", if is_secret_key(key) { "***" } else { value }))
             .collect();
         url.set_query(Some(&shown.join("&")));
     }

@@ -1,50 +1,22 @@
-//! Settings that a program brings along, below the configuration file.
-
-use std::path::Path;
+//! The program's own defaults, which the configuration file overrides.
 
 use toml::Table;
 
-use super::locate::Source;
-use super::{Config, ConfigError, Environment, max_crashes};
+use super::max_crashes;
 
-/// What holds where the configuration file says nothing: text of the same keys.
+/// A program's own defaults: a TOML text with the keys of the configuration file, which override it.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults(Table);
 
 impl Defaults {
-    /// Reads them, as TOML.
-    ///
-    /// # Errors
-    /// [`ConfigError::Defaults`] when they are not TOML, or with all the faults that their keys have.
-    pub fn read(text: &str) -> Result<Self, ConfigError> {
-        let source = Source {
-            path: "defaults".into(),
-            text: text.to_owned(),
-        };
-        let told = |error| match error {
-            ConfigError::NotToml {
-                line,
-                column,
-                message,
-                ..
-            } => ConfigError::Defaults(format!(", line {line}, column {column}: {message}")),
-            ConfigError::Faulty { faults, .. } => {
-                let faults = faults.iter().map(|fault| format!("\n  {fault}"));
-                ConfigError::Defaults(format!(":{}", faults.collect::<String>()))
-            }
-            other => other,
-        };
-        let table = source.parse().map_err(told)?;
-        let alone = Environment::default();
-        Config::from_source(Some(&source), &Self::default(), &alone, Path::new("/"))
-            .map_err(told)?;
-        Ok(Self(table))
+    pub(super) const fn from_table(table: Table) -> Self {
+        Self(table)
     }
 
-    /// A file's keys, and these where it has none of that name.
-    pub(super) fn below(&self, mut file: Table) -> Table {
+    /// Adds the defaults for the keys that `file` does not have.
+    pub(super) fn fill_in(&self, mut file: Table) -> Table {
         for (key, value) in &self.0 {
-            if !max_crashes::has(&file, key) {
+            if !max_crashes::has_key(&file, key) {
                 file.insert(key.clone(), value.clone());
             }
         }
@@ -54,14 +26,17 @@ impl Defaults {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::config::BrokerHost;
+    use crate::config::locate::ConfigFile;
+    use crate::config::{BrokerHost, Config, Environment};
 
     const DEFAULTS: &str = "default_broker = 'embedded'\ndatabase_url = 'sqlite://app.db'\n\
         [[queues]]\nname = 'a'\n[[queues]]\nname = 'b'\n";
 
     fn over(file: Option<&str>, environment: &Environment) -> Config {
-        let source = file.map(|text| Source {
+        let source = file.map(|text| ConfigFile {
             path: "/etc/app/carrot.toml".into(),
             text: text.to_owned(),
         });
@@ -76,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn they_hold_where_file_and_environment_say_nothing() {
+    fn file_and_environment_override_the_defaults() {
         let config = over(None, &Environment::default());
         assert_eq!(config.default_broker, BrokerHost::Embedded);
         assert_eq!(config.database_url.expose(), "sqlite:///home/me/app.db");
@@ -103,12 +78,12 @@ mod tests {
     fn a_key_of_the_file_counts_under_its_old_name_too() {
         let defaults = Defaults::read("max_crashes = 7").unwrap();
         let file: Table = "max_attempts = 5".parse().unwrap();
-        assert_eq!(defaults.below(file.clone()), file);
-        assert_eq!(defaults.below(Table::new()), defaults.0);
+        assert_eq!(defaults.fill_in(file.clone()), file);
+        assert_eq!(defaults.fill_in(Table::new()), defaults.0);
     }
 
     #[test]
-    fn what_is_wrong_with_them_is_said_of_them() {
+    fn an_error_says_that_the_defaults_are_wrong() {
         let told = |text| Defaults::read(text).unwrap_err().to_string();
         assert_eq!(
             told("max_crashs = 3\nmax_crashes = 0"),

@@ -8,7 +8,7 @@ use super::reader::Entry;
 /// What `1y` reads as: 365.25 days.
 const YEAR: Duration = Duration::from_hours(8766);
 
-/// A duration within `range`; `expected` completes "must be …".
+/// Reads a duration within `range`. `expected` completes "must be …".
 pub(super) fn read(
     entry: &Entry<'_>,
     range: RangeInclusive<Duration>,
@@ -22,9 +22,9 @@ pub(super) fn read(
     duration
 }
 
-/// In the largest unit that it is a whole number of, as `7d`; it reads back as the same.
+/// The duration in the largest unit of which it is a whole number, as `7d`. It parses back to the same duration.
 #[must_use]
-pub fn shown(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     const UNITS: [(u64, &str); 5] = [
         (YEAR.as_secs(), "y"),
         (24 * 60 * 60, "d"),
@@ -43,7 +43,7 @@ pub fn shown(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{read, shown};
+    use super::{format_duration, read};
     use crate::config::fault::Faults;
     use crate::config::reader::Section;
     use std::time::Duration;
@@ -80,8 +80,11 @@ mod tests {
     #[test]
     fn a_duration_is_shown_as_it_would_be_typed() {
         for text in ["7d", "90d", "1y", "36h", "90m", "3601s", "0s", "500ms"] {
-            assert_eq!(shown(humantime::parse_duration(text).unwrap()), text);
+            assert_eq!(
+                format_duration(humantime::parse_duration(text).unwrap()),
+                text
+            );
         }
-        assert_eq!(shown(Duration::from_hours(48)), "2d");
+        assert_eq!(format_duration(Duration::from_hours(48)), "2d");
     }
 }

@@ -1,4 +1,4 @@
-//! The environment variables that count as configuration.
+//! The environment variables that are part of the configuration.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -9,26 +9,25 @@ use super::database_url::DatabaseUrl;
 use super::fault::Faults;
 
 /// Names the configuration file.
-const CONFIG: &str = "CARROT_CONFIG";
+const CONFIG_VARIABLE: &str = "CARROT_CONFIG";
 /// Overrides `default_broker`.
-const DEFAULT_BROKER: &str = "CARROT_DEFAULT_BROKER";
-/// Override `database_url`, the first of them that is set.
-const DATABASE_URLS: [&str; 2] = ["CARROT_DATABASE_URL", "DATABASE_URL"];
+const DEFAULT_BROKER_VARIABLE: &str = "CARROT_DEFAULT_BROKER";
+/// The first of these that is set overrides `database_url`.
+const DATABASE_URL_VARIABLES: [&str; 2] = ["CARROT_DATABASE_URL", "DATABASE_URL"];
 
-/// A snapshot of the variables that we read: `CARROT_CONFIG`,
-/// `CARROT_DEFAULT_BROKER`, `CARROT_DATABASE_URL` and `DATABASE_URL`. An empty
-/// value counts as unset. `Debug` shows names only, since values hold passwords.
+/// A snapshot of the environment variables `CARROT_CONFIG`, `CARROT_DEFAULT_BROKER`, `CARROT_DATABASE_URL` and
+/// `DATABASE_URL`. An empty value counts as unset. `Debug` shows only names, since values may hold passwords.
 #[derive(Clone, Default)]
 pub struct Environment(Vec<(&'static str, OsString)>);
 
 impl Environment {
-    /// The variables of this process, as they are now.
+    /// The current variables of this process.
     #[must_use]
     pub fn from_process() -> Self {
         Self::from_pairs(std::env::vars_os())
     }
 
-    /// The variables of `pairs`; others than ours are passed over.
+    /// The variables among `pairs`. Other names are ignored.
     pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: AsRef<OsStr>,
@@ -49,18 +48,17 @@ impl Environment {
 
     /// The configuration file that the environment names.
     pub(super) fn file(&self) -> Option<&Path> {
-        self.get(CONFIG).map(Path::new)
+        self.get(CONFIG_VARIABLE).map(Path::new)
     }
 
-    /// The broker that stands above the file's `default_broker`.
+    /// The broker that overrides the file's `default_broker`.
     pub(super) fn default_broker(&self, faults: &Faults) -> Option<BrokerHost> {
-        self.parse(DEFAULT_BROKER, faults, str::parse)
+        self.parse(DEFAULT_BROKER_VARIABLE, faults, str::parse)
     }
 
-    /// The database that stands above the file's. A relative path in it is
-    /// taken from `cwd`.
+    /// The database that overrides the file's `database_url`. Relative paths are taken from `cwd`.
     pub(super) fn database_url(&self, faults: &Faults, cwd: &Path) -> Option<DatabaseUrl> {
-        let name = DATABASE_URLS
+        let name = DATABASE_URL_VARIABLES
             .into_iter()
             .find(|name| self.get(name).is_some())?;
         self.parse(name, faults, |text| DatabaseUrl::parse_at(text, cwd))
@@ -83,7 +81,9 @@ impl Environment {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    [CONFIG, DEFAULT_BROKER].into_iter().chain(DATABASE_URLS)
+    [CONFIG_VARIABLE, DEFAULT_BROKER_VARIABLE]
+        .into_iter()
+        .chain(DATABASE_URL_VARIABLES)
 }
 
 impl fmt::Debug for Environment {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn our_database_variable_stands_above_the_common_one() {
+    fn our_database_variable_overrides_the_common_one() {
         let environment = Environment::from_pairs([
             ("DATABASE_URL", "mysql://other"),
             ("CARROT_DATABASE_URL", "postgres://ours"),

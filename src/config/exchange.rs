@@ -1,44 +1,43 @@
-//! `exchange_arguments`: how a queue's exchange is declared.
+//! `exchange_arguments`: how the exchange of a queue is declared.
 
 use std::collections::BTreeMap;
 
 use super::argument::{ArgumentValue, read_arguments};
 use super::reader::Entry;
 
-/// `exchange_arguments`: the options of declaring a queue's exchange, by the
-/// names that they have in django-carrot.
+/// `exchange_arguments`: the options for declaring a queue's exchange. The keys are named as in django-carrot.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ExchangeConfig {
-    /// `exchange_type`; direct by default.
+    /// The exchange's type (`exchange_type`), direct by default.
     pub kind: ExchangeKind,
-    /// Whether it outlives the broker's restart; false by default.
+    /// Whether the exchange survives a restart of the broker; false by default.
     pub durable: bool,
-    /// Whether it goes with its last binding; false by default.
+    /// Whether the broker deletes the exchange with its last binding; false by default.
     pub auto_delete: bool,
-    /// Whether publishers cannot use it; false by default.
+    /// Whether publishers can't publish to the exchange; false by default.
     pub internal: bool,
-    /// Arguments in AMQP's sense; none by default.
+    /// The arguments of AMQP's `exchange.declare`; none by default.
     pub arguments: BTreeMap<String, ArgumentValue>,
 }
 
 /// The exchange types of AMQP 0-9-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ExchangeKind {
-    /// By the routing key.
+    /// Routes by the routing key.
     #[default]
     Direct,
-    /// To all queues.
+    /// Routes to all bound queues.
     Fanout,
-    /// By patterns of the routing key.
+    /// Routes by patterns of the routing key.
     Topic,
-    /// By the headers.
+    /// Routes by the headers.
     Headers,
 }
 
 impl ExchangeKind {
     const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
 
-    /// Its name in AMQP.
+    /// The type's name in AMQP.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

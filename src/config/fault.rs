@@ -1,17 +1,17 @@
-//! What can be wrong with a configuration, and how it is told.
+//! Errors of the configuration.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// One key that is wrong, and what would be right.
+/// A fault of one key or environment variable, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The key's path, as `queues[0].concurrency`, or the name of an
     /// environment variable.
     pub key: String,
-    /// What would be right; never a value that can hold a password.
+    /// What would be right. It never contains a value that may hold a password.
     pub problem: String,
 }
 
@@ -21,10 +21,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Why there is no [`Config`](super::Config).
+/// Why a [`Config`](super::Config) could not be read.
 ///
-/// Its text goes to logs and terminals: it shows neither a line of the file nor
-/// the value of a key that can hold a password.
+/// Its text goes to logs and terminals. It never shows a line of the file, or the value of a key that may hold a
+/// password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file that was named, or that exists, could not be read.
@@ -32,7 +32,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why, as the operating system says it.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// The file is not TOML.
@@ -44,23 +44,23 @@ pub enum ConfigError {
         line: usize,
         /// The column in characters, from 1.
         column: usize,
-        /// What the parser says, without the text that it read.
+        /// The parser's message, without the text of the file.
         message: String,
     },
-    /// Keys or environment variables are wrong: all of them, at once.
-    #[error("{}", listing(file.as_ref(), faults))]
+    /// Keys or environment variables are wrong. All faults are reported at once.
+    #[error("{}", list_faults(file.as_ref(), faults))]
     Faulty {
         /// The file, if there was one.
         file: Option<PathBuf>,
-        /// Every fault, in the order of reading; never empty.
+        /// All faults, in the order in which the keys are read; never empty.
         faults: Vec<Fault>,
     },
-    /// The defaults that the program brings along are wrong: for its author.
+    /// The program's own defaults are wrong, which its author has to correct.
     #[error("the app's own defaults are wrong{0}")]
     Defaults(String),
 }
 
-fn listing(file: Option<&PathBuf>, faults: &[Fault]) -> String {
+fn list_faults(file: Option<&PathBuf>, faults: &[Fault]) -> String {
     let mut text = match file {
         Some(file) => format!("configuration file {}", file.display()),
         None => "configuration from the environment".to_owned(),
@@ -76,12 +76,12 @@ fn listing(file: Option<&PathBuf>, faults: &[Fault]) -> String {
     text
 }
 
-/// Gathers the faults of one configuration, from all who read a part of it.
+/// Collects the faults of one configuration while its parts are read.
 #[derive(Debug, Default)]
 pub(super) struct Faults(RefCell<Vec<Fault>>);
 
 impl Faults {
-    /// Adds one; see [`Fault`] for what may stand in `problem`.
+    /// Adds a fault. See [`Fault`] for what `problem` may contain.
     pub(super) fn report(&self, key: impl Into<String>, problem: impl Into<String>) {
         self.0.borrow_mut().push(Fault {
             key: key.into(),
@@ -89,7 +89,7 @@ impl Faults {
         });
     }
 
-    /// `value`, if nothing was reported.
+    /// Returns `value` if no fault was reported.
     pub(super) fn into_result<T>(self, value: T, file: Option<PathBuf>) -> Result<T, ConfigError> {
         let faults = self.0.into_inner();
         if faults.is_empty() {

@@ -1,4 +1,4 @@
-//! `history`: how long messages that are over are kept.
+//! `history`: how long finished messages are kept.
 
 use std::time::Duration;
 
@@ -7,44 +7,44 @@ use super::reader::{Entry, Section};
 use crate::state::Status;
 
 const EXPECTED: &str = "a table of ages, as { completed = \"7d\", failed = \"90d\" }";
-const AGE: &str = "an age of an hour to 100 years, as \"12h\", \"7d\" or \"1y\"";
-const INTERVAL: &str = "a duration of a second to a day, as \"10m\" or \"1h\"";
+const AGE_EXPECTED: &str = "an age of an hour to 100 years, as \"12h\", \"7d\" or \"1y\"";
+const INTERVAL_EXPECTED: &str = "a duration of a second to a day, as \"10m\" or \"1h\"";
 
-/// The broker gives a delivery that nobody acknowledges to somebody else after 30 minutes, unless it
-/// is set to wait longer. What comes again is known by its row to have been run.
-const LEAST_AGE: Duration = Duration::from_hours(1);
-/// What every database's calendar can go back.
-const MOST_AGE: Duration = Duration::from_hours(100 * 366 * 24);
+/// RabbitMQ redelivers an unacknowledged message after 30 minutes (`consumer_timeout`), unless it is configured to
+/// wait longer. Only the message's row then says that it has been run.
+const MIN_AGE: Duration = Duration::from_hours(1);
+/// How far the calendar of every database can go back.
+const MAX_AGE: Duration = Duration::from_hours(100 * 366 * 24);
 
-const DEFAULT_INTERVAL: Duration = LEAST_AGE;
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-const MOST_INTERVAL: Duration = Duration::from_hours(24);
+const DEFAULT_INTERVAL: Duration = MIN_AGE;
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_hours(24);
 
-/// How old messages that are over may grow before they are deleted: at least one state has an age,
-/// and each is from an hour to 100 years. A state without an age is kept for good.
+/// How long finished messages are kept before they are deleted. At least one state has an age, and each age is
+/// from an hour to 100 years. Messages in a state without an age are kept for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
-    /// The age of COMPLETED messages.
+    /// The age at which COMPLETED messages are deleted.
     pub completed: Option<Duration>,
-    /// The age of FAILED messages.
+    /// The age at which FAILED messages are deleted.
     pub failed: Option<Duration>,
-    /// The age of CANCELLED messages.
+    /// The age at which CANCELLED messages are deleted.
     pub cancelled: Option<Duration>,
-    /// The age of EXPIRED messages.
+    /// The age at which EXPIRED messages are deleted.
     pub expired: Option<Duration>,
-    /// How often a service looks for what has grown too old: a second to a day, an hour by default.
+    /// How often a service looks for messages that are too old: from a second to a day, an hour by default.
     pub every: Duration,
 }
 
 impl History {
-    /// The states that have an age, in the order of [`Status::ALL`].
+    /// The states that have an age, and their ages, in the order of [`Status::ALL`].
     pub fn ages(&self) -> impl Iterator<Item = (Status, Duration)> {
         Status::ALL
             .into_iter()
             .filter_map(|status| Some((status, self.age(status)?)))
     }
 
-    /// The age of messages in this state; `None`: they are kept.
+    /// The age at which messages in this state are deleted; `None` if they are kept.
     #[must_use]
     pub const fn age(&self, status: Status) -> Option<Duration> {
         match status {
@@ -72,10 +72,12 @@ impl History {
             expired: age(&mut section, "expired"),
             every: section
                 .get("every")
-                .and_then(|entry| duration::read(&entry, LEAST_INTERVAL..=MOST_INTERVAL, INTERVAL))
+                .and_then(|entry| {
+                    duration::read(&entry, MIN_INTERVAL..=MAX_INTERVAL, INTERVAL_EXPECTED)
+                })
                 .unwrap_or(DEFAULT_INTERVAL),
         };
-        // Else what is unknown in it says enough.
+        // If there are unknown keys, their faults are enough.
         if table_keys(entry).all(|key| key == "every") {
             entry.fault(
                 "must have an age for completed, failed, cancelled or expired, as completed = \"7d\"; \
@@ -96,11 +98,11 @@ fn table_keys<'a>(entry: &Entry<'a>) -> impl Iterator<Item = &'a String> {
 }
 
 fn read_age(entry: &Entry<'_>) -> Option<Duration> {
-    let age = duration::read(entry, Duration::ZERO..=MOST_AGE, AGE)?;
-    if age < LEAST_AGE {
+    let age = duration::read(entry, Duration::ZERO..=MAX_AGE, AGE_EXPECTED)?;
+    if age < MIN_AGE {
         entry.fault(
-            "must be at least an hour: while its row is there, and no longer, a message that is \
-             delivered again is known to have been run",
+            "must be at least an hour: a message that is delivered again after its row was deleted \
+             runs again",
         );
         return None;
     }
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_is_not_over_has_no_age() {
+    fn a_state_that_is_not_final_has_no_age() {
         assert_eq!(
             faults("history = { complete = '7d' }"),
             ["history.complete: is not a known key; did you mean completed?"]

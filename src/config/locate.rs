@@ -1,4 +1,4 @@
-//! Which file is the configuration.
+//! Finds and reads the configuration file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use toml::Table;
 use super::environment::Environment;
 use super::fault::ConfigError;
 
-/// Looked for in the current directory.
+/// The file that is looked for in the current directory.
 const LOCAL_FILE: &str = "carrot.toml";
-/// Looked for last.
+/// The file that is looked for last.
 const SYSTEM_FILE: &str = "/etc/carrot/carrot.toml";
 
-/// What a configuration is read from, and can be read from again, wherever this process is by then, whoever it
-/// is, and whatever has become of the file. It may hold passwords.
+/// What a configuration is read from. The configuration can be read from it again later, even if the process has
+/// changed its directory or user, or the file has changed. It may hold passwords.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Origin {
-    /// The file that counts, if there is one.
-    pub(super) source: Option<Source>,
-    /// The directory that this process was in.
+    /// The configuration file, if there is one.
+    pub(super) source: Option<ConfigFile>,
+    /// The current directory when it was read.
     pub(crate) directory: PathBuf,
 }
 
 impl Origin {
-    /// Reads the file that counts, seen from `directory`.
+    /// Finds and reads the configuration file. `directory` is the current directory.
     ///
     /// # Errors
-    /// When a file that was named, or is there, can't be read.
+    /// When a file that was named, or that exists, can't be read.
     pub(crate) fn find(
         explicit: Option<&Path>,
         environment: &Environment,
@@ -44,23 +44,22 @@ impl Origin {
 
 /// A configuration file that was read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Source {
-    /// Its absolute path, if the current directory's is absolute.
+pub(super) struct ConfigFile {
+    /// The path of the file, absolute if that of the current directory is.
     pub(super) path: PathBuf,
-    /// Its content.
+    /// The content of the file.
     pub(super) text: String,
 }
 
-/// Reads the file that counts: `explicit`, else the environment's, else
-/// `carrot.toml` in `cwd`, else `system`. The first two must exist; a later one
-/// that exists but cannot be read is an error, not passed over. In a `cwd` that this user may not enter
-/// there is nothing for it.
+/// Reads the first of these files: `explicit`, the one that the environment names, `carrot.toml` in `cwd`,
+/// `system`. The first two must exist if they are named. If one of the others exists but can't be read, that is
+/// an error. If this user may not enter `cwd`, its `carrot.toml` is skipped.
 pub(super) fn find(
     explicit: Option<&Path>,
     environment: &Environment,
     cwd: &Path,
     system: &Path,
-) -> Result<Option<Source>, ConfigError> {
+) -> Result<Option<ConfigFile>, ConfigError> {
     if let Some(named) = explicit.or(environment.file()) {
         return read(cwd.join(named)).map(Some);
     }
@@ -77,35 +76,34 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Whether it can't even be told if the file is there, as when root becomes another user (`runuser`)
-/// in a directory of its own.
+/// Whether this user may not even see if the file exists. This happens if root becomes another user (`runuser`)
+/// in a directory that only root may enter.
 fn is_out_of_reach(path: &Path, cause: &io::Error) -> bool {
     let denied = io::ErrorKind::PermissionDenied;
     cause.kind() == denied
         && std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == denied)
 }
 
-fn read(path: PathBuf) -> Result<Source, ConfigError> {
+fn read(path: PathBuf) -> Result<ConfigFile, ConfigError> {
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Source { path, text }),
+        Ok(text) => Ok(ConfigFile { path, text }),
         Err(cause) => Err(ConfigError::Unreadable { file: path, cause }),
     }
 }
 
-impl Source {
-    /// The directory that paths inside the file are relative to: where the file
-    /// was named, even if that is a link to another place.
+impl ConfigFile {
+    /// The directory that paths in the file are relative to. If the file is a symbolic link, it is the directory
+    /// of the link.
     pub(super) fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The file's content.
+    /// Parses the content of the file.
     pub(super) fn parse(&self) -> Result<Table, ConfigError> {
         self.text.parse().map_err(|error| self.not_toml(&error))
     }
 
-    /// Keeps the parser's message and place only: its own `Display` repeats the
-    /// line, which may hold a password.
+    /// Keeps only the parser's message and position: its `Display` repeats the line, which may hold a password.
     fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
         let start = error.span().map_or(0, |span| span.start);
         let before = self.text.get(..start).unwrap_or(&self.text);
@@ -121,13 +119,13 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, Source, find};
+    use super::{ConfigFile, Environment, find};
     use std::path::{Path, PathBuf};
 
-    /// A directory of its own, removed at the end of the test.
-    struct Directory(PathBuf);
+    /// A temporary directory that is removed at the end of the test.
+    struct TestDirectory(PathBuf);
 
-    impl Directory {
+    impl TestDirectory {
         fn new(test: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("carrot-locate-{}-{test}", std::process::id()));
@@ -142,7 +140,7 @@ mod tests {
         }
     }
 
-    impl Drop for Directory {
+    impl Drop for TestDirectory {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).unwrap();
         }
@@ -150,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_first_place_that_has_a_file_counts() {
-        let directory = Directory::new("order");
+        let directory = TestDirectory::new("order");
         let none = Environment::default();
         let found = |explicit: Option<&Path>, environment: &Environment| {
             let system = directory.0.join("system.toml");
@@ -175,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_named_must_exist() {
-        let directory = Directory::new("missing");
+        let directory = TestDirectory::new("missing");
         directory.file("carrot.toml");
         let environment = Environment::from_pairs([("CARROT_CONFIG", "gone.toml")]);
         let error = find(None, &environment, &directory.0, Path::new("/nowhere")).unwrap_err();
@@ -186,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_not_passed_over() {
-        let directory = Directory::new("unreadable");
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let directory = TestDirectory::new("unreadable");
         std::fs::create_dir(directory.0.join("carrot.toml")).unwrap();
         let system = directory.file("system.toml");
         let error = find(None, &Environment::default(), &directory.0, &system).unwrap_err();
@@ -195,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_toml_is_placed_but_not_repeated() {
-        let source = Source {
+    fn a_syntax_error_has_its_position_but_not_the_line() {
+        let source = ConfigFile {
             path: "/c.toml".into(),
             text: "a = 1\ndefault_broker = \"amqp://u:hunter2@h\n".to_owned(),
         };

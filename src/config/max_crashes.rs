@@ -1,4 +1,4 @@
-//! How often a message may make the worker vanish that runs it.
+//! `max_crashes`: how many crashes of its worker a message may cause.
 
 use toml::Table;
 
@@ -7,34 +7,34 @@ use super::reader::Section;
 
 const KEY: &str = "max_crashes";
 
-/// What the key was called, and is still read as for one release.
+/// The old name of the key, which is still read for one release.
 const OLD_KEY: &str = "max_attempts";
 
 pub(super) const DEFAULT: u32 = 3;
 
-/// Reads it, under whichever name.
+/// Reads the key by its new or old name.
 pub(super) fn read(root: &mut Section<'_>, warnings: &mut Vec<Fault>) -> u32 {
     let (new, old) = (root.get(KEY), root.outdated(OLD_KEY));
     match (&new, &old) {
-        (Some(_), Some(old)) => old.fault(format!("is the old name of {KEY}, which is there too")),
+        (Some(_), Some(old)) => old.fault(format!("is the old name of {KEY}, which is set too")),
         (None, Some(_)) => warnings.push(Fault {
             key: OLD_KEY.to_owned(),
             problem: format!(
-                "is called {KEY} from now on, and the old name is read in this release alone; so many runs \
-                 there are of a message that crashes, the first one included"
+                "is called {KEY} from now on, and the next release will not read the old name; it is the number \
+                 of runs of a message that crashes each time, the first run included"
             ),
         }),
         (_, None) => {}
     }
-    // The upper bound is that of an integer column.
+    // The upper bound is that of the database's integer column.
     let crashes = new
         .or(old)
         .and_then(|entry| entry.whole(1..=i64::from(i32::MAX)));
     crashes.unwrap_or(DEFAULT)
 }
 
-/// Whether a table has a key, under whichever name.
-pub(super) fn has(table: &Table, key: &str) -> bool {
+/// Whether a table has a key, by its new or old name.
+pub(super) fn has_key(table: &Table, key: &str) -> bool {
     let names: &[&str] = match key {
         KEY | OLD_KEY => &[KEY, OLD_KEY],
         _ => &[key],
@@ -47,7 +47,7 @@ mod tests {
     use super::super::fault::Faults;
     use super::*;
 
-    /// What is read, and how many warnings there are.
+    /// The value that is read, and the number of warnings.
     fn read_from(text: &str) -> Result<(u32, usize), String> {
         let table: Table = text.parse().unwrap();
         let (faults, mut warnings) = (Faults::default(), Vec::new());
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(read_from("max_attempts = 7"), Ok((7, 1)));
         let both = read_from("max_attempts = 7\nmax_crashes = 7").unwrap_err();
         assert!(
-            both.ends_with("max_attempts: is the old name of max_crashes, which is there too"),
+            both.ends_with("max_attempts: is the old name of max_crashes, which is set too"),
             "{both}"
         );
         for key in [KEY, OLD_KEY] {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_write_the_old_name() {
+    fn the_old_name_is_never_suggested() {
         let told = read_from("max_atempts = 7").unwrap_err();
         assert!(
             told.ends_with("is not a known key; known are max_crashes"),

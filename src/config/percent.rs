@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Decodes every `%XX` of `text`; `None` if one is broken or the result is not UTF-8.
+/// Decodes every `%XX` in `text`. `None` if one is invalid, or if the result is not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -24,8 +24,8 @@ fn nibble(digit: u8) -> Option<u8> {
     u8::try_from(value).ok()
 }
 
-/// Encodes all but RFC 3986's unreserved characters, with small hex digits, as
-/// RabbitMQ's documents write `%2f`.
+/// Encodes all characters except those that RFC 3986 calls unreserved. Hex digits are in lower case, as in `%2f` in
+/// RabbitMQ's documentation.
 pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,49 +1,49 @@
-//! `[[queues]]`: what is consumed, and what is declared before.
+//! `[[queues]]`: the queues of a service, and how they are declared.
 
 use std::collections::BTreeMap;
 
 use super::argument::{ArgumentValue, read_arguments};
 use super::broker_host::BrokerHost;
 use super::exchange::ExchangeConfig;
+use super::name::{MAX_NAME_BYTES, read_name};
 use super::reader::{Entry, Section};
-use super::{MOST_NAME_BYTES, read_name};
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_CONCURRENCY: usize = 1;
-const MOST_CONCURRENCY: i64 = 1000;
-/// One that runs, and one that is ready when it ends.
-const READY_PER_CONSUMER: usize = 2;
-/// What a service whose tasks are short takes beside that.
-const BURST: u16 = 1000;
+const MAX_CONCURRENCY: i64 = 1000;
+/// For each consumer, one message that runs and one that is ready when it ends.
+const DEFAULT_PREFETCH_FACTOR: usize = 2;
+/// How many more messages a service prefetches while tasks are short.
+const SHORT_TASK_BURST: u16 = 1000;
 /// AMQP's `basic.qos` has 16 bits for the prefetch count.
-const MOST_PREFETCH: i64 = 65535;
+const MAX_PREFETCH: i64 = 65535;
 
-/// One queue.
+/// A queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueConfig {
-    /// Its name on the broker and in the database: 1 to 200 bytes.
+    /// The queue's name on the broker and in the database: 1 to 200 bytes.
     pub name: String,
-    /// Its broker: its own `host`, else the default broker.
+    /// The queue's broker: the one that its key `host` names, or else the default broker.
     pub host: BrokerHost,
-    /// Tasks that run at once: 1 to 1000, 1 by default.
+    /// How many tasks of the queue run at once in a service: 1 to 1000, 1 by default.
     pub concurrency: usize,
-    /// Messages buffered for each consumer: at least 1, and at most 65535 for all consumers of the
-    /// queue together. `None`, the default: as many as they can run in the time that a record takes,
+    /// How many messages to prefetch for each consumer: at least 1, and at most 65535 for all consumers of
+    /// the queue together. `None`, the default: as many as the consumers can run while an outcome is recorded,
     /// see [`QueueConfig::prefetch`] and [`QueueConfig::burst`].
     pub prefetch_factor: Option<usize>,
-    /// Whether a service consumes it, or only publishes to it; true by default.
+    /// Whether the service consumes the queue or only publishes to it; true by default.
     pub consumable: bool,
-    /// Whether it outlives the broker's restart; true by default.
+    /// Whether the queue survives a restart of the broker; true by default.
     pub durable: bool,
-    /// `{"x-max-priority": 255}` by default, as django-carrot declares its
-    /// queues; what is given takes the place of the whole.
+    /// The arguments for declaring the queue. The default is `{"x-max-priority": 255}`, as in django-carrot.
+    /// Arguments that are set replace the default entirely.
     pub queue_arguments: BTreeMap<String, ArgumentValue>,
-    /// The exchange of the queue's name, that django-carrot binds it to.
+    /// The exchange with the queue's name, to which django-carrot binds the queue.
     pub exchange: ExchangeConfig,
 }
 
 impl QueueConfig {
-    /// The queue `name` with all defaults.
+    /// A queue with this name and broker, and the defaults for everything else.
     pub fn new(name: impl Into<String>, host: impl Into<BrokerHost>) -> Self {
         Self {
             name: name.into(),
@@ -60,28 +60,30 @@ impl QueueConfig {
         }
     }
 
-    /// Messages that the broker may have out to this queue's consumers together, whatever their tasks
-    /// are like: `concurrency × prefetch_factor`.
+    /// The basic prefetch count of all consumers together: how many unacknowledged messages the broker delivers,
+    /// however long their tasks take. It is `concurrency × prefetch_factor`; the default factor is 2, or 1 if
+    /// the queue [counts redeliveries](Self::counts_returns).
     #[must_use]
     pub fn prefetch(&self) -> u16 {
         self.prefetch_if(self.counts_returns())
     }
 
-    /// The same, where more may be known than its arguments say: a queue that counts returns has no more
-    /// messages out than run, unless `prefetch_factor` is set.
+    /// As [`QueueConfig::prefetch`], for a caller that knows whether the queue counts redeliveries: the broker's
+    /// own settings may make it do so without an argument of the queue. The default factor is then 1, so that no
+    /// more messages are delivered than run.
     #[must_use]
     pub fn prefetch_if(&self, counts_returns: bool) -> u16 {
         let ready = if counts_returns {
             1
         } else {
-            READY_PER_CONSUMER
+            DEFAULT_PREFETCH_FACTOR
         };
         let factor = self.prefetch_factor.unwrap_or(ready);
         u16::try_from(self.concurrency.saturating_mul(factor)).unwrap_or(u16::MAX)
     }
 
-    /// Whether the queue counts how often a message comes back, and drops it in the end, as quorum queues
-    /// do, by its arguments: then none goes back without need.
+    /// Whether the queue, by its arguments, counts how often a message is returned and drops it after too many
+    /// returns, as quorum queues do. The service then avoids returning messages.
     #[must_use]
     pub fn counts_returns(&self) -> bool {
         let is_other_than_classic = |kind: &ArgumentValue| !matches!(kind, ArgumentValue::String(kind) if kind.eq_ignore_ascii_case("classic"));
@@ -93,25 +95,26 @@ impl QueueConfig {
                     .is_some_and(is_other_than_classic))
     }
 
-    /// Whether RabbitMQ sends its messages to one consumer at a time, and to no other of the same connection.
+    /// Whether RabbitMQ delivers the queue's messages to only one consumer at a time (`x-single-active-consumer`),
+    /// and to no other consumer of the same connection.
     #[must_use]
     pub fn has_a_single_active_consumer(&self) -> bool {
         let argument = self.queue_arguments.get("x-single-active-consumer");
         argument == Some(&ArgumentValue::Bool(true))
     }
 
-    /// Messages beside [`QueueConfig::prefetch`] while tasks are short; 0 where that is set, and for
-    /// queues that [count what comes back](Self::counts_returns).
+    /// How many messages may be prefetched in addition to [`QueueConfig::prefetch`] while tasks are short. It is 0 if
+    /// `prefetch_factor` is set, and for queues that [count redeliveries](Self::counts_returns).
     #[must_use]
     pub fn burst(&self) -> u16 {
         if self.prefetch_factor.is_some() || self.counts_returns() {
             0
         } else {
-            BURST
+            SHORT_TASK_BURST
         }
     }
 
-    /// The queues when the file names none.
+    /// The queues if the file names none.
     pub(super) fn defaults(host: &BrokerHost) -> Vec<Self> {
         vec![Self::new(DEFAULT_NAME, host.clone())]
     }
@@ -138,11 +141,10 @@ impl QueueConfig {
         Some(queues)
     }
 
-    /// One queue, if it has a usable name; faults of other keys are reported
-    /// and leave the default.
+    /// Reads one queue. Returns `None` if its name is unusable. Keys with other faults keep their default.
     fn read(entry: &Entry<'_>, default_host: &BrokerHost) -> Option<Self> {
         let mut section = entry.section("a table, under [[queues]]")?;
-        let what = format!("the queue's name, a string of 1 to {MOST_NAME_BYTES} bytes");
+        let what = format!("the queue's name, a string of 1 to {MAX_NAME_BYTES} bytes");
         let name = section
             .require("name", &what)
             .and_then(|entry| read_name(&entry, entry.string(&what)?));
@@ -160,10 +162,10 @@ impl QueueConfig {
     fn read_consumers(&mut self, section: &mut Section<'_>) {
         let concurrency = section
             .get("concurrency")
-            .and_then(|entry| entry.whole(1..=MOST_CONCURRENCY));
+            .and_then(|entry| entry.whole(1..=MAX_CONCURRENCY));
         self.concurrency = concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         if let Some(entry) = section.get("prefetch_factor") {
-            let factor = entry.whole(1..=MOST_PREFETCH);
+            let factor = entry.whole(1..=MAX_PREFETCH);
             self.prefetch_factor = factor;
             self.check_prefetch(&entry);
         }
@@ -172,11 +174,11 @@ impl QueueConfig {
     }
 
     fn check_prefetch(&self, entry: &Entry<'_>) {
-        let factor = self.prefetch_factor.unwrap_or(READY_PER_CONSUMER);
+        let factor = self.prefetch_factor.unwrap_or(DEFAULT_PREFETCH_FACTOR);
         let product = self.concurrency.saturating_mul(factor);
         if u16::try_from(product).is_err() {
             entry.fault(format!(
-                "must be at most {} with concurrency = {}, since AMQP prefetches at most {MOST_PREFETCH}",
+                "must be at most {} with concurrency = {}, since AMQP prefetches at most {MAX_PREFETCH}",
                 usize::from(u16::MAX) / self.concurrency,
                 self.concurrency
             ));
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_arguments_take_the_place_of_the_default_ones() {
+    fn empty_arguments_replace_the_default_ones() {
         let queues = read("[[queues]]\nname = 'q'\nqueue_arguments = {}").unwrap();
         assert!(queues[0].queue_arguments.is_empty());
     }
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_counts_deliveries_has_out_what_runs() {
+    fn a_queue_that_counts_deliveries_prefetches_only_what_runs() {
         for argument in ["x-queue-type = 'quorum'", "x-delivery-limit = 5"] {
             let text = format!("[[queues]]\nname = 'q'\nqueue_arguments = {{ {argument} }}");
             let queue = &read(&text).unwrap()[0];
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_queues_is_a_fault() {
+    fn queues_must_be_a_list_with_a_queue() {
         assert!(fault("queues = []").contains("queues: must have at least one queue"));
         assert!(
             fault("[queues]\nname = 'q'")

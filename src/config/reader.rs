@@ -1,9 +1,8 @@
-//! Reads TOML tables key by key, and reports what is wrong instead of stopping
-//! at it.
+//! Reads TOML tables key by key, and reports each fault instead of stopping at the first.
 //!
-//! A [`Section`] is asked for each key that it may have; what was never asked
-//! for is unknown. An [`Entry`] is a value that knows its key's path. Methods
-//! that give `None` for a wrong value have reported it.
+//! Each key that a [`Section`] may have is asked for by name; keys that were never asked for are unknown. An
+//! [`Entry`] is a value with the path of its key. A method that returns `None` for a wrong value has reported the
+//! fault.
 
 use std::ops::RangeInclusive;
 
@@ -13,15 +12,15 @@ use super::fault::Faults;
 use crate::suggest;
 
 /// The most characters of a wrong value that a fault repeats.
-const SHOWN_CHARACTERS: usize = 40;
+const MAX_SHOWN_CHARACTERS: usize = 40;
 
 /// A table whose keys we define.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     path: String,
     table: &'a Table,
-    asked: Vec<&'static str>,
-    /// Names that are read and that nobody is to be told of.
+    known: Vec<&'static str>,
+    /// Old names that are still read, but never suggested.
     outdated: Vec<&'static str>,
     confidential: bool,
     faults: &'a Faults,
@@ -33,20 +32,20 @@ impl<'a> Section<'a> {
         Self {
             path: String::new(),
             table,
-            asked: Vec::new(),
+            known: Vec::new(),
             outdated: Vec::new(),
             confidential: false,
             faults,
         }
     }
 
-    /// The value of `key`, which is thereby known.
+    /// The value of `key`, which is a known key from now on.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Entry<'a>> {
-        self.asked.push(key);
+        self.known.push(key);
         self.entry(key)
     }
 
-    /// The value of a key by a name that it had.
+    /// The value of a key by its old name.
     pub(super) fn outdated(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.outdated.push(key);
         self.entry(key)
@@ -61,7 +60,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// As [`get`](Self::get), but it is a fault if `key` is missing.
+    /// As [`get`](Self::get), but reports a fault if `key` is missing.
     pub(super) fn require(&mut self, key: &'static str, what: &str) -> Option<Entry<'a>> {
         let entry = self.get(key);
         if entry.is_none() {
@@ -76,24 +75,25 @@ impl<'a> Section<'a> {
     /// Reports every key that was never asked for.
     pub(super) fn finish(self) {
         for key in self.table.keys() {
-            let mut known = self.asked.iter().chain(&self.outdated);
-            if !known.any(|known| known == key) {
-                self.faults.report(join(&self.path, key), self.unknown(key));
+            let mut known_or_outdated = self.known.iter().chain(&self.outdated);
+            if !known_or_outdated.any(|name| name == key) {
+                self.faults
+                    .report(join(&self.path, key), self.unknown_key(key));
             }
         }
     }
 
-    fn unknown(&self, key: &str) -> String {
-        if let Some(meant) = suggest::nearest(key, &self.asked) {
+    fn unknown_key(&self, key: &str) -> String {
+        if let Some(meant) = suggest::nearest(key, &self.known) {
             return format!("is not a known key; did you mean {meant}?");
         }
-        let mut known = self.asked.clone();
+        let mut known = self.known.clone();
         known.sort_unstable();
         format!("is not a known key; known are {}", known.join(", "))
     }
 }
 
-/// A value and where it stands.
+/// A value, and the path of its key.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     path: String,
@@ -103,13 +103,13 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// From here on down no value is repeated in a fault.
+    /// From now on no fault of this entry, or of one below it, repeats a value.
     pub(super) fn confidential(mut self) -> Self {
         self.confidential = true;
         self
     }
 
-    /// The value as it is.
+    /// The raw value.
     pub(super) fn value(&self) -> &'a Value {
         self.value
     }
@@ -119,71 +119,71 @@ impl<'a> Entry<'a> {
         self.faults.report(self.path.clone(), problem);
     }
 
-    /// Reports that the value is not `expected`, and what it is.
+    /// Reports that the value must be `expected`, and what it is instead.
     pub(super) fn mismatch(&self, expected: &str) {
         let found = if self.confidential {
-            kind(self.value).to_owned()
+            type_name(self.value).to_owned()
         } else {
-            shown(self.value)
+            display(self.value)
         };
         self.fault(format!("must be {expected}, not {found}"));
     }
 
-    fn expect<T>(&self, value: Option<T>, expected: &str) -> Option<T> {
+    fn or_mismatch<T>(&self, value: Option<T>, expected: &str) -> Option<T> {
         if value.is_none() {
             self.mismatch(expected);
         }
         value
     }
 
-    /// A string; `expected` completes "must be …".
+    /// The value as a string. `expected` completes "must be …".
     pub(super) fn string(&self, expected: &str) -> Option<&'a str> {
-        self.expect(self.value.as_str(), expected)
+        self.or_mismatch(self.value.as_str(), expected)
     }
 
-    /// `true` or `false`.
+    /// The value as a boolean.
     pub(super) fn boolean(&self) -> Option<bool> {
-        self.expect(self.value.as_bool(), "true or false")
+        self.or_mismatch(self.value.as_bool(), "true or false")
     }
 
-    /// A whole number of `range`, all of which must fit `T`.
+    /// The value as a whole number in `range`, all of which must fit `T`.
     pub(super) fn whole<T: TryFrom<i64>>(&self, range: RangeInclusive<i64>) -> Option<T> {
         let number = self
             .value
             .as_integer()
             .filter(|number| range.contains(number));
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        self.expect(
+        self.or_mismatch(
             number.and_then(|number| T::try_from(number).ok()),
             &expected,
         )
     }
 
-    /// A table whose keys we define.
+    /// The value as a table whose keys we define.
     pub(super) fn section(&self, expected: &str) -> Option<Section<'a>> {
-        let table = self.expect(self.value.as_table(), expected)?;
+        let table = self.or_mismatch(self.value.as_table(), expected)?;
         Some(Section {
             path: self.path.clone(),
             table,
-            asked: Vec::new(),
+            known: Vec::new(),
             outdated: Vec::new(),
             confidential: self.confidential,
             faults: self.faults,
         })
     }
 
-    /// A table whose keys the user defines.
+    /// The value as a table whose keys the user defines.
     pub(super) fn pairs(&self, expected: &str) -> Option<Vec<(&'a str, Entry<'a>)>> {
-        let table = self.expect(self.value.as_table(), expected)?;
+        let table = self.or_mismatch(self.value.as_table(), expected)?;
         let pair = |(key, value): (&'a String, &'a Value)| {
             (key.as_str(), self.child(join(&self.path, key), value))
         };
         Some(table.iter().map(pair).collect())
     }
 
-    /// A list.
+    /// The value as a list.
     pub(super) fn items(&self, expected: &str) -> Option<Vec<Entry<'a>>> {
-        let list = self.expect(self.value.as_array(), expected)?;
+        let list = self.or_mismatch(self.value.as_array(), expected)?;
         let item = |(index, value)| self.child(format!("{}[{index}]", self.path), value);
         Some(list.iter().enumerate().map(item).collect())
     }
@@ -198,7 +198,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The path of `key` in the table at `path`, written as TOML would have it.
+/// The path of `key` in the table at `path`, in TOML's notation.
 fn join(path: &str, key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let key = if !key.is_empty() && key.chars().all(bare) {
@@ -213,21 +213,21 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
-fn shown(value: &Value) -> String {
+fn display(value: &Value) -> String {
     match value {
-        Value::String(text) if text.chars().nth(SHOWN_CHARACTERS).is_some() => {
-            let start: String = text.chars().take(SHOWN_CHARACTERS).collect();
+        Value::String(text) if text.chars().nth(MAX_SHOWN_CHARACTERS).is_some() => {
+            let start: String = text.chars().take(MAX_SHOWN_CHARACTERS).collect();
             format!("{start:?}…")
         }
         Value::String(text) => format!("{text:?}"),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => format!("{number:?}"),
         Value::Boolean(boolean) => boolean.to_string(),
-        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => kind(value).to_owned(),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => type_name(value).to_owned(),
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::String(_) => "a string",
         Value::Integer(_) => "this whole number",
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_told_with_the_one_that_was_meant() {
+    fn an_unknown_key_is_reported_with_the_one_that_was_meant() {
         let text = faults_of("hots = 1\n'a b' = 2", |section| {
             assert!(section.get("host").is_none());
         });

@@ -1,9 +1,9 @@
-//! Text that must never be shown.
+//! A text that must never be shown.
 
 use std::fmt;
 
-/// A password. `Debug` and `Display` print `***`, so that it can stand in any
-/// struct that is logged; [`Secret::expose`] is the only way to the text.
+/// A password. `Debug` and `Display` print `***`, so a struct that contains it can be logged. Only
+/// [`Secret::expose`] returns the text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -13,7 +13,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that hands it to a server.
+    /// The password itself. Do not log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -37,7 +37,7 @@ mod tests {
     use super::Secret;
 
     #[test]
-    fn a_secret_is_only_shown_to_who_asks_for_it() {
+    fn only_expose_returns_the_secret() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?} {secret:#?}"), "*** *** ***");
         assert_eq!(secret.expose(), "hunter2");

@@ -1,13 +1,14 @@
-//! Whole files, as they are read.
+//! Tests that load whole configuration files.
 
-use super::{BrokerHost, Config, ConfigError, Defaults, Environment, Fault, Source};
+use super::{BrokerHost, Config, ConfigError, Defaults, Environment, Fault};
+use crate::config::locate::ConfigFile;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NONE: [(&str, &str); 0] = [];
 
 fn load<const N: usize>(text: &str, env: [(&str, &str); N]) -> Result<Config, ConfigError> {
-    let source = Source {
+    let source = ConfigFile {
         path: "/etc/carrot/test.toml".into(),
         text: text.to_owned(),
     };
@@ -27,7 +28,7 @@ fn faults(error: ConfigError) -> Vec<Fault> {
 }
 
 #[test]
-fn without_a_file_the_defaults_hold() {
+fn without_a_file_the_defaults_apply() {
     let (none, env) = (Defaults::default(), Environment::default());
     let config = Config::from_source(None, &none, &env, Path::new("/home/me")).unwrap();
     assert_eq!(config.database_url.expose(), "sqlite:///home/me/carrot.db");
@@ -104,7 +105,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn the_environment_stands_above_the_file() {
+fn the_environment_overrides_the_file() {
     let text =
         "default_broker = 'amqp://file'\ndatabase_url = 'mysql://file/d'\n[[queues]]\nname = 'q'";
     let config = load(
@@ -182,7 +183,7 @@ fn a_grace_time_is_a_duration_that_clocks_can_add() {
 }
 
 #[test]
-fn a_broken_file_shows_no_line_of_itself() {
+fn the_error_of_a_broken_file_shows_no_line_of_it() {
     for text in [
         "password = \"hunter2",
         "password = hunter2",

@@ -1,15 +1,15 @@
-//! What becomes of messages whose task is not known.
+//! `unknown_tasks`: what happens to messages whose task is unknown.
 
 use super::reader::Entry;
 
-/// What becomes of a message whose task this service does not know.
+/// What happens to a message whose task the service does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownTasks {
-    /// It is put off for 15 minutes, in which a service that knows it may take it, as in a deployment that
-    /// replaces one host after the other; then it is FAILED.
+    /// The message is put off for up to 15 minutes, so that a service that knows the task may take it, as during a
+    /// rolling deployment. After that it is FAILED.
     #[default]
     Wait,
-    /// It is FAILED at once.
+    /// The message is FAILED at once.
     Fail,
 }
 

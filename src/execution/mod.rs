@@ -169,7 +169,7 @@ impl Executor {
         };
         match self.postponed(attempt, &error) {
             Some(postponed) => AttemptVerdict::Again { error, postponed },
-            None => AttemptVerdict::Failed(AttemptFailure::new(kind, error.for_good())),
+            None => AttemptVerdict::Failed(AttemptFailure::new(kind, error.into_final())),
         }
     }
 
@@ -207,7 +207,7 @@ impl Executor {
         failure: &AttemptFailure,
     ) {
         middleware_chain::notify_failure(
-            self.registry.around(),
+            self.registry.middleware(),
             context,
             arguments,
             &failure.error,
@@ -219,7 +219,7 @@ impl Executor {
         &'a self,
         attempt: &'a Attempt,
     ) -> Result<(&'a Arc<dyn Runner>, &'a Payload), TaskError> {
-        if let Some(fault) = &attempt.envelope.fault {
+        if let Some(fault) = &attempt.envelope.headers_fault {
             return Err(TaskError::new(fault.as_str()));
         }
         let task = attempt.envelope.task.as_deref().ok_or(
@@ -229,7 +229,7 @@ impl Executor {
         let runner = runner.ok_or_else(|| self.unknown_task(task))?;
         let payload = (attempt.envelope.body.arguments())
             .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
-        runner.accepts(payload)?;
+        runner.check(payload)?;
         Ok((runner, payload))
     }
 
@@ -240,12 +240,12 @@ impl Executor {
         if let Some(near) = suggest::near(task, self.registry.names()).first() {
             reason.push_str(&format!("; did you mean {near:?}?"));
         }
-        TaskError::unable(Cause::UnknownTask, reason)
+        TaskError::not_started(Cause::UnknownTask, reason)
     }
 
     /// The arguments as middlewares see them. Empty if there is no middleware to see them.
     fn arguments_for_middlewares(&self, payload: &Payload) -> Arguments {
-        match self.registry.around() {
+        match self.registry.middleware() {
             [] => Arguments::default(),
             _ => payload.into(),
         }
@@ -265,7 +265,7 @@ impl Executor {
             let _entered = self.reactor.enter();
             runner.run(context, payload)
         };
-        middleware_chain::run(self.registry.around(), context, seen, task)
+        middleware_chain::run(self.registry.middleware(), context, seen, task)
     }
 
     /// Cancels the active runs that can be cancelled; functions can't be, and go on.

@@ -59,7 +59,7 @@ impl Postponement {
     /// The limit in parentheses, to append to the reason; empty if there is none.
     pub(super) fn limit_in_words(&self) -> String {
         self.limit()
-            .map(|limit| format!(" (for at most {})", config::shown(limit)))
+            .map(|limit| format!(" (for at most {})", config::format_duration(limit)))
             .unwrap_or_default()
     }
 }

@@ -118,7 +118,7 @@ impl WorkerThread {
         mut work: impl FnMut(&StopFlag) + Send + 'static,
     ) -> io::Result<Self> {
         Self::start(name, move |stop| {
-            let mut backoff = Backoff::for_children();
+            let mut backoff = Backoff::for_restarts();
             loop {
                 let began = Instant::now();
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(stop))) {

@@ -1,6 +1,6 @@
 //! Writes a batch that the database refuses: the one bad record must not hold up the rest.
 
-use crate::retry::Portion;
+use crate::retry::BatchSize;
 use crate::state::End;
 use crate::store::{Batch, BatchResult, PutBack, RunStore, StoreError, WorkerId};
 
@@ -14,16 +14,16 @@ pub(super) fn write(
     owner: WorkerId,
     batch: &Batch,
 ) -> Result<BatchResult, StoreError> {
-    let mut portion = Portion::new(size(batch));
+    let mut batch_size = BatchSize::new(size(batch));
     let mut result = BatchResult::default();
     let mut rest = batch.clone();
     while size(&rest) > 0 {
-        let part = first(&rest, portion.size());
+        let part = first(&rest, batch_size.get());
         let written = match session.write(owner, &part) {
             Err(StoreError::Refused(_) | StoreError::Unclear(_) | StoreError::Unreadable(_))
                 if size(&part) > 1 =>
             {
-                portion.is_refused(size(&part));
+                batch_size.halve(size(&part));
                 continue;
             }
             Err(
@@ -33,7 +33,7 @@ pub(super) fn write(
             ) => write_refused_record(session, owner, &part, &refusal)?,
             other => other?,
         };
-        portion.is_done();
+        batch_size.grow();
         join(&mut result, written);
         rest = without_first(rest, size(&part));
     }

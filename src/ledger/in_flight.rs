@@ -10,7 +10,7 @@ use crate::task::RunId;
 /// An unsettled delivery, and the set that settles it.
 pub(super) struct HeldDelivery {
     pub(super) listener: Arc<dyn LedgerListener>,
-    pub(super) receipt: DeliveryHandle,
+    pub(super) handle: DeliveryHandle,
 }
 
 /// The runs in flight by their message's key. A run that was given up is not in flight, whatever it still does,

@@ -31,7 +31,7 @@ impl PendingClaim {
     pub(super) fn holder(&self) -> HeldDelivery {
         HeldDelivery {
             listener: Arc::clone(&self.listener),
-            receipt: self.envelope.receipt,
+            handle: self.envelope.handle,
         }
     }
 }

@@ -92,7 +92,7 @@ impl TestLedger {
 
     /// Claims the message, as if it was delivered once more.
     fn ask(&self, tag: u64) {
-        let envelope = Envelope::of(self.message.clone(), receipt(tag));
+        let envelope = Envelope::of_recorded(self.message.clone(), handle(tag));
         let claim = ClaimRequest {
             key: self.message.key.clone(),
             adopt: None,
@@ -155,7 +155,7 @@ fn register(session: &mut dyn Session) -> WorkerId {
     session.register(&process).unwrap()
 }
 
-const fn receipt(tag: u64) -> DeliveryHandle {
+const fn handle(tag: u64) -> DeliveryHandle {
     DeliveryHandle { epoch: 1, tag }
 }
 
@@ -165,7 +165,7 @@ fn a_run_that_was_given_up_and_ends_late_leaves_its_successor_alone() {
     let key = || test.message.key.clone();
     let first = test.claim(1);
     test.ledger.release(vec![(first, key())]);
-    assert_eq!(test.settlement().give_back, [receipt(1)]);
+    assert_eq!(test.settlement().give_back, [handle(1)]);
     let second = test.claim(2);
 
     test.finish(first, End::Failed);
@@ -180,7 +180,7 @@ fn a_run_that_was_given_up_and_ends_late_leaves_its_successor_alone() {
 
     test.finish(second, End::Completed);
     let settlement = test.settlement();
-    assert_eq!(settlement.accept, [receipt(2)]);
+    assert_eq!(settlement.accept, [handle(2)]);
     assert_eq!((settlement.finished, settlement.released), (1, 0));
     test.ask(3);
     let answer = test.answer();
@@ -194,7 +194,7 @@ fn a_run_that_was_given_up_counts_where_no_other_has_begun() {
     let test = TestLedger::new();
     let run = test.claim(1);
     (test.ledger).release(vec![(run, test.message.key.clone())]);
-    assert_eq!(test.settlement().give_back, [receipt(1)]);
+    assert_eq!(test.settlement().give_back, [handle(1)]);
     test.finish(run, End::Completed);
     test.ask(2);
     let answer = test.answer();
@@ -212,7 +212,7 @@ fn a_joined_delivery_is_reported_before_its_run_settles_it() {
     let told = test.next();
     assert!(matches!(told, ListenerCall::Joined(1)), "{told:?}");
     let settlement = test.settlement();
-    assert_eq!(settlement.accept, [receipt(1), receipt(2)]);
+    assert_eq!(settlement.accept, [handle(1), handle(2)]);
     assert_eq!(settlement.finished, 1);
     test.end();
 }

@@ -260,7 +260,7 @@ impl Writer {
                 .enumerate()
             {
                 let settlement = settlements.entry_for(&holder.listener);
-                settlement.give_back.push(holder.receipt);
+                settlement.give_back.push(holder.handle);
                 settlement.released += usize::from(nth == 0);
             }
         }
@@ -274,8 +274,8 @@ impl Writer {
             {
                 let settlement = settlements.entry_for(&holder.listener);
                 match copy {
-                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.receipt),
-                    BrokerCopy::Gone => settlement.accept.push(holder.receipt),
+                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.handle),
+                    BrokerCopy::Gone => settlement.accept.push(holder.handle),
                 }
                 settlement.released += usize::from(nth == 0);
             }
@@ -292,7 +292,7 @@ impl Writer {
     ) {
         for (nth, holder) in self.in_flight_runs.remove(key, run).into_iter().enumerate() {
             let settlement = settlements.entry_for(&holder.listener);
-            settlement.accept.push(holder.receipt);
+            settlement.accept.push(holder.handle);
             if nth == 0 {
                 settlement.finished += 1;
                 settlement.ran += ran;

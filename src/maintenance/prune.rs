@@ -34,7 +34,7 @@ const WALKS_PER_FULL_WALK: u32 = 24;
 pub fn start(database: Database, history: History) -> std::io::Result<WorkerThread> {
     let ages: Vec<String> = history
         .ages()
-        .map(|(status, age)| format!("{status} after {}", config::shown(age)))
+        .map(|(status, age)| format!("{status} after {}", config::format_duration(age)))
         .collect();
     log::info!("messages are deleted when they are {}", ages.join(", "));
     let mut pruning = Pruning {

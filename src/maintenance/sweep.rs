@@ -124,7 +124,7 @@ enum SweepStep {
 impl Sweep {
     fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            outbox: TrackingOutbox::alone(config, servers),
+            outbox: TrackingOutbox::new(config, servers),
             batch: INITIAL_BATCH,
             is_notified: false,
             held_queues: HeldQueues::none(),
@@ -206,7 +206,7 @@ impl Sweep {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
-        self.outbox.look_after_the_late(session)?;
+        self.outbox.follow_up_unconfirmed(session)?;
         publish_late_rows(session, &self.cancelled)?;
         self.held_queues.release_when_due();
         let (due, undecodable) = session.take_due_but(self.batch, &self.held_queues.queues)?;
@@ -228,7 +228,7 @@ impl Sweep {
         database.answered();
         if due.is_empty() {
             self.held_queues.reset_backoff_if_empty();
-            self.outbox.look_after_brokers();
+            self.outbox.probe_away_brokers();
             return Ok(if recovered == MAX_BATCH || !undecodable.is_empty() {
                 SweepStep::More
             } else {
@@ -238,7 +238,7 @@ impl Sweep {
         let flushed = self.outbox.flush(database, session, due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
-        self.held_queues.hold(flushed.held);
+        self.held_queues.hold(flushed.waiting_queues);
         Ok(SweepStep::More)
     }
 }

@@ -1,7 +1,7 @@
-//! Reads JSON into literals.
+//! Reads JSON into [`Literal`]s, which keep the digits of numbers.
 //!
-//! `serde_json` reads the scalars, and says what is wrong with a text; it has no numbers of our kind
-//! unless by a feature that changes how all of a program's numbers are read.
+//! `serde_json` reads the scalars and describes errors. It could keep the digits itself only with a feature that
+//! changes how all numbers of a program are read.
 
 use serde::Serialize;
 use serde::de::{Deserialize, Error as _, IgnoredAny};
@@ -10,62 +10,62 @@ use serde_json::{Deserializer, Error, Value};
 
 use super::literal::{Literal, Number, Object};
 
-/// The most brackets in one another, as `serde_json` has it for everybody else.
-const MOST_DEPTH: usize = 127;
+/// How deep brackets may be nested: the limit of `serde_json`.
+const MAX_DEPTH: usize = 127;
 
 /// Reads a JSON text.
 ///
 /// # Errors
-/// When it is none, or has more than 127 levels.
+/// When it is not JSON, or is nested more than 127 levels deep.
 pub fn parse(json: &str) -> Result<Literal, Error> {
-    let mut reader = Reader { rest: json };
-    reader.document().map_err(|fault| match fault {
-        Fault::Depth => Error::custom("recursion limit exceeded"),
-        Fault::Grammar(error) => at_its_place(json).unwrap_or(error),
+    let mut reader = JsonReader { rest: json };
+    reader.document().map_err(|error| match error {
+        JsonError::Depth => Error::custom("recursion limit exceeded"),
+        JsonError::Grammar(error) => error_with_position(json).unwrap_or(error),
     })
 }
 
 impl Literal {
-    /// What serde makes of a value.
+    /// Serializes a value.
     ///
     /// # Errors
-    /// When it is nothing that JSON can hold.
+    /// When the value can't be written as JSON.
     pub fn of(value: impl Serialize) -> Result<Self, Error> {
         parse(&serde_json::to_string(&value)?)
     }
 }
 
-/// What is wrong with the whole text.
-fn at_its_place(json: &str) -> Option<Error> {
+/// The error of `serde_json` for the whole text, which has the line and column.
+fn error_with_position(json: &str) -> Option<Error> {
     let grammar = serde_json::from_str::<IgnoredAny>(json).err();
-    // Which lets escapes pass that are half a character.
+    // `IgnoredAny` accepts escapes of lone surrogates; `Value` does not.
     grammar.or_else(|| serde_json::from_str::<Value>(json).err())
 }
 
 /// Why a text can't be read.
-enum Fault {
+enum JsonError {
     Depth,
     Grammar(Error),
 }
 
-/// What is not read yet.
-struct Reader<'a> {
+/// A reader of a JSON text; `rest` is not read yet.
+struct JsonReader<'a> {
     rest: &'a str,
 }
 
-impl<'a> Reader<'a> {
-    fn document(&mut self) -> Result<Literal, Fault> {
-        let value = self.value(MOST_DEPTH)?;
+impl<'a> JsonReader<'a> {
+    fn document(&mut self) -> Result<Literal, JsonError> {
+        let value = self.value(MAX_DEPTH)?;
         match self.peek() {
             None => Ok(value),
             Some(_) => Err(expected("the end")),
         }
     }
 
-    /// A value of at most so many levels.
-    fn value(&mut self, levels: usize) -> Result<Literal, Fault> {
+    /// Reads a value with at most this many levels of brackets.
+    fn value(&mut self, levels: usize) -> Result<Literal, JsonError> {
         match self.peek() {
-            Some(b'[' | b'{') if levels == 0 => Err(Fault::Depth),
+            Some(b'[' | b'{') if levels == 0 => Err(JsonError::Depth),
             Some(b'[') => self.list(levels - 1).map(Literal::List),
             Some(b'{') => self.object(levels - 1).map(Literal::Object),
             Some(b'"') => self.scalar().map(Literal::Text),
@@ -73,60 +73,60 @@ impl<'a> Reader<'a> {
             Some(b'n') => self.scalar().map(|()| Literal::Null),
             _ => {
                 let digits: &RawValue = self.scalar()?;
-                Ok(Literal::Number(Number::spelt(digits.get())))
+                Ok(Literal::Number(Number::from_text(digits.get())))
             }
         }
     }
 
-    fn list(&mut self, levels: usize) -> Result<Vec<Literal>, Fault> {
+    fn list(&mut self, levels: usize) -> Result<Vec<Literal>, JsonError> {
         self.expect(b'[')?;
         let mut items = Vec::new();
-        if self.eats(b']') {
+        if self.skip_if(b']') {
             return Ok(items);
         }
         loop {
             items.push(self.value(levels)?);
-            if self.eats(b']') {
+            if self.skip_if(b']') {
                 return Ok(items);
             }
             self.expect(b',')?;
         }
     }
 
-    fn object(&mut self, levels: usize) -> Result<Object, Fault> {
+    fn object(&mut self, levels: usize) -> Result<Object, JsonError> {
         self.expect(b'{')?;
         let mut pairs = Vec::new();
-        if self.eats(b'}') {
+        if self.skip_if(b'}') {
             return Ok(Object::default());
         }
         loop {
             let name = self.scalar()?;
             self.expect(b':')?;
             pairs.push((name, self.value(levels)?));
-            if self.eats(b'}') {
+            if self.skip_if(b'}') {
                 return Ok(pairs.into_iter().collect());
             }
             self.expect(b',')?;
         }
     }
 
-    /// A value without brackets.
-    fn scalar<T: Deserialize<'a>>(&mut self) -> Result<T, Fault> {
+    /// Reads a value without brackets.
+    fn scalar<T: Deserialize<'a>>(&mut self) -> Result<T, JsonError> {
         let mut stream = Deserializer::from_str(self.rest).into_iter();
         let scalar = stream.next().ok_or_else(|| expected("a value"))?;
-        let scalar = scalar.map_err(Fault::Grammar)?;
+        let scalar = scalar.map_err(JsonError::Grammar)?;
         self.rest = &self.rest[stream.byte_offset()..];
         Ok(scalar)
     }
 
-    /// The next byte that is not blank, which stays.
+    /// The next byte that is not white space, without passing over it.
     fn peek(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
         self.rest.bytes().next()
     }
 
-    /// Passes over `wanted` if it comes next.
-    fn eats(&mut self, wanted: u8) -> bool {
+    /// Passes over `wanted` if it comes next. Returns whether it did.
+    fn skip_if(&mut self, wanted: u8) -> bool {
         let found = self.peek() == Some(wanted);
         if found {
             self.rest = &self.rest[1..];
@@ -134,24 +134,24 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn expect(&mut self, wanted: u8) -> Result<(), Fault> {
-        match self.eats(wanted) {
+    fn expect(&mut self, wanted: u8) -> Result<(), JsonError> {
+        match self.skip_if(wanted) {
             true => Ok(()),
             false => Err(expected(char::from(wanted))),
         }
     }
 }
 
-fn expected(what: impl std::fmt::Display) -> Fault {
-    Fault::Grammar(Error::custom(format_args!("expected {what}")))
+fn expected(what: impl std::fmt::Display) -> JsonError {
+    JsonError::Grammar(Error::custom(format_args!("expected {what}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What was read, written again.
-    fn again(json: &str) -> String {
+    /// Reads a text and writes what was read.
+    fn rewritten(json: &str) -> String {
         parse(json)
             .unwrap_or_else(|error| panic!("{json}: {error}"))
             .to_string()
@@ -163,14 +163,14 @@ mod tests {
         for number in [
             "0", "-0", "-7", "2.50", "1e-05", "1E5", "0e+5", "1e400", "-1e400", "1e-400", &long,
         ] {
-            assert_eq!(again(number), number);
+            assert_eq!(rewritten(number), number);
             let nested = format!("{{\"a\":[{number},{{\"b\":{number}}}]}}");
-            assert_eq!(again(&nested), nested);
+            assert_eq!(rewritten(&nested), nested);
         }
     }
 
     #[test]
-    fn what_is_no_json_is_refused_with_its_place() {
+    fn what_is_not_json_is_refused_with_its_position() {
         let texts = "|[1|[1,]|[,1]|[1 2]|[1]]|{\"a\" 1}|{\"a\":1,}|{1:2}|{|nul|nulls|tru|'a'|\"a|\"\\x\"|\
                      \"a\nb\"|01|1.|.5|+1|-|1e|1e+|0x1|1_0|NaN|[1}|{\"a\":1]|[\u{a0}1]|1 a|[\n1,\n2;]";
         for text in texts.split('|') {
@@ -183,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_name_that_is_there_twice_the_last_value_counts() {
-        assert_eq!(again(r#"{"a":1,"b":2,"a":3}"#), r#"{"a":3,"b":2}"#);
+    fn the_last_value_of_a_duplicate_name_counts() {
+        assert_eq!(rewritten(r#"{"a":1,"b":2,"a":3}"#), r#"{"a":3,"b":2}"#);
         let pairs = |values: std::ops::Range<u32>| {
             let pairs = values.map(|n| format!("\"{}\":{n}", n % 100));
             pairs.collect::<Vec<_>>().join(",")
         };
         let twice = format!("{{{}}}", pairs(0..200));
-        assert_eq!(again(&twice), format!("{{{}}}", pairs(100..200)));
+        assert_eq!(rewritten(&twice), format!("{{{}}}", pairs(100..200)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! JSON's values, in which a number is its digits.
+//! JSON values that keep their numbers as they were written.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A JSON value that has its numbers as they were written: `2.50`, `1e400`, whole ones of any size.
+/// A JSON value that keeps its numbers as they were written: `2.50`, `1e400`, whole numbers of any size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Literal {
@@ -25,17 +25,17 @@ pub enum Literal {
     Object(Object),
 }
 
-/// A number, as JSON spells it.
+/// A number, as it is written in JSON.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Number(Box<str>);
 
-/// Literals by name, in the order in which they were written. Of a name that was written twice the last
-/// literal counts.
+/// The literals of an object by name, in the order in which they were written. The last literal of a duplicate
+/// name counts.
 #[derive(Debug, Clone, Default)]
 pub struct Object(Vec<(String, Literal)>);
 
 impl Literal {
-    /// What it is, in words.
+    /// The type of the value, in words.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Literal {
         }
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes of memory the value takes.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>()
             + match self {
@@ -63,7 +63,7 @@ impl Literal {
 
 #[cfg(test)]
 impl Literal {
-    /// What is in a JSON array.
+    /// The items of a JSON array.
     pub(crate) fn list(array: Value) -> Vec<Self> {
         match array.into() {
             Self::List(items) => items,
@@ -73,27 +73,27 @@ impl Literal {
 }
 
 impl Number {
-    /// A number that JSON spells so.
-    pub(super) fn spelt(digits: impl Into<Box<str>>) -> Self {
+    /// A number from its JSON text, which is not checked.
+    pub(super) fn from_text(digits: impl Into<Box<str>>) -> Self {
         Self(digits.into())
     }
 
-    /// As JSON spells it.
+    /// The number as it is written in JSON.
     #[must_use]
     pub const fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether every f64 is nearer to zero.
+    /// Whether the number is too large for any f64.
     pub(super) fn is_beyond_f64(&self) -> bool {
-        /// No whole number of so few digits is.
+        /// A whole number with at most this many digits fits an f64.
         const FEW_DIGITS: usize = 308;
         let may_be = self.0.len() > FEW_DIGITS || self.0.contains(['e', 'E']);
         may_be && self.0.parse::<f64>().is_ok_and(f64::is_infinite)
     }
 
-    /// The i64, u64 or f64 that it is, or is next to.
-    fn plain(&self) -> Option<serde_json::Number> {
+    /// The number as i64 or u64, else as the nearest f64. `None` if it is too large.
+    fn to_serde(&self) -> Option<serde_json::Number> {
         let whole = self.0.parse::<i64>().map(Into::into);
         whole
             .or_else(|_| self.0.parse::<u64>().map(Into::into))
@@ -103,25 +103,25 @@ impl Number {
 }
 
 impl Object {
-    /// The pairs in their order.
+    /// The names and literals, in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Literal)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The literal of that name.
+    /// The literal with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Literal> {
         self.iter()
             .find_map(|(found, value)| (found == name).then_some(value))
     }
 
-    /// Whether there is none.
+    /// Whether the object has no literals.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes of memory the names and literals take.
     pub(super) fn size(&self) -> usize {
         self.iter()
             .map(|(name, value)| name.len() + value.size())
@@ -141,15 +141,15 @@ impl IntoIterator for Object {
 impl FromIterator<(String, Literal)> for Object {
     fn from_iter<T: IntoIterator<Item = (String, Literal)>>(pairs: T) -> Self {
         let pairs: Vec<_> = pairs.into_iter().collect();
-        Self(if has_twins(&pairs) {
-            last_values(pairs)
+        Self(if has_duplicate_names(&pairs) {
+            keep_last_values(pairs)
         } else {
             pairs
         })
     }
 }
 
-fn has_twins(pairs: &[(String, Literal)]) -> bool {
+fn has_duplicate_names(pairs: &[(String, Literal)]) -> bool {
     const FEW: usize = 8;
     let mut names = pairs.iter().map(|(name, _)| name);
     if pairs.len() <= FEW {
@@ -162,7 +162,7 @@ fn has_twins(pairs: &[(String, Literal)]) -> bool {
     !names.all(|name| seen.insert(name))
 }
 
-fn last_values(pairs: Vec<(String, Literal)>) -> Vec<(String, Literal)> {
+fn keep_last_values(pairs: Vec<(String, Literal)>) -> Vec<(String, Literal)> {
     let mut places = HashMap::new();
     let mut kept: Vec<(String, Literal)> = Vec::new();
     for (name, value) in pairs {
@@ -177,7 +177,7 @@ fn last_values(pairs: Vec<(String, Literal)>) -> Vec<(String, Literal)> {
     kept
 }
 
-/// In whatever order.
+/// The order does not matter.
 impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
         let has = |(nth, (name, value)): (usize, &(String, Literal))| match other.0.get(nth) {
@@ -226,7 +226,7 @@ impl From<Value> for Literal {
         match value {
             Value::Null => Self::Null,
             Value::Bool(boolean) => Self::Bool(boolean),
-            Value::Number(number) => Self::Number(Number::spelt(number.to_string())),
+            Value::Number(number) => Self::Number(Number::from_text(number.to_string())),
             Value::String(text) => Self::Text(text),
             Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
             Value::Object(pairs) => Self::Object(pairs.into()),
@@ -241,13 +241,13 @@ impl From<serde_json::Map<String, Value>> for Object {
     }
 }
 
-/// Its numbers become the i64, u64 or f64 that they are, or are next to; one beyond all f64 becomes null.
+/// Numbers become i64 or u64, else the nearest f64. A number that is too large for any f64 becomes null.
 impl From<&Literal> for Value {
     fn from(literal: &Literal) -> Self {
         match literal {
             Literal::Null => Self::Null,
             Literal::Bool(boolean) => Self::Bool(*boolean),
-            Literal::Number(number) => number.plain().map_or(Self::Null, Self::Number),
+            Literal::Number(number) => number.to_serde().map_or(Self::Null, Self::Number),
             Literal::Text(text) => Self::String(text.clone()),
             Literal::List(items) => items.iter().map(Self::from).collect(),
             Literal::Object(pairs) => Self::Object(pairs.into()),
@@ -255,14 +255,14 @@ impl From<&Literal> for Value {
     }
 }
 
-/// The same.
+/// Converts numbers as from a reference.
 impl From<Literal> for Value {
     fn from(literal: Literal) -> Self {
         Self::from(&literal)
     }
 }
 
-/// As a [`Value`] from a [`Literal`].
+/// Converts numbers as from a [`Literal`].
 impl From<&Object> for serde_json::Map<String, Value> {
     fn from(pairs: &Object) -> Self {
         let pairs = pairs.iter();
@@ -272,13 +272,13 @@ impl From<&Object> for serde_json::Map<String, Value> {
     }
 }
 
-/// Whether it becomes that value.
+/// Compares a literal with a value as if it were converted into one.
 impl PartialEq<Value> for Literal {
     fn eq(&self, other: &Value) -> bool {
         match (self, other) {
             (Self::Null, Value::Null) => true,
             (Self::Bool(one), Value::Bool(other)) => one == other,
-            (Self::Number(one), Value::Number(other)) => one.plain().as_ref() == Some(other),
+            (Self::Number(one), Value::Number(other)) => one.to_serde().as_ref() == Some(other),
             (Self::Text(one), Value::String(other)) => one == other,
             (Self::List(one), Value::Array(other)) => one == other,
             (Self::Object(one), Value::Object(other)) => {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_becomes_the_i64_u64_or_f64_that_it_is_next_to() {
+    fn a_number_becomes_an_i64_or_u64_or_the_nearest_f64() {
         for (written, value) in [
             ("-0", json!(0)),
             ("-9223372036854775808", json!(i64::MIN)),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_f64_reaches_is_beyond_them() {
+    fn only_a_number_that_is_too_large_is_beyond_f64() {
         let whole = |digits: usize| "9".repeat(digits);
         for (written, is_beyond) in [
             ("1", false),
@@ -344,14 +344,14 @@ mod tests {
             (whole(309).as_str(), true),
             (&format!("0.{}", whole(400)), false),
         ] {
-            let number = Number::spelt(written);
+            let number = Number::from_text(written);
             assert_eq!(number.is_beyond_f64(), is_beyond, "{written}");
-            assert_eq!(number.plain().is_none(), is_beyond, "{written}");
+            assert_eq!(number.to_serde().is_none(), is_beyond, "{written}");
         }
     }
 
     #[test]
-    fn what_serde_makes_of_a_value_keeps_its_digits() {
+    fn a_serialized_value_keeps_its_digits() {
         let of =
             |value: &dyn Fn() -> Result<Literal, serde_json::Error>| value().unwrap().to_string();
         assert_eq!(of(&|| Literal::of(u128::MAX)), u128::MAX.to_string());
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_what_the_same_values_are() {
+    fn literals_equal_the_values_that_they_become() {
         let value = json!({"a": [1, 2.5, null, true, "ž\n\"\\"], "b": {}});
         let literal = Literal::from(value.clone());
         assert_eq!(literal, value);

@@ -1,4 +1,5 @@
-//! What a message is: its task, its arguments, and how both stand on the wire and in the row.
+//! Messages: a task's name, its arguments and where they are sent; and the formats of arguments on the wire and
+//! in rows.
 
 pub(crate) mod json;
 mod literal;
@@ -11,31 +12,31 @@ use chrono::{DateTime, Utc};
 pub use literal::{Literal, Number, Object};
 pub use payload::{Arguments, Payload, TooLarge};
 
-/// A message to be recorded and published.
+/// A message that is to be recorded and published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// The message id on the broker, and the `uuid` in the row.
+    /// The id of the message: the message id on the broker, and the `uuid` in the row.
     pub key: String,
     /// The task's registered name.
     pub task: String,
-    /// Its arguments.
+    /// The task's arguments.
     pub arguments: Payload,
-    /// The queue that it is meant for.
+    /// The queue that the message is for.
     pub queue: String,
-    /// The exchange it goes to; `""` is RabbitMQ's default exchange.
+    /// The exchange that the message is published to; `""` is RabbitMQ's default exchange.
     pub exchange: String,
-    /// The routing key; with the default exchange, the queue's name.
+    /// The routing key: the queue's name, with the default exchange.
     pub routing_key: String,
-    /// 0 (the default) to 255; higher first.
+    /// The priority, from 0 (the default) to 255. Higher priorities are delivered first.
     pub priority: u8,
-    /// What it is published for, if for a schedule.
+    /// The occurrence of a schedule that the message is published for, if any.
     pub occurrence: Option<Occurrence>,
 }
 
-/// What a message is made of, wherever that is kept.
+/// A borrowed view of a message, wherever its parts are stored.
 #[derive(Debug, Clone, Copy)]
 #[doc(hidden)]
-pub struct Parts<'a> {
+pub struct MessageRef<'a> {
     /// See [`Message::key`].
     pub key: &'a str,
     /// See [`Message::task`].
@@ -54,7 +55,7 @@ pub struct Parts<'a> {
     pub occurrence: Option<Occurrence>,
 }
 
-impl<'a> From<&'a Message> for Parts<'a> {
+impl<'a> From<&'a Message> for MessageRef<'a> {
     fn from(message: &'a Message) -> Self {
         Self {
             key: &message.key,
@@ -69,23 +70,23 @@ impl<'a> From<&'a Message> for Parts<'a> {
     }
 }
 
-/// What a schedule's message is published for.
+/// The occurrence of a schedule that a message is published for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {
     /// `carrot_scheduledtask.id`.
     pub schedule: i64,
-    /// The time that it was planned for; `None` beside the timetable.
+    /// The time that it was planned for; `None` if it was started by hand, outside of the timetable.
     pub planned: Option<DateTime<Utc>>,
 }
 
 impl Message {
-    /// About how many bytes it takes.
+    /// About how many bytes of memory the message takes.
     #[must_use]
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.arguments.size()
     }
 
-    /// A message under a new key, for `queue` through the default exchange.
+    /// A message with a new key, for `queue`, by the default exchange.
     #[must_use]
     pub fn new(
         task: impl Into<String>,

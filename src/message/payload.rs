@@ -1,54 +1,54 @@
-//! A message's arguments as they travel, and as a task gets them.
+//! A message's arguments: as they are sent and recorded, and as a task gets them.
 
 use serde_json::{Map, Value};
 
 use super::literal::{Literal, Number, Object};
 
-/// A task's arguments, as the task and what is around it have them.
+/// A task's arguments, as the task and its middleware get them.
 ///
-/// Their numbers are i64, u64 or f64: a whole one that fits into neither of the first two is the f64 next
-/// to it. With a number beyond all f64, as `1e400`, a function is not called, and its message is FAILED. A
-/// command is given all numbers as they were written; what is around it sees null for such a one.
+/// Numbers are i64, u64 or f64. A whole number that fits neither i64 nor u64 becomes the nearest f64. If a
+/// number is too large for any f64, such as `1e400`, a function is not called and its message is FAILED. A
+/// command gets all numbers as they were written, and its middleware sees null for one that is too large.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Arguments {
-    /// The positional ones.
+    /// The positional arguments.
     pub args: Vec<Value>,
-    /// The named ones.
+    /// The named arguments.
     pub kwargs: Map<String, Value>,
 }
 
 /// A task's arguments as they are sent and recorded, with every digit of their numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Payload {
-    /// The positional ones.
+    /// The positional arguments.
     pub args: Vec<Literal>,
-    /// The named ones.
+    /// The named arguments.
     pub kwargs: Object,
 }
 
-/// A number that no task can be called with.
+/// An argument that is too large for any f64, so that no function can be called with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("wrong {kind} arguments: {place}: {digits:.40} is beyond every f64")]
 pub struct TooLarge {
     /// `positional` or `named`.
     pub kind: &'static str,
-    /// Where in them it is, as `size` or `[1].size`.
+    /// Where it is in the arguments, as `size` or `[1].size`.
     pub place: String,
-    /// What it is.
+    /// The number, as it was written.
     pub digits: String,
 }
 
 impl Payload {
-    /// About how many bytes it takes.
+    /// About how many bytes of memory the arguments take.
     #[must_use]
     pub fn size(&self) -> usize {
         self.args.iter().map(Literal::size).sum::<usize>() + self.kwargs.size()
     }
 
-    /// Whether a task can be called with it.
+    /// Checks that a function can be called with these arguments.
     ///
     /// # Errors
-    /// When it has a number beyond all f64.
+    /// When a number is too large for any f64.
     pub fn check(&self) -> Result<(), TooLarge> {
         let positional = too_large_item(&self.args).map(|found| ("positional", found));
         let named = || too_large_value(&self.kwargs).map(|found| ("named", found));
@@ -64,7 +64,7 @@ impl Payload {
     }
 }
 
-/// A number beyond all f64, and where it is, as `[1].size`.
+/// Finds a number that is too large for any f64, and its place, as `[1].size`.
 fn too_large(literal: &Literal) -> Option<(String, &Number)> {
     match literal {
         Literal::Number(number) if number.is_beyond_f64() => Some((String::new(), number)),
@@ -95,7 +95,7 @@ impl From<Arguments> for Payload {
     }
 }
 
-/// A number beyond all f64 becomes null.
+/// A number that is too large for any f64 becomes null.
 impl From<&Payload> for Arguments {
     fn from(payload: &Payload) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl From<&Payload> for Arguments {
     }
 }
 
-/// The same.
+/// A number that is too large for any f64 becomes null.
 impl From<Payload> for Arguments {
     fn from(payload: Payload) -> Self {
         Self::from(&payload)
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_looks_on_sees_null_for_it() {
+    fn middleware_sees_null_for_a_number_that_is_too_large() {
         let payload = wire::decode(b"{\"args\": [1, 1e400], \"kwargs\": {\"x\": [-1e400]}}");
         let arguments = Arguments::from(payload.unwrap());
         assert_eq!(arguments.args, [json!(1), json!(null)]);

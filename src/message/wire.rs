@@ -1,12 +1,12 @@
-//! The body of a message: `{"args": […], "kwargs": {…}}` in UTF-8 JSON, each key left out when it is
-//! empty, as django-carrot writes it.
+//! The body of a message: `{"args": […], "kwargs": {…}}` in UTF-8 JSON. As in django-carrot, a key is left out
+//! if its value is empty.
 
 use serde::Serialize;
 use serde::de::Error as _;
 
 use super::{Literal, Object, Payload, json};
 
-/// Why a body is not a message's body.
+/// Why the body of a message can't be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// Not JSON, or not UTF-8.
@@ -15,31 +15,31 @@ pub enum BodyError {
     /// JSON, but not an object.
     #[error("the body is {0}, not an object with \"args\" and \"kwargs\"")]
     NotAnObject(&'static str),
-    /// `args` or `kwargs` is of another type.
+    /// `args` or `kwargs` has the wrong type.
     #[error("{key:?} is {found}, not {expected}")]
     WrongType {
         /// `args` or `kwargs`.
         key: &'static str,
-        /// What it is.
+        /// The type that it has.
         found: &'static str,
-        /// What it would have to be.
+        /// The type that it must have.
         expected: &'static str,
     },
 }
 
-/// A body, as it is written.
+/// A body to be encoded.
 #[derive(Serialize)]
-struct Body<'a> {
+struct WireBody<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     args: &'a [Literal],
     #[serde(skip_serializing_if = "Object::is_empty")]
     kwargs: &'a Object,
 }
 
-/// Reads a body.
+/// Decodes a body.
 ///
 /// # Errors
-/// When it is not a message's body; the error says why in words for the message's row.
+/// When it is not a message's body. The error's text is stored in the message's row.
 pub fn decode(body: &[u8]) -> Result<Payload, BodyError> {
     let text = str::from_utf8(body).map_err(serde_json::Error::custom)?;
     let mut payload = Payload::default();
@@ -58,18 +58,18 @@ pub fn decode(body: &[u8]) -> Result<Payload, BodyError> {
     }
 }
 
-/// Writes a body.
+/// Encodes a body.
 #[must_use]
 pub fn encode(payload: &Payload) -> Vec<u8> {
-    let body = Body {
+    let body = WireBody {
         args: &payload.args,
         kwargs: &payload.kwargs,
     };
-    // Literals are JSON, and memory can be written to.
+    // This can't fail: literals are JSON, and it writes to memory.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-/// JSON in ASCII, as django-carrot writes it.
+/// Escapes all characters of a JSON text that are not ASCII, as django-carrot does.
 #[must_use]
 pub fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
@@ -78,7 +78,7 @@ pub fn ascii(json: &str) -> String {
             text.push(character);
             continue;
         }
-        // In JSON they stand in strings alone.
+        // In JSON such characters are in strings only.
         for unit in character.encode_utf16(&mut [0; 2]) {
             text.push_str(&format!("\\u{unit:04x}"));
         }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_none_says_why() {
+    fn a_body_that_can_not_be_decoded_says_why() {
         let why = |body: &[u8]| decode(body).unwrap_err().to_string();
         assert!(why(b"[1]").contains("the body is an array"));
         assert!(why(b"{\"args\": {}}").contains("\"args\" is an object, not an array"));

@@ -148,7 +148,7 @@ fn become_service() {
     if let Err(error) = group {
         log::debug!("process group: {error}");
     }
-    let [_, _, watchdog_pid] = names::SERVICE_MANAGER;
+    let [_, _, watchdog_pid] = names::SYSTEMD_VARIABLES;
     if std::env::var(watchdog_pid).is_ok_and(|pid| pid == "1") {
         // SAFETY: this process has no other thread.
         unsafe { std::env::set_var(watchdog_pid, getpid().to_string()) };

@@ -1,4 +1,4 @@
-//! What the broker does not permit for now: one message of such is tried, once in a while.
+//! Paths to queues that the broker does not permit for now. One message of such a path is tried now and then.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,66 +6,66 @@ use std::time::{Duration, Instant};
 use crate::health::outage::ServerPart;
 use crate::message::Message;
 
-/// So long after a refusal the next message is tried, at the earliest.
-const RESPITE: Duration = Duration::from_secs(1);
+/// The shortest time between a refusal and the next try.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Of so many it is remembered that they are refused.
-const MOST: usize = 10_000;
+/// The most forbidden paths that are remembered.
+const MAX_PATHS: usize = 10_000;
 
-/// A queue, and the exchange by which messages for it go there: permissions are on exchanges.
-type Path = (String, String);
+/// A queue, and the exchange that its messages are published to: RabbitMQ's permissions are on exchanges.
+type PublishPath = (String, String);
 
-/// The paths that the broker has closed.
+/// The paths that the broker does not permit.
 #[derive(Default)]
-pub(super) struct Closed(HashMap<Path, Refused>);
+pub(super) struct ForbiddenPaths(HashMap<PublishPath, ForbiddenPath>);
 
-/// A refusal.
-pub(super) struct Refused {
+/// The last refusal on a path.
+pub(super) struct ForbiddenPath {
     pub(super) reason: String,
-    /// Of the message that was refused: on a topic exchange others may be permitted.
+    /// The routing key that was refused: on a topic exchange others may be permitted.
     pub(super) routing_key: String,
-    at: Instant,
+    refused_at: Instant,
 }
 
-impl Refused {
-    /// Whether it is time to try again.
-    pub(super) fn is_due(&self) -> bool {
-        self.at.elapsed() >= RESPITE
+impl ForbiddenPath {
+    /// Whether the path may be tried again.
+    pub(super) fn may_be_retried(&self) -> bool {
+        self.refused_at.elapsed() >= RETRY_INTERVAL
     }
 }
 
-impl Closed {
+impl ForbiddenPaths {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn of(&self, message: &Message) -> Option<&Refused> {
+    pub(super) fn of(&self, message: &Message) -> Option<&ForbiddenPath> {
         self.0.get(&path(message))
     }
 
-    pub(super) fn close(&mut self, message: &Message, reason: &str) {
-        if self.0.len() >= MOST {
+    pub(super) fn add(&mut self, message: &Message, reason: &str) {
+        if self.0.len() >= MAX_PATHS {
             self.0.clear();
         }
-        let refused = Refused {
+        let forbidden = ForbiddenPath {
             reason: reason.to_owned(),
             routing_key: message.routing_key.clone(),
-            at: Instant::now(),
+            refused_at: Instant::now(),
         };
-        self.0.insert(path(message), refused);
+        self.0.insert(path(message), forbidden);
     }
 
-    pub(super) fn open(&mut self, message: &Message) {
+    pub(super) fn remove(&mut self, message: &Message) {
         self.0.remove(&path(message));
     }
 }
 
-fn path(message: &Message) -> Path {
+fn path(message: &Message) -> PublishPath {
     (message.queue.clone(), message.exchange.clone())
 }
 
-/// The path of a message, among the parts of its broker.
-pub(super) fn part(message: &Message) -> ServerPart {
+/// The path of a message as a part of its broker, for the log and the status.
+pub(super) fn server_part(message: &Message) -> ServerPart {
     let (queue, exchange) = path(message);
     ServerPart::Path { queue, exchange }
 }

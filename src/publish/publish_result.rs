@@ -1,68 +1,67 @@
-//! What becomes of one message at the broker.
+//! The result of publishing one message.
 
-use crate::broker::{BrokerError, BrokerPublisher, Confirmation, Sent};
+use crate::broker::{BrokerError, BrokerPublisher, Confirmation, SentBatch};
 use crate::config::{Config, QueueConfig};
 use crate::message::Message;
 
-/// What became of one message at the broker.
+/// The result of publishing one message.
 pub(super) enum PublishResult {
+    /// The broker has the message.
     Published,
+    /// The message can't be published, for this reason.
     Failed(String),
-    /// Its queue takes no more for now, for this reason.
-    Held(String),
-    /// The broker does not permit it for now, for this reason; of its queue alone.
+    /// The message's queue takes no more for now, for this reason.
+    QueueBusy(String),
+    /// The broker does not permit messages for this queue for now, for this reason.
     Refused(String),
-    /// The broker was sent it, and has not said a word of it yet: of its queue alone, or of nothing.
-    Late {
-        reason: String,
-        queue_alone: bool,
-    },
-    /// The broker takes nothing for now, for this reason.
+    /// The message was sent and is not confirmed yet. `is_queue_only` says whether only its queue is affected.
+    Unconfirmed { reason: String, is_queue_only: bool },
+    /// The broker takes no messages for now, for this reason.
     Waiting(String),
 }
 
-/// Whose fault it is that nothing was published.
-pub(super) enum Trouble {
-    /// Of the broker, or the way there.
+/// Why a batch was not published.
+pub(super) enum PublishFailure {
+    /// The broker or the connection failed.
     Broker(BrokerError),
-    /// Of one of the messages.
-    Message(Refusal),
+    /// The broker refused one of the messages.
+    Message(MessageRefusal),
 }
 
 /// Why the broker has closed the channel over a message.
-pub(super) enum Refusal {
-    /// It never takes it.
+pub(super) enum MessageRefusal {
+    /// The broker will never take the message.
     ForGood(String),
-    /// Somebody may permit it.
+    /// Somebody may grant the permission.
     ForNow(String),
 }
 
-/// On a connection that is open, a refusal is about what was sent on it.
-impl From<BrokerError> for Trouble {
+/// On an open connection, a refusal is about a message that was sent on it.
+impl From<BrokerError> for PublishFailure {
     fn from(error: BrokerError) -> Self {
         match error {
-            BrokerError::Refused(reason) => Self::Message(Refusal::ForGood(reason)),
-            BrokerError::Forbidden(reason) => Self::Message(Refusal::ForNow(reason)),
+            BrokerError::Refused(reason) => Self::Message(MessageRefusal::ForGood(reason)),
+            BrokerError::Forbidden(reason) => Self::Message(MessageRefusal::ForNow(reason)),
             other => Self::Broker(other),
         }
     }
 }
 
-/// What a broker has said of messages that were sent together.
-pub(super) struct Word {
-    /// Of each of them.
+/// The broker's answers for messages that were sent together.
+pub(super) struct ConfirmationBatch {
+    /// One answer for each message.
     pub(super) confirmations: Vec<Confirmation>,
-    /// It has said nothing for long.
+    /// Whether the wait ended because no confirm came for long.
     pub(super) is_silent: bool,
-    /// Why the connection has ended, if it has: of what it is late with it will say nothing any more.
+    /// Why the connection has ended, if it has. Unconfirmed messages will not be confirmed then.
     pub(super) ended: Option<BrokerError>,
 }
 
-impl Word {
-    /// Waits for it.
+impl ConfirmationBatch {
+    /// Waits for the answers.
     pub(super) fn of(
         publisher: &mut dyn BrokerPublisher,
-        sent: Sent,
+        sent: SentBatch,
         messages: &[&Message],
     ) -> Self {
         match publisher.confirmations(sent, messages) {
@@ -72,8 +71,8 @@ impl Word {
                 ended: None,
             },
             Err(error) => {
-                let unknown = Confirmation::Late(error.to_string());
-                let mut confirmations = publisher.known();
+                let unknown = Confirmation::Unconfirmed(error.to_string());
+                let mut confirmations = publisher.partial_confirmations();
                 confirmations.resize(messages.len(), unknown);
                 Self {
                     confirmations,
@@ -85,26 +84,26 @@ impl Word {
     }
 }
 
-/// Why messages for that queue wait.
-pub(super) fn full(queue: &str) -> String {
+/// The reason why messages wait for a queue that takes no more.
+pub(super) fn full_reason(queue: &str) -> String {
     format!("queue {queue:?} takes no more")
 }
 
-/// Why messages wait that the broker does not permit.
-pub(super) fn refused(message: &Message, reason: &str) -> String {
+/// The reason why messages wait that the broker does not permit.
+pub(super) fn refused_reason(message: &Message, reason: &str) -> String {
     format!(
         "the broker refuses messages for queue {:?}: {reason}",
         message.queue
     )
 }
 
-/// Why messages wait for a queue that has some without a word.
-pub(super) fn silent(queue: &str) -> String {
+/// The reason why messages wait for a queue with unconfirmed messages.
+pub(super) fn silent_reason(queue: &str) -> String {
     format!("queue {queue:?} does not confirm what it was sent")
 }
 
-/// The queue that is to be declared when the message fits none: the one that it is meant for, if the
-/// configuration knows it.
+/// The queue to declare if the message is unroutable: its own queue, if the configuration has it and the message
+/// would reach it.
 pub(super) fn declarable<'a>(config: &'a Config, message: &Message) -> Option<&'a QueueConfig> {
     let queue = config.queue(&message.queue)?;
     let reaches_it = message.routing_key == queue.name
@@ -112,20 +111,20 @@ pub(super) fn declarable<'a>(config: &'a Config, message: &Message) -> Option<&'
     reaches_it.then_some(queue)
 }
 
-/// What it is for a message that the broker said this of it.
-pub(super) fn fate(
+/// The result that a broker's answer means for the message.
+pub(super) fn result_of(
     message: &Message,
     confirmation: Confirmation,
     is_silent: bool,
 ) -> PublishResult {
     match confirmation {
         Confirmation::Confirmed => PublishResult::Published,
-        Confirmation::Busy => PublishResult::Held(full(&message.queue)),
+        Confirmation::Busy => PublishResult::QueueBusy(full_reason(&message.queue)),
         Confirmation::Blocked(reason) => PublishResult::Waiting(reason),
         Confirmation::Unfit(reason) => PublishResult::Failed(reason),
-        Confirmation::Late(reason) => PublishResult::Late {
+        Confirmation::Unconfirmed(reason) => PublishResult::Unconfirmed {
             reason,
-            queue_alone: is_silent,
+            is_queue_only: is_silent,
         },
         Confirmation::Unroutable => PublishResult::Failed(format!(
             "the broker has no queue for exchange {:?} and routing key {:?}: add [[queues]] with name \

@@ -1,125 +1,140 @@
-//! The door of one who stays: between messages it is seen what has become of those that a broker is late with,
-//! and whether brokers that were away are back.
+//! An outbox that keeps its connections. Between messages it follows up unconfirmed messages, and probes brokers
+//! that were away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::broker_link::{BrokerLink, NOTHING_WAITS};
-use super::{Flushed, LATE_LEASE, Outbox};
+use super::broker_link::{AWAY_PROBE_DELAY, BrokerLink};
+use super::outbox::{Flushed, Outbox, UNCONFIRMED_LEASE};
 use crate::config::Config;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::store::{OutboxStore, Recorded, StoreError};
 
-/// The leases of messages that the broker is late with are renewed so often.
-const RENEWAL: Duration = Duration::from_secs(10);
+/// How often the leases of unconfirmed messages are renewed.
+const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// While there are such messages, it is asked so often what has become of them.
-const LATE_LOOK: Duration = Duration::from_millis(500);
+/// How often unconfirmed messages are followed up.
+const FOLLOW_UP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What is next for one who publishes.
-pub(crate) enum Next<T> {
-    /// This has come.
-    Came(T),
-    /// The broker may have said by now what has become of messages that it was late with: it is time to
-    /// [look](TrackingOutbox::look_after_the_late).
-    Late,
-    /// Nothing has come for some time.
+/// What a publishing thread has to do next.
+pub(crate) enum NextWork<T> {
+    /// Publish this, which was received.
+    Received(T),
+    /// Call [`TrackingOutbox::follow_up_unconfirmed`]: late confirmations may have come.
+    FollowUp,
+    /// Nothing: no message has come for some time.
     Idle,
-    /// Nothing will come any more.
-    Over,
+    /// End: the senders are gone.
+    Closed,
 }
 
-/// A door, and the brokers behind it.
+/// An outbox that keeps its connections and follows up unconfirmed messages.
 pub(crate) struct TrackingOutbox {
-    door: Outbox,
-    /// Whether a sweep of the same service knows better how brokers are that were away for [`NOTHING_WAITS`]:
-    /// it has what waits for them.
-    beside_a_sweep: bool,
-    /// When the leases of what brokers are late with were renewed.
+    outbox: Outbox,
+    /// Whether the same service has a sweep, which probes brokers that have been away for [`AWAY_PROBE_DELAY`]: it
+    /// publishes the messages that wait for them.
+    beside_sweep: bool,
+    /// When the leases of unconfirmed messages were last renewed.
     renewed: Instant,
 }
 
 impl TrackingOutbox {
-    /// The door of a sweep, or of a program that has none.
-    pub(crate) fn alone(config: Arc<Config>, servers: Arc<Servers>) -> Self {
+    /// The outbox of a sweep, or of a program without a sweep.
+    pub(crate) fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            door: Outbox::of(config, servers, true),
-            beside_a_sweep: false,
+            outbox: Outbox::with_servers(config, servers, true),
+            beside_sweep: false,
             renewed: Instant::now(),
         }
     }
 
-    /// The door of one who publishes beside the sweep of its service.
-    pub(crate) fn beside_a_sweep(config: Arc<Config>, servers: Arc<Servers>) -> Self {
+    /// The outbox of a publisher beside the sweep of its service.
+    pub(crate) fn beside_sweep(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            beside_a_sweep: true,
-            ..Self::alone(config, servers)
+            beside_sweep: true,
+            ..Self::new(config, servers)
         }
     }
 
-    /// Waits for what comes to be published, or for something else to do.
-    pub(crate) fn next<T>(&mut self, coming: &Receiver<T>) -> Next<T> {
-        self.leave_the_away();
-        let has_late = self.has_late();
-        let patience = if has_late { LATE_LOOK } else { NOTHING_WAITS };
+    /// Waits for something to publish or to follow up.
+    pub(crate) fn next<T>(&mut self, coming: &Receiver<T>) -> NextWork<T> {
+        self.drop_away_brokers();
+        let has_unconfirmed = self.has_unconfirmed();
+        let patience = if has_unconfirmed {
+            FOLLOW_UP_INTERVAL
+        } else {
+            AWAY_PROBE_DELAY
+        };
         match coming.recv_timeout(patience) {
-            Ok(came) => Next::Came(came),
-            Err(RecvTimeoutError::Disconnected) => Next::Over,
+            Ok(came) => NextWork::Received(came),
+            Err(RecvTimeoutError::Disconnected) => NextWork::Closed,
             Err(RecvTimeoutError::Timeout) => {
-                self.look_after_brokers();
-                if has_late { Next::Late } else { Next::Idle }
+                self.probe_away_brokers();
+                if has_unconfirmed {
+                    NextWork::FollowUp
+                } else {
+                    NextWork::Idle
+                }
             }
         }
     }
 
-    /// Nothing is to be published just now: sees whether brokers that were away are back.
-    pub(crate) fn look_after_brokers(&mut self) {
-        self.leave_the_away();
-        self.door.ways.values_mut().for_each(BrokerLink::look_after);
+    /// Probes brokers that were away. Called when there is nothing to publish.
+    pub(crate) fn probe_away_brokers(&mut self) {
+        self.drop_away_brokers();
+        self.outbox
+            .links
+            .values_mut()
+            .for_each(BrokerLink::probe_if_away);
     }
 
-    fn leave_the_away(&mut self) {
-        if self.beside_a_sweep {
-            let is_left = |away| away >= NOTHING_WAITS;
-            self.door
-                .ways
-                .retain(|_, way| way.has_late() || !way.away_for().is_some_and(is_left));
+    fn drop_away_brokers(&mut self) {
+        if self.beside_sweep {
+            let is_left_to_sweep = |away| away >= AWAY_PROBE_DELAY;
+            self.outbox.links.retain(|_, link| {
+                link.has_unconfirmed() || !link.away_for().is_some_and(is_left_to_sweep)
+            });
         }
     }
 
-    /// Whether a broker is late with messages.
-    pub(crate) fn has_late(&self) -> bool {
-        self.door.ways.values().any(BrokerLink::has_late)
+    /// Whether any message is unconfirmed.
+    pub(crate) fn has_unconfirmed(&self) -> bool {
+        self.outbox.links.values().any(BrokerLink::has_unconfirmed)
     }
 
-    /// Writes what has become of messages that the broker was late with, and keeps the others from the sweep.
-    /// Those whose connection has ended are due.
+    /// Writes the results of late confirmations, and renews the leases of messages that are still unconfirmed, which
+    /// keeps them from the sweep. Messages whose connection has ended become due for the sweep.
     ///
     /// # Errors
-    /// When the database is away: the next look does it.
-    pub(crate) fn look_after_the_late(
+    /// When the database is away: the next call writes the results.
+    pub(crate) fn follow_up_unconfirmed(
         &mut self,
         session: &mut dyn OutboxStore,
     ) -> Result<(), StoreError> {
-        if !self.has_late() {
+        if !self.has_unconfirmed() {
             return Ok(());
         }
-        let is_time = self.renewed.elapsed() >= RENEWAL;
-        for way in self.door.ways.values_mut().filter(|way| way.has_late()) {
-            let known = way.look_after_the_late();
+        let is_time = self.renewed.elapsed() >= LEASE_RENEWAL_INTERVAL;
+        for link in self
+            .outbox
+            .links
+            .values_mut()
+            .filter(|link| link.has_unconfirmed())
+        {
+            let known = link.follow_up_unconfirmed();
             if !known.published.is_empty() {
                 session.mark_published(&known.published)?;
             }
             if !known.lost.is_empty() {
                 session.renew_leases(&known.lost, Duration::ZERO)?;
             }
-            way.late().is_written();
-            let late = way.late().keys();
+            link.unconfirmed().clear_followed_up();
+            let late = link.unconfirmed().keys();
             if is_time && !late.is_empty() {
-                session.renew_leases(&late, LATE_LEASE)?;
+                session.renew_leases(&late, UNCONFIRMED_LEASE)?;
             }
         }
         if is_time {
@@ -128,7 +143,7 @@ impl TrackingOutbox {
         Ok(())
     }
 
-    /// [`Outbox::flush`] of one who tells when the database is asked.
+    /// [`Outbox::flush`], which also reports to `database` when the database is asked.
     ///
     /// # Errors
     /// When the database is away.
@@ -138,19 +153,20 @@ impl TrackingOutbox {
         session: &mut dyn OutboxStore,
         recorded: Recorded<'_>,
     ) -> Result<Flushed, StoreError> {
-        self.door
-            .in_parts(Some(database), session, &recorded, |_, _| Ok(()))
+        self.outbox
+            .flush_in_batches(Some(database), session, &recorded, |_, _| Ok(()))
     }
 
     /// [`Outbox::publish`].
     ///
     /// # Errors
-    /// When the database is away. The first so many messages are recorded then, and will be published.
+    /// When the database is away. The number says how many messages, the first ones, are recorded; they will be
+    /// published.
     pub(crate) fn publish(
         &mut self,
         session: &mut dyn OutboxStore,
         messages: &[Message],
     ) -> Result<Flushed, (usize, StoreError)> {
-        self.door.publish(session, messages)
+        self.outbox.publish(session, messages)
     }
 }

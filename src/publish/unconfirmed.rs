@@ -1,38 +1,38 @@
-//! Messages that the broker was sent and has not said a word of, on connections that live. They are not sent again
-//! while their connection does: their copies are on the way.
+//! Messages that were sent and are not confirmed yet, on open connections. They are not sent again while their
+//! connection is open: the broker may still be taking them.
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::broker::{Confirmation, LateConfirm};
+use crate::broker::{Confirmation, LateConfirmations};
 
-/// The connections of one way that such messages were sent on, by their numbers, and the queues.
+/// The unconfirmed messages of one link.
 #[derive(Default)]
-pub(super) struct Late {
-    /// By their keys.
+pub(super) struct UnconfirmedMessages {
+    /// The number of its connection and its queue, by the message's key.
     messages: HashMap<String, (u64, String)>,
-    /// What has become known and is not written yet.
-    known: Known,
+    /// Results that are not written yet.
+    followed_up: FollowedUp,
 }
 
-/// What has become of messages that the broker was late with.
+/// The results of messages that were unconfirmed.
 #[derive(Default)]
-pub(super) struct Known {
-    /// Their keys.
+pub(super) struct FollowedUp {
+    /// The keys of messages that the broker has.
     pub(super) published: Vec<String>,
-    /// Those that are to be sent again.
+    /// The keys of messages that must be sent again.
     pub(super) lost: Vec<String>,
 }
 
-impl Known {
+impl FollowedUp {
     pub(super) const fn is_empty(&self) -> bool {
         self.published.is_empty() && self.lost.is_empty()
     }
 }
 
-impl Late {
-    /// Whether there are none, and nothing is to be written of any.
+impl UnconfirmedMessages {
+    /// Whether no message is unconfirmed, and no result is to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.known.is_empty()
+        self.messages.is_empty() && self.followed_up.is_empty()
     }
 
     pub(super) fn add(&mut self, connection: u64, key: &str, queue: &str) {
@@ -40,53 +40,53 @@ impl Late {
         self.messages.insert(key.to_owned(), of);
     }
 
-    /// The queues that have some on another connection than that: they are sent no more.
-    pub(super) fn silent(&self, current: Option<u64>) -> BTreeSet<&str> {
+    /// The queues with unconfirmed messages on another connection than `current`: they are sent no more messages.
+    pub(super) fn silent_queues(&self, current: Option<u64>) -> BTreeSet<&str> {
         let late = self.messages.values();
         late.filter(|(connection, _)| Some(*connection) != current)
             .map(|(_, queue)| queue.as_str())
             .collect()
     }
 
-    /// The queues that have some.
+    /// The queues with unconfirmed messages.
     pub(super) fn queues(&self) -> BTreeSet<String> {
         let queues = self.messages.values().map(|(_, queue)| queue.clone());
         queues.collect()
     }
 
-    /// The keys of all.
+    /// The keys of all unconfirmed messages.
     pub(super) fn keys(&self) -> Vec<String> {
         self.messages.keys().cloned().collect()
     }
 
-    /// Notes what the broker said on a connection.
-    pub(super) fn learn(&mut self, connection: u64, word: LateConfirm) {
-        for (key, confirmation) in word.said {
+    /// Records the late confirmations of a connection.
+    pub(super) fn record_confirmations(&mut self, connection: u64, late: LateConfirmations) {
+        for (key, confirmation) in late.confirmations {
             if self.messages.remove(&key).is_none() {
                 continue;
             }
             match confirmation {
-                Confirmation::Confirmed => self.known.published.push(key),
-                _ => self.known.lost.push(key),
+                Confirmation::Confirmed => self.followed_up.published.push(key),
+                _ => self.followed_up.lost.push(key),
             }
         }
-        if word.ended {
+        if late.has_ended {
             let gone = self
                 .messages
                 .extract_if(|_, (of, _)| *of == connection)
                 .map(|(key, _)| key);
-            self.known.lost.extend(gone);
+            self.followed_up.lost.extend(gone);
         }
     }
 
-    /// What is to be written; it is asked for until that is done.
-    pub(super) const fn known(&self) -> &Known {
-        &self.known
+    /// The results to write. They are kept until [`Self::clear_followed_up`].
+    pub(super) const fn followed_up(&self) -> &FollowedUp {
+        &self.followed_up
     }
 
-    /// That is written.
-    pub(super) fn is_written(&mut self) {
-        self.known = Known::default();
+    /// Drops the results, which are written.
+    pub(super) fn clear_followed_up(&mut self) {
+        self.followed_up = FollowedUp::default();
     }
 }
 
@@ -95,22 +95,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_connection_takes_with_it_is_sent_again_and_what_it_confirmed_is_not() {
-        let mut late = Late::default();
+    fn unconfirmed_messages_of_an_ended_connection_are_sent_again() {
+        let mut late = UnconfirmedMessages::default();
         for (connection, key) in [(1, "a"), (1, "b"), (2, "c")] {
             late.add(connection, key, "q");
         }
-        assert_eq!(late.silent(Some(1)), BTreeSet::from(["q"]));
+        assert_eq!(late.silent_queues(Some(1)), BTreeSet::from(["q"]));
         let said = vec![
             ("a".to_owned(), Confirmation::Confirmed),
             ("unknown".to_owned(), Confirmation::Confirmed),
         ];
-        late.learn(1, LateConfirm { said, ended: true });
-        assert_eq!(late.known().published, ["a"]);
-        assert_eq!(late.known().lost, ["b"]);
+        late.record_confirmations(
+            1,
+            LateConfirmations {
+                confirmations: said,
+                has_ended: true,
+            },
+        );
+        assert_eq!(late.followed_up().published, ["a"]);
+        assert_eq!(late.followed_up().lost, ["b"]);
         assert_eq!(late.keys(), ["c"]);
-        assert!(late.silent(Some(2)).is_empty());
-        late.is_written();
-        assert!(late.known().is_empty() && !late.is_empty());
+        assert!(late.silent_queues(Some(2)).is_empty());
+        late.clear_followed_up();
+        assert!(late.followed_up().is_empty() && !late.is_empty());
     }
 }

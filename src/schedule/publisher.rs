@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::Setup;
-use crate::publish::{Next, TrackingOutbox};
+use crate::publish::{NextWork, TrackingOutbox};
 use crate::store::{Database, PUBLISH_LEASE, Recorded, StoreError};
 
 /// What was taken so long ago is left to the sweep: it may be at it by the time it is published.
@@ -31,7 +31,7 @@ impl Publisher {
         let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
             database: Database::of(store, &servers, "the scheduler's publishing"),
-            door: TrackingOutbox::beside_a_sweep(Arc::clone(&setup.config), servers),
+            door: TrackingOutbox::beside_sweep(Arc::clone(&setup.config), servers),
         }
     }
 
@@ -39,17 +39,17 @@ impl Publisher {
     pub(super) fn run(&mut self, waiting: &Receiver<Batch>) {
         loop {
             let first = match self.door.next(waiting) {
-                Next::Came(first) => first,
-                Next::Late => {
+                NextWork::Received(first) => first,
+                NextWork::FollowUp => {
                     self.publish(Recorded::default());
                     continue;
                 }
                 // Others know better by now how the database is: it asks for nothing.
-                Next::Idle => {
+                NextWork::Idle => {
                     self.database.health().succeeded();
                     continue;
                 }
-                Next::Over => return,
+                NextWork::Closed => return,
             };
             let mut messages = fresh(first);
             while messages.len() < TOGETHER
@@ -70,7 +70,7 @@ impl Publisher {
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
             // The broker may take its time; that is not the database's.
             health.answered();
-            self.door.look_after_the_late(session)?;
+            self.door.follow_up_unconfirmed(session)?;
             self.door.flush(health, session, messages)
         });
         for (key, reason) in flushed.iter().flat_map(|flushed| &flushed.failed) {

@@ -46,7 +46,7 @@ impl QueueStore for EmbeddedQueue {
             ));
         };
         Ok(Box::new(Waiting {
-            session: self.store.connect().map_err(sorted)?,
+            session: self.store.connect().map_err(classify)?,
             owner: *owner,
             namespace: self.namespace.clone(),
             buried: Instant::now(),
@@ -62,7 +62,7 @@ struct Waiting {
 }
 
 /// What the consumer can do about an error.
-fn sorted(error: StoreError) -> BrokerError {
+fn classify(error: StoreError) -> BrokerError {
     match error {
         StoreError::Unavailable(reason) | StoreError::Conflict(reason) => BrokerError::Away(reason),
         StoreError::Refused(reason)
@@ -80,7 +80,7 @@ impl Waiting {
         mut work: impl FnMut(&mut dyn EmbeddedQueueStore) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
         let session = self.session.as_mut();
-        store::apart_from_others(TRIES, || work(session)).map_err(sorted)
+        store::apart_from_others(TRIES, || work(session)).map_err(classify)
     }
 
     /// Ends messages that nobody can run.
@@ -100,7 +100,7 @@ impl Waiting {
         self.buried = Instant::now();
         liveness::remove_dead_workers(self.session.as_mut(), &self.namespace)
             .map(drop)
-            .map_err(sorted)
+            .map_err(classify)
     }
 }
 

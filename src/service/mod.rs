@@ -19,7 +19,7 @@ use self::embedded_queue::EmbeddedQueue;
 use self::threads::{Threads, deregister};
 use crate::actors::{ConsumedQueue, SupervisorActor, Tree, TreeOutcome};
 use crate::broker::{self, Broker, BrokerError};
-use crate::client::{OfService, Shared};
+use crate::client::{ServiceClient, ServiceResources};
 use crate::config::{BrokerHost, Config, QueueConfig};
 use crate::execution::{Executor, PutOffLimits, Runtime};
 use crate::health::outage::{self, Servers};
@@ -136,7 +136,7 @@ impl Service {
             process.namespace.clone(),
         ));
         let queues = self.open_queues(store.as_ref(), &rows, &servers)?;
-        let (runtime, executor) = self.executor(Shared {
+        let (runtime, executor) = self.executor(ServiceResources {
             store: Arc::clone(&store),
             servers: Arc::clone(&servers),
         })?;
@@ -233,9 +233,9 @@ impl Service {
     }
 
     /// What runs the tasks, with what they share, in a runtime.
-    fn executor(&self, shared: Shared) -> Result<(Runtime, Executor), ServiceError> {
+    fn executor(&self, shared: ServiceResources) -> Result<(Runtime, Executor), ServiceError> {
         let mut registry = self.all_tasks()?;
-        registry.check()?;
+        registry.check_states()?;
         // Forked before there is a socket to inherit.
         registry.start_runners()?;
         let runtime = Runtime::start()?;
@@ -244,8 +244,8 @@ impl Service {
             let _entered = reactor.enter();
             registry.make_states(&self.config)?;
         }
-        if let Some(OfService(client)) = registry.states().get().as_deref() {
-            client.joins(shared);
+        if let Some(ServiceClient(client)) = registry.states().get().as_deref() {
+            client.use_service(shared);
         }
         let limits = PutOffLimits::of(&self.config, self.until_idle);
         let crashes = self.config.max_crashes;

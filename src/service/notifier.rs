@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::health::service_status::{ServiceState, ServiceStatus, StatusReport, StatusVersion};
-use crate::names::SERVICE_MANAGER;
+use crate::names::SYSTEMD_VARIABLES;
 
 /// A service manager that does not read must not hold us up for longer.
 const SENDING: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const STATUS_CHARS: usize = 300;
 /// # Errors
 /// When the system has no thread left.
 pub fn start(service_status: &Arc<ServiceStatus>) -> io::Result<()> {
-    let [socket, period, pid] = SERVICE_MANAGER.map(std::env::var_os);
+    let [socket, period, pid] = SYSTEMD_VARIABLES.map(std::env::var_os);
     let Some(socket) = socket else {
         return Ok(());
     };

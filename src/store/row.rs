@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 
 use crate::message::python::LiteralError;
-use crate::message::{Literal, Message, Object, Occurrence, Parts, Payload, json, python, wire};
+use crate::message::{
+    Literal, Message, MessageRef, Object, Occurrence, Payload, json, python, wire,
+};
 use crate::names;
 use crate::state::{End, Status};
 
@@ -42,7 +44,7 @@ pub struct NewRow {
 impl NewRow {
     /// The row of a message that is about to be published.
     #[must_use]
-    pub fn pending<'a>(message: impl Into<Parts<'a>>) -> Self {
+    pub fn pending<'a>(message: impl Into<MessageRef<'a>>) -> Self {
         let message = message.into();
         Self {
             key: message.key.to_owned(),
@@ -90,7 +92,7 @@ impl NewRow {
 
     /// Whether this message, and no other, is read back from it.
     #[must_use]
-    pub fn carries<'a>(&self, message: impl Into<Parts<'a>>) -> bool {
+    pub fn carries<'a>(&self, message: impl Into<MessageRef<'a>>) -> bool {
         let message = message.into();
         let columns = Columns {
             id: 0,

@@ -6,8 +6,9 @@ use std::fmt;
 
 use crate::state::Cause;
 
-/// The task hands its message back: it is run again, and this run does not count as one. For a task that
-/// sees that the service [is stopping](crate::TaskContext::is_cancelled) and can't come to an end soon:
+/// An error by which a task hands its message back: the message is run again, and this run does not count as
+/// an attempt. Use it in a task that notices that the service
+/// [is stopping](crate::TaskContext::is_cancelled) and can't finish soon:
 ///
 /// ```
 /// use carrot_actors::{Again, App, Args, TaskContext, TaskError};
@@ -26,7 +27,7 @@ use crate::state::Cause;
 /// # async fn _is_an_error() -> anyhow::Result<()> { Err(Again::new("not now"))? }
 /// let app = App::new().task("import", import);
 ///
-/// // In a test such an outcome can be told from a failure.
+/// // A test can tell such an outcome from a failure.
 /// let busy = || Err::<(), _>(Again::new("not now"));
 /// let mut app = app.task("busy", busy).test()?;
 /// let outcome = app.run(app.task("busy"))?;
@@ -35,41 +36,42 @@ use crate::state::Cause;
 /// # }
 /// ```
 ///
-/// While the service stops, the message is published again at once, for whoever takes it next. Otherwise that
-/// waits a second, then two, and so on up to half a minute, for as long as its task hands it back; nothing
-/// but the task ends that. The message is PENDING meanwhile, its attempts are as before the run, and
-/// [`on_failure`](crate::App::on_failure) does not hear of it.
+/// While the service stops, the message is published again at once, for any service to take. Otherwise it
+/// is published after a backoff that starts at one second and doubles up to 30 seconds. There is no limit:
+/// this goes on for as long as the task hands the message back. Meanwhile the message is PENDING, its
+/// number of attempts is unchanged, and [`on_failure`](crate::App::on_failure) is not called.
 ///
-/// It is an error like any other, and passes through `?`, also into an `anyhow::Result`.
+/// `?` converts it like any other error, also into an `anyhow::Result`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Again(Mark);
+pub struct Again(AgainMarker);
 
-/// What it is known by where it passes as another error, as in an `anyhow::Error`: it is its own cause.
+/// The source of [`Again`]: it identifies an [`Again`] that was converted into another error, such as an
+/// `anyhow::Error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct AgainMarker {
     reason: Cow<'static, str>,
     cause: Cause,
 }
 
 impl Again {
-    /// For `reason`, which the log and the message's row have.
+    /// Hands the message back for `reason`, which is logged and stored in the message's row.
     #[must_use]
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self::of(Cause::HandedBack, reason)
+        Self::with_cause(Cause::HandedBack, reason)
     }
 
-    pub(super) fn of(cause: Cause, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn with_cause(cause: Cause, reason: impl Into<Cow<'static, str>>) -> Self {
         let reason = reason.into();
-        Self(Mark { reason, cause })
+        Self(AgainMarker { reason, cause })
     }
 
     pub(crate) const fn cause(&self) -> Cause {
         self.0.cause
     }
 
-    /// The one whose mark this is.
-    pub(super) fn marked(error: &(dyn Error + 'static)) -> Option<Self> {
-        error.downcast_ref::<Mark>().cloned().map(Self)
+    /// The [`Again`] whose source this error is.
+    pub(super) fn find_in(error: &(dyn Error + 'static)) -> Option<Self> {
+        error.downcast_ref::<AgainMarker>().cloned().map(Self)
     }
 }
 
@@ -79,7 +81,7 @@ impl fmt::Display for Again {
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for AgainMarker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
@@ -91,7 +93,7 @@ impl Error for Again {
     }
 }
 
-impl Error for Mark {}
+impl Error for AgainMarker {}
 
 #[cfg(test)]
 mod tests {
@@ -101,7 +103,7 @@ mod tests {
     use crate::task::TaskError;
 
     #[test]
-    fn it_is_known_by_whatever_way_it_comes() {
+    fn it_is_found_in_every_error_that_was_made_from_it() {
         let plain = TaskError::from(Again::new("not now"));
         assert_eq!(plain.exception, "not now");
         assert_eq!(plain.again, Some(Again::new("not now")));

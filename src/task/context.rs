@@ -1,4 +1,4 @@
-//! What a task knows of its message and of the service that runs it.
+//! What a task can see of its message and of the service that runs it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -11,38 +11,39 @@ use super::RunId;
 use super::states::States;
 use crate::logging::TaskLog;
 
-/// What a task knows of the message that it runs for.
+/// The message that a task runs for, and whether its service is stopping.
 #[derive(Debug, Clone)]
 pub struct TaskContext {
-    /// The message's key.
+    /// The message's id.
     pub uuid: String,
     /// The task's name.
     pub task: String,
-    /// The queue that the message came by.
+    /// The queue that delivered the message.
     pub queue: String,
-    /// Which run of the message this is, from 1. More than 1 means that one may have begun before: its worker
-    /// has vanished, and where it had the message and not begun it yet, that counts too.
+    /// Which attempt this is, from 1. A number above 1 means that an earlier attempt may have begun: its
+    /// worker vanished. A worker that vanished after it claimed the message and before it ran it counts
+    /// as well.
     pub attempt: u32,
-    /// What its runner knows this run by.
+    /// The id of this run, for its runner.
     pub(crate) run: RunId,
     /// The message's log.
     pub(crate) log: TaskLog,
-    /// What the tasks share.
+    /// The states that tasks share.
     pub(crate) states: Arc<States>,
     /// Whether the service is stopping.
     pub(crate) stopping: Stopping,
 }
 
 impl TaskContext {
-    /// A logger that adds to the message's log, for other threads than the task's own, whose log lines
-    /// are kept anyway.
+    /// A logger that adds to the message's log, for use on other threads. What the task logs on its own
+    /// thread is kept anyway.
     ///
     /// ```
     /// # fn task(context: carrot_actors::TaskContext) {
     /// let logger = context.logger();
     /// std::thread::spawn(move || {
     ///     log::info!(logger: logger, "half done");
-    ///     // or all that is logged meanwhile:
+    ///     // or everything that a closure logs:
     ///     logger.capture(|| log::info!("done"));
     /// });
     /// # }
@@ -52,8 +53,8 @@ impl TaskContext {
         TaskLogger(self.log.clone())
     }
 
-    /// Whether the service has been told to stop. It waits for the task all the same, as long as
-    /// `shutdown_grace` allows: what takes long had better look, and come to an end.
+    /// Whether the service has been told to stop. It still waits for the task, for at most
+    /// `shutdown_grace`. A long task should call this now and then, and finish early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         *self.stopping.0.borrow()
@@ -63,7 +64,7 @@ impl TaskContext {
     pub async fn cancelled(&self) {
         let mut stopping = self.stopping.0.clone();
         if stopping.wait_for(|stopping| *stopping).await.is_err() {
-            // Nobody is left who could stop it.
+            // The sender is gone: nothing can stop the service any more.
             std::future::pending::<()>().await;
         }
     }
@@ -73,18 +74,18 @@ impl TaskContext {
 #[derive(Debug, Clone)]
 pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
 
-/// A logger that adds to a message's log, beside where everything is logged.
+/// A logger that adds to a message's log, in addition to the service's log.
 #[derive(Debug, Clone)]
 pub struct TaskLogger(TaskLog);
 
 impl TaskLogger {
-    /// RunStore `work`, and keeps what it logs on this thread.
+    /// Runs `work`, and keeps what it logs on this thread.
     pub fn capture<R>(&self, work: impl FnOnce() -> R) -> R {
         self.0.capture(work)
     }
 
-    /// A future that does as `work` does, on whatever thread, and keeps what it logs: for what a task
-    /// spawns, whose log lines are no part of the message's log otherwise.
+    /// Runs `work`, on whichever threads poll it, and keeps what it logs. Without this, what a spawned
+    /// future logs is not part of the message's log.
     ///
     /// ```
     /// # async fn task(context: carrot_actors::TaskContext) {

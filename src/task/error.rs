@@ -2,13 +2,20 @@
 
 use std::error::Error;
 
+use serde_json::Value;
+
 use super::Again;
 use crate::state::Cause;
 
-/// Why a task failed, as it is recorded.
+/// A task's output, or why it failed.
+#[doc(hidden)]
+pub type TaskResult = Result<Value, TaskError>;
+
+/// Why a task failed, as it is stored in the message's row.
 ///
-/// Made by `?` from whatever can be a `Box<dyn Error + Send + Sync>`, its causes included: errors of all
-/// libraries, such a box itself, `anyhow::Error`, a text. A task may also return one of these in its place.
+/// `?` makes it from everything that converts into a `Box<dyn Error + Send + Sync>`: the errors of libraries,
+/// such a box itself, `anyhow::Error`, a text. The texts of the error's sources are appended. A task may also
+/// return such an error type instead of this one.
 ///
 /// ```
 /// use carrot_actors::{App, Args, TaskError};
@@ -43,17 +50,17 @@ use crate::state::Cause;
 /// # }
 /// ```
 ///
-/// What is neither `Send` nor `Sync` nor `'static` goes by its text:
+/// For an error that is not `Send`, `Sync` and `'static`, pass its text:
 /// `.map_err(|error| TaskError::new(error.to_string()))`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     /// One line for the row's `exception`.
     pub exception: String,
-    /// Where it happened, for the row's `traceback`.
+    /// Where the error happened, for the row's `traceback`.
     pub traceback: Option<String>,
-    /// What the task had to show all the same, for the row's `output`.
+    /// What the task produced before it failed, for the row's `output`.
     pub output: Option<String>,
-    /// Set where it is no failure: the message is handed back, to be run [`Again`].
+    /// Set if this is not a failure: the message is handed back, to be run [`Again`].
     pub again: Option<Again>,
 }
 
@@ -69,8 +76,8 @@ impl TaskError {
         }
     }
 
-    /// The same, of a message that is not run again.
-    pub(crate) fn for_good(self) -> Self {
+    /// The same error as a failure: the message is not run again.
+    pub(crate) fn into_final(self) -> Self {
         Self {
             again: None,
             ..self
@@ -78,9 +85,9 @@ impl TaskError {
     }
 
     /// A run that could not begin.
-    pub(crate) fn unable(cause: Cause, reason: String) -> Self {
+    pub(crate) fn not_started(cause: Cause, reason: String) -> Self {
         Self {
-            again: Some(Again::of(cause, reason.clone())),
+            again: Some(Again::with_cause(cause, reason.clone())),
             ..Self::new(reason)
         }
     }
@@ -95,7 +102,7 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskError {
         while let Some(error) = cause
             && again.is_none()
         {
-            again = Again::marked(error);
+            again = Again::find_in(error);
             if again.is_none() {
                 exception.push_str(": ");
                 exception.push_str(&error.to_string());

@@ -1,4 +1,4 @@
-//! What a task's function may ask for: its arguments, what it shares with others, its message.
+//! The parameters of a task's function: the message's arguments, shared states, the context.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,23 +10,24 @@ use super::states::Need;
 use super::{TaskContext, TaskError};
 use crate::message::Arguments;
 
-/// What a task's function can have as an argument.
+/// A type that a task's function can have as a parameter.
 pub trait FromMessage: Sized {
-    /// Makes it for a run, in the [runtime](crate#async-tasks) of the service's tasks.
+    /// Makes the value for a run, in the [runtime](crate#async-tasks) of the service's tasks.
     ///
     /// # Errors
-    /// When the message does not have it: it is FAILED with that error, and the task is not called.
+    /// When it can't be made from this message. The message is FAILED with that error, and the task is not
+    /// called.
     fn from_message(context: &TaskContext, arguments: &Arguments) -> Result<Self, TaskError>;
 
-    /// The state without which it can't be made at all: a service that is not given it does not start.
+    /// The state that the value can't be made without. A service without that state does not start.
     #[must_use]
     fn need() -> Option<Need> {
         None
     }
 }
 
-/// The positional arguments: a tuple, or anything else that a JSON array deserialises to. A message
-/// with others is FAILED, with a text that says which one and why.
+/// The positional arguments: a tuple, or any other type that a JSON array deserialises to. A message whose
+/// arguments do not fit is FAILED, with a text that says which argument is wrong and why.
 ///
 /// ```
 /// use carrot_actors::{Args, TaskError};
@@ -39,8 +40,8 @@ pub trait FromMessage: Sized {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args<T>(pub T);
 
-/// The named arguments: a struct, or anything else that a JSON object deserialises to. A message with
-/// others is FAILED, with a text that names the field.
+/// The named arguments: a struct, or any other type that a JSON object deserialises to. A message whose
+/// arguments do not fit is FAILED, with a text that names the field.
 ///
 /// ```
 /// use carrot_actors::{Kwargs, TaskError};
@@ -59,7 +60,7 @@ pub struct Args<T>(pub T);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kwargs<T>(pub T);
 
-/// What the app was given to share among its tasks, such as a pool of connections; see
+/// A value that all tasks of the app share, such as a connection pool; see
 /// [`App::state`](crate::App::state).
 ///
 /// ```
@@ -111,7 +112,7 @@ impl<T: Send + Sync + 'static> FromMessage for State<T> {
     fn from_message(context: &TaskContext, _: &Arguments) -> Result<Self, TaskError> {
         let need = Need::of::<T>();
         let state = context.states.get().map(Self);
-        state.ok_or_else(|| TaskError::new(need.missing()))
+        state.ok_or_else(|| TaskError::new(need.missing_message()))
     }
 
     fn need() -> Option<Need> {
@@ -136,7 +137,7 @@ impl Arguments {
     /// The positional arguments as a tuple or another type that a JSON array deserialises to.
     ///
     /// # Errors
-    /// When they do not fit; the message FAILs with a text that says which and why.
+    /// When they do not fit; the error says which argument is wrong and why.
     pub fn positional<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         serde_path_to_error::deserialize(SeqDeserializer::new(self.args.iter()))
             .map_err(|error| wrong("positional", &error))
@@ -145,7 +146,7 @@ impl Arguments {
     /// The named arguments as a struct or another type that a JSON object deserialises to.
     ///
     /// # Errors
-    /// When they do not fit; the message FAILs with a text that names the field.
+    /// When they do not fit; the error names the field.
     pub fn named<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         let named = self.kwargs.iter();
         let named = named.map(|(name, value)| (name.as_str(), value));

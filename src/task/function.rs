@@ -1,4 +1,4 @@
-//! Plain functions as tasks, sync or async: what they ask for is taken from the message.
+//! Sync and async functions as tasks: their arguments are taken from the message.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::states::Need;
 use super::{FromMessage, Runner, TaskContext, TaskError, TaskResult};
 use crate::message::{Arguments, Literal, Payload};
 
-/// RunStore messages by calling a function, on the thread of their run.
-pub(super) struct Function<F>(F);
+/// Runs each message by calling a function on the thread of the run.
+pub(super) struct FunctionRunner<F>(F);
 
-impl<F> Function<F>
+impl<F> FunctionRunner<F>
 where
     F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static,
 {
@@ -24,11 +24,11 @@ where
     }
 }
 
-impl<F> Runner for Function<F>
+impl<F> Runner for FunctionRunner<F>
 where
     F: Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync,
 {
-    fn accepts(&self, payload: &Payload) -> Result<(), TaskError> {
+    fn check(&self, payload: &Payload) -> Result<(), TaskError> {
         payload.check().map_err(TaskError::from)
     }
 
@@ -37,9 +37,9 @@ where
     }
 }
 
-/// RunStore the future that `call` makes, on this thread, which has entered the runtime of the tasks: so the future
-/// need not be `Send`. What it spawns on this thread alone ends with it.
-pub(super) fn drive<F: Future>(call: impl FnOnce() -> F) -> F::Output {
+/// Runs the future that `call` makes on this thread, so the future need not be `Send`. The thread must have
+/// entered the tasks' runtime. What the future starts by `spawn_local` ends with it.
+pub(super) fn block_on_local<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     let local = LocalSet::new();
     let future = {
         let _entered = local.enter();
@@ -48,11 +48,10 @@ pub(super) fn drive<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     Handle::current().block_on(local.run_until(future))
 }
 
-/// A function that can be a task: of up to eight arguments, each of which is taken
-/// [from the message](FromMessage), that returns `Result<impl Serialize, impl Into<TaskError>>` or a
-/// future of one.
+/// A function that can be a task. It has up to eight parameters, each taken [from the message](FromMessage),
+/// and returns `Result<impl Serialize, impl Into<TaskError>>` or a future of that.
 ///
-/// `Kind` tells the sorts of functions apart, and is inferred.
+/// `Kind` tells sync from async functions; the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a task",
     label = "not a function that can be a task",
@@ -61,12 +60,12 @@ pub(super) fn drive<F: Future>(call: impl FnOnce() -> F) -> F::Output {
     note = "an error is `Into<TaskError>` if it is `Into<Box<dyn Error + Send + Sync>>`"
 )]
 pub trait Task<Kind>: Send + Sync + 'static {
-    /// The function, as it is run.
+    /// Converts the function into the form in which it is registered.
     #[doc(hidden)]
     fn into_function(self) -> TaskFunction;
 }
 
-/// A function as it is run, and what it needs.
+/// A function's runner, and the states that its parameters need.
 #[doc(hidden)]
 pub struct TaskFunction {
     pub(super) runner: Arc<dyn Runner>,
@@ -74,9 +73,9 @@ pub struct TaskFunction {
 }
 
 impl TaskFunction {
-    fn of(call: impl Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static) -> Self {
+    fn new(call: impl Fn(&TaskContext, Arguments) -> TaskResult + Send + Sync + 'static) -> Self {
         Self {
-            runner: Function::runner(call),
+            runner: FunctionRunner::runner(call),
             needs: Vec::new(),
         }
     }
@@ -84,45 +83,45 @@ impl TaskFunction {
 
 /// What a task's function returns.
 #[doc(hidden)]
-pub trait Returned<Kind>: Sized {
-    fn function(call: impl Call<Self>) -> TaskFunction;
+pub trait TaskOutput<Kind>: Sized {
+    fn into_function(call: impl TaskCall<Self>) -> TaskFunction;
 }
 
 /// A function, with its arguments taken from the message.
 #[doc(hidden)]
-pub trait Call<R>:
+pub trait TaskCall<R>:
     Fn(&TaskContext, &Arguments) -> Result<R, TaskError> + Send + Sync + 'static
 {
 }
 
-impl<R, F> Call<R> for F where
+impl<R, F> TaskCall<R> for F where
     F: Fn(&TaskContext, &Arguments) -> Result<R, TaskError> + Send + Sync + 'static
 {
 }
 
-/// The kind of functions that return when they are done.
+/// The `Kind` of sync functions.
 #[doc(hidden)]
-pub enum Now {}
+pub enum SyncFunction {}
 
-/// The kind of functions that return a future.
+/// The `Kind` of functions that return a future.
 #[doc(hidden)]
-pub enum Later {}
+pub enum AsyncFunction {}
 
-impl<T: Serialize, E: Into<TaskError>> Returned<Now> for Result<T, E> {
-    fn function(call: impl Call<Self>) -> TaskFunction {
-        TaskFunction::of(move |context, arguments| output(call(context, &arguments)?))
+impl<T: Serialize, E: Into<TaskError>> TaskOutput<SyncFunction> for Result<T, E> {
+    fn into_function(call: impl TaskCall<Self>) -> TaskFunction {
+        TaskFunction::new(move |context, arguments| output(call(context, &arguments)?))
     }
 }
 
-impl<F, T, E> Returned<Later> for F
+impl<F, T, E> TaskOutput<AsyncFunction> for F
 where
     F: Future<Output = Result<T, E>> + 'static,
     T: Serialize,
     E: Into<TaskError>,
 {
-    fn function(call: impl Call<Self>) -> TaskFunction {
-        TaskFunction::of(move |context, arguments| {
-            drive(|| {
+    fn into_function(call: impl TaskCall<Self>) -> TaskFunction {
+        TaskFunction::new(move |context, arguments| {
+            block_on_local(|| {
                 let called = call(context, &arguments);
                 async move { output(called?.await) }
             })
@@ -133,18 +132,18 @@ where
 fn output<T: Serialize, E: Into<TaskError>>(returned: Result<T, E>) -> TaskResult {
     let output = returned.map_err(Into::into)?;
     serde_json::to_value(&output)
-        // A whole number that fits no u64 is the f64 next to it, as in arguments.
+        // As in arguments, a whole number that fits neither i64 nor u64 becomes the nearest f64.
         .or_else(|_| Literal::of(&output).map(Value::from))
         .map_err(|error| TaskError::new(format!("the output can't be written as JSON: {error}")))
 }
 
-/// The same for each number of arguments.
-macro_rules! of_arguments {
+/// Implements [`Task`] for functions with these parameters.
+macro_rules! impl_task {
     ($($argument:ident),*) => {
         impl<F, R, Kind, $($argument),*> Task<(Kind, $($argument,)*)> for F
         where
             F: Fn($($argument),*) -> R + Send + Sync + 'static,
-            R: Returned<Kind>,
+            R: TaskOutput<Kind>,
             $($argument: FromMessage,)*
         {
             fn into_function(self) -> TaskFunction {
@@ -156,22 +155,22 @@ macro_rules! of_arguments {
                 let needs: [Option<Need>; _] = [$($argument::need()),*];
                 TaskFunction {
                     needs: needs.into_iter().flatten().collect(),
-                    ..R::function(call)
+                    ..R::into_function(call)
                 }
             }
         }
     };
 }
 
-of_arguments!();
-of_arguments!(A);
-of_arguments!(A, B);
-of_arguments!(A, B, C);
-of_arguments!(A, B, C, D);
-of_arguments!(A, B, C, D, E);
-of_arguments!(A, B, C, D, E, G);
-of_arguments!(A, B, C, D, E, G, H);
-of_arguments!(A, B, C, D, E, G, H, I);
+impl_task!();
+impl_task!(A);
+impl_task!(A, B);
+impl_task!(A, B, C);
+impl_task!(A, B, C, D);
+impl_task!(A, B, C, D, E);
+impl_task!(A, B, C, D, E, G);
+impl_task!(A, B, C, D, E, G, H);
+impl_task!(A, B, C, D, E, G, H, I);
 
 #[cfg(test)]
 mod tests {

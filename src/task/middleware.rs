@@ -1,4 +1,4 @@
-//! What is done around tasks.
+//! Middleware: code of the app that wraps every task.
 
 use std::fmt;
 
@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::{TaskContext, TaskError, TaskResult};
 use crate::message::Arguments;
 
-/// What is done around every task of an app, on the thread that runs the task. What it logs is kept in
-/// the message's log. It is called in the [runtime](crate#async-tasks) of the service's tasks.
+/// Wraps every task of an app. It is called on the thread that runs the task, in the
+/// [runtime](crate#async-tasks) of the service's tasks, and what it logs is kept in the message's log.
 ///
-/// Several wrap each other: the first that the app was given is outermost, the last is next to the task.
+/// Several wrap each other: the first one that was added to the app is outermost, the last one is next to
+/// the task.
 ///
 /// ```
 /// use std::time::Instant;
@@ -19,7 +20,7 @@ use crate::message::Arguments;
 /// use carrot_actors::{App, Middleware, Next, TaskContext, TaskError};
 /// use serde_json::Value;
 ///
-/// /// Refuses what is too long, and says how long each task took.
+/// /// Refuses messages with too many arguments, and logs how long each task took.
 /// struct Gate;
 ///
 /// impl Middleware for Gate {
@@ -52,20 +53,21 @@ use crate::message::Arguments;
 /// # }
 /// ```
 ///
-/// What is held while [`Next::run`] is called, such as a guard or an entered span of `tracing`, is held
-/// around the whole run, an async task's too: that is driven on this thread.
+/// A guard or an entered span of `tracing` that is held while [`Next::run`] is called covers the whole run. This
+/// includes async tasks, since their futures are polled on this thread.
 pub trait Middleware: Send + Sync + 'static {
-    /// RunStore the task by [`next.run()`](Next::run), with something before and after it, and returns the outcome:
-    /// that of the task, or another in its place. Where it does not call `next.run()`, the task is not run.
+    /// Runs the task by [`next.run()`](Next::run), and returns the task's outcome or another one instead. If
+    /// it does not call `next.run()`, the task is not run.
     ///
-    /// A task that is run again, since its service died before the outcome was recorded, is seen again.
+    /// It is called for each attempt. If the service dies before an outcome is recorded, the task runs again
+    /// and this is called again.
     ///
-    /// If this panics before the task is called, the message is FAILED. If it does so afterwards, the
-    /// task's own outcome stands, and the log says so.
+    /// If it panics before the task is called, the message is FAILED. If it panics afterwards, the task's own
+    /// outcome stands, and the panic is logged.
     ///
     /// # Errors
-    /// When the message is FAILED, or handed back, if the error is [`Again`](crate::Again) or says so as
-    /// [`again`](TaskError::again).
+    /// An error makes the message FAILED. If it is [`Again`](crate::Again), or has
+    /// [`again`](TaskError::again) set, the message is handed back instead.
     fn around(
         &self,
         context: &TaskContext,
@@ -76,15 +78,17 @@ pub trait Middleware: Send + Sync + 'static {
         next.run()
     }
 
-    /// When a message is FAILED, before that is recorded; in the order in which the app was given them.
-    /// Also when it could not be run: there is no such task, or its body can't be read (there are no
-    /// arguments then), or it has made its workers vanish too often.
+    /// Is called when a message is FAILED, before the failure is recorded. Several are called in the order in
+    /// which they were added to the app.
+    ///
+    /// It is also called when the message could not be run: because the task is unknown, because the body
+    /// can't be decoded (`arguments` is empty then), or because its workers vanished too often.
     fn on_failure(&self, context: &TaskContext, arguments: &Arguments, error: &TaskError) {
         let _unused = (context, arguments, error);
     }
 }
 
-/// The task, as a [`Middleware`] calls it, with what is around it further inside.
+/// The rest of the chain, for a [`Middleware`] to call: the middleware further inside, and the task.
 pub struct Next<'a>(Box<dyn FnOnce() -> TaskResult + 'a>);
 
 impl<'a> Next<'a> {
@@ -92,12 +96,12 @@ impl<'a> Next<'a> {
         Self(Box::new(run))
     }
 
-    /// RunStore the task, on this thread, and returns when it is over. An async task is driven to its end, so this
-    /// must not be called in async code.
+    /// Runs the task on this thread and returns its outcome. It blocks until an async task is finished, so
+    /// it must not be called in async code.
     ///
     /// # Errors
-    /// When the task returns an error, or panics. Where the error says [`again`](TaskError::again), it has
-    /// handed its message back, or could not begin.
+    /// When the task returns an error, or panics. If the error has [`again`](TaskError::again) set, the task
+    /// has handed its message back, or could not be started.
     pub fn run(self) -> Result<Value, TaskError> {
         (self.0)()
     }
@@ -109,7 +113,7 @@ impl fmt::Debug for Next<'_> {
     }
 }
 
-/// A function that is called when a message is FAILED.
+/// Middleware that only calls a function when a message is FAILED.
 pub(crate) struct OnFailure<F>(pub(crate) F);
 
 impl<F> Middleware for OnFailure<F>

@@ -1,47 +1,28 @@
-//! What runs the messages of a task.
+//! The seam between the service and its tasks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::{TaskContext, TaskError, TaskResult};
+use super::{RunId, TaskContext, TaskError, TaskResult};
 use crate::message::Payload;
 
-/// What runs the messages of a task: a function, or a process for each message. Several runs may be under way
-/// at once, each on a thread of its own.
+/// Runs the messages of a task, by calling a function or starting a process for each message. Several runs may
+/// be under way at once, each on its own thread.
 pub(crate) trait Runner: Send + Sync {
-    /// Asked before a run begins: what is refused counts as no run.
+    /// Checks a message before its run begins. A message that is refused does not count as run.
     ///
     /// # Errors
-    /// When the task can't be given this message.
-    fn accepts(&self, payload: &Payload) -> Result<(), TaskError>;
+    /// When the task can't take these arguments.
+    fn check(&self, payload: &Payload) -> Result<(), TaskError>;
 
-    /// RunStore a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
+    /// Runs a message to its end on this thread, which has entered the [runtime](crate#async-tasks) of the
     /// tasks. It may panic.
     ///
     /// # Errors
     /// When the task fails, or the run could not begin, or the message is handed back.
     fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult;
 
-    /// Ends a run at once, where that can be done from outside; [`run`](Self::run) returns soon then. Nothing
-    /// happens if that run is over. A function can't be ended, and goes on.
+    /// Ends a run at once, if that is possible from outside; [`run`](Self::run) then returns soon. Does nothing
+    /// if the run is over. A function can't be ended, and goes on.
     fn cancel(&self, _: RunId) {}
 
-    /// Ends whatever it still has under way: nothing is run any more.
+    /// Ends all runs that are still under way. Nothing may be run afterwards.
     fn shut_down(&self) {}
-}
-
-/// Tells the runs of this process apart, also those of the same message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RunId(u64);
-
-impl RunId {
-    /// The same as a number.
-    pub(super) const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// One that no other run of this process has.
-    pub(crate) fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
-    }
 }

@@ -1,4 +1,4 @@
-//! What tasks share: one value of each type, made when the service starts.
+//! The states that tasks share: one value of each type, made when the service starts.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::config::Config;
 
-type Shared = Arc<dyn Any + Send + Sync>;
-type Made = Result<Shared, Box<dyn Error + Send + Sync>>;
-type Maker = Arc<dyn Fn(&Arc<Config>) -> Made + Send + Sync>;
+type SharedState = Arc<dyn Any + Send + Sync>;
+type StateResult = Result<SharedState, Box<dyn Error + Send + Sync>>;
+type StateFactory = Arc<dyn Fn(&Arc<Config>) -> StateResult + Send + Sync>;
 
-/// A type of state.
+/// The type of a state that a [`FromMessage`](super::FromMessage) needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Need {
     id: TypeId,
@@ -20,7 +20,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// That type.
+    /// The need for a state of type `T`.
     #[must_use]
     pub fn of<T: 'static>() -> Self {
         Self {
@@ -29,8 +29,8 @@ impl Need {
         }
     }
 
-    /// There is none.
-    pub(crate) fn missing(&self) -> String {
+    /// The error text for when the app has no such state.
+    pub(crate) fn missing_message(&self) -> String {
         format!(
             "there is no state of the type {}: give it to the app with `state`",
             self.name
@@ -38,82 +38,82 @@ impl Need {
     }
 }
 
-/// Why what tasks share is not there.
+/// Why the states of a service could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// A task asks for what the app was not given.
+    /// A task needs a state that the app was not given.
     #[error("task {task:?}: {reason}")]
     Missing {
         /// The task's name.
         task: String,
-        /// What is missing.
+        /// Which state is missing.
         reason: String,
     },
-    /// The app was given two of one type.
+    /// The app was given two states of one type.
     #[error("there are two states of the type {0}: make one of them a type of its own")]
-    Twice(&'static str),
-    /// It could not be made.
+    Duplicate(&'static str),
+    /// The function that makes a state failed.
     #[error("the state {name} could not be made: {source}")]
-    Unmade {
-        /// Its type.
+    Failed {
+        /// The state's type.
         name: &'static str,
-        /// Why not.
+        /// Why it failed.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
-/// How each state is made.
+/// The functions that make the states, in the order in which they were added.
 #[derive(Clone, Default)]
-pub(super) struct Makers(Vec<(Need, Maker)>);
+pub(super) struct StateFactories(Vec<(Need, StateFactory)>);
 
-/// The states of a service.
+/// The states of a service, by type.
 #[derive(Clone, Default)]
-pub(crate) struct States(HashMap<TypeId, Shared>);
+pub(crate) struct States(HashMap<TypeId, SharedState>);
 
-impl Makers {
+impl StateFactories {
     pub(super) fn add<T: Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>>>(
         &mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) {
         let maker = move |config: &Arc<Config>| {
             let made = make(config).map_err(Into::into)?;
-            Ok(Arc::new(made) as Shared)
+            Ok(Arc::new(made) as SharedState)
         };
         self.0.push((Need::of::<T>(), Arc::new(maker)));
     }
 
     pub(super) fn share<T: Send + Sync + 'static>(&mut self, shared: Arc<T>) {
-        let shared: Shared = shared;
+        let shared: SharedState = shared;
         let maker = move |_: &Arc<Config>| Ok(Arc::clone(&shared));
         self.0.push((Need::of::<T>(), Arc::new(maker)));
     }
 
-    /// Whether each type is there once, and each that a task needs.
+    /// Checks that no type is there twice, and that each type that a task needs is there.
     pub(super) fn check<'a>(
         &self,
         needs: impl Iterator<Item = (&'a String, &'a Need)>,
     ) -> Result<(), StateError> {
         for (nth, (need, _)) in self.0.iter().enumerate() {
             if self.0[..nth].iter().any(|(other, _)| other == need) {
-                return Err(StateError::Twice(need.name));
+                return Err(StateError::Duplicate(need.name));
             }
         }
         for (task, need) in needs {
             if !self.0.iter().any(|(made, _)| made == need) {
                 return Err(StateError::Missing {
                     task: task.clone(),
-                    reason: need.missing(),
+                    reason: need.missing_message(),
                 });
             }
         }
         Ok(())
     }
 
-    /// Makes all, in the order in which they were given.
+    /// Makes all states, in the order in which they were added.
     pub(super) fn make(&self, config: &Arc<Config>) -> Result<States, StateError> {
-        let make = |(need, make): &(Need, Maker)| match make(config) {
+        let make = |(need, make): &(Need, StateFactory)| match make(config) {
             Ok(made) => Ok((need.id, made)),
-            Err(source) => Err(StateError::Unmade {
+            Err(source) => Err(StateError::Failed {
                 name: need.name,
                 source,
             }),

@@ -1,42 +1,42 @@
-//! From the hands of a zone's clocks to moments, also when the clocks change.
+//! Converts wall times into moments, also around changes of the clocks.
 //!
-//! A *wall time* is what the clocks show; a line says at which wall times it fires. At a *change* the
-//! clocks are put forward, and some wall times are skipped (a gap), or back, and some come twice (a
-//! fold).
+//! A *wall time* is what the clocks of a zone show. A cron line says at which wall times it fires. At a *clock
+//! change* the clocks are put forward, which skips some wall times (a gap), or back, which repeats some (a fold).
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-/// Longer than any gap or fold, of which the longest were a day, at the date line.
+/// Longer than any gap or fold. The longest ones, of a day, were at the date line.
 const WINDOW: TimeDelta = TimeDelta::hours(26);
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
-/// A change of the clocks.
-struct Change {
-    /// The first moment with the new offset.
+/// A change of a zone's clocks.
+struct ClockChange {
+    /// The first moment (in UTC) with the new offset.
     at: NaiveDateTime,
-    /// By how much the clocks are put forward; negative: back.
+    /// By how much the clocks are put forward; negative if they are put back.
     by: TimeDelta,
 }
 
-/// The first moment later than `after` at which a line fires. `wall` gives the line's first wall time
-/// at or after one; `paced` says that the line goes by elapsed time (see [`super`]).
+/// The first moment later than `after` at which a cron line fires. `wall` returns the line's first wall time at
+/// or after its argument. `by_elapsed_time` says how the line treats clock changes (see [`super`]).
 ///
-/// Each turn of the loop is for the time up to the next change, or passes over a time in which nothing
-/// fires.
+/// Each iteration of the loop searches up to the next clock change, or skips a period in which the line does
+/// not fire.
 pub(super) fn next_after(
     zone: Tz,
-    paced: bool,
+    by_elapsed_time: bool,
     after: DateTime<Utc>,
     wall: impl Fn(NaiveDateTime) -> Option<NaiveDateTime>,
 ) -> Option<DateTime<Utc>> {
     let second = DateTime::from_timestamp(after.timestamp(), 0)?;
     let mut at = second.naive_utc().checked_add_signed(SECOND)?;
     let by_clock = |from: NaiveDateTime, offset| wall(from + offset).map(|wall| wall - offset);
-    // By the clock as it was before, something is planned in the gap.
-    let skips = |change: &Change, offset| {
-        !paced && by_clock(change.at, offset).is_some_and(|next| next < change.at + change.by)
+    // Whether the line has a wall time in the gap.
+    let skips = |change: &ClockChange, offset| {
+        !by_elapsed_time
+            && by_clock(change.at, offset).is_some_and(|next| next < change.at + change.by)
     };
     if let Some(change) = last_change(zone, at).filter(|change| change.at == at)
         && skips(&change, offset(zone, at) - change.by)
@@ -46,9 +46,9 @@ pub(super) fn next_after(
     loop {
         let offset = offset(zone, at);
         let mut next = match last_change(zone, at) {
-            // What the fold repeats has happened.
-            Some(change) if !paced => by_clock(at.max(change.at - change.by), offset),
-            // For as long as the gap was, the clock as it was before counts too.
+            // In a fold, skip the repeated wall times: the line has fired at them.
+            Some(change) if !by_elapsed_time => by_clock(at.max(change.at - change.by), offset),
+            // After a gap, for as long as the gap was, the line also fires by the old offset.
             Some(change) if change.by > TimeDelta::zero() => {
                 let this = by_clock(at, offset);
                 let before = by_clock(at, offset - change.by)
@@ -73,20 +73,20 @@ pub(super) fn next_after(
         if moment - at <= WINDOW {
             return Some(moment.and_utc());
         }
-        // There may be changes on the way to there.
+        // The clocks may change before that moment: look again from shortly before it.
         at = moment - WINDOW;
     }
 }
 
-/// The moment when the clocks show `wall`: the first, if they do so twice, and when they are put
-/// forward, if they never do.
-pub(super) fn moment(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+/// The moment at which the clocks show `wall`. If they show it twice, the first one; if a gap skips it, the moment
+/// of the change.
+pub(super) fn wall_to_utc(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => Some(moment.to_utc()),
-        // By the clocks as they were before, it would be later than the change.
+        // In a gap: by the old offset, `wall` would be after the change.
         LocalResult::None => {
             let around = wall.checked_sub_signed(WINDOW)?;
-            let change = change(zone, around, wall.checked_add_signed(WINDOW)?)?;
+            let change = find_change(zone, around, wall.checked_add_signed(WINDOW)?)?;
             Some(change.at.and_utc())
         }
     }
@@ -97,18 +97,18 @@ fn offset(zone: Tz, at: NaiveDateTime) -> TimeDelta {
     TimeDelta::seconds(offset.local_minus_utc().into())
 }
 
-/// The change at or before `at`, within the window.
-fn last_change(zone: Tz, at: NaiveDateTime) -> Option<Change> {
-    change(zone, at - WINDOW, at)
+/// The latest change at or before `at`, within the window.
+fn last_change(zone: Tz, at: NaiveDateTime) -> Option<ClockChange> {
+    find_change(zone, at - WINDOW, at)
 }
 
-/// The change later than `at`, within the window.
-fn next_change(zone: Tz, at: NaiveDateTime) -> Option<Change> {
-    change(zone, at, at + WINDOW)
+/// The next change after `at`, within the window.
+fn next_change(zone: Tz, at: NaiveDateTime) -> Option<ClockChange> {
+    find_change(zone, at, at + WINDOW)
 }
 
 /// The change later than `from` and not later than `to`.
-fn change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<Change> {
+fn find_change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<ClockChange> {
     let before = offset(zone, from);
     let after = offset(zone, to);
     if before == after {
@@ -123,7 +123,7 @@ fn change(zone: Tz, from: NaiveDateTime, to: NaiveDateTime) -> Option<Change> {
             to = middle;
         }
     }
-    Some(Change {
+    Some(ClockChange {
         at: to,
         by: offset(zone, to) - before,
     })

@@ -1,12 +1,12 @@
-//! Why there is no timetable.
+//! Errors of timetables.
 
-/// What is wrong with a timetable, and what would be right.
+/// What is wrong with a timetable, and how to correct it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimetableError {
-    /// An interval that is none.
+    /// An invalid interval.
     #[error("{0}")]
     Interval(String),
-    /// A cron line that can't be read, or asks for what there is none of.
+    /// A cron line that can't be parsed, or uses what is not supported.
     #[error("cron line {line:?}: {problem}")]
     Cron {
         /// The line.
@@ -14,18 +14,18 @@ pub enum TimetableError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A cron line that fits no moment of any year.
+    /// A cron line that no time of any year fits.
     #[error("cron line {0:?} never fires: no day fits it")]
     Never(String),
-    /// A timetable whose last time is over.
+    /// A timetable whose last time is past.
     #[error("{0} never fires again: all its times are past")]
     Over(String),
     /// A time zone that is not in the IANA database.
     #[error("{name:?} is not a time zone: {hint}")]
     Zone {
-        /// What was given.
+        /// The name that was given.
         name: String,
-        /// What would be right.
+        /// A name that may have been meant, or what a name looks like.
         hint: String,
     },
 }

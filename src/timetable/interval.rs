@@ -1,4 +1,4 @@
-//! Intervals, as django-carrot keeps them: a unit and a count.
+//! Intervals, stored as in django-carrot: a unit and a count.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ impl Unit {
     /// Every unit, the largest first.
     const ALL: [Self; 4] = [Self::Days, Self::Hours, Self::Minutes, Self::Seconds];
 
-    /// What stands in `interval_type`.
+    /// The value of `interval_type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Unit {
         }
     }
 
-    /// How many seconds one is.
+    /// The length of the unit in seconds.
     const fn seconds(self) -> i64 {
         match self {
             Self::Seconds => 1,
@@ -46,7 +46,7 @@ impl Unit {
     }
 }
 
-/// A time between two occurrences: a second at least.
+/// The time between two occurrences: at least a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval {
     unit: Unit,
@@ -54,11 +54,11 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// From what stands in `interval_type` and `interval_count`.
+    /// The interval with these values of `interval_type` and `interval_count`.
     ///
     /// # Errors
-    /// [`TimetableError::Interval`] for another type, or a count that is not positive or too large for
-    /// the column.
+    /// [`TimetableError::Interval`] for an unknown type, or a count that is not positive or too large for the
+    /// column.
     pub fn new(interval_type: &str, count: i64) -> Result<Self, TimetableError> {
         let unit = Unit::ALL
             .into_iter()
@@ -71,19 +71,19 @@ impl Interval {
         match i32::try_from(count) {
             Ok(count) if count > 0 => Ok(Self { unit, count }),
             _ => Err(TimetableError::Interval(format!(
-                "an interval of {count} {interval_type} is none: the count is 1 to {}",
+                "an interval of {count} {interval_type} is not valid: the count is 1 to {}",
                 i32::MAX
             ))),
         }
     }
 
-    /// Its unit.
+    /// The unit.
     #[must_use]
     pub const fn unit(self) -> Unit {
         self.unit
     }
 
-    /// How many of them: 1 at least.
+    /// The number of units, at least 1.
     #[must_use]
     pub const fn count(self) -> i32 {
         self.count
@@ -93,7 +93,7 @@ impl Interval {
         self.unit.seconds() * i64::from(self.count)
     }
 
-    /// The first that is later than `after` of `anchor`, `anchor` ± 1 interval, ± 2 intervals, …
+    /// The first time later than `after` among `anchor`, `anchor` ± 1 interval, `anchor` ± 2 intervals, …
     pub(super) fn next_after(
         self,
         anchor: DateTime<Utc>,
@@ -120,24 +120,24 @@ impl fmt::Display for Interval {
     }
 }
 
-/// `30s`, `5m`, `1h 30m`, `7d`: in the largest unit that it is a whole number of.
+/// Parses `30s`, `5m`, `1h 30m` or `7d`. The unit is the largest one of which the interval is a whole number.
 impl FromStr for Interval {
     type Err = TimetableError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "an interval is a whole number of seconds, minutes, hours, days or weeks, \
                                 as 30s, 5m, 1h30m, 7d or 2w";
-        let none = |why: &str| TimetableError::Interval(format!("{text:?}: {why}"));
-        let duration = humantime::parse_duration(text).map_err(|_| none(EXPECTED))?;
+        let error = |why: &str| TimetableError::Interval(format!("{text:?}: {why}"));
+        let duration = humantime::parse_duration(text).map_err(|_| error(EXPECTED))?;
         let mut words = text.split(|c: char| !c.is_alphabetic());
         if words.any(|word| word == "M" || word.starts_with("mo") || word.starts_with('y')) {
-            return Err(none(
+            return Err(error(
                 "months and years are of different lengths; use a cron line, as \"0 3 1 * *\"",
             ));
         }
-        let seconds = i64::try_from(duration.as_secs()).map_err(|_| none(EXPECTED))?;
+        let seconds = i64::try_from(duration.as_secs()).map_err(|_| error(EXPECTED))?;
         if seconds == 0 || duration.subsec_nanos() != 0 {
-            return Err(none(EXPECTED));
+            return Err(error(EXPECTED));
         }
         let unit = Unit::ALL
             .into_iter()

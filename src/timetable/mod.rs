@@ -1,6 +1,6 @@
-//! When a schedule fires: an interval from an anchor, or a cron line in a time zone.
+//! When a schedule fires: once, at an interval from an anchor, or by a cron line in a time zone.
 //!
-//! Pure: every time comes in as an argument, and a [`Timetable`] is parsed once.
+//! Nothing here reads a clock: every time is passed in. A [`Timetable`] is parsed once.
 //!
 //! # Cron lines
 //!
@@ -11,17 +11,17 @@
 //! | `0 0 12 1 1 * 2027-2030` | seven: the year comes last, 1970 to 2100 |
 //! | `@hourly`, `@daily` or `@midnight`, `@weekly` (Sunday), `@monthly`, `@yearly` or `@annually` | at the first moment of each |
 //!
-//! A field is `*`, a value, a range `a-b`, each with a step if need be (`*/10`, `8-18/2`; `5/15` is
-//! `5-59/15`), or a list of those. Months and weekdays have names too (`JAN`, `mon-fri`). `?` is `*` in
-//! the two fields of days.
+//! A field is `*`, a value, or a range `a-b`, each optionally with a step (`*/10`, `8-18/2`; `5/15` is
+//! `5-59/15`), or a list of these. Months and weekdays have names too (`JAN`, `mon-fri`). In the two fields of
+//! days, `?` means `*`.
 //!
-//! - **Weekdays** are 0 to 7 in every line, 0 and 7 being Sunday, 1 Monday. (`cron_clock` by itself
-//!   says 1 for Sunday.) A range may go across Sunday: `5-7`, `fri-mon`, `6-2`.
-//! - **Day of the month and weekday**: if both are restricted, a day that fits either will do, as in
+//! - **Weekdays** are 0 to 7 in every line: 0 and 7 are Sunday, 1 is Monday. (`cron_clock` itself numbers
+//!   Sunday 1.) A range may wrap around Sunday: `5-7`, `fri-mon`, `6-2`.
+//! - **Day of the month and weekday**: if both are restricted, a day that fits either one fits, as in
 //!   crontab(5): `0 0 13 * 5` is each Friday and each 13th. A field that begins with `*` does not count
 //!   as restricted, so `0 0 */2 * 1` is the Mondays among every second day.
-//! - **Refused**, with the reason: steps of zero or longer than the field; `L`, `W` and `#`; what never
-//!   fires, as `0 0 30 2 *`.
+//! - **Refused**, with the reason: steps of zero or longer than the field; `L`, `W` and `#`; a line that never
+//!   fires, such as `0 0 30 2 *`.
 //!
 //! # When the clocks change
 //!
@@ -34,11 +34,10 @@
 //! | `30 * * * *` | every hour: 1:30, 3:30 | every hour: 1:30, 2:30, 2:30, 3:30 |
 //! | every hour, every day | every 3600 s, every 86 400 s | the same |
 //!
-//! A line *keeps its pace* if it fires all through the hour (its minutes are `*` or an open step, `*/10`
-//! or `5/15`) or in every hour. It goes by elapsed time: it fires in both repeated hours, and for as long
-//! as the gap was, also by the clock as it was before. Of any other line, a run that is planned in a
-//! repeated hour happens the first time round, and those that are planned in a gap are one, when the gap
-//! ends.
+//! A line *keeps its pace*, that is, it goes by elapsed time, if it fires all through the hour (its minutes are
+//! `*` or a step without an end, `*/10` or `5/15`) or in every hour. It fires in both of the repeated hours. After a gap, for as long as the
+//! gap was, it also fires by the clock as it was before. Any other line fires in a repeated hour only the first
+//! time, and all its runs that are planned in a gap become one run, when the gap ends.
 
 mod clock;
 mod cron;
@@ -58,19 +57,19 @@ pub use self::interval::Interval;
 pub use self::policy::{Missed, Overlap};
 pub use self::zone::zone;
 
-/// The moment when the clocks of `zone` show `wall`: the first, if they do so twice, and when they are
-/// put forward, if they never do. `None` beyond the calendar.
+/// The moment at which the clocks of `zone` show `wall`. If they show it twice, the first one; if a clock change
+/// skips it, the moment of the change. `None` if it is out of chrono's range.
 #[must_use]
-pub fn moment(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
-    clock::moment(zone, wall)
+pub fn wall_to_utc(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    clock::wall_to_utc(zone, wall)
 }
 
 /// When a schedule fires.
 #[derive(Debug, Clone)]
-pub struct Timetable(Kind);
+pub struct Timetable(Rule);
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum Rule {
     Once(DateTime<Utc>),
     Every {
         interval: Interval,
@@ -80,16 +79,16 @@ enum Kind {
 }
 
 impl Timetable {
-    /// Fires at that time alone.
+    /// Fires once, at `time`.
     #[must_use]
     pub const fn once(time: DateTime<Utc>) -> Self {
-        Self(Kind::Once(time))
+        Self(Rule::Once(time))
     }
 
-    /// Fires at `anchor` and every `count` units after and before it, in elapsed time: a day is 24 hours,
+    /// Fires at `anchor`, and every `count` units before and after it. Units are elapsed time: a day is 24 hours,
     /// also when the clocks change.
     ///
-    /// `interval_type` is django-carrot's: `seconds`, `minutes`, `hours` or `days`.
+    /// `interval_type` is `seconds`, `minutes`, `hours` or `days`, as in django-carrot.
     ///
     /// ```
     /// # use carrot_actors::internals::timetable::Timetable;
@@ -102,18 +101,18 @@ impl Timetable {
     /// ```
     ///
     /// # Errors
-    /// [`TimetableError::Interval`] for another type, or a count that is not positive.
+    /// [`TimetableError::Interval`] for an unknown type, or a count that is not positive.
     pub fn every(
         interval_type: &str,
         count: i64,
         anchor: DateTime<Utc>,
     ) -> Result<Self, TimetableError> {
         let interval = Interval::new(interval_type, count)?;
-        Ok(Self(Kind::Every { interval, anchor }))
+        Ok(Self(Rule::Every { interval, anchor }))
     }
 
-    /// Fires as a cron line says, by the clocks of `zone`. See [the module](self) for what a line may
-    /// be, and what happens when the clocks change.
+    /// Fires by a cron line and the clocks of `zone`. See [the module](self) for the syntax, and for what happens
+    /// when the clocks change.
     ///
     /// ```
     /// # use carrot_actors::internals::timetable::{Timetable, zone};
@@ -126,31 +125,30 @@ impl Timetable {
     /// ```
     ///
     /// # Errors
-    /// [`TimetableError::Cron`] for a line that can't be met, [`TimetableError::Never`] for one that
-    /// never fires, whatever the time.
+    /// [`TimetableError::Cron`] for an invalid line, [`TimetableError::Never`] for a line that never fires.
     pub fn cron(line: &str, zone: Tz) -> Result<Self, TimetableError> {
-        Cron::parse(line, zone).map(|cron| Self(Kind::Cron(Box::new(cron))))
+        Cron::parse(line, zone).map(|cron| Self(Rule::Cron(Box::new(cron))))
     }
 
-    /// The first time it fires that is later than `after`; `None` if it never does again.
+    /// The first time later than `after` at which it fires; `None` if it never fires again.
     #[must_use]
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.0 {
-            Kind::Once(time) => (after < *time).then_some(*time),
-            Kind::Every { interval, anchor } => interval.next_after(*anchor, after),
-            Kind::Cron(cron) => cron.next_after(after),
+            Rule::Once(time) => (after < *time).then_some(*time),
+            Rule::Every { interval, anchor } => interval.next_after(*anchor, after),
+            Rule::Cron(cron) => cron.next_after(after),
         }
     }
 
-    /// The first time it fires that is later than `now`, for one that is about to be saved.
+    /// As [`next_after`](Self::next_after), for a schedule that is about to be saved.
     ///
     /// # Errors
-    /// [`TimetableError::Over`] if it never does again.
+    /// [`TimetableError::Over`] if it never fires again.
     pub fn first_after(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimetableError> {
         self.next_after(now).ok_or_else(|| match &self.0 {
-            Kind::Once(time) => TimetableError::Over(format!("once at {time}")),
-            Kind::Every { interval, .. } => TimetableError::Over(format!("every {interval}")),
-            Kind::Cron(cron) => TimetableError::Over(format!("cron line {:?}", cron.line())),
+            Rule::Once(time) => TimetableError::Over(format!("once at {time}")),
+            Rule::Every { interval, .. } => TimetableError::Over(format!("every {interval}")),
+            Rule::Cron(cron) => TimetableError::Over(format!("cron line {:?}", cron.line())),
         })
     }
 }

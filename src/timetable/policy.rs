@@ -1,31 +1,31 @@
-//! What becomes of occurrences that come late, or too soon. Each policy has the name that stands in rows.
+//! Policies for occurrences that were missed, or that overlap with the one before. Rows store their names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What becomes of the occurrences that nobody looked for, or that came while the schedule was not
-/// active.
+/// What happens to occurrences that were missed: because no service was running, or because the schedule was
+/// not active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
-    /// One message stands for all.
+    /// One message is published for all missed occurrences.
     RunOnce,
-    /// Each has its message, of the last 100.
+    /// A message is published for each of the last 100 missed occurrences.
     RunAll,
-    /// None has one.
+    /// No message is published for missed occurrences.
     Skip,
 }
 
-/// What becomes of an occurrence that is due while the message of the one before is not finished.
+/// What happens to an occurrence that is due while the message of the previous one is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
-    /// It is published all the same.
+    /// It is published anyway.
     Allow,
-    /// It is not.
+    /// It is not published.
     Skip,
 }
 
 impl Missed {
-    /// What the row says.
+    /// The name that rows store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Missed {
 }
 
 impl Overlap {
-    /// What the row says.
+    /// The name that rows store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,10 +5,10 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use super::TimetableError;
 use crate::suggest;
 
-/// The time zone that IANA calls `name`, as `Europe/Berlin`.
+/// The time zone with this name in the IANA database, as `Europe/Berlin`.
 ///
 /// # Errors
-/// [`TimetableError::Zone`] for a name that there is none of; it says what may have been meant.
+/// [`TimetableError::Zone`] for an unknown name; it suggests names that may have been meant.
 pub fn zone(name: &str) -> Result<Tz, TimetableError> {
     name.parse().map_err(|_| TimetableError::Zone {
         name: name.to_owned(),

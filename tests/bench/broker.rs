@@ -1,4 +1,4 @@
-//! RabbitMQ as another client sees it.
+//! RabbitMQ, used by the benchmark as another client.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use amiquip::{
 };
 use carrot_actors::config::ArgumentValue;
 
-/// The body of messages whose task takes no note of it.
+/// The body of messages whose task ignores it.
 const BODY: &[u8] = br#"{"args": [1, "two"]}"#;
 
 /// AMQP's `delivery_mode` for a message that survives the broker.
@@ -18,9 +18,9 @@ const PERSISTENT: u8 = 2;
 pub struct Rabbit {
     /// Its URL, for the service.
     pub url: String,
-    /// In its own words.
+    /// The version as the server reports it.
     pub version: String,
-    /// The `x-max-priority` of queues that are made.
+    /// The `x-max-priority` of the queues of the benchmark.
     pub priorities: Option<i32>,
 }
 
@@ -38,7 +38,7 @@ impl Rabbit {
         }
     }
 
-    /// A connection of the benchmark's own.
+    /// A new connection of the benchmark.
     pub fn connect(&self) -> Connection {
         let url = url::Url::parse(&self.url).expect("a URL");
         let address = format!("127.0.0.1:{}", url.port().unwrap_or(5672));
@@ -51,7 +51,7 @@ impl Rabbit {
             .expect("a connection")
     }
 
-    /// What the service's configuration has to say of such queues.
+    /// The line in the service's configuration for such queues.
     pub fn queue_arguments(&self) -> String {
         let priorities = self.priorities;
         let inside =
@@ -59,7 +59,7 @@ impl Rabbit {
         format!("queue_arguments = {{ {inside} }}\n")
     }
 
-    /// The same for the crate's own types.
+    /// The same in the crate's types.
     pub fn priority_argument(&self) -> BTreeMap<String, ArgumentValue> {
         let most = self.priorities.map(i64::from).map(ArgumentValue::Integer);
         most.map(|most| ("x-max-priority".to_owned(), most))
@@ -67,7 +67,7 @@ impl Rabbit {
             .collect()
     }
 
-    /// A new queue, `work`, and it is gone.
+    /// Declares the queue, calls `work`, and deletes the queue.
     pub fn with_queue<T>(&self, queue: &str, work: impl FnOnce() -> T) -> T {
         self.delete(queue);
         self.declare(queue);
@@ -96,11 +96,11 @@ impl Rabbit {
         channel
             .queue_delete(queue, QueueDeleteOptions::default())
             .expect("a delete");
-        // The service's, of the same name.
+        // The service has declared an exchange of the same name.
         channel.exchange_delete(queue, false).expect("a delete");
     }
 
-    /// Persistent messages into the queue, confirmed.
+    /// Publishes persistent messages to the queue, and waits for the confirms.
     pub fn fill(&self, queue: &str, task: &str, keys: &[String]) {
         let mut connection = self.connect();
         let channel = connection.open_channel(None).expect("a channel");

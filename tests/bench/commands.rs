@@ -1,4 +1,4 @@
-//! Commands, from the queue to their COMPLETED rows: a process each.
+//! External commands: messages from the queue to their COMPLETED rows, with a process each.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ const QUEUE: &str = "carrot-bench-commands";
 const CONCURRENCY: usize = 4;
 const MESSAGES: usize = 2_000;
 
-/// How often the table is looked at: seldom beside what that costs.
+/// How often the table is counted: seldom, compared to what a count costs.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// One round.
+/// Runs one round.
 pub fn round(bench: &mut Bench, database: &Database) {
     let rate = run(bench, database);
     let key = Key::new("command tasks", "tasks/s")
@@ -50,7 +50,7 @@ fn run(bench: &Bench, database: &Database) -> f64 {
     rate
 }
 
-/// Waits until so many are COMPLETED; how many are.
+/// Waits until `count` messages are COMPLETED; how many are.
 fn await_count(database: &Database, count: usize) -> usize {
     loop {
         let completed = database.completed();

@@ -1,5 +1,5 @@
-//! What the broker's seam consumes and acknowledges, beside what its client does raw: everything between the
-//! socket and the set of consumers.
+//! The rate at which `Broker` consumes and acknowledges, beside that of its client library alone. It measures
+//! everything between the socket and the set of consumers.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::report::{Key, per_second};
 
 const QUEUE: &str = "carrot-bench-consuming";
 
-/// Unacknowledged at most.
+/// How many messages may be unacknowledged.
 const PREFETCH: usize = 1_000;
 
-/// One round: a reading beside one of the limit.
+/// Runs one round: a reading beside one of the limit.
 pub fn round(bench: &mut Bench) {
     let raw = raw::run(bench);
     let keys = bench.keys();
@@ -29,18 +29,18 @@ pub fn round(bench: &mut Bench) {
     report.add(Key::new("raw", "messages/s"), raw);
     report.add(Key::new("consumed", "messages/s"), consumed);
     report.add(Key::new("consumed of raw", "%"), 100.0 * consumed / raw);
-    // The broker takes most of the time, and not always the same.
+    // The CPU, since the broker takes most of the time, and not always the same.
     report.add(Key::new("consuming's CPU per message", "µs"), cpu);
 }
 
-/// This process's time on a core.
+/// The CPU time of this process.
 fn on_cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).expect("a time")
 }
 
-/// Messages a second, from the queue's declaration to the last acknowledgement's way out, and the CPU that
-/// each took, in µs.
+/// Messages a second, from the declaration of the queue until the last acknowledgement is sent, and the CPU
+/// time of each, in µs.
 fn consume(bench: &Bench, messages: usize) -> (f64, f64) {
     let url: BrokerUrl = bench.rabbit.url.parse().expect("a URL");
     let broker = broker::open(&url).expect("a broker");
@@ -58,7 +58,7 @@ fn consume(bench: &Bench, messages: usize) -> (f64, f64) {
             seen += deliveries.len();
             let accept = deliveries
                 .into_iter()
-                .map(|delivery| delivery.receipt)
+                .map(|delivery| delivery.handle)
                 .collect();
             let settle = SubscriptionCommand::Settle {
                 accept,

@@ -1,8 +1,8 @@
-//! What is expected of four cores.
+//! The figures that are expected on four cores.
 
 use crate::report::{Key, Report};
 
-/// An expectation, and what came of it.
+/// An expectation and its result.
 pub struct Verdict {
     pub what: String,
     pub measured: f64,
@@ -15,7 +15,7 @@ enum Bound {
 }
 use Bound::{AtLeast, AtMost};
 
-/// Which figure, on which databases (all, if none is named), is to be how large.
+/// The bound of a figure, on these databases, or on all if none is named.
 struct Expectation {
     what: &'static str,
     databases: &'static [&'static str],
@@ -61,14 +61,14 @@ const EXPECTATIONS: [Expectation; 13] = [
         given: &[],
         bound: AtMost(50.0),
     },
-    // Half a second is the sweep's.
+    // Half a second is the interval of the sweep.
     Expectation {
         what: "transaction to start, p95",
         databases: &["SQLite", "MariaDB"],
         given: &[],
         bound: AtMost(500.0),
     },
-    // Else it was measured at another rate.
+    // Otherwise the latency was measured at another rate.
     Expectation {
         what: "published at",
         databases: &[],
@@ -108,7 +108,7 @@ const EXPECTATIONS: [Expectation; 13] = [
     },
 ];
 
-/// A verdict on each expectation for each database: on the worst of the figures that it is of.
+/// A verdict on each expectation for each database, on the worst of its figures.
 pub fn verdicts(report: &Report) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for expectation in &EXPECTATIONS {

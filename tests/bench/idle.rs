@@ -1,4 +1,4 @@
-//! A service without work: the stock binary with the default queue.
+//! A service without work: the binary with the default queue.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ const QUEUE: &str = "carrot-bench-idle";
 const SETTLED: Duration = Duration::from_secs(1);
 const SECONDS: usize = 20;
 
-/// One reading; it varies little.
+/// Takes one reading, which varies little.
 pub fn run(bench: &mut Bench, database: &Database) {
     measure(bench, database, "", |key| key);
 }
 
-/// The same with the embedded broker, which looks for messages of other processes.
+/// The same with the embedded broker, which polls for messages of other processes.
 pub fn embedded(bench: &mut Bench, database: &Database) {
     measure(bench, database, EMBEDDED, |key| {
         key.with("broker", "embedded")

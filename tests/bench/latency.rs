@@ -1,4 +1,4 @@
-//! How late a task starts: from publishing its message to its first line.
+//! The latency of a task: from the publishing of its message to its first line.
 
 use std::sync::Barrier;
 use std::thread;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Bench;
 use crate::broker::properties;
 use crate::database::Database;
-use crate::publishing::{door, door_to, message, publish};
+use crate::publishing::{message, outbox, outbox_to, publish};
 use crate::report::{Key, per_second};
 use crate::service::{EMBEDDED, Running, Setup, now};
 
@@ -21,37 +21,37 @@ const CONCURRENCY: usize = 4;
 const PER_SECOND: usize = 1_000;
 const SECONDS: usize = 5;
 
-/// Programs that publish through the door: one alone would wait for each of its commits and confirms.
+/// How many programs publish by the library: one alone would wait for each of its commits and confirms.
 const PUBLISHERS: usize = 8;
 
-/// More than this, and the wall clock was set meanwhile.
+/// With a larger drift, the wall clock was set during the run.
 const MOST_DRIFT: Duration = Duration::from_micros(200);
 
-/// Who publishes.
+/// How messages are published.
 #[derive(Clone, Copy)]
 enum By {
-    /// The library: the row's commit, and the confirms of others, are part of the way.
-    Outbox,
-    /// Like django-carrot, whose rows are there by then: not persistent, not confirmed.
+    /// By the library: the latency includes the commit of the row, and the confirms of other messages.
+    Library,
+    /// As django-carrot does, with the rows inserted before: not persistent, and without confirms.
     Django,
-    /// The library, to the embedded broker of the service.
+    /// By the library, to the embedded broker of the service.
     Rows,
 }
 
-/// What publishing was like.
+/// The result of publishing.
 struct Published {
     took: Duration,
-    /// Messages whose rows could not be marked, since a consumer had them already.
+    /// How many rows could not be marked, since a consumer had their messages already.
     conflicts: usize,
 }
 
-/// One round.
+/// Runs one round.
 pub fn round(bench: &mut Bench, database: &Database) {
-    round_by(bench, database, By::Outbox, "the door");
+    round_by(bench, database, By::Library, "the library");
     round_by(bench, database, By::Django, "django-carrot's way");
 }
 
-/// One round of the embedded broker.
+/// Runs one round of the embedded broker.
 pub fn embedded_round(bench: &mut Bench, database: &Database) {
     round_by(bench, database, By::Rows, "the embedded broker");
 }
@@ -76,13 +76,14 @@ fn round_by(bench: &mut Bench, database: &Database, by: By, name: &str) {
     add("publish to start, max", "ms", percentile(&latencies, 100));
 }
 
-/// In milliseconds, of nanoseconds.
+/// A percentile of latencies in nanoseconds, in milliseconds.
 pub fn percentile(sorted: &[u64], percent: usize) -> f64 {
     let index = (sorted.len() * percent).div_ceil(100).max(1) - 1;
     sorted[index] as f64 / 1e6
 }
 
-/// Nanoseconds for each message. Again, should the clock that both processes share be set meanwhile.
+/// The latency of each message, in nanoseconds. It measures again if the clock that both processes share was
+/// set during the run.
 fn run(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) {
     loop {
         let (wall, steady) = (now(), Instant::now());
@@ -108,14 +109,18 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
         scheduler: false,
         config: match by {
             By::Rows => EMBEDDED,
-            By::Outbox | By::Django => "",
+            By::Library | By::Django => "",
         },
     };
     let service = Running::start(bench, database, &setup);
     service.await_start();
     let published = match by {
-        By::Outbox => by_the_door(&|| door(bench, QUEUE), database, messages),
-        By::Rows => by_the_door(&|| door_to(BrokerHost::Embedded, QUEUE), database, messages),
+        By::Library => by_the_library(&|| outbox(bench, QUEUE), database, messages),
+        By::Rows => by_the_library(
+            &|| outbox_to(BrokerHost::Embedded, QUEUE),
+            database,
+            messages,
+        ),
         By::Django => by_django(bench, database, messages),
     };
     service.await_line("last");
@@ -128,8 +133,8 @@ fn attempt(bench: &Bench, database: &Database, by: By) -> (Vec<u64>, Published) 
     (latencies, published)
 }
 
-fn by_the_door(
-    door: &(dyn Fn() -> Outbox + Sync),
+fn by_the_library(
+    outbox: &(dyn Fn() -> Outbox + Sync),
     database: &Database,
     messages: usize,
 ) -> Published {
@@ -139,7 +144,7 @@ fn by_the_door(
             .map(|first| {
                 let turns = (first..messages).step_by(PUBLISHERS);
                 let ready = &ready;
-                scope.spawn(move || publish_in_turn(door(), database, turns, ready))
+                scope.spawn(move || publish_in_turn(outbox(), database, turns, ready))
             })
             .collect();
         publishers
@@ -153,16 +158,16 @@ fn by_the_door(
     })
 }
 
-/// What falls to one of the publishers.
+/// Publishes the share of one of the publishers.
 fn publish_in_turn(
-    mut door: Outbox,
+    mut outbox: Outbox,
     database: &Database,
     turns: impl Iterator<Item = usize>,
     ready: &Barrier,
 ) -> Published {
     let mut session = database.session();
-    // Connects.
-    publish(&mut door, session.as_mut(), &[message("warm-up", QUEUE)]);
+    // The first message opens the connections.
+    publish(&mut outbox, session.as_mut(), &[message("warm-up", QUEUE)]);
     ready.wait();
     let started = Instant::now();
     let mut conflicts = 0;
@@ -170,7 +175,7 @@ fn publish_in_turn(
         wait_for_turn(started, nth);
         let mut message = message("stamped", QUEUE);
         message.arguments.args = vec![json!(now()).into()];
-        let marked = publish(&mut door, session.as_mut(), &[message]);
+        let marked = publish(&mut outbox, session.as_mut(), &[message]);
         conflicts += usize::from(!marked);
     }
     Published {

@@ -1,4 +1,4 @@
-//! How late a task starts when its message is the only one: whoever waits for it must notice.
+//! The latency of a task whose message is the only one: the service must notice it.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,8 +16,8 @@ use crate::service::{EMBEDDED, Running, Setup, now};
 const QUEUE: &str = "carrot-bench-lone";
 const MESSAGES: usize = 60;
 
-/// Between one message and the next, in milliseconds: nothing that is done regularly comes to an end
-/// with it.
+/// A random pause between messages, in milliseconds, so that they do not coincide with any interval of the
+/// service.
 const PAUSE: std::ops::Range<u64> = 70..170;
 
 /// How a message is published.
@@ -27,11 +27,11 @@ enum By {
     Another,
     /// By a task of the service itself.
     Itself,
-    /// By a transaction of a program's own; the sweep does the rest.
+    /// In a transaction of a program; the sweep publishes it.
     Transaction,
 }
 
-/// One round of the embedded broker.
+/// Runs one round of the embedded broker.
 pub fn embedded_round(bench: &mut Bench, database: &Database) {
     for (by, name) in [
         (By::Another, "another process"),
@@ -48,7 +48,7 @@ pub fn embedded_round(bench: &mut Bench, database: &Database) {
     }
 }
 
-/// One round of transactions, from before they begin to the start of what they recorded.
+/// Runs one round of transactions: from their begin to the start of the task that they recorded.
 pub fn transactions_round(bench: &mut Bench, database: &Database) {
     for (embedded, broker) in [(false, "RabbitMQ"), (true, "embedded")] {
         let run = || run(bench, database, By::Transaction, embedded);
@@ -81,7 +81,7 @@ fn report(
     }
 }
 
-/// Nanoseconds for each message, sorted.
+/// The latency of each message, in nanoseconds, sorted.
 fn run(bench: &Bench, database: &Database, by: By, embedded: bool) -> Vec<u64> {
     let latencies = bench
         .rabbit

@@ -1,4 +1,4 @@
-//! The machine, what runs on it, and how busy others keep it.
+//! The machine, its software, and how busy other processes keep it.
 
 use std::fs;
 use std::process::Command;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// So long the machine is watched while nothing of ours runs.
+/// How long the machine is watched while the benchmark is idle.
 const WATCH: Duration = Duration::from_millis(500);
 
-/// What a figure depends on beside the code.
+/// What a figure depends on besides the code.
 pub fn describe() -> Value {
     json!({
         "cores": thread::available_parallelism().map_or(0, usize::from),
@@ -20,7 +20,7 @@ pub fn describe() -> Value {
     })
 }
 
-/// Of the compiler and of this crate.
+/// The versions of the compiler and of this crate.
 pub fn versions() -> Vec<(String, String)> {
     let revision = output("git", &["rev-parse", "--short", "HEAD"]);
     let changed = !output("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty();
@@ -37,7 +37,7 @@ pub fn versions() -> Vec<(String, String)> {
     ]
 }
 
-/// The share of all cores that others take just now, in per cent; what a hypervisor takes counts too.
+/// The share of all cores that others use now, in per cent, including what a hypervisor takes.
 pub fn others() -> f64 {
     let before = Ticks::now();
     thread::sleep(WATCH);
@@ -45,7 +45,7 @@ pub fn others() -> f64 {
     100.0 * (after.busy - before.busy) / (after.all - before.all).max(1.0)
 }
 
-/// Of all cores, since boot.
+/// The processor time of all cores since boot.
 struct Ticks {
     busy: f64,
     all: f64,
@@ -83,7 +83,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// What a program says on one line; a figure is worth having without it.
+/// The one line that a program prints. Without it, a figure is still worth having.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or_else(

@@ -1,10 +1,12 @@
-//! How fast the service is, how late, and what it costs, on this machine and its servers. Run by
+//! The throughput, the latency and the costs of the service, on this machine and its servers. Run it by
+//! `scripts/bench`, which takes `--help`.
 //! `scripts/bench`, which takes `--help`.
 //!
-//! Each figure is the median of several rounds. What is compared is measured in turns, since machines
-//! are noisy: a reading of tracked tasks stands beside one of the limit, raw consume and ack of the same
-//! client library, taken just before. The service is a process of its own with its real command line, on a
-//! table with a history, and with the default configuration but for the queue's priorities (`--priorities`).
+//! Each figure is the median of several rounds. Figures that are compared are measured in turns, since
+//! machines are noisy: a reading of tracked tasks stands beside one of the limit, which is consuming and
+//! acknowledging with the client library alone, taken just before. The service is a separate process with its
+//! real command line, on a table with a history, and with the default configuration except for the queue's
+//! priorities (`--priorities`).
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -104,7 +106,7 @@ fn prepare(bench: &mut Bench) -> Vec<Database> {
     databases
 }
 
-/// One round on one database.
+/// Runs one round on one database.
 fn measure(bench: &mut Bench, database: &Database, first: bool) {
     let others = Key::new("others' CPU", "% of all");
     bench.report.add(others, machine::others());
@@ -126,7 +128,7 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
     if bench.options.wants(What::Commands) {
         commands::round(bench, database);
     }
-    if bench.options.wants(What::ScheduleStore) {
+    if bench.options.wants(What::Schedules) {
         schedules::round(bench, database);
     }
     if bench.options.wants(What::Idle) && first {
@@ -134,7 +136,7 @@ fn measure(bench: &mut Bench, database: &Database, first: bool) {
     }
 }
 
-/// The same of the embedded broker.
+/// The same for the embedded broker.
 fn measure_embedded(bench: &mut Bench, database: &Database, first: bool) {
     tracked::embedded_round(bench, database);
     latency::embedded_round(bench, database);

@@ -1,4 +1,4 @@
-//! What is to be measured, and for how long.
+//! The options: what to measure, and for how long.
 
 use std::path::PathBuf;
 
@@ -6,33 +6,33 @@ use clap::{Parser, ValueEnum};
 
 use crate::database::Kind;
 
-/// Measures the service on this machine: what it does in a second beside what the broker's client does
-/// raw, how late it starts a task, what it costs while it does nothing.
+/// Measures the service on this machine: its throughput beside that of the broker's client library alone, the
+/// latency of its tasks, and its costs without work.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench")]
 pub struct Options {
-    /// A few seconds for each, to try a change; no figure of it counts
+    /// Take a few seconds for each, to try a change; its figures do not count
     #[arg(long)]
     quick: bool,
-    /// Measure these alone
+    /// Measure only these
     #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
     only: Vec<What>,
-    /// On these alone
+    /// Measure only on these databases
     #[arg(long, value_name = "DATABASE", value_enum, value_delimiter = ',')]
     databases: Vec<Kind>,
     /// Consumers of the queue, one run each
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 4, 16])]
     pub concurrency: Vec<usize>,
-    /// How much the service logs: what is usual in production, and what says all that happens
+    /// How much the service logs: the usual level in production, and a verbose one
     #[arg(long, value_name = "LEVEL", value_delimiter = ',', default_values = ["WARNING", "INFO"])]
     pub loglevels: Vec<String>,
-    /// Another prefetch_factor than the default
+    /// A prefetch_factor other than the default
     #[arg(long, value_name = "N")]
     pub prefetch_factor: Option<usize>,
     /// The x-max-priority of the queues; none by default, as RabbitMQ is slower with it
     #[arg(long, value_name = "N")]
     pub priorities: Option<i32>,
-    /// Each figure is the median of so many [default: 3; quick: 1]
+    /// How many rounds each figure is the median of [default: 3; quick: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// Messages of a run that counts tasks [default: 40000; quick: 10000]
@@ -52,9 +52,9 @@ pub struct Options {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// What priorities of the queue cost RabbitMQ itself
+    /// What the priorities of a queue cost RabbitMQ itself
     Priorities,
-    /// What the service's side of the broker consumes and acknowledges, without claiming or running it
+    /// What the service consumes and acknowledges, without claiming or running it
     Consuming,
     /// No-op functions, from the queue to their COMPLETED rows
     Tracked,
@@ -72,7 +72,7 @@ pub enum What {
     /// A service without work
     Idle,
     /// 100 000 schedules, their occurrences spread over a minute
-    ScheduleStore,
+    Schedules,
 }
 
 impl Options {
@@ -90,7 +90,7 @@ impl Options {
         }
     }
 
-    /// Whether no figure counts.
+    /// Whether it is only a trial, of which no figure counts.
     pub const fn is_quick(&self) -> bool {
         self.quick
     }

@@ -1,4 +1,4 @@
-//! Publishing through the library's door: a row, a confirm and the row's mark for each message.
+//! Publishing by the library: each message needs a row, a confirm and the row's mark.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::report::{Key, per_second};
 
 const QUEUE: &str = "carrot-bench-publishing";
 
-/// Messages of one call, and of all.
+/// How many messages each call publishes, and how many there are in all.
 const RUNS: [(usize, usize); 2] = [(1, 2_000), (1_000, 50_000)];
 
-/// One round.
+/// Runs one round.
 pub fn round(bench: &mut Bench, database: &Database) {
     for (batch, messages) in RUNS {
         let messages = bench.options.scaled(messages);
@@ -36,10 +36,10 @@ pub fn round(bench: &mut Bench, database: &Database) {
 
 fn run(bench: &Bench, database: &Database, batch: usize, messages: usize) -> f64 {
     let mut session = database.session();
-    let mut door = door(bench, QUEUE);
-    // Connects.
+    let mut outbox = outbox(bench, QUEUE);
+    // The first message opens the connections.
     assert!(publish(
-        &mut door,
+        &mut outbox,
         session.as_mut(),
         &[message("noop", QUEUE)]
     ));
@@ -47,23 +47,23 @@ fn run(bench: &Bench, database: &Database, batch: usize, messages: usize) -> f64
     let started = Instant::now();
     if batch == 1 {
         for one in all.chunks(1) {
-            assert!(publish(&mut door, session.as_mut(), one));
+            assert!(publish(&mut outbox, session.as_mut(), one));
         }
     } else {
-        // In parts that the door makes itself.
-        let flushed = door.publish(session.as_mut(), &all).expect("a database");
+        // The outbox itself splits them into batches.
+        let flushed = outbox.publish(session.as_mut(), &all).expect("a database");
         assert_eq!(flushed.published, messages, "{:?}", flushed.waiting);
     }
     per_second(messages, started.elapsed())
 }
 
-/// The door of a program with this queue.
-pub fn door(bench: &Bench, queue: &str) -> Outbox {
-    door_to(bench.rabbit.url.parse().expect("a URL"), queue)
+/// The outbox of a program with this queue.
+pub fn outbox(bench: &Bench, queue: &str) -> Outbox {
+    outbox_to(bench.rabbit.url.parse().expect("a URL"), queue)
 }
 
-/// The same of a program whose queue has that host.
-pub fn door_to(host: BrokerHost, queue: &str) -> Outbox {
+/// The same for a program whose queue has this host.
+pub fn outbox_to(host: BrokerHost, queue: &str) -> Outbox {
     let config = Config {
         queues: vec![QueueConfig::new(queue, host)],
         ..Config::default()
@@ -71,7 +71,7 @@ pub fn door_to(host: BrokerHost, queue: &str) -> Outbox {
     Outbox::new(Arc::new(config))
 }
 
-/// A message that passes for one of a real program.
+/// A message like those of a real program.
 pub fn message(task: &str, queue: &str) -> Message {
     let arguments = Arguments {
         args: vec![json!(1), json!("two")],
@@ -80,11 +80,11 @@ pub fn message(task: &str, queue: &str) -> Message {
     Message::new(task, arguments, queue)
 }
 
-/// Record, then flush. Whether nothing got in the way of the rows' mark: where a consumer did, the
-/// messages are published all the same.
-pub fn publish(door: &mut Outbox, session: &mut dyn OutboxStore, messages: &[Message]) -> bool {
+/// Records and flushes messages. Returns whether all rows were marked: where a consumer was faster, they are
+/// not, though the messages are published.
+pub fn publish(outbox: &mut Outbox, session: &mut dyn OutboxStore, messages: &[Message]) -> bool {
     let recorded = Outbox::record(session, messages).expect("a record");
-    match door.flush(session, recorded) {
+    match outbox.flush(session, recorded) {
         Ok(flushed) => {
             assert_eq!(flushed.published, messages.len(), "{:?}", flushed.waiting);
             true

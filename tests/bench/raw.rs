@@ -1,4 +1,4 @@
-//! The limit: what the broker's client consumes and acknowledges without doing anything.
+//! The limit: the rate at which the client library alone consumes and acknowledges, without any work.
 
 use std::time::Instant;
 
@@ -9,20 +9,20 @@ use crate::report::{Key, per_second};
 
 const QUEUE: &str = "carrot-bench-raw";
 
-/// Acknowledged with one ack.
+/// How many messages one ack acknowledges.
 const ACK_EVERY: usize = 100;
 
-/// Unacknowledged at most.
+/// How many messages may be unacknowledged.
 const PREFETCH: u16 = 1_000;
 
-/// Queues that differ in their priorities alone: what those cost RabbitMQ. 255 is what django-carrot
-/// declares, and so what the service declares by default.
+/// The priorities of queues that are compared, to see what they cost RabbitMQ. 255 is what django-carrot
+/// declares, and so the service's default.
 const PRIORITIES: [Option<i32>; 3] = [None, Some(10), Some(255)];
 
-/// So few take a while with 255 priorities.
+/// Few messages: with 255 priorities, even these take a while.
 const FEW: usize = 2_000;
 
-/// One round over queues with and without priorities.
+/// Runs one round on queues with and without priorities.
 pub fn with_priorities(bench: &mut Bench) {
     let asked_for = bench.rabbit.priorities;
     for priorities in PRIORITIES {
@@ -35,7 +35,7 @@ pub fn with_priorities(bench: &mut Bench) {
     bench.rabbit.priorities = asked_for;
 }
 
-/// Messages a second.
+/// The rate in messages a second.
 pub fn run(bench: &Bench) -> f64 {
     rate(bench, &bench.keys())
 }

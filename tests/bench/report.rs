@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::expectations;
 
-/// What a figure is of.
+/// The name of a figure, with the conditions that it was measured under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     pub what: Cow<'static, str>,
@@ -82,11 +82,11 @@ impl Readings {
     }
 }
 
-/// All that was measured.
+/// All figures.
 #[derive(Default)]
 pub struct Report {
     figures: Vec<(Key, Readings)>,
-    /// What was not, and why.
+    /// What was not measured, and why.
     skipped: Vec<(String, String)>,
     versions: Vec<(String, String)>,
 }
@@ -103,13 +103,13 @@ impl Report {
         self.figures[index].1.0.push(value);
     }
 
-    /// Notes what is not measured, and why.
+    /// Records what is not measured, and why.
     pub fn skip(&mut self, what: &str, why: String) {
         println!("skipped: {what}: {why}");
         self.skipped.push((what.to_owned(), why));
     }
 
-    /// Notes a version.
+    /// Records a version.
     pub fn version(&mut self, of: &str, version: &str) {
         self.versions.push((of.to_owned(), version.to_owned()));
     }
@@ -190,7 +190,7 @@ impl Report {
     }
 }
 
-/// With as many digits as tell something.
+/// The value with its significant digits.
 fn shown(value: f64) -> String {
     let digits = match value.abs() {
         100.0.. => 0,
@@ -200,7 +200,7 @@ fn shown(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// How many a second `count` in `time` are.
+/// The rate of `count` in `time`, per second.
 pub fn per_second(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }

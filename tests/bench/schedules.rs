@@ -1,6 +1,5 @@
-//! ScheduleStore by the hundred thousand, their occurrences spread over a minute: how late their messages
-//! are with a consumer, and what that costs the service. They are of a queue that it does not consume
-//! itself.
+//! A hundred thousand schedules whose occurrences are spread over a minute: how late their messages come to a
+//! consumer, and what they cost the service, which does not consume their queue itself.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,24 +15,24 @@ use crate::service::{Running, Setup, now};
 
 const QUEUE: &str = "carrot-bench-schedules";
 
-/// What the service itself consumes.
+/// The queue that the service itself consumes.
 const OTHER_QUEUE: &str = "carrot-bench-no-work";
 
 const SCHEDULES: usize = 100_000;
 
-/// Each of them runs so often, in nanoseconds.
+/// The interval of each schedule, in nanoseconds.
 pub const PERIOD: u64 = 60_000_000_000;
 
-/// Measured for so long.
+/// How long it measures, in seconds.
 const SECONDS: usize = 60;
 
-/// Until a service that has just started does nothing else.
+/// How long a service takes to settle after its start.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// One reading.
+/// Takes one reading.
 pub fn round(bench: &mut Bench, database: &Database) {
     let schedules = bench.options.scaled(SCHEDULES);
-    // Every nth runs so long after this, and every minute again.
+    // The nth schedule runs n times the spacing after this, and every minute again.
     let base = now();
     database.insert_schedules(schedules, QUEUE, base);
     let (figures, mut lateness) = bench.rabbit.with_queue(QUEUE, || {
@@ -91,7 +90,7 @@ fn attempt(bench: &Bench, database: &Database, base: u64, schedules: usize) -> (
     service.stop(None);
     let cpu = (after.cpu - before.cpu).as_secs_f64() / elapsed.as_secs_f64();
     let rate = lateness.len() as f64 / elapsed.as_secs_f64();
-    // What is late by a whole period looks as if it were on time, but then others have not come.
+    // A message that is a whole period late looks punctual, but then other messages are missing.
     let planned_then = schedules as f64 * time.as_nanos() as f64 / PERIOD as f64;
     let share = lateness.len() as f64 / planned_then;
     let figures = vec![
@@ -105,8 +104,7 @@ fn attempt(bench: &Bench, database: &Database, base: u64, schedules: usize) -> (
     (figures, lateness)
 }
 
-/// How late each message was that came for so long, in nanoseconds; those that came before are not
-/// looked at.
+/// How late each message was that came within `time`, in nanoseconds. Messages that came before are ignored.
 fn consume(bench: &Bench, base: u64, schedules: usize, time: Duration) -> Vec<u64> {
     let mut connection = bench.rabbit.connect();
     let channel = connection.open_channel(None).expect("a channel");

@@ -1,5 +1,5 @@
-//! The service as a process of its own, with its real command line: the stock binary, or this one
-//! with no-op functions registered.
+//! The service as a separate process, with its real command line: the stock binary, or this program with
+//! no-op functions registered.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -19,22 +19,23 @@ use tempfile::TempDir;
 use crate::Bench;
 use crate::database::Database;
 
-/// Set in the environment of this program where it is to be the service: how many runs it counts.
+/// Set in the environment where this program is to be the service: how many runs it counts.
 const EXPECTED: &str = "CARROT_BENCH_EXPECTED";
 
-/// What a setup's `config` says for a queue without RabbitMQ.
+/// The configuration of a queue on the embedded broker.
 pub const EMBEDDED: &str = "host = \"embedded\"\n";
 
-/// No service takes so long for anything.
+/// Longer than a service takes for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Nanoseconds of the wall clock: the same in all processes. See [`crate::latency`] for when it is set.
+/// The wall clock in nanoseconds, which is the same in all processes. [`crate::latency`] detects when it is
+/// set.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.expect("a clock").as_nanos()).expect("this century")
 }
 
-/// Where this program is to be the service: its whole life.
+/// Runs the service, if this program is to be one.
 pub fn live() -> Option<ExitCode> {
     let expected: usize = std::env::var(EXPECTED).ok()?.parse().ok()?;
     let ran = AtomicUsize::new(0);
@@ -79,7 +80,7 @@ pub fn live() -> Option<ExitCode> {
     Some(code)
 }
 
-/// Publishes a message of this process's own.
+/// A task that publishes another message.
 fn relay(client: Client) -> Result<(), PublishError> {
     client.task("stamped").args((now(),)).publish().map(drop)
 }
@@ -96,11 +97,11 @@ pub struct Setup<'a> {
     pub queue: &'a str,
     pub concurrency: usize,
     pub loglevel: &'a str,
-    /// So many runs of functions; `None`: the stock binary, without functions.
+    /// How many runs of functions it counts; `None` for the stock binary, which has no functions.
     pub expected: Option<usize>,
-    /// Whether it schedules.
+    /// Whether it has a scheduler.
     pub scheduler: bool,
-    /// What else its configuration says.
+    /// Further configuration.
     pub config: &'a str,
 }
 
@@ -111,11 +112,11 @@ pub struct Running {
     directory: TempDir,
 }
 
-/// What a service has cost.
+/// The costs of a service.
 pub struct Cost {
-    /// The most memory that was resident, in MiB.
+    /// The peak of its resident memory, in MiB.
     pub peak_memory: f64,
-    /// Time on a core, of all threads that are alive.
+    /// The CPU time of all threads that are alive.
     pub cpu: Duration,
 }
 
@@ -161,7 +162,7 @@ impl Running {
         }
     }
 
-    /// Waits for a line that begins so; what stands behind that.
+    /// Waits for a line that begins with `start`; the rest of it.
     pub fn await_line(&self, start: &str) -> String {
         loop {
             let Ok(line) = self.said.recv_timeout(PATIENCE) else {
@@ -176,7 +177,7 @@ impl Running {
         }
     }
 
-    /// Waits until its tree has started.
+    /// Waits until all its actors have started.
     pub fn await_start(&self) {
         self.await_line("All queues consumer sets started successfully");
     }
@@ -185,7 +186,7 @@ impl Running {
         fs::read_to_string(self.directory.path().join("terminal")).unwrap_or_default()
     }
 
-    /// What it has cost until now.
+    /// Its costs so far.
     pub fn cost(&self) -> Cost {
         let process = format!("/proc/{}", self.child.id());
         let status = read(&format!("{process}/status"));
@@ -202,7 +203,7 @@ impl Running {
         }
     }
 
-    /// Stops it in order; what it said last, to a line that begins so.
+    /// Stops it in order; the rest of a line that begins with `last`.
     pub fn stop(mut self, last: Option<&str>) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a service");
         let said = last.map(|last| self.await_line(last)).unwrap_or_default();
@@ -225,14 +226,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).expect("a process")
 }
 
-/// How long a thread was on a core.
+/// The CPU time of a thread.
 fn on_cpu(thread: &Path) -> Duration {
     let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
     let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
-/// The defaults, but for what the setup says and the queue's priorities.
+/// The default configuration, with what the setup says and the queue's priorities.
 fn config(bench: &Bench, database: &Database, setup: &Setup<'_>) -> String {
     let prefetch = bench
         .options

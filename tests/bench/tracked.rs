@@ -1,4 +1,4 @@
-//! No-op functions, from the queue to their COMPLETED rows.
+//! No-op functions: messages from the queue to their COMPLETED rows.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{Bench, raw};
 
 const QUEUE: &str = "carrot-bench-tracked";
 
-/// One round: each reading beside one of the limit, as machines are noisy.
+/// Runs one round: each reading beside one of the limit, since machines are noisy.
 pub fn round(bench: &mut Bench, database: &Database) {
     for loglevel in bench.options.loglevels.clone() {
         for concurrency in bench.options.concurrency.clone() {
@@ -32,7 +32,7 @@ pub fn round(bench: &mut Bench, database: &Database) {
     }
 }
 
-/// One round of the embedded broker, which has no limit to stand beside.
+/// Runs one round of the embedded broker, which has no limit to compare with.
 pub fn embedded_round(bench: &mut Bench, database: &Database) {
     for concurrency in bench.options.concurrency.clone() {
         let keys = bench.keys();
@@ -63,7 +63,7 @@ fn setup<'a>(messages: usize, concurrency: usize, loglevel: &'a str, config: &'a
     }
 }
 
-/// Tasks a second, from the start of the first to the last row.
+/// The rate in tasks a second, from the start of the first to the last row.
 fn run(bench: &Bench, database: &Database, concurrency: usize, loglevel: &str) -> (f64, Cost) {
     let keys = bench.keys();
     let result = bench.rabbit.with_queue(QUEUE, || {
@@ -76,7 +76,7 @@ fn run(bench: &Bench, database: &Database, concurrency: usize, loglevel: &str) -
     result
 }
 
-/// The same of what waits in the queue.
+/// The same for the messages that wait in the queue.
 fn run_all(bench: &Bench, database: &Database, setup: &Setup<'_>) -> (f64, Cost) {
     let messages = setup.expected.unwrap_or_default();
     let service = Running::start(bench, database, setup);

@@ -1,5 +1,5 @@
-//! Plays the Django project of `scripts/demo`: makes django-carrot's tables, and publishes the
-//! messages that were captured from it, with their rows.
+//! Plays the Django project of `scripts/demo`: creates django-carrot's tables, and publishes the messages
+//! that were captured from it, with their rows.
 #![expect(clippy::print_stdout, reason = "it says what it did")]
 
 use std::error::Error;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The tables as Django's migrations leave them, with the captured rows.
+/// Creates the tables as Django's migrations do, with the captured rows.
 fn record(url: &str) -> Result<(), Box<dyn Error>> {
     let mut connection = PgConnection::establish(url)?;
     connection.batch_execute("DROP SCHEMA IF EXISTS demo CASCADE; CREATE SCHEMA demo")?;

@@ -1,5 +1,4 @@
-//! An app in a program that has more to it: a runtime, or a logger, as its environment says. `tests/it`
-//! runs it.
+//! An app in a program that has its own runtime or logger, depending on its environment. `tests/it` runs it.
 #![expect(clippy::print_stdout, reason = "it says how a try went")]
 
 use std::env;
@@ -10,14 +9,14 @@ use carrot_actors::{App, Args, TaskError};
 use serde_json::json;
 use tokio::runtime::Builder;
 
-/// On the thread whose name it logs, and on one of the runtime's.
+/// Doubles the number on the thread whose name it logs, and in a task of the runtime.
 async fn double(Args((number,)): Args<(u32,)>) -> Result<u32, TaskError> {
     let thread = std::thread::current();
     log::info!("double runs on {}", thread.name().unwrap_or_default());
     Ok(tokio::spawn(async move { number * 2 }).await?)
 }
 
-/// Leaves a process behind whose parent is gone.
+/// Starts a process that outlives its parent.
 fn orphan() -> Result<(), TaskError> {
     let status = Command::new("sh").args(["-c", "sleep 0.1 &"]).status()?;
     status

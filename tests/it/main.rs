@@ -1,60 +1,25 @@
-//! The service against a real RabbitMQ and real databases, as `scripts/services` starts them: one vhost
-//! and one database a test. What depends on the database is tried on each; the rest on PostgreSQL.
+//! The service against a real RabbitMQ and real databases, as `scripts/services` starts them.
+//!
+//! Each test has a [`World`](support::World): a vhost, a database and a directory. A case that depends on the
+//! database or the broker is listed with [`cases`](support::cases), and runs on each of them; all others run
+//! on PostgreSQL and RabbitMQ, or on whatever they name. The folders say what the tests in them prove.
+//! `outages` stops and freezes servers, so `scripts/test` runs it separately.
 #![expect(clippy::unwrap_used, reason = "a test fails at its first fault")]
 
 mod support;
 
-mod adoption;
-mod app;
-mod broker_conformance;
-mod brought;
-mod bytes;
-mod captured;
-mod cli;
-mod cli_check;
-mod cli_messages;
-mod cli_schedule;
-mod client;
-mod commands;
-mod copies;
-mod cuts;
+mod command_line;
+mod conformance;
+mod consuming;
 mod daemon;
+mod databases;
 mod deaths;
-mod delayed;
-mod deleted_queue;
 mod deployment;
-mod embedded;
-mod escaped;
-mod frozen;
-mod gate;
-mod held;
-mod init;
-mod kills;
-mod late;
-mod late_rows;
-mod many;
-mod middleware;
-mod migration;
-mod numbers;
+mod documents;
+mod library;
+mod lifecycle;
 mod outages;
-mod path;
-mod prune;
-mod put_off;
+mod publishing;
 mod quickstart;
-mod quorum;
-mod refused;
-mod rowless;
-mod runtime;
-mod schedule;
-mod secrets;
-mod signals;
-mod store_conformance;
-mod supervision;
+mod schedules;
 mod tasks;
-mod testing;
-#[cfg(feature = "tls")]
-mod tls;
-mod transaction;
-mod tree;
-mod unreadable;
-mod without_id;

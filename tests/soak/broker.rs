@@ -1,4 +1,4 @@
-//! Publishing to a broker that goes away: until it has confirmed, however often that takes.
+//! Publishing to a broker that goes away: messages are sent again until the broker has confirmed them.
 
 use std::collections::HashSet;
 use std::net::{Shutdown, TcpStream};
@@ -12,15 +12,15 @@ use crossbeam_channel::Receiver;
 
 use crate::support::{Raw, World, server};
 
-/// The broker has this long for each answer.
+/// How long the broker may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const HEARTBEAT_SECONDS: u16 = 5;
 
-/// Why something did not come about; it is tried again.
+/// Why an attempt failed; it is made again.
 type Away = Box<dyn std::error::Error>;
 
-/// A way to the broker.
+/// A connection to the broker, opened again when it is lost.
 pub struct Broker<'a> {
     world: &'a World,
     link: Option<Link>,
@@ -31,8 +31,8 @@ impl<'a> Broker<'a> {
         Self { world, link: None }
     }
 
-    /// Publishes messages to their queues. Returns how often one was sent without learning what became
-    /// of it, and hence once more.
+    /// Publishes messages to their queues. Returns how many messages were sent without a confirm or a
+    /// refusal, and so once more.
     pub fn publish(&mut self, messages: &[Raw]) -> usize {
         let mut left: Vec<&Raw> = messages.iter().collect();
         let mut in_doubt = 0;
@@ -93,11 +93,11 @@ impl Link {
         })
     }
 
-    /// Publishes what is `left`, and leaves what was not confirmed.
+    /// Publishes the messages in `left`, and leaves those that were not confirmed.
     fn publish(&mut self, left: &mut Vec<&Raw>) -> Result<(), Away> {
         let mut sent = Vec::new();
         for message in left.iter() {
-            // A queue that is not there must not swallow it.
+            // A missing queue must not swallow the message.
             let publish = Publish {
                 mandatory: true,
                 ..Publish::with_properties(

@@ -1,4 +1,4 @@
-//! What is seen on the way, and counted at the end.
+//! What is observed during the soak and counted at the end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -15,14 +15,14 @@ use crate::soak::{Notes, Soak};
 use crate::support::{milliseconds, text};
 use crate::task::{QUEUES, Task};
 
-/// When nothing changes for so long, nothing will.
+/// When nothing has changed for this time, nothing will change any more.
 const STANDSTILL: Duration = Duration::from_secs(90);
 
-/// What stands in a row, but for long texts.
+/// The columns of a row, without long texts.
 const COLUMNS: &str = "uuid, status, task, queue, attempts, output, exception, completion_time, \
     failure_time, owner, schedule_id, planned_time";
 
-/// What no service says of itself, or of others: those that are gone are known to be, by their host.
+/// Lines that no log may hold: services know by their host that others are gone.
 const NEVER_SAID: [&str; 4] = [
     " has been silent for long",
     " died while it ran ",
@@ -30,10 +30,10 @@ const NEVER_SAID: [&str; 4] = [
     "the ledger panicked",
 ];
 
-/// So many faults are shown.
+/// How many faults are printed.
 const MOST_SHOWN: usize = 20;
 
-/// Keeps what is seen to be final: that stays as it is.
+/// Records rows that are final, which must not change any more.
 pub fn watch(soak: &Soak, mut random: Rng) {
     let query = format!(
         "SELECT {COLUMNS} FROM carrot_messagelog WHERE status IN ('COMPLETED', 'FAILED') \
@@ -81,7 +81,7 @@ pub fn settle(soak: &Soak) {
     }
 }
 
-/// Counts, and panics if something is wrong.
+/// Counts everything, and panics if something is wrong.
 pub fn count(soak: &Soak) {
     let query = format!("SELECT {COLUMNS} FROM carrot_messagelog");
     let rows = soak.world.rows(&query);
@@ -126,9 +126,9 @@ fn key(row: &Value) -> &str {
     text(row, "uuid")
 }
 
-pub type RunStore = HashMap<String, Vec<i64>>;
+pub type Runs = HashMap<String, Vec<i64>>;
 
-fn faults(notes: &Notes, rows: &[&Value], runs: &RunStore) -> Vec<String> {
+fn faults(notes: &Notes, rows: &[&Value], runs: &Runs) -> Vec<String> {
     let mut faults = Vec::new();
     let mut by_key: HashMap<&str, Vec<&Value>> = HashMap::new();
     for row in rows {
@@ -140,7 +140,7 @@ fn faults(notes: &Notes, rows: &[&Value], runs: &RunStore) -> Vec<String> {
             ref rows => faults.push(format!("{sent:?} has {} rows", rows.len())),
         }
     }
-    // What `send` recorded, and could not say.
+    // Messages that `send` recorded without being able to report it.
     let untold: Vec<&Value> = by_key.into_values().flatten().collect();
     if untold.len() > notes.in_doubt {
         faults.push(format!("rows of messages that were not sent: {untold:?}"));
@@ -154,7 +154,7 @@ fn faults(notes: &Notes, rows: &[&Value], runs: &RunStore) -> Vec<String> {
     faults
 }
 
-/// Rows that were final, and are otherwise now.
+/// Rows that were final, and have changed since.
 fn changed(notes: &Notes, rows: &[Value]) -> Vec<String> {
     let last: HashMap<&str, &Value> = rows.iter().map(|row| (key(row), row)).collect();
     let is_changed = |(key, seen): &(&String, &Value)| last.get(key.as_str()) != Some(seen);
@@ -167,9 +167,10 @@ fn changed(notes: &Notes, rows: &[Value]) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with a message's row and runs. A run is noted after its start, in milliseconds, as the
-/// database's times are taken here: one that began no later than the end has the same number at most.
-pub fn fault(row: &Value, task: Task, runs: &RunStore) -> Option<String> {
+/// What is wrong with the row and the runs of a message. A run notes its start in milliseconds, and the
+/// database's times are taken in milliseconds here. So a run that began no later than the end has at most the
+/// same number.
+pub fn fault(row: &Value, task: Task, runs: &Runs) -> Option<String> {
     let none = Vec::new();
     let runs = runs.get(key(row)).unwrap_or(&none);
     if row["status"] != task.end() {
@@ -189,7 +190,7 @@ pub fn fault(row: &Value, task: Task, runs: &RunStore) -> Option<String> {
     })
 }
 
-fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &RunStore) {
+fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &Runs) {
     let by = |column: &str| {
         let mut counts = BTreeMap::<&str, usize>::new();
         for row in rows {
@@ -225,7 +226,7 @@ fn summarise(soak: &Soak, notes: &Notes, rows: &[Value], runs: &RunStore) {
     eprintln!("faults    {}", notes.faults.len());
 }
 
-/// Keeps what is needed to find out.
+/// Saves what is needed to find the cause.
 fn keep_traces(soak: &Soak, rows: &[Value]) {
     let directory = format!(
         concat!(env!("CARGO_MANIFEST_DIR"), "/target/soak/{:?}"),

@@ -1,4 +1,4 @@
-//! Asking a database that goes away.
+//! Statements to a database that goes away.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::World;
 use crate::support::database::Client;
 
-/// A way to the database.
+/// A connection to the database, opened again when it is lost.
 pub struct Link<'a> {
     world: &'a World,
     client: Option<Client>,
@@ -23,19 +23,19 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// The rows that `query` selects, if the database is there.
+    /// The rows that `query` selects, if the database is up.
     pub fn rows(&mut self, query: &str) -> Option<Vec<Value>> {
         self.once(|client| client.try_rows(query)).ok()
     }
 
-    /// Inserts rows as django-carrot does, each of them once, however long it takes.
+    /// Inserts rows as django-carrot does, each once, however long it takes.
     pub fn insert(&mut self, rows: &[Value]) {
         let keys: Vec<String> = rows.iter().map(|row| row["uuid"].to_string()).collect();
         let keys = keys.join(", ").replace('"', "'");
         let there = format!("SELECT uuid FROM carrot_messagelog WHERE uuid IN ({keys})");
         let insert = self.world.database.django_insert(rows);
         loop {
-            // The statement that failed may have been committed.
+            // The failed statement may have been committed.
             let inserted = self.once(|client| {
                 if client.try_rows(&there)?.is_empty() {
                     client.try_execute(&insert)?;

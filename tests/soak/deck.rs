@@ -1,4 +1,4 @@
-//! Drawing at random, but all before any again: a short soak, too, has most outages.
+//! Draws at random, but each item once before any is drawn again, so that a short soak has most outages too.
 
 use fastrand::Rng;
 

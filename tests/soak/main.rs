@@ -1,13 +1,13 @@
-//! A soak: mixed messages and a few schedules for two services while the broker, the database and the
-//! services go away at random, every few seconds; then everything is counted. On each database, one after
-//! the other.
+//! A soak test: two services run mixed messages and a few schedules, while the broker, the database and the
+//! services go away at random every few seconds. Then everything is counted. It runs on each database, one
+//! after the other.
 //!
-//! - `CARROT_SOAK="10m"` is how long that goes on, on each database; 20 s unless it is set.
-//! - `CARROT_TEST_SEED` has the same messages and outages again, as far as that can be.
-//! - `cargo test --test soak -- sqlite` is on that database alone.
+//! - `CARROT_SOAK="10m"` sets how long it runs on each database; the default is 20 s.
+//! - `CARROT_TEST_SEED` repeats the messages and outages of a run, as far as possible.
+//! - `cargo test --test soak -- sqlite` runs it on that database only.
 //!
-//! It is a program of its own, since it is also the services: with functions as tasks and the whole
-//! command line. The servers are its own as well.
+//! It is a separate program, since it is also the services, with functions as tasks and the whole command
+//! line. It starts its own servers.
 #![expect(clippy::unwrap_used, reason = "a test fails at its first fault")]
 
 mod broker;
@@ -39,13 +39,13 @@ use support::Database;
 /// Starts and stops the servers.
 pub const SERVICES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
 
-/// Where the soak's own servers are kept, so that the next one has them at once.
+/// Where the servers of the soak are kept, so that the next soak starts them at once.
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/services-soak");
 
-/// Set where they run.
+/// Set in the environment where the servers run.
 const INNER: &str = "CARROT_SOAK_HAS_SERVERS";
 
-/// What is soaked unless `CARROT_SOAK` says how long.
+/// How long it runs unless `CARROT_SOAK` is set.
 const SHORT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The databases that the arguments name, as they would name tests; all if there are none.
+/// The databases that the arguments select, as they would select tests; all without arguments.
 fn asked_for() -> Vec<Database> {
     let mut all = vec![Database::Postgresql, Database::Sqlite];
     #[cfg(feature = "mysql")]
@@ -93,7 +93,7 @@ fn asked_for() -> Vec<Database> {
     all
 }
 
-/// RunStore this program once more, with servers.
+/// Runs this program again, with servers.
 fn with_servers() -> ExitCode {
     fs::create_dir_all(DIRECTORY).unwrap();
     // One soak at a time.

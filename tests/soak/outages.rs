@@ -1,4 +1,4 @@
-//! What goes away, at random.
+//! The outages, at random.
 
 use std::ops::Range;
 use std::process::Command;
@@ -17,9 +17,9 @@ enum Trouble {
     Stopped,
     Killed,
     Frozen,
-    /// For longer than its clients' heartbeats, and than a worker may be silent.
+    /// Longer than the heartbeats of its clients allow, and than a worker may be silent.
     FrozenForLong,
-    /// Its end of every connection is closed.
+    /// The server closes every connection.
     Disconnected,
 }
 
@@ -28,13 +28,13 @@ const TROUBLES: [Trouble; 5] = [
     Trouble::Killed,
     Trouble::Frozen,
     Trouble::Disconnected,
-    // Comes last, as it is left out where there is no time for it.
+    // The last, since it is left out where there is no time for it.
     Trouble::FrozenForLong,
 ];
 
-/// Between two outages of a server, in milliseconds.
+/// The time between two outages of a server, in milliseconds.
 const PAUSE: Range<u64> = 1000..7000;
-/// How long one lasts.
+/// How long an outage lasts.
 const SHORT: Range<u64> = 100..6000;
 const LONG: Range<u64> = 22_000..32_000;
 
@@ -103,14 +103,14 @@ fn tell(verb: &str, name: &str) {
 fn end_connections(database: Database, url: &str, list: &str, end: impl Fn(&str) -> String) {
     let mut client = Client::try_connect(database, url).unwrap();
     for connection in client.rows(list) {
-        // It may have ended by itself.
+        // The connection may have ended by itself.
         let end = end(&connection["id"].to_string());
         client.try_execute(&end).unwrap_or_default();
     }
 }
 
-/// A file does not go away, but somebody else may write to it, also for longer than SQLite waits for
-/// that.
+/// A file does not go away, but another process may write to it, also for longer than SQLite waits for the
+/// lock.
 fn of_the_file(soak: &Soak, mut random: Rng) {
     const LOCKED: (&str, Range<u64>) = ("sqlite locked", 100..4000);
     const FOR_LONG: (&str, Range<u64>) = ("sqlite locked for long", 5500..9000);

@@ -1,4 +1,4 @@
-//! What is scheduled: each planned time has one message, and that its end.
+//! Schedules: each planned time has one message, which has ended.
 
 use std::collections::HashMap;
 use std::thread;
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::count::{RunStore, fault};
+use crate::count::{Runs, fault};
 use crate::soak::Soak;
 use crate::support::{milliseconds, outcome};
 use crate::task::{QUEUES, Task};
 
-/// Each of them runs every second, and no outage may cost it a run. They are called as their tasks.
+/// The schedules. Each runs every second, and no outage may cost it a run. They are named like their tasks.
 const SCHEDULES: [(Task, &str); 4] = [
     (Task::Quick, QUEUES[0]),
     (Task::Slow, QUEUES[0]),
@@ -21,16 +21,16 @@ const SCHEDULES: [(Task, &str); 4] = [
 
 const PERIOD: i64 = 1000;
 
-/// Those that are due for no longer are not late, in milliseconds.
+/// A schedule that is due for no longer is on time, in milliseconds.
 const ON_TIME: i64 = 2 * PERIOD;
 
-/// So long it may take to catch up: one that the database has refused is held back for a minute.
+/// How long a schedule may take to catch up: one that the database has refused is held back for a minute.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// As often at least, of how often it might be: at the begin no service may be there to see it.
+/// The least share of its possible runs that a schedule must have: at first no service may be up.
 const LEAST: f64 = 0.5;
 
-/// Adds them.
+/// Adds the schedules.
 pub fn begin(soak: &Soak) {
     for (task, queue) in SCHEDULES {
         let name = task.name();
@@ -43,7 +43,7 @@ pub fn begin(soak: &Soak) {
     }
 }
 
-/// Has them run no more, once what is late has been caught up with.
+/// Deactivates the schedules, once they have caught up.
 pub fn end(soak: &Soak) {
     let began = Instant::now();
     while !are_on_time(soak) {
@@ -81,13 +81,13 @@ fn command(soak: &Soak, arguments: &[&str]) {
     soak.fault(format!("{arguments:?} has failed {TRIES} times"));
 }
 
-/// Whether a message is one of theirs.
+/// Whether the message belongs to a schedule.
 pub fn is_scheduled(row: &Value) -> bool {
     !row["schedule_id"].is_null()
 }
 
-/// What is wrong with their messages.
-pub fn faults(soak: &Soak, rows: &[&Value], runs: &RunStore) -> Vec<String> {
+/// What is wrong with the messages of the schedules.
+pub fn faults(soak: &Soak, rows: &[&Value], runs: &Runs) -> Vec<String> {
     let mut by_schedule: HashMap<i64, Vec<&Value>> = HashMap::new();
     for row in rows {
         let id = row["schedule_id"].as_i64().unwrap();
@@ -113,7 +113,7 @@ pub fn faults(soak: &Soak, rows: &[&Value], runs: &RunStore) -> Vec<String> {
     faults
 }
 
-/// From the first time on each second has its one, and what is not there is what runs next.
+/// From the first time on, each second must have one message, and the next run follows the last of them.
 fn times_fault(soak: &Soak, schedule: &Value, rows: &[&Value]) -> Option<String> {
     let mut times: Vec<i64> = rows
         .iter()

@@ -1,4 +1,4 @@
-//! Who sends messages, each in a way of its own.
+//! The senders of messages, each in its own way.
 
 use fastrand::Rng;
 use serde_json::Value;
@@ -10,11 +10,11 @@ use crate::support::database::published_row;
 use crate::support::{Raw, outcome};
 use crate::task::{Sent, Task};
 
-/// What `carrot-actors send` says when the broker or the database is away.
+/// The exit code of `carrot-actors send` when the broker or the database is away.
 const UNAVAILABLE: i32 = 69;
 
-/// As django-carrot does: the rows first, then the messages. Its own are not persistent, and would be
-/// lost with the broker; these are.
+/// As django-carrot does: the rows first, then the messages. Unlike django-carrot's, these are persistent, so
+/// that they are not lost with the broker.
 pub fn as_django(soak: &Soak, mut random: Rng) {
     let mut rows = Link::new(&soak.world);
     let mut broker = Broker::new(&soak.world);
@@ -32,7 +32,7 @@ pub fn as_django(soak: &Soak, mut random: Rng) {
     }
 }
 
-/// Without a type, and without a row.
+/// As another program: without the type, and without a row.
 pub fn as_a_stranger(soak: &Soak, mut random: Rng) {
     let mut broker = Broker::new(&soak.world);
     while soak.goes_on() {
@@ -47,7 +47,7 @@ pub fn as_a_stranger(soak: &Soak, mut random: Rng) {
     }
 }
 
-/// A few messages, and sometimes many, or a flood that is over as fast as it can be written.
+/// A few messages, sometimes many, or a flood that is sent as fast as possible.
 fn batch(random: &mut Rng, malformed: bool) -> Vec<Sent> {
     let (count, flood) = match random.u8(..20) {
         0 => (random.usize(200..800), true),
@@ -79,7 +79,7 @@ fn publish(
     notes.sent.extend(sent);
 }
 
-/// With the command line.
+/// By the command line.
 pub fn by_command(soak: &Soak, mut random: Rng) {
     while soak.goes_on() {
         let meant = Sent::any(&mut random, false);
@@ -101,7 +101,7 @@ pub fn by_command(soak: &Soak, mut random: Rng) {
                 *notes.by.entry("by command").or_default() += 1;
                 notes.sent.push(Sent { key, ..meant });
             }
-            // It may have been recorded all the same: its commit may have had no answer.
+            // The message may have been recorded although the commit had no answer.
             UNAVAILABLE if key.is_empty() => soak.notes().in_doubt += 1,
             _ => soak.fault(format!("send ended with {code}: {out}{err}")),
         }

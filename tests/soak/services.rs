@@ -1,4 +1,4 @@
-//! The services: this program, with functions as tasks; and what becomes of them.
+//! The services: this program with functions as tasks, and what happens to them.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -14,26 +14,26 @@ use serde_json::Value;
 
 use crate::deck::Deck;
 use crate::soak::Soak;
-use crate::support::witness::RUNS;
+use crate::support::traced_tasks::RUNS;
 use crate::support::{Running, World, outcome};
 
-/// Set in the environment of this program where it is to be a service.
+/// Set in the environment where this program is to be a service.
 const SERVICE: &str = "CARROT_SOAK_IS_SERVICE";
 
-/// A service may take so long to stop: the database may be away for half a minute.
+/// How long a service may take to stop: the database may be away for half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const COUNT: usize = 2;
 
-/// Between what is done to them, in milliseconds.
+/// The time between two blows, in milliseconds.
 const PAUSE: Range<u64> = 1000..6000;
-/// And how long that lasts.
+/// How long they last, in milliseconds.
 const GONE: Range<u64> = 0..3000;
 const FROZEN: Range<u64> = 100..6000;
 
 const LAST_LOG: [&str; 2] = ["--logfile", "last.log"];
 
-/// Where this program is to be a service: its whole life.
+/// Runs the service, if this program is to be one.
 pub fn live() -> Option<ExitCode> {
     std::env::var_os(SERVICE)?;
     let mut tasks = Registry::new();
@@ -64,7 +64,7 @@ pub fn live() -> Option<ExitCode> {
     Some(carrot_actors::cli::main(tasks))
 }
 
-/// The same note that commands make.
+/// Notes a run as the commands do.
 fn note_run(uuid: &str) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let line = format!("{uuid} {}\n", since.as_millis());
@@ -72,8 +72,7 @@ fn note_run(uuid: &str) {
     runs.unwrap().write_all(line.as_bytes()).unwrap();
 }
 
-/// Has the queues declared by one who runs nothing, so that messages can be sent before there is a
-/// service.
+/// Declares the queues by a service that runs nothing, so that messages can be sent before there is another.
 pub fn declare_queues(world: &World, queues: &[&str]) {
     let mut service = launch(world);
     for queue in queues {
@@ -92,16 +91,16 @@ fn service(world: &World, arguments: &[&str]) -> Command {
     command
 }
 
-/// What is done to a service.
+/// What happens to a service.
 #[derive(Clone, Copy)]
 enum Blow {
     Kill,
     Stop,
-    /// Not for so long that others take over, while a run that is about to begin does not.
+    /// For a shorter time than others need to take over its messages.
     Freeze,
 }
 
-/// The services.
+/// The running services.
 pub struct Crew(Vec<Running>);
 
 impl Crew {
@@ -109,8 +108,7 @@ impl Crew {
         Self((0..COUNT).map(|_| launch(&soak.world)).collect())
     }
 
-    /// Kills, stops and freezes services at random, and starts others in the place of those that are
-    /// gone.
+    /// Kills, stops and freezes services at random, and starts others in place of those that are gone.
     pub fn trouble(&mut self, soak: &Soak, mut random: Rng) {
         let mut deck = Deck::of(&[Blow::Kill, Blow::Stop, Blow::Freeze]);
         loop {
@@ -142,7 +140,7 @@ impl Crew {
         }
     }
 
-    /// None ends by itself.
+    /// Records a fault for each service that has ended by itself.
     fn check(&mut self, soak: &Soak) {
         for service in &mut self.0 {
             if let Some(code) = service.ended() {
@@ -153,7 +151,7 @@ impl Crew {
         }
     }
 
-    /// Stops all in order. What they had and gave back, second copies, is for one more.
+    /// Stops all in order. One more service runs what they have returned, and second copies.
     pub fn stop(mut self, soak: &Soak) {
         self.check(soak);
         for service in &mut self.0 {
@@ -169,7 +167,7 @@ impl Crew {
 /// Stops a service in order.
 fn stop(soak: &Soak, service: &mut Running) {
     let log = service.log.clone();
-    // By then it listens to signals.
+    // Once there is a log, it handles signals.
     let deadline = Instant::now() + PATIENCE;
     while !log.exists() {
         assert!(Instant::now() < deadline, "no {}", log.display());

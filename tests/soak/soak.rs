@@ -1,4 +1,4 @@
-//! One soak, as all its threads see it.
+//! One soak, shared by all its threads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::support::{Database, World};
 use crate::task::{QUEUES, Sent, configuration};
 use crate::{count, outages, schedules, senders, services};
 
-/// Long enough for outages that outlast heartbeats.
+/// Long enough for outages that are longer than heartbeats allow.
 const LONG: Duration = Duration::from_secs(120);
 
 pub struct Soak {
@@ -25,26 +25,26 @@ pub struct Soak {
     notes: Mutex<Notes>,
 }
 
-/// What happened.
+/// What happened in the soak.
 #[derive(Default)]
 pub struct Notes {
     pub sent: Vec<Sent>,
-    /// By who sent them, how many.
+    /// How many messages each sender has sent.
     pub by: BTreeMap<&'static str, usize>,
-    /// Messages of `send` that failed, and may or may not have a row.
+    /// Messages of a failed `send`, which may or may not have a row.
     pub in_doubt: usize,
-    /// How often a message was published and not confirmed, and hence published once more.
+    /// How often a message was published without a confirm, and so published again.
     pub unconfirmed: usize,
-    /// Outages, by what they were.
+    /// How many outages of each kind there were.
     pub outages: BTreeMap<String, usize>,
     /// Rows that were seen to be final.
     pub seen: HashMap<String, Value>,
-    /// What must not be.
+    /// The faults.
     pub faults: Vec<String>,
 }
 
 impl Soak {
-    /// Soaks, counts, and panics if something is wrong.
+    /// Runs the soak, counts, and panics if something is wrong.
     pub fn run(database: Database, length: Duration, mut random: Rng) {
         eprintln!("\n== soak on {database:?} for {length:?}");
         let world = World::on(database, &configuration());
@@ -78,7 +78,7 @@ impl Soak {
         count::count(&soak);
     }
 
-    /// Whoever panics ends the soak for all.
+    /// Does `work`; a panic in it ends the soak for all threads.
     fn until_it_is_over(&self, work: impl FnOnce()) {
         struct Ends<'a>(&'a Soak);
         impl Drop for Ends<'_> {
@@ -96,7 +96,7 @@ impl Soak {
         self.began.elapsed() < self.length && !self.over.load(Ordering::Relaxed)
     }
 
-    /// Waits, but not past the end.
+    /// Sleeps, but not past the end of the soak.
     pub fn pause(&self, time: Duration) {
         let end = Instant::now() + time;
         while self.goes_on() && Instant::now() < end {
@@ -104,12 +104,12 @@ impl Soak {
         }
     }
 
-    /// Waits for some time between these, in milliseconds.
+    /// Sleeps for a random time in this range, in milliseconds.
     pub fn pause_within(&self, random: &mut Rng, milliseconds: Range<u64>) {
         self.pause(Duration::from_millis(random.u64(milliseconds)));
     }
 
-    /// Whether there is time for outages that outlast heartbeats.
+    /// Whether there is time for outages that are longer than heartbeats allow.
     pub fn is_long(&self) -> bool {
         self.length >= LONG
     }

@@ -1,11 +1,11 @@
-//! What is sent: tasks of all kinds, each with the end that it must come to.
+//! The messages: tasks of all kinds, each with the end that it must have.
 
 use fastrand::Rng;
 
 use crate::support::Raw;
-use crate::support::witness::witnessed_task;
+use crate::support::traced_tasks::traced_task;
 
-/// The queues: as django-carrot declares one, and a replicated one.
+/// The queues: one as django-carrot declares it, and a quorum queue.
 pub const QUEUES: [&str; 2] = ["default", "replicated"];
 
 /// The task of a message, or what is wrong with it.
@@ -13,7 +13,7 @@ pub const QUEUES: [&str; 2] = ["default", "replicated"];
 pub enum Task {
     /// A function that ends at once.
     Quick,
-    /// The same with a future.
+    /// An async function that ends at once.
     Async,
     /// A function that returns an error.
     Errs,
@@ -31,7 +31,7 @@ pub enum Task {
     Malformed,
 }
 
-/// So many of a hundred messages.
+/// How many of a hundred messages have this task.
 const MIX: [(Task, u32); 9] = [
     (Task::Quick, 40),
     (Task::Async, 10),
@@ -44,7 +44,7 @@ const MIX: [(Task, u32); 9] = [
     (Task::Malformed, 4),
 ];
 
-/// Bodies that are not a message's.
+/// Bodies that are no messages.
 const MALFORMED: [&[u8]; 7] = [
     b"",
     b"{\"args\": [1",
@@ -56,7 +56,7 @@ const MALFORMED: [&[u8]; 7] = [
 ];
 
 impl Task {
-    /// Any, but for those that can't be sent that way.
+    /// A random task. Malformed ones only if `malformed`.
     pub fn any(random: &mut Rng, malformed: bool) -> Self {
         loop {
             let mut left = random.u32(..100);
@@ -72,7 +72,7 @@ impl Task {
         }
     }
 
-    /// What the message calls it.
+    /// The name of the task in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",
@@ -86,13 +86,13 @@ impl Task {
         }
     }
 
-    /// The one of that name.
+    /// The task of that name.
     pub fn named(name: &str) -> Option<Self> {
         let all = MIX.iter().map(|(task, _)| *task);
         all.into_iter().find(|task| task.name() == name)
     }
 
-    /// The status in which it ends.
+    /// The final state of its messages.
     pub const fn end(self) -> &'static str {
         match self {
             Self::Quick | Self::Async | Self::Note | Self::Slow => "COMPLETED",
@@ -100,7 +100,7 @@ impl Task {
         }
     }
 
-    /// Whether it is run.
+    /// Whether its messages are run.
     pub const fn runs(self) -> bool {
         !matches!(self, Self::Unknown | Self::Malformed)
     }
@@ -122,7 +122,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Any, but for malformed ones unless they can be sent that way.
+    /// A message of a random task. Malformed ones only if `malformed`.
     pub fn any(random: &mut Rng, malformed: bool) -> Self {
         let bytes = random.u128(..).to_be_bytes();
         Self {
@@ -134,7 +134,7 @@ impl Sent {
         }
     }
 
-    /// The message as it is published by whoever, to survive the broker.
+    /// The message as it is published by any sender, persistent.
     pub fn publishable(&self, raw: Raw, random: &mut Rng) -> Raw {
         /// AMQP's `delivery_mode`.
         const PERSISTENT: u8 = 2;
@@ -150,8 +150,8 @@ impl Sent {
     }
 }
 
-/// The configuration of the services. No message kills its service here; that one is hit four times is
-/// luck.
+/// The configuration of the services, without a limit of crashes: a message may be running at four kills by
+/// chance.
 pub fn configuration() -> String {
     let [default, replicated] = QUEUES;
     [
@@ -161,13 +161,13 @@ pub fn configuration() -> String {
              [[queues]]\nname = '{replicated}'\nconcurrency = 2\nprefetch_factor = 50\n\
              queue_arguments = {{ x-queue-type = 'quorum' }}\n"
         ),
-        witnessed_task("note", "echo done"),
-        witnessed_task(
+        traced_task("note", "echo done"),
+        traced_task(
             "slow",
-            // With a 1 before it, lest it begin with 0 and be octal.
+            // With a 1 in front, since a leading 0 would make the number octal.
             "sleep 0.$((1$(date +%N | cut -c 4-6) % 5 + 1))",
         ),
-        witnessed_task("fails", "echo no >&2; exit 3"),
+        traced_task("fails", "echo no >&2; exit 3"),
     ]
     .concat()
 }

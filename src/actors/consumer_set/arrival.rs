@@ -43,7 +43,7 @@ impl Arrival {
 
     /// A message whose claim found no row. Its next claim inserts one if the publisher writes none.
     pub(super) const fn without_row(envelope: Envelope) -> Self {
-        let row = if envelope.has_recorder {
+        let row = if envelope.publisher_writes_row {
             RowKnowledge::Unknown
         } else {
             RowKnowledge::NeverWritten
@@ -65,7 +65,7 @@ impl Arrival {
 
     /// Whether the publisher writes the message's row, and no lookup has found it yet.
     pub(super) fn may_lack_row(&self) -> bool {
-        self.row == RowKnowledge::Unknown && self.envelope.has_recorder
+        self.row == RowKnowledge::Unknown && self.envelope.publisher_writes_row
     }
 
     pub(super) const fn envelope(&self) -> &Envelope {
@@ -74,7 +74,7 @@ impl Arrival {
 
     /// The connection that delivered the message.
     pub(super) const fn epoch(&self) -> u64 {
-        self.envelope.receipt.epoch
+        self.envelope.handle.epoch
     }
 
     pub(super) fn key(&self) -> &str {
@@ -105,7 +105,7 @@ fn new_row(envelope: &Envelope, queue: &str) -> NewRow {
         log::error!("message {} from queue {queue}: {reason}", envelope.key);
         row.ended(End::Failed, reason.to_owned())
     };
-    match (envelope.body.arguments(), &envelope.fault) {
+    match (envelope.body.arguments(), &envelope.headers_fault) {
         (Ok(arguments), None) => row(arguments),
         (Ok(arguments), Some(fault)) => failed(row(arguments), fault),
         (Err(unreadable), fault) => {

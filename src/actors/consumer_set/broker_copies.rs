@@ -46,7 +46,7 @@ impl BrokerCopies {
     fn copy_of(&self, attempt: &Attempt) -> Option<BrokerCopy> {
         // Nobody would recognize the copy of a message without an id, so the row replaces the copy.
         let is_known = attempt.envelope.fingerprint.is_none();
-        if self.are_gone(attempt.envelope.receipt.epoch) || !is_known {
+        if self.are_gone(attempt.envelope.handle.epoch) || !is_known {
             Some(BrokerCopy::Gone)
         } else {
             self.counts_returns.then_some(BrokerCopy::MayBeDropped)
@@ -102,11 +102,11 @@ impl ConsumerSetActor {
             .partition(|arrival| self.broker_copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
         for arrival in dropped {
-            self.without_id.forget(arrival.envelope().receipt);
+            self.without_id.forget(arrival.envelope().handle);
         }
         let copies = &self.broker_copies;
         self.row_waits
-            .remove_where(|receipt| !copies.may_be_gone(receipt.epoch));
+            .remove_where(|handle| !copies.may_be_gone(handle.epoch));
         if self.stopping {
             // The connection may have ended before it got this command.
             self.send_command(SubscriptionCommand::Cancel);
@@ -122,10 +122,10 @@ impl ConsumerSetActor {
             .into_iter()
             .partition(|arrival| copies.may_be_gone(arrival.epoch()));
         self.backlog = kept.into();
-        let back = back.iter().map(|arrival| arrival.envelope().receipt);
+        let back = back.iter().map(|arrival| arrival.envelope().handle);
         let row_waits = self
             .row_waits
-            .remove_where(|receipt| !copies.are_gone(receipt.epoch));
+            .remove_where(|handle| !copies.are_gone(handle.epoch));
         back.chain(row_waits).collect()
     }
 

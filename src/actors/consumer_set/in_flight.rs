@@ -57,14 +57,14 @@ mod tests {
     use crate::broker::DeliveryHandle;
 
     fn settlement(accept: u64, give_back: u64, finished: usize, released: usize) -> Settlement {
-        let receipts = |count| {
+        let handles = |count| {
             (0..count)
                 .map(|tag| DeliveryHandle { epoch: 1, tag })
                 .collect()
         };
         Settlement {
-            accept: receipts(accept),
-            give_back: receipts(give_back),
+            accept: handles(accept),
+            give_back: handles(give_back),
             finished,
             released,
             ..Settlement::default()

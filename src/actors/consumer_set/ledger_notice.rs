@@ -74,11 +74,11 @@ impl ConsumerSetActor {
                 ClaimOutcome::Ours(attempt) => self.hand_out(attempt),
                 ClaimOutcome::Final(envelope, status) => {
                     log::info!("message {} is {status} already", envelope.key);
-                    done.push(envelope.receipt);
+                    done.push(envelope.handle);
                 }
                 ClaimOutcome::Owned(envelope, worker) => {
                     log::info!("message {} is with worker {}", envelope.key, worker.0);
-                    done.push(envelope.receipt);
+                    done.push(envelope.handle);
                 }
                 ClaimOutcome::NoRow(envelope) => self.await_row(envelope),
             }

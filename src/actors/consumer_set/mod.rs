@@ -103,7 +103,7 @@ impl ConsumerSetActor {
             attempts,
             unstarted_attempts,
             consumers: HashMap::new(),
-            backoff: Backoff::for_children(),
+            backoff: Backoff::for_restarts(),
             backlog: VecDeque::new(),
             in_flight: InFlight::default(),
             row_waits: RowWaits::default(),
@@ -118,7 +118,7 @@ impl ConsumerSetActor {
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
         let consumer_thread = ConsumerThread {
             set: context.address().recipient(),
-            name: names::consumer(&self.name, number),
+            name: names::consumer_name(&self.name, number),
             number,
             attempts: self.unstarted_attempts.clone(),
             executor: Arc::clone(&self.executor),
@@ -185,11 +185,11 @@ impl ConsumerSetActor {
     }
 
     fn settle(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
-        for receipt in &accept {
-            self.without_id.accepted(*receipt);
+        for handle in &accept {
+            self.without_id.accepted(*handle);
         }
-        for receipt in &give_back {
-            self.without_id.forget(*receipt);
+        for handle in &give_back {
+            self.without_id.forget(*handle);
         }
         if !(accept.is_empty() && give_back.is_empty()) {
             self.send_command(SubscriptionCommand::Settle { accept, give_back });
@@ -240,7 +240,7 @@ impl ConsumerSetActor {
             BrokerEvent::Delivered(envelopes) => {
                 let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
                 self.prefetch.arrived(envelopes.len(), bytes);
-                let tags = envelopes.iter().map(|envelope| envelope.receipt.tag);
+                let tags = envelopes.iter().map(|envelope| envelope.handle.tag);
                 self.row_waits
                     .note_delivered(tags.max().unwrap_or_default());
                 let without_id = &mut self.without_id;
@@ -252,7 +252,7 @@ impl ConsumerSetActor {
                 // Messages may have been under way when a burst ended.
                 self.return_excess();
             }
-            BrokerEvent::CountsReturns => self.start_counting_returns(),
+            BrokerEvent::CountsRedeliveries => self.start_counting_returns(),
             BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.report_idle(None),
             BrokerEvent::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());
@@ -334,7 +334,7 @@ impl ConsumerSetActor {
             .consumers
             .remove(&number)
             .map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        let name = names::consumer(&self.name, number);
+        let name = names::consumer_name(&self.name, number);
         if let Some(attempt) = death.and_then(|death| death.attempt) {
             log::error!(
                 "consumer {name} died while it ran message {}",

@@ -203,15 +203,15 @@ impl ConsumerSetActor {
         else {
             return;
         };
-        let mut receipts = Vec::new();
+        let mut handles = Vec::new();
         while self.backlog.len() > room
             && let Some(last) = self.backlog.back()
-            && last.envelope().receipt.epoch == self.epoch
+            && last.envelope().handle.epoch == self.epoch
         {
-            receipts.push(last.envelope().receipt);
+            handles.push(last.envelope().handle);
             self.backlog.pop_back();
         }
-        self.settle(Vec::new(), receipts);
+        self.settle(Vec::new(), handles);
     }
 }
 

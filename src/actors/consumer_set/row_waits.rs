@@ -46,8 +46,8 @@ impl RowWait {
         }
     }
 
-    const fn receipt(&self) -> DeliveryHandle {
-        self.arrival.envelope().receipt
+    const fn handle(&self) -> DeliveryHandle {
+        self.arrival.envelope().handle
     }
 
     /// Schedules the next lookup after one that found no row.
@@ -113,10 +113,10 @@ impl RowWaits {
     ) -> Vec<DeliveryHandle> {
         let mut out = Vec::new();
         self.waiting.retain(|row_wait| {
-            let receipt = row_wait.receipt();
-            let goes = is_one(receipt);
+            let handle = row_wait.handle();
+            let goes = is_one(handle);
             if goes {
-                out.push(receipt);
+                out.push(handle);
             }
             !goes
         });
@@ -127,7 +127,7 @@ impl RowWaits {
         let mut waiting = RowWaitStats::default();
         for row_wait in &self.waiting {
             waiting.count += 1;
-            waiting.fresh += usize::from(row_wait.receipt().tag > self.newest_before_mark);
+            waiting.fresh += usize::from(row_wait.handle().tag > self.newest_before_mark);
             waiting.bytes += row_wait.arrival.envelope().body.size();
         }
         let oldest = self.waiting.front();
@@ -176,7 +176,7 @@ impl ConsumerSetActor {
         if !arrival.may_lack_row() {
             self.backlog.push_front(arrival);
         } else if self.stopping && !self.broker_copies.are_gone(arrival.epoch()) {
-            self.settle(Vec::new(), vec![arrival.envelope().receipt]);
+            self.settle(Vec::new(), vec![arrival.envelope().handle]);
         } else {
             let row_wait = RowWait::new(arrival, Instant::now());
             self.row_waits.waiting.push_back(row_wait);
@@ -228,7 +228,7 @@ impl ConsumerSetActor {
     pub(super) fn drop_lost_row_waits(&mut self) {
         let (epoch, copies) = (self.epoch, &self.broker_copies);
         let comes_again =
-            |receipt: DeliveryHandle| receipt.epoch != epoch && !copies.may_be_gone(receipt.epoch);
+            |handle: DeliveryHandle| handle.epoch != epoch && !copies.may_be_gone(handle.epoch);
         self.row_waits.remove_where(comes_again);
     }
 
@@ -284,13 +284,13 @@ mod tests {
 
     fn row_wait(tag: u64, since: Instant) -> RowWait {
         let envelope = Envelope {
-            receipt: DeliveryHandle { epoch: 1, tag },
+            handle: DeliveryHandle { epoch: 1, tag },
             redelivered: false,
             key: format!("m-{tag}"),
             fingerprint: None,
-            has_recorder: true,
+            publisher_writes_row: true,
             task: None,
-            fault: None,
+            headers_fault: None,
             priority: 0,
             exchange: String::new(),
             routing_key: String::new(),
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(row_waits.stats(start), numbers(3, false));
         row_waits.mark_new_consumer();
         assert_eq!(row_waits.stats(start + LONG_WAIT), numbers(0, true));
-        assert_eq!(row_waits.remove_where(|receipt| receipt.tag > 1).len(), 2);
+        assert_eq!(row_waits.remove_where(|handle| handle.tag > 1).len(), 2);
         assert_eq!(row_waits.remove_where(|_| true).len(), 1);
         assert_eq!(row_waits.stats(start + LONG_WAIT), RowWaitStats::default());
     }

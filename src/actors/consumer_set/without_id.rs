@@ -21,7 +21,7 @@ pub(super) struct WithoutId {
     /// The messages by their fingerprints.
     alike: HashMap<Fingerprint, Vec<RememberedMessage>>,
     /// The fingerprints of the unsettled deliveries.
-    receipts: HashMap<DeliveryHandle, Fingerprint>,
+    handles: HashMap<DeliveryHandle, Fingerprint>,
     /// The messages that are over, in the order in which they ended.
     over: VecDeque<(Fingerprint, String)>,
     /// The last channel that ended.
@@ -44,8 +44,8 @@ struct RememberedMessage {
 
 impl RememberedMessage {
     /// Whether a delivery may be the message's copy.
-    const fn may_come_by(&self, receipt: DeliveryHandle) -> bool {
-        self.returned || self.last.epoch < receipt.epoch
+    const fn may_come_by(&self, handle: DeliveryHandle) -> bool {
+        self.returned || self.last.epoch < handle.epoch
     }
 }
 
@@ -53,8 +53,8 @@ impl WithoutId {
     /// Gives a message without an id the key of the remembered message whose copy it is, if there is one. Otherwise
     /// remembers it.
     pub(super) fn recognize(&mut self, envelope: &mut Envelope, fingerprint: Fingerprint) {
-        let receipt = envelope.receipt;
-        self.receipts.insert(receipt, fingerprint);
+        let handle = envelope.handle;
+        self.handles.insert(handle, fingerprint);
         let alike = self.alike.entry(fingerprint).or_default();
         alike.retain(|remembered| {
             remembered
@@ -63,7 +63,7 @@ impl WithoutId {
         });
         let returned = alike
             .iter_mut()
-            .filter(|remembered| envelope.redelivered && remembered.may_come_by(receipt))
+            .filter(|remembered| envelope.redelivered && remembered.may_come_by(handle))
             // A message that is over is preferred: its entry is freed at once.
             .max_by_key(|remembered| remembered.over.is_some());
         if let Some(remembered) = returned {
@@ -71,34 +71,34 @@ impl WithoutId {
                 "message {}, which has no id, was delivered again",
                 remembered.key
             );
-            remembered.last = receipt;
+            remembered.last = handle;
             remembered.returned = false;
             envelope.key.clone_from(&remembered.key);
             return;
         }
         alike.push(RememberedMessage {
             key: envelope.key.clone(),
-            first: receipt,
-            last: receipt,
+            first: handle,
+            last: handle,
             returned: false,
             over: None,
         });
     }
 
     /// Notes that a delivery is acknowledged, as its message is over.
-    pub(super) fn accepted(&mut self, receipt: DeliveryHandle) {
-        if self.receipts.is_empty() {
+    pub(super) fn accepted(&mut self, handle: DeliveryHandle) {
+        if self.handles.is_empty() {
             return;
         }
-        let Some(fingerprint) = self.receipts.remove(&receipt) else {
+        let Some(fingerprint) = self.handles.remove(&handle) else {
             return;
         };
-        if receipt.epoch > self.ended {
-            return self.remove(fingerprint, |remembered| remembered.last == receipt);
+        if handle.epoch > self.ended {
+            return self.remove(fingerprint, |remembered| remembered.last == handle);
         }
         // The acknowledgement is lost with its channel: the message comes again.
         let is_it = |remembered: &&mut RememberedMessage| {
-            remembered.last == receipt || (remembered.first == receipt && remembered.returned)
+            remembered.last == handle || (remembered.first == handle && remembered.returned)
         };
         let alike = self.alike.get_mut(&fingerprint).into_iter().flatten();
         if let Some(remembered) = alike.into_iter().find(is_it) {
@@ -116,12 +116,12 @@ impl WithoutId {
 
     /// Notes that an unclaimed delivery goes back or is dropped. Its message is forgotten, unless an earlier delivery
     /// brought it.
-    pub(super) fn forget(&mut self, receipt: DeliveryHandle) {
-        if let Some(fingerprint) = self.receipts.remove(&receipt) {
-            self.remove(fingerprint, |remembered| remembered.first == receipt);
+    pub(super) fn forget(&mut self, handle: DeliveryHandle) {
+        if let Some(fingerprint) = self.handles.remove(&handle) {
+            self.remove(fingerprint, |remembered| remembered.first == handle);
             let alike = self.alike.get_mut(&fingerprint).into_iter().flatten();
             alike
-                .filter(|remembered| remembered.last == receipt)
+                .filter(|remembered| remembered.last == handle)
                 .for_each(|remembered| remembered.returned = true);
         }
     }
@@ -140,7 +140,7 @@ impl WithoutId {
         self.ended = epoch;
         if with_its_queue {
             self.alike.clear();
-            self.receipts.clear();
+            self.handles.clear();
             self.over.clear();
         }
     }
@@ -161,13 +161,13 @@ mod tests {
     /// A message without an id, as a broker delivers it.
     fn delivery(fingerprint: u128, epoch: u64, tag: u64, redelivered: bool) -> Envelope {
         Envelope {
-            receipt: DeliveryHandle { epoch, tag },
+            handle: DeliveryHandle { epoch, tag },
             redelivered,
             key: names::new_key(),
             fingerprint: Some(Fingerprint(fingerprint)),
-            has_recorder: false,
+            publisher_writes_row: false,
             task: None,
-            fault: None,
+            headers_fault: None,
             priority: 0,
             exchange: String::new(),
             routing_key: String::new(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn is_empty(without_id: &WithoutId) -> bool {
-        without_id.alike.is_empty() && without_id.receipts.is_empty()
+        without_id.alike.is_empty() && without_id.handles.is_empty()
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         without_id.channel_ended(1, false);
         tags().for_each(|tag| without_id.accepted(DeliveryHandle { epoch: 1, tag }));
         assert_eq!(without_id.alike.len(), MAX_OVER);
-        assert!(without_id.receipts.is_empty());
+        assert!(without_id.handles.is_empty());
         without_id.key_of(delivery(u128::MAX, 2, 1, false));
         without_id.channel_ended(2, true);
         assert!(is_empty(&without_id) && without_id.over.is_empty());

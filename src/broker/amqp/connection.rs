@@ -1,4 +1,4 @@
-//! Opening a connection, and sorting what goes wrong on one.
+//! Opens connections and classifies their errors.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -11,32 +11,33 @@ use amiquip::{
 use crossbeam_channel::Receiver;
 
 use super::super::BrokerError;
-use super::gate::{FRAME_MAX, Gate, Notes, Oddity};
-use super::socket::{CONNECT_TIMEOUT, Socket, tcp};
+use super::gate::{DeliveryNote, FRAME_MAX, Gate, GateNotes};
+use super::socket::{AmqpSocket, CONNECT_TIMEOUT, tcp};
 use crate::config::BrokerUrl;
 
-/// Without heartbeats a frozen broker hangs every call, and even drops, for good.
+/// The heartbeat interval. Without heartbeats, every call on a frozen broker's connection would hang for ever, and
+/// so would dropping it.
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// An open connection with its one channel. All channels are opened at connect: amiquip's I/O thread
-/// can panic when the broker closes the connection while one is being opened.
-pub(super) struct Link {
+/// An open connection with its one channel. The channel is opened when connecting, never later: amiquip's I/O thread
+/// can panic if the broker closes the connection while a channel is being opened.
+pub(super) struct AmqpConnection {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
-    /// Says when the broker stops reading from us; disconnected when the connection dies, which an
-    /// idle channel would not notice.
+    /// Notices that the broker has stopped or resumed reading from us. It disconnects when the connection ends,
+    /// which an idle channel would not notice.
     pub(super) blocked: Receiver<ConnectionBlockedNotification>,
-    /// What the gate has seen.
-    notes: Arc<Notes>,
+    /// What the gate has noted about this connection.
+    notes: Arc<GateNotes>,
     socket: TcpStream,
 }
 
-impl Link {
+impl AmqpConnection {
     pub(super) fn open(url: &BrokerUrl) -> Result<Self, BrokerError> {
         let away = |error: io::Error| BrokerError::Away(format!("{url}: {error}"));
         let socket = tcp(url).map_err(away)?;
-        let notes = Arc::new(Notes::default());
-        let gate = Gate::new(Socket::new(url, &socket)?, Arc::clone(&notes));
+        let notes = Arc::new(GateNotes::default());
+        let gate = Gate::new(AmqpSocket::new(url, &socket)?, Arc::clone(&notes));
         let mut connection = connect(url, gate).map_err(|error| {
             let broken = notes.fault().map(|fault| broken(&fault));
             broken.map_or(error, |broken| {
@@ -62,39 +63,39 @@ impl Link {
         }
     }
 
-    /// The reason for `error`: where the whole connection ended, only its `close` knows.
+    /// The reason for `error`. If the whole connection ended, only closing it returns the reason.
     pub(super) fn fail(self, error: Error) -> BrokerError {
         drop(self.channel);
         cause(self.connection, &self.notes, error)
     }
 
-    /// What the caller can do about `error`.
-    pub(super) fn sorted(&self, error: &Error) -> BrokerError {
-        sorted_by(&self.notes, error)
+    /// Classifies `error` by what the caller can do about it.
+    pub(super) fn classify(&self, error: &Error) -> BrokerError {
+        classify_with_notes(&self.notes, error)
     }
 
-    /// What is odd about a delivery that has been received.
-    pub(super) fn oddity(&self, delivery_tag: u64) -> Option<Oddity> {
+    /// The gate's note on a delivery that has been received, if there is one.
+    pub(super) fn note(&self, delivery_tag: u64) -> Option<DeliveryNote> {
         self.notes.take(self.channel.channel_id(), delivery_tag)
     }
 
-    /// Ends the connection without a word, so that dropping it waits for nothing.
+    /// Shuts the socket down without closing the connection in AMQP, so that dropping it does not wait.
     pub(super) fn hang_up(&self) {
         if let Err(error) = self.socket.shutdown(Shutdown::Both) {
-            log::debug!("hanging up: {error}");
+            log::debug!("shutting the socket down: {error}");
         }
     }
 
-    /// Closes in order: everything that was sent arrives first.
+    /// Closes the connection in order: everything that was sent arrives first.
     pub(super) fn close(self) -> Result<(), BrokerError> {
         self.channel
             .close()
             .and_then(|()| self.connection.close())
-            .map_err(|error| sorted_by(&self.notes, &error))
+            .map_err(|error| classify_with_notes(&self.notes, &error))
     }
 }
 
-fn connect(url: &BrokerUrl, gate: Gate<Socket>) -> Result<Connection, BrokerError> {
+fn connect(url: &BrokerUrl, gate: Gate<AmqpSocket>) -> Result<Connection, BrokerError> {
     let options = ConnectionOptions::<Auth>::default()
         .auth(Auth::Plain {
             username: url.username.clone(),
@@ -110,33 +111,33 @@ fn connect(url: &BrokerUrl, gate: Gate<Socket>) -> Result<Connection, BrokerErro
         Error::InvalidCredentials => BrokerError::Refused(format!(
             "{url}: the broker refuses the user name or the password"
         )),
-        // RabbitMQ closes the socket on a virtual host that is not there or not ours (530 or 403).
+        // RabbitMQ closes the connection if the virtual host does not exist or is forbidden (530 or 403).
         Error::ServerClosedConnection { code, message } => {
             BrokerError::Refused(format!("{url}: {code} {message}"))
         }
-        other => match sorted(&other) {
+        other => match classify(&other) {
             BrokerError::Protocol(reason) => BrokerError::Protocol(format!("{url}: {reason}")),
             sorted => BrokerError::Away(format!("{url}: {sorted}")),
         },
     })
 }
 
-fn cause(connection: Connection, notes: &Notes, error: Error) -> BrokerError {
+fn cause(connection: Connection, notes: &GateNotes, error: Error) -> BrokerError {
     match error {
-        Error::ServerClosedChannel { .. } => sorted(&error),
+        Error::ServerClosedChannel { .. } => classify(&error),
         other => match connection.close() {
-            Err(cause) => sorted_by(notes, &cause),
-            Ok(()) => sorted_by(notes, &other),
+            Err(cause) => classify_with_notes(notes, &cause),
+            Ok(()) => classify_with_notes(notes, &other),
         },
     }
 }
 
-/// What the caller can do about `error`, which to amiquip is one of the socket if the gate has ended the
-/// connection.
-fn sorted_by(notes: &Notes, error: &Error) -> BrokerError {
+/// Classifies `error`. If the gate has ended the connection, amiquip reports an error of the socket and the
+/// notes hold the real reason.
+fn classify_with_notes(notes: &GateNotes, error: &Error) -> BrokerError {
     let fault = notes.fault();
     fault.map_or_else(
-        || sorted(error),
+        || classify(error),
         |fault| BrokerError::Protocol(broken(&fault)),
     )
 }
@@ -145,8 +146,8 @@ fn broken(fault: &str) -> String {
     format!("the broker breaks the AMQP protocol: it sent {fault}")
 }
 
-/// What the caller can do about `error`.
-pub(super) fn sorted(error: &Error) -> BrokerError {
+/// Classifies `error` by what the caller can do about it.
+pub(super) fn classify(error: &Error) -> BrokerError {
     match error {
         // 403 ACCESS_REFUSED, 404 NOT_FOUND, 405 RESOURCE_LOCKED, 406 PRECONDITION_FAILED close the
         // channel; 403 and 530 NOT_ALLOWED the connection.
@@ -157,7 +158,7 @@ pub(super) fn sorted(error: &Error) -> BrokerError {
             code: code @ (403 | 530),
             message,
         } => BrokerError::Refused(format!("{code} {message}")),
-        // Frames that are fine each by itself, but not where they came; and what the gate has missed.
+        // Frames that are valid but not where they came, and violations that the gate has missed.
         Error::MalformedFrame
         | Error::FrameUnexpected
         | Error::ClientException

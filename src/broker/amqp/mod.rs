@@ -1,47 +1,43 @@
-//! RabbitMQ, through amiquip, whose parser does not take all that AMQP allows: a [`gate`] of ours stands
-//! before it.
+//! RabbitMQ, through amiquip. amiquip's parser does not take everything that AMQP allows, so a [`gate`] between
+//! the socket and amiquip mends what it can't parse.
 //!
-//! amiquip's `Channel` and `Consumer` stay on the thread that opened them; see the rules that each
-//! file obeys at the place where it does.
+//! amiquip's `Channel` and `Consumer` stay on the thread that opened them. Other rules of amiquip are noted
+//! where the code obeys them.
 
+mod confirm_window;
 mod connection;
+mod delivery;
 mod gate;
+mod message;
 mod publisher;
-mod returns;
+mod redelivery_counts;
 mod socket;
 mod subscription;
 mod topology;
 mod unsettled;
-mod window;
 
 use crossbeam_channel::Receiver;
 
-use self::returns::Returns;
+use self::redelivery_counts::RedeliveryCounters;
 use super::{Broker, BrokerError, BrokerEvent, BrokerPublisher, SubscriptionCommand};
 use crate::config::{BrokerUrl, QueueConfig};
 
 /// A virtual host of RabbitMQ.
 pub(super) struct RabbitMq {
     url: BrokerUrl,
-    returns: Returns,
+    counters: RedeliveryCounters,
 }
 
 impl RabbitMq {
     pub(super) fn new(url: &BrokerUrl) -> Result<Self, BrokerError> {
         if url.secure && !cfg!(feature = "tls") {
-            return Err(without_tls(url));
+            return Err(socket::without_tls(url));
         }
         Ok(Self {
             url: url.clone(),
-            returns: Returns::default(),
+            counters: RedeliveryCounters::default(),
         })
     }
-}
-
-fn without_tls(url: &BrokerUrl) -> BrokerError {
-    BrokerError::Unsupported(format!(
-        "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
-    ))
 }
 
 impl Broker for RabbitMq {
@@ -52,7 +48,7 @@ impl Broker for RabbitMq {
         commands: &Receiver<SubscriptionCommand>,
         sink: &mut dyn FnMut(BrokerEvent),
     ) -> Result<(), BrokerError> {
-        subscription::consume(&self.url, &self.returns, queue, epoch, commands, sink)
+        subscription::consume(&self.url, &self.counters, queue, epoch, commands, sink)
     }
 
     fn publisher(&self) -> Result<Box<dyn BrokerPublisher>, BrokerError> {

@@ -1,4 +1,4 @@
-//! The socket below the gate: TCP, or TLS over it.
+//! The socket below the gate: TCP, or TLS over TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,18 +10,18 @@ use mio::{Evented, Poll, PollOpt, Ready, Token};
 use super::super::BrokerError;
 use crate::config::BrokerUrl;
 
-/// So long a host may take to accept a connection, for the TLS handshake, and for that of AMQP.
+/// How long a host may take to accept a connection, for the TLS handshake, and for the AMQP handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What amiquip reads and writes, by way of the gate. It never blocks.
-pub(super) enum Socket {
+/// The stream that amiquip reads and writes through the gate. It never blocks.
+pub(super) enum AmqpSocket {
     Plain(MioStream),
     #[cfg(feature = "tls")]
     Tls(Box<native_tls::TlsStream<MioStream>>),
 }
 
-impl Socket {
-    /// The socket to speak AMQP on, over `stream`.
+impl AmqpSocket {
+    /// Wraps `stream` as the socket to speak AMQP on.
     pub(super) fn new(url: &BrokerUrl, stream: &TcpStream) -> Result<Self, BrokerError> {
         let shared = stream.try_clone().and_then(MioStream::from_stream);
         let shared = shared.map_err(|error| BrokerError::Away(format!("{url}: {error}")))?;
@@ -41,7 +41,7 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
+impl Read for AmqpSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer),
@@ -51,7 +51,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for AmqpSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.write(bytes),
@@ -69,7 +69,7 @@ impl Write for Socket {
     }
 }
 
-impl Evented for Socket {
+impl Evented for AmqpSocket {
     fn register(&self, poll: &Poll, token: Token, what: Ready, how: PollOpt) -> io::Result<()> {
         self.tcp().register(poll, token, what, how)
     }
@@ -83,7 +83,7 @@ impl Evented for Socket {
     }
 }
 
-/// A connection with `TCP_NODELAY`: without it a confirmed publish waits 22 ms for an ack.
+/// Opens a TCP connection with `TCP_NODELAY`: without it a confirmed publish waits 22 ms for an ack.
 pub(super) fn tcp(url: &BrokerUrl) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (url.host.as_str(), url.port).to_socket_addrs()? {
@@ -104,7 +104,7 @@ fn secure(
     url: &BrokerUrl,
     stream: MioStream,
     descriptor: &TcpStream,
-) -> Result<Socket, BrokerError> {
+) -> Result<AmqpSocket, BrokerError> {
     let connector = native_tls::TlsConnector::new().map_err(|error| {
         BrokerError::Away(format!("{url}: could not create TLS connector: {error}"))
     })?;
@@ -112,10 +112,10 @@ fn secure(
         let hint = hint(&said);
         BrokerError::Away(format!("{url}: TLS handshake failed{hint}: {said}"))
     })?;
-    Ok(Socket::Tls(Box::new(secured)))
+    Ok(AmqpSocket::Tls(Box::new(secured)))
 }
 
-/// The handshake on `stream`, to its end; or what went wrong. `descriptor` is of the same socket.
+/// Completes the TLS handshake on `stream`, or says what went wrong. `descriptor` belongs to the same socket.
 #[cfg(feature = "tls")]
 fn handshake(
     connector: &native_tls::TlsConnector,
@@ -142,8 +142,8 @@ fn handshake(
     }
 }
 
-/// Waits until there is something to read, for a while and at most `left`: a handshake that waits for
-/// room to write in is tried again all the same.
+/// Waits until the socket is readable, for at most a second and at most `left`: the caller then retries a
+/// handshake that waits for room to write, too.
 #[cfg(feature = "tls")]
 fn await_readable(socket: &TcpStream, left: Duration) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -155,7 +155,7 @@ fn await_readable(socket: &TcpStream, left: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// What to do about that which OpenSSL `said`, where we know.
+/// A hint on the cause of an OpenSSL error with the text `said`, if known.
 #[cfg(feature = "tls")]
 fn hint(said: &str) -> &'static str {
     let hints = [
@@ -171,6 +171,13 @@ fn hint(said: &str) -> &'static str {
 }
 
 #[cfg(not(feature = "tls"))]
-fn secure(url: &BrokerUrl, _: MioStream, _: &TcpStream) -> Result<Socket, BrokerError> {
-    Err(super::without_tls(url))
+fn secure(url: &BrokerUrl, _: MioStream, _: &TcpStream) -> Result<AmqpSocket, BrokerError> {
+    Err(without_tls(url))
+}
+
+/// The error for a TLS URL in a build without TLS.
+pub(super) fn without_tls(url: &BrokerUrl) -> BrokerError {
+    BrokerError::Unsupported(format!(
+        "{url} asks for TLS, which this build is without: build with `--features tls`, or use amqp://"
+    ))
 }

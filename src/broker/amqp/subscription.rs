@@ -1,152 +1,158 @@
-//! One queue's deliveries, on one channel, on the caller's thread.
+//! A subscription to one queue, on one channel, on the caller's thread.
 
 use std::ops::ControlFlow;
 
-use amiquip::{AmqpValue, Channel, Consumer, ConsumerMessage, ConsumerOptions, Error};
+use amiquip::{Channel, Consumer, ConsumerMessage, ConsumerOptions, Delivery, Error};
 use crossbeam_channel::{Receiver, select};
 
 use super::super::{BrokerError, BrokerEvent, DeliveryHandle, Envelope, SubscriptionCommand};
-use super::connection::Link;
-use super::gate::Oddity;
-use super::returns::{self, Returns};
+use super::connection::AmqpConnection;
+use super::delivery::take_envelope;
+use super::redelivery_counts::{self, RedeliveryCounters};
 use super::topology;
-use super::unsettled::Unsettled;
+use super::unsettled::UnsettledDeliveries;
 use crate::config::{BrokerUrl, QueueConfig};
-use crate::names;
 
-/// At most so many deliveries are handed on at once; what is more comes in the next batch.
-const MOST_AT_ONCE: usize = 1000;
+/// The most deliveries in one [`BrokerEvent::Delivered`]; more come in the next one.
+const MAX_DELIVERED_AT_ONCE: usize = 1000;
 
 pub(super) fn consume(
     url: &BrokerUrl,
-    returns: &Returns,
+    counters: &RedeliveryCounters,
     queue: &QueueConfig,
     epoch: u64,
     commands: &Receiver<SubscriptionCommand>,
     sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
-    let link = Link::open(url)?;
+    let connection = AmqpConnection::open(url)?;
     let mut declared = false;
     let mut gone = false;
-    let counts = returns.are_counted(queue);
-    let served = declare_and_consume(&link, queue, counts).and_then(|(consumer, waiting)| {
-        declared = true;
-        sink(BrokerEvent::Opened { waiting });
-        let mut subscription = Subscription {
-            link: &link,
-            queue,
-            consumer,
-            burst: None,
-            epoch,
-            unsettled: Unsettled::new(),
-            cancelled: false,
-            gone: false,
-            counts,
-            returns,
-            sink,
-        };
-        let served = subscription.serve(commands);
-        gone = subscription.gone;
-        if gone || (served.is_err() && subscription.counts) {
-            subscription.hand_on_the_rest();
-        }
-        subscription.wind_up();
-        served
-    });
+    let counts_redeliveries = counters.counts_redeliveries(queue);
+    let served = declare_and_consume(&connection, queue, counts_redeliveries).and_then(
+        |(consumer, waiting)| {
+            declared = true;
+            sink(BrokerEvent::Opened { waiting });
+            let mut subscription = AmqpSubscription {
+                connection: &connection,
+                queue,
+                consumer,
+                extra_consumer: None,
+                epoch,
+                unsettled: UnsettledDeliveries::new(),
+                cancelled: false,
+                gone: false,
+                counts_redeliveries,
+                counters,
+                sink,
+            };
+            let served = subscription.serve(commands);
+            gone = subscription.gone;
+            if gone || (served.is_err() && subscription.counts_redeliveries) {
+                subscription.deliver_all_arrived();
+            }
+            subscription.cancel_quietly();
+            served
+        },
+    );
     match served {
-        Ok(()) => link.close(),
+        Ok(()) => connection.close(),
         Err(_) if gone => {
-            if let Err(error) = link.close() {
-                log::debug!("queue {}: {error} after it was gone", queue.name);
+            if let Err(error) = connection.close() {
+                log::debug!(
+                    "queue {}: {error} while closing the connection of a queue that is gone",
+                    queue.name
+                );
             }
             Err(BrokerError::QueueGone(
-                "the broker says it is gone".to_owned(),
+                "the broker has cancelled the consumer: the queue is gone".to_owned(),
             ))
         }
-        // A channel that served and was closed, as RabbitMQ does to one whose task runs for longer
-        // than its `consumer_timeout`, is opened again.
+        // The caller subscribes again after RabbitMQ has closed a channel that worked, for example because a task
+        // ran longer than the `consumer_timeout`.
         Err(Error::ServerClosedChannel { code, message, .. }) if declared => Err(
             BrokerError::Ended(format!("RabbitMQ closed the channel: {code} {message}")),
         ),
-        Err(error) => {
-            Err(topology::refusal(queue, &error)
-                .map_or_else(|| link.fail(error), BrokerError::Refused))
-        }
+        Err(error) => Err(topology::refusal(queue, &error)
+            .map_or_else(|| connection.fail(error), BrokerError::Refused)),
     }
 }
 
 fn declare_and_consume<'a>(
-    link: &'a Link,
+    connection: &'a AmqpConnection,
     queue: &QueueConfig,
-    counts: bool,
+    counts_redeliveries: bool,
 ) -> Result<(Consumer<'a>, u32), Error> {
-    let waiting = topology::declare(&link.channel, queue)?;
+    let waiting = topology::declare(&connection.channel, queue)?;
     // A consumer without a prefetch would be sent the whole queue.
-    link.channel.qos(0, queue.prefetch_if(counts), false)?;
-    let consumer = link
+    connection
+        .channel
+        .qos(0, queue.prefetch_if(counts_redeliveries), false)?;
+    let consumer = connection
         .channel
         .basic_consume(queue.name.as_str(), ConsumerOptions::default())?;
     Ok((consumer, waiting))
 }
 
-struct Subscription<'a> {
-    link: &'a Link,
+struct AmqpSubscription<'a> {
+    connection: &'a AmqpConnection,
     queue: &'a QueueConfig,
     consumer: Consumer<'a>,
-    /// A second consumer, with a prefetch of its own: that of the first can't be changed.
-    burst: Option<Consumer<'a>>,
+    /// A second consumer with a prefetch of its own, because a consumer's prefetch can't be changed.
+    extra_consumer: Option<Consumer<'a>>,
     epoch: u64,
-    unsettled: Unsettled<amiquip::Delivery>,
+    unsettled: UnsettledDeliveries<Delivery>,
     cancelled: bool,
     /// The queue was deleted, or its node went away.
     gone: bool,
-    /// The queue counts how often a message comes back.
-    counts: bool,
-    returns: &'a Returns,
+    /// Whether the queue counts redeliveries.
+    counts_redeliveries: bool,
+    counters: &'a RedeliveryCounters,
     sink: &'a mut dyn FnMut(BrokerEvent),
 }
 
-impl Subscription<'_> {
+impl AmqpSubscription<'_> {
     fn serve(&mut self, commands: &Receiver<SubscriptionCommand>) -> Result<(), Error> {
-        let blocked = self.link.blocked.clone();
+        let blocked = self.connection.blocked.clone();
         loop {
-            // A cancelled consumer's receiver is disconnected, which `select!` would find ready for
-            // ever.
+            // `select!` would find the disconnected receiver of a cancelled consumer ready for ever.
             let deliveries = if self.cancelled {
                 crossbeam_channel::never()
             } else {
                 self.consumer.receiver().clone()
             };
-            let more = self.burst.as_ref().map(|burst| burst.receiver().clone());
+            let more = self
+                .extra_consumer
+                .as_ref()
+                .map(|extra| extra.receiver().clone());
             let more = more.unwrap_or_else(crossbeam_channel::never);
             select! {
                 recv(deliveries) -> message => {
-                    self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, &deliveries)?;
+                    self.deliver(message.map_err(|_| Error::EventLoopDropped)?, &deliveries)?;
                 }
                 recv(more) -> message => {
-                    self.hand_on(message.map_err(|_| Error::EventLoopDropped)?, &more)?;
+                    self.deliver(message.map_err(|_| Error::EventLoopDropped)?, &more)?;
                 }
                 recv(commands) -> command => {
                     let Ok(command) = command else { return Ok(()) };
-                    self.obey(command)?;
+                    self.execute(command)?;
                 }
                 recv(blocked) -> note => {
-                    // A blocked connection still consumes; only its end matters here.
+                    // A blocked connection still consumes; here only its end matters.
                     note.map_err(|_| Error::EventLoopDropped)?;
                 }
             }
         }
     }
 
-    /// Hands on `first` and whatever else has arrived.
-    fn hand_on(
+    /// Delivers `first` and what else has arrived, up to [`MAX_DELIVERED_AT_ONCE`].
+    fn deliver(
         &mut self,
         first: ConsumerMessage,
         deliveries: &Receiver<ConsumerMessage>,
     ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut ended = Ok(());
-        let counted = self.counts;
+        let counted = self.counts_redeliveries;
         for message in std::iter::once(first).chain(deliveries.try_iter()) {
             match self.receive(message) {
                 ControlFlow::Continue(delivery) => batch.push(delivery),
@@ -155,54 +161,59 @@ impl Subscription<'_> {
                     break;
                 }
             }
-            if batch.len() == MOST_AT_ONCE {
+            if batch.len() == MAX_DELIVERED_AT_ONCE {
                 break;
             }
         }
         (self.sink)(BrokerEvent::Delivered(batch));
         ended?;
-        if self.counts && !counted {
-            self.hold_no_more_than_runs()?;
+        if self.counts_redeliveries && !counted {
+            self.limit_prefetch()?;
         }
         Ok(())
     }
 
-    /// The queue was seen to count returns: takes no more than run, unless that is set.
-    fn hold_no_more_than_runs(&mut self) -> Result<(), Error> {
-        self.returns.have_been_counted(self.queue);
-        (self.sink)(BrokerEvent::CountsReturns);
+    /// The queue was seen to count redeliveries: prefetches no more messages than can run at once, unless the
+    /// configuration sets the prefetch.
+    fn limit_prefetch(&mut self) -> Result<(), Error> {
+        self.counters.note_counting(self.queue);
+        (self.sink)(BrokerEvent::CountsRedeliveries);
         if self.cancelled {
             return Ok(());
         }
-        self.burst(0)?;
+        self.set_extra_prefetch(0)?;
         if self.queue.prefetch_factor.is_some() {
             return Ok(());
         }
-        // A consumer's prefetch can't be changed. What it was sent is not given back for this.
+        // A consumer's prefetch can't be changed, so a new consumer replaces it. What the old one was sent is
+        // delivered, not put back.
         self.consumer.cancel()?;
-        self.hand_on_to_the_end(&self.consumer.receiver().clone())?;
-        let channel = &self.link.channel;
+        self.drain_cancelled(&self.consumer.receiver().clone())?;
+        let channel = &self.connection.channel;
         channel.qos(0, self.queue.prefetch_if(true), false)?;
         self.consumer =
             channel.basic_consume(self.queue.name.as_str(), ConsumerOptions::default())?;
         Ok(())
     }
 
-    /// Hands on what a consumer was sent before it was cancelled.
-    fn hand_on_to_the_end(&mut self, rest: &Receiver<ConsumerMessage>) -> Result<(), Error> {
-        // One by one: after the last comes the word that it is cancelled, as it was told to be.
+    /// Delivers what a consumer was sent before it was cancelled.
+    fn drain_cancelled(&mut self, rest: &Receiver<ConsumerMessage>) -> Result<(), Error> {
+        // One by one: the notice of the cancellation follows the last delivery.
         while let Ok(delivery @ ConsumerMessage::Delivery(_)) = rest.recv() {
-            self.hand_on(delivery, &crossbeam_channel::never())?;
+            self.deliver(delivery, &crossbeam_channel::never())?;
         }
         Ok(())
     }
 
-    /// Hands on all that has arrived: it is nowhere else.
-    fn hand_on_the_rest(&mut self) {
-        let burst = self.burst.as_ref().map(|burst| burst.receiver().clone());
-        for arrived in burst.into_iter().chain([self.consumer.receiver().clone()]) {
+    /// Delivers everything that has arrived: the broker no longer has it, or would count its redelivery.
+    fn deliver_all_arrived(&mut self) {
+        let extra = self
+            .extra_consumer
+            .as_ref()
+            .map(|extra| extra.receiver().clone());
+        for arrived in extra.into_iter().chain([self.consumer.receiver().clone()]) {
             while let Ok(first) = arrived.try_recv() {
-                if self.hand_on(first, &arrived).is_err() {
+                if self.deliver(first, &arrived).is_err() {
                     break;
                 }
             }
@@ -212,11 +223,11 @@ impl Subscription<'_> {
     fn receive(&mut self, message: ConsumerMessage) -> ControlFlow<Error, Envelope> {
         match message {
             ConsumerMessage::Delivery(mut delivery) => {
-                self.counts |= returns::is_counted(&delivery);
-                let oddity = self.link.oddity(delivery.delivery_tag());
-                let handed_on = hand_over(&mut delivery, oddity, self.queue, self.epoch);
+                self.counts_redeliveries |= redelivery_counts::is_counted_redelivery(&delivery);
+                let note = self.connection.note(delivery.delivery_tag());
+                let envelope = take_envelope(&mut delivery, note, self.queue, self.epoch);
                 self.unsettled.push(delivery.delivery_tag(), delivery);
-                ControlFlow::Continue(handed_on)
+                ControlFlow::Continue(envelope)
             }
             ConsumerMessage::ServerClosedChannel(error)
             | ConsumerMessage::ServerClosedConnection(error) => ControlFlow::Break(error),
@@ -232,34 +243,37 @@ impl Subscription<'_> {
         }
     }
 
-    fn obey(&mut self, command: SubscriptionCommand) -> Result<(), Error> {
+    fn execute(&mut self, command: SubscriptionCommand) -> Result<(), Error> {
         match command {
             SubscriptionCommand::Settle { accept, give_back } => {
                 self.settle(&self.tags(&accept), &self.tags(&give_back))
             }
             SubscriptionCommand::Depth => {
                 let queue = self
-                    .link
+                    .connection
                     .channel
                     .queue_declare_passive(self.queue.name.as_str())?;
                 let ready = queue.declared_message_count().unwrap_or_default();
-                // What was on its way at the answer is handed on before it: it is no longer ready,
-                // and not idle either. RabbitMQ's channel may answer before it sends what its queue
-                // had delivered to it, but not before it has answered a second time.
-                let prefetch = self.queue.prefetch_if(self.counts);
-                self.link.channel.qos(0, prefetch, false)?;
+                // The depth does not count messages that were on their way here, so they are delivered
+                // before it is reported. RabbitMQ's channel may answer before it sends what its queue had
+                // delivered to it, but it sends that before a second answer: `qos` waits for one.
+                let prefetch = self.queue.prefetch_if(self.counts_redeliveries);
+                self.connection.channel.qos(0, prefetch, false)?;
                 let arrived = self.consumer.receiver().clone();
-                let more = self.burst.as_ref().map(|burst| burst.receiver().clone());
+                let more = self
+                    .extra_consumer
+                    .as_ref()
+                    .map(|extra| extra.receiver().clone());
                 for arrived in std::iter::once(arrived).chain(more) {
                     while let Ok(first) = arrived.try_recv() {
-                        self.hand_on(first, &arrived)?;
+                        self.deliver(first, &arrived)?;
                     }
                 }
                 (self.sink)(BrokerEvent::Depth(ready));
                 Ok(())
             }
             SubscriptionCommand::Prefetch { more, epoch } if epoch == self.epoch => {
-                self.burst(more)
+                self.set_extra_prefetch(more)
             }
             SubscriptionCommand::Prefetch { .. } => Ok(()),
             SubscriptionCommand::Cancel => {
@@ -270,15 +284,15 @@ impl Subscription<'_> {
         }
     }
 
-    fn burst(&mut self, more: u16) -> Result<(), Error> {
-        if let Some(burst) = self.burst.take() {
-            burst.cancel()?;
-            self.hand_on_to_the_end(&burst.receiver().clone())?;
+    fn set_extra_prefetch(&mut self, more: u16) -> Result<(), Error> {
+        if let Some(extra) = self.extra_consumer.take() {
+            extra.cancel()?;
+            self.drain_cancelled(&extra.receiver().clone())?;
         }
         if more > 0 && !self.cancelled {
-            self.link.channel.qos(0, more, false)?;
-            self.burst = Some(
-                self.link
+            self.connection.channel.qos(0, more, false)?;
+            self.extra_consumer = Some(
+                self.connection
                     .channel
                     .basic_consume(self.queue.name.as_str(), ConsumerOptions::default())?,
             );
@@ -286,17 +300,17 @@ impl Subscription<'_> {
         Ok(())
     }
 
-    /// The tags of the receipts that are of this channel.
-    fn tags(&self, receipts: &[DeliveryHandle]) -> Vec<u64> {
-        receipts
+    /// The tags of the handles that belong to this channel.
+    fn tags(&self, handles: &[DeliveryHandle]) -> Vec<u64> {
+        handles
             .iter()
-            .filter(|receipt| receipt.epoch == self.epoch)
-            .map(|receipt| receipt.tag)
+            .filter(|handle| handle.epoch == self.epoch)
+            .map(|handle| handle.tag)
             .collect()
     }
 
     fn settle(&mut self, accept: &[u64], give_back: &[u64]) -> Result<(), Error> {
-        let channel: &Channel = &self.link.channel;
+        let channel: &Channel = &self.connection.channel;
         for tag in give_back {
             if let Some(delivery) = self.unsettled.take(*tag) {
                 delivery.nack(channel, true)?;
@@ -312,20 +326,20 @@ impl Subscription<'_> {
         Ok(())
     }
 
-    /// Cancels the consumer and drains it to its end: dropping one that still has deliveries under
-    /// way can end the whole connection.
+    /// Cancels the consumers and drains them: dropping a consumer that still has deliveries under way can end
+    /// the whole connection.
     fn cancel(&mut self) -> Result<(), Error> {
         if self.cancelled {
             return Ok(());
         }
         self.cancelled = true;
-        let burst = self.burst.take();
-        // Both, before either is drained: each delivery that comes meanwhile is one to give back.
-        for consumer in burst.iter().chain([&self.consumer]) {
+        let extra = self.extra_consumer.take();
+        // Both are cancelled before either is drained, so that fewer deliveries arrive that have to go back.
+        for consumer in extra.iter().chain([&self.consumer]) {
             consumer.cancel()?;
         }
         let mut rest = Vec::new();
-        for consumer in burst.iter().chain([&self.consumer]) {
+        for consumer in extra.iter().chain([&self.consumer]) {
             for message in consumer.receiver() {
                 if let ConsumerMessage::Delivery(delivery) = message {
                     rest.push(delivery);
@@ -333,87 +347,33 @@ impl Subscription<'_> {
             }
         }
         for delivery in rest {
-            self.do_without(delivery)?;
+            self.return_undelivered(delivery)?;
         }
         Ok(())
     }
 
-    /// A delivery that came when nothing more was wanted goes back. Where that counts, its row is to say so
-    /// before.
-    fn do_without(&mut self, mut delivery: amiquip::Delivery) -> Result<(), Error> {
-        let oddity = self.link.oddity(delivery.delivery_tag());
-        if self.counts {
-            let handed_on = hand_over(&mut delivery, oddity, self.queue, self.epoch);
+    /// Puts back a delivery that came after the cancellation. If the queue counts redeliveries, the owner gets
+    /// the delivery instead, to note the return in the message's row first.
+    fn return_undelivered(&mut self, mut delivery: Delivery) -> Result<(), Error> {
+        let note = self.connection.note(delivery.delivery_tag());
+        if self.counts_redeliveries {
+            let envelope = take_envelope(&mut delivery, note, self.queue, self.epoch);
             self.unsettled.push(delivery.delivery_tag(), delivery);
-            (self.sink)(BrokerEvent::Delivered(vec![handed_on]));
+            (self.sink)(BrokerEvent::Delivered(vec![envelope]));
             return Ok(());
         }
-        // It takes its place among the tags all the same.
+        // The tag must be recorded all the same: tags that are missing block a multiple ack.
         let tag = delivery.delivery_tag();
         self.unsettled.push(tag, delivery);
         match self.unsettled.take(tag) {
-            Some(delivery) => delivery.nack(&self.link.channel, true),
+            Some(delivery) => delivery.nack(&self.connection.channel, true),
             None => Ok(()),
         }
     }
 
-    fn wind_up(mut self) {
+    fn cancel_quietly(mut self) {
         if let Err(error) = self.cancel() {
             log::debug!("queue {}: {error} while cancelling", self.queue.name);
         }
-    }
-}
-
-/// What the rest of the crate gets of `delivery`; what stays is what an ack needs.
-fn hand_over(
-    delivery: &mut amiquip::Delivery,
-    oddity: Option<Oddity>,
-    queue: &QueueConfig,
-    epoch: u64,
-) -> Envelope {
-    let oddity = oddity.unwrap_or_default();
-    let properties = std::mem::take(&mut delivery.properties);
-    let task = properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| headers.get(names::TASK_HEADER))
-        .and_then(|value| match value {
-            AmqpValue::LongString(task) => Some(task.clone()),
-            _ => None,
-        });
-    let text_id = || properties.message_id().clone().map(String::into_bytes);
-    let fault = oddity.fault();
-    let id = oddity.message_id.or_else(text_id);
-    // An empty id would make all that have one the same message.
-    let (key, fingerprint) = match id.filter(|id| !id.is_empty()) {
-        Some(id) => (names::key_of(&id), None),
-        None => {
-            let fingerprint = returns::fingerprint(delivery, &properties);
-            (names::new_key(), Some(fingerprint))
-        }
-    };
-    let (exchange, routing_key) = if oddity.address_mended {
-        (String::new(), queue.name.clone())
-    } else {
-        (
-            std::mem::take(&mut delivery.exchange),
-            std::mem::take(&mut delivery.routing_key),
-        )
-    };
-    Envelope {
-        receipt: DeliveryHandle {
-            epoch,
-            tag: delivery.delivery_tag(),
-        },
-        redelivered: delivery.redelivered,
-        key,
-        fingerprint,
-        has_recorder: properties.type_().as_deref() == Some(names::MESSAGE_TYPE),
-        task,
-        fault,
-        priority: properties.priority().unwrap_or_default(),
-        exchange,
-        routing_key,
-        body: std::mem::take(&mut delivery.body).into(),
     }
 }

@@ -1,4 +1,4 @@
-//! What a consumer declares, in django-carrot's order: exchange, queue, binding.
+//! The declarations of a consumer, in django-carrot's order: exchange, queue, binding.
 
 use amiquip::{
     AmqpValue, Channel, Error, ExchangeDeclareOptions, ExchangeType, FieldTable,
@@ -8,7 +8,7 @@ use amiquip::{
 use crate::config::{ArgumentValue, ExchangeKind, QueueConfig};
 use std::collections::BTreeMap;
 
-/// Declares the exchange, the queue and the binding; returns how many messages wait.
+/// Declares the exchange, the queue and the binding; returns how many messages are ready in the queue.
 pub(super) fn declare(channel: &Channel, queue: &QueueConfig) -> amiquip::Result<u32> {
     let exchange = &queue.exchange;
     channel.exchange_declare(
@@ -38,7 +38,7 @@ pub(super) fn declare(channel: &Channel, queue: &QueueConfig) -> amiquip::Result
     Ok(declared.declared_message_count().unwrap_or_default())
 }
 
-/// What to tell the user of a declaration that RabbitMQ refused. Its own text names the queue, the
+/// What to tell the user when RabbitMQ refuses a declaration. RabbitMQ's text names the queue, the
 /// argument and both values.
 pub(super) fn refusal(queue: &QueueConfig, error: &Error) -> Option<String> {
     let Error::ServerClosedChannel { code, message, .. } = error else {

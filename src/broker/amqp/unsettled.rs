@@ -1,33 +1,33 @@
-//! Which deliveries of a channel are still to be settled, and with how few acks.
+//! The unsettled deliveries of a channel, and how to acknowledge them with few acks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The deliveries of one channel by their tags, which RabbitMQ counts from 1. They may come in another
-/// order, where several consumers share the channel. What the broker was told of is forgotten: a task
-/// may run for long, and millions be acknowledged behind it.
-pub(super) struct Unsettled<D> {
-    /// What has come.
-    held: BTreeMap<u64, Held<D>>,
-    /// What has not, and comes before something that has.
+/// The deliveries of one channel by their tags, which RabbitMQ counts from 1. If several consumers share the
+/// channel, tags may arrive out of order. Settled deliveries are dropped: while one long task runs, millions
+/// after it may be acknowledged.
+pub(super) struct UnsettledDeliveries<D> {
+    /// Deliveries that have arrived and are not settled.
+    held: BTreeMap<u64, UnsettledDelivery<D>>,
+    /// Tags that have not arrived, below one that has.
     expected: BTreeSet<u64>,
-    /// The highest tag that has come.
+    /// The highest tag that has arrived.
     highest: u64,
 }
 
-struct Held<D> {
+struct UnsettledDelivery<D> {
     delivery: D,
     accepted: bool,
 }
 
-/// What to tell the broker of a batch of accepted deliveries.
+/// The acks to send for a batch of accepted deliveries.
 pub(super) struct Acks<D> {
-    /// All up to this one, with one multiple ack.
+    /// All deliveries up to this one, with one multiple ack.
     pub(super) up_to: Option<D>,
-    /// And these one by one: something before them is still running.
+    /// Deliveries to acknowledge one by one: an earlier one is still running.
     pub(super) singly: Vec<D>,
 }
 
-impl<D> Unsettled<D> {
+impl<D> UnsettledDeliveries<D> {
     pub(super) const fn new() -> Self {
         Self {
             held: BTreeMap::new(),
@@ -36,7 +36,7 @@ impl<D> Unsettled<D> {
         }
     }
 
-    /// A delivery that has come.
+    /// Adds a delivery that has arrived.
     pub(super) fn push(&mut self, tag: u64, delivery: D) {
         if tag > self.highest {
             self.expected.extend(self.highest + 1..tag);
@@ -46,10 +46,11 @@ impl<D> Unsettled<D> {
             return;
         }
         let accepted = false;
-        self.held.insert(tag, Held { delivery, accepted });
+        self.held
+            .insert(tag, UnsettledDelivery { delivery, accepted });
     }
 
-    /// Accepts deliveries; unknown tags are passed over.
+    /// Accepts deliveries; ignores unknown tags.
     pub(super) fn accept(&mut self, tags: &[u64]) -> Acks<D> {
         for tag in tags {
             if let Some(held) = self.held.get_mut(tag) {
@@ -67,7 +68,7 @@ impl<D> Unsettled<D> {
         Acks { up_to, singly }
     }
 
-    /// Takes a delivery out, to be told the broker by itself.
+    /// Removes a delivery, which the caller settles by itself.
     pub(super) fn take(&mut self, tag: u64) -> Option<D> {
         self.held.remove(&tag).map(|held| held.delivery)
     }
@@ -77,13 +78,13 @@ impl<D> Unsettled<D> {
 mod tests {
     use super::*;
 
-    fn with(tags: u64) -> Unsettled<u64> {
-        let mut unsettled = Unsettled::new();
+    fn with(tags: u64) -> UnsettledDeliveries<u64> {
+        let mut unsettled = UnsettledDeliveries::new();
         (1..=tags).for_each(|tag| unsettled.push(tag, tag));
         unsettled
     }
 
-    fn acks(unsettled: &mut Unsettled<u64>, tags: &[u64]) -> (Option<u64>, Vec<u64>) {
+    fn acks(unsettled: &mut UnsettledDeliveries<u64>, tags: &[u64]) -> (Option<u64>, Vec<u64>) {
         let acks = unsettled.accept(tags);
         (acks.up_to, acks.singly)
     }
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_running_message_is_acknowledged_by_itself_and_once() {
+    fn deliveries_after_a_running_message_are_acknowledged_singly_and_once() {
         let mut unsettled = with(5);
         assert_eq!(acks(&mut unsettled, &[2, 4]), (None, vec![2, 4]));
         assert_eq!(acks(&mut unsettled, &[1]), (Some(1), vec![]));
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_settled_behind_a_running_message_takes_no_room() {
+    fn deliveries_settled_after_a_running_message_are_dropped() {
         let mut unsettled = with(1);
         for tag in 2..100_000 {
             unsettled.push(tag, tag);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_is_not_acknowledged() {
+    fn a_delivery_that_was_put_back_is_not_acknowledged() {
         let mut unsettled = with(3);
         assert_eq!(unsettled.take(2), Some(2));
         assert_eq!(unsettled.take(2), None);
@@ -126,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_has_not_come_is_never_acknowledged_by_one_behind_it() {
-        let mut unsettled = Unsettled::new();
+    fn a_multiple_ack_never_covers_a_delivery_that_has_not_arrived() {
+        let mut unsettled = UnsettledDeliveries::new();
         unsettled.push(2, 2);
         unsettled.push(3, 3);
         assert_eq!(acks(&mut unsettled, &[2]), (None, vec![2]));

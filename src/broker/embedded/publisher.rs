@@ -1,21 +1,22 @@
-//! Publishing without a broker: the row is the message.
+//! Publishing on the embedded broker: the row is the message.
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::super::{BrokerError, BrokerPublisher, Confirmation, Sent};
+use super::super::{BrokerError, BrokerPublisher, Confirmation, SentBatch};
 use super::wake;
 use crate::config::QueueConfig;
 use crate::message::Message;
 
-/// A publisher that has nothing to send. It knows the queues that were declared to it: whatever else a
-/// message is meant for, nobody would take it from there.
+/// A publisher that sends nothing. It confirms messages for the queues that were declared on it: no consumer would
+/// take a message for another queue.
 #[derive(Default)]
 pub(in crate::broker) struct EmbeddedPublisher {
     queues: HashSet<String>,
 }
 
 impl EmbeddedPublisher {
-    /// By the default exchange, or the one that is named like its queue, as they are in RabbitMQ.
+    /// Accepts the default exchange and the exchange with the queue's name, the two by which RabbitMQ would route
+    /// the message.
     fn confirm(&self, message: &Message) -> Confirmation {
         let queue = &message.routing_key;
         let fits = message.exchange.is_empty() || message.exchange == *queue;
@@ -28,13 +29,13 @@ impl EmbeddedPublisher {
 }
 
 impl BrokerPublisher for EmbeddedPublisher {
-    fn send(&mut self, _: &[&Message]) -> Result<Sent, BrokerError> {
-        Ok(Sent(0))
+    fn send(&mut self, _: &[&Message]) -> Result<SentBatch, BrokerError> {
+        Ok(SentBatch(0))
     }
 
     fn confirmations(
         &mut self,
-        _: Sent,
+        _: SentBatch,
         messages: &[&Message],
     ) -> Result<Vec<Confirmation>, BrokerError> {
         Ok(messages
@@ -43,7 +44,7 @@ impl BrokerPublisher for EmbeddedPublisher {
             .collect())
     }
 
-    fn marked(&mut self, messages: &[&Message]) {
+    fn rows_marked(&mut self, messages: &[&Message]) {
         let queues: BTreeSet<&String> = messages
             .iter()
             .map(|message| &message.routing_key)

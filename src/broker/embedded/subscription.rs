@@ -1,4 +1,4 @@
-//! One queue's deliveries from the database, on the caller's thread.
+//! A subscription to one queue in the database, on the caller's thread.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use super::{QueueSession, wake};
 use crate::config::QueueConfig;
 use crate::message::Message;
 
-/// How often it is looked for messages of other processes, when there have been none for a while.
-const LOOK: Duration = Duration::from_millis(100);
+/// The interval between polls for messages of other processes, if there have been none for a while.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// So soon after there were some: more may be on their way. The time doubles with each look in vain.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The interval after a poll that found messages: more may be on their way. It doubles with each empty poll.
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// At most so many messages are taken at once. A power of two, as every number that is asked for: each
-/// is a statement of its own to the database.
-const MOST_AT_ONCE: usize = 512;
+/// The most messages that are taken at once. All limits are powers of two, because each different limit is a
+/// separate statement to the database.
+const MAX_TAKEN_AT_ONCE: usize = 512;
 
 pub(super) fn consume(
     session: Box<dyn QueueSession>,
@@ -27,157 +27,159 @@ pub(super) fn consume(
     commands: &Receiver<SubscriptionCommand>,
     sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
-    consume_and_look(LOOK, session, queue, epoch, commands, sink)
+    consume_polling(MAX_POLL_INTERVAL, session, queue, epoch, commands, sink)
 }
 
-/// At least so often it is looked for messages of other processes.
-fn consume_and_look(
-    look: Duration,
+/// [`consume`] with another longest interval between polls.
+fn consume_polling(
+    max_poll_interval: Duration,
     mut session: Box<dyn QueueSession>,
     queue: &QueueConfig,
     epoch: u64,
     commands: &Receiver<SubscriptionCommand>,
     sink: &mut dyn FnMut(BrokerEvent),
 ) -> Result<(), BrokerError> {
-    // Before the first look, lest something comes in between.
+    // Listens before the first poll, so that no message is missed in between.
     let wakes = wake::listen(&queue.name);
     let waiting = session.depth(&queue.name)?;
     sink(BrokerEvent::Opened { waiting });
-    let mut subscription = Subscription {
+    let mut subscription = EmbeddedSubscription {
         session,
         queue,
         epoch,
-        held: BTreeMap::new(),
-        taken: 0,
-        more: 0,
-        looks: Looks::Now,
-        look,
-        pause: look,
+        unsettled: BTreeMap::new(),
+        last_tag: 0,
+        extra_prefetch: 0,
+        next_poll: NextPoll::Now,
+        max_poll_interval,
+        poll_interval: max_poll_interval,
         cancelled: false,
         sink,
     };
     subscription.serve(commands, &wakes)?;
-    subscription.put_back_the_rest()
+    subscription.put_back_unsettled()
 }
 
-/// When to look for messages.
+/// When to poll for messages.
 #[derive(Clone, Copy)]
-enum Looks {
-    /// There may be some now.
+enum NextPoll {
+    /// At once: there may be messages.
     Now,
-    /// There were none left.
+    /// At this time: the last poll left none.
     At(Instant),
 }
 
-struct Subscription<'a> {
+struct EmbeddedSubscription<'a> {
     session: Box<dyn QueueSession>,
     queue: &'a QueueConfig,
     epoch: u64,
-    /// The keys of what was delivered and not settled, by tag.
-    held: BTreeMap<u64, String>,
-    /// How many there have been: the last one's tag.
-    taken: u64,
-    /// How many more than the prefetch may be held.
-    more: usize,
-    looks: Looks,
-    /// The longest time between two looks.
-    look: Duration,
-    /// The time between the last look and the next, if it was in vain.
-    pause: Duration,
+    /// The keys of the messages that were delivered and not settled, by tag.
+    unsettled: BTreeMap<u64, String>,
+    /// The tag of the last delivery: how many there have been.
+    last_tag: u64,
+    /// How many messages beyond the queue's prefetch may be unsettled.
+    extra_prefetch: usize,
+    next_poll: NextPoll,
+    /// The longest time between two polls.
+    max_poll_interval: Duration,
+    /// The time until the next poll, after one that did not fill its limit.
+    poll_interval: Duration,
     cancelled: bool,
     sink: &'a mut dyn FnMut(BrokerEvent),
 }
 
-impl Subscription<'_> {
-    /// Until the commands' sender is dropped.
+impl EmbeddedSubscription<'_> {
+    /// Serves until the commands' sender is dropped.
     fn serve(
         &mut self,
         commands: &Receiver<SubscriptionCommand>,
         wakes: &Receiver<()>,
     ) -> Result<(), BrokerError> {
         loop {
-            let alarm = match self.looks {
+            let alarm = match self.next_poll {
                 _ if self.room() == 0 => never(),
-                Looks::Now => at(Instant::now()),
-                Looks::At(time) => at(time),
+                NextPoll::Now => at(Instant::now()),
+                NextPoll::At(time) => at(time),
             };
             select! {
                 recv(commands) -> command => {
                     let Ok(command) = command else { return Ok(()) };
-                    self.obey(command)?;
+                    self.execute(command)?;
                     while let Ok(command) = commands.try_recv() {
-                        self.obey(command)?;
+                        self.execute(command)?;
                     }
                 }
-                recv(wakes) -> _ => self.looks = Looks::Now,
+                recv(wakes) -> _ => self.next_poll = NextPoll::Now,
                 recv(alarm) -> _ => self.deliver()?,
             }
         }
     }
 
-    /// How many more messages may be held.
+    /// How many more messages may be taken.
     fn room(&self) -> usize {
         if self.cancelled {
             return 0;
         }
-        let most = usize::from(self.queue.prefetch()) + self.more;
-        most.saturating_sub(self.held.len())
+        let most = usize::from(self.queue.prefetch()) + self.extra_prefetch;
+        most.saturating_sub(self.unsettled.len())
     }
 
-    /// Takes messages, as far as there is room, and hands them on.
+    /// Takes as many messages as there is room for, and delivers them.
     fn deliver(&mut self) -> Result<(), BrokerError> {
         let Some(bits) = self.room().checked_ilog2() else {
             return Ok(());
         };
-        let wanted = MOST_AT_ONCE.min(1 << bits);
+        let wanted = MAX_TAKEN_AT_ONCE.min(1 << bits);
         let messages = self.session.take(&self.queue.name, wanted)?;
-        self.pause = if messages.is_empty() {
-            self.pause.saturating_mul(2).min(self.look)
+        self.poll_interval = if messages.is_empty() {
+            self.poll_interval
+                .saturating_mul(2)
+                .min(self.max_poll_interval)
         } else {
-            LOOK_AGAIN
+            BUSY_POLL_INTERVAL
         };
-        self.looks = if messages.len() < wanted {
-            Looks::At(Instant::now() + self.pause)
+        self.next_poll = if messages.len() < wanted {
+            NextPoll::At(Instant::now() + self.poll_interval)
         } else {
-            Looks::Now
+            NextPoll::Now
         };
         if !messages.is_empty() {
-            let envelopes = messages.into_iter().map(|message| self.hold(message));
+            let envelopes = messages.into_iter().map(|message| self.envelope(message));
             let envelopes = envelopes.collect();
             (self.sink)(BrokerEvent::Delivered(envelopes));
         }
         Ok(())
     }
 
-    fn hold(&mut self, message: Message) -> Envelope {
-        self.taken += 1;
-        self.held.insert(self.taken, message.key.clone());
-        let receipt = DeliveryHandle {
+    fn envelope(&mut self, message: Message) -> Envelope {
+        self.last_tag += 1;
+        self.unsettled.insert(self.last_tag, message.key.clone());
+        let handle = DeliveryHandle {
             epoch: self.epoch,
-            tag: self.taken,
+            tag: self.last_tag,
         };
-        Envelope::of(message, receipt)
+        Envelope::of_recorded(message, handle)
     }
 
-    fn obey(&mut self, command: SubscriptionCommand) -> Result<(), BrokerError> {
+    fn execute(&mut self, command: SubscriptionCommand) -> Result<(), BrokerError> {
         match command {
             SubscriptionCommand::Settle { accept, give_back } => {
-                // Their rows say all that there is to say.
+                // Accepted messages need no write: their rows record the end of the run.
                 self.release(accept);
                 let keys = self.release(give_back);
                 self.put_back(keys)
             }
             SubscriptionCommand::Prefetch { more, epoch } => {
                 if epoch == self.epoch {
-                    self.more = usize::from(more);
+                    self.extra_prefetch = usize::from(more);
                 }
                 Ok(())
             }
             SubscriptionCommand::Depth => {
-                // What could be handed on is not ready.
+                // Messages that can be delivered at once do not count as ready.
                 while self.room() > 0 {
                     self.deliver()?;
-                    if let Looks::At(_) = self.looks {
+                    if let NextPoll::At(_) = self.next_poll {
                         break;
                     }
                 }
@@ -193,29 +195,29 @@ impl Subscription<'_> {
         }
     }
 
-    /// The keys of what is no longer held. Receipts of another epoch are passed over.
-    fn release(&mut self, receipts: Vec<DeliveryHandle>) -> Vec<String> {
-        let ours = receipts
+    /// Removes deliveries and returns their messages' keys. Ignores handles of another epoch.
+    fn release(&mut self, handles: Vec<DeliveryHandle>) -> Vec<String> {
+        let ours = handles
             .into_iter()
-            .filter(|receipt| receipt.epoch == self.epoch);
-        ours.filter_map(|receipt| self.held.remove(&receipt.tag))
+            .filter(|handle| handle.epoch == self.epoch);
+        ours.filter_map(|handle| self.unsettled.remove(&handle.tag))
             .collect()
     }
 
-    /// Puts back what is not held by another delivery: a row that the ledger has put back already may
-    /// have been taken again.
+    /// Puts messages back, except those with another unsettled delivery: a row that the ledger has put back already
+    /// may have been taken again.
     fn put_back(&mut self, mut keys: Vec<String>) -> Result<(), BrokerError> {
         if keys.is_empty() {
             return Ok(());
         }
-        keys.retain(|key| !self.held.values().any(|held| held == key));
+        keys.retain(|key| !self.unsettled.values().any(|unsettled| unsettled == key));
         self.session.put_back(&keys)?;
-        self.looks = Looks::Now;
+        self.next_poll = NextPoll::Now;
         Ok(())
     }
 
-    fn put_back_the_rest(&mut self) -> Result<(), BrokerError> {
-        let rest = std::mem::take(&mut self.held).into_values();
+    fn put_back_unsettled(&mut self) -> Result<(), BrokerError> {
+        let rest = std::mem::take(&mut self.unsettled).into_values();
         self.put_back(rest.collect())
     }
 }
@@ -233,15 +235,15 @@ mod tests {
     use crate::config::BrokerHost;
     use crate::message::Arguments;
 
-    /// Nobody waits for so long.
+    /// Longer than the test.
     const NEVER: Duration = Duration::from_secs(3600);
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Messages that wait, and the keys of what was put back.
+    /// Waiting messages, and the keys of messages that were put back.
     #[derive(Clone, Default)]
-    struct Rows(Arc<Mutex<(Vec<Message>, Vec<String>)>>);
+    struct FakeQueue(Arc<Mutex<(Vec<Message>, Vec<String>)>>);
 
-    impl QueueSession for Rows {
+    impl QueueSession for FakeQueue {
         fn take(&mut self, _: &str, limit: usize) -> Result<Vec<Message>, BrokerError> {
             let waiting = &mut self.0.lock().unwrap().0;
             let count = limit.min(waiting.len());
@@ -263,9 +265,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_in_this_process_is_delivered_without_a_wait() {
+    fn publishing_wakes_the_consumers_of_the_process() {
         const QUEUE: &str = "embedded-wakes";
-        let rows = Rows::default();
+        let rows = FakeQueue::default();
         let queue = QueueConfig::new(QUEUE, BrokerHost::Embedded);
         let (commands, orders) = unbounded();
         let (sink, events) = unbounded();
@@ -274,18 +276,18 @@ mod tests {
         let session = Box::new(rows.clone());
         let consumer = thread::spawn(move || {
             let mut sink = |event| sink.send(event).unwrap();
-            consume_and_look(NEVER, session, &queue, 1, &orders, &mut sink)
+            consume_polling(NEVER, session, &queue, 1, &orders, &mut sink)
         });
         let next = || events.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(next(), BrokerEvent::Opened { waiting: 0 }));
-        // The answer comes after the first look.
+        // The answer comes after the first poll.
         commands.send(SubscriptionCommand::Depth).unwrap();
         assert!(matches!(next(), BrokerEvent::Depth(0)));
         let message = Message::new("task", Arguments::default(), QUEUE);
         rows.0.lock().unwrap().0.push(message.clone());
         let confirmed = publisher.publish(&[&message]).unwrap();
         assert_eq!(confirmed, [Confirmation::Confirmed]);
-        publisher.marked(&[&message]);
+        publisher.rows_marked(&[&message]);
         let BrokerEvent::Delivered(deliveries) = next() else {
             panic!("it is not delivered");
         };

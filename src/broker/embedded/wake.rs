@@ -1,7 +1,8 @@
-//! How a publisher wakes the consumers of its process.
+//! Lets a publisher wake the consumers of its process.
 //!
-//! One place for the whole process: the two need not know of each other. A consumer that is woken for
-//! nothing, as by the same queue's name in another database, looks and waits again.
+//! The registry is global to the process, so publishers and consumers need no reference to each other. A consumer
+//! may be woken for nothing, for example by a queue of the same name in another database: it polls once and waits
+//! again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,17 +14,17 @@ fn listeners() -> MutexGuard<'static, Vec<(String, Sender<()>)>> {
     LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells when there are messages for the queue, until it is dropped.
+/// Registers a listener that receives a signal when there are messages for the queue, until it is dropped.
 pub(super) fn listen(queue: &str) -> Receiver<()> {
-    // One is enough: it says that there is something, not how much.
+    // One signal is enough: it says that there are messages, not how many.
     let (sender, receiver) = bounded(1);
-    // Those that were dropped go: a consumer whose connection was lost listens anew.
+    // Waking removes dropped listeners: a consumer that has lost its connection registers again.
     wake(queue);
     listeners().push((queue.to_owned(), sender));
     receiver
 }
 
-/// There are messages for the queue.
+/// Wakes the consumers of the queue, and removes dropped listeners.
 pub(super) fn wake(queue: &str) {
     listeners().retain(|(name, sender)| {
         name != queue || sender.try_send(()) != Err(TrySendError::Disconnected(()))
@@ -35,7 +36,7 @@ mod tests {
     use super::{listen, wake};
 
     #[test]
-    fn all_who_listen_to_a_queue_are_woken_and_no_others() {
+    fn waking_a_queue_wakes_all_its_listeners_and_no_others() {
         let [first, second, other] = ["wake-a", "wake-a", "wake-b"].map(listen);
         wake("wake-a");
         wake("wake-a");

@@ -32,7 +32,7 @@ use super::control::{Control, Made, Socket};
 use super::pidfile::Held;
 use crate::failpoint;
 use crate::logging::LogFile;
-use crate::names::RESUMED;
+use crate::names::RESUMED_VARIABLE;
 use crate::process::limits;
 
 /// The program that this process runs, whatever has become of its file.
@@ -156,8 +156,8 @@ impl Ready<'_> {
             command.arg0(name);
         }
         let will = format!("{} {}", std::process::id(), self.will.as_raw_fd());
-        command.args(arguments).env(RESUMED, will);
-        failpoint::leave_to(&mut command);
+        command.args(arguments).env(RESUMED_VARIABLE, will);
+        failpoint::pass_on_to(&mut command);
         command
     }
 }
@@ -190,7 +190,7 @@ fn close_all_on_exec() -> io::Result<()> {
 #[must_use]
 pub fn resumed() -> Option<Resumed> {
     static ASKED: AtomicBool = AtomicBool::new(false);
-    let said = std::env::var(RESUMED).ok()?;
+    let said = std::env::var(RESUMED_VARIABLE).ok()?;
     let (pid, number) = said.split_once(' ')?;
     // Whom such a daemon has started inherits the variable, and means nothing by it.
     if pid != std::process::id().to_string() || ASKED.swap(true, Ordering::AcqRel) {

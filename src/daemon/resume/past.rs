@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Origin;
 use crate::health::service_status::Restarts;
-use crate::retry::{Backoff, WELL_AFTER};
+use crate::retry::{Backoff, HEALTHY_AFTER};
 use crate::store::WorkerId;
 
 /// What a daemon knows of its lives before.
@@ -37,7 +37,7 @@ impl Past {
     /// With a life more, which was so long, as `worker` if it came so far.
     #[must_use]
     pub fn and(&self, cause: &str, worker: Option<WorkerId>, life: Duration) -> Self {
-        let tries = if life > WELL_AFTER { 0 } else { self.tries };
+        let tries = if life > HEALTHY_AFTER { 0 } else { self.tries };
         let registered = worker.map(|WorkerId(id)| vec![id]);
         Self {
             restarts: Some(Restarts::after(self.restarts.as_ref(), cause)),
@@ -58,7 +58,7 @@ impl Past {
     #[must_use]
     pub fn rest(&self) -> Duration {
         let before = self.tries.saturating_sub(1);
-        Backoff::for_children().after(before).next_wait()
+        Backoff::for_restarts().with_tries(before).next_wait()
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
             past = past.and("it", None, short);
         }
         assert!(past.rest() >= Duration::from_millis(800));
-        let past = past.and("it", None, 2 * WELL_AFTER);
+        let past = past.and("it", None, 2 * HEALTHY_AFTER);
         assert!(past.rest() <= Duration::from_millis(100));
         assert_eq!(past.restarts.unwrap().count, 6);
     }

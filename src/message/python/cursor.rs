@@ -1,8 +1,8 @@
-//! A place in a text that is read from left to right.
+//! A cursor in a text that is read from left to right.
 
 use super::LiteralError;
 
-/// The text and how far it is read.
+/// A text, and the offset up to which it has been read.
 pub(super) struct Cursor<'a> {
     text: &'a str,
     offset: usize,
@@ -18,19 +18,19 @@ impl<'a> Cursor<'a> {
         &self.text[self.offset..]
     }
 
-    /// The next character, which stays.
+    /// The next character, without passing over it.
     pub(super) fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
 
-    /// The next character.
+    /// Passes over the next character and returns it.
     pub(super) fn next(&mut self) -> Option<char> {
         let next = self.peek()?;
         self.offset += next.len_utf8();
         Some(next)
     }
 
-    /// Passes over `expected` if it comes next.
+    /// Passes over `expected` if it comes next. Returns whether it did.
     pub(super) fn eat(&mut self, expected: &str) -> bool {
         let found = self.rest().starts_with(expected);
         if found {
@@ -39,7 +39,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// All characters that come next and are `wanted`.
+    /// Passes over the next characters while they are `wanted`, and returns them.
     pub(super) fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let end = rest.find(|c| !wanted(c)).unwrap_or(rest.len());
@@ -47,12 +47,12 @@ impl<'a> Cursor<'a> {
         &rest[..end]
     }
 
-    /// Passes over what Python takes for blank inside brackets.
+    /// Passes over the characters that Python treats as blank inside brackets.
     pub(super) fn skip_blanks(&mut self) {
         self.take_while(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c'));
     }
 
-    /// A mark to give to [`error_at`](Self::error_at).
+    /// The current offset, for [`error_at`](Self::error_at).
     pub(super) fn offset(&self) -> usize {
         self.offset
     }
@@ -71,7 +71,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Whether a Python name may begin with it.
+/// Whether a Python name may begin with this character.
 pub(super) fn is_name_start(character: char) -> bool {
     character == '_' || character.is_alphabetic()
 }

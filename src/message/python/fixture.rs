@@ -1,11 +1,11 @@
-//! What CPython writes and reads, noted by `tests/fixtures/python_literals.py`.
+//! Compares with what CPython writes and reads, as recorded by `tests/fixtures/python_literals.py`.
 
 use serde_json::Value;
 
 use super::{parse_tuple, repr, repr_tuple};
 use crate::message::{Literal, json};
 
-/// The texts and values of one kind.
+/// The texts and values of one kind from the fixture.
 fn cases(kind: &str) -> Vec<(String, Vec<Literal>)> {
     let fixture = include_str!("../../../tests/fixtures/python_literals.json");
     let Literal::Object(fixture) = json::parse(fixture).unwrap() else {
@@ -51,7 +51,7 @@ fn a_double_is_written_as_python_writes_it() {
 fn what_python_reads_is_read() {
     for (text, args) in cases("read") {
         let read = parse_tuple(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        // But for the digits of a float.
+        // The digits of floats may differ.
         assert_eq!(repr_tuple(&read), repr_tuple(&args), "{text}");
     }
 }

@@ -1,9 +1,8 @@
 //! Python literals, as django-carrot stores arguments in the database.
 //!
-//! `carrot_messagelog.task_args` holds the `repr` of a tuple, and
-//! `carrot_scheduledtask.task_args` a list without brackets. What is written
-//! here is what CPython would write; what is read is what its `literal_eval`
-//! reads, as far as JSON can hold it.
+//! `carrot_messagelog.task_args` holds the `repr` of a tuple, and `carrot_scheduledtask.task_args` a list
+//! without brackets. This module writes what CPython would write, and reads what CPython's `literal_eval` reads,
+//! unless JSON can't hold it.
 
 mod cursor;
 #[cfg(test)]
@@ -17,26 +16,26 @@ mod string;
 pub use parse::{parse_list, parse_tuple};
 pub use repr::{ascii, repr, repr_tuple};
 
-/// The most brackets in one another, a tuple's own counted.
+/// How deep brackets may be nested, including those of the outer tuple.
 ///
-/// With a message's body around the arguments this is what `serde_json` reads at
-/// most (128 levels), so that whatever came in a message is read back from its
-/// row, and whatever is read from a row can be sent.
-const MOST_DEPTH: usize = 126;
+/// With the object of a message's body around the arguments, this is the deepest nesting that `serde_json`
+/// reads (it refuses 128 levels). So arguments from a message can be read back from its row, and arguments from
+/// a row can be sent.
+const MAX_DEPTH: usize = 126;
 
-/// Why a text is no literal that JSON can hold.
+/// Why a text is not a Python literal that JSON can hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at character {position}: {problem}")]
 pub struct LiteralError {
-    /// Where, in characters from 1; one past the last at the text's end.
+    /// The position, in characters from 1. At the end of the text it is one past the last character.
     pub position: usize,
-    /// What was expected there, or what cannot be held.
+    /// What was expected there, or what JSON can't hold.
     pub problem: String,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_DEPTH, parse_list, parse_tuple, repr, repr_tuple};
+    use super::{MAX_DEPTH, parse_list, parse_tuple, repr, repr_tuple};
     use crate::message::{Literal, Number, wire};
     use serde_json::{Value, json};
 
@@ -47,7 +46,7 @@ mod tests {
             1 => Literal::Bool(random.bool()),
             2 => Value::from(random.i64(..) >> random.u8(..64)).into(),
             3 => Value::from(f64::from_bits(random.u64(..))).into(),
-            4 => Literal::Number(Number::spelt("9".repeat(random.usize(1..60)))),
+            4 => Literal::Number(Number::from_text("9".repeat(random.usize(1..60)))),
             5 => Literal::Text(random_text(random)),
             6 => Literal::List(
                 (0..random.usize(..4))
@@ -75,10 +74,10 @@ mod tests {
         (0..random.usize(..12)).map(|_| one(random)).collect()
     }
 
-    /// With its numbers as Python spells them.
+    /// The same value with its numbers as Python writes them.
     fn respelled(value: &Literal) -> Literal {
         match value {
-            Literal::Number(_) => Literal::Number(Number::spelt(repr(value))),
+            Literal::Number(_) => Literal::Number(Number::from_text(repr(value))),
             Literal::List(items) => Literal::List(items.iter().map(respelled).collect()),
             Literal::Object(pairs) => {
                 let pairs = pairs.iter();
@@ -102,57 +101,59 @@ mod tests {
         }
     }
 
+    /// Pieces of literals, from which random texts are made.
+    const PIECES: [&str; 43] = [
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "'",
+        "\"",
+        "'''",
+        "\\",
+        "\\x",
+        "\\u",
+        "\\U0010ffff",
+        "\\ud83d",
+        "\\ude00",
+        "\\N{",
+        "\\777",
+        "\n",
+        "\r\n",
+        " ",
+        "0",
+        "0x",
+        "1",
+        "_",
+        ".",
+        "e",
+        "E+",
+        "-",
+        "+",
+        "j",
+        "b",
+        "u",
+        "r'",
+        "f'",
+        "None",
+        "True",
+        "nan",
+        "é",
+        "😀",
+        "\0",
+        "#",
+    ];
+
     #[test]
-    fn no_text_is_a_panic() {
-        let pieces = [
-            "(",
-            ")",
-            "[",
-            "]",
-            "{",
-            "}",
-            ",",
-            ":",
-            "'",
-            "\"",
-            "'''",
-            "\\",
-            "\\x",
-            "\\u",
-            "\\U0010ffff",
-            "\\ud83d",
-            "\\ude00",
-            "\\N{",
-            "\\777",
-            "\n",
-            "\r\n",
-            " ",
-            "0",
-            "0x",
-            "1",
-            "_",
-            ".",
-            "e",
-            "E+",
-            "-",
-            "+",
-            "j",
-            "b",
-            "u",
-            "r'",
-            "f'",
-            "None",
-            "True",
-            "nan",
-            "é",
-            "😀",
-            "\0",
-            "#",
-        ];
+    fn no_text_causes_a_panic() {
         let mut random = fastrand::Rng::with_seed(2);
         for _ in 0..50_000 {
             let mut text: String = (0..random.usize(..12))
-                .map(|_| random.choice(pieces).unwrap())
+                .map(|_| random.choice(PIECES).unwrap())
                 .collect();
             if random.bool() {
                 let value = random_value(&mut random, 2);
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_takes_no_longer_for_its_length() {
+    fn a_long_text_is_read_in_linear_time() {
         let items = ["None", "1.5", "'a'", "[]", "{1: -2}"];
         for item in items {
             let text = format!("({item}, {})", format!("{item}, ").repeat(100_000));
@@ -191,7 +192,7 @@ mod tests {
     fn what_a_body_can_hold_a_row_can_hold_and_no_more() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let body = |levels: usize| format!("{{\"args\": [{}]}}", nested(levels));
-        let deepest = MOST_DEPTH - 1;
+        let deepest = MAX_DEPTH - 1;
         assert!(serde_json::from_str::<Value>(&body(deepest)).is_ok());
         let args = wire::decode(body(deepest).as_bytes()).unwrap().args;
         assert_eq!(parse_tuple(&repr_tuple(&args)).as_ref(), Ok(&args));

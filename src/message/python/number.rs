@@ -1,17 +1,17 @@
-//! Reads Python's numbers.
+//! Reads Python numbers.
 
 use super::LiteralError;
 use super::cursor::{Cursor, is_name_start};
 use crate::message::Number;
 
-/// How much of a whole number one step of a conversion takes: nine digits.
+/// The base of the conversion to decimal: nine decimal digits a limb.
 const LIMB: u64 = 1_000_000_000;
-/// Conversion takes the square of the digits; as with Python's own limit for
-/// decimal ones, no honest number comes near.
-const MOST_RADIX_DIGITS: usize = 4300;
+/// The most digits of a number that is not decimal. Conversion takes quadratic time. Python's own limit for
+/// decimal numbers is the same, and no real number comes near it.
+const MAX_RADIX_DIGITS: usize = 4300;
 
-/// A number with its sign. It keeps its digits: JSON can hold more of them than a double, and a
-/// larger exponent, though Python can't.
+/// Reads a number with its sign. It keeps its digits: JSON, unlike Python, can hold more digits and a larger
+/// exponent than a double.
 pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Number, LiteralError> {
     let start = cursor.offset();
     let negative = cursor.eat("-");
@@ -36,16 +36,16 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Number, LiteralError> {
         return Err(cursor.error("expected the end of the number"));
     }
     let text = match text.trim_start_matches('0') {
-        "" => return Ok(Number::spelt("0")),
+        "" => return Ok(Number::from_text("0")),
         text if text.starts_with(|c: char| c.is_ascii_digit()) => text.to_owned(),
-        // JSON wants a digit before the point and the exponent.
+        // JSON requires a digit before the point and the exponent.
         text => format!("0{text}"),
     };
     let sign = if negative { "-" } else { "" };
-    Ok(Number::spelt(format!("{sign}{text}")))
+    Ok(Number::from_text(format!("{sign}{text}")))
 }
 
-/// Whether what follows a number makes it a complex one: `j`, or as in `1+2j`.
+/// Whether the text after a number makes it a complex number: `j`, or `+2j` as in `1+2j`.
 fn is_complex(rest: &str) -> bool {
     let imaginary = rest.trim_start_matches(' ').strip_prefix(['+', '-']);
     let end = imaginary.map(|rest| {
@@ -69,8 +69,7 @@ fn radix(cursor: &mut Cursor<'_>) -> Option<u32> {
     Some(found.1)
 }
 
-/// Digits of `radix`, an underscore between two of them left out. Empty if none
-/// come next.
+/// Reads digits of `radix`, without the underscores between them. Empty if no digit comes next.
 fn digits(cursor: &mut Cursor<'_>, radix: u32) -> Result<String, LiteralError> {
     let mut read = String::new();
     loop {
@@ -85,7 +84,7 @@ fn digits(cursor: &mut Cursor<'_>, radix: u32) -> Result<String, LiteralError> {
     }
 }
 
-/// The decimal digits of a whole number that is written in another `radix`.
+/// Reads a whole number that is written in another `radix`. Returns its decimal digits.
 fn whole_of_radix(
     cursor: &mut Cursor<'_>,
     radix: u32,
@@ -96,10 +95,10 @@ fn whole_of_radix(
     if read.is_empty() {
         return Err(cursor.error(format!("expected a digit of base {radix}")));
     }
-    if read.len() > MOST_RADIX_DIGITS {
+    if read.len() > MAX_RADIX_DIGITS {
         return Err(cursor.error_at(
             start,
-            format!("expected at most {MOST_RADIX_DIGITS} digits of base {radix}"),
+            format!("expected at most {MAX_RADIX_DIGITS} digits of base {radix}"),
         ));
     }
     // Nine decimal digits each, the lowest first.
@@ -122,7 +121,7 @@ fn whole_of_radix(
         .collect())
 }
 
-/// The text of a decimal number as JSON has it, but for zeros before it.
+/// Reads a decimal number. Returns it as JSON, apart from leading zeros.
 fn decimal(cursor: &mut Cursor<'_>, start: usize) -> Result<String, LiteralError> {
     let mut text = digits(cursor, 10)?;
     let has_point = cursor.eat(".");
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_end_takes_no_time() {
+    fn a_very_long_number_is_read_or_refused_in_no_time() {
         let long = "7".repeat(1_000_000);
         assert_eq!(read(&long).as_deref(), Ok(&*long));
         assert!(

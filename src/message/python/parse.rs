@@ -1,22 +1,22 @@
-//! Reads Python's literals into JSON values.
+//! Reads Python literals into JSON values.
 
 use super::cursor::{Cursor, is_name_start};
 use super::repr::float_text;
-use super::{LiteralError, MOST_DEPTH, number, string};
+use super::{LiteralError, MAX_DEPTH, number, string};
 use crate::message::{Literal, Object};
 
 /// The most characters of an unknown name that an error repeats.
-const SHOWN_CHARACTERS: usize = 40;
+const MAX_SHOWN_CHARACTERS: usize = 40;
 
-/// Reads what [`repr_tuple`](super::repr_tuple) and Python write: a tuple or a
-/// list. An empty text and `None` mean no arguments.
+/// Reads what [`repr_tuple`](super::repr_tuple) and Python write: a tuple or a list. An empty text and `None`
+/// mean no arguments.
 ///
-/// Tuples become JSON arrays, and a key that is a number, a boolean or None
-/// becomes text, as `json.dumps` has it. A number keeps its digits.
+/// Tuples become JSON arrays. As with `json.dumps`, a key that is a number, a boolean or None becomes text. A
+/// number keeps its digits.
 ///
 /// # Errors
-/// When `text` is no literal, or holds what JSON cannot: bytes, a set, a complex
-/// number, infinity, a lone surrogate, more than 126 levels.
+/// When `text` is not a literal, or holds what JSON can't: bytes, a set, a complex number, infinity, a lone
+/// surrogate, more than 126 levels.
 pub fn parse_tuple(text: &str) -> Result<Vec<Literal>, LiteralError> {
     let mut cursor = Cursor::new(text);
     cursor.skip_blanks();
@@ -25,13 +25,13 @@ pub fn parse_tuple(text: &str) -> Result<Vec<Literal>, LiteralError> {
         return Ok(Vec::new());
     }
     let args = if cursor.eat("[") {
-        items(&mut cursor, "]", 1)?.items
+        read_items(&mut cursor, "]", 1)?.items
     } else if cursor.eat("(") {
         let Sequence {
             items,
             is_tuple,
             end,
-        } = items(&mut cursor, ")", 1)?;
+        } = read_items(&mut cursor, ")", 1)?;
         if !is_tuple {
             return Err(cursor.error_at(end, "expected a comma, which a tuple of one item needs"));
         }
@@ -39,21 +39,21 @@ pub fn parse_tuple(text: &str) -> Result<Vec<Literal>, LiteralError> {
     } else {
         return Err(cursor.error("expected a tuple, in parentheses"));
     };
-    at_end(&mut cursor)?;
+    expect_end(&mut cursor)?;
     Ok(args)
 }
 
-/// Reads what stands in a schedule's `task_args`: a list without its brackets,
-/// as `1, 'x', True`. An empty text means no arguments.
+/// Reads a schedule's `task_args`: a list without brackets, as `1, 'x', True`. An empty text means no
+/// arguments.
 ///
 /// # Errors
 /// As [`parse_tuple`].
 pub fn parse_list(text: &str) -> Result<Vec<Literal>, LiteralError> {
     let mut cursor = Cursor::new(text);
-    items(&mut cursor, "", 1).map(|list| list.items)
+    read_items(&mut cursor, "", 1).map(|list| list.items)
 }
 
-fn at_end(cursor: &mut Cursor<'_>) -> Result<(), LiteralError> {
+fn expect_end(cursor: &mut Cursor<'_>) -> Result<(), LiteralError> {
     cursor.skip_blanks();
     if cursor.rest().is_empty() {
         return Ok(());
@@ -61,8 +61,8 @@ fn at_end(cursor: &mut Cursor<'_>) -> Result<(), LiteralError> {
     Err(cursor.error("expected nothing more"))
 }
 
-/// Whether `close` comes next, which is passed over. An empty one means the end.
-fn closes(cursor: &mut Cursor<'_>, close: &str) -> bool {
+/// Passes over `close` if it comes next. Returns whether it did. An empty `close` means the end of the text.
+fn eat_close(cursor: &mut Cursor<'_>, close: &str) -> bool {
     cursor.skip_blanks();
     if close.is_empty() {
         return cursor.rest().is_empty();
@@ -80,27 +80,31 @@ fn expected(cursor: &Cursor<'_>, what: &str, close: &str) -> LiteralError {
 
 struct Sequence {
     items: Vec<Literal>,
-    /// Between parentheses: a comma makes the tuple, or there being nothing.
+    /// Whether these items in parentheses are a tuple: there is a comma, or no item.
     is_tuple: bool,
-    /// Where the last item ended.
+    /// The offset where the last item ended.
     end: usize,
 }
 
-/// Items up to `close`, whose opening bracket has been read as the `depth`th.
-fn items(cursor: &mut Cursor<'_>, close: &str, depth: usize) -> Result<Sequence, LiteralError> {
+/// Reads items up to `close`. The opening bracket has been read, and is the `depth`th.
+fn read_items(
+    cursor: &mut Cursor<'_>,
+    close: &str,
+    depth: usize,
+) -> Result<Sequence, LiteralError> {
     let mut read = Sequence {
         items: Vec::new(),
         is_tuple: true,
         end: cursor.offset(),
     };
-    while !closes(cursor, close) {
-        read.items.push(value(cursor, depth)?);
+    while !eat_close(cursor, close) {
+        read.items.push(read_value(cursor, depth)?);
         read.end = cursor.offset();
         cursor.skip_blanks();
         if cursor.eat(",") {
             continue;
         }
-        if !closes(cursor, close) {
+        if !eat_close(cursor, close) {
             return Err(expected(cursor, "a comma", close));
         }
         read.is_tuple = read.items.len() > 1;
@@ -109,21 +113,21 @@ fn items(cursor: &mut Cursor<'_>, close: &str, depth: usize) -> Result<Sequence,
     Ok(read)
 }
 
-/// One value, inside of `depth` brackets.
-fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Literal, LiteralError> {
+/// Reads one value inside of `depth` brackets.
+fn read_value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Literal, LiteralError> {
     cursor.skip_blanks();
     let start = cursor.offset();
     let Some(first) = cursor.peek() else {
         return Err(cursor.error("expected a value, found the end"));
     };
     match first {
-        '(' | '[' | '{' if depth >= MOST_DEPTH => Err(cursor.error(format!(
-            "expected at most {MOST_DEPTH} brackets in one another"
+        '(' | '[' | '{' if depth >= MAX_DEPTH => Err(cursor.error(format!(
+            "expected at most {MAX_DEPTH} brackets in one another"
         ))),
         '(' => {
             cursor.eat("(");
-            let mut read = items(cursor, ")", depth + 1)?;
-            // A value in parentheses is that value.
+            let mut read = read_items(cursor, ")", depth + 1)?;
+            // A single value in parentheses is not a tuple.
             let single = if read.is_tuple {
                 None
             } else {
@@ -133,16 +137,16 @@ fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Literal, LiteralError>
         }
         '[' => {
             cursor.eat("[");
-            items(cursor, "]", depth + 1).map(|list| Literal::List(list.items))
+            read_items(cursor, "]", depth + 1).map(|list| Literal::List(list.items))
         }
         '{' => {
             cursor.eat("{");
-            dict(cursor, start, depth + 1).map(Literal::Object)
+            read_dict(cursor, start, depth + 1).map(Literal::Object)
         }
         '\'' | '"' => string::read(cursor).map(Literal::Text),
-        '<' => Err(unholdable(cursor, start, "an object")),
+        '<' => Err(not_json(cursor, start, "an object")),
         '0'..='9' | '.' | '+' | '-' => number::read(cursor).map(Literal::Number),
-        _ if is_name_start(first) => named(cursor),
+        _ if is_name_start(first) => read_name(cursor),
         _ => Err(cursor.error("expected a value")),
     }
 }
@@ -151,22 +155,22 @@ fn is_name_part(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
-/// A value that starts with a letter: a constant, or a string with a prefix.
-fn named(cursor: &mut Cursor<'_>) -> Result<Literal, LiteralError> {
-    if string::starts(cursor.rest()) {
+/// Reads a value that starts with a letter: a constant, or a string with a prefix.
+fn read_name(cursor: &mut Cursor<'_>) -> Result<Literal, LiteralError> {
+    if string::is_at_start(cursor.rest()) {
         return string::read(cursor).map(Literal::Text);
     }
     let start = cursor.offset();
     let name = cursor.take_while(|c| is_name_part(c) || c == '.');
-    let shown: String = name.chars().take(SHOWN_CHARACTERS).collect();
+    let shown: String = name.chars().take(MAX_SHOWN_CHARACTERS).collect();
     match name {
         "None" => Ok(Literal::Null),
         "True" => Ok(Literal::Bool(true)),
         "False" => Ok(Literal::Bool(false)),
-        "nan" | "inf" | "Ellipsis" => Err(unholdable(cursor, start, name)),
-        "set" | "frozenset" => Err(unholdable(cursor, start, "a set")),
-        // The repr of many an object is a call that makes it.
-        _ if cursor.peek() == Some('(') => Err(unholdable(cursor, start, &shown)),
+        "nan" | "inf" | "Ellipsis" => Err(not_json(cursor, start, name)),
+        "set" | "frozenset" => Err(not_json(cursor, start, "a set")),
+        // The repr of many objects is a call of their constructor.
+        _ if cursor.peek() == Some('(') => Err(not_json(cursor, start, &shown)),
         _ => {
             let problem = format!("expected a value, found the name {shown}; a text needs quotes");
             Err(cursor.error_at(start, problem))
@@ -174,35 +178,35 @@ fn named(cursor: &mut Cursor<'_>) -> Result<Literal, LiteralError> {
     }
 }
 
-/// What Python has and JSON has not.
-fn unholdable(cursor: &Cursor<'_>, start: usize, found: &str) -> LiteralError {
+/// The error for a value that Python has and JSON has not.
+fn not_json(cursor: &Cursor<'_>, start: usize, found: &str) -> LiteralError {
     let problem = format!("expected a value that JSON can hold, found {found}");
     cursor.error_at(start, problem)
 }
 
-/// A dict whose `{` has been read at `start`, as the `depth`th bracket.
-fn dict(cursor: &mut Cursor<'_>, start: usize, depth: usize) -> Result<Object, LiteralError> {
+/// Reads a dict. Its `{` has been read at `start`, and is the `depth`th bracket.
+fn read_dict(cursor: &mut Cursor<'_>, start: usize, depth: usize) -> Result<Object, LiteralError> {
     let mut pairs = Vec::new();
-    while !closes(cursor, "}") {
+    while !eat_close(cursor, "}") {
         let key_start = cursor.offset();
-        let key = value(cursor, depth)?;
+        let key = read_value(cursor, depth)?;
         cursor.skip_blanks();
         if !cursor.eat(":") {
             let is_set = pairs.is_empty() && matches!(cursor.peek(), Some(',' | '}'));
             return Err(if is_set {
-                unholdable(cursor, start, "a set")
+                not_json(cursor, start, "a set")
             } else {
                 cursor.error("expected a colon")
             });
         }
         let key =
             key_text(key).ok_or_else(|| cursor.error_at(key_start, "expected a simple key"))?;
-        pairs.push((key, value(cursor, depth)?));
+        pairs.push((key, read_value(cursor, depth)?));
         cursor.skip_blanks();
         if cursor.eat(",") {
             continue;
         }
-        if !closes(cursor, "}") {
+        if !eat_close(cursor, "}") {
             return Err(expected(cursor, "a comma", "}"));
         }
         break;
@@ -210,7 +214,7 @@ fn dict(cursor: &mut Cursor<'_>, start: usize, depth: usize) -> Result<Object, L
     Ok(pairs.into_iter().collect())
 }
 
-/// The key of a JSON object that `json.dumps` makes of a dict's.
+/// Converts a dict's key into a JSON object's, as `json.dumps` does.
 fn key_text(key: Literal) -> Option<String> {
     match key {
         Literal::Text(text) => Some(text),
@@ -221,7 +225,7 @@ fn key_text(key: Literal) -> Option<String> {
             if !text.contains(['.', 'e', 'E']) {
                 return Some(text.to_owned());
             }
-            // Nothing says how JSON would write infinity.
+            // JSON has no text for infinity.
             let float: Option<f64> = text.parse().ok();
             float.filter(|float| float.is_finite()).map(float_text)
         }

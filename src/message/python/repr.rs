@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use super::printable::BOUNDARIES;
 use crate::message::Literal;
 
-/// No double has more digits.
-const MOST_DIGITS: usize = 767;
+/// The most significant decimal digits that a double can have.
+const MAX_DOUBLE_DIGITS: usize = 767;
 
 /// `args` as the `repr` of a Python tuple: `()`, `(1,)`, `(1, 'two', None)`.
 ///
-/// A number that is no double keeps its digits, which Python reads as it reads
-/// them in a message: as the nearest one.
+/// A number that no double equals keeps its digits. Python reads it as the nearest double, as it does in a
+/// message.
 #[must_use]
 pub fn repr_tuple(args: &[Literal]) -> String {
     let mut text = String::from("(");
@@ -29,7 +29,7 @@ pub fn repr(value: &Literal) -> String {
     text
 }
 
-/// What Python's `ascii` makes of a value, from its `repr`.
+/// Converts a value's `repr` into what Python's `ascii` returns for it.
 #[must_use]
 pub fn ascii(repr: &str) -> String {
     let mut text = String::with_capacity(repr.len());
@@ -37,7 +37,7 @@ pub fn ascii(repr: &str) -> String {
         if character.is_ascii() {
             text.push(character);
         } else {
-            // In a repr they stand in strings alone.
+            // In a repr such characters are in strings only.
             write_escape(&mut text, character);
         }
     }
@@ -89,8 +89,8 @@ fn number_text(written: &str) -> Cow<'_, str> {
         return written.into();
     };
     let python = float_text(float);
-    let is_double =
-        python == written || Decimal::of(written).is_some_and(|number| number.is(float));
+    let is_double = python == written
+        || Decimal::of(written).is_some_and(|number| number.is_spelling_of(float));
     if is_double {
         python.into()
     } else {
@@ -98,18 +98,18 @@ fn number_text(written: &str) -> Cow<'_, str> {
     }
 }
 
-/// A decimal number, whatever its spelling.
+/// A decimal number in a normal form, for comparing numbers that are written in different ways.
 #[derive(PartialEq, Eq)]
 struct Decimal {
     is_negative: bool,
-    /// Without zeros at either end.
+    /// The digits without leading and trailing zeros.
     digits: String,
-    /// Of the last digit.
+    /// The power of ten of the last digit.
     exponent: i64,
 }
 
 impl Decimal {
-    /// Nothing if it is none, or beyond all measure.
+    /// Reads a number. `None` if the text is not a number, or its exponent does not fit an i64.
     fn of(text: &str) -> Option<Self> {
         let (is_negative, text) = match text.strip_prefix('-') {
             Some(text) => (true, text),
@@ -134,17 +134,17 @@ impl Decimal {
         })
     }
 
-    /// Whether somebody had this double and wrote it, in the fewest digits or in so many.
-    fn is(&self, float: f64) -> bool {
-        let places = self.digits.len().clamp(1, MOST_DIGITS) - 1;
+    /// Whether this is how somebody would write the double: in the fewest digits, or rounded to this many digits.
+    fn is_spelling_of(&self, float: f64) -> bool {
+        let places = self.digits.len().clamp(1, MAX_DOUBLE_DIGITS) - 1;
         [format!("{float:e}"), format!("{float:.places$e}")]
             .iter()
             .any(|text| Self::of(text).as_ref() == Some(self))
     }
 }
 
-/// The shortest digits that mean `float`, laid out as Python does: with an
-/// exponent below 0.0001 and from 10^16 on, which has at least two digits.
+/// `float` in the fewest digits that mean it, in Python's format: with an exponent, of at least two digits, if
+/// it is below 0.0001 or at least 10^16.
 pub(super) fn float_text(float: f64) -> String {
     let scientific = shortest(float);
     let Some((digits, exponent)) = scientific.split_once('e') else {
@@ -159,7 +159,7 @@ pub(super) fn float_text(float: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
-/// How many digits stand behind the point, if there is one.
+/// The number of digits after the point.
 fn decimals(digits: &str) -> i32 {
     let count = digits
         .split_once('.')
@@ -167,8 +167,8 @@ fn decimals(digits: &str) -> i32 {
     i32::try_from(count).unwrap_or_default()
 }
 
-/// With two shortest forms equally near, as 0.62 and 0.63 to 0.625 were it not
-/// for the digits before, Python takes the even one and Rust the larger.
+/// The shortest form of `float`, in scientific notation. If two shortest forms are equally near, Python takes the
+/// one with the even last digit, and Rust the larger one.
 fn shortest(float: f64) -> String {
     let shortest = format!("{float:e}");
     let digits = shortest.split('e').next().unwrap_or_default();
@@ -188,10 +188,10 @@ fn write_string(text: &mut String, string: &str) {
         '\''
     };
     text.push(quote);
-    let stands_as_it_is = |c: char| c != quote && c != '\\' && is_printable(c);
+    let needs_no_escape = |c: char| c != quote && c != '\\' && is_printable(c);
     let mut rest = string;
     loop {
-        let plain = rest.find(|c| !stands_as_it_is(c)).unwrap_or(rest.len());
+        let plain = rest.find(|c| !needs_no_escape(c)).unwrap_or(rest.len());
         text.push_str(&rest[..plain]);
         let mut others = rest[plain..].chars();
         match others.next() {
@@ -207,8 +207,8 @@ fn write_string(text: &mut String, string: &str) {
     text.push(quote);
 }
 
-/// Whether `str.isprintable` accepts it. Of a character that is newer than our table Python may
-/// think otherwise; it reads it either way.
+/// Whether `str.isprintable` accepts the character. A newer Python may differ on characters that are newer than
+/// our table; it reads both forms.
 fn is_printable(character: char) -> bool {
     match character {
         ' '..='~' => true,
@@ -285,7 +285,7 @@ mod tests {
             ("0e9", "0.0"),
             ("-0.00e-5", "-0.0"),
         ] {
-            let value = Literal::Number(Number::spelt(number));
+            let value = Literal::Number(Number::from_text(number));
             assert_eq!(repr_tuple(&[value]), format!("({text},)"), "{number}");
         }
     }
@@ -311,7 +311,7 @@ mod tests {
             "1e+99999999999999999999",
             &long,
         ] {
-            let value = Literal::Number(Number::spelt(number));
+            let value = Literal::Number(Number::from_text(number));
             assert_eq!(repr_tuple(&[value]), format!("({number},)"));
         }
     }

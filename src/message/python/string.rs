@@ -1,9 +1,9 @@
-//! Reads Python's strings.
+//! Reads Python strings.
 
 use super::LiteralError;
 use super::cursor::Cursor;
 
-/// What the letters before a quote say.
+/// The letters before a quote, and what they mean.
 #[derive(Clone, Copy)]
 struct Prefix {
     letters: usize,
@@ -12,7 +12,7 @@ struct Prefix {
 }
 
 impl Prefix {
-    /// The prefix that `text` starts with, if a string starts there.
+    /// The prefix of the string that `text` starts with, if it does.
     fn of(text: &str) -> Option<Self> {
         let letters = text
             .bytes()
@@ -33,38 +33,38 @@ impl Prefix {
     }
 }
 
-/// Whether a string starts `text`, with or without a prefix.
-pub(super) fn starts(text: &str) -> bool {
+/// Whether `text` starts with a string, with or without a prefix.
+pub(super) fn is_at_start(text: &str) -> bool {
     Prefix::of(text).is_some()
 }
 
-/// A string and those that follow it without a comma, which Python joins.
+/// Reads a string, and the strings that follow it without a comma, which Python joins.
 pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<String, LiteralError> {
     let start = cursor.offset();
-    let mut content = Content::default();
+    let mut content = StringContent::default();
     while let Some(prefix) = Prefix::of(cursor.rest()) {
         if prefix.is_bytes {
             return Err(cursor.error("expected a value that JSON can hold, found bytes"));
         }
-        piece(cursor, prefix, &mut content)?;
+        read_piece(cursor, prefix, &mut content)?;
         cursor.skip_blanks();
     }
     content
-        .no_half()
+        .check_no_half()
         .map_err(|problem| cursor.error_at(start, problem))?;
     Ok(content.text)
 }
 
-/// What was read of a string.
+/// The part of a string that has been read.
 #[derive(Default)]
-struct Content {
+struct StringContent {
     text: String,
-    /// The first half of a surrogate pair, whose second may follow.
+    /// The first half of a surrogate pair, if the second half may follow.
     half: Option<u32>,
 }
 
-impl Content {
-    fn no_half(&self) -> Result<(), &'static str> {
+impl StringContent {
+    fn check_no_half(&self) -> Result<(), &'static str> {
         match self.half {
             Some(_) => Err("expected no lone surrogate, which JSON cannot hold"),
             None => Ok(()),
@@ -72,13 +72,13 @@ impl Content {
     }
 
     fn push(&mut self, character: char) -> Result<(), &'static str> {
-        self.no_half()?;
+        self.check_no_half()?;
         self.text.push(character);
         Ok(())
     }
 
-    /// A character by its number, which may be half of one: Python keeps the
-    /// halves, JSON as `json.dumps` writes it makes them one.
+    /// Adds a character by its code, which may be half of a surrogate pair. Python keeps the two halves apart;
+    /// reading back what `json.dumps` writes joins them.
     fn push_code(&mut self, code: u32) -> Result<(), &'static str> {
         let code = match (self.half.take(), code) {
             (None, 0xd800..=0xdbff) => {
@@ -99,10 +99,10 @@ impl Content {
     }
 }
 
-fn piece(
+fn read_piece(
     cursor: &mut Cursor<'_>,
     prefix: Prefix,
-    content: &mut Content,
+    content: &mut StringContent,
 ) -> Result<(), LiteralError> {
     let start = cursor.offset();
     for _ in 0..prefix.letters {
@@ -123,7 +123,7 @@ fn piece(
                 return Err(cursor.error_at(start, "expected a string that ends on its line"));
             }
             Some('\r') => {
-                // Python reads every line end as \n.
+                // Python reads every line ending as \n.
                 cursor.eat("\n");
                 content.push('\n')
             }
@@ -140,8 +140,9 @@ fn piece(
     }
 }
 
-/// In a raw string a backslash stays, but a quote after it ends nothing.
-fn raw_backslash(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &'static str> {
+/// Reads what follows a backslash in a raw string: the backslash stays, and a quote after it does not end the
+/// string.
+fn raw_backslash(cursor: &mut Cursor<'_>, content: &mut StringContent) -> Result<(), &'static str> {
     content.push('\\')?;
     match cursor.peek() {
         Some(next @ ('\'' | '"' | '\\')) => {
@@ -152,8 +153,8 @@ fn raw_backslash(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &
     }
 }
 
-/// What stands behind a backslash.
-fn escape(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &'static str> {
+/// Reads what follows a backslash.
+fn escape(cursor: &mut Cursor<'_>, content: &mut StringContent) -> Result<(), &'static str> {
     if let Some(code) = octal(cursor) {
         return content.push_code(code);
     }
@@ -178,7 +179,7 @@ fn escape(cursor: &mut Cursor<'_>, content: &mut Content) -> Result<(), &'static
         'u' => content.push_code(hex(cursor, 4)?),
         'U' => content.push_code(hex(cursor, 8)?),
         'N' => Err("expected a character by number, not by name"),
-        // Python keeps what it does not know, with a warning.
+        // Python keeps an unknown escape, with a warning.
         other => content.push('\\').and_then(|()| content.push(other)),
     }
 }

@@ -1,36 +1,40 @@
-//! What the log is told of the way to a broker: once that messages wait, and once that they go on.
+//! Logs, once each, that messages to a broker wait, and that publishing goes on.
 
 use std::collections::BTreeSet;
 
-use super::BrokerLink;
+use super::link::BrokerLink;
 use crate::broker::{BrokerError, Confirmation};
 use crate::health::outage::ServerPart;
 use crate::message::Message;
 use crate::publish::forbidden;
-use crate::publish::publish_result::full;
+use crate::publish::publish_result::full_reason;
 
 impl BrokerLink {
-    /// Says who waits and who goes on by what the broker has said of messages.
-    pub(super) fn say_of(&mut self, messages: &[&Message], said: &[Confirmation]) {
-        let has_spoken = said
+    /// Reports, from the broker's answers, which parts of the broker hold messages up and which take them again.
+    pub(super) fn report_confirmations(
+        &mut self,
+        messages: &[&Message],
+        confirmations: &[Confirmation],
+    ) {
+        let has_answered = confirmations
             .iter()
-            .any(|said| !matches!(said, Confirmation::Late(_)));
-        if !has_spoken {
+            .any(|said| !matches!(said, Confirmation::Unconfirmed(_)));
+        if !has_answered {
             return;
         }
-        if std::mem::take(&mut self.shut_out) {
-            self.goes_on(&ServerPart::Entrance);
+        if std::mem::take(&mut self.login_refused) {
+            self.report_reopened(&ServerPart::Entrance);
         }
-        let blocked = said.iter().find_map(|said| match said {
+        let blocked = confirmations.iter().find_map(|said| match said {
             Confirmation::Blocked(reason) => Some(reason.as_str()),
             _ => None,
         });
         match blocked {
-            Some(reason) => self.waits(&ServerPart::Intake, reason),
-            None => self.goes_on(&ServerPart::Intake),
+            Some(reason) => self.report_waiting(&ServerPart::Intake, reason),
+            None => self.report_reopened(&ServerPart::Intake),
         }
         let of = |wanted: Confirmation| {
-            let said = messages.iter().zip(said);
+            let said = messages.iter().zip(confirmations);
             let said = said.filter(move |(_, said)| **said == wanted);
             said.map(|(message, _)| *message)
         };
@@ -38,29 +42,29 @@ impl BrokerLink {
             .map(|message| &message.queue)
             .collect();
         for queue in &full_now {
-            self.waits(&ServerPart::Queue((*queue).clone()), &full(queue));
+            self.report_waiting(&ServerPart::Queue((*queue).clone()), &full_reason(queue));
         }
         let mut paths = BTreeSet::new();
         for message in of(Confirmation::Confirmed) {
             if paths.insert((&message.queue, &message.exchange)) {
-                self.goes_on(&forbidden::part(message));
+                self.report_reopened(&forbidden::server_part(message));
             }
         }
         let queues: BTreeSet<&String> = paths.into_iter().map(|(queue, _)| queue).collect();
-        let silent = self.late.silent(self.current);
+        let silent = self.unconfirmed.silent_queues(self.current);
         for queue in queues.difference(&full_now) {
             if !silent.contains(queue.as_str()) {
-                self.goes_on(&ServerPart::Queue((*queue).clone()));
+                self.report_reopened(&ServerPart::Queue((*queue).clone()));
             }
         }
     }
 
-    pub(super) fn says_that_it_is_shut_out(&self, error: &BrokerError) {
-        self.waits(&ServerPart::Entrance, &error.to_string());
+    pub(super) fn report_refused_login(&self, error: &BrokerError) {
+        self.report_waiting(&ServerPart::Entrance, &error.to_string());
     }
 
-    /// Says once why messages wait, whoever of the service publishes them.
-    pub(super) fn waits(&self, part: &ServerPart, reason: &str) {
+    /// Logs once why messages wait, whichever publisher of the service finds it.
+    pub(super) fn report_waiting(&self, part: &ServerPart, reason: &str) {
         let host = &self.host;
         if self.health.close(part, reason) {
             log::error!(
@@ -69,8 +73,8 @@ impl BrokerLink {
         }
     }
 
-    /// Says once that they don't any more.
-    pub(super) fn goes_on(&self, part: &ServerPart) {
+    /// Logs once that publishing goes on.
+    pub(super) fn report_reopened(&self, part: &ServerPart) {
         if let Some(time) = self.health.reopen(part) {
             let (host, time) = (&self.host, time.as_secs_f64());
             log::warn!("publishing to {host} goes on after {time:.1} s");

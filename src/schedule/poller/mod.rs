@@ -17,7 +17,7 @@ use super::scheduling_batch::{Blame, SchedulingBatch};
 use crate::failpoint;
 use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
-use crate::retry::Portion;
+use crate::retry::BatchSize;
 use crate::store::{
     Anew, BATCH_BYTES, Candidate, Database, OccurrenceStore, Ready, ScheduleRefusal, StoreError,
 };
@@ -73,7 +73,7 @@ pub(super) struct SchedulePoller {
     /// The messages that hold schedules back for long, of which that has been said.
     said: HashMap<i64, String>,
     /// How many schedules the next transaction advances, and how many bytes of messages it has.
-    batch: Portion,
+    batch: BatchSize,
     bytes: usize,
     /// How often a single schedule was refused, or the note of that, since one was advanced.
     refused: u32,
@@ -90,7 +90,7 @@ impl SchedulePoller {
             held: HashMap::new(),
             blamed: HashMap::new(),
             said: HashMap::new(),
-            batch: Portion::new(BATCH),
+            batch: BatchSize::new(BATCH),
             bytes: BATCH_BYTES,
             refused: 0,
         }
@@ -251,7 +251,7 @@ impl SchedulePoller {
         let is_noted = |note: &Option<Note>| matches!(note, Some(Note::CannotRecord(_)));
         if !hand.seen.iter().all(|(_, _, note)| is_noted(note)) {
             self.refused = 0;
-            self.batch.is_done();
+            self.batch.grow();
             self.bytes = (self.bytes.max(FEW_BYTES) * 2).min(BATCH_BYTES);
         }
         for (id, title, note) in &hand.seen {
@@ -270,8 +270,8 @@ impl SchedulePoller {
     /// looked for that the database refuses: of these too, messages may be made.
     const fn limit(&self, ready: Ready) -> usize {
         match ready {
-            Ready::Unplanned if self.batch.is_whole() => BATCH * PLANNED,
-            _ => self.batch.size(),
+            Ready::Unplanned if self.batch.is_full() => BATCH * PLANNED,
+            _ => self.batch.get(),
         }
     }
 
@@ -284,7 +284,7 @@ impl SchedulePoller {
         if hand.messages > 1 && hand.len() == 1 {
             return AT_ONCE;
         }
-        self.batch.is_refused(hand.len());
+        self.batch.halve(hand.len());
         if let ([(id, title, _)], 1) = (hand.seen.as_slice(), hand.len()) {
             self.refused += 1;
             match self.blamed.remove(id) {

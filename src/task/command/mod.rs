@@ -1,11 +1,11 @@
-//! A task that is a process: the only place that starts one.
+//! Tasks that are external commands. No other module starts a task's process.
 //!
-//! No shell; one process a message, in its own group, which ends with the message: what it left
-//! running in the background is killed.
+//! Each message gets one process, without a shell, in a process group of its own. When the process exits, the
+//! rest of the group is killed.
 
-mod conversation;
-mod lack;
+mod communicate;
 mod signals;
+mod start_error;
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -18,7 +18,8 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 use serde::Serialize;
 use serde_json::Value;
 
-use self::conversation::converse;
+use self::communicate::communicate;
+use self::start_error::StartError;
 use super::guard::Guard;
 use super::{Again, RunId, Runner, TaskContext, TaskError, TaskResult};
 use crate::config::CommandConfig;
@@ -26,71 +27,52 @@ use crate::message::{Literal, Object, Payload};
 use crate::names;
 use crate::process::limits;
 
-/// With this status a command hands its message back, if the service is stopping: `EX_TEMPFAIL`.
-const HANDS_BACK: i32 = 75;
+/// A command that exits with this status (`EX_TEMPFAIL`) while the service stops hands its message back.
+const HAND_BACK_STATUS: i32 = 75;
 
-/// RunStore messages by starting a process for each.
-pub(super) struct Command {
+/// Runs each message by starting a process.
+pub(super) struct CommandRunner {
     config: CommandConfig,
     guard: Arc<Guard>,
 }
 
-/// The system did not start a command: it has no program of that name, or no process, pipe or memory left.
-#[derive(Debug, thiserror::Error)]
-#[error("{program:?} can't be started")]
-struct StartError {
-    /// The program alone: an argument may be a secret.
-    program: String,
-    /// What the system said.
-    source: io::Error,
-}
-
-impl StartError {
-    /// As the outcome of the run, which could not begin.
-    fn into_task_error(self) -> TaskError {
-        match lack::cause_of(&self.source) {
-            Some(cause) => TaskError::unable(cause, TaskError::from(self).exception),
-            None => self.into(),
-        }
-    }
-}
-
-impl Command {
-    /// That command, whose processes die with us by that guard.
+impl CommandRunner {
+    /// A runner of this command. `guard` kills its processes if the service dies.
     pub(super) const fn new(config: CommandConfig, guard: Arc<Guard>) -> Self {
         Self { config, guard }
     }
 }
 
-impl Runner for Command {
-    /// A command is given all numbers, with their digits.
-    fn accepts(&self, _: &Payload) -> Result<(), TaskError> {
+impl Runner for CommandRunner {
+    /// A command takes any number, since it is given the digits.
+    fn check(&self, _: &Payload) -> Result<(), TaskError> {
         Ok(())
     }
 
-    /// All that can fail because the system lacks something is done before the program starts; from then on
-    /// there is no thread and no pipe to obtain.
+    /// Everything that can fail for lack of a resource happens before the program starts. Afterwards no thread
+    /// and no pipe has to be created.
     fn run(&self, context: &TaskContext, payload: &Payload) -> TaskResult {
         let message = message(context, payload)?;
         let started = start(&self.config, self.guard.announce(context.run));
         let mut child = started.map_err(|error| {
-            report("let go", self.guard.remove(context.run));
+            log_guard_error("taken from", self.guard.remove(context.run));
             error.into_task_error()
         })?;
         let group = Pid::from_child(&child);
-        // Without the guard there is still the kernel's signal to the command itself.
-        report("guarded", self.guard.add(context.run, group));
-        let talked = converse(&mut child, &message, &context.log);
-        // Before it is reaped, and while its number is nobody else's: whoever ends a run and the guard kill what
-        // is on the list. `converse` has ended the group.
-        report("let go", self.guard.remove(context.run));
+        // If the guard can't be told, the kernel's parent-death signal still ends the command itself.
+        log_guard_error("put on", self.guard.add(context.run, group));
+        let communicated = communicate(&mut child, &message, &context.log);
+        // Removed before the command is reaped, since its pid may be reused afterwards, and `cancel` and the
+        // guard kill every group on the list. `communicate` has ended the group.
+        log_guard_error("taken from", self.guard.remove(context.run));
         let reaped = child.wait();
-        let (output, status) = talked
+        let (output, status) = communicated
             .and_then(|output| Ok((output, reaped?)))
             .map_err(|error| TaskError::new(format!("the command could not be run: {error}")))?;
-        if status.code() == Some(HANDS_BACK) && context.is_cancelled() {
-            let reason =
-                format!("the command exited with status {HANDS_BACK} while the service stops");
+        if status.code() == Some(HAND_BACK_STATUS) && context.is_cancelled() {
+            let reason = format!(
+                "the command exited with status {HAND_BACK_STATUS} while the service stops"
+            );
             return Err(Again::new(reason).into());
         }
         classify(output, status)
@@ -115,9 +97,9 @@ fn start(
     })
 }
 
-fn report(what: &str, result: io::Result<()>) {
+fn log_guard_error(change: &str, result: io::Result<()>) {
     if let Err(error) = result {
-        log::error!("a command's process group could not be {what}: {error}");
+        log::error!("a command's process group could not be {change} the guard's list: {error}");
     }
 }
 
@@ -137,18 +119,21 @@ fn spawn(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    for variable in names::SERVICE_MANAGER.into_iter().chain([names::RESUMED]) {
+    for variable in names::SYSTEMD_VARIABLES
+        .into_iter()
+        .chain([names::RESUMED_VARIABLE])
+    {
         process.env_remove(variable);
     }
-    // Without the guard, the kernel ends the command with us; and if we ended before it was told to, the command
-    // does not start.
+    // In case the guard is gone, the kernel ends the command when the service dies. If the service died before
+    // that was set, the command does not start.
     let service = getpid();
     let files = limits::original();
     #[expect(unsafe_code, reason = "a hook in the child has no safe form")]
-    // SAFETY: system calls alone, which are async-signal-safe.
+    // SAFETY: the hook makes only system calls, which are async-signal-safe.
     unsafe {
         process.pre_exec(move || {
-            // While SIGPIPE is ignored: the guard may be gone.
+            // Before the signals are reset: if the guard is gone, SIGPIPE must still be ignored here.
             announce();
             signals::reset()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -165,9 +150,9 @@ fn spawn(
     process.spawn()
 }
 
-/// A message as a command is given it.
+/// What a command reads from its standard input.
 #[derive(Serialize)]
-struct Given<'a> {
+struct CommandInput<'a> {
     task: &'a str,
     uuid: &'a str,
     args: &'a [Literal],
@@ -177,7 +162,7 @@ struct Given<'a> {
 
 /// The message as one line of JSON.
 fn message(context: &TaskContext, payload: &Payload) -> serde_json::Result<String> {
-    let message = serde_json::to_string(&Given {
+    let message = serde_json::to_string(&CommandInput {
         task: &context.task,
         uuid: &context.uuid,
         args: &payload.args,
@@ -241,7 +226,7 @@ mod tests {
                 .to_vec(),
             directory: "/".into(),
         };
-        let command = &Command::new(config, Arc::new(Guard::start().unwrap()));
+        let command = &CommandRunner::new(config, Arc::new(Guard::start().unwrap()));
         let contexts = [context(), context()];
         let killed = "the command was ended by signal 9";
         thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! A command begins with no signal ignored and none blocked, whatever the service was started with.
+//! Resets signals, so that a command starts with none ignored and none blocked, however the service was started.
 #![expect(unsafe_code, reason = "a forked child may use bare system calls alone")]
 
 use std::io;
@@ -7,25 +7,25 @@ use std::mem::MaybeUninit;
 use nix::libc;
 
 /// The highest number of a signal.
-const LAST: i32 = 64;
+const LAST_SIGNAL: i32 = 64;
 
-/// Those that the C library keeps for its threads, and lets nobody set. A caller without that library may have
-/// ignored them.
-const OF_THE_LIBRARY: [libc::c_int; 2] = [32, 33];
+/// The signals that the C library reserves for its threads: its functions refuse to set them. A parent that does
+/// not use that library may have ignored them.
+const LIBC_SIGNALS: [libc::c_int; 2] = [32, 33];
 
-/// Gives all signals of this process, which is about to become another program, their default action, and
-/// blocks none. Allocates nothing and takes no lock.
+/// Gives all signals their default action and unblocks them, in a child that is about to execute a program.
+/// Allocates nothing and takes no lock.
 pub(super) fn reset() -> io::Result<()> {
-    for signal in 1..=LAST {
-        // Refused for SIGKILL and SIGSTOP, and for those that are the C library's own.
+    for signal in 1..=LAST_SIGNAL {
+        // The call fails for SIGKILL and SIGSTOP, and for the signals that the C library reserves.
         // SAFETY: a system call.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    for signal in OF_THE_LIBRARY {
+    for signal in LIBC_SIGNALS {
         let default = [0_u64; 8];
-        let size_of_set = LAST.unsigned_abs() / 8;
-        // Refused by a filter of system calls, it stays as it is.
-        // SAFETY: all zeros is the default action, and there are more than the kernel reads.
+        let size_of_set = LAST_SIGNAL.unsigned_abs() / 8;
+        // If a system call filter refuses the call, the signal stays as it is.
+        // SAFETY: all zeros is the default action, and the array is longer than what the kernel reads.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -36,9 +36,9 @@ pub(super) fn reset() -> io::Result<()> {
             )
         };
     }
-    // After the handlers of the service are gone, which a pending signal would run.
+    // Unblocked last: a pending signal would run the service's handler, if that were still set.
     let mut none = MaybeUninit::uninit();
-    // SAFETY: `sigemptyset` initializes the set that is given to the other.
+    // SAFETY: `sigemptyset` initializes the set that `pthread_sigmask` reads.
     let refused = unsafe {
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())

@@ -1,8 +1,7 @@
-//! Cron lines: what they say, and the search for what fits them.
+//! Cron lines: parsing them, and searching for the times that fit.
 //!
-//! We read the line; `cron_clock` searches. It is given what it is sure to understand, numbers in its
-//! own counting, and wall times as if they were UTC, since it would leave out what is around a change of
-//! the clocks.
+//! This module parses the line and `cron_clock` searches. `cron_clock` is given only numbers, in its own
+//! numbering, and wall times as if they were UTC, since it would skip runs around clock changes.
 
 mod field;
 
@@ -12,24 +11,24 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, 
 use chrono_tz::Tz;
 use cron_clock::{Schedule, TimeUnitSpec};
 
-use self::field::{Field, Values};
+use self::field::{CronField, FieldValues};
 use super::{TimetableError, clock};
 
 /// The years that `cron_clock` knows.
 const FIRST_YEAR: i32 = 1970;
 const LAST_YEAR: i32 = 2100;
 
-/// The longest line, in characters.
-const MOST_CHARS: usize = 500;
+/// The most characters of a line.
+const MAX_CHARS: usize = 500;
 
-/// A line and its zone.
+/// A cron line and its time zone.
 #[derive(Debug, Clone)]
 pub(super) struct Cron {
     line: Box<str>,
     zone: Tz,
-    /// Whether it goes by elapsed time when the clocks change.
-    paced: bool,
-    /// It fires at what fits the one or the other.
+    /// Whether it goes by elapsed time when the clocks change: see [`timetable`](crate::timetable).
+    by_elapsed_time: bool,
+    /// The line fires at the times that fit `days` or `or_days`.
     days: Schedule,
     or_days: Option<Schedule>,
 }
@@ -40,21 +39,21 @@ impl Cron {
             line: shown(line),
             problem,
         };
-        if line.chars().count() > MOST_CHARS {
-            let problem = format!("it is longer than {} characters", MOST_CHARS);
+        if line.chars().count() > MAX_CHARS {
+            let problem = format!("it is longer than {} characters", MAX_CHARS);
             return Err(fault(problem));
         }
         let line = line.trim();
-        let fields = Fields::parse(line).map_err(fault)?;
-        let search = |days: &Values, weekdays: &Values| {
+        let fields = CronFields::parse(line).map_err(fault)?;
+        let search = |days: &FieldValues, weekdays: &FieldValues| {
             let expression = fields.expression(days, weekdays);
             expression
                 .parse::<Schedule>()
                 .map_err(|error| fault(error.to_string()))
         };
         let (day, weekday) = (&fields.day, &fields.weekday);
-        let any_day = Values::All;
-        let (days, or_days) = if day.starred || weekday.starred {
+        let any_day = FieldValues::All;
+        let (days, or_days) = if day.starts_with_star || weekday.starts_with_star {
             (search(&day.values, &weekday.values)?, None)
         } else {
             let or_days = search(&any_day, &weekday.values)?;
@@ -63,12 +62,12 @@ impl Cron {
         let cron = Self {
             line: line.into(),
             zone,
-            paced: fields.minute.through || fields.hour.values == Values::All,
+            by_elapsed_time: fields.minute.runs_to_end || fields.hour.values == FieldValues::All,
             days,
             or_days,
         };
         let begin = NaiveDate::from_ymd_opt(FIRST_YEAR, 1, 1).unwrap_or_default();
-        match cron.wall(begin.into()) {
+        match cron.next_wall_time(begin.into()) {
             Some(_) => Ok(cron),
             None => Err(TimetableError::Never(line.to_owned())),
         }
@@ -82,14 +81,16 @@ impl Cron {
         if after.year() > LAST_YEAR {
             return None;
         }
-        // A day earlier: in the zone, it may be that year already.
+        // Some days earlier: in the zone, the first year may have begun already.
         let earliest = NaiveDate::from_ymd_opt(FIRST_YEAR - 1, 12, 30)?;
         let after = after.max(NaiveDateTime::from(earliest).and_utc());
-        clock::next_after(self.zone, self.paced, after, |from| self.wall(from))
+        clock::next_after(self.zone, self.by_elapsed_time, after, |from| {
+            self.next_wall_time(from)
+        })
     }
 
     /// The first wall time at or after `from` that fits.
-    fn wall(&self, from: NaiveDateTime) -> Option<NaiveDateTime> {
+    fn next_wall_time(&self, from: NaiveDateTime) -> Option<NaiveDateTime> {
         let next = search(&self.days, from);
         match &self.or_days {
             None => next,
@@ -100,8 +101,8 @@ impl Cron {
 
 fn search(schedule: &Schedule, from: NaiveDateTime) -> Option<NaiveDateTime> {
     let year = u32::try_from(from.year()).ok()?;
-    // From a year that does not fit, `cron_clock` would begin the next one that does in that year's
-    // month, or panic on the 29th of February.
+    // If the start's year does not fit, `cron_clock` would begin the next fitting year in the start's month, or
+    // panic if the start is 29 February.
     let from = if schedule.years().includes(year) {
         from
     } else {
@@ -113,21 +114,21 @@ fn search(schedule: &Schedule, from: NaiveDateTime) -> Option<NaiveDateTime> {
     schedule.after(&before).next().map(|next| next.naive_utc())
 }
 
-/// What a line says.
-struct Fields {
-    second: Field,
-    minute: Field,
-    hour: Field,
-    day: Field,
-    month: Field,
-    weekday: Field,
-    year: Field,
+/// The parsed fields of a line.
+struct CronFields {
+    second: CronField,
+    minute: CronField,
+    hour: CronField,
+    day: CronField,
+    month: CronField,
+    weekday: CronField,
+    year: CronField,
 }
 
-impl Fields {
+impl CronFields {
     fn parse(line: &str) -> Result<Self, String> {
         let line = match line.strip_prefix('@') {
-            Some(name) => named(name)?,
+            Some(name) => named_line(name)?,
             None => line,
         };
         let texts: Vec<&str> = line.split_whitespace().collect();
@@ -156,18 +157,18 @@ impl Fields {
         })
     }
 
-    /// The same in `cron_clock`'s words, with these days.
-    fn expression(&self, days: &Values, weekdays: &Values) -> String {
+    /// The line for `cron_clock`, with these days.
+    fn expression(&self, days: &FieldValues, weekdays: &FieldValues) -> String {
         format!(
             "{} {} {} {} {} {} {}",
-            self.second.values.from(0),
-            self.minute.values.from(0),
-            self.hour.values.from(0),
-            days.from(0),
-            self.month.values.from(0),
-            // Its Sunday is 1.
-            weekdays.from(1),
-            self.year.values.from(0)
+            self.second.values.to_cron_clock(0),
+            self.minute.values.to_cron_clock(0),
+            self.hour.values.to_cron_clock(0),
+            days.to_cron_clock(0),
+            self.month.values.to_cron_clock(0),
+            // `cron_clock` numbers Sunday 1.
+            weekdays.to_cron_clock(1),
+            self.year.values.to_cron_clock(0)
         )
     }
 }
@@ -180,7 +181,7 @@ fn wrong_count(count: usize) -> String {
     )
 }
 
-fn named(name: &str) -> Result<&'static str, String> {
+fn named_line(name: &str) -> Result<&'static str, String> {
     match name.to_ascii_lowercase().as_str() {
         "hourly" => Ok("0 * * * *"),
         "daily" | "midnight" => Ok("0 0 * * *"),
@@ -198,7 +199,7 @@ fn named(name: &str) -> Result<&'static str, String> {
     }
 }
 
-/// So much of a line as an error repeats.
+/// The part of a line that an error repeats.
 fn shown(line: &str) -> String {
-    line.chars().take(MOST_CHARS).collect()
+    line.chars().take(MAX_CHARS).collect()
 }

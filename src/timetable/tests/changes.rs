@@ -1,4 +1,4 @@
-//! When the clocks change.
+//! Cron lines around clock changes.
 
 use std::ops::RangeInclusive;
 
@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate, NaiveTime, TimeDelta, Timelike};
 use super::{at, cron, next};
 use crate::timetable::{Timetable, zone};
 
-/// When a line fires on a local day, in these hours: the time and its offset, as `02:30+02`.
+/// The times at which a line fires on a local day in these hours, with their offsets, as `02:30+02`.
 fn fired(line: &str, zone_name: &str, date: &str, hours: RangeInclusive<u32>) -> Vec<String> {
     let zone = zone(zone_name).unwrap();
     let date: NaiveDate = date.parse().unwrap();
@@ -30,14 +30,14 @@ fn a_run_planned_in_the_skipped_hour_happens_when_the_gap_ends() {
     assert_eq!(march("30 2 * * *"), ["03:00+02"]);
     assert_eq!(march("0 2 * * *"), ["03:00+02"]);
     assert_eq!(march("59 2 29 3 *"), ["03:00+02"]);
-    // Those that are planned in the gap, or at its end, are one.
+    // Runs that are planned in the gap or at its end become one.
     assert_eq!(march("0,30 2 * * *"), ["03:00+02"]);
     assert_eq!(march("0 2,3 * * *"), ["03:00+02"]);
     assert_eq!(
         march("15 1-4 * * *"),
         ["01:15+01", "03:00+02", "03:15+02", "04:15+02"]
     );
-    // The day after, it is as ever.
+    // The next day is normal.
     assert_eq!(
         fired("30 2 * * *", "Europe/Berlin", "2026-03-30", 0..=23),
         ["02:30+02"]
@@ -127,7 +127,7 @@ fn america_changes_at_its_own_time() {
     );
 }
 
-/// The clocks go by half an hour, and in the south in October.
+/// The clocks change by half an hour, and forward in October, since it is in the south.
 #[test]
 fn lord_howe_skips_half_an_hour_and_repeats_one() {
     let october = |line| fired(line, "Australia/Lord_Howe", "2026-10-04", 0..=3);
@@ -161,7 +161,7 @@ fn lord_howe_skips_half_an_hour_and_repeats_one() {
 }
 
 #[test]
-fn a_midnight_that_is_skipped_is_one_o_clock() {
+fn a_run_at_a_skipped_midnight_happens_at_one_o_clock() {
     for (zone, date, expected) in [
         ("America/Sao_Paulo", "2018-11-04", "01:00-02"),
         ("Africa/Cairo", "2026-04-24", "01:00+03"),
@@ -174,7 +174,7 @@ fn a_midnight_that_is_skipped_is_one_o_clock() {
             "{zone}"
         );
     }
-    // And one that is repeated happens once: at 24:00 it is 23:00 again.
+    // A repeated hour before midnight counts once: at 24:00 it is 23:00 again.
     assert_eq!(
         fired("30 23 * * *", "Africa/Cairo", "2026-10-29", 0..=23),
         ["23:30+03"]
@@ -200,7 +200,7 @@ fn a_zone_without_changes_has_none() {
 }
 
 #[test]
-fn a_day_that_a_country_left_out_is_over_when_the_next_begins() {
+fn a_run_on_a_day_that_a_country_skipped_happens_when_the_next_day_begins() {
     // Samoa had no 30 December 2011.
     let times = next(
         &cron("0 9 * * *", "Pacific/Apia"),
@@ -219,7 +219,7 @@ fn a_day_that_a_country_left_out_is_over_when_the_next_begins() {
 }
 
 #[test]
-fn an_interval_does_not_care_for_clocks() {
+fn an_interval_ignores_clock_changes() {
     let anchor = at("2026-03-28T12:00:00Z");
     let daily = Timetable::every("days", 1, anchor).unwrap();
     assert_eq!(daily.next_after(anchor), Some(at("2026-03-29T12:00:00Z")));

@@ -1,4 +1,4 @@
-//! What a line means, and which are refused.
+//! What cron lines mean, and which ones are refused.
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
@@ -169,7 +169,7 @@ fn a_line_that_can_not_be_met_says_which_part_and_why() {
         ("1-2-3 * * * *", "minute: \"2-3\" is not one of"),
         (
             "* 22-2 * * *",
-            "hour: 22-2 goes backwards; if it is to go round, write 22-23,0-2",
+            "hour: 22-2 goes backwards; to wrap around, write 22-23,0-2",
         ),
         ("? * * * *", "minute: ? stands for the day of the month"),
         ("* * L * *", "day of the month: \"L\" is not supported"),

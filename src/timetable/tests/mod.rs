@@ -30,7 +30,7 @@ fn an_interval_stays_on_its_anchor_whenever_it_is_asked() {
     let every = Timetable::every("minutes", 5, anchor).unwrap();
     let before = anchor - TimeDelta::milliseconds(1);
     assert_eq!(every.next_after(before), Some(anchor));
-    // As when the clock was ahead.
+    // A time before the anchor, as when the clock was ahead and was put right.
     let long_before = anchor - TimeDelta::days(400);
     for (early, later) in [
         (0, 300),
@@ -57,7 +57,7 @@ fn an_interval_stays_on_its_anchor_whenever_it_is_asked() {
 }
 
 #[test]
-fn every_interval_of_django_carrot_is_so_long() {
+fn every_interval_type_of_django_carrot_has_its_length() {
     let anchor = at("2026-01-01T00:00:00Z");
     for (interval_type, seconds) in [
         ("seconds", 1),
@@ -72,14 +72,14 @@ fn every_interval_of_django_carrot_is_so_long() {
 }
 
 #[test]
-fn an_interval_that_is_none_says_why() {
+fn an_invalid_interval_says_why() {
     let problem = |interval_type, count| {
         let every = Timetable::every(interval_type, count, at("2026-01-01T00:00:00Z"));
         every.unwrap_err().to_string()
     };
     assert!(problem("weeks", 1).contains("seconds, minutes, hours or days"));
     assert!(problem("days", 0).contains("the count is 1 to 2147483647"));
-    assert!(problem("days", -5).contains("an interval of -5 days is none"));
+    assert!(problem("days", -5).contains("an interval of -5 days is not valid"));
     assert!(problem("days", i64::MAX).contains("2147483647"));
     let longest = Timetable::every("days", i32::MAX.into(), at("2026-01-01T00:00:00Z"));
     assert_eq!(
@@ -134,7 +134,7 @@ fn an_interval_is_typed_as_people_say_it() {
 }
 
 #[test]
-fn a_zone_that_there_is_none_of_names_one_that_there_is() {
+fn an_unknown_zone_suggests_a_known_one() {
     let hint = |name| match zone(name) {
         Err(TimetableError::Zone { hint, .. }) => hint,
         other => panic!("{name}: {other:?}"),

@@ -1,4 +1,4 @@
-//! What holds for every line, zone and time: lines that are made at random, and always the same ones.
+//! Properties that hold for every line, zone and time, tried with random lines from fixed seeds.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,19 @@ use fastrand::Rng;
 use super::{at, next};
 use crate::timetable::Timetable;
 
-/// A field and the values that it stands for.
-struct Field {
+/// A random field, and the values that it stands for.
+struct RandomField {
     text: String,
     values: BTreeSet<u32>,
-    through: bool,
+    runs_to_end: bool,
 }
 
-fn field(random: &mut Rng, least: u32, most: u32) -> Field {
+fn field(random: &mut Rng, least: u32, most: u32) -> RandomField {
     let all = || least..=most;
-    let mut field = Field {
+    let mut field = RandomField {
         text: String::new(),
         values: BTreeSet::new(),
-        through: false,
+        runs_to_end: false,
     };
     for nth in 0..random.usize(1..4) {
         let from = random.u32(all());
@@ -31,17 +31,17 @@ fn field(random: &mut Rng, least: u32, most: u32) -> Field {
         let text = match random.u8(..8) {
             0 | 1 => {
                 field.values.extend(all());
-                field.through = true;
+                field.runs_to_end = true;
                 "*".to_owned()
             }
             2 | 3 => {
                 field.values.extend(stepped(least, most));
-                field.through = true;
+                field.runs_to_end = true;
                 format!("*/{step}")
             }
             4 => {
                 field.values.extend(stepped(from, most));
-                field.through = true;
+                field.runs_to_end = true;
                 format!("{from}/{step}")
             }
             5 => {
@@ -66,32 +66,32 @@ fn field(random: &mut Rng, least: u32, most: u32) -> Field {
 }
 
 /// `0`
-fn zero() -> Field {
-    Field {
+fn zero() -> RandomField {
+    RandomField {
         text: "0".to_owned(),
         values: BTreeSet::from([0]),
-        through: false,
+        runs_to_end: false,
     }
 }
 
 /// `*`
-fn all(least: u32, most: u32) -> Field {
-    Field {
+fn all(least: u32, most: u32) -> RandomField {
+    RandomField {
         text: "*".to_owned(),
         values: (least..=most).collect(),
-        through: true,
+        runs_to_end: true,
     }
 }
 
-/// A line, and what it means by the book.
-struct Line {
+/// A random line and its fields, from which the tests compute when it must fire.
+struct RandomLine {
     text: String,
-    second: Field,
-    fields: [Field; 5],
+    second: RandomField,
+    fields: [RandomField; 5],
 }
 
-impl Line {
-    /// Of five fields.
+impl RandomLine {
+    /// A line of five fields.
     fn new(random: &mut Rng) -> Self {
         let mut field = |least, most| field(random, least, most);
         let fields = [
@@ -109,15 +109,15 @@ impl Line {
         }
     }
 
-    /// Of six fields, for the hours of any day in which most clocks change.
+    /// A line of six fields, every day, in the hours in which most clocks change.
     fn of_any_night(random: &mut Rng) -> Self {
         let mut line = Self::new(random);
         let first = random.u32(..4);
         let last = random.u32(first..4);
-        line.fields[1] = Field {
+        line.fields[1] = RandomField {
             text: format!("{first}-{last}"),
             values: (first..=last).collect(),
-            through: false,
+            runs_to_end: false,
         };
         for (field, (least, most)) in line.fields[2..].iter_mut().zip([(1, 31), (1, 12), (0, 6)]) {
             *field = all(least, most);
@@ -129,8 +129,8 @@ impl Line {
         line
     }
 
-    fn paced(&self) -> bool {
-        self.fields[0].through || self.fields[1].values.len() == 24
+    fn goes_by_elapsed_time(&self) -> bool {
+        self.fields[0].runs_to_end || self.fields[1].values.len() == 24
     }
 
     fn fits(&self, wall: NaiveDateTime) -> bool {
@@ -159,9 +159,9 @@ fn offset(zone: Tz, time: DateTime<Utc>) -> TimeDelta {
     TimeDelta::seconds(offset.local_minus_utc().into())
 }
 
-/// The same by looking at every `step`.
-fn by_the_book(
-    line: &Line,
+/// The times at which a line must fire, found by checking the rules at every `step`.
+fn times_by_the_rules(
+    line: &RandomLine,
     zone: Tz,
     step: TimeDelta,
     from: DateTime<Utc>,
@@ -171,7 +171,7 @@ fn by_the_book(
         std::iter::successors(Some(from), move |time| Some(*time + step))
             .take_while(move |time| *time < to)
     };
-    // The last change: when, by how much, and the offset before.
+    // The last clock change: its time, by how much, and the offset before.
     let mut change = (
         DateTime::<Utc>::MIN_UTC,
         TimeDelta::zero(),
@@ -193,7 +193,7 @@ fn by_the_book(
         let (changed, by, old) = change;
         let wall = (time + now).naive_utc();
         let after_gap = time < changed + by;
-        let fires = if line.paced() {
+        let fires = if line.goes_by_elapsed_time() {
             line.fits(wall) || (after_gap && line.fits((time + old).naive_utc()))
         } else {
             let repeated = by < TimeDelta::zero() && time < changed - by;
@@ -208,7 +208,7 @@ fn by_the_book(
     fired
 }
 
-/// A time when the clocks of a zone change, if they do in some time from a random one.
+/// The day before the clocks of a zone change, if they do in the 400 days from a random one.
 fn random_change(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
     let start = at("1973-01-01T00:00:00Z") + TimeDelta::days(random.i64(0..365 * 70));
     let days = (0..400).map(|day| start + TimeDelta::days(day));
@@ -218,7 +218,7 @@ fn random_change(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
 }
 
 #[test]
-fn around_every_change_a_line_fires_as_the_book_says() {
+fn around_every_change_a_line_fires_by_the_rules() {
     let mut random = Rng::with_seed(7);
     let (mut tried, mut times) = (0, 0);
     while tried < 150 {
@@ -226,13 +226,13 @@ fn around_every_change_a_line_fires_as_the_book_says() {
         let Some(change) = random_change(&mut random, zone) else {
             continue;
         };
-        let line = Line::new(&mut random);
+        let line = RandomLine::new(&mut random);
         let Ok(timetable) = Timetable::cron(&line.text, zone) else {
             continue;
         };
         tried += 1;
         let (from, to) = (change - TimeDelta::days(1), change + TimeDelta::days(2));
-        let expected = by_the_book(&line, zone, TimeDelta::minutes(1), from, to);
+        let expected = times_by_the_rules(&line, zone, TimeDelta::minutes(1), from, to);
         times += expected.len();
         let just_before = from - TimeDelta::seconds(random.i64(1..60));
         let mut fired = next(&timetable, just_before, expected.len() + 1);
@@ -242,7 +242,7 @@ fn around_every_change_a_line_fires_as_the_book_says() {
     assert!(times > 10_000, "{times} times say little");
 }
 
-/// When the clocks of a zone change, if they do in the 400 days from a random one.
+/// The second at which the clocks of a zone change, if they do in the 400 days from a random one.
 fn random_change_to_the_second(random: &mut Rng, zone: Tz) -> Option<DateTime<Utc>> {
     let mut from = random_change(random, zone)?;
     let mut to = from + TimeDelta::days(1);
@@ -259,7 +259,7 @@ fn random_change_to_the_second(random: &mut Rng, zone: Tz) -> Option<DateTime<Ut
 }
 
 #[test]
-fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
+fn from_any_moment_around_a_change_the_next_run_is_by_the_rules() {
     let mut random = Rng::with_seed(11);
     let (mut tried, mut gaps) = (0, 0);
     while tried < 150 {
@@ -267,8 +267,8 @@ fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
         let Some(change) = random_change_to_the_second(&mut random, zone) else {
             continue;
         };
-        let line = Line::of_any_night(&mut random);
-        if line.paced() && random.u8(..8) > 0 {
+        let line = RandomLine::of_any_night(&mut random);
+        if line.goes_by_elapsed_time() && random.u8(..8) > 0 {
             continue;
         }
         let Ok(timetable) = Timetable::cron(&line.text, zone) else {
@@ -279,8 +279,8 @@ fn from_any_moment_around_a_change_the_next_run_is_that_of_the_book() {
             change - TimeDelta::seconds(3),
             change + TimeDelta::minutes(70),
         );
-        let expected = by_the_book(&line, zone, TimeDelta::seconds(1), from, to);
-        gaps += usize::from(!line.paced() && expected.contains(&change));
+        let expected = times_by_the_rules(&line, zone, TimeDelta::seconds(1), from, to);
+        gaps += usize::from(!line.goes_by_elapsed_time() && expected.contains(&change));
         for early in (-2000..=2000).step_by(250) {
             let after = change - TimeDelta::milliseconds(early);
             let next = timetable.next_after(after).filter(|next| *next < to);
@@ -301,7 +301,7 @@ fn next_is_always_later_and_nothing_lies_between() {
     let mut random = Rng::with_seed(8);
     for _ in 0..3000 {
         let zone = *random.choice(TZ_VARIANTS.iter()).unwrap();
-        let mut line = Line::new(&mut random).text;
+        let mut line = RandomLine::new(&mut random).text;
         if random.bool() {
             line = format!("{} {line}", field(&mut random, 0, 59).text);
             if random.bool() {
@@ -317,7 +317,7 @@ fn next_is_always_later_and_nothing_lies_between() {
             continue;
         };
         assert!(later > after, "{line} in {zone} after {after}");
-        // Asked at any time until then, it says the same.
+        // From any time before that, the next run is the same.
         let gone = (later - after).num_milliseconds();
         let between = after + TimeDelta::milliseconds(random.i64(0..gone));
         assert_eq!(

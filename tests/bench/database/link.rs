@@ -26,8 +26,8 @@ struct Number {
     number: i64,
 }
 
-/// The same expression on each kind of connection.
-macro_rules! on {
+/// Evaluates an expression of the connection to any of the databases, whose types differ.
+macro_rules! with_connection {
     ($link:expr, $connection:ident => $work:expr) => {
         match $link {
             Link::Postgresql($connection) => $work,
@@ -39,7 +39,7 @@ macro_rules! on {
 }
 
 impl Link {
-    /// Opens one, or says why it can't.
+    /// Opens a connection, or says why it can't.
     pub(super) fn open(kind: Kind, url: &str) -> Result<Self, String> {
         let opened = match kind {
             Kind::Postgresql => PgConnection::establish(url).map(Self::Postgresql),
@@ -60,12 +60,13 @@ impl Link {
     }
 
     pub(super) fn execute(&mut self, statements: &str) {
-        on!(self, connection => connection.batch_execute(statements)).expect("the statements");
+        with_connection!(self, connection => connection.batch_execute(statements))
+            .expect("the statements");
     }
 
-    /// Records a message in a transaction of its own.
+    /// Records a message in its own transaction.
     pub fn record(&mut self, message: Draft) {
-        on!(self, connection => connection.transaction(|connection| {
+        with_connection!(self, connection => connection.transaction(|connection| {
             message.record(connection)?;
             Ok::<_, RecordError>(())
         }))
@@ -75,7 +76,7 @@ impl Link {
     /// The `number` that `query` selects.
     pub(super) fn number(&mut self, query: &str) -> i64 {
         let query = diesel::sql_query(query);
-        on!(self, connection => query.get_result::<Number>(connection))
+        with_connection!(self, connection => query.get_result::<Number>(connection))
             .expect("a number")
             .number
     }

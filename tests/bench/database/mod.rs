@@ -1,4 +1,4 @@
-//! The databases, as the benchmark sees them: by SQL of its own, with as little of it as can be.
+//! The databases of the benchmark. It uses its own SQL, as little as possible.
 
 mod link;
 
@@ -14,10 +14,10 @@ pub use self::link::Link;
 /// The schema, database or file that is made for the benchmark.
 const NAME: &str = "carrot_bench";
 
-/// Rows of one INSERT.
+/// How many rows one INSERT has.
 const CHUNK: usize = 1_000;
 
-/// Which database.
+/// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// On `CARROT_TEST_POSTGRES`
@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name for people.
+    /// Its name in the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Postgresql => "PostgreSQL",
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// Where the service is to find it.
+    /// Its URL for the service.
     fn url(self) -> Result<String, String> {
         let server =
             |variable| std::env::var(variable).map_err(|_| format!("{variable} is not set"));
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Makes it anew, empty. What an interrupted run has left goes.
+    /// Creates it, empty. The rest of an interrupted run is dropped.
     fn make(self) -> Result<(), String> {
         match self {
             Self::Postgresql => Link::open(self, &server("CARROT_TEST_POSTGRES"))?.execute(
@@ -102,20 +102,20 @@ fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_default()
 }
 
-/// A database with a table that has seen work.
+/// A database with a table that has a history.
 pub struct Database {
     kind: Kind,
-    /// One for all publishers of this process, as a program has it.
+    /// One store for all publishers of this process, as in a program.
     store: Box<dyn Store>,
     /// Its URL, for the service.
     pub url: String,
-    /// In its own words.
+    /// The version as the server reports it.
     pub version: String,
     history: usize,
 }
 
 impl Database {
-    /// Makes the tables, and `history` finished rows in them; or says why that can't be.
+    /// Creates the tables with `history` finished rows, or says why it can't.
     pub fn prepare(kind: Kind, history: usize) -> Result<Self, String> {
         let text = kind.url()?;
         let url: DatabaseUrl = text.parse().map_err(|error| format!("{error}"))?;
@@ -135,17 +135,17 @@ impl Database {
         Ok(database)
     }
 
-    /// Its name for people.
+    /// Its name in the report.
     pub const fn name(&self) -> &'static str {
         self.kind.name()
     }
 
-    /// A session of the library's own.
+    /// A session of the library.
     pub fn session(&self) -> Box<dyn Session> {
         self.store.connect().expect("a session")
     }
 
-    /// Rows of messages that the broker has, as django-carrot writes them.
+    /// Inserts the rows of messages that the broker has, as django-carrot writes them.
     pub fn insert_published(&self, keys: &[String], task: &str, queue: &str) {
         self.insert(keys, |key| {
             format!(
@@ -180,8 +180,8 @@ impl Database {
         }
     }
 
-    /// So many schedules that run every minute, spread over it from `base` on, in nanoseconds since
-    /// 1970: as Django writes them, but for where they are counted from.
+    /// Inserts `count` schedules that run every minute, spread over it from `base` on, in nanoseconds since
+    /// 1970. Django writes them like this, except for the anchor.
     pub fn insert_schedules(&self, count: usize, queue: &str, base: u64) {
         let mut link = self.link();
         let zone = if self.kind == Kind::Postgresql {
@@ -219,7 +219,7 @@ impl Database {
         }
     }
 
-    /// Does `work` with what the embedded broker reads, which nobody else is to pay for.
+    /// Calls `work` with the index of the embedded broker, which costs nothing elsewhere.
     pub fn with_queues<T>(&self, work: impl FnOnce() -> T) -> T {
         let url = self.url.parse().expect("a URL");
         let store = store::open(&url, Tables::WithQueues).expect("the database");
@@ -236,12 +236,12 @@ impl Database {
         result
     }
 
-    /// Leaves none.
+    /// Deletes all schedules.
     pub fn remove_schedules(&self) {
         self.link().execute("DELETE FROM carrot_scheduledtask");
     }
 
-    /// Waits until no message is in progress; then so many must be COMPLETED.
+    /// Waits until no message is in progress, and fails unless `count` are COMPLETED then.
     pub fn await_completed(&self, count: usize) {
         let mut link = self.link();
         while link.number(&self.counting("IN_PROGRESS")) > 0 {}
@@ -255,7 +255,7 @@ impl Database {
         usize::try_from(completed).expect("a count")
     }
 
-    /// By the primary key, so that it is cheap on every database.
+    /// Counts by the primary key, so that it is cheap on every database.
     fn counting(&self, status: &str) -> String {
         format!(
             "SELECT count(*) AS number FROM carrot_messagelog WHERE id > {} AND status = '{status}'",
@@ -263,14 +263,14 @@ impl Database {
         )
     }
 
-    /// Leaves the history alone in the table, tidy.
+    /// Deletes all rows but the history, and tidies the table.
     pub fn reset(&self) {
         let since = format!("DELETE FROM carrot_messagelog WHERE id > {}", self.history);
         self.link().execute(&since);
         self.settle();
     }
 
-    /// What a database does for itself in time, done now, so that it is not done in the middle of a run.
+    /// Does now what a database does by itself in time, so that it does not happen during a run.
     fn settle(&self) {
         self.link().execute(match self.kind {
             Kind::Postgresql => "VACUUM ANALYZE carrot_messagelog",
@@ -279,7 +279,7 @@ impl Database {
         });
     }
 
-    /// A connection of the benchmark's own.
+    /// A new connection of the benchmark.
     pub fn link(&self) -> Link {
         Link::open(self.kind, &self.url).expect("the database")
     }

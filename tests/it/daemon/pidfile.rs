@@ -1,4 +1,4 @@
-//! Pidfiles that are not what they should be, and pids that are somebody else's.
+//! Pidfiles that hold or are something else, and pids of other processes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
@@ -9,11 +9,11 @@ use std::process::{Child, Command};
 use rustix::fs::{Mode, chmod};
 use rustix::process::{Pid, geteuid};
 
-use crate::support::outcome;
+use crate::support::{lives, outcome};
 
-use super::{Daemon, code, kill, lives};
+use super::{Daemon, code, kill};
 
-/// A process that has nothing to do with us.
+/// A process that has nothing to do with the service.
 struct Bystander(Child);
 
 impl Bystander {
@@ -21,7 +21,7 @@ impl Bystander {
         Self(Command::new("sleep").arg("1000").spawn().unwrap())
     }
 
-    /// One that reads this file.
+    /// A process that has this file open.
     fn reading(file: File) -> Self {
         let mut sleep = Command::new("sleep");
         Self(sleep.arg("1000").stdin(file).spawn().unwrap())
@@ -44,9 +44,9 @@ impl Daemon {
         self.directory().join("daemon.pid")
     }
 
-    /// Every verb refuses the pidfile for this reason, and leaves it as it is.
+    /// Fails unless every `daemon` command refuses the pidfile for this reason, and leaves it as it is.
     #[track_caller]
-    fn is_refused(&self, why: &str) {
+    fn assert_refused(&self, why: &str) {
         for (verb, code) in [
             ("start", code::PIDFILE),
             ("stop", code::PIDFILE),
@@ -64,7 +64,7 @@ impl Daemon {
 }
 
 #[test]
-fn it_is_a_number_and_a_newline_that_all_may_read_and_its_socket_is_the_owners() {
+fn it_holds_a_number_that_all_may_read_and_only_the_owner_may_use_its_socket() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     assert_eq!(
@@ -105,10 +105,10 @@ fn a_link_is_not_followed() {
     let daemon = Daemon::lonely();
     daemon.write("precious", "text");
     symlink("precious", daemon.pidfile()).unwrap();
-    daemon.is_refused("is a symbolic link, and is not followed");
+    daemon.assert_refused("is a symbolic link, and is not followed");
     assert_eq!(daemon.read("precious"), "text");
     fs::remove_file(daemon.directory().join("precious")).unwrap();
-    daemon.is_refused("is a symbolic link, and is not followed");
+    daemon.assert_refused("is a symbolic link, and is not followed");
     assert!(!daemon.directory().join("precious").exists());
 }
 
@@ -116,7 +116,7 @@ fn a_link_is_not_followed() {
 fn a_directory_is_refused() {
     let daemon = Daemon::lonely();
     fs::create_dir(daemon.pidfile()).unwrap();
-    daemon.is_refused("is a directory, not a file");
+    daemon.assert_refused("is a directory, not a file");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_pipe_is_refused_without_waiting_for_its_other_end() {
         .status()
         .unwrap();
     assert!(made.success());
-    daemon.is_refused("is a pipe, not a file");
+    daemon.assert_refused("is a pipe, not a file");
 }
 
 #[test]
@@ -145,15 +145,15 @@ fn a_file_that_holds_something_else_is_left_alone() {
         "1\n2\n",
     ] {
         daemon.write("daemon.pid", garbage);
-        daemon.is_refused("holds something else than a pid, and is left alone");
+        daemon.assert_refused("holds something else than a pid, and is left alone");
         assert_eq!(daemon.read("daemon.pid"), garbage);
     }
     fs::write(daemon.pidfile(), b"\xff\xfe").unwrap();
-    daemon.is_refused("holds something else than a pid");
+    daemon.assert_refused("holds something else than a pid");
 }
 
 #[test]
-fn an_empty_file_is_no_service() {
+fn an_empty_file_means_that_no_service_runs() {
     let daemon = Daemon::lonely();
     daemon.write("daemon.pid", "");
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
@@ -163,7 +163,7 @@ fn an_empty_file_is_no_service() {
 }
 
 #[test]
-fn a_stale_file_whose_pid_is_another_processs_by_now_is_taken_over() {
+fn a_stale_file_whose_pid_was_reused_is_taken_over() {
     let daemon = Daemon::lonely();
     let bystander = Bystander::new();
     let stale = format!("{}\n", bystander.pid().as_raw_nonzero());
@@ -183,7 +183,7 @@ fn a_stale_file_whose_pid_is_another_processs_by_now_is_taken_over() {
 }
 
 #[test]
-fn a_lock_does_not_make_a_service_of_whoever_the_file_names() {
+fn a_lock_alone_does_not_make_the_process_in_the_file_a_service() {
     let daemon = Daemon::lonely();
     daemon.write("daemon.pid", "");
     let bystander = Bystander::reading(File::open(daemon.pidfile()).unwrap());
@@ -209,7 +209,7 @@ fn after_a_kill_the_next_start_takes_everything_over() {
     for _ in 0..3 {
         let pid = daemon.up();
         kill(pid);
-        assert_eq!(daemon.pid(), pid, "left behind");
+        assert_eq!(daemon.pid(), pid, "the killed service has left its pidfile");
         assert!(daemon.directory().join("daemon.pid.sock").exists());
     }
     daemon.up();
@@ -218,7 +218,7 @@ fn after_a_kill_the_next_start_takes_everything_over() {
 }
 
 #[test]
-fn a_path_that_is_too_long_for_a_socket_will_do() {
+fn a_path_that_is_too_long_for_a_socket_works() {
     let daemon = Daemon::lonely();
     let folder = "f".repeat(120);
     fs::create_dir(daemon.directory().join(&folder)).unwrap();
@@ -254,7 +254,7 @@ fn a_file_in_the_place_of_the_socket_is_left_alone() {
 const NOBODY: u32 = 65534;
 
 impl Daemon {
-    /// The controller as a user for whom the modes of files count; the folder is that user's.
+    /// The `daemon` command of a user who owns the folder and to whom the modes of files apply.
     fn as_user(&self, arguments: &[&str]) -> Command {
         if !geteuid().is_root() {
             return self.controller(arguments);
@@ -267,7 +267,7 @@ impl Daemon {
         command
     }
 
-    /// The controller as nobody, which takes root.
+    /// The `daemon` command as nobody. Only root can run it.
     fn as_nobody(&self, arguments: &[&str]) -> Command {
         let controller = self.controller(arguments);
         let built = Path::new(controller.get_program());
@@ -275,11 +275,11 @@ impl Daemon {
         let program = if built.ancestors().skip(1).all(may_pass) {
             built.to_owned()
         } else {
-            // In root's home, for example.
+            // The binary may be in a folder that nobody may not enter, such as root's home.
             let copy = self.directory().join("program");
             if !copy.exists() {
-                // By a process of its own: a file that another test's child has inherited while it was
-                // written can't be run.
+                // Another process copies it: a file that a child of another test has inherited while it was
+                // open for writing can't be executed.
                 let copied = Command::new("cp").args([built, &copy]).status().unwrap();
                 assert!(copied.success());
             }
@@ -361,7 +361,7 @@ fn another_users_service_is_seen_and_not_stopped() {
 }
 
 #[test]
-fn a_process_that_may_not_be_looked_at_shows_by_its_socket_that_it_is_the_service() {
+fn a_process_that_may_not_be_inspected_is_recognised_by_its_socket() {
     if !geteuid().is_root() {
         return;
     }
@@ -369,7 +369,7 @@ fn a_process_that_may_not_be_looked_at_shows_by_its_socket_that_it_is_the_servic
     let (code, _, err) = outcome(&mut daemon.as_user(&["start"]));
     assert_eq!(code, 0, "{err}");
     let pid = daemon.pid();
-    // As in a container, where root may not look into other users' processes.
+    // Without CAP_SYS_PTRACE, as in a container, root may not look into the processes of other users.
     let run = |verb: &str| {
         let controller = daemon.controller(&[verb]);
         let mut weak = daemon.command_of("setpriv", &["--bounding-set=-sys_ptrace"]);
@@ -383,7 +383,11 @@ fn a_process_that_may_not_be_looked_at_shows_by_its_socket_that_it_is_the_servic
         "setpriv",
         &["--bounding-set=-sys_ptrace", "sh", "-c", &looks],
     );
-    assert_ne!(outcome(&mut weak).0, 0, "it may be looked at");
+    assert_ne!(
+        outcome(&mut weak).0,
+        0,
+        "root may look into the process here"
+    );
     let (code, out, err) = run("status");
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("\nIt waits: "), "{out}");

@@ -1,8 +1,9 @@
 //! `daemon restart`.
 
-use super::{Daemon, await_end, code, kill, lives};
+use super::{Daemon, code, kill};
+use crate::support::{await_end, lives};
 
-/// What a restart of a service that runs says.
+/// The output of a restart of a running service.
 fn words(pid: rustix::process::Pid) -> String {
     format!(
         "Attempting to stop the process. Please wait...\n\
@@ -14,7 +15,7 @@ fn words(pid: rustix::process::Pid) -> String {
 }
 
 #[test]
-fn it_stops_what_runs_and_starts_another() {
+fn it_stops_the_running_service_and_starts_another() {
     let daemon = Daemon::new();
     let first = daemon.up();
     let (code, out, err) = daemon.daemon(&["restart", "--no-scheduler"]);
@@ -22,12 +23,16 @@ fn it_stops_what_runs_and_starts_another() {
     let second = daemon.pid();
     assert_eq!(out, words(second) + "Process restarted successfully\n");
     assert!(!lives(first) && lives(second));
-    assert_eq!(daemon.status()["scheduler"], false, "with its own options");
+    assert_eq!(
+        daemon.status()["scheduler"],
+        false,
+        "it has the options of the restart"
+    );
     daemon.down();
 }
 
 #[test]
-fn what_is_not_running_is_started() {
+fn a_restart_starts_a_service_that_does_not_run() {
     let daemon = Daemon::lonely();
     let (code, out, err) = daemon.daemon(&["restart"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -47,7 +52,7 @@ fn what_is_not_running_is_started() {
 }
 
 #[test]
-fn what_runs_is_not_stopped_for_what_can_not_start() {
+fn a_restart_that_can_not_succeed_never_stops_the_running_service() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     let config = daemon.read("carrot.toml");
@@ -65,7 +70,7 @@ fn what_runs_is_not_stopped_for_what_can_not_start() {
 }
 
 #[test]
-fn it_waits_for_one_that_is_stopping_already() {
+fn it_waits_for_a_service_that_is_already_stopping() {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "gated", 1).remove(0);
     let first = daemon.up();
@@ -79,7 +84,10 @@ fn it_waits_for_one_that_is_stopping_already() {
     let (code, out, err) = daemon.daemon(&["restart", "--timeout", "0s"]);
     assert_eq!(code, code::STILL_RUNNING, "{out}");
     assert!(err.contains("is still stopping after --timeout"), "{err}");
-    assert!(lives(first) && daemon.pid() == first, "nothing was started");
+    assert!(
+        lives(first) && daemon.pid() == first,
+        "no second service was started"
+    );
 
     let mut restart = daemon.begin(&["restart"]);
     restart.await_output("It is stopping already\n");
@@ -93,7 +101,7 @@ fn it_waits_for_one_that_is_stopping_already() {
 }
 
 #[test]
-fn hard_it_kills_and_the_message_is_run_again() {
+fn a_hard_restart_kills_the_service_and_the_message_is_run_again() {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "endless", 1).remove(0);
     let first = daemon.up();

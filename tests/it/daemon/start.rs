@@ -1,13 +1,13 @@
-//! `daemon start`: what it says, and when it returns.
+//! `daemon start`: its output, and when it returns.
 
 use std::fs;
 use std::net::TcpListener;
 
-use crate::support::{World, outcome};
+use crate::support::{World, await_end, lives, outcome};
 
-use super::{Daemon, await_end, code, lives};
+use super::{Daemon, code};
 
-/// What it says before it is known how it goes.
+/// The first line of its output.
 const ATTEMPT: &str = "Attempting to start the process\n";
 
 impl World {
@@ -89,7 +89,7 @@ fn a_queue_that_the_broker_refuses_is_named_and_the_others_are_consumed() {
 }
 
 #[test]
-fn a_second_start_says_so_and_harms_nothing() {
+fn a_second_start_reports_the_running_service_and_harms_nothing() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     let (code, out, err) = daemon.daemon(&["start"]);
@@ -101,9 +101,9 @@ fn a_second_start_says_so_and_harms_nothing() {
     daemon.down();
 }
 
-/// A start that fails so, says why, and leaves nothing.
+/// Fails unless the start assert_start_fails with this exit code and reason, and leaves nothing behind.
 #[track_caller]
-fn fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
+fn assert_start_fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
     let (found, _, err) = daemon.daemon(arguments);
     assert_eq!(found, code, "{err}");
     assert!(err.contains(why), "{err}");
@@ -114,18 +114,18 @@ fn fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
 }
 
 #[test]
-fn a_faulty_configuration_is_told_by_the_controller() {
+fn a_faulty_configuration_is_reported_by_the_controller() {
     let daemon = Daemon::lonely();
     daemon.configure("max_crashs = 3");
-    fails(&daemon, &["start"], 78, "did you mean max_crashes?");
+    assert_start_fails(&daemon, &["start"], 78, "did you mean max_crashes?");
 }
 
 #[test]
-fn a_database_that_is_not_migrated_is_told_by_the_controller() {
+fn a_database_that_is_not_migrated_is_reported_by_the_controller() {
     let daemon = Daemon {
         world: World::without_tables(super::CONFIG),
     };
-    fails(&daemon, &["start"], 78, "carrot-actors migrate");
+    assert_start_fails(&daemon, &["start"], 78, "carrot-actors migrate");
     let log = daemon.read("daemon.log");
     assert!(
         log.contains("ERROR:: the database can't be used: postgres://"),
@@ -134,10 +134,10 @@ fn a_database_that_is_not_migrated_is_told_by_the_controller() {
 }
 
 #[test]
-fn a_log_file_that_can_not_be_written_is_told_by_the_controller() {
+fn a_log_file_that_can_not_be_written_is_reported_by_the_controller() {
     let daemon = Daemon::lonely();
     fs::create_dir(daemon.directory().join("daemon.log")).unwrap();
-    fails(
+    assert_start_fails(
         &daemon,
         &["start"],
         73,
@@ -146,10 +146,10 @@ fn a_log_file_that_can_not_be_written_is_told_by_the_controller() {
 }
 
 #[test]
-fn a_database_file_in_a_folder_that_is_not_there_is_told_by_the_controller() {
+fn a_database_file_in_a_missing_folder_is_reported_by_the_controller() {
     let daemon = Daemon::lonely();
     daemon.configure("database_url = \"sqlite://no/such/folder/x.db\"");
-    fails(
+    assert_start_fails(
         &daemon,
         &["start"],
         78,
@@ -158,7 +158,7 @@ fn a_database_file_in_a_folder_that_is_not_there_is_told_by_the_controller() {
 }
 
 #[test]
-fn a_pidfile_in_a_folder_that_is_not_there_is_an_error_with_a_remedy() {
+fn a_pidfile_in_a_missing_folder_is_an_error_with_a_remedy() {
     let daemon = Daemon::lonely();
     let mut command = daemon.command(&["daemon", "start", "-p", "no/such/folder/x.pid"]);
     let (code, _, err) = outcome(command.args(["-l", "daemon.log"]));
@@ -171,7 +171,7 @@ fn a_pidfile_in_a_folder_that_is_not_there_is_an_error_with_a_remedy() {
 }
 
 #[test]
-fn options_stand_before_or_behind_the_verb() {
+fn options_may_stand_before_or_after_the_command() {
     let daemon = Daemon::lonely();
     for line in [
         &[
@@ -210,7 +210,7 @@ fn options_stand_before_or_behind_the_verb() {
 }
 
 #[test]
-fn an_option_that_the_verb_has_no_use_for_is_a_wrong_command_line() {
+fn an_option_that_the_command_does_not_have_is_refused() {
     let daemon = Daemon::lonely();
     for (arguments, verbs) in [
         (&["start", "--hard"][..], "stop and restart"),
@@ -234,13 +234,13 @@ fn it_runs_what_is_queued_and_ends_in_test_mode() {
     let (code, out, err) = daemon.daemon(&["start", "--testmode"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert_eq!(daemon.ended(&uuid)["status"], "COMPLETED");
-    crate::support::eventually("its end", || {
-        (daemon.daemon(&["status"]).0 == code::STOPPED).then_some(())
+    crate::support::eventually("the daemon ends", || {
+        daemon.daemon(&["status"]).0 == code::STOPPED
     });
 }
 
 #[test]
-fn a_start_while_the_service_is_stopping_is_no_success() {
+fn a_start_while_the_service_is_stopping_fails() {
     let daemon = Daemon::new();
     daemon.enqueue("one", "gated", 1);
     let pid = daemon.up();
@@ -257,7 +257,7 @@ fn a_start_while_the_service_is_stopping_is_no_success() {
 }
 
 #[test]
-fn of_two_starts_at_once_one_wins_and_the_other_says_so() {
+fn one_of_two_starts_at_the_same_time_succeeds_and_the_other_reports_it() {
     let daemon = Daemon::lonely();
     for round in 0..50 {
         let mut both = [daemon.begin(&["start"]), daemon.begin(&["start"])];
@@ -282,14 +282,14 @@ fn of_two_starts_at_once_one_wins_and_the_other_says_so() {
     }
 }
 
-/// The verb, by a process that dies at this place, or whose daemon does.
+/// Runs the `daemon` command, which is killed at this failpoint, or whose daemon is.
 fn dies(daemon: &Daemon, verb: &str, place: &str) -> (i32, String, String) {
     let mut command = daemon.controller(&[verb]);
     outcome(command.env("CARROT_FAILPOINTS", format!("{place}=kill")))
 }
 
 #[test]
-fn wherever_it_dies_that_is_said_and_the_next_start_succeeds() {
+fn a_death_anywhere_in_the_start_is_reported_and_the_next_start_succeeds() {
     let daemon = Daemon::lonely();
     for place in ["daemon.forked", "daemon.bound", "daemon.named", "daemon.up"] {
         let (code, _, err) = dies(&daemon, "start", place);
@@ -302,10 +302,10 @@ fn wherever_it_dies_that_is_said_and_the_next_start_succeeds() {
         daemon.up();
         daemon.down();
     }
-    // The controller itself.
+    // The controller is killed.
     assert_eq!(dies(&daemon, "start", "daemon.claimed").0, -9);
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);
-    // The service, as the last thing that it does.
+    // The service is killed as the last thing that it does.
     assert_eq!(dies(&daemon, "start", "daemon.over").0, 0);
     daemon.down();
     assert_eq!(daemon.daemon(&["status"]).0, code::STOPPED);

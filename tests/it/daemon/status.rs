@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Daemon, code, kill};
 
 #[test]
-fn of_nothing() {
+fn it_reports_that_nothing_runs() {
     let daemon = Daemon::lonely();
     let (code, out, err) = daemon.daemon(&["status"]);
     assert_eq!((code, err.as_str()), (code::STOPPED, ""));
@@ -22,7 +22,7 @@ fn of_nothing() {
 }
 
 #[test]
-fn of_one_that_runs_tasks() {
+fn it_reports_running_tasks() {
     let daemon = Daemon::new();
     daemon.enqueue("one", "gated", 3);
     daemon.enqueue("two", "gated", 1);
@@ -68,7 +68,7 @@ fn of_one_that_runs_tasks() {
 }
 
 #[test]
-fn of_one_whose_broker_is_away() {
+fn it_reports_a_broker_that_is_away() {
     let daemon = Daemon::lonely();
     daemon.up();
     let (code, out, _) = daemon.daemon(&["status"]);
@@ -87,7 +87,7 @@ fn of_one_whose_broker_is_away() {
 }
 
 #[test]
-fn of_one_that_was_killed_and_of_its_successor() {
+fn it_reports_a_killed_service_and_its_successor() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     kill(pid);

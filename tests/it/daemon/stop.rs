@@ -2,15 +2,15 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Proxy, eventually};
+use crate::support::{Proxy, await_end, eventually, lives};
 
-use super::{Daemon, await_end, code, kill, lives};
+use super::{Daemon, code, kill};
 
 const ATTEMPT: &str = "Attempting to stop the process. Please wait...\n";
 const STOPPED: &str = "Process has been stopped\n";
 
 #[test]
-fn it_returns_when_the_process_is_gone_and_has_cleared_up() {
+fn it_returns_when_the_process_is_gone_and_its_files_are_removed() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     let (code, out, err) = daemon.daemon(&["stop"]);
@@ -21,7 +21,7 @@ fn it_returns_when_the_process_is_gone_and_has_cleared_up() {
 }
 
 #[test]
-fn what_is_not_running_can_not_be_stopped() {
+fn a_service_that_does_not_run_can_not_be_stopped() {
     let daemon = Daemon::lonely();
     let (code, out, err) = daemon.daemon(&["stop"]);
     assert_eq!((code, out.as_str()), (code::NOT_RUNNING, ""));
@@ -51,7 +51,7 @@ fn it_says_which_tasks_it_waits_for_and_they_finish() {
 }
 
 #[test]
-fn after_its_timeout_it_gives_up_and_a_second_stop_is_no_second_signal() {
+fn it_gives_up_after_its_timeout_and_a_second_stop_sends_no_second_signal() {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "gated", 1).remove(0);
     let pid = daemon.up();
@@ -70,7 +70,7 @@ fn after_its_timeout_it_gives_up_and_a_second_stop_is_no_second_signal() {
 }
 
 #[test]
-fn stops_at_once_send_one_signal_between_them() {
+fn several_stops_at_the_same_time_send_one_signal() {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "gated", 1).remove(0);
     daemon.up();
@@ -87,9 +87,8 @@ fn stops_at_once_send_one_signal_between_them() {
     assert_eq!(daemon.find(&uuid).unwrap()["status"], "COMPLETED");
 }
 
-/// A hard stop, of a service that runs the endless command: that ends too, and its message is run
-/// again by the next.
-fn loses_nothing(arguments: &[&str], said: &str) {
+/// A hard stop kills a service and the command that it runs. The next service runs the message again.
+fn assert_hard_stop_loses_nothing(arguments: &[&str], said: &str) {
     let daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "endless", 1).remove(0);
     let pid = daemon.up();
@@ -104,7 +103,7 @@ fn loses_nothing(arguments: &[&str], said: &str) {
     assert_eq!(
         daemon.daemon(&["status"]).0,
         code::STOPPED,
-        "all is cleared up"
+        "its files are removed"
     );
 
     daemon.configure(&super::CONFIG.replace("sleep 1000 &", "true; exit 0 #"));
@@ -115,18 +114,18 @@ fn loses_nothing(arguments: &[&str], said: &str) {
 }
 
 #[test]
-fn hard_it_kills_at_once_ends_running_commands_and_loses_nothing() {
-    loses_nothing(&["stop", "--hard"], "");
+fn a_hard_stop_kills_running_commands_at_once_and_loses_nothing() {
+    assert_hard_stop_loses_nothing(&["stop", "--hard"], "");
 }
 
 #[test]
-fn hard_with_a_timeout_it_kills_after_that() {
+fn a_hard_stop_with_a_timeout_kills_after_the_timeout() {
     let said = "Waiting for running tasks: 1 (one: 1)\nThe time is over: killing it\n";
-    loses_nothing(&["stop", "--hard", "--timeout", "2s"], said);
+    assert_hard_stop_loses_nothing(&["stop", "--hard", "--timeout", "2s"], said);
 }
 
 #[test]
-fn a_service_that_stands_still_is_given_up_or_killed() {
+fn a_frozen_service_is_given_up_or_killed() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     kill_process(pid, Signal::STOP).unwrap();
@@ -144,7 +143,7 @@ fn a_service_that_stands_still_is_given_up_or_killed() {
 }
 
 #[test]
-fn one_that_has_died_is_said_to_have_and_cleared_up_after() {
+fn a_dead_service_is_reported_and_its_files_are_removed() {
     let daemon = Daemon::lonely();
     let pid = daemon.up();
     kill(pid);
@@ -167,7 +166,7 @@ fn a_start_that_waits_for_its_database_can_be_stopped() {
 }
 
 #[test]
-fn it_says_that_it_waits_for_a_database_to_record_what_has_ended() {
+fn it_says_that_it_waits_for_a_database_to_record_ends() {
     let mut daemon = Daemon::new();
     let uuid = daemon.enqueue("one", "gated", 1).remove(0);
     let direct = daemon.world.database_url.clone();
@@ -188,7 +187,7 @@ fn it_says_that_it_waits_for_a_database_to_record_what_has_ended() {
 }
 
 #[test]
-fn it_stops_without_anybody_to_tell() {
+fn it_starts_and_stops_when_its_output_can_not_be_written() {
     let daemon = Daemon::lonely();
     let full = || {
         std::fs::File::options()
@@ -211,8 +210,8 @@ fn a_service_that_has_just_been_forked_is_stopped_in_order() {
     let daemon = Daemon::lonely();
     for round in 0..30 {
         let mut start = daemon.begin(&["start"]);
-        eventually("the pidfile", || {
-            (!daemon.read("daemon.pid").is_empty()).then_some(())
+        eventually("the pidfile is written", || {
+            !daemon.read("daemon.pid").is_empty()
         });
         let (code, out, err) = daemon.daemon(&["stop"]);
         assert_eq!((code, err.as_str()), (0, ""), "in round {round}: {out}");

@@ -1,4 +1,4 @@
-//! The init script under dash, with a real service: each action, its effect and its exit code, which
+//! The init script under dash, with a real service: each action, its effect and its exit code. The exit codes
 //! are LSB's.
 
 use std::fs;
@@ -22,7 +22,7 @@ command = ["sh", "-c", "touch $GATE; sleep 1000"]
 command = ["sh", "-c", "echo $HOME $FROM_DEFAULTS"]
 "#;
 
-/// A machine with the script installed; its service is gone with the test.
+/// A machine on which the script is installed; its service is stopped with the test.
 struct Machine {
     world: World,
     user: String,
@@ -39,7 +39,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// `None`, with a word, where there is no dash.
+    /// `None` where there is no dash, which is printed.
     fn new() -> Option<Self> {
         if !has("dash") {
             return None;
@@ -77,25 +77,25 @@ impl Machine {
         self.world.write("defaults", &defaults);
     }
 
-    /// RunStore the script: exit code, and all that it says.
+    /// Runs the script: exit code, and all output.
     fn script(&self, arguments: &[&str]) -> (i32, String) {
         let arguments = [&["init"], arguments].concat();
         let (code, out, err) = outcome(&mut self.world.command_of("dash", &arguments));
         (code, out + &err)
     }
 
-    /// It must succeed.
+    /// Runs an action, which must succeed; its output.
     #[track_caller]
-    fn does(&self, action: &str) -> String {
+    fn run(&self, action: &str) -> String {
         let (code, said) = self.script(&[action]);
         assert_eq!(code, 0, "{action}: {said}");
         said
     }
 
-    /// The pid of the service, which must run.
+    /// The pid of the service, which must be running.
     #[track_caller]
     fn pid(&self) -> Pid {
-        let status = self.does("status");
+        let status = self.run("status");
         let pid = status
             .lines()
             .next()
@@ -113,7 +113,7 @@ fn it_starts_reports_restarts_and_stops_the_service() {
     let (code, said) = machine.script(&["status"]);
     assert_eq!(code, 3, "{said}");
 
-    let said = machine.does("start");
+    let said = machine.run("start");
     assert!(
         said.contains("Process started successfully with pid"),
         "{said}"
@@ -127,42 +127,46 @@ fn it_starts_reports_restarts_and_stops_the_service() {
     let (home, from_defaults) = output.split_once(' ').unwrap();
     assert_eq!(from_defaults, "yes");
     assert!(!geteuid().is_root() || home == "/nonexistent", "{home}");
-    machine.does("start");
-    assert_eq!(machine.pid(), pid, "it ran already");
+    machine.run("start");
+    assert_eq!(machine.pid(), pid, "it was running already");
 
-    machine.does("restart");
+    machine.run("restart");
     let second = machine.pid();
     assert_ne!(second, pid);
-    machine.does("try-restart");
+    machine.run("try-restart");
     let third = machine.pid();
     assert_ne!(third, second);
-    machine.does("force-reload");
+    machine.run("force-reload");
     assert_ne!(machine.pid(), third);
 
-    let said = machine.does("stop");
+    let said = machine.run("stop");
     assert!(said.contains("Process has been stopped"), "{said}");
     let (code, said) = machine.script(&["status"]);
     assert_eq!(code, 3, "{said}");
-    machine.does("stop");
-    machine.does("try-restart");
-    assert_eq!(machine.script(&["status"]).0, 3, "it was not to be started");
+    machine.run("stop");
+    machine.run("try-restart");
+    assert_eq!(
+        machine.script(&["status"]).0,
+        3,
+        "try-restart starts nothing"
+    );
     assert_eq!(machine.script(&["force-reload"]).0, 7);
-    machine.does("restart");
+    machine.run("restart");
     machine.pid();
 }
 
 #[test]
-fn reload_opens_the_log_anew_and_leaves_the_service_alone() {
+fn reload_reopens_the_log_and_leaves_the_service_alone() {
     let Some(machine) = Machine::new() else {
         return;
     };
     assert_eq!(machine.script(&["reload"]).0, 7);
-    machine.does("start");
+    machine.run("start");
     let pid = machine.pid();
-    machine.does("reload");
+    machine.run("reload");
     let log = || machine.world.read("carrot.log");
-    eventually("a new log", || {
-        log().contains("was opened anew").then_some(())
+    eventually("the log is opened again", || {
+        log().contains("was opened anew")
     });
     assert_eq!(machine.pid(), pid);
 }
@@ -174,18 +178,18 @@ fn a_task_that_outlives_a_stop_is_killed_and_run_again() {
     };
     let gate = std::env::temp_dir().join(format!("gate-{}", machine.world.name));
     machine.set_defaults(&format!("STOP_TIMEOUT=1s\nGATE={}", gate.display()));
-    machine.does("start");
+    machine.run("start");
     machine.world.send(&["gated"]);
-    eventually("a running task", || gate.exists().then_some(()));
+    eventually("the task runs", || gate.exists());
     fs::remove_file(&gate).unwrap();
     let stop = ["daemon", "stop", "--timeout", "0s", "--pidfile"];
     let (code, ..) = machine.world.run(&[&stop[..], &["carrot.pid"]].concat());
     assert_eq!(code, 8);
     let (code, said) = machine.script(&["start"]);
     assert_eq!(code, 1, "nothing would run when it has stopped: {said}");
-    machine.does("restart");
-    eventually("the task again", || gate.exists().then_some(()));
-    machine.does("stop");
+    machine.run("restart");
+    eventually("the task runs again", || gate.exists());
+    machine.run("stop");
     fs::remove_file(&gate).unwrap();
     assert_eq!(machine.script(&["status"]).0, 3);
 }
@@ -195,18 +199,16 @@ fn a_service_that_was_killed_is_dead_and_can_be_started() {
     let Some(machine) = Machine::new() else {
         return;
     };
-    machine.does("start");
+    machine.run("start");
     let pid = machine.pid();
     kill_process(pid, Signal::KILL).unwrap();
-    eventually("status 1", || {
-        (machine.script(&["status"]).0 == 1).then_some(())
-    });
-    machine.does("start");
+    eventually("the status is 1", || machine.script(&["status"]).0 == 1);
+    machine.run("start");
     assert_ne!(machine.pid(), pid);
 }
 
 #[test]
-fn what_goes_wrong_has_lsb_s_exit_codes() {
+fn errors_have_the_exit_codes_of_lsb() {
     let Some(machine) = Machine::new() else {
         return;
     };
@@ -215,7 +217,7 @@ fn what_goes_wrong_has_lsb_s_exit_codes() {
     assert_eq!(code, 3);
     assert!(said.contains("Usage"), "{said}");
 
-    // Not configured.
+    // The configuration is invalid.
     machine.world.write("carrot.toml", "nonsense = 1");
     let (code, said) = machine.script(&["start"]);
     assert_eq!(code, 6, "{said}");
@@ -224,17 +226,17 @@ fn what_goes_wrong_has_lsb_s_exit_codes() {
     machine.world.configure(CONFIG);
     assert_eq!(machine.script(&["start"]).0, 6);
 
-    // Wrong options.
+    // The options are invalid.
     machine.set_defaults("DAEMON_OPTS=--no-such-option");
     assert_eq!(machine.script(&["start"]).0, 2);
 
-    // Not permitted: the pidfile's folder is not there, the log can't be written.
+    // It lacks permission: the folder of the pidfile run not exist, or the log can't be written.
     machine.set_defaults("PIDFILE=/nonexistent/carrot.pid");
     assert_eq!(machine.script(&["start"]).0, 4);
     machine.set_defaults("LOGFILE=/nonexistent/carrot.log");
     assert_eq!(machine.script(&["start"]).0, 4);
 
-    // Not installed.
+    // The program is not installed.
     machine.install("/nonexistent/carrot-actors");
     machine.set_defaults("");
     assert_eq!(machine.script(&["start"]).0, 5);
@@ -243,7 +245,7 @@ fn what_goes_wrong_has_lsb_s_exit_codes() {
 }
 
 #[test]
-fn who_is_not_root_can_not_start_it() {
+fn only_root_can_start_it() {
     let Some(machine) = Machine::new() else {
         return;
     };

@@ -1,4 +1,5 @@
-//! `scripts/install`, into a folder: what it puts where, twice, and what it takes away.
+//! `scripts/install` into a folder: which files it installs, at the first and the second time, and which it
+//! removes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::outcome;
 
-/// A root that it installs into.
+/// A folder to install into.
 struct Root {
     directory: TempDir,
     manual: TempDir,
@@ -27,7 +28,7 @@ impl Root {
         Self { directory, manual }
     }
 
-    /// RunStore it with a prefix of `/opt/carrot`; what it says.
+    /// Runs the script with the prefix `/opt/carrot`; its output.
     #[track_caller]
     fn run(&self, action: &str) -> String {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/install"));
@@ -47,7 +48,7 @@ impl Root {
         fs::read_to_string(self.path(path)).unwrap()
     }
 
-    /// Every file that is there.
+    /// All files in the folder.
     fn files(&self) -> Vec<PathBuf> {
         fn below(directory: &Path, files: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(directory).unwrap() {
@@ -104,7 +105,7 @@ fn it_installs_everything_by_its_prefix_and_a_second_time_changes_nothing() {
 }
 
 #[test]
-fn settings_that_were_changed_are_kept_until_a_purge_and_messages_for_ever() {
+fn changed_settings_are_kept_until_a_purge_and_messages_for_ever() {
     let root = Root::new();
     root.run("install");
     fs::write(root.path("etc/carrot/carrot.toml"), "# mine").unwrap();
@@ -120,7 +121,7 @@ fn settings_that_were_changed_are_kept_until_a_purge_and_messages_for_ever() {
         root.read("etc/carrot/carrot.toml.dpkg-dist")
             .contains("[[queues]]")
     );
-    // logrotate reads all that is there, but for names such as this.
+    // logrotate reads every file in that folder except names like this one.
     let rules = fs::read_dir(rule.parent().unwrap()).unwrap();
     let mut rules: Vec<_> = rules.map(|rule| rule.unwrap().file_name()).collect();
     rules.sort();
@@ -134,12 +135,12 @@ fn settings_that_were_changed_are_kept_until_a_purge_and_messages_for_ever() {
     let said = root.run("purge");
     assert!(said.contains("which holds messages"), "{said}");
     assert_eq!(root.files(), [root.path("var/lib/carrot/carrot.db")]);
-    // There is nothing more to do.
+    // A second purge does nothing.
     root.run("purge");
 }
 
 #[test]
-fn the_settings_that_are_shipped_are_right() {
+fn the_shipped_settings_are_valid() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/config/carrot.toml");
     let directory = TempDir::new().unwrap();
     let mut check = Command::new(env!("CARGO_BIN_EXE_carrot-actors"));
@@ -151,6 +152,6 @@ fn the_settings_that_are_shipped_are_right() {
             format!("sqlite://{}/carrot.db", directory.path().display()),
         );
     let (code, out, err) = outcome(&mut check);
-    // The broker alone is away.
+    // Only the broker is away.
     assert_eq!(code, 69, "{out}{err}");
 }

@@ -1,4 +1,4 @@
-//! SIGHUP: the log goes on in a new file, and so does the service.
+//! Log rotation by SIGHUP: the service continues its log in a new file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,10 +18,10 @@ concurrency = 4
 command = ["sh", "-c", "echo said by a task >&2"]
 "#;
 
-/// What a service logs once for each message.
+/// What the task logs, once for each message.
 const ONCE_A_MESSAGE: &str = "said by a task";
 
-/// All its log files, together.
+/// The contents of all its log files.
 fn all_logs(log: &Path) -> String {
     let name = log.file_name().unwrap().to_string_lossy().into_owned();
     let entries = fs::read_dir(log.parent().unwrap()).unwrap();
@@ -38,7 +38,7 @@ fn all_logs(log: &Path) -> String {
     texts.collect()
 }
 
-/// `<thread> YYYY-MM-DD HH:MM:SS,mmm LEVEL:: message`, one of each.
+/// Fails unless the line is `<thread> YYYY-MM-DD HH:MM:SS,mmm LEVEL:: message`, with each part once.
 #[track_caller]
 fn assert_whole(line: &str) {
     let (head, _) = line.split_once(":: ").unwrap_or_else(|| panic!("{line:?}"));
@@ -49,8 +49,8 @@ fn assert_whole(line: &str) {
     assert_eq!(line.matches(":: ").count(), 1, "{line:?}");
 }
 
-fn moves_on(service: &Running) {
-    eventually("a new log file", || service.log.exists().then_some(()));
+fn await_new_log(service: &Running) {
+    eventually("the log file is created again", || service.log.exists());
 }
 
 #[test]
@@ -68,11 +68,14 @@ fn no_line_is_lost_or_split_while_the_log_is_rotated() {
         )
         .unwrap();
         service.signal(Signal::HUP);
-        moves_on(&service);
+        await_new_log(&service);
     }
     assert_eq!(service.terminate(), 0);
 
-    assert!(rotations > 2, "all was run before the log was rotated");
+    assert!(
+        rotations > 2,
+        "all messages had run before the log was rotated"
+    );
     let log = all_logs(&service.log);
     log.lines().for_each(assert_whole);
     assert_eq!(log.matches(ONCE_A_MESSAGE).count(), messages);
@@ -120,13 +123,13 @@ fn logrotate_rotates_the_log_of_a_running_service() {
     assert_eq!(
         fs::read_to_string(&old).unwrap(),
         before,
-        "nothing more is written there"
+        "nothing more is written to the old file"
     );
     assert_eq!(service.terminate(), 0);
 }
 
 #[test]
-fn a_service_that_stops_takes_sighup_for_no_second_stop() {
+fn sighup_does_not_stop_hard_a_service_that_is_stopping() {
     let world = World::new(QUICK);
     world.configure(
         r#"
@@ -139,7 +142,7 @@ fn a_service_that_stops_takes_sighup_for_no_second_stop() {
     let mut service = world.start(&[]);
     let uuid = world.send(&["gated"]);
     let started = world.directory().join("started");
-    eventually("a running task", || started.exists().then_some(()));
+    eventually("the task runs", || started.exists());
     service.signal(Signal::TERM);
     service.await_log("told to stop");
     service.signal(Signal::HUP);
@@ -150,7 +153,7 @@ fn a_service_that_stops_takes_sighup_for_no_second_stop() {
 }
 
 #[test]
-fn a_log_that_can_not_be_opened_anew_goes_on_where_it_was() {
+fn a_log_that_can_not_be_reopened_goes_on_in_the_old_file() {
     let world = World::new(QUICK);
     let mut service = world.start(&[]);
     let moved = service.log.with_extension("log.1");
@@ -158,12 +161,12 @@ fn a_log_that_can_not_be_opened_anew_goes_on_where_it_was() {
     fs::create_dir(&service.log).unwrap();
     service.signal(Signal::HUP);
     let moved_log = || fs::read_to_string(&moved).unwrap();
-    eventually("the reason", || {
-        moved_log().contains("can't be opened anew").then_some(())
+    eventually("the old log says why the file can't be opened", || {
+        moved_log().contains("can't be opened anew")
     });
     world.enqueue("default", "noop", 1);
-    eventually("a task's line", || {
-        moved_log().contains(ONCE_A_MESSAGE).then_some(())
+    eventually("the task logs to the old file", || {
+        moved_log().contains(ONCE_A_MESSAGE)
     });
 
     fs::remove_dir(&service.log).unwrap();

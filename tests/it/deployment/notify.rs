@@ -1,5 +1,5 @@
-//! What systemd hears of a service, on a socket as systemd's: when it is up, what it is at, that it
-//! stops, and whether it still works.
+//! What a service tells systemd by the notification socket: when it is up, its status, that it stops, and
+//! whether it still works.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -20,10 +20,11 @@ command = ["true"]
 command = ["sh", "-c", "echo ${NOTIFY_SOCKET-} ${WATCHDOG_USEC-} ${WATCHDOG_PID-} none"]
 "#;
 
-/// A period of 2 s; half of it goes by between two signs of life, a quarter before one is missed.
+/// A watchdog period of 2 s. The service tells that it works after half of it, and logs that it does not
+/// after three quarters.
 const WATCHDOG: &str = "2000000";
 
-/// systemd's end.
+/// systemd's end of the socket.
 struct Manager {
     socket: UnixDatagram,
     name: String,
@@ -31,14 +32,14 @@ struct Manager {
 }
 
 impl Manager {
-    /// At a path.
+    /// With a socket at a path.
     fn in_directory(world: &World) -> Self {
         let path = world.directory().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self::on(socket, path.to_str().unwrap().to_owned())
     }
 
-    /// With a name that is no path, as in containers.
+    /// With an abstract socket, as in containers.
     fn abstract_for(world: &World) -> Self {
         let name = format!("carrot/{}", world.name);
         let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -56,7 +57,7 @@ impl Manager {
         }
     }
 
-    /// The service as this manager would start it.
+    /// Starts the service as systemd does.
     fn launch(&self, world: &World, failpoints: &str) -> Running {
         let mut command = self.command(world);
         command.env("CARROT_FAILPOINTS", failpoints);
@@ -71,7 +72,7 @@ impl Manager {
         command
     }
 
-    /// Takes what has been said up to now; it is in `heard` then, an assignment each.
+    /// Reads what has been sent so far, and adds each assignment to `heard`.
     fn listen(&mut self) {
         let mut datagram = [0; 4096];
         while let Ok(length) = self.socket.recv(&mut datagram) {
@@ -80,7 +81,7 @@ impl Manager {
         }
     }
 
-    /// Waits until an assignment begins so, and returns it with what was heard before it.
+    /// Waits for an assignment that begins like this, and returns it with those that came before it.
     #[track_caller]
     fn await_heard(&mut self, beginning: &str) -> (String, Vec<String>) {
         let position = eventually(beginning, || {
@@ -93,20 +94,20 @@ impl Manager {
         (self.heard.remove(0), before)
     }
 
-    /// Waits until the service has been found not to work, and sees that it is not said to ever since.
+    /// Waits until the service has failed its own check, and fails if it still tells systemd that it works.
     #[track_caller]
-    fn hears_no_more_of(&mut self, service: &Running) {
+    fn assert_not_told_that_it_works(&mut self, service: &Running) {
         let missed = || {
             service
                 .log()
                 .matches("systemd is not told that it works")
                 .count()
         };
-        eventually("a missed sign of life", || (missed() > 0).then_some(()));
+        eventually("the service logs that it does not work", || missed() > 0);
         self.listen();
         self.heard.clear();
         let before = missed();
-        eventually("more of them", || (missed() > before + 3).then_some(()));
+        eventually("the service logs it again", || missed() > before + 3);
         self.listen();
         assert!(
             !self.heard.contains(&"WATCHDOG=1".to_owned()),
@@ -134,21 +135,21 @@ fn it_is_ready_when_it_consumes_and_says_what_a_stop_waits_for() {
     systemd.await_heard("STATUS=Consuming default");
 
     world.send(&["gated"]);
-    eventually("a running task", || {
-        world.directory().join("started").exists().then_some(())
+    eventually("the task runs", || {
+        world.directory().join("started").exists()
     });
     service.signal(Signal::TERM);
     let (_, before) = systemd.await_heard("STOPPING=1");
     assert!(!before.contains(&"READY=1".to_owned()), "{before:?}");
     systemd.await_heard("STATUS=Stopping; tasks still running: 1");
-    // It works, as long as that takes.
+    // It tells systemd that it works, as long as the task takes.
     systemd.await_heard("WATCHDOG=1");
     world.write("go", "");
     assert_eq!(service.wait(), 0);
 }
 
 #[test]
-fn it_is_ready_when_it_waits_for_a_broker_and_names_that_without_its_password() {
+fn it_is_ready_when_it_waits_for_a_broker_which_it_names_without_the_password() {
     let mut world = World::new(CONFIG);
     world.broker_url = "amqp://guest:s3cr3t@127.0.0.1:1/".to_owned();
     let mut systemd = Manager::abstract_for(&world);
@@ -189,7 +190,7 @@ fn it_works_while_its_database_does_not_answer() {
     systemd.await_heard("STATUS=Consuming");
     proxy.hold_up();
     world.enqueue("default", "noop", 1);
-    // Whoever asks it first: the ledger or another.
+    // Either the ledger or another part logs this.
     service.await_log("has not answered the ");
     systemd.listen();
     systemd.heard.clear();
@@ -205,31 +206,33 @@ fn it_works_while_its_database_does_not_answer() {
     );
 }
 
-/// A service in which that comes about with the first message is not said to work any more.
+/// A service that hangs at this failpoint with its first message does not tell systemd any more that it
+/// works.
 #[track_caller]
-fn is_noticed(failpoint: &str) {
+fn assert_hang_is_noticed(failpoint: &str) {
     let world = World::new(CONFIG);
     let mut systemd = Manager::abstract_for(&world);
     let service = systemd.launch(&world, failpoint);
     systemd.await_heard("WATCHDOG=1");
     world.enqueue("default", "noop", 1);
-    systemd.hears_no_more_of(&service);
+    systemd.assert_not_told_that_it_works(&service);
 }
 
 #[test]
-fn actors_that_stand_still_are_noticed() {
-    is_noticed("set.claimed=hang");
+fn actors_that_hang_are_noticed() {
+    assert_hang_is_noticed("set.claimed=hang");
 }
 
-/// A service that loses that with its first message says so, and exits as one that is to be started again.
+/// A service that loses this part with its first message tells systemd, and exits with a code for which
+/// systemd starts it again.
 #[track_caller]
-fn ends(failpoint: &str, what: &str) {
+fn assert_ends(failpoint: &str, what: &str) {
     for world in worlds() {
-        ends_in(&world, failpoint, what);
+        assert_ends_in(&world, failpoint, what);
     }
 }
 
-/// One of each broker.
+/// One world with each broker.
 fn worlds() -> [World; 2] {
     [
         World::new(CONFIG),
@@ -238,7 +241,7 @@ fn worlds() -> [World; 2] {
 }
 
 #[track_caller]
-fn ends_in(world: &World, failpoint: &str, what: &str) {
+fn assert_ends_in(world: &World, failpoint: &str, what: &str) {
     let mut systemd = Manager::abstract_for(world);
     let mut service = systemd.launch(world, failpoint);
     systemd.await_heard("STATUS=Consuming");
@@ -263,28 +266,28 @@ fn ends_in(world: &World, failpoint: &str, what: &str) {
 
 #[test]
 fn a_set_of_consumers_that_has_died_ends_the_service() {
-    ends("set.claimed=panic", "the set of consumers of queue default");
+    assert_ends("set.claimed=panic", "the set of consumers of queue default");
 }
 
 #[test]
-fn a_ledger_that_stands_still_is_noticed() {
-    is_noticed("ledger.after-commit=hang");
+fn a_ledger_that_hangs_is_noticed() {
+    assert_hang_is_noticed("ledger.after-commit=hang");
 }
 
 #[test]
 fn a_ledger_that_has_died_ends_the_service() {
-    ends("ledger.after-commit=panic", "the ledger");
+    assert_ends("ledger.after-commit=panic", "the ledger");
 }
 
 #[test]
-fn a_sweep_and_a_heartbeat_that_have_died_are_at_work_again() {
+fn a_sweep_and_a_heartbeat_that_have_died_are_restarted() {
     for world in worlds() {
-        are_at_work_again(&world);
+        assert_parts_restart(&world);
     }
 }
 
 #[track_caller]
-fn are_at_work_again(world: &World) {
+fn assert_parts_restart(world: &World) {
     let mut systemd = Manager::abstract_for(world);
     let failpoints = "sweep.looks=panic@2; heartbeat.beats=panic@2";
     let mut service = systemd.launch(world, failpoints);
@@ -307,7 +310,7 @@ fn are_at_work_again(world: &World) {
 }
 
 #[test]
-fn tasks_are_not_taken_for_the_service() {
+fn tasks_can_not_notify_systemd_for_the_service() {
     let world = World::new(CONFIG);
     let mut systemd = Manager::in_directory(&world);
     let mut service = systemd.launch(&world, "");
@@ -318,7 +321,7 @@ fn tasks_are_not_taken_for_the_service() {
 }
 
 #[test]
-fn a_manager_that_is_not_there_keeps_nothing_from_starting() {
+fn a_service_starts_without_a_listening_manager() {
     let world = World::new(CONFIG);
     let mut command = world.command(&[]);
     command.env("NOTIFY_SOCKET", world.directory().join("nobody"));

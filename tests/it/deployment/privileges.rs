@@ -1,4 +1,4 @@
-//! `--user`, `--group`: what root has started goes on as somebody else.
+//! `--user` and `--group`: root starts a service that runs as another user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -17,11 +17,12 @@ name = "default"
 command = ["sh", "-c", "id -u; id -g; id -G"]
 "#;
 
-/// Not an error, and root's in no way.
+/// A user that exists on every machine and has no rights.
 const USER: &str = "nobody";
 
-/// Only root can become somebody else.
-fn are_root() -> bool {
+/// Whether the tests run as root, which alone can become another user; prints that a test is skipped
+/// otherwise.
+fn is_root() -> bool {
     let root = geteuid().is_root();
     if !root {
         eprintln!("skipped: only root can become somebody else");
@@ -29,7 +30,7 @@ fn are_root() -> bool {
     root
 }
 
-/// What `id` says with these arguments.
+/// The output of `id` with these arguments.
 fn id(arguments: &[&str]) -> String {
     let (code, out, err) = outcome(Command::new("id").args(arguments));
     assert_eq!(code, 0, "{err}");
@@ -42,7 +43,7 @@ fn sorted(groups: &str) -> Vec<&str> {
     groups
 }
 
-/// A user of this machine that is in more groups than its own, if there is one.
+/// A user of this machine who is in several groups, if there is one.
 fn user_in_several_groups() -> Option<String> {
     let groups = fs::read_to_string("/etc/group").unwrap();
     let members = groups.lines().filter_map(|line| line.rsplit(':').next());
@@ -51,7 +52,7 @@ fn user_in_several_groups() -> Option<String> {
     users.find(is_such).map(str::to_owned)
 }
 
-/// A line of the process's `/proc/…/status`.
+/// The words of a field of the process's `/proc/…/status`.
 fn status(service: &Running, field: &str) -> Vec<String> {
     let pid = service.pid().as_raw_nonzero();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -60,7 +61,7 @@ fn status(service: &Running, field: &str) -> Vec<String> {
     value.split_whitespace().map(str::to_owned).collect()
 }
 
-/// A world whose directory everybody may enter.
+/// A world whose directory every user may enter.
 fn open_world(config: &str) -> World {
     let world = World::new(config);
     fs::set_permissions(world.directory(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -68,7 +69,7 @@ fn open_world(config: &str) -> World {
 }
 
 #[track_caller]
-fn runs_as(service: &Running, user: &str, group: &str, groups: &str) {
+fn assert_runs_as(service: &Running, user: &str, group: &str, groups: &str) {
     assert_eq!(status(service, "Uid"), [user; 4]);
     assert_eq!(status(service, "Gid"), [group; 4]);
     let of_service = status(service, "Groups").join(" ");
@@ -78,7 +79,7 @@ fn runs_as(service: &Running, user: &str, group: &str, groups: &str) {
 
 #[test]
 fn root_starts_a_service_and_its_tasks_as_a_user_with_all_its_groups() {
-    if !are_root() {
+    if !is_root() {
         return;
     }
     let user = user_in_several_groups().unwrap_or_else(|| USER.to_owned());
@@ -86,7 +87,7 @@ fn root_starts_a_service_and_its_tasks_as_a_user_with_all_its_groups() {
     let mut service = world.start(&["--user", &user]);
     let (uid, gid) = (id(&["-u", &user]), id(&["-g", &user]));
     let groups = id(&["-G", &user]);
-    runs_as(&service, &uid, &gid, &groups);
+    assert_runs_as(&service, &uid, &gid, &groups);
 
     let uuid = world.send(&["who"]);
     let output = world.ended(&uuid)["output"].as_str().unwrap().to_owned();
@@ -100,13 +101,13 @@ fn root_starts_a_service_and_its_tasks_as_a_user_with_all_its_groups() {
 }
 
 #[test]
-fn the_group_can_be_another_and_both_can_be_numbers() {
-    if !are_root() {
+fn the_group_can_be_chosen_and_both_can_be_numbers() {
+    if !is_root() {
         return;
     }
     let world = open_world(WHO);
     let mut service = world.start(&["--user", "4242", "--group", "2424"]);
-    runs_as(&service, "4242", "2424", "2424");
+    assert_runs_as(&service, "4242", "2424", "2424");
     assert_eq!(service.terminate(), 0);
 
     let daemon = id(&["-g", "daemon"]);
@@ -118,13 +119,13 @@ fn the_group_can_be_another_and_both_can_be_numbers() {
 }
 
 #[test]
-fn a_log_is_opened_anew_by_the_user_where_it_can_and_else_goes_on() {
-    if !are_root() {
+fn the_user_reopens_the_log_where_it_can_and_else_goes_on_in_the_old_file() {
+    if !is_root() {
         return;
     }
     let world = open_world(WHO);
     let mut service = world.start(&["--user", USER]);
-    // As `logrotate` does with `create`, in a directory of root's.
+    // Rotate as `logrotate` does with `create`, in a directory that root owns.
     let moved = service.log.with_extension("log.1");
     fs::rename(&service.log, &moved).unwrap();
     fs::copy(&moved, &service.log).unwrap();
@@ -135,12 +136,12 @@ fn a_log_is_opened_anew_by_the_user_where_it_can_and_else_goes_on() {
     service.signal(Signal::HUP);
     service.await_log("the log file was opened anew");
 
-    // Without `create` the user can't make it.
+    // Without `create`, the user can't create the file.
     fs::rename(&service.log, &moved).unwrap();
     service.signal(Signal::HUP);
     let log = || fs::read_to_string(&moved).unwrap();
-    eventually("the reason", || {
-        log().contains("can't be opened anew").then_some(())
+    eventually("the old log says why the file can't be opened", || {
+        log().contains("can't be opened anew")
     });
     assert_eq!(service.terminate(), 0);
     assert!(log().contains("all consumers have stopped"));
@@ -148,7 +149,7 @@ fn a_log_is_opened_anew_by_the_user_where_it_can_and_else_goes_on() {
 
 #[test]
 fn a_daemon_s_files_are_the_user_s_and_root_still_controls_it() {
-    if !are_root() {
+    if !is_root() {
         return;
     }
     let world = open_world(WHO);
@@ -187,9 +188,10 @@ fn a_daemon_s_files_are_the_user_s_and_root_still_controls_it() {
     assert_eq!(daemon(&["status"]).0, 3);
 }
 
-/// Root starts it with that log file, which is not its to give: it does not start, and says why.
+/// Fails unless root's start with this log file is refused for this reason: the file must not be given to the
+/// user.
 #[track_caller]
-fn is_refused(world: &World, log: &str, why: &str) {
+fn assert_log_refused(world: &World, log: &str, why: &str) {
     let (code, _, err) = world.run(&["--user", USER, "--logfile", log]);
     assert_eq!(code, 73, "{err}");
     assert!(err.contains(log) && err.contains(why), "{err}");
@@ -197,7 +199,7 @@ fn is_refused(world: &World, log: &str, why: &str) {
 
 #[test]
 fn root_gives_away_no_file_that_the_user_has_put_in_the_log_s_place() {
-    if !are_root() {
+    if !is_root() {
         return;
     }
     let world = open_world(WHO);
@@ -206,14 +208,14 @@ fn root_gives_away_no_file_that_the_user_has_put_in_the_log_s_place() {
     let place = |name: &str| world.directory().join(name);
 
     symlink(&precious, place("link.log")).unwrap();
-    is_refused(&world, "link.log", "symbolic link");
+    assert_log_refused(&world, "link.log", "symbolic link");
     symlink(place("not-there"), place("dangling.log")).unwrap();
-    is_refused(&world, "dangling.log", "symbolic link");
+    assert_log_refused(&world, "dangling.log", "symbolic link");
     fs::hard_link(&precious, place("hard.log")).unwrap();
-    is_refused(&world, "hard.log", "another name");
+    assert_log_refused(&world, "hard.log", "another name");
     fs::write(place("other.log"), "").unwrap();
     std::os::unix::fs::chown(place("other.log"), Some(4343), None).unwrap();
-    is_refused(&world, "other.log", "another user's");
+    assert_log_refused(&world, "other.log", "another user's");
 
     let is_root_s = |path: &Path| fs::metadata(path).unwrap().uid() == 0;
     assert!(is_root_s(&precious) && !place("not-there").exists());
@@ -222,12 +224,12 @@ fn root_gives_away_no_file_that_the_user_has_put_in_the_log_s_place() {
 
 #[test]
 fn root_gives_away_no_file_that_the_user_has_put_in_the_pidfile_s_place() {
-    if !are_root() {
+    if !is_root() {
         return;
     }
     let world = open_world(WHO);
     let place = |name: &str| world.directory().join(name);
-    // What a pidfile may be: a number.
+    // The file looks like a pidfile: it holds a number.
     fs::write(place("precious"), "42\n").unwrap();
     fs::hard_link(place("precious"), place("hard.pid")).unwrap();
     fs::write(place("other.pid"), "").unwrap();
@@ -256,7 +258,7 @@ fn root_gives_away_no_file_that_the_user_has_put_in_the_pidfile_s_place() {
 
 #[test]
 fn a_user_empties_the_pidfile_in_root_s_folder_and_the_next_start_takes_it_over() {
-    if !are_root() {
+    if !is_root() {
         return;
     }
     let world = open_world(WHO);
@@ -268,7 +270,7 @@ fn a_user_empties_the_pidfile_in_root_s_folder_and_the_next_start_takes_it_over(
         let pid = world.read("daemon.pid").trim().parse().unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
-        eventually("its end", || (daemon(&["status"]).0 == 3).then_some(()));
+        eventually("the daemon ends", || daemon(&["status"]).0 == 3);
         assert_eq!(world.read("daemon.pid"), "");
         assert!(world.directory().join("daemon.pid.sock").exists());
     }
@@ -293,7 +295,7 @@ fn a_user_or_group_that_is_not_there_exits_67_and_is_named() {
     let (code, _, err) = world.run(&["--group", "root"]);
     assert_eq!(code, 64, "{err}");
     assert!(err.contains("--user"), "{err}");
-    // In any order, and on either side of the command's name.
+    // The options may stand in any order, before or after the command.
     let (code, _, err) = world.run(&[
         "--user",
         "root",
@@ -308,7 +310,7 @@ fn a_user_or_group_that_is_not_there_exits_67_and_is_named() {
 }
 
 #[test]
-fn a_command_that_can_not_become_somebody_else_says_so() {
+fn a_command_that_can_not_become_another_user_says_so() {
     let world = World::without_tables_on(Database::Sqlite, WHO);
     let (code, _, err) = world.run(&["--user", USER, "migrate"]);
     assert_eq!(code, 64);
@@ -320,7 +322,7 @@ fn a_command_that_can_not_become_somebody_else_says_so() {
 }
 
 #[test]
-fn who_is_not_root_can_not_become_somebody_else() {
+fn only_root_can_become_another_user() {
     let world = open_world(WHO);
     let mut command = world.command(&["--user", "daemon", "--logfile", "carrot.log"]);
     if geteuid().is_root() {
@@ -333,7 +335,7 @@ fn who_is_not_root_can_not_become_somebody_else() {
 
 #[test]
 fn a_database_file_that_the_user_can_not_write_exits_78_and_says_who_it_is() {
-    if !are_root() {
+    if !is_root() {
         return;
     }
     let world = World::on(Database::Sqlite, WHO);
@@ -342,14 +344,14 @@ fn a_database_file_that_the_user_can_not_write_exits_78_and_says_who_it_is() {
     let (code, _, err) = world.run(&arguments);
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("carrot.db") && err.contains(USER), "{err}");
-    // Without a file it is the directory.
+    // Without a file, the reason names the directory.
     fs::remove_file(world.directory().join("carrot.db")).unwrap();
     let (code, _, err) = world.run(&arguments);
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("directory") && err.contains(USER), "{err}");
 }
 
-/// `check` as that user, in the test's directory.
+/// Runs `check` as that user, in the test's directory.
 fn check_as_user(world: &World) -> (i32, String) {
     let mut check = Command::new("setpriv");
     check
@@ -364,8 +366,8 @@ fn check_as_user(world: &World) -> (i32, String) {
 }
 
 #[test]
-fn a_directory_that_the_user_may_not_enter_has_no_configuration_for_it() {
-    if !are_root() || !has("setpriv") {
+fn a_configuration_in_a_directory_that_the_user_may_not_enter_is_ignored() {
+    if !is_root() || !has("setpriv") {
         return;
     }
     let world = World::without_tables_on(Database::Sqlite, WHO);
@@ -376,7 +378,7 @@ fn a_directory_that_the_user_may_not_enter_has_no_configuration_for_it() {
     let named = file.display().to_string();
     let (_, said) = check_as_user(&world);
     assert!(!said.contains(&named), "{said}");
-    // One that is seen there and can't be read is not passed over.
+    // A configuration file that the user sees and can't read is an error.
     set(directory, 0o755).unwrap();
     let (code, said) = check_as_user(&world);
     assert_eq!(code, 78);

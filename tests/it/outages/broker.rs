@@ -1,7 +1,7 @@
-//! RabbitMQ goes away, or takes no messages.
+//! RabbitMQ goes away, or accepts no messages.
 
 use super::trial::{SHORT, Trial, by_command};
-use crate::support::{Blow, Own, Server, World, eventually, text, witnessed};
+use crate::support::{Outage, OwnServer, Server, World, eventually, text, traced_config};
 
 fn begin(world: World) -> Trial {
     let service = world.start(&[]);
@@ -20,39 +20,39 @@ impl Trial {
 
     #[track_caller]
     fn await_ticks(&self, count: usize) {
-        eventually("so many messages of schedules", || {
-            (self.ticks().len() >= count).then_some(())
+        eventually(&format!("schedules have {count} messages"), || {
+            self.ticks().len() >= count
         });
     }
 }
 
-fn survives(blow: Blow) {
-    let broker = Own::take(Server::Rabbitmq);
-    let mut trial = begin(World::new(&witnessed("", 4)));
-    trial.send_during(by_command, |trial| trial.suffer(&broker, blow, || ()));
+fn assert_survives(outage: Outage) {
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&traced_config("", 4)));
+    trial.send_during(by_command, |trial| trial.take_away(&broker, outage, || ()));
     trial.assert_survived();
 }
 
 #[test]
-fn a_broker_that_is_stopped() {
-    survives(Blow::Stop);
+fn the_service_survives_a_broker_that_is_stopped() {
+    assert_survives(Outage::Stop);
 }
 
 #[test]
-fn a_broker_that_is_killed() {
-    survives(Blow::Kill);
+fn the_service_survives_a_broker_that_is_killed() {
+    assert_survives(Outage::Kill);
 }
 
 #[test]
-fn a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
-    survives(Blow::Freeze);
+fn the_service_survives_a_broker_that_is_frozen_for_longer_than_its_heartbeat() {
+    assert_survives(Outage::Freeze);
 }
 
 #[test]
-fn a_broker_that_is_away_at_the_start() {
-    let broker = Own::take(Server::Rabbitmq);
-    let world = World::new(&witnessed("", 4));
-    let away = broker.suffer(Blow::Stop);
+fn the_service_survives_a_broker_that_is_away_at_the_start() {
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let world = World::new(&traced_config("", 4));
+    let away = broker.take_away(Outage::Stop);
     let service = world.launch(&[], "");
     let mut trial = Trial::of(world, vec![service], "the broker");
     trial.send_during(by_command, |trial| {
@@ -63,21 +63,22 @@ fn a_broker_that_is_away_at_the_start() {
     trial.assert_survived();
 }
 
-/// What RabbitMQ may use of the memory; its start is `scripts/services`' affair.
+/// How much memory RabbitMQ may use: at 1 MB it blocks publishers. `scripts/services` sets the limit at the
+/// start.
 const LITTLE: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "1MB"];
 const ENOUGH: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "2GB"];
 
 #[test]
 fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
-    let broker = Own::take(Server::Rabbitmq);
-    let mut trial = begin(World::new(&witnessed("", 4)));
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&traced_config("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.uuids.push(held.clone());
     trial.uuids.extend(trial.world.post("default", "note", 300));
     trial.send_during(by_command, |trial| {
         broker.rabbitmqctl(&LITTLE);
         trial.services[0].await_log(" waits: the broker accepts no messages for now: ");
-        trial.world.let_go();
+        trial.world.release_tasks();
         let ended = trial.world.ended(&held);
         assert_eq!(ended["status"], "COMPLETED", "{ended}");
         trial.world.await_completed(trial.uuids.len());
@@ -85,21 +86,16 @@ fn a_broker_without_memory_lets_publishers_wait_and_consumers_go_on() {
         assert_ne!(trial.world.count("PENDING"), 0);
         broker.rabbitmqctl(&ENOUGH);
         trial.services[0].await_log(" goes on after ");
-        eventually("nothing waits any more", || {
-            (trial.world.count("PENDING") == 0).then_some(())
-        });
+        trial.world.await_count("PENDING", 0);
     });
     trial.server = "publishing to";
     trial.assert_survived();
 }
 
-/// One of everything that publishes in a service meets the outage, and it is said once.
-fn is_said_once_though_a_schedule_publishes(
-    server: &'static str,
-    outage: impl FnOnce(&Trial, &Own),
-) {
-    let broker = Own::take(Server::Rabbitmq);
-    let mut trial = begin(World::new(&witnessed("", 4)));
+/// Everything in a service that publishes meets the outage, which is logged once.
+fn assert_logged_once(server: &'static str, outage: impl FnOnce(&Trial, &OwnServer)) {
+    let broker = OwnServer::take(Server::Rabbitmq);
+    let mut trial = begin(World::new(&traced_config("", 4)));
     trial.server = server;
     let schedule = |arguments: &[&str]| {
         let (code, _, err) = trial.world.run(&[&["schedule"], arguments].concat());
@@ -117,15 +113,15 @@ fn is_said_once_though_a_schedule_publishes(
 }
 
 #[test]
-fn a_broker_that_is_killed_while_a_schedule_publishes() {
-    is_said_once_though_a_schedule_publishes("the broker", |trial, broker| {
-        trial.suffer(broker, Blow::Kill, || ());
+fn a_broker_that_is_killed_while_a_schedule_publishes_is_logged_once() {
+    assert_logged_once("the broker", |trial, broker| {
+        trial.take_away(broker, Outage::Kill, || ());
     });
 }
 
 #[test]
-fn a_broker_without_memory_while_a_schedule_publishes() {
-    is_said_once_though_a_schedule_publishes("publishing to", |trial, broker| {
+fn a_broker_without_memory_is_logged_once_while_a_schedule_publishes() {
+    assert_logged_once("publishing to", |trial, broker| {
         broker.rabbitmqctl(&LITTLE);
         trial.await_away();
         trial.await_ticks(trial.ticks().len() + 3);
@@ -134,25 +130,22 @@ fn a_broker_without_memory_while_a_schedule_publishes() {
     });
 }
 
-/// What was in the queue and nowhere else goes with it, as whoever deletes it must want; what was
-/// delivered does not, whether it is running or not even claimed.
+/// Messages that were ready in the queue are lost, as the deleter intends. Messages that were delivered are
+/// not, whether they run or are not even claimed.
 #[test]
-fn a_queue_that_is_deleted_again_and_again() {
-    let config = witnessed("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
+fn the_service_survives_a_queue_that_is_deleted_again_and_again() {
+    let config = traced_config("", 2).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let mut trial = begin(World::new(&config));
     trial.server = "queue";
-    let path = format!("/api/queues/{}/default", trial.world.name);
     let held: Vec<String> = (0..2).map(|_| trial.world.send(&["hold"])).collect();
     held.iter().for_each(|held| trial.world.await_runs(held, 1));
     for nth in 1..=5 {
         trial.uuids.extend((0..4).map(|_| by_command(&trial.world)));
-        eventually("all are delivered", || {
-            (trial.world.ready("default") == 0).then_some(())
-        });
-        World::rabbitmq_api("DELETE", &path, None);
+        trial.world.await_ready("default", 0);
+        trial.world.delete_queue("default");
         trial.await_back(nth);
     }
-    trial.world.let_go();
+    trial.world.release_tasks();
     trial.uuids.extend(held);
     trial.assert_survived_outages(5);
 }

@@ -1,13 +1,13 @@
-//! Connections that are cut, half-open or held up, while the servers are well.
+//! Connections are cut, half-open or held up, while the servers are up.
 
 use std::time::Duration;
 
 use super::trial::{SHORT, Trial, by_command, while_the_database_is_away};
-use crate::support::{Ground, Proxy, World, on_every_server_and_broker, witnessed};
+use crate::support::{Backend, Proxy, World, cases, traced_config};
 
-/// The trial of a service that reaches the broker by a way of the test's.
-fn beside_the_broker() -> (Proxy, Trial) {
-    let config = format!("{}\n[[queues]]\nname = 'other'\n", witnessed("", 4));
+/// A service that connects to the broker through a proxy.
+fn with_proxy_to_broker() -> (Proxy, Trial) {
+    let config = format!("{}\n[[queues]]\nname = 'other'\n", traced_config("", 4));
     let world = World::new(&config);
     let proxy = Proxy::start();
     let mut command = world.command(&[]);
@@ -17,9 +17,9 @@ fn beside_the_broker() -> (Proxy, Trial) {
     (proxy, Trial::begin(world, vec![service], "the broker"))
 }
 
-/// The same for the database.
-fn beside_the_database(ground: Ground) -> (Proxy, Trial) {
-    let world = ground.world(&witnessed("", 4));
+/// A service that connects to the database through a proxy.
+fn with_proxy_to_database(backend: Backend) -> (Proxy, Trial) {
+    let world = backend.world(&traced_config("", 4));
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command(&[]);
     command.env("CARROT_DATABASE_URL", proxy.url(&world.database_url));
@@ -28,8 +28,8 @@ fn beside_the_database(ground: Ground) -> (Proxy, Trial) {
 }
 
 #[test]
-fn all_to_the_broker_are_cut_at_once() {
-    let (proxy, mut trial) = beside_the_broker();
+fn the_service_survives_the_cut_of_all_connections_to_the_broker() {
+    let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         for nth in 1..=3 {
             assert_ne!(proxy.cut_connections(), 0);
@@ -40,8 +40,8 @@ fn all_to_the_broker_are_cut_at_once() {
 }
 
 #[test]
-fn those_to_the_broker_are_half_open() {
-    let (proxy, mut trial) = beside_the_broker();
+fn the_service_survives_half_open_connections_to_the_broker() {
+    let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         proxy.leave_half_open();
         trial.await_away();
@@ -50,8 +50,8 @@ fn those_to_the_broker_are_half_open() {
 }
 
 #[test]
-fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
-    let (proxy, mut trial) = beside_the_broker();
+fn short_delays_of_connections_to_the_broker_are_no_outage() {
+    let (proxy, mut trial) = with_proxy_to_broker();
     trial.send_during(by_command, |trial| {
         proxy.hold_up();
         trial.idle_for(Duration::from_secs(3));
@@ -60,8 +60,8 @@ fn those_to_the_broker_are_slow_for_less_than_anybody_waits() {
     trial.assert_survived_outages(0);
 }
 
-fn to_the_database_are_cut_at_once(ground: Ground) {
-    let (proxy, mut trial) = beside_the_database(ground);
+fn the_service_survives_the_cut_of_all_connections_to_the_database(backend: Backend) {
+    let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             assert_ne!(proxy.cut_connections(), 0);
@@ -71,8 +71,8 @@ fn to_the_database_are_cut_at_once(ground: Ground) {
     trial.assert_survived_outages(3);
 }
 
-fn to_the_database_are_half_open_until_they_are_cut(ground: Ground) {
-    let (proxy, mut trial) = beside_the_database(ground);
+fn the_service_survives_half_open_connections_to_the_database(backend: Backend) {
+    let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.leave_half_open();
         trial.await_away();
@@ -82,8 +82,8 @@ fn to_the_database_are_half_open_until_they_are_cut(ground: Ground) {
     trial.assert_survived();
 }
 
-fn to_the_database_are_held_up(ground: Ground) {
-    let (proxy, mut trial) = beside_the_database(ground);
+fn the_service_survives_connections_to_the_database_that_are_held_up(backend: Backend) {
+    let (proxy, mut trial) = with_proxy_to_database(backend);
     trial.send_during(while_the_database_is_away(), |trial| {
         proxy.hold_up();
         trial.await_away();
@@ -93,8 +93,8 @@ fn to_the_database_are_held_up(ground: Ground) {
     trial.assert_survived();
 }
 
-on_every_server_and_broker! {
-    to_the_database_are_cut_at_once,
-    to_the_database_are_half_open_until_they_are_cut,
-    to_the_database_are_held_up,
+cases! { on every_server_and_broker:
+    the_service_survives_the_cut_of_all_connections_to_the_database,
+    the_service_survives_half_open_connections_to_the_database,
+    the_service_survives_connections_to_the_database_that_are_held_up,
 }

@@ -6,15 +6,14 @@ use uuid::Uuid;
 
 use super::trial::{SHORT, Trial, by_a_stranger, while_the_database_is_away};
 use crate::support::{
-    Blow, Database, Ground, Own, Raw, Server, World, eventually, on_every_server_and_broker,
-    witnessed,
+    Backend, Database, Outage, OwnServer, Raw, Server, World, cases, eventually, traced_config,
 };
 
-/// Longer than MariaDB waits for a lock by itself.
+/// Longer than MariaDB's own limit of waiting for a lock.
 const A_LOCK: Duration = Duration::from_secs(12);
 
-pub fn own(database: Database) -> Own {
-    Own::take(match database {
+pub fn own_server(database: Database) -> OwnServer {
+    OwnServer::take(match database {
         Database::Postgresql => Server::Postgresql,
         #[cfg(feature = "mysql")]
         Database::Mariadb => Server::Mariadb,
@@ -22,20 +21,20 @@ pub fn own(database: Database) -> Own {
     })
 }
 
-/// Two services, neither of which may take the other for dead.
+/// Two services, neither of which may consider the other dead.
 fn begin(world: World) -> Trial {
     let services = vec![world.start(&[]), world.start(&[])];
     Trial::begin(world, services, "the database")
 }
 
-/// A task that runs while the database is away, and ends meanwhile, is run once.
-fn survives(ground: Ground, blow: Blow) {
-    let database = own(ground.database);
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+/// A task that runs while the database is away, and ends in that time, is run once.
+fn assert_survives(backend: Backend, outage: Outage) {
+    let database = own_server(backend.database);
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.world.await_runs(&held, 1);
     trial.send_during(while_the_database_is_away(), |trial| {
-        trial.suffer(&database, blow, || trial.world.let_go());
+        trial.take_away(&database, outage, || trial.world.release_tasks());
     });
     assert_eq!(trial.world.ended(&held)["attempts"], 1);
     assert_eq!(trial.world.runs(&held).len(), 1);
@@ -43,23 +42,25 @@ fn survives(ground: Ground, blow: Blow) {
     trial.assert_survived();
 }
 
-fn one_that_is_stopped(ground: Ground) {
-    survives(ground, Blow::Stop);
+fn the_service_survives_a_database_that_is_stopped(backend: Backend) {
+    assert_survives(backend, Outage::Stop);
 }
 
-fn one_that_is_killed(ground: Ground) {
-    survives(ground, Blow::Kill);
+fn the_service_survives_a_database_that_is_killed(backend: Backend) {
+    assert_survives(backend, Outage::Kill);
 }
 
-fn one_that_is_frozen_for_longer_than_a_heartbeat_is_good(ground: Ground) {
-    survives(ground, Blow::Freeze);
+fn the_service_survives_a_database_that_is_frozen_for_longer_than_a_heartbeat_may_be_old(
+    backend: Backend,
+) {
+    assert_survives(backend, Outage::Freeze);
 }
 
-fn one_that_is_away_at_the_start(ground: Ground) {
-    let database = own(ground.database);
-    let world = ground.world(&witnessed("", 4));
+fn the_service_survives_a_database_that_is_away_at_the_start(backend: Backend) {
+    let database = own_server(backend.database);
+    let world = backend.world(&traced_config("", 4));
     world.declare_queue("default");
-    let away = database.suffer(Blow::Stop);
+    let away = database.take_away(Outage::Stop);
     let services = vec![world.launch(&[], "")];
     let mut trial = Trial::of(world, services, "the database");
     trial.send_during(while_the_database_is_away(), |trial| {
@@ -70,7 +71,7 @@ fn one_that_is_away_at_the_start(ground: Ground) {
     trial.assert_survived();
 }
 
-/// Ends every connection of a service, as an administrator would.
+/// Kills every connection of a service, as an administrator can.
 pub fn kill_connections(world: &World) {
     match world.database {
         Database::Postgresql => {
@@ -84,7 +85,7 @@ pub fn kill_connections(world: &World) {
             let mine = "SELECT id FROM information_schema.processlist \
                 WHERE db = database() AND id <> connection_id()";
             for connection in world.rows(mine) {
-                // It may have ended by itself.
+                // The connection may have ended by itself.
                 world.execute(&format!(
                     "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
                      KILL {}; END",
@@ -96,9 +97,9 @@ pub fn kill_connections(world: &World) {
     }
 }
 
-fn one_that_kills_all_connections(ground: Ground) {
-    let _database = own(ground.database);
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn the_service_survives_a_database_that_kills_all_connections(backend: Backend) {
+    let _database = own_server(backend.database);
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         for nth in 1..=3 {
             kill_connections(&trial.world);
@@ -108,8 +109,8 @@ fn one_that_kills_all_connections(ground: Ground) {
     trial.assert_survived_outages(3);
 }
 
-fn one_in_which_somebody_holds_a_lock(ground: Ground) {
-    let world = ground.world(&witnessed("", 4));
+fn the_service_survives_a_lock_in_the_database(backend: Backend) {
+    let world = backend.world(&traced_config("", 4));
     let services = vec![world.start(&[])];
     let mut trial = Trial::begin(world, services, "the database");
     let held = trial.world.send(&["hold"]);
@@ -118,7 +119,7 @@ fn one_in_which_somebody_holds_a_lock(ground: Ground) {
         let mut other = trial.world.client();
         other.execute("BEGIN");
         other.rows("SELECT uuid FROM carrot_messagelog WHERE status = 'IN_PROGRESS' FOR UPDATE");
-        trial.world.let_go();
+        trial.world.release_tasks();
         trial.await_away();
         trial.idle_for(A_LOCK);
         other.execute("ROLLBACK");
@@ -127,23 +128,23 @@ fn one_in_which_somebody_holds_a_lock(ground: Ground) {
     trial.assert_survived();
 }
 
-fn one_whose_services_die_as_well(ground: Ground) {
-    let database = own(ground.database);
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn messages_survive_a_database_that_is_away_while_the_services_die(backend: Backend) {
+    let database = own_server(backend.database);
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     let held = trial.world.send(&["hold"]);
     trial.world.await_runs(&held, 1);
     trial.uuids.push(held);
-    if ground.is_embedded {
-        // Some of them have begun by then.
+    if backend.is_embedded {
+        // Some of these have begun when the database is stopped.
         trial.uuids.extend(trial.world.post("default", "note", 200));
     }
-    let away = database.suffer(Blow::Stop);
+    let away = database.take_away(Outage::Stop);
     trial.await_away();
-    if !ground.is_embedded {
+    if !backend.is_embedded {
         let sent = (0..50).map(|_| by_a_stranger(&trial.world));
         trial.uuids.extend(sent);
     }
-    trial.world.let_go();
+    trial.world.release_tasks();
     trial.idle_for(SHORT);
     trial.services.iter_mut().for_each(|service| service.kill());
     trial.services = vec![trial.world.launch(&[], "")];
@@ -152,22 +153,22 @@ fn one_whose_services_die_as_well(ground: Ground) {
     trial.assert_survived();
 }
 
-on_every_server_and_broker! {
-    one_that_is_stopped,
-    one_that_is_killed,
-    one_that_is_frozen_for_longer_than_a_heartbeat_is_good,
-    one_that_is_away_at_the_start,
-    one_that_kills_all_connections,
-    one_in_which_somebody_holds_a_lock,
-    one_whose_services_die_as_well,
+cases! { on every_server_and_broker:
+    the_service_survives_a_database_that_is_stopped,
+    the_service_survives_a_database_that_is_killed,
+    the_service_survives_a_database_that_is_frozen_for_longer_than_a_heartbeat_may_be_old,
+    the_service_survives_a_database_that_is_away_at_the_start,
+    the_service_survives_a_database_that_kills_all_connections,
+    the_service_survives_a_lock_in_the_database,
+    messages_survive_a_database_that_is_away_while_the_services_die,
 }
 
 #[test]
-fn what_waits_for_one_waits_in_the_broker() {
-    let database = own(Database::Postgresql);
-    let config = witnessed("", 1).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
+fn messages_wait_in_the_broker_while_the_database_is_away() {
+    let database = own_server(Database::Postgresql);
+    let config = traced_config("", 1).replace("[[queues]]", "[[queues]]\nprefetch_factor = 25");
     let trial = begin(World::new(&config));
-    let _away = database.suffer(Blow::Stop);
+    let _away = database.take_away(Outage::Stop);
     trial.await_away();
     let large = format!("[[\"{}\"], {{}}, {{}}]", "x".repeat(100_000));
     let count = 1000;
@@ -176,9 +177,9 @@ fn what_waits_for_one_waits_in_the_broker() {
         Raw::foreign("note", Some(&id), large.clone())
     });
     trial.world.publish(&messages.collect::<Vec<_>>());
-    // Two services, each with a prefetch of 25.
-    eventually("all but what is prefetched", || {
-        (trial.world.ready("default") == count - 50).then_some(())
+    // There are two services, each with a prefetch of 25.
+    eventually("all but the prefetched messages are ready", || {
+        trial.world.ready("default") == count - 50
     });
     trial.idle_for(SHORT);
     trial.assert_small();

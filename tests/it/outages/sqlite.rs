@@ -8,25 +8,18 @@ use std::process::Command;
 use rustix::process::geteuid;
 
 use super::trial::{SHORT, Trial, while_the_database_is_away};
-use crate::support::{Database, Ground, World, embedded_on, on_database, outcome, witnessed};
+use crate::support::{Backend, Database, World, cases, outcome, traced_config};
 
-on_database! {
-    sqlite = Sqlite:
-    another_process_writes_for_longer_than_anybody_waits,
-    its_disk_is_full,
+cases! { on sqlite, embedded_sqlite:
+    the_service_survives_another_process_that_writes_for_longer_than_it_waits,
+    the_service_survives_a_full_disk,
 }
 
-embedded_on! {
-    embedded_sqlite = Sqlite:
-    another_process_writes_for_longer_than_anybody_waits,
-    its_disk_is_full,
-}
-
-/// A small disk, and which broker to try there, for the test that is run with one.
+/// The small disk, and the broker to use, for the ignored test that runs on it.
 const DISK: &str = "CARROT_TEST_SMALL_DISK";
 const EMBEDDED: &str = "CARROT_TEST_EMBEDDED";
 
-/// RunStore the arguments after the first where that is a disk of 16 MiB, for nobody else to see.
+/// Mounts a disk of 16 MiB at the first argument, in its own mount namespace, and runs the other arguments.
 const WITH_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=16m tmpfs "$0" && exec "$@""#;
 
 fn begin(world: World) -> Trial {
@@ -34,8 +27,8 @@ fn begin(world: World) -> Trial {
     Trial::begin(world, services, "the database")
 }
 
-fn another_process_writes_for_longer_than_anybody_waits(ground: Ground) {
-    let mut trial = begin(ground.world(&witnessed("", 4)));
+fn the_service_survives_another_process_that_writes_for_longer_than_it_waits(backend: Backend) {
+    let mut trial = begin(backend.world(&traced_config("", 4)));
     trial.send_during(while_the_database_is_away(), |trial| {
         let mut other = trial.world.client();
         other.execute("BEGIN IMMEDIATE");
@@ -46,9 +39,9 @@ fn another_process_writes_for_longer_than_anybody_waits(ground: Ground) {
     trial.assert_survived();
 }
 
-/// A disk can be mounted in a name space of one's own, without rights, but not by one thread of many:
-/// the test runs itself there.
-fn its_disk_is_full(ground: Ground) {
+/// Without rights, a process can mount a disk in its own mount namespace, but one of its threads can't. So
+/// the test runs itself again there.
+fn the_service_survives_a_full_disk(backend: Backend) {
     let disk = tempfile::TempDir::new().unwrap();
     let mut command = Command::new("unshare");
     if !geteuid().is_root() {
@@ -61,20 +54,20 @@ fn its_disk_is_full(ground: Ground) {
         .args(["outages::sqlite::on_a_small_disk", "--exact", "--ignored"])
         .arg("--nocapture")
         .env(DISK, disk.path())
-        .env(EMBEDDED, ground.is_embedded.to_string());
+        .env(EMBEDDED, backend.is_embedded.to_string());
     let (code, out, err) = outcome(&mut command);
     assert!(code == 0 && out.contains("1 passed"), "{out}{err}");
 }
 
 #[test]
-#[ignore = "run by its_disk_is_full"]
+#[ignore = "run by the_service_survives_a_full_disk"]
 fn on_a_small_disk() {
     let disk = PathBuf::from(std::env::var(DISK).unwrap());
-    let ground = Ground {
+    let backend = Backend {
         database: Database::Sqlite,
         is_embedded: std::env::var(EMBEDDED).unwrap() == "true",
     };
-    let mut world = ground.world(&witnessed("", 4));
+    let mut world = backend.world(&traced_config("", 4));
     world.database_url = format!("sqlite://{}", disk.join("carrot.db").display());
     let mut trial = begin(world);
     trial.send_during(while_the_database_is_away(), |trial| {
@@ -87,7 +80,7 @@ fn on_a_small_disk() {
     trial.assert_survived();
 }
 
-/// Leaves no room; the file that takes it.
+/// Fills the disk; the file that fills it.
 fn fill(disk: &Path) -> PathBuf {
     let path = disk.join("filler");
     let mut filler = File::create(&path).unwrap();

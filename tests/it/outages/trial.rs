@@ -1,4 +1,4 @@
-//! A service whose server goes away while it is at work, and what its user must see.
+//! Services at work whose server goes away, and the checks of what their user sees.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use carrot_actors::Client;
 use uuid::Uuid;
 
-use crate::support::{Blow, Own, Raw, Running, World, eventually, text};
+use crate::support::{Outage, OwnServer, Raw, Running, World, eventually, text};
 
-/// Long enough that a broker's heartbeats are missed, and that a worker's heartbeat is old.
+/// Longer than the broker's heartbeats allow, and than a worker's heartbeat may be old.
 const LONG: Duration = Duration::from_secs(24);
 
-/// Long enough to see whether somebody is busy for nothing.
+/// Long enough to see whether a service is busy for nothing.
 pub const SHORT: Duration = Duration::from_secs(3);
 
-/// How the log says that something is away, and that it is back.
+/// How the log says that a server is away, and that it is back.
 const AWAY: [&str; 4] = [
     " is away: ",
     " has not answered ",
@@ -32,41 +32,41 @@ const BACK: [&str; 4] = [
     " is consumed again after ",
 ];
 
-/// Services that are to survive, in a world with the tasks of `witnessed`.
+/// Services that must survive an outage, in a world with the tasks of `traced_config`.
 pub struct Trial {
     pub services: Vec<Running>,
     pub world: World,
-    /// Whatever was sent.
+    /// All messages that were sent.
     pub uuids: Vec<String>,
-    /// What the log calls that which goes away.
+    /// What the log calls the server that goes away.
     pub server: &'static str,
-    /// What each service had in memory before, in KiB.
+    /// The memory of each service before the outage, in KiB.
     memory: Vec<u64>,
 }
 
-/// By the command line, which records it first: for this the database must be there.
+/// Sends a message by the command line, which needs the database.
 pub fn by_command(world: &World) -> String {
     world.send(&["note"])
 }
 
-/// Straight to the broker, without a row: for this the broker must be there.
+/// Publishes a message to RabbitMQ without a row, which needs no database.
 pub fn by_a_stranger(world: &World) -> String {
     let uuid = Uuid::new_v4().to_string();
     world.publish(&[Raw::foreign("note", Some(&uuid), "{}")]);
     uuid
 }
 
-/// By what does not need the database just then: straight to the broker. Where that is the database, by
-/// a program that tries again until it has its receipt.
+/// Sends messages while the database is away: to RabbitMQ, or, with the embedded broker, by a program that
+/// retries until it has its receipt.
 pub fn while_the_database_is_away() -> impl Fn(&World) -> String + Sync {
     let client = OnceLock::new();
     move |world| match world.is_embedded() {
         false => by_a_stranger(world),
-        true => eventually("a receipt", || by_a_program(world, &client)),
+        true => eventually("the program has a receipt", || by_a_program(world, &client)),
     }
 }
 
-/// By a client that is connected when the database is there.
+/// Sends a message by a client, which connects when the database is up.
 fn by_a_program(world: &World, client: &OnceLock<Client>) -> Option<String> {
     if client.get().is_none() {
         let connected = Client::connect(world.config()).ok()?;
@@ -77,7 +77,7 @@ fn by_a_program(world: &World, client: &OnceLock<Client>) -> Option<String> {
 }
 
 impl Trial {
-    /// The trial of services that may not be at work yet.
+    /// For services that may not be at work yet.
     pub fn of(world: World, services: Vec<Running>, server: &'static str) -> Self {
         Self {
             memory: services.iter().map(memory).collect(),
@@ -88,7 +88,7 @@ impl Trial {
         }
     }
 
-    /// The trial of services that are at work, with all their connections.
+    /// Waits until the services are at work with all their connections.
     #[track_caller]
     pub fn begin(world: World, services: Vec<Running>, server: &'static str) -> Self {
         for service in &services {
@@ -104,7 +104,7 @@ impl Trial {
         }
     }
 
-    /// Keeps sending while `outage` happens, and until some more messages are COMPLETED.
+    /// Keeps sending messages during `outage`, and until some more messages are COMPLETED.
     #[track_caller]
     pub fn send_during(
         &mut self,
@@ -115,14 +115,14 @@ impl Trial {
         self.uuids.extend(sent);
     }
 
-    /// The same; what was sent.
+    /// The same; returns the messages that were sent.
     #[track_caller]
     pub fn sent_during(
         &self,
         send: impl Fn(&World) -> String + Sync,
         outage: impl FnOnce(&Self),
     ) -> Vec<String> {
-        /// However it ends.
+        /// Stops the sender when `outage` returns or panics.
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
@@ -149,17 +149,17 @@ impl Trial {
         })
     }
 
-    /// Waits until each service has said that its server is away.
+    /// Waits until each service has logged that its server is away.
     #[track_caller]
     pub fn await_away(&self) {
         for service in &self.services {
-            eventually("the news of an outage", || {
-                (!self.news(service).away.is_empty()).then_some(())
+            eventually("the service logs the outage", || {
+                !self.news(service).away.is_empty()
             });
         }
     }
 
-    /// Lets some time pass, in which the services must have nearly nothing to do.
+    /// Lets some time pass, and fails if the services were busy in it.
     #[track_caller]
     pub fn idle_for(&self, time: Duration) {
         let before: Vec<_> = self.services.iter().map(processor_time).collect();
@@ -170,23 +170,23 @@ impl Trial {
         }
     }
 
-    /// The server suffers a blow until all services have noticed and had nearly nothing to do for a
-    /// while; `meanwhile` happens when they have noticed.
+    /// Takes the server away until all services have noticed and were idle for a while. `meanwhile` is called
+    /// when they have noticed.
     #[track_caller]
-    pub fn suffer(&self, server: &Own, blow: Blow, meanwhile: impl FnOnce()) {
+    pub fn take_away(&self, server: &OwnServer, outage: Outage, meanwhile: impl FnOnce()) {
         let began = Instant::now();
-        let away = server.suffer(blow);
+        let away = server.take_away(outage);
         self.await_away();
         meanwhile();
-        let rest = match blow {
-            Blow::Freeze => LONG.saturating_sub(began.elapsed()).max(SHORT),
-            Blow::Stop | Blow::Kill => SHORT,
+        let rest = match outage {
+            Outage::Freeze => LONG.saturating_sub(began.elapsed()).max(SHORT),
+            Outage::Stop | Outage::Kill => SHORT,
         };
         self.idle_for(rest);
         away.end();
     }
 
-    /// None has more in memory than before, but for what its prefetch allows.
+    /// Fails if a service uses more memory than before, apart from what its prefetch allows.
     #[track_caller]
     pub fn assert_small(&self) {
         for (service, before) in self.services.iter().zip(&self.memory) {
@@ -195,23 +195,23 @@ impl Trial {
         }
     }
 
-    /// Waits until each service has said that its server is back, so many times.
+    /// Waits until each service has logged `count` times that its server is back.
     #[track_caller]
     pub fn await_back(&self, count: usize) {
         for service in &self.services {
-            eventually("the news of the end", || {
-                (self.news(service).back.len() >= count).then_some(())
+            eventually("the service logs the end of the outage", || {
+                self.news(service).back.len() >= count
             });
         }
     }
 
-    /// What holds after any outage.
+    /// Checks what must hold after an outage.
     #[track_caller]
     pub fn assert_survived(self) {
         self.assert_survived_outages(1);
     }
 
-    /// What holds after so many outages.
+    /// Checks what must hold after `count` outages.
     #[track_caller]
     pub fn assert_survived_outages(mut self, count: usize) {
         self.add_what_has_no_receipt();
@@ -238,8 +238,8 @@ impl Trial {
         }
     }
 
-    /// What was recorded just when the database went away, which nobody could tell its program: it is run
-    /// as well.
+    /// Adds messages that were recorded just when the database went away, so that their program got no
+    /// receipt. They are run as well.
     fn add_what_has_no_receipt(&mut self) {
         if !self.world.is_embedded() {
             return;
@@ -255,7 +255,7 @@ impl Trial {
         self.uuids = recorded.into_iter().collect();
     }
 
-    /// What a service has said by now.
+    /// What the service has logged so far.
     pub fn news(&self, service: &Running) -> News {
         self.news_in(&service.log())
     }
@@ -282,8 +282,8 @@ pub struct News {
     pub back: Vec<String>,
 }
 
-/// The processor time that a process has used itself (proc(5): fields 14 and 15 of `stat`, in ticks of
-/// 10 ms).
+/// The processor time that a process itself has used: fields 14 and 15 of proc(5)'s `stat`, in ticks of 10
+/// ms.
 fn processor_time(service: &Running) -> Duration {
     let pid = service.pid().as_raw_nonzero();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -293,7 +293,7 @@ fn processor_time(service: &Running) -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// What a process has in memory, in KiB.
+/// The resident memory of a process, in KiB.
 fn memory(service: &Running) -> u64 {
     let pid = service.pid().as_raw_nonzero();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

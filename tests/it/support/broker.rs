@@ -1,4 +1,4 @@
-//! RabbitMQ as another client sees it.
+//! RabbitMQ, used by the test as another client.
 
 use amiquip::{
     AmqpProperties, AmqpValue, Auth, Connection, ConnectionOptions, ConnectionTuning, FieldTable,
@@ -6,9 +6,10 @@ use amiquip::{
 };
 use serde_json::Value;
 
-use super::{eventually, server, world::World};
+use super::world::World;
+use super::{Proxy, eventually, server};
 
-/// A message with any properties, and none of ours.
+/// A message with exactly these properties; nothing is added.
 #[derive(Clone, Default)]
 pub struct Raw {
     pub properties: AmqpProperties,
@@ -17,7 +18,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// One of the captured messages: as django-carrot really sent it.
+    /// One of the captured messages, with its properties.
     pub fn captured(message: &Value) -> Self {
         let properties = &message["properties"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -33,7 +34,7 @@ impl Raw {
         }
     }
 
-    /// A message as a publisher sends it that knows only the header `type` and the body.
+    /// A message of a publisher that sets only the header `type` and the body.
     pub fn foreign(task: &str, id: Option<&str>, body: impl Into<Vec<u8>>) -> Self {
         let mut properties = AmqpProperties::default().with_headers(headers(task));
         if let Some(id) = id {
@@ -56,7 +57,7 @@ impl Raw {
     }
 }
 
-/// So many uuids of new messages.
+/// `count` new uuids.
 fn uuids(count: usize) -> Vec<String> {
     let uuid = |_| uuid::Uuid::new_v4().to_string();
     (0..count).map(uuid).collect()
@@ -67,10 +68,10 @@ fn headers(task: &str) -> FieldTable {
     [("type".to_owned(), value)].into_iter().collect()
 }
 
-/// Of the queues of most tests.
+/// The priorities of the queues in most tests.
 pub const PRIORITIES: i32 = 10;
 
-/// A configuration whose queues have no more priorities than that.
+/// The configuration with [`PRIORITIES`] for queues without arguments.
 pub fn with_few_priorities(config: &str) -> String {
     if config.contains("queue_arguments") {
         return config.to_owned();
@@ -80,7 +81,7 @@ pub fn with_few_priorities(config: &str) -> String {
 }
 
 impl World {
-    /// A connection of the test's own to its vhost.
+    /// A new connection to the test's vhost.
     pub fn amqp(&self) -> Connection {
         let url = url::Url::parse(&server("CARROT_TEST_AMQP")).unwrap();
         let address = format!("127.0.0.1:{}", url.port().unwrap());
@@ -92,13 +93,13 @@ impl World {
         Connection::insecure_open_stream(stream, options, ConnectionTuning::default()).unwrap()
     }
 
-    /// Declares a queue as django-carrot's consumers do, but for the number of its priorities: the
-    /// broker takes a second for 255.
+    /// Declares a queue as django-carrot's consumers do, but with fewer priorities: RabbitMQ takes a second
+    /// to declare 255.
     pub fn declare_queue(&self, queue: &str) {
         self.declare_queue_with(queue, PRIORITIES);
     }
 
-    /// The same with so many priorities.
+    /// The same with this number of priorities.
     pub fn declare_queue_with(&self, queue: &str, priorities: i32) {
         if self.is_embedded() {
             return;
@@ -116,7 +117,7 @@ impl World {
         connection.close().unwrap();
     }
 
-    /// Publishes messages through the default exchange, confirmed.
+    /// Publishes messages through the default exchange, and waits for the confirms.
     pub fn publish(&self, messages: &[Raw]) {
         let mut connection = self.amqp();
         let channel = connection.open_channel(None).unwrap();
@@ -143,13 +144,14 @@ impl World {
         connection.close().unwrap();
     }
 
-    /// So many messages in a new queue, each with its row, as django-carrot sends them; their uuids.
+    /// Declares the queue, and publishes `count` messages to it with their rows, as django-carrot does; their
+    /// uuids.
     pub fn enqueue(&self, queue: &str, task: &str, count: usize) -> Vec<String> {
         self.declare_queue(queue);
         self.post(queue, task, count)
     }
 
-    /// The same in a queue that is there.
+    /// The same in a queue that exists.
     pub fn post(&self, queue: &str, task: &str, count: usize) -> Vec<String> {
         let uuids = uuids(count);
         self.insert_published(queue, task, &uuids);
@@ -180,7 +182,28 @@ impl World {
         declared.declared_message_count().unwrap()
     }
 
-    /// Takes one message from the queue for good: its body and properties.
+    /// Waits until `count` messages are ready in the queue.
+    #[track_caller]
+    pub fn await_ready(&self, queue: &str, count: u32) {
+        eventually(&format!("{count} messages are ready in {queue}"), || {
+            self.ready(queue) == count
+        });
+    }
+
+    /// Deletes the queue.
+    pub fn delete_queue(&self, queue: &str) {
+        let path = format!("/api/queues/{}/{queue}", self.name);
+        Self::rabbitmq_api("DELETE", &path, None);
+    }
+
+    /// Starts a proxy to RabbitMQ. Commands and services of this world connect to it from now on.
+    pub fn proxy_broker(&mut self) -> Proxy {
+        let proxy = Proxy::start();
+        self.broker_url = proxy.url(&self.broker_url);
+        proxy
+    }
+
+    /// Removes one message from the queue.
     pub fn take(&self, queue: &str) -> Option<amiquip::Delivery> {
         let mut connection = self.amqp();
         let channel = connection.open_channel(None).unwrap();
@@ -208,15 +231,15 @@ impl World {
             .new_agent();
         let mut response = agent.run(request).unwrap();
         let status = response.status();
-        // What is to be deleted may be gone by then.
+        // What the test deletes may be gone already.
         let is_done = status.is_success() || (method == "DELETE" && status == 404);
         assert!(is_done, "{method} {path}: {status}");
         let text = response.body_mut().read_to_string().unwrap();
         serde_json::from_str(&text).ok()
     }
 
-    /// Makes the broker close every connection of this test's vhost that the management API lists;
-    /// how many those were. It lists a connection only a moment after it was opened.
+    /// Closes every connection of this test's vhost that the management API lists; how many. It lists a
+    /// connection only a moment after it was opened.
     pub fn cut_connections(&self) -> usize {
         let listed = self.listed_connections();
         for name in &listed {
@@ -230,8 +253,8 @@ impl World {
     /// Waits until the management API lists that many connections of this test's vhost.
     #[track_caller]
     pub fn await_listed_connections(&self, least: usize) {
-        eventually("the connections in the management API", || {
-            (self.listed_connections().len() >= least).then_some(())
+        eventually("the management API lists the connections", || {
+            self.listed_connections().len() >= least
         });
     }
 

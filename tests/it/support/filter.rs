@@ -1,4 +1,4 @@
-//! Processes that may not do all that others may.
+//! Processes to which a system call is refused.
 #![expect(
     unsafe_code,
     reason = "a filter is set between fork and exec, by bare system calls"
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use nix::libc::{self, c_long, c_ulong, sock_filter, sock_fprog};
 
-/// Has the command start under a filter that refuses this system call with this error.
+/// Makes the command start under a seccomp filter that refuses this system call with this error.
 pub fn refuse(command: &mut Command, call: c_long, error: i32) -> &mut Command {
     let refuse = libc::SECCOMP_RET_ERRNO | u32::try_from(error).unwrap();
     let number = u32::try_from(call).unwrap();
@@ -33,13 +33,13 @@ pub fn refuse(command: &mut Command, call: c_long, error: i32) -> &mut Command {
             filter: steps.as_mut_ptr(),
         };
         let (one, none): (c_ulong, c_ulong) = (1, 0);
-        // SAFETY: two system calls; the filter lives as long as they.
+        // SAFETY: two system calls; the filter outlives them.
         let installed = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, one, none, none, none) == 0
                 && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) == 0
         };
         installed.then_some(()).ok_or_else(io::Error::last_os_error)
     };
-    // SAFETY: system calls alone, which can be made between fork and exec.
+    // SAFETY: it makes only system calls, which is allowed between fork and exec.
     unsafe { command.pre_exec(install) }
 }

@@ -1,4 +1,4 @@
-//! The real binary as a process.
+//! The binary as a process.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::world::World;
 use super::{PATIENCE, eventually};
 
-/// A service that is running; killed with the test.
+/// A service that runs as a process; killed with the test.
 pub struct Running {
     child: Child,
     pub log: PathBuf,
@@ -20,12 +20,12 @@ pub struct Running {
 }
 
 impl World {
-    /// The binary with these arguments, in the test's directory, knowing its servers.
+    /// The binary with these arguments, in the test's directory, with its servers in the environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.command_of(env!("CARGO_BIN_EXE_carrot-actors"), arguments)
     }
 
-    /// The same of another program with that command line.
+    /// The same for another program with the same command line.
     pub fn command_of(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
@@ -40,7 +40,7 @@ impl World {
         command
     }
 
-    /// RunStore the binary to its end: exit code, standard output, standard error.
+    /// Runs the binary to its end: exit code, standard output, standard error.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         outcome(&mut self.command(arguments))
     }
@@ -61,25 +61,35 @@ impl World {
         running
     }
 
-    /// Starts the service with failpoints, and waits for nothing.
+    /// Starts the service with failpoints, without waiting for anything.
     pub fn launch(&self, arguments: &[&str], failpoints: &str) -> Running {
         let mut command = self.command(arguments);
         command.env("CARROT_FAILPOINTS", failpoints);
         self.spawn(command)
     }
 
-    /// An ignored test, in a process of its own, with this world's servers.
-    pub fn test_that_dies(&self, name: &str) -> Command {
+    /// Starts a service that does not consume the queue "default", with failpoints, without waiting for
+    /// anything. Its sweep and its scheduler publish to that queue.
+    pub fn launch_without_consuming(&self, failpoints: &str) -> Running {
+        let config = "[[queues]]\nname = 'default'\nconsumable = false\n";
+        self.write("not-consuming.toml", config);
+        let path = self.directory().join("not-consuming.toml");
+        self.launch(&["--config", path.to_str().unwrap()], failpoints)
+    }
+
+    /// An ignored test in a process of its own, on this world's servers. `module` is its `module_path!()`.
+    pub fn ignored_test(&self, module: &str, name: &str) -> Command {
+        let (_, path) = module.split_once("::").unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", name, "--ignored"])
+            .args(["--exact", &format!("{path}::{name}"), "--ignored"])
             .current_dir(self.directory())
             .env("CARROT_DEFAULT_BROKER", &self.broker_url)
             .env("CARROT_DATABASE_URL", &self.database_url);
         command
     }
 
-    /// Starts the service as `command` has it, and waits for nothing.
+    /// Starts the service by `command`, without waiting for anything.
     pub fn spawn(&self, mut command: Command) -> Running {
         let nth = self.logs().len();
         let log = self.directory().join(format!("service-{nth}.log"));
@@ -96,7 +106,7 @@ impl World {
 }
 
 impl World {
-    /// The logs of all services that were started here.
+    /// The log files of all services that were started in this world.
     pub fn logs(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.directory()).unwrap();
         let is_log = |path: &PathBuf| {
@@ -131,8 +141,8 @@ impl Running {
         self.wait()
     }
 
-    /// Stops it in order, and sees that each of these queues is left empty: nothing waits in it, and
-    /// nothing that was delivered has come back.
+    /// Stops it in order, and fails unless each of these queues is empty then: nothing waits, and nothing was
+    /// returned to the queue.
     #[track_caller]
     pub fn stop_with_empty(&mut self, world: &World, queues: &[&str]) {
         assert_eq!(self.terminate(), 0);
@@ -141,7 +151,7 @@ impl Running {
         }
     }
 
-    /// The exit code, once the process has ended by itself.
+    /// The exit code, if the process has ended.
     pub fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(exit_code)
     }
@@ -154,26 +164,51 @@ impl Running {
             if let Some(code) = self.ended() {
                 return code;
             }
-            assert!(Instant::now() < deadline, "it did not end:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the process did not end:\n{}",
+                self.log()
+            );
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// What it has logged.
+    /// The log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What it has printed on standard output.
+    /// The standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
     }
 
-    /// Waits until the log says so.
+    /// How many times the service has begun to consume a queue.
+    pub fn openings(&self) -> usize {
+        self.log().matches("consuming queue").count()
+    }
+
+    /// Waits until the service has begun to consume `count` times.
+    #[track_caller]
+    pub fn await_openings(&self, count: usize) {
+        eventually(&format!("consuming begins for the {count}th time"), || {
+            self.openings() >= count
+        });
+    }
+
+    /// Calls `interrupt`, and waits until the service consumes again.
+    #[track_caller]
+    pub fn reopens_after<T>(&self, interrupt: impl FnOnce() -> T) {
+        let before = self.openings();
+        interrupt();
+        self.await_openings(before + 1);
+    }
+
+    /// Waits until the log contains `text`.
     #[track_caller]
     pub fn await_log(&self, text: &str) {
         eventually(&format!("{text:?} in {}", self.log.display()), || {
-            self.log().contains(text).then_some(())
+            self.log().contains(text)
         });
     }
 }
@@ -189,7 +224,28 @@ impl Drop for Running {
     }
 }
 
-/// RunStore a command to its end: exit code, standard output, standard error.
+/// The pids in a text, separated by white space.
+pub fn pids(text: &str) -> Vec<Pid> {
+    text.split_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap())
+        .collect()
+}
+
+/// Whether the process runs: it exists and is no zombie.
+pub fn lives(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, state)| state);
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// Waits until the process does not run any more.
+#[track_caller]
+pub fn await_end(pid: Pid) {
+    eventually(&format!("process {pid:?} ends"), || !lives(pid));
+}
+
+/// Runs a command to its end: exit code, standard output, standard error.
 pub fn outcome(command: &mut Command) -> (i32, String, String) {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -197,7 +253,7 @@ pub fn outcome(command: &mut Command) -> (i32, String, String) {
     (code, text(output.stdout), text(output.stderr))
 }
 
-/// The exit code, or minus the signal.
+/// The exit code, or the negative signal number.
 pub fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status
@@ -206,7 +262,7 @@ pub fn exit_code(status: ExitStatus) -> i32 {
         .unwrap()
 }
 
-/// A command that is under way; killed with the test.
+/// A command that runs; killed with the test.
 pub struct Spawned {
     child: Child,
     out: TempDir,
@@ -229,28 +285,30 @@ impl Spawned {
         Pid::from_child(&self.child)
     }
 
-    /// What it has said on standard error.
+    /// The standard error.
     pub fn errors(&self) -> String {
         fs::read_to_string(self.out.path().join("err")).unwrap()
     }
 
-    /// What it has said on standard output.
+    /// The standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(self.out.path().join("out")).unwrap()
     }
 
-    /// Waits until it says so.
+    /// Waits until the standard output contains `text`.
     #[track_caller]
     pub fn await_output(&self, text: &str) {
-        eventually(&format!("{text:?} in its output"), || {
-            self.output().contains(text).then_some(())
+        eventually(&format!("{text:?} in the output"), || {
+            self.output().contains(text)
         });
     }
 
     /// Waits for its end: exit code, standard output, standard error.
     #[track_caller]
     pub fn wait(&mut self) -> (i32, String, String) {
-        let code = eventually("its end", || self.child.try_wait().unwrap().map(exit_code));
+        let code = eventually("the command ends", || {
+            self.child.try_wait().unwrap().map(exit_code)
+        });
         let err = fs::read_to_string(self.out.path().join("err")).unwrap();
         (code, self.output(), err)
     }

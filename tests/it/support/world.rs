@@ -1,4 +1,4 @@
-//! One test's vhost, database and directory.
+//! The world of one test: its vhost, its database and its directory.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::broker::with_few_priorities;
 use super::database::Database;
 use super::{eventually, server};
 
-/// What the configuration calls the broker that is none.
+/// The embedded broker in the configuration.
 const EMBEDDED: &str = "embedded";
 
-/// A world of its own for one test; gone with it.
+/// The vhost, database and directory of one test; deleted with it.
 pub struct World {
     pub name: String,
     pub broker_url: String,
@@ -28,13 +28,13 @@ pub struct World {
 }
 
 impl World {
-    /// With tables as our migrations make them on PostgreSQL, and `config` as its `carrot.toml`.
+    /// On PostgreSQL and RabbitMQ, with the tables of our migrations, and `config` as its `carrot.toml`.
     #[track_caller]
     pub fn new(config: &str) -> Self {
         Self::on(Database::Postgresql, config)
     }
 
-    /// With tables as our migrations make them.
+    /// The same on another database.
     #[track_caller]
     pub fn on(database: Database, config: &str) -> Self {
         let world = Self::without_tables_on(database, config);
@@ -42,7 +42,7 @@ impl World {
         world
     }
 
-    /// With Django's own tables, adopted by `migrate`.
+    /// With Django's tables, adopted by `migrate`.
     #[track_caller]
     pub fn of_django(database: Database, config: &str) -> Self {
         let world = Self::without_tables_on(database, config);
@@ -51,12 +51,12 @@ impl World {
         world
     }
 
-    /// With an empty schema on PostgreSQL.
+    /// On PostgreSQL, with an empty schema.
     pub fn without_tables(config: &str) -> Self {
         Self::without_tables_on(Database::Postgresql, config)
     }
 
-    /// With tables as our migrations make them, and its messages in them alone.
+    /// With the embedded broker, and the tables of our migrations.
     #[track_caller]
     pub fn embedded_on(database: Database, config: &str) -> Self {
         let world = Self::make(database, config, EMBEDDED);
@@ -64,7 +64,7 @@ impl World {
         world
     }
 
-    /// With nothing in its database.
+    /// With an empty database.
     pub fn without_tables_on(database: Database, config: &str) -> Self {
         let broker_url = server("CARROT_TEST_AMQP");
         let world = Self::make(database, config, &broker_url);
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Whether its messages wait in its database.
+    /// Whether the broker is the embedded one.
     pub fn is_embedded(&self) -> bool {
         self.broker_url == EMBEDDED
     }
@@ -113,7 +113,7 @@ impl World {
         fs::write(self.directory().join(name), text).unwrap();
     }
 
-    /// What a file in the test's directory holds; nothing if it is not there.
+    /// The content of a file in the test's directory; empty if there is none.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.directory().join(name)).unwrap_or_default()
     }
@@ -127,7 +127,7 @@ impl World {
         self.write("carrot.toml", config);
     }
 
-    /// The configuration as the binary would read it.
+    /// The configuration, loaded as the binary loads it.
     pub fn config(&self) -> Config {
         let environment = Environment::from_pairs([
             ("CARROT_DEFAULT_BROKER", &self.broker_url),
@@ -136,12 +136,12 @@ impl World {
         Config::load(None, &environment, self.directory()).unwrap()
     }
 
-    /// Starts a service with these functions as tasks, in this process.
+    /// Starts a service in this process, with these functions as tasks.
     pub fn in_process(&self, registry: Registry) -> InProcess {
         self.in_process_with(registry, self.config())
     }
 
-    /// The same with a configuration of the test's own.
+    /// The same with another configuration.
     pub fn in_process_with(&self, registry: Registry, config: Config) -> InProcess {
         let service = self.service(registry, config);
         let (signals, receiver) = unbounded();
@@ -177,51 +177,6 @@ impl Drop for World {
     }
 }
 
-/// What a test's world stands on.
-#[derive(Debug, Clone, Copy)]
-pub struct Ground {
-    pub database: Database,
-    /// Whether messages wait in the database, and not in RabbitMQ.
-    pub is_embedded: bool,
-}
-
-impl From<Database> for Ground {
-    fn from(database: Database) -> Self {
-        Self {
-            database,
-            is_embedded: false,
-        }
-    }
-}
-
-impl Ground {
-    /// With the embedded broker.
-    pub fn embedded(database: Database) -> Self {
-        Self {
-            database,
-            is_embedded: true,
-        }
-    }
-
-    /// A world with tables as our migrations make them, and `config` as its `carrot.toml`.
-    #[track_caller]
-    pub fn world(self, config: &str) -> World {
-        match self.is_embedded {
-            true => World::embedded_on(self.database, config),
-            false => World::on(self.database, config),
-        }
-    }
-
-    /// So many copies of a message in RabbitMQ are one row in the database, or none if it is not marked.
-    pub fn copies(self, in_rabbitmq: u32, in_rows: u32) -> u32 {
-        if self.is_embedded {
-            in_rows
-        } else {
-            in_rabbitmq
-        }
-    }
-}
-
 /// A service in this process; stopped with the test.
 pub struct InProcess {
     pub signals: Sender<Signal>,
@@ -250,7 +205,7 @@ impl InProcess {
 impl Drop for InProcess {
     fn drop(&mut self) {
         if self.thread.is_some() && self.signals.send(Signal::Halt).is_ok() {
-            eventually("the end of the service", || self.is_over().then_some(()));
+            eventually("the service ends", || self.is_over());
         }
     }
 }

@@ -1,10 +1,10 @@
-//! AMQP's bytes, as the tests put them together.
+//! Builds AMQP frames for the tests.
 
 pub(super) fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()], text].concat()
 }
 
-/// Also what is behind the type of a long string, a byte array, an array or a table.
+/// A long string; also the content of a byte array, an array or a table, after its type.
 pub(super) fn long(content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap();
     [&length.to_be_bytes()[..], content].concat()

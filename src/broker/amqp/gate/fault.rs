@@ -1,18 +1,18 @@
-//! What a broker may not send, by name.
+//! The violations of the protocol that the gate detects.
 
 /// The largest frame that we agree to, in bytes; RabbitMQ's own default.
 pub(in super::super) const FRAME_MAX: u32 = 128 << 10;
 
-/// A content header may be larger than [`FRAME_MAX`]: RabbitMQ takes one that fills a frame from its
-/// publisher, adds headers of its own (`x-death`, `x-delivery-count`) and never splits it.
+/// How much larger than [`FRAME_MAX`] a content header may be, in bytes. RabbitMQ accepts a header that fills a
+/// frame, adds headers of its own (`x-death`, `x-delivery-count`) and never splits the frame.
 pub(super) const HEADER_ROOM: u32 = 64 << 10;
 
-/// The largest body, in bytes: RabbitMQ accepts none above. amiquip allocates what a header announces.
+/// The largest body, in bytes. RabbitMQ accepts none above; amiquip allocates as much as a header announces.
 pub(super) const BODY_MAX: u64 = 512 << 20;
 
-/// Why a connection had to be ended: the broker broke the protocol. The text reads after "the broker sent".
+/// A violation of the protocol, which ends the connection. The text reads after "the broker sent".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ProtocolFault {
     #[error("a TLS record: this port speaks TLS, for which the URL begins with amqps://")]
     Tls,
     #[error("the header of AMQP in another version than 0-9-1")]

@@ -1,5 +1,5 @@
-//! Whatever comes from a broker: amiquip's parser reads each frame that the gate lets out as we do, to its
-//! end, or the connection ends with a named fault. `CARROT_FUZZ` says how many inputs, 10⁷ by hand.
+//! Fuzzes the gate: amiquip's parser reads each frame that the gate lets through as the gate does, completely, or
+//! the connection ends with a named fault. `CARROT_FUZZ` sets the number of inputs; runs by hand use 10⁷.
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use fastrand::Rng;
@@ -8,7 +8,7 @@ use super::bytes::{frame, header, long, method, short};
 use super::tests::through;
 use super::*;
 
-/// A bounded run, of some seconds without optimisation.
+/// The default number of inputs: some seconds without optimisation.
 const INPUTS: u64 = 30_000;
 
 fn bytes(random: &mut Rng, most: usize) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn bytes(random: &mut Rng, most: usize) -> Vec<u8> {
     (0..length).map(|_| byte(random)).collect()
 }
 
-/// What a value may be, with lies here and there.
+/// A random value of a table, sometimes malformed.
 fn value(random: &mut Rng, depth: usize) -> Vec<u8> {
     const TYPES: &[u8] = b"tbBsUuIiLlfdDSATFxVSSAAFFZ";
     let kind = TYPES[random.usize(..TYPES.len())];
@@ -47,7 +47,7 @@ fn value(random: &mut Rng, depth: usize) -> Vec<u8> {
     [&[kind], &content[..]].concat()
 }
 
-/// A table with its length.
+/// A random table with its length.
 fn fields(random: &mut Rng, depth: usize) -> Vec<u8> {
     let mut fields = Vec::new();
     for _ in 0..random.usize(..4) {
@@ -57,7 +57,7 @@ fn fields(random: &mut Rng, depth: usize) -> Vec<u8> {
     long(&fields)
 }
 
-/// A table that is up to 200 deep.
+/// A table that is nested up to 200 deep.
 fn deep(random: &mut Rng) -> Vec<u8> {
     let mut value = b"V".to_vec();
     for _ in 0..random.usize(..200) {
@@ -123,7 +123,7 @@ fn any_method(random: &mut Rng) -> Vec<u8> {
     method(class, number, &arguments.concat())
 }
 
-/// Some frames, as a broker might send them, or nearly so.
+/// Some frames as a broker might send them, with some corruptions.
 fn talk(random: &mut Rng) -> Vec<u8> {
     let mut talk = Vec::new();
     for _ in 0..random.usize(1..5) {
@@ -135,7 +135,7 @@ fn talk(random: &mut Rng) -> Vec<u8> {
         };
         talk.extend(frame(kind, random.u16(..3), &payload));
     }
-    // Bytes that are wrong, missing or too many, in half of all.
+    // Half of the inputs have wrong, missing or extra bytes.
     if random.bool() {
         for _ in 0..random.usize(1..4) {
             let at = random.usize(..talk.len());
@@ -155,22 +155,21 @@ fn talk(random: &mut Rng) -> Vec<u8> {
     talk
 }
 
-/// What a whole frame is to our eyes and to the parser's.
+/// Checks that the gate and the parser read a complete frame alike.
 fn check(kind: u8, frame: &[u8]) {
     let (rest, parsed) = parse_frame(frame).unwrap_or_else(|error| panic!("{error:?}"));
     assert!(rest.is_empty(), "all is consumed");
-    let payload = &frame[HEAD..frame.len() - 1];
+    let payload = &frame[HEAD_LENGTH..frame.len() - 1];
     if kind != 2 {
         return;
     }
     let AMQPFrame::Header(_, 60, content) = parsed else {
         panic!("another frame: {parsed:?}");
     };
-    // As many properties as its flags say: none was passed over.
+    // The parser has as many properties as the flags announce: it skipped none.
     let flags = u16::from_be_bytes([payload[12], payload[13]]);
     assert_eq!(content.properties.bitmask(), flags & 0xfffc);
-    // Where all headers can be read, all are: written again, they are what they were but for names that
-    // come twice, and the order.
+    // If the gate can read all headers, the parser has all of them, except for duplicate names and the order.
     let mut again = payload.to_vec();
     let seen = mend::header(&mut again).unwrap();
     assert_eq!(again, payload, "what is mended stays so");
@@ -191,11 +190,11 @@ fn try_one(input: &[u8], random: &mut Rng) -> bool {
     let (given, fault, _) = through(input, most, room);
     assert!(given.len() <= input.len());
     let mut rest = &given[..];
-    while rest.len() >= HEAD {
-        let head = Head::read(rest).unwrap().unwrap();
+    while rest.len() >= HEAD_LENGTH {
+        let head = FrameHead::read(rest).unwrap().unwrap();
         let Some(frame) = rest.get(..head.length) else {
             assert!(
-                matches!(head.kind, Kind::Opaque),
+                matches!(head.kind, FrameKind::Opaque),
                 "only bodies pass in parts"
             );
             break;
@@ -207,7 +206,7 @@ fn try_one(input: &[u8], random: &mut Rng) -> bool {
 }
 
 #[test]
-fn whatever_comes_is_parsed_or_a_named_fault() {
+fn any_input_is_parsed_or_ends_with_a_named_fault() {
     let inputs = std::env::var("CARROT_FUZZ").ok();
     let inputs = inputs.map_or(INPUTS, |inputs| inputs.parse().unwrap());
     let mut faults = 0_u64;
@@ -223,7 +222,7 @@ fn whatever_comes_is_parsed_or_a_named_fault() {
             Err(_) => panic!("seed {seed}: {input:02x?}"),
         }
     }
-    // Both ends are met often.
+    // Both outcomes are frequent.
     assert!(
         faults > inputs / 20 && faults < inputs * 19 / 20,
         "{faults} of {inputs}"

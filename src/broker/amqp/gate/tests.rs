@@ -2,15 +2,15 @@ use super::bytes::{deliver, entry, frame, header, long, method, short, table};
 use super::fault::BODY_MAX;
 use super::*;
 
-/// A socket that has these bytes, in pieces of at most so many, and nothing to read after each.
-pub(super) struct Pieces {
+/// A socket that returns its bytes in pieces of at most `most`, and would block after each.
+pub(super) struct PiecewiseSocket {
     bytes: Vec<u8>,
     read: usize,
     most: usize,
     blocks: bool,
 }
 
-impl Pieces {
+impl PiecewiseSocket {
     pub(super) fn new(bytes: &[u8], most: usize) -> Self {
         Self {
             bytes: bytes.to_vec(),
@@ -21,7 +21,7 @@ impl Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for PiecewiseSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let rest = &self.bytes[self.read..];
         self.blocks = !self.blocks && !rest.is_empty();
@@ -35,14 +35,15 @@ impl Read for Pieces {
     }
 }
 
-/// All that the gate gives of `bytes` in reads of at most `room`, and what ended the connection.
+/// All that the gate returns of `bytes` in reads of at most `room`, the error that ended the connection, and the
+/// notes.
 pub(super) fn through(
     bytes: &[u8],
     most: usize,
     room: usize,
-) -> (Vec<u8>, Option<String>, Arc<Notes>) {
-    let notes = Arc::new(Notes::default());
-    let mut gate = Gate::new(Pieces::new(bytes, most), Arc::clone(&notes));
+) -> (Vec<u8>, Option<String>, Arc<GateNotes>) {
+    let notes = Arc::new(GateNotes::default());
+    let mut gate = Gate::new(PiecewiseSocket::new(bytes, most), Arc::clone(&notes));
     let mut given = Vec::new();
     let mut buffer = vec![0; room];
     let fault = loop {
@@ -60,7 +61,7 @@ pub(super) fn through(
 const PIECES: [usize; 6] = [1, 2, 3, 7, 100, 1 << 20];
 const ROOMS: [usize; 5] = [1, 5, 8, 4096, 1 << 20];
 
-/// Of a broker's talk: a long header, bodies, heartbeats, and what has to be mended.
+/// Frames of a broker: a long header, bodies, heartbeats, and fields to mend; and the same frames mended.
 fn talk() -> (Vec<u8>, Vec<u8>) {
     let talk = |bad: &[u8], kind: u8| {
         let value = [&[kind][..], &long(&[b'x'; 9000]), b"V"].concat();
@@ -111,7 +112,7 @@ fn talk() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn whatever_the_pieces_the_same_passes_and_is_noted() {
+fn output_and_notes_do_not_depend_on_how_the_bytes_are_split() {
     let (bytes, mended) = talk();
     for most in PIECES {
         for room in ROOMS {
@@ -121,7 +122,7 @@ fn whatever_the_pieces_the_same_passes_and_is_noted() {
             let odd = notes.take(1, 1).unwrap();
             assert_eq!(odd.message_id.as_deref(), Some(&b"caf\xe9"[..]));
             assert!(odd.address_mended && odd.fault().is_none());
-            // Returned and got messages are nobody's deliveries.
+            // `basic.return` and `basic.get-ok` are not deliveries.
             assert_eq!(notes.take(1, 2), None);
             assert_eq!(notes.take(1, 0), None);
         }
@@ -129,7 +130,7 @@ fn whatever_the_pieces_the_same_passes_and_is_noted() {
 }
 
 #[test]
-fn what_came_before_a_fault_passes_and_the_fault_is_named() {
+fn bytes_before_a_fault_pass_and_the_fault_is_named() {
     let fine = frame(1, 1, &method(60, 11, b""));
     let too_large = |kind: u8, length: u32| {
         let size = (length - 8).to_be_bytes();
@@ -178,7 +179,7 @@ fn what_came_before_a_fault_passes_and_the_fault_is_named() {
 
 #[test]
 fn a_header_that_fills_more_than_a_frame_passes() {
-    // RabbitMQ 3.10 sends one of 131 278 bytes, when a queue's dead letter had filled its frame.
+    // RabbitMQ 3.10 sends one of 131 278 bytes, if a dead letter's header had filled its frame.
     let content = vec![b'x'; 131_278];
     let fields = entry(b"a", &[&b"S"[..], &long(&content)].concat());
     let bytes = frame(2, 1, &header(0, 0x2000, &table(&fields)));

@@ -1,4 +1,4 @@
-//! A connection of a test's own.
+//! A connection of the test to its database.
 
 use diesel::connection::SimpleConnection;
 #[cfg(feature = "mysql")]
@@ -19,6 +19,19 @@ pub enum Client {
     #[cfg(feature = "mysql")]
     Mariadb(MysqlConnection),
 }
+
+/// Evaluates an expression of the connection to any of the databases, whose types differ.
+macro_rules! with_connection {
+    ($client:expr, $connection:ident => $body:expr) => {
+        match $client {
+            $crate::support::Client::Postgresql($connection) => $body,
+            $crate::support::Client::Sqlite($connection) => $body,
+            #[cfg(feature = "mysql")]
+            $crate::support::Client::Mariadb($connection) => $body,
+        }
+    };
+}
+pub(crate) use with_connection;
 
 impl Client {
     #[track_caller]
@@ -46,7 +59,7 @@ impl Client {
         })
     }
 
-    /// RunStore statements.
+    /// Runs statements, separated by semicolons.
     pub fn execute(&mut self, statements: &str) {
         self.try_execute(statements)
             .unwrap_or_else(|error| panic!("{error}: {statements:.2000}"));
@@ -54,12 +67,7 @@ impl Client {
 
     /// The same where the database may be away.
     pub fn try_execute(&mut self, statements: &str) -> QueryResult<()> {
-        match self {
-            Self::Postgresql(connection) => connection.batch_execute(statements),
-            Self::Sqlite(connection) => connection.batch_execute(statements),
-            #[cfg(feature = "mysql")]
-            Self::Mariadb(connection) => connection.batch_execute(statements),
-        }
+        with_connection!(self, connection => connection.batch_execute(statements))
     }
 
     /// The rows that `query` selects or returns, each as a JSON object.

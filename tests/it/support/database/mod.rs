@@ -1,17 +1,18 @@
-//! The databases that messages are kept in, as another client sees them.
+//! The databases of the service, used by the test as another client.
 
 mod client;
 mod rows;
 mod slowness;
+mod statements;
 
 use serde_json::{Value, json};
 
 pub use client::Client;
+pub(crate) use client::with_connection;
 
-use super::world::World;
-use super::{eventually, server};
+use super::server;
 
-/// A kind of database that the service is tried on.
+/// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {
     Postgresql,
@@ -20,84 +21,7 @@ pub enum Database {
     Mariadb,
 }
 
-/// A test on one database for each of these functions of a `Database`.
-macro_rules! on_database {
-    ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
-        mod $module {
-            $(#[test] fn $case() { super::$case(crate::support::Database::$database.into()); })+
-        }
-    };
-}
-pub(crate) use on_database;
-
-/// The same on each database that is a server: they lock rows, where SQLite has one writer.
-macro_rules! on_every_server {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_database! { postgresql = Postgresql: $($case),+ }
-        #[cfg(feature = "mysql")]
-        crate::support::on_database! { mariadb = Mariadb: $($case),+ }
-    };
-}
-pub(crate) use on_every_server;
-
-/// The same on each database.
-macro_rules! on_every_database {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_every_server! { $($case),+ }
-        crate::support::on_database! { sqlite = Sqlite: $($case),+ }
-    };
-}
-pub(crate) use on_every_database;
-
-/// The same on one database with the embedded broker; of a [`Ground`](super::Ground).
-macro_rules! embedded_on {
-    ($module:ident = $database:ident: $($case:ident),+ $(,)?) => {
-        mod $module {
-            use crate::support::{Database, Ground};
-            $(#[test] fn $case() { super::$case(Ground::embedded(Database::$database)); })+
-        }
-    };
-}
-pub(crate) use embedded_on;
-
-/// The same on each database that is a server.
-macro_rules! embedded_on_every_server {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::embedded_on! { embedded_postgresql = Postgresql: $($case),+ }
-        #[cfg(feature = "mysql")]
-        crate::support::embedded_on! { embedded_mariadb = Mariadb: $($case),+ }
-    };
-}
-pub(crate) use embedded_on_every_server;
-
-/// The same on each database.
-macro_rules! embedded_on_every_database {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::embedded_on_every_server! { $($case),+ }
-        crate::support::embedded_on! { embedded_sqlite = Sqlite: $($case),+ }
-    };
-}
-pub(crate) use embedded_on_every_database;
-
-/// A test on each database that is a server, with RabbitMQ and with the embedded broker.
-macro_rules! on_every_server_and_broker {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_every_server! { $($case),+ }
-        crate::support::embedded_on_every_server! { $($case),+ }
-    };
-}
-pub(crate) use on_every_server_and_broker;
-
-/// The same on each database.
-macro_rules! on_every_database_and_broker {
-    ($($case:ident),+ $(,)?) => {
-        crate::support::on_every_database! { $($case),+ }
-        crate::support::embedded_on_every_database! { $($case),+ }
-    };
-}
-pub(crate) use on_every_database_and_broker;
-
-/// Those of a message that Django knows, but for the id.
+/// The columns of a message in Django's table, without the id.
 pub const DJANGOS_COLUMNS: [&str; 16] = [
     "status",
     "exchange",
@@ -118,7 +42,7 @@ pub const DJANGOS_COLUMNS: [&str; 16] = [
 ];
 
 impl Database {
-    /// The tables as Django makes them.
+    /// The statements that create Django's tables.
     pub fn django_schema(self) -> String {
         let schema = match self {
             Self::Postgresql => {
@@ -131,7 +55,7 @@ impl Database {
         schema.replace("public.", "")
     }
 
-    /// The time so many seconds ago, in SQL.
+    /// SQL for the time so many seconds ago.
     pub fn ago(self, seconds: u64) -> String {
         let now = match self {
             Self::Postgresql => "now()",
@@ -142,7 +66,7 @@ impl Database {
         self.before(now, seconds)
     }
 
-    /// The time so many seconds before `time`, in SQL.
+    /// SQL for the time so many seconds before `time`.
     pub fn before(self, time: &str, seconds: u64) -> String {
         match self {
             Self::Postgresql => format!("{time} - interval '{seconds} seconds'"),
@@ -154,7 +78,7 @@ impl Database {
         }
     }
 
-    /// A value in SQL.
+    /// The value as an SQL literal.
     pub fn literal(self, value: &Value) -> String {
         match value {
             Value::Null => "NULL".to_owned(),
@@ -170,7 +94,7 @@ impl Database {
         }
     }
 
-    /// The statement that inserts rows as django-carrot writes them, naming its own columns.
+    /// The statement that inserts rows as django-carrot does, with only its own columns.
     pub fn django_insert(self, rows: &[Value]) -> String {
         let values = |row: &Value| {
             let values = DJANGOS_COLUMNS.map(|column| self.literal(&row[column]));
@@ -183,7 +107,7 @@ impl Database {
         )
     }
 
-    /// Makes what is a world's own on a server, and tells its URL; `file` is where an SQLite would be.
+    /// Creates a schema or database for a world; its URL. `file` is the path of an SQLite database.
     pub(super) fn create(self, name: &str, file: &str) -> String {
         match self {
             Self::Postgresql => {
@@ -201,7 +125,7 @@ impl Database {
         }
     }
 
-    /// Removes it.
+    /// Drops what [`Self::create`] created.
     pub(super) fn remove(self, name: &str) {
         match self {
             Self::Postgresql => self.administer(&format!("DROP SCHEMA {name} CASCADE")),
@@ -211,7 +135,7 @@ impl Database {
         }
     }
 
-    /// RunStore statements outside any test's world; on a server.
+    /// Runs statements on the server, outside any test's schema.
     pub fn administer(self, statements: &str) {
         let url = match self {
             Self::Postgresql => server("CARROT_TEST_POSTGRES"),
@@ -223,118 +147,7 @@ impl Database {
     }
 }
 
-impl World {
-    /// A connection of the test's own to its database.
-    pub fn client(&self) -> Client {
-        Client::connect(self.database, &self.database_url)
-    }
-
-    /// The rows that `query` selects, each as a JSON object. A time is text.
-    pub fn rows(&self, query: &str) -> Vec<Value> {
-        self.client().rows(query)
-    }
-
-    /// RunStore statements.
-    pub fn execute(&self, statements: &str) {
-        self.client().execute(statements);
-    }
-
-    /// How many messages are in this state.
-    pub fn count(&self, status: &str) -> usize {
-        let query =
-            format!("SELECT count(*) AS number FROM carrot_messagelog WHERE status = '{status}'");
-        let number = self.rows(&query)[0]["number"].as_u64();
-        usize::try_from(number.unwrap()).unwrap()
-    }
-
-    /// The row of a message, or nothing.
-    pub fn find(&self, uuid: &str) -> Option<Value> {
-        let mut rows = self.rows(&format!(
-            "SELECT * FROM carrot_messagelog WHERE uuid = {}",
-            self.database.literal(&json!(uuid))
-        ));
-        assert!(rows.len() <= 1, "{uuid} has {} rows", rows.len());
-        rows.pop()
-    }
-
-    /// The row of a message once it is final.
-    #[track_caller]
-    pub fn ended(&self, uuid: &str) -> Value {
-        eventually(&format!("the end of {uuid}"), || {
-            self.find(uuid).filter(|row| {
-                !matches!(text(row, "status"), "PENDING" | "PUBLISHED" | "IN_PROGRESS")
-            })
-        })
-    }
-
-    /// Waits until so many messages are COMPLETED.
-    #[track_caller]
-    pub fn await_completed(&self, count: usize) {
-        let started = std::time::Instant::now();
-        while self.count("COMPLETED") < count {
-            if started.elapsed() > super::PATIENCE {
-                let others = "SELECT * FROM carrot_messagelog WHERE status <> 'COMPLETED'";
-                let workers = "SELECT * FROM carrot_worker";
-                panic!(
-                    "never came about: {count} COMPLETED messages; {:#?} with workers {:#?}",
-                    self.rows(others),
-                    self.rows(workers)
-                );
-            }
-            super::look_again(started);
-        }
-    }
-
-    /// Inserts rows as django-carrot writes them, naming its own columns.
-    pub fn insert_django_rows(&self, rows: &[Value]) {
-        self.execute(&self.database.django_insert(rows));
-    }
-
-    /// Inserts the rows of messages without arguments as django-carrot does when it publishes them.
-    pub fn insert_published(&self, queue: &str, task: &str, uuids: &[String]) {
-        let row = |uuid: &String| published_row(queue, task, uuid);
-        self.insert_django_rows(&uuids.iter().map(row).collect::<Vec<_>>());
-    }
-
-    /// Makes the database refuse every row with this word in this column; its reason names `decent`.
-    pub fn refuse(&self, column: &str, word: &str) {
-        self.execute(&match self.database {
-            Database::Sqlite => ["INSERT", "UPDATE"]
-                .map(|event| {
-                    format!(
-                        "CREATE TRIGGER decent_{event} BEFORE {event} ON carrot_messagelog \
-                         WHEN NEW.{column} LIKE '%{word}%' \
-                         BEGIN SELECT RAISE(ABORT, 'decent'); END;"
-                    )
-                })
-                .concat(),
-            _ => format!(
-                "ALTER TABLE carrot_messagelog ADD CONSTRAINT decent \
-                 CHECK ({column} IS NULL OR {column} NOT LIKE '%{word}%')"
-            ),
-        });
-    }
-
-    /// The tables and their columns, as the database describes them.
-    pub fn tables(&self) -> Vec<Value> {
-        self.rows(match self.database {
-            Database::Postgresql => {
-                "SELECT table_name, column_name, data_type, column_default, is_nullable \
-                 FROM information_schema.columns WHERE table_schema = current_schema() \
-                 ORDER BY table_name, column_name"
-            }
-            Database::Sqlite => "SELECT type, name, sql FROM sqlite_master ORDER BY type, name",
-            #[cfg(feature = "mysql")]
-            Database::Mariadb => {
-                "SELECT table_name, column_name, column_type, column_default, is_nullable \
-                 FROM information_schema.columns WHERE table_schema = database() \
-                 ORDER BY table_name, column_name"
-            }
-        })
-    }
-}
-
-/// The row of a message without arguments as django-carrot writes it when it publishes that.
+/// The row that django-carrot writes when it publishes a message without arguments.
 pub fn published_row(queue: &str, task: &str, uuid: &str) -> Value {
     json!({
         "uuid": uuid, "status": "PUBLISHED", "exchange": "", "queue": queue,
@@ -348,14 +161,14 @@ pub fn text<'a>(row: &'a Value, column: &str) -> &'a str {
     row[column].as_str().unwrap_or_default()
 }
 
-/// A column that holds a time, in milliseconds since 1970: what the coarsest of the databases tells.
+/// A column that holds a time, in milliseconds since 1970, the coarsest precision of all databases.
 #[track_caller]
 pub fn milliseconds(row: &Value, column: &str) -> i64 {
     let text = text(row, column);
     let naive = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f");
     match chrono::DateTime::parse_from_rfc3339(text) {
         Ok(time) => time.timestamp_millis(),
-        // Those without time zones are kept in UTC.
+        // Times without a time zone are UTC.
         Err(_) => naive().unwrap().and_utc().timestamp_millis(),
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of any shape as JSON objects, alike on all databases.
+//! Rows of any query as JSON objects, the same on all databases.
 
 use diesel::deserialize::{FromSql, QueryableByName, Result};
 use diesel::row::{Field, NamedRow, Row};
@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Double, Text};
 use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 use serde_json::{Map, Value};
 
-/// A row that the database itself has made JSON of.
+/// A row that the database itself has converted to JSON.
 #[derive(QueryableByName)]
 pub struct JsonText {
     #[diesel(sql_type = Text)]
@@ -22,7 +22,7 @@ impl JsonText {
 /// A row as a JSON object.
 pub struct Json(pub Value);
 
-/// Columns that hold whether something is so, which these databases keep as numbers.
+/// Boolean columns, which SQLite and MariaDB store as numbers.
 fn is_boolean(column: &str) -> bool {
     matches!(column, "active" | "suspect")
 }

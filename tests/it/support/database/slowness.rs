@@ -1,4 +1,4 @@
-//! A database whose commits take their time.
+//! A database on which commits are slow.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::Database;
 use crate::support::World;
 
-/// So much longer a commit takes: longer than a short command on a busy machine.
+/// How much longer a commit takes: longer than a short command on a busy machine.
 const DELAY: Duration = Duration::from_millis(250);
 
 impl World {
-    /// Does `work` while each commit that updates messages takes long.
+    /// Calls `work` while each commit that updates messages is slow.
     pub fn with_slow_commits<T>(&self, work: impl FnOnce() -> T) -> T {
         let seconds = DELAY.as_secs_f64();
         let (slow, fast) = match self.database {
@@ -24,7 +24,7 @@ impl World {
                 "DROP TRIGGER slow ON carrot_messagelog",
             ),
             Database::Sqlite => return self.with_a_busy_writer(work),
-            // Each row takes its part.
+            // The trigger runs once for each row.
             #[cfg(feature = "mysql")]
             Database::Mariadb => (
                 format!(
@@ -41,9 +41,9 @@ impl World {
         done
     }
 
-    /// Does `work` while somebody else writes most of the time, as there is but one writer.
+    /// Calls `work` while another connection holds SQLite's only write lock most of the time.
     fn with_a_busy_writer<T>(&self, work: impl FnOnce() -> T) -> T {
-        /// However the work ends.
+        /// Ends the writer when the work returns or panics.
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
             fn drop(&mut self) {

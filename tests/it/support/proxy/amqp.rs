@@ -1,5 +1,5 @@
-//! AMQP's frames, and a channel's end in the broker's name, as the broker itself ends one that has not
-//! acknowledged for `consumer_timeout`.
+//! AMQP frames, and the closing of a channel as RabbitMQ does it when a delivery was not acknowledged within
+//! `consumer_timeout`.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ const FRAME_END: u8 = 0xCE;
 const CLOSE: [u8; 4] = [0, 20, 0, 40];
 const CLOSE_OK: [u8; 4] = [0, 20, 0, 41];
 
-/// What RabbitMQ says with it.
+/// RabbitMQ's reason.
 const REASON: &str = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out";
 
 pub fn read_frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
@@ -28,7 +28,7 @@ pub fn is_close_ok(frame: &[u8]) -> bool {
     frame[0] == METHOD && frame[7..].starts_with(&CLOSE_OK)
 }
 
-/// `channel.close` of channel 1: 406, the reason, and no method that would be at fault.
+/// `channel.close` of channel 1: 406, the reason, and no method as the cause.
 pub fn close_frame() -> Vec<u8> {
     let mut payload = CLOSE.to_vec();
     payload.extend(406_u16.to_be_bytes());

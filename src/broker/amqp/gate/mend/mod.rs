@@ -1,29 +1,28 @@
-//! What amiquip's parser (amq-protocol 1.x) can't take, and how that becomes harmless without changing
-//! a length.
+//! Mends the bytes that amiquip's parser (amq-protocol 1.x) can't take, without changing a length.
 //!
-//! | bytes | what the parser does | what becomes of them here |
+//! | bytes | what the parser does | what the gate does |
 //! |---|---|---|
-//! | a short string that is not UTF-8 | in a method: refuses the frame, which ends the connection; as a property: passes over it, and reads the next one from its place | each bad byte is `?` |
-//! | a long string in a method that is not UTF-8 | refuses the frame | each bad byte is `?` |
-//! | a long string in a table that is not UTF-8 | drops the rest of the table | a byte array: `S` → `x` |
-//! | a name in a table that is not UTF-8 | drops the rest of the table | each bad byte is `?` |
-//! | tables and arrays in each other | recurses, until its thread's stack overflows | beyond [`DEPTH`] opaque: `F`, `A` → `x` |
-//! | a field type that it does not know, or a length that points out of its table | drops the rest of the table | left as it is, and the message is to be failed: [`Header::fault`] |
-//! | a body size | has it allocated | a fault above [`BODY_MAX`] |
-//! | flags that announce a second word of flags | reads that as a property | cleared where the properties fit the frame without it, as RabbitMQ reads them and passes them on; else a fault |
-//! | arguments or properties that end behind their frame | refuses the frame | a fault |
-//! | a method that it does not know, or that a client sends | refuses it, or recurses in its tables | a fault |
+//! | a short string that is not UTF-8 | in a method: refuses the frame, which ends the connection; as a property: skips it, and reads the next one from its place | replaces each bad byte by `?` |
+//! | a long string in a method that is not UTF-8 | refuses the frame | replaces each bad byte by `?` |
+//! | a long string in a table that is not UTF-8 | drops the rest of the table | makes it a byte array: `S` → `x` |
+//! | a name in a table that is not UTF-8 | drops the rest of the table | replaces each bad byte by `?` |
+//! | nested tables and arrays | recurses, until its thread's stack overflows | makes them opaque beyond [`MAX_DEPTH`]: `F`, `A` → `x` |
+//! | a field type that it does not know, or a length that points out of its table | drops the rest of the table | leaves it, and the message is failed: [`ContentHeader::fault`] |
+//! | a body size | allocates as much | reports a fault above [`BODY_MAX`] |
+//! | flags that announce a second word of flags | reads that as a property | clears the bit if the properties fit the frame without it, as RabbitMQ reads them and passes them on; else reports a fault |
+//! | arguments or properties that extend past their frame | refuses the frame | reports a fault |
+//! | a method that it does not know, or that a client sends | refuses it, or recurses in its tables | reports a fault |
 //!
 //! The types that it knows are `t b B s U u I i L l f d D S A T F x V`, as RabbitMQ reads them.
 
-use super::fault::{BODY_MAX, Fault};
+use super::fault::{BODY_MAX, ProtocolFault};
 
-/// So deep tables and arrays may stand in each other.
-const DEPTH: usize = 32;
+/// The deepest nesting of tables and arrays that is kept.
+const MAX_DEPTH: usize = 32;
 
-/// What a method frame is about.
+/// The methods that matter to the gate.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum MethodKind {
     /// `basic.deliver`: a message for a consumer follows.
     Deliver {
         tag: u64,
@@ -37,36 +36,40 @@ pub(super) enum Method {
     Other,
 }
 
-/// What the gate has to tell of a content header.
+/// What the gate has to note about a content header.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
-    /// The message id as it was, if it is not UTF-8.
+pub(super) struct ContentHeader {
+    /// The original message id, if it is not UTF-8.
     pub(super) message_id: Option<Vec<u8>>,
-    /// Why the message's headers can't be read to their end.
-    pub(super) fault: Option<Unreadable>,
+    /// Why the message's headers can't be read completely.
+    pub(super) fault: Option<UnreadableHeaders>,
 }
 
-/// Why a table can't be read to its end.
+/// Why a table can't be read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(super) enum UnreadableHeaders {
     #[error("its headers hold a value of the unknown type {:?}", char::from(*.0))]
     Type(u8),
     #[error("a length among its headers points out of their table")]
     Length,
 }
 
-/// Makes the payload of a method frame harmless.
-pub(super) fn method(payload: &mut [u8]) -> Result<Method, Fault> {
-    let mut walk = Walk::new(payload);
+/// Mends the payload of a method frame.
+pub(super) fn method(payload: &mut [u8]) -> Result<MethodKind, ProtocolFault> {
+    let mut walk = PayloadWalk::new(payload);
     let (Some(class), Some(number)) = (walk.u16(), walk.u16()) else {
-        return Err(Fault::NoMethod);
+        return Err(ProtocolFault::NoMethod);
     };
-    arguments(&mut walk, class, number)?.ok_or(Fault::Arguments(class, number))
+    arguments(&mut walk, class, number)?.ok_or(ProtocolFault::Arguments(class, number))
 }
 
-/// `None` if the arguments end behind the frame.
-fn arguments(walk: &mut Walk, class: u16, number: u16) -> Result<Option<Method>, Fault> {
-    let other = |walked: Option<()>| walked.map(|()| Method::Other);
+/// `None` if the arguments extend past the frame.
+fn arguments(
+    walk: &mut PayloadWalk,
+    class: u16,
+    number: u16,
+) -> Result<Option<MethodKind>, ProtocolFault> {
+    let other = |walked: Option<()>| walked.map(|()| MethodKind::Other);
     Ok(match (class, number) {
         // connection: start, secure, tune, open-ok, close, close-ok, blocked, unblocked
         (10, 10) => other(walk.start()),
@@ -74,14 +77,16 @@ fn arguments(walk: &mut Walk, class: u16, number: u16) -> Result<Option<Method>,
         (10, 30) => other(walk.skip(8)),
         (10, 41 | 60) => other(walk.text()),
         (10, 50) => other(walk.close()),
-        (10, 51 | 61) => Some(Method::Other),
+        (10, 51 | 61) => Some(MethodKind::Other),
         // channel: open-ok, close, close-ok
         (20, 11) => other(walk.long_text()),
-        (20, 40) => walk.close().map(|()| Method::ChannelClosed),
-        (20, 41) => Some(Method::ChannelClosed),
+        (20, 40) => walk.close().map(|()| MethodKind::ChannelClosed),
+        (20, 41) => Some(MethodKind::ChannelClosed),
         // exchange: declare-ok, delete-ok, bind-ok, unbind-ok; queue: bind-ok, unbind-ok; basic: qos-ok,
         // recover-ok; confirm: select-ok
-        (40, 11 | 21 | 31 | 51) | (50, 21 | 51) | (60, 11 | 111) | (85, 11) => Some(Method::Other),
+        (40, 11 | 21 | 31 | 51) | (50, 21 | 51) | (60, 11 | 111) | (85, 11) => {
+            Some(MethodKind::Other)
+        }
         // queue: declare-ok, purge-ok, delete-ok
         (50, 11) => other(walk.text().and_then(|()| walk.skip(8))),
         (50, 31 | 41) => other(walk.skip(4)),
@@ -89,16 +94,16 @@ fn arguments(walk: &mut Walk, class: u16, number: u16) -> Result<Option<Method>,
         (60, 21 | 31 | 72) => other(walk.text()),
         (60, 30) => other(walk.text().and_then(|()| walk.skip(1))),
         // basic: return, deliver, get-ok
-        (60, 50) => walk.returned().map(|()| Method::OtherContent),
+        (60, 50) => walk.returned().map(|()| MethodKind::OtherContent),
         (60, 60) => walk.deliver(),
-        (60, 71) => walk.got().map(|()| Method::OtherContent),
+        (60, 71) => walk.got().map(|()| MethodKind::OtherContent),
         // basic: ack, nack
         (60, 80 | 120) => other(walk.skip(9)),
-        _ => return Err(Fault::Method(class, number)),
+        _ => return Err(ProtocolFault::Method(class, number)),
     })
 }
 
-/// What stands behind a property's flag.
+/// The type of a property.
 #[derive(Clone, Copy)]
 enum Property {
     Text,
@@ -128,37 +133,37 @@ const PROPERTIES: [Property; 14] = {
     ]
 };
 
-/// Where the flags stand in the payload, behind class, weight and body size.
+/// The offset of the flags in the payload, after class, weight and body size.
 const FLAGS: usize = 12;
 
-/// Makes the payload of a content header frame harmless.
-pub(super) fn header(payload: &mut [u8]) -> Result<Header, Fault> {
-    let mut walk = Walk::new(payload);
-    let class = walk.u16().ok_or(Fault::Properties)?;
+/// Mends the payload of a content header frame.
+pub(super) fn header(payload: &mut [u8]) -> Result<ContentHeader, ProtocolFault> {
+    let mut walk = PayloadWalk::new(payload);
+    let class = walk.u16().ok_or(ProtocolFault::Properties)?;
     if class != 60 {
-        return Err(Fault::Class(class));
+        return Err(ProtocolFault::Class(class));
     }
-    walk.skip(2).ok_or(Fault::Properties)?;
-    let size = walk.u64().ok_or(Fault::Properties)?;
+    walk.skip(2).ok_or(ProtocolFault::Properties)?;
+    let size = walk.u64().ok_or(ProtocolFault::Properties)?;
     if size > BODY_MAX {
-        return Err(Fault::Body(size));
+        return Err(ProtocolFault::Body(size));
     }
-    let flags = walk.u16().ok_or(Fault::Properties)?;
+    let flags = walk.u16().ok_or(ProtocolFault::Properties)?;
     let more = flags & 1 != 0;
     let header = properties(&mut walk, flags);
-    // Without a second word of flags the properties fill the frame.
+    // If there is no second word of flags, the properties fill the frame.
     if more && (header.is_none() || walk.at < walk.bytes.len()) {
-        return Err(Fault::MoreFlags);
+        return Err(ProtocolFault::MoreFlags);
     }
     if more && let Some(low) = payload.get_mut(FLAGS + 1) {
         *low &= !1;
     }
-    header.ok_or(Fault::Properties)
+    header.ok_or(ProtocolFault::Properties)
 }
 
-/// `None` if the properties end behind the frame.
-fn properties(walk: &mut Walk, flags: u16) -> Option<Header> {
-    let mut header = Header::default();
+/// `None` if the properties extend past the frame.
+fn properties(walk: &mut PayloadWalk, flags: u16) -> Option<ContentHeader> {
+    let mut header = ContentHeader::default();
     for (nth, property) in PROPERTIES.into_iter().enumerate() {
         if flags & (0x8000 >> nth) == 0 {
             continue;
@@ -173,20 +178,20 @@ fn properties(walk: &mut Walk, flags: u16) -> Option<Header> {
     Some(header)
 }
 
-/// A walk through a payload, which mends what it passes. A step is `None` if it leads out of the payload.
-struct Walk<'a> {
+/// Walks through a payload and mends the fields that it passes. A step returns `None` if it leads out of the payload.
+struct PayloadWalk<'a> {
     bytes: &'a mut [u8],
     at: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> PayloadWalk<'a> {
     const fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     fn start(&mut self) -> Option<()> {
         self.skip(2)?;
-        // What can't be read of how the broker describes itself is nobody's fault.
+        // The broker's description of itself need not be readable.
         self.table()?;
         self.long_text()?;
         self.long_text()
@@ -212,13 +217,13 @@ impl<'a> Walk<'a> {
         self.skip(4)
     }
 
-    fn deliver(&mut self) -> Option<Method> {
+    fn deliver(&mut self) -> Option<MethodKind> {
         self.text()?;
         let tag = self.u64()?;
         self.skip(1)?;
         let exchange_mended = self.short_string()?;
         let key_mended = self.short_string()?;
-        Some(Method::Deliver {
+        Some(MethodKind::Deliver {
             tag,
             address_mended: exchange_mended || key_mended,
         })
@@ -256,7 +261,7 @@ impl<'a> Walk<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A short string; whether it had to be mended.
+    /// Passes a short string. Returns whether it was mended.
     fn short_string(&mut self) -> Option<bool> {
         let length = self.u8()?;
         self.take(length.into()).map(mend_text)
@@ -266,7 +271,7 @@ impl<'a> Walk<'a> {
         self.short_string().map(drop)
     }
 
-    /// The same; what it was, if it had to be mended.
+    /// Passes a short string. Returns the original, if it was mended.
     fn original_text(&mut self) -> Option<Option<Vec<u8>>> {
         let length = self.u8()?;
         let text = self.take(length.into())?;
@@ -283,25 +288,25 @@ impl<'a> Walk<'a> {
         self.take(length).map(mend_text).map(drop)
     }
 
-    /// A table, whose length is true: why it can't be read to its end, if so.
-    fn table(&mut self) -> Option<Option<Unreadable>> {
+    /// Passes a table. Returns why it can't be read completely, if so.
+    fn table(&mut self) -> Option<Option<UnreadableHeaders>> {
         let length = self.length()?;
-        let mut inside = Walk::new(self.take(length)?);
+        let mut inside = PayloadWalk::new(self.take(length)?);
         Some(inside.fields(1).err())
     }
 
-    /// The fields of a table, to its end.
-    fn fields(&mut self, depth: usize) -> Result<(), Unreadable> {
+    /// Passes all fields of a table.
+    fn fields(&mut self, depth: usize) -> Result<(), UnreadableHeaders> {
         let mut fault = Ok(());
         while self.at < self.bytes.len() {
-            self.text().ok_or(Unreadable::Length)?;
+            self.text().ok_or(UnreadableHeaders::Length)?;
             fault = fault.and(self.value(depth)?);
         }
         fault
     }
 
-    /// The values of an array, to its end.
-    fn values(&mut self, depth: usize) -> Result<(), Unreadable> {
+    /// Passes all values of an array.
+    fn values(&mut self, depth: usize) -> Result<(), UnreadableHeaders> {
         let mut fault = Ok(());
         while self.at < self.bytes.len() {
             fault = fault.and(self.value(depth)?);
@@ -309,11 +314,11 @@ impl<'a> Walk<'a> {
         fault
     }
 
-    /// A value in a table or an array that is `depth` deep. The outer result is whether what follows
-    /// can be read, the inner one whether all inside can.
-    fn value(&mut self, depth: usize) -> Result<Result<(), Unreadable>, Unreadable> {
+    /// Passes a value in a table or an array that is `depth` deep. The outer result says whether the rest of the
+    /// table can be read, the inner one whether everything inside the value can.
+    fn value(&mut self, depth: usize) -> Result<Result<(), UnreadableHeaders>, UnreadableHeaders> {
         let place = self.at;
-        let kind = self.u8().ok_or(Unreadable::Length)?;
+        let kind = self.u8().ok_or(UnreadableHeaders::Length)?;
         let length = match kind {
             b'V' => 0,
             b't' | b'b' | b'B' => 1,
@@ -321,15 +326,15 @@ impl<'a> Walk<'a> {
             b'I' | b'i' | b'f' => 4,
             b'D' => 5,
             b'L' | b'l' | b'd' | b'T' => 8,
-            b'S' | b'x' | b'A' | b'F' => self.length().ok_or(Unreadable::Length)?,
-            _ => return Err(Unreadable::Type(kind)),
+            b'S' | b'x' | b'A' | b'F' => self.length().ok_or(UnreadableHeaders::Length)?,
+            _ => return Err(UnreadableHeaders::Type(kind)),
         };
-        let content = self.take(length).ok_or(Unreadable::Length)?;
+        let content = self.take(length).ok_or(UnreadableHeaders::Length)?;
         let (inside, opaque) = match kind {
             b'S' => (Ok(()), std::str::from_utf8(content).is_err()),
-            b'A' | b'F' if depth >= DEPTH => (Ok(()), true),
-            b'A' => (Walk::new(content).values(depth + 1), false),
-            b'F' => (Walk::new(content).fields(depth + 1), false),
+            b'A' | b'F' if depth >= MAX_DEPTH => (Ok(()), true),
+            b'A' => (PayloadWalk::new(content).values(depth + 1), false),
+            b'F' => (PayloadWalk::new(content).fields(depth + 1), false),
             _ => (Ok(()), false),
         };
         if opaque && let Some(kind) = self.bytes.get_mut(place) {
@@ -339,7 +344,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Replaces each byte that is not UTF-8 by `?`; whether there was one.
+/// Replaces each byte that is not UTF-8 by `?`. Returns whether there was one.
 fn mend_text(text: &mut [u8]) -> bool {
     let mut mended = false;
     let mut from = 0;
@@ -357,10 +362,10 @@ fn mend_text(text: &mut [u8]) -> bool {
     mended
 }
 
-/// The names of a content header's table, for the tests.
+/// The names in a content header's table, for the tests.
 #[cfg(test)]
 pub(super) fn names(payload: &mut [u8]) -> Vec<String> {
-    let mut walk = Walk::new(payload);
+    let mut walk = PayloadWalk::new(payload);
     let mut names = Vec::new();
     walk.skip(FLAGS).unwrap();
     let flags = walk.u16().unwrap();
@@ -370,7 +375,7 @@ pub(super) fn names(payload: &mut [u8]) -> Vec<String> {
         }
     }
     let length = walk.length().unwrap();
-    let mut inside = Walk::new(walk.take(length).unwrap());
+    let mut inside = PayloadWalk::new(walk.take(length).unwrap());
     while inside.at < inside.bytes.len() {
         let length = inside.u8().unwrap().into();
         let name = inside.take(length).unwrap().to_vec();

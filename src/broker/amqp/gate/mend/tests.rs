@@ -6,9 +6,9 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use super::super::bytes::{self, entry, frame, long, short, table};
 use super::*;
 
-/// The properties that amiquip's parser reads in a mended header with these flags and properties, and
-/// what there is to tell.
-fn read(flags: u16, properties: &[u8]) -> (AMQPProperties, Header) {
+/// The properties that amiquip's parser reads in a mended header with these flags and properties, and the
+/// gate's note.
+fn read(flags: u16, properties: &[u8]) -> (AMQPProperties, ContentHeader) {
     let mut payload = bytes::header(2, flags, properties);
     let header = header(&mut payload).unwrap();
     let AMQPFrame::Header(1, 60, content) = parsed(2, &payload) else {
@@ -25,11 +25,11 @@ fn parsed(kind: u8, payload: &[u8]) -> AMQPFrame {
     parsed
 }
 
-fn refused(flags: u16, properties: &[u8]) -> Fault {
+fn refused(flags: u16, properties: &[u8]) -> ProtocolFault {
     header(&mut bytes::header(2, flags, properties)).unwrap_err()
 }
 
-fn headers(fields: &[u8]) -> (FieldTable, Option<Unreadable>) {
+fn headers(fields: &[u8]) -> (FieldTable, Option<UnreadableHeaders>) {
     let (properties, header) = read(0x2000, &table(fields));
     (properties.headers().clone().unwrap(), header.fault)
 }
@@ -41,8 +41,8 @@ fn greets(headers: &FieldTable) -> bool {
 }
 
 #[test]
-fn properties_that_are_no_texts_keep_their_places() {
-    // All texts, with every property there.
+fn properties_that_are_not_utf8_keep_their_places() {
+    // Every property is present; most strings are not UTF-8.
     let texts = [&b"caf\xe9"[..], b"\xff\xfe", b"\xe9"].map(short).concat();
     let id = uuid::Uuid::new_v4();
     let id = [&[0xff], &id.as_bytes()[1..]].concat();
@@ -79,16 +79,16 @@ fn properties_that_are_no_texts_keep_their_places() {
 }
 
 #[test]
-fn what_is_fine_stays_as_it_is() {
+fn a_valid_header_is_unchanged() {
     let properties = [table(GREET), short("Grüße".as_bytes())].concat();
     let mut payload = bytes::header(2, 0x2080, &properties);
     let before = payload.clone();
-    assert_eq!(header(&mut payload), Ok(Header::default()));
+    assert_eq!(header(&mut payload), Ok(ContentHeader::default()));
     assert_eq!(payload, before);
 }
 
 #[test]
-fn each_type_that_the_parser_knows_hides_nothing_behind_it() {
+fn every_known_type_leaves_the_next_header_readable() {
     let values: [&[u8]; 20] = [
         b"t\x01",
         b"b\xff",
@@ -119,7 +119,7 @@ fn each_type_that_the_parser_knows_hides_nothing_behind_it() {
 }
 
 #[test]
-fn values_and_names_that_are_no_texts_hide_nothing_behind_them() {
+fn values_and_names_that_are_not_utf8_leave_the_next_header_readable() {
     let nested = [entry(b"\xff", b"V"), entry(b"in", b"S\0\0\0\x01\xff")].concat();
     let fields = [
         &entry(b"caf\xe9", b"V")[..],
@@ -152,7 +152,7 @@ fn deep_nesting_becomes_opaque() {
     for deep in [10, 31, 32, 33, 4040, 16_000] {
         for kind in 0..3 {
             let mut value = b"V".to_vec();
-            // From the outside: a table in an array in a table, for the third kind.
+            // The third kind alternates tables and arrays.
             for nth in 0..deep {
                 let as_array = kind == 0 || kind == 2 && nth % 2 == 0;
                 value = if as_array {
@@ -177,7 +177,7 @@ fn deep_nesting_becomes_opaque() {
                 depth += 1;
             }
             assert!(
-                depth == deep.min(DEPTH - 1),
+                depth == deep.min(MAX_DEPTH - 1),
                 "{deep} of kind {kind}: {depth}"
             );
         }
@@ -185,14 +185,14 @@ fn deep_nesting_becomes_opaque() {
 }
 
 #[test]
-fn what_can_not_be_read_is_told_and_the_next_properties_are_kept() {
-    let cases: [(&[u8], Unreadable); 6] = [
-        (b"Z\0\0", Unreadable::Type(b'Z')),
-        (b"\0", Unreadable::Type(0)),
-        (b"S\0\0\xff\xffabc", Unreadable::Length),
-        (b"x\xff\xff\xff\xff", Unreadable::Length),
-        (b"A\0\0\0\x01Z", Unreadable::Type(b'Z')),
-        (b"F\0\0\0\x05\x01aI\0\0", Unreadable::Length),
+fn unreadable_headers_are_noted_and_the_next_properties_are_kept() {
+    let cases: [(&[u8], UnreadableHeaders); 6] = [
+        (b"Z\0\0", UnreadableHeaders::Type(b'Z')),
+        (b"\0", UnreadableHeaders::Type(0)),
+        (b"S\0\0\xff\xffabc", UnreadableHeaders::Length),
+        (b"x\xff\xff\xff\xff", UnreadableHeaders::Length),
+        (b"A\0\0\0\x01Z", UnreadableHeaders::Type(b'Z')),
+        (b"F\0\0\0\x05\x01aI\0\0", UnreadableHeaders::Length),
     ];
     for (value, fault) in cases {
         for fields in [
@@ -206,46 +206,49 @@ fn what_can_not_be_read_is_told_and_the_next_properties_are_kept() {
             assert_eq!(properties.type_().as_deref(), Some("kind"));
         }
     }
-    let reason = Unreadable::Type(b'Z').to_string();
+    let reason = UnreadableHeaders::Type(b'Z').to_string();
     assert_eq!(reason, "its headers hold a value of the unknown type 'Z'");
 }
 
 #[test]
-fn what_breaks_the_protocol_is_named() {
-    assert_eq!(refused(0x8000, b"\x20ab"), Fault::Properties);
-    assert_eq!(refused(0x2000, b"\0\0\xff\xff"), Fault::Properties);
-    assert_eq!(refused(0x0040, b"\0\0"), Fault::Properties);
-    assert_eq!(refused(0x0001, b"\0\0"), Fault::MoreFlags);
-    assert_eq!(refused(0x8001, b"\0\0\x04text"), Fault::MoreFlags);
+fn protocol_violations_are_named() {
+    assert_eq!(refused(0x8000, b"\x20ab"), ProtocolFault::Properties);
+    assert_eq!(refused(0x2000, b"\0\0\xff\xff"), ProtocolFault::Properties);
+    assert_eq!(refused(0x0040, b"\0\0"), ProtocolFault::Properties);
+    assert_eq!(refused(0x0001, b"\0\0"), ProtocolFault::MoreFlags);
+    assert_eq!(refused(0x8001, b"\0\0\x04text"), ProtocolFault::MoreFlags);
     let mut large = bytes::header(BODY_MAX + 1, 0, b"");
-    assert_eq!(header(&mut large), Err(Fault::Body(BODY_MAX + 1)));
+    assert_eq!(header(&mut large), Err(ProtocolFault::Body(BODY_MAX + 1)));
     assert!(header(&mut bytes::header(BODY_MAX, 0, b"")).is_ok());
-    assert_eq!(header(&mut [0, 50]), Err(Fault::Class(50)));
-    assert_eq!(header(&mut [0, 60, 0]), Err(Fault::Properties));
+    assert_eq!(header(&mut [0, 50]), Err(ProtocolFault::Class(50)));
+    assert_eq!(header(&mut [0, 60, 0]), Err(ProtocolFault::Properties));
 
-    assert_eq!(method(&mut [0, 60, 0]), Err(Fault::NoMethod));
-    // A client's methods, of which some hold tables.
+    assert_eq!(method(&mut [0, 60, 0]), Err(ProtocolFault::NoMethod));
+    // Methods that only a client sends; some hold tables.
     for (class, number) in [(50, 10), (60, 20), (20, 20), (30, 11), (90, 11), (1, 1)] {
         let [_, class_low] = u16::to_be_bytes(class);
         let [_, number_low] = u16::to_be_bytes(number);
         let mut payload = [0, class_low, 0, number_low, 0, 0, 0, 0];
-        assert_eq!(method(&mut payload), Err(Fault::Method(class, number)));
+        assert_eq!(
+            method(&mut payload),
+            Err(ProtocolFault::Method(class, number))
+        );
     }
     assert_eq!(
         method(&mut [0, 60, 0, 21, 5, b'a']),
-        Err(Fault::Arguments(60, 21))
+        Err(ProtocolFault::Arguments(60, 21))
     );
 }
 
 #[test]
-fn flags_that_the_properties_do_without_are_cleared() {
+fn an_unused_flag_for_more_flags_is_cleared() {
     let (properties, header) = read(0x8003, &short(b"text/plain"));
     assert_eq!(properties.content_type().as_deref(), Some("text/plain"));
-    assert_eq!(header, Header::default());
+    assert_eq!(header, ContentHeader::default());
 }
 
 #[test]
-fn every_method_of_a_broker_is_parsed_with_texts_that_are_none() {
+fn every_method_of_a_broker_is_parsed_with_strings_that_are_not_utf8() {
     let bad = short(b"caf\xe9");
     let long_bad = long(b"PLAIN caf\xe9");
     let odd = table(&entry(b"caf\xe9", b"S\0\0\0\x01\xff"));
@@ -306,7 +309,7 @@ fn every_method_of_a_broker_is_parsed_with_texts_that_are_none() {
     for (class, number, arguments) in cases {
         let mut payload = bytes::method(class, number, &arguments);
         let what = method(&mut payload).unwrap();
-        if let Method::Deliver { address_mended, .. } = what {
+        if let MethodKind::Deliver { address_mended, .. } = what {
             mended.push(address_mended);
         }
         let parsed = parsed(1, &payload);
