@@ -1,53 +1,53 @@
-//! What parts of the tree tell their owners, of whom they know no more than that they take it.
+//! What parts of the tree report to their owners. A part knows its owner only as a recipient of these messages.
 
 use actix::prelude::*;
 
 use crate::execution::Attempt;
 
-/// What a scheduler tells.
+/// What the scheduler reports.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum OfScheduler {
+pub(super) enum SchedulerNotice {
     /// Nothing more will be published.
     Stopped,
-    /// The actor is gone, and its threads are told to stop: it has stopped before, or it died.
+    /// The actor is gone, and its threads are told to stop. Sent after `Stopped`, and after a death.
     Gone,
 }
 
-/// What the set of a queue's consumers tells.
+/// What a queue's set of consumers reports.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct OfSet {
+pub(super) struct SetNotice {
     pub(super) queue: String,
-    pub(super) says: SetSays,
+    pub(super) event: SetEvent,
 }
 
-pub(super) enum SetSays {
-    /// It runs until it is idle and is idle, or can't even begin.
+pub(super) enum SetEvent {
+    /// The set runs until it is idle, and is idle or can't begin.
     Idle { error: Option<String> },
-    /// It has stopped.
+    /// The set has stopped.
     Stopped,
-    /// It is gone: it has stopped before, or it died.
+    /// The actor is gone. Sent after `Stopped`, and after a death.
     Gone,
 }
 
-/// What a consumer tells, from its thread.
+/// What a consumer's thread reports.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum OfConsumer {
-    /// A message that was not run goes back: the service stops.
+pub(super) enum ConsumerNotice {
+    /// The service stops, and this message was not run.
     GiveBack(Attempt),
     /// The thread has ended.
     Down {
-        /// The consumer's, from 1.
+        /// The consumer's number, from 1.
         number: usize,
-        /// `Some` if it died.
-        death: Option<Death>,
+        /// `Some` if the thread died.
+        death: Option<ConsumerDeath>,
     },
 }
 
-/// How a consumer's thread died.
-pub(super) struct Death {
-    /// What it was running.
+/// The death of a consumer's thread.
+pub(super) struct ConsumerDeath {
+    /// The attempt that it was running.
     pub(super) attempt: Option<Attempt>,
 }

@@ -1,4 +1,4 @@
-//! Whether the actors still handle what they are sent.
+//! Checks that the actors still handle messages.
 
 use std::time::{Duration, Instant};
 
@@ -8,37 +8,37 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::consumer_set::ConsumerSetActor;
 use super::supervisor::SupervisorActor;
 
-/// Answer; and have every set answer.
+/// Asks the supervisor to reply, and to have every set reply.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Probe(Sender<Answer>);
+struct Probe(Sender<ProbeReply>);
 
-/// Answer.
+/// Asks a set to reply.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct ProbeSet(Sender<Answer>);
+struct ProbeSet(Sender<ProbeReply>);
 
-enum Answer {
-    /// The supervisor's: so many sets are asked.
-    Asked(usize),
-    /// A set's.
-    Well,
+enum ProbeReply {
+    /// The supervisor's reply, with the number of sets that it asked.
+    Supervisor(usize),
+    /// The reply of one set.
+    Set,
 }
 
-/// Whether the supervisor and every set that it has answer within `time`.
+/// Whether the supervisor and all its sets reply within `time`.
 #[must_use]
-pub fn answers(supervisor: &Addr<SupervisorActor>, time: Duration) -> bool {
+pub fn all_respond(supervisor: &Addr<SupervisorActor>, time: Duration) -> bool {
     let (sender, answers) = unbounded();
     supervisor.do_send(Probe(sender));
     all_answer(&answers, Instant::now() + time)
 }
 
-fn all_answer(answers: &Receiver<Answer>, deadline: Instant) -> bool {
+fn all_answer(answers: &Receiver<ProbeReply>, deadline: Instant) -> bool {
     let mut missing = None;
     while missing != Some(0) {
         missing = match answers.recv_deadline(deadline) {
-            Ok(Answer::Asked(sets)) => Some(sets),
-            Ok(Answer::Well) => missing.map(|missing| missing - 1),
+            Ok(ProbeReply::Supervisor(sets)) => Some(sets),
+            Ok(ProbeReply::Set) => missing.map(|missing| missing - 1),
             Err(_) => return false,
         };
     }
@@ -50,8 +50,8 @@ impl Handler<Probe> for SupervisorActor {
 
     fn handle(&mut self, Probe(answers): Probe, _: &mut Context<Self>) {
         let sets = self.sets();
-        // Before any of them can.
-        tell(&answers, Answer::Asked(sets.len()));
+        // The number must arrive before any set's reply.
+        reply(&answers, ProbeReply::Supervisor(sets.len()));
         for set in sets {
             set.do_send(ProbeSet(answers.clone()));
         }
@@ -62,12 +62,12 @@ impl Handler<ProbeSet> for ConsumerSetActor {
     type Result = ();
 
     fn handle(&mut self, ProbeSet(answers): ProbeSet, _: &mut Context<Self>) {
-        tell(&answers, Answer::Well);
+        reply(&answers, ProbeReply::Set);
     }
 }
 
-fn tell(answers: &Sender<Answer>, answer: Answer) {
+fn reply(answers: &Sender<ProbeReply>, answer: ProbeReply) {
     if answers.send(answer).is_err() {
-        log::debug!("an actor has answered late");
+        log::debug!("an actor answered a liveness probe late");
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that holds a queue's channel: consumes, and connects again for as long as it takes.
+//! The thread that consumes a queue, and reconnects for as long as it takes.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,50 +9,50 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::Source;
+use super::tree::ConsumedQueue;
 use crate::broker::{Broker, BrokerError, BrokerEvent, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::failpoint;
 use crate::health::outage::{ClosedPart, HealthProbe};
-use crate::health::queue_status_handle::QueueStatusHandle;
+use crate::health::service_status::QueueStatusHandle;
 use crate::retry::Backoff;
 
-/// A connection that has lived so long was good for something, if nothing else shows it.
-const GOOD_FOR_SOMETHING: Duration = Duration::from_secs(1);
+/// A connection that has lived this long has proven itself, even if nothing was delivered.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
-/// A connection that ends because the broker breaks the protocol was good for something if it lived so
-/// long: whatever else came by it, the same follows on the next.
-const GOOD_FOR_A_BREACH: Duration = Duration::from_secs(30);
+/// A connection that ends because the broker breaks the protocol must have lived this long to have proven itself:
+/// deliveries do not count, as the next connection is likely to end in the same way.
+const PROVEN_AFTER_PROTOCOL_ERROR: Duration = Duration::from_secs(30);
 
-/// A connection that has ended was good so long ago: with no sign of life for longer, the broker's
-/// heartbeats missing, it would have been given up.
-const HEARTBEATS: Duration = Duration::from_secs(30);
+/// A connection that has just ended was healthy this long ago at the latest: without the broker's heartbeats it would
+/// have been given up earlier.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the thread tells its set.
+/// What the thread reports to its set.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) enum Subscribed {
-    /// The broker's events.
+pub(super) enum SubscriptionNotice {
+    /// An event from the broker.
     Event(BrokerEvent),
-    /// The connection of this epoch ended: the broker has back what was not settled on it.
+    /// The connection of this epoch ended, and its unsettled deliveries are back at the broker.
     Lost { epoch: u64, error: BrokerError },
-    /// It ended as it was told to.
+    /// The thread has ended.
     Closed,
 }
 
 /// Starts the thread; it ends when the sender of `commands` is dropped.
 pub(super) fn start(
-    source: Source,
+    source: ConsumedQueue,
     commands: Receiver<SubscriptionCommand>,
-    set: Recipient<Subscribed>,
+    set: Recipient<SubscriptionNotice>,
 ) -> io::Result<()> {
-    let Source {
+    let ConsumedQueue {
         queue,
         broker,
         health,
         queue_status,
     } = source;
-    let subscription = Subscription {
+    let subscription = SubscriptionThread {
         health: health.probe(format!("queue {:?}", queue.name)),
         queue,
         broker,
@@ -60,50 +60,50 @@ pub(super) fn start(
         set,
         epoch: 0,
         cancelled: false,
-        proof: None,
-        shut: ClosedPart::default(),
-        breached: false,
+        serving: None,
+        closed_part: ClosedPart::default(),
+        protocol_broken: false,
         queue_status,
     };
     thread::Builder::new()
         .name(format!("{}-subscription", subscription.queue.name))
         .spawn(move || {
-            let _closing = Closing(subscription.set.clone());
+            let _closing = ClosedNotice(subscription.set.clone());
             subscription.run();
         })
         .map(drop)
 }
 
-/// Tells the set of the thread's end, whatever that is.
-struct Closing(Recipient<Subscribed>);
+/// Reports the thread's end to the set, whatever its cause.
+struct ClosedNotice(Recipient<SubscriptionNotice>);
 
-impl Drop for Closing {
+impl Drop for ClosedNotice {
     fn drop(&mut self) {
-        self.0.do_send(Subscribed::Closed);
+        self.0.do_send(SubscriptionNotice::Closed);
     }
 }
 
-struct Subscription {
+struct SubscriptionThread {
     queue: QueueConfig,
     broker: Arc<dyn Broker>,
     commands: Receiver<SubscriptionCommand>,
-    set: Recipient<Subscribed>,
-    /// Of the last connection.
+    set: Recipient<SubscriptionNotice>,
+    /// The number of the last connection.
     epoch: u64,
     cancelled: bool,
     health: HealthProbe,
-    /// Since when this connection serves, and whether anything came by it.
-    proof: Option<(Instant, bool)>,
-    /// Why the broker, which is there, does not let the queue be consumed.
-    shut: ClosedPart,
-    /// The last connection served, and ended because the broker broke the protocol: the next is no cure
-    /// before it has proved good for something.
-    breached: bool,
+    /// Since when this connection is open, and whether it has delivered anything.
+    serving: Option<(Instant, bool)>,
+    /// Why the broker, although reachable, does not let the queue be consumed.
+    closed_part: ClosedPart,
+    /// The last connection was open, and ended because the broker broke the protocol. The queue counts as consumed
+    /// again only once the next connection has proven itself.
+    protocol_broken: bool,
     queue_status: QueueStatusHandle,
 }
 
-impl Subscription {
-    /// Begun anew if it dies, as from a connection that was lost.
+impl SubscriptionThread {
+    /// Consumes until the set closes the subscription. After a panic it starts again, as after a lost connection.
     fn run(mut self) {
         let mut backoff = Backoff::for_restarts();
         loop {
@@ -111,18 +111,17 @@ impl Subscription {
             let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.live())) else {
                 return;
             };
-            // Its drop may be what panicked.
+            // The payload's drop may panic.
             std::mem::forget(payload);
             let wait = backoff.next_wait_after(began.elapsed());
             let name = &self.queue.name;
             log::error!("the subscription of queue {name} died; it is started again in {wait:.1?}");
-            // Its broker is as it was.
-            self.queue_status
-                .set_refused("its subscription died".to_owned());
+            // The panic says nothing about the broker's health.
+            self.queue_status.shut("its subscription died".to_owned());
             let error = BrokerError::Away("the subscription died".to_owned());
             let epoch = self.epoch;
-            self.set.do_send(Subscribed::Lost { epoch, error });
-            if !self.pause(wait) {
+            self.set.do_send(SubscriptionNotice::Lost { epoch, error });
+            if !self.wait_before_reconnect(wait) {
                 return;
             }
         }
@@ -133,13 +132,13 @@ impl Subscription {
         loop {
             self.epoch += 1;
             let Err(error) = self.consume() else { return };
-            if self.has_served(&error) {
+            if self.was_proven(&error) {
                 backoff.reset();
             }
-            self.say(&error);
+            self.report(&error);
             let epoch = self.epoch;
-            self.set.do_send(Subscribed::Lost { epoch, error });
-            if !self.pause(backoff.next_wait()) {
+            self.set.do_send(SubscriptionNotice::Lost { epoch, error });
+            if !self.wait_before_reconnect(backoff.next_wait()) {
                 return;
             }
         }
@@ -154,15 +153,15 @@ impl Subscription {
             epoch,
             cancelled,
             health,
-            proof,
-            shut,
-            breached,
+            serving,
+            closed_part,
+            protocol_broken,
             queue_status,
         } = self;
-        *proof = None;
+        *serving = None;
         let name = queue.name.clone();
         let mut opens = move || {
-            if let Some(time) = shut.reopen() {
+            if let Some(time) = closed_part.reopen() {
                 let time = time.as_secs_f64();
                 log::warn!("queue {name:?} is consumed again after {time:.1} s");
             }
@@ -172,51 +171,52 @@ impl Subscription {
             failpoint::hit("subscription.event");
             match &event {
                 BrokerEvent::Opened { waiting } => {
-                    *proof = Some((Instant::now(), false));
+                    *serving = Some((Instant::now(), false));
                     health.succeeded();
-                    queue_status.set_consumed();
-                    if !*breached {
+                    queue_status.consumed();
+                    if !*protocol_broken {
                         opens();
                     }
                     log::info!("consuming queue {}: {waiting} messages wait", queue.name);
                 }
                 BrokerEvent::Delivered(_) => {
-                    if let Some((_, served)) = proof {
+                    if let Some((_, served)) = serving {
                         *served = true;
                     }
                 }
                 BrokerEvent::Cancelled => *cancelled = true,
                 BrokerEvent::CountsRedeliveries | BrokerEvent::Depth(_) => {}
             }
-            if *breached && proof.is_some_and(|(since, _)| since.elapsed() > GOOD_FOR_SOMETHING) {
-                *breached = false;
+            if *protocol_broken && serving.is_some_and(|(since, _)| since.elapsed() > PROVEN_AFTER)
+            {
+                *protocol_broken = false;
                 opens();
             }
-            set.do_send(Subscribed::Event(event));
+            set.do_send(SubscriptionNotice::Event(event));
         })
     }
 
-    /// Whether the connection was good for something: else the waits go on growing.
-    fn has_served(&self, error: &BrokerError) -> bool {
-        self.proof.is_some_and(|(since, served)| match error {
-            BrokerError::Protocol(_) => since.elapsed() > GOOD_FOR_A_BREACH,
-            _ => served || since.elapsed() > GOOD_FOR_SOMETHING,
+    /// Whether the connection has proven itself. If not, the waits before the next ones go on growing.
+    fn was_proven(&self, error: &BrokerError) -> bool {
+        self.serving.is_some_and(|(since, served)| match error {
+            BrokerError::Protocol(_) => since.elapsed() > PROVEN_AFTER_PROTOCOL_ERROR,
+            _ => served || since.elapsed() > PROVEN_AFTER,
         })
     }
 
-    fn say(&mut self, error: &BrokerError) {
-        self.breached = matches!(error, BrokerError::Protocol(_)) && self.proof.is_some();
+    fn report(&mut self, error: &BrokerError) {
+        self.protocol_broken = matches!(error, BrokerError::Protocol(_)) && self.serving.is_some();
         if let BrokerError::Away(_) = error {
-            if self.proof.is_some() {
-                // Else the heartbeats would have ended the connection before.
-                self.health.was_healthy(HEARTBEATS);
+            if self.serving.is_some() {
+                // Without heartbeats the connection would have ended earlier.
+                self.health.was_healthy(HEARTBEAT_TIMEOUT);
             }
-            self.queue_status.set_disconnected();
+            self.queue_status.lost();
             return self.health.failed(error);
         }
         self.health.succeeded();
-        self.queue_status.set_refused(error.to_string());
-        if self.shut.close(&error.to_string()) {
+        self.queue_status.shut(error.to_string());
+        if self.closed_part.close(&error.to_string()) {
             log::error!(
                 "queue {:?} is not consumed: {error}; trying again until that has changed",
                 self.queue.name
@@ -224,9 +224,9 @@ impl Subscription {
         }
     }
 
-    /// Waits before the next connection, and for good once cancelled. `false` when there is to be
-    /// none.
-    fn pause(&mut self, wait: Duration) -> bool {
+    /// Waits before the next connection; once cancelled, waits until the subscription is closed. `false` if there is
+    /// to be no next connection.
+    fn wait_before_reconnect(&mut self, wait: Duration) -> bool {
         let deadline = Instant::now() + wait;
         loop {
             let command = if self.cancelled {
@@ -237,7 +237,7 @@ impl Subscription {
                 self.commands.recv_deadline(deadline)
             };
             match command {
-                // The broker has back what it would settle.
+                // The deliveries to settle are back at the broker.
                 Ok(
                     SubscriptionCommand::Settle { .. }
                     | SubscriptionCommand::Prefetch { .. }
@@ -245,7 +245,8 @@ impl Subscription {
                 ) => {}
                 Ok(SubscriptionCommand::Cancel) => {
                     self.cancelled = true;
-                    self.set.do_send(Subscribed::Event(BrokerEvent::Cancelled));
+                    self.set
+                        .do_send(SubscriptionNotice::Event(BrokerEvent::Cancelled));
                 }
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,

@@ -1,4 +1,4 @@
-//! The root of the tree.
+//! The supervisor, the root of the actor tree.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -6,43 +6,43 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use crossbeam_channel::Sender;
 
-use super::Tree;
 use super::consumer_set::{ConsumerSetActor, StopSet};
-use super::messages::{OfScheduler, OfSet, SetSays};
+use super::messages::{SchedulerNotice, SetEvent, SetNotice};
 use super::scheduler::{SchedulerActor, StopScheduler};
+use super::tree::Tree;
 use crate::config;
 use crate::failpoint;
 use crate::retry::Backoff;
 
 /// How the tree ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Everything that was running has finished.
+pub enum TreeOutcome {
+    /// All running tasks have finished.
     Drained,
-    /// Tasks were left for redelivery.
+    /// Running tasks were left for redelivery.
     Halted,
-    /// It was to run what is queued, and the broker would not let it.
+    /// The service was to run until its queues were empty, and the broker prevented that.
     Failed(String),
-    /// What can't be begun anew has died, this: tasks were left for redelivery.
+    /// A part that can't be restarted has died, the one named here. Running tasks were left for redelivery.
     Died(String),
 }
 
-/// Something beside the tree has died that can't be begun anew, this.
+/// A thread beside the tree that can't be restarted has died, the one named here.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub struct Died(pub &'static str);
+pub struct ThreadDied(pub &'static str);
 
-/// Stop.
+/// Tells the tree to stop.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub enum Shutdown {
-    /// In order; what is running finishes, within the grace if there is one.
+    /// Drain: running tasks finish, within the grace time if there is one.
     Drain(Option<Duration>),
-    /// At once.
+    /// Stop at once.
     Halt,
 }
 
-/// It completes "told to stop …".
+/// Completes the sentence "told to stop …".
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,34 +68,36 @@ enum Phase {
 pub struct SupervisorActor {
     tree: Tree,
     scheduler: Option<Addr<SchedulerActor>>,
-    /// When the scheduler was started, and how it is started again.
-    scheduling_since: Instant,
+    /// When the scheduler was started.
+    scheduler_started_at: Instant,
     backoff: Backoff,
     sets: Vec<(String, Addr<ConsumerSetActor>)>,
-    busy: Vec<String>,
+    /// The queues whose sets are not idle yet, if the tree runs until all are.
+    busy_queues: Vec<String>,
     phase: Phase,
+    /// Why a set could not run until it was idle.
     failure: Option<String>,
-    outcome: Sender<Outcome>,
+    outcome: Sender<TreeOutcome>,
 }
 
 impl SupervisorActor {
-    /// The root of `tree`, which says on `outcome` how it ended.
+    /// The root of `tree`. It sends to `outcome` how the tree ended.
     #[must_use]
-    pub fn new(tree: Tree, outcome: Sender<Outcome>) -> Self {
+    pub fn new(tree: Tree, outcome: Sender<TreeOutcome>) -> Self {
         Self {
             tree,
             scheduler: None,
-            scheduling_since: Instant::now(),
+            scheduler_started_at: Instant::now(),
             backoff: Backoff::for_restarts(),
             sets: Vec::new(),
-            busy: Vec::new(),
+            busy_queues: Vec::new(),
             phase: Phase::Running,
             failure: None,
             outcome,
         }
     }
 
-    /// Those that have not stopped.
+    /// The sets that have not stopped.
     pub(super) fn sets(&self) -> Vec<&Addr<ConsumerSetActor>> {
         self.sets.iter().map(|(_, set)| set).collect()
     }
@@ -104,7 +106,7 @@ impl SupervisorActor {
         if let Some(setup) = self.tree.scheduler.clone() {
             let scheduler = SchedulerActor::new(context.address().recipient(), setup);
             self.scheduler = Some(scheduler.start());
-            self.scheduling_since = Instant::now();
+            self.scheduler_started_at = Instant::now();
         }
     }
 
@@ -116,7 +118,7 @@ impl SupervisorActor {
         }
     }
 
-    /// All are told before any is waited for.
+    /// Tells all sets to stop before it waits for any.
     fn stop_sets(&mut self) {
         self.phase = Phase::StoppingSets;
         for (queue, set) in &self.sets {
@@ -132,12 +134,12 @@ impl SupervisorActor {
             let outcome = self
                 .failure
                 .take()
-                .map_or(Outcome::Drained, Outcome::Failed);
-            self.end(outcome);
+                .map_or(TreeOutcome::Drained, TreeOutcome::Failed);
+            self.finish(outcome);
         }
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn finish(&mut self, outcome: TreeOutcome) {
         if self.phase == Phase::Over {
             return;
         }
@@ -160,7 +162,7 @@ impl SupervisorActor {
                 supervisor.halt();
             });
         }
-        self.tree.service_status.set_stopping();
+        self.tree.service_status.stopping();
         self.stop_scheduler();
     }
 
@@ -168,37 +170,39 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
-        self.tree.service_status.set_stopping();
-        self.leave_all(Outcome::Halted);
+        self.tree.service_status.stopping();
+        self.abandon_all(TreeOutcome::Halted);
     }
 
-    /// Ends the service, as it has lost what it can't do without, and with it what it knew of messages in
-    /// hand: those that are not recorded as finished are others' to run, and the broker's to deliver again.
+    /// Ends the service because a part that can't be restarted has died, and with it the knowledge of messages in
+    /// flight. The broker delivers those again that are not recorded as finished, for any worker to run.
     fn fail(&mut self, what: String) {
         if self.phase == Phase::Over {
             return;
         }
-        log::error!("{what} died, and the service ends with that: what was running is run again");
-        self.tree.service_status.set_failed(&what);
+        log::error!(
+            "{what} died, and the service ends with that: tasks that were running are run again"
+        );
+        self.tree.service_status.failed(&what);
         self.tree.executor.stop();
-        self.leave_all(Outcome::Died(what));
+        self.abandon_all(TreeOutcome::Died(what));
     }
 
-    fn leave_all(&mut self, outcome: Outcome) {
-        // In this order: an outcome that the kill brings about must not be written.
+    fn abandon_all(&mut self, outcome: TreeOutcome) {
+        // The ledger halts first: outcomes that the cancellation causes must not be written.
         self.tree.ledger.halt();
         self.tree.executor.cancel_all();
-        self.end(outcome);
+        self.finish(outcome);
     }
 
-    /// What it has taken and not published is the sweep's.
-    fn scheduler_gone(&mut self, context: &mut Context<Self>) {
+    /// Starts the scheduler again if it died. The sweep publishes what it has taken and not published.
+    fn handle_scheduler_gone(&mut self, context: &mut Context<Self>) {
         match self.phase {
             Phase::Running => {
                 self.scheduler = None;
                 let wait = self
                     .backoff
-                    .next_wait_after(self.scheduling_since.elapsed());
+                    .next_wait_after(self.scheduler_started_at.elapsed());
                 log::error!("the scheduler's actor died; a new one starts in {wait:.1?}");
                 context.run_later(wait, |supervisor, context| {
                     if supervisor.phase == Phase::Running {
@@ -211,15 +215,15 @@ impl SupervisorActor {
         }
     }
 
-    fn set_idle(&mut self, queue: &str, error: Option<String>, context: &mut Context<Self>) {
-        self.busy.retain(|busy| busy != queue);
+    fn handle_set_idle(&mut self, queue: &str, error: Option<String>, context: &mut Context<Self>) {
+        self.busy_queues.retain(|busy_queues| busy_queues != queue);
         self.failure = error.or(self.failure.take());
-        if self.busy.is_empty() {
+        if self.busy_queues.is_empty() {
             self.drain(None, context);
         }
     }
 
-    fn set_stopped(&mut self, queue: &str) {
+    fn handle_set_stopped(&mut self, queue: &str) {
         if self.phase == Phase::Running && !self.tree.until_idle {
             return self.fail(format!("the subscription of queue {queue}"));
         }
@@ -228,16 +232,18 @@ impl SupervisorActor {
         self.end_if_all_stopped();
     }
 
-    /// A new set would know nothing of what the ledger has in hand for the old one, and its consumers run: what
-    /// was claimed and not begun would never be, and a copy of it would join a run that never ends.
-    fn set_gone(&mut self, queue: &str) {
+    /// Ends the service if a set dies. A new set would not know what the ledger has in flight for the old one, or
+    /// what its consumers run: messages that were claimed and not begun would never run, and copies of them would
+    /// join runs that never end.
+    fn handle_set_gone(&mut self, queue: &str) {
         if self.sets.iter().any(|(name, _)| name == queue) {
             self.fail(format!("the set of consumers of queue {queue}"));
         }
     }
 }
 
-/// Whatever ends an actor drops it; what runs the tree would wait for its outcome for good.
+/// Ends the tree if the supervisor ends for any other cause, such as a panic: actix drops the actor, and the caller
+/// would otherwise wait for the outcome for ever.
 impl Drop for SupervisorActor {
     fn drop(&mut self) {
         self.fail("the supervisor".to_owned());
@@ -260,14 +266,14 @@ impl Actor for SupervisorActor {
             (self.tree.announce)(&format!(
                 "Successfully started {consumers} consumers for queue {name}"
             ));
-            self.busy.push(name);
+            self.busy_queues.push(name);
         }
         (self.tree.announce)(&format!(
             "All queues consumer sets started successfully. Full logs are at {}.",
             self.tree.logs
         ));
         failpoint::hit("supervisor.started");
-        self.tree.service_status.set_tree_started();
+        self.tree.service_status.grown();
         if self.tree.until_idle && self.sets.is_empty() {
             self.drain(None, context);
         }
@@ -285,39 +291,39 @@ impl Handler<Shutdown> for SupervisorActor {
     }
 }
 
-impl Handler<OfScheduler> for SupervisorActor {
+impl Handler<SchedulerNotice> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, told: OfScheduler, context: &mut Context<Self>) {
-        match told {
-            OfScheduler::Stopped => {
+    fn handle(&mut self, notice: SchedulerNotice, context: &mut Context<Self>) {
+        match notice {
+            SchedulerNotice::Stopped => {
                 self.scheduler = None;
                 if self.phase == Phase::StoppingScheduler {
                     self.stop_sets();
                 }
             }
-            OfScheduler::Gone => self.scheduler_gone(context),
+            SchedulerNotice::Gone => self.handle_scheduler_gone(context),
         }
     }
 }
 
-impl Handler<OfSet> for SupervisorActor {
+impl Handler<SetNotice> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, told: OfSet, context: &mut Context<Self>) {
-        let queue = told.queue;
-        match told.says {
-            SetSays::Idle { error } => self.set_idle(&queue, error, context),
-            SetSays::Stopped => self.set_stopped(&queue),
-            SetSays::Gone => self.set_gone(&queue),
+    fn handle(&mut self, notice: SetNotice, context: &mut Context<Self>) {
+        let queue = notice.queue;
+        match notice.event {
+            SetEvent::Idle { error } => self.handle_set_idle(&queue, error, context),
+            SetEvent::Stopped => self.handle_set_stopped(&queue),
+            SetEvent::Gone => self.handle_set_gone(&queue),
         }
     }
 }
 
-impl Handler<Died> for SupervisorActor {
+impl Handler<ThreadDied> for SupervisorActor {
     type Result = ();
 
-    fn handle(&mut self, Died(what): Died, _: &mut Context<Self>) {
+    fn handle(&mut self, ThreadDied(what): ThreadDied, _: &mut Context<Self>) {
         self.fail(what.to_owned());
     }
 }

@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::failure::CommandFailure;
 use super::output::say;
 use crate::config::{self, Config};
-use crate::maintenance::prune::{self, Counts};
+use crate::maintenance::prune::{self, PrunedCounts};
 use crate::store;
 
 pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, CommandFailure> {
@@ -15,8 +15,8 @@ pub(super) fn prune(args: &PruneArgs, config: &Config) -> Result<Exit, CommandFa
         .ok_or_else(|| CommandFailure::new(Exit::Config, no_history(config)))?;
     let store = store::open_for(config)?;
     let mut session = store::session(store.as_ref())?;
-    let mut counts = Counts::default();
-    let ended = prune::whole(session.as_mut(), history, !args.dry_run, &mut counts);
+    let mut counts = PrunedCounts::default();
+    let ended = prune::prune_all(session.as_mut(), history, !args.dry_run, &mut counts);
     let verb = if args.dry_run {
         "would delete"
     } else {

@@ -1,119 +1,119 @@
-//! One run of a message: which it is, and what went before.
+//! One attempt at a message, and the runs before it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Postponed;
+use super::postponement::Postponement;
 use crate::broker::Envelope;
 use crate::store::{Begin, NewRow, PutOff};
 use crate::task::RunId;
 
-/// A run of a message that is ours: about to begin, or under way.
+/// A run of a message that this worker owns: about to begin, or under way.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The message as it came.
+    /// The message as it was delivered.
     pub envelope: Envelope,
-    /// Tells it from others of the message.
+    /// Tells this run from other runs of the message.
     pub run: RunId,
-    /// The queue that it came by.
+    /// The queue that delivered the message.
     pub queue: Arc<str>,
-    /// When it was asked for, before it became ours.
-    pub asked: Instant,
-    /// What went before.
-    pub earlier: Earlier,
+    /// When the claim was requested.
+    pub requested_at: Instant,
+    /// The message's earlier runs.
+    pub prior_runs: PriorRuns,
 }
 
 /// The runs of a message that have begun before.
 ///
-/// A fresh message's run is counted at its end, which spares it a commit: of a message that is suspect of having
-/// made its worker vanish the row counts all runs but the first. Where that is one too many, each run is
-/// counted before it starts.
+/// The run of a fresh message is counted at its end, which saves a commit. If its worker vanishes, the message
+/// becomes a crash suspect, and its row counts all runs but the first. Where even one uncounted run is too many,
+/// each run is counted before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
-    /// So many are counted, in the row or for it.
+pub struct PriorRuns {
+    /// The number of runs that are counted, in the row or to be written there.
     counted: u32,
-    crashed: Crashed,
-    /// The first one is counted before it starts too.
-    counts_first: bool,
+    crashed: CrashEvidence,
+    /// Whether the first run, too, is counted before it starts.
+    counts_before_start: bool,
 }
 
-/// Whether runs ended because who ran them vanished.
+/// Whether a worker or consumer vanished in an earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crashed {
-    /// None did that anybody knows of.
+enum CrashEvidence {
+    /// None is known to have vanished.
     Never,
-    /// Consumers of this process died, of which its row says nothing yet.
+    /// Consumers of this process died, which the row does not record yet.
     Here,
     /// A worker vanished. It may not have begun the run.
     Elsewhere,
 }
 
-impl Earlier {
-    /// Those of a message whose row counts so many, and may be `suspect` of having made a worker vanish.
+impl PriorRuns {
+    /// The prior runs that a message's row records: `attempts` are counted, and the message may be a crash suspect.
     #[must_use]
-    pub const fn in_row(attempts: u32, suspect: bool, counts_first: bool) -> Self {
-        let crashed = if suspect {
-            Crashed::Elsewhere
+    pub const fn in_row(attempts: u32, crash_suspect: bool, counts_before_start: bool) -> Self {
+        let crashed = if crash_suspect {
+            CrashEvidence::Elsewhere
         } else {
-            Crashed::Never
+            CrashEvidence::Never
         };
         Self {
             counted: attempts,
             crashed,
-            counts_first,
+            counts_before_start,
         }
     }
 
-    /// How many are known to have begun.
+    /// How many runs are known to have begun.
     #[must_use]
     pub const fn known(self) -> u32 {
         match self.crashed {
-            Crashed::Here => self.possible(),
-            Crashed::Never | Crashed::Elsewhere => self.counted,
+            CrashEvidence::Here => self.possible(),
+            CrashEvidence::Never | CrashEvidence::Elsewhere => self.counted,
         }
     }
 
-    /// How many may have begun.
+    /// How many runs may have begun.
     const fn possible(self) -> u32 {
-        let is_one_uncounted = self.is_suspect() && !self.counts_first;
+        let is_one_uncounted = self.is_crash_suspect() && !self.counts_before_start;
         self.counted.saturating_add(is_one_uncounted as u32)
     }
 
-    /// In how many who ran them vanished, or may have.
+    /// In how many runs a worker or consumer vanished, or may have.
     #[must_use]
     pub const fn crashes(self) -> u32 {
-        if self.is_suspect() {
+        if self.is_crash_suspect() {
             self.possible()
         } else {
             0
         }
     }
 
-    /// Whether the message may be what made who ran it vanish.
-    const fn is_suspect(self) -> bool {
-        !matches!(self.crashed, Crashed::Never)
+    /// Whether the message may have made its worker or consumer vanish.
+    const fn is_crash_suspect(self) -> bool {
+        !matches!(self.crashed, CrashEvidence::Never)
     }
 
-    /// Whether some are known to this process alone.
+    /// Whether only this process knows of some of the runs.
     #[must_use]
     pub const fn is_known_here_alone(self) -> bool {
-        matches!(self.crashed, Crashed::Here)
+        matches!(self.crashed, CrashEvidence::Here)
     }
 
-    /// What is counted when the next one has begun.
-    const fn counted_then(self) -> u32 {
-        let counts = self.is_suspect() || self.counts_first;
+    /// How many runs are counted once the next one has begun.
+    const fn counted_at_start(self) -> u32 {
+        let counts = self.is_crash_suspect() || self.counts_before_start;
         self.counted.saturating_add(counts as u32)
     }
 
-    /// These, and one more in which a consumer of this process died.
-    const fn and_a_death(self) -> Self {
+    /// The prior runs after one more, in which a consumer of this process died.
+    const fn after_consumer_death(self) -> Self {
         let crashed = match self.crashed {
-            Crashed::Never | Crashed::Here => Crashed::Here,
-            Crashed::Elsewhere => Crashed::Elsewhere,
+            CrashEvidence::Never | CrashEvidence::Here => CrashEvidence::Here,
+            CrashEvidence::Elsewhere => CrashEvidence::Elsewhere,
         };
         Self {
-            counted: self.counted_then(),
+            counted: self.counted_at_start(),
             crashed,
             ..self
         }
@@ -127,52 +127,53 @@ impl Attempt {
         &self.envelope.key
     }
 
-    /// Which run of the message this is, from 1, as its task is told.
+    /// The number of this attempt, from 1, as its task sees it.
     #[must_use]
     pub const fn number(&self) -> u32 {
-        self.earlier.possible().saturating_add(1)
+        self.prior_runs.possible().saturating_add(1)
     }
 
-    /// The runs that are known to have begun when this one has.
+    /// How many runs are known to have begun once this one has.
     #[must_use]
     pub const fn begun(&self) -> u32 {
-        self.earlier.known().saturating_add(1)
+        self.prior_runs.known().saturating_add(1)
     }
 
     /// Whether this run is counted before it starts.
     #[must_use]
     pub const fn is_counted_first(&self) -> bool {
-        self.earlier.is_suspect() || self.earlier.counts_first
+        self.prior_runs.is_crash_suspect() || self.prior_runs.counts_before_start
     }
 
-    /// The next run under the same claim: the consumer died in this one.
+    /// The next run under the same claim, after the consumer died in this one.
     #[must_use]
     pub fn after_death(self) -> Self {
         Self {
-            earlier: self.earlier.and_a_death(),
+            prior_runs: self.prior_runs.after_consumer_death(),
             ..self
         }
     }
 
-    /// This run, to be counted before it starts, if it is: else it is only seen whether it may begin.
+    /// The request to begin this run. It counts the run if the run is counted before it starts; otherwise it only
+    /// checks that the run may begin.
     #[must_use]
     pub fn begin(&self) -> Begin {
         Begin {
             key: self.envelope.key.clone(),
-            attempts: self.earlier.counted_then(),
+            attempts: self.prior_runs.counted_at_start(),
         }
     }
 
-    /// This run, to be put off; `None` if no row carries the message.
+    /// The request to put this run off. `None` if a row can't hold the message.
     #[must_use]
-    pub fn put_off(&self, postponed: &Postponed) -> Option<PutOff> {
+    pub fn put_off(&self, postponed: &Postponement) -> Option<PutOff> {
         let arguments = self.envelope.body.arguments().ok()?;
         let message = self.envelope.parts(&self.queue, arguments);
         let row = NewRow::pending(message);
-        row.decodes_to(message).then(|| PutOff {
+        row.carries(message).then(|| PutOff {
             row,
-            attempts: self.earlier.counted,
-            crash_suspect: self.earlier.is_suspect(),
+            attempts: self.prior_runs.counted,
+            suspect: self.prior_runs.is_crash_suspect(),
             cause: postponed.cause,
             reason: postponed.reason.clone(),
             due: postponed.due,
@@ -184,37 +185,42 @@ impl Attempt {
 mod tests {
     use super::*;
 
-    /// How many crashes there may have been, what a task is told, and what the row counts once it runs and once
-    /// it has ended.
-    fn readings(earlier: Earlier) -> (u32, u32, u32, u32) {
-        let known = earlier.known() + 1;
-        let told = earlier.possible() + 1;
-        (earlier.crashes(), told, earlier.counted_then(), known)
+    /// How many crashes there may have been, the attempt number that the task sees, and what the row counts once
+    /// the run has begun and once it has ended.
+    fn readings(prior_runs: PriorRuns) -> (u32, u32, u32, u32) {
+        let known = prior_runs.known() + 1;
+        let told = prior_runs.possible() + 1;
+        (
+            prior_runs.crashes(),
+            told,
+            prior_runs.counted_at_start(),
+            known,
+        )
     }
 
     #[test]
     fn each_crash_is_one_whoever_saw_it() {
-        let fresh = Earlier::in_row(0, false, false);
+        let fresh = PriorRuns::in_row(0, false, false);
         assert_eq!(readings(fresh), (0, 1, 0, 1));
-        // Its worker vanishes, and the next one.
-        assert_eq!(readings(Earlier::in_row(0, true, false)), (1, 2, 1, 1));
-        assert_eq!(readings(Earlier::in_row(1, true, false)), (2, 3, 2, 2));
-        // Its consumer dies, and the next one, and then the worker vanishes.
-        let died = fresh.and_a_death();
+        // Its worker vanishes, and then the next worker.
+        assert_eq!(readings(PriorRuns::in_row(0, true, false)), (1, 2, 1, 1));
+        assert_eq!(readings(PriorRuns::in_row(1, true, false)), (2, 3, 2, 2));
+        // Its consumer dies, then the next consumer, and then the worker vanishes.
+        let died = fresh.after_consumer_death();
         assert_eq!(readings(died), (1, 2, 1, 2));
-        let died = died.and_a_death();
+        let died = died.after_consumer_death();
         assert_eq!(readings(died), (2, 3, 2, 3));
-        let row = Earlier::in_row(died.counted_then(), true, false);
+        let row = PriorRuns::in_row(died.counted_at_start(), true, false);
         assert_eq!(row.crashes(), 3);
-        assert_eq!(readings(row.and_a_death()), (4, 5, 4, 4));
+        assert_eq!(readings(row.after_consumer_death()), (4, 5, 4, 4));
     }
 
     #[test]
     fn what_is_counted_first_is_no_crash_before_it_has_begun() {
-        let fresh = Earlier::in_row(0, false, true);
+        let fresh = PriorRuns::in_row(0, false, true);
         assert_eq!(readings(fresh), (0, 1, 1, 1));
-        assert_eq!(readings(Earlier::in_row(0, true, true)), (0, 1, 1, 1));
-        assert_eq!(Earlier::in_row(1, true, true).crashes(), 1);
-        assert_eq!(fresh.and_a_death().crashes(), 1);
+        assert_eq!(readings(PriorRuns::in_row(0, true, true)), (0, 1, 1, 1));
+        assert_eq!(PriorRuns::in_row(1, true, true).crashes(), 1);
+        assert_eq!(fresh.after_consumer_death().crashes(), 1);
     }
 }

@@ -1,16 +1,16 @@
-//! One message's run, as named steps: decode, look up, run, judge, record.
+//! Executes one attempt at a message in named steps: decode, look up, run, judge, record.
 //!
-//! Nothing here touches the broker or the database: in goes a claimed message, out comes what that changes in its
-//! row.
+//! Nothing here touches the broker or the database: a claimed message goes in, and the change to its row comes
+//! out.
 
-mod around;
+mod active_runs;
 mod attempt;
-mod lacks;
+mod middleware_chain;
 mod panics;
-mod patience;
-mod postponed;
+mod postponement;
+mod put_off_limits;
+mod put_off_notices;
 mod record;
-mod running;
 mod runtime;
 mod verdict;
 
@@ -18,15 +18,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use self::attempt::{Attempt, Earlier};
-use self::lacks::Lacks;
-pub use self::patience::Patience;
-pub use self::postponed::Postponed;
+use self::active_runs::ActiveRuns;
+pub use self::attempt::{Attempt, PriorRuns};
+pub use self::postponement::Postponement;
+pub use self::put_off_limits::PutOffLimits;
+use self::put_off_notices::PutOffNotices;
 pub use self::record::RowChange;
-use self::running::Running;
-pub(crate) use self::runtime::apart;
-pub use self::runtime::{Reactor, Runtime};
-use self::verdict::{Failure, FailureKind, Verdict};
+pub(crate) use self::runtime::outside_runtime;
+pub use self::runtime::{Runtime, RuntimeHandle};
+use self::verdict::{AttemptFailure, AttemptVerdict, FailureKind};
 use crate::logging::TaskLog;
 use crate::message::{Arguments, Payload};
 use crate::state::{Cause, End};
@@ -34,48 +34,53 @@ use crate::store::Finish;
 use crate::suggest;
 use crate::task::{Registry, Runner, Stopping, TaskContext, TaskError, TaskResult};
 
-/// What runs messages, shared by the consumers of a service.
+/// Executes messages; shared by the consumers of a service.
 pub struct Executor {
     registry: Registry,
     max_crashes: u32,
-    patience: Patience,
-    lacks: Lacks,
-    running: Running,
-    reactor: Reactor,
+    put_off_limits: PutOffLimits,
+    put_off_notices: PutOffNotices,
+    active_runs: ActiveRuns,
+    reactor: RuntimeHandle,
     stopping: watch::Sender<bool>,
 }
 
 impl Executor {
     /// An executor of these tasks.
     #[must_use]
-    pub fn new(registry: Registry, max_crashes: u32, patience: Patience, reactor: Reactor) -> Self {
+    pub fn new(
+        registry: Registry,
+        max_crashes: u32,
+        put_off_limits: PutOffLimits,
+        reactor: RuntimeHandle,
+    ) -> Self {
         panics::install();
         Self {
             registry,
             max_crashes,
-            patience,
-            lacks: Lacks::default(),
-            running: Running::default(),
+            put_off_limits,
+            put_off_notices: PutOffNotices::default(),
+            active_runs: ActiveRuns::default(),
             reactor,
             stopping: watch::Sender::new(false),
         }
     }
 
-    /// Lets tasks know that the service has been told to stop.
+    /// Tells running tasks that the service is to stop.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// Whether the message has been begun too often, by workers that all vanished.
+    /// Whether so many workers vanished while they ran the message that it is not run again.
     #[must_use]
     pub const fn is_exhausted(&self, attempt: &Attempt) -> bool {
-        attempt.earlier.crashes() >= self.max_crashes
+        attempt.prior_runs.crashes() >= self.max_crashes
     }
 
-    /// The end of a message that is not begun again.
+    /// Ends a message that is not run again because its workers vanished.
     #[must_use]
-    pub fn give_up(&self, attempt: &Attempt) -> Finish {
-        let crashes = attempt.earlier.crashes();
+    pub fn fail_after_crashes(&self, attempt: &Attempt) -> Finish {
+        let crashes = attempt.prior_runs.crashes();
         let times = match crashes {
             1 => "once".to_owned(),
             _ => format!("{crashes} times"),
@@ -84,18 +89,18 @@ impl Executor {
             "its worker has vanished {times}: it is not run again (max_crashes = {})",
             self.max_crashes
         );
-        self.give_up_as(attempt, crashes, FailureKind::Crash, reason)
+        self.fail_unrun(attempt, crashes, FailureKind::Crash, reason)
     }
 
-    /// The end of a message that has been put off for as long as it may be.
+    /// Ends a message that has been put off for as long as allowed.
     #[must_use]
-    pub fn give_up_waiting(&self, attempt: &Attempt, postponed: &Postponed) -> Finish {
+    pub fn fail_after_put_offs(&self, attempt: &Attempt, postponed: &Postponement) -> Finish {
         let reason = format!("{}{}", postponed.told, postponed.limit_in_words());
-        let known = attempt.earlier.known();
-        self.give_up_as(attempt, known, FailureKind::Unrunnable, reason)
+        let known = attempt.prior_runs.known();
+        self.fail_unrun(attempt, known, FailureKind::Unrunnable, reason)
     }
 
-    fn give_up_as(
+    fn fail_unrun(
         &self,
         attempt: &Attempt,
         number: u32,
@@ -104,17 +109,17 @@ impl Executor {
     ) -> Finish {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, number, "");
-        let failure = Failure::new(kind, TaskError::new(reason));
-        self.tell(&context, &arguments_of(attempt), &failure);
+        let failure = AttemptFailure::new(kind, TaskError::new(reason));
+        self.notify_failure(&context, &arguments_of(attempt), &failure);
         record::failed(attempt, &context, failure)
     }
 
-    /// Says what no run is put off for any more.
-    pub fn look_for_lacks(&self) {
-        self.lacks.look();
+    /// Logs the reasons for which runs are no longer put off.
+    pub fn log_ended_put_offs(&self) {
+        self.put_off_notices.log_ended();
     }
 
-    /// RunStore the message on this thread. `consumer` is the name in its log.
+    /// Runs the message on this thread. `consumer` is the consumer's name in the message's log.
     pub fn execute(&self, attempt: &Attempt, consumer: &str) -> RowChange {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
@@ -122,20 +127,24 @@ impl Executor {
         record::change(attempt, &context, verdict)
     }
 
-    /// The same, and what the task returned, or why the message failed.
-    pub(crate) fn perform(&self, attempt: &Attempt, consumer: &str) -> (TaskResult, RowChange) {
+    /// Like [`execute`](Self::execute), and also returns the task's result, or why the message failed.
+    pub(crate) fn execute_for_result(
+        &self,
+        attempt: &Attempt,
+        consumer: &str,
+    ) -> (TaskResult, RowChange) {
         let _entered = self.reactor.enter();
         let context = self.context(attempt, attempt.number(), consumer);
         let verdict = self.verdict(attempt, &context);
         (verdict.result(), record::change(attempt, &context, verdict))
     }
 
-    /// RunStore the message, if that can be done, and lets all around the tasks know if it fails.
-    fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> Verdict {
+    /// Runs the message if its task can be run, and tells the middlewares if it fails.
+    fn verdict(&self, attempt: &Attempt, context: &TaskContext) -> AttemptVerdict {
         let (verdict, seen) = match self.prepare(attempt) {
             Ok((runner, payload)) => {
                 record::announce(context);
-                let seen = self.seen(payload);
+                let seen = self.arguments_for_middlewares(payload);
                 let result = self.run(runner, context, &seen, payload);
                 let verdict = self.judge(attempt, FailureKind::Error, result);
                 (verdict, Some(seen))
@@ -145,34 +154,34 @@ impl Executor {
                 (verdict, None)
             }
         };
-        if let Verdict::Failed(failure) = &verdict {
+        if let AttemptVerdict::Failed(failure) = &verdict {
             let seen = seen.unwrap_or_else(|| arguments_of(attempt));
-            self.tell(context, &seen, failure);
+            self.notify_failure(context, &seen, failure);
         }
         verdict
     }
 
-    /// The verdict on an attempt with this result; if it has failed, it is a failure of that kind.
-    fn judge(&self, attempt: &Attempt, kind: FailureKind, result: TaskResult) -> Verdict {
+    /// The verdict on an attempt with this result. `kind` is the kind of failure, if it failed.
+    fn judge(&self, attempt: &Attempt, kind: FailureKind, result: TaskResult) -> AttemptVerdict {
         let error = match result {
-            Ok(output) => return Verdict::Completed(output),
+            Ok(output) => return AttemptVerdict::Completed(output),
             Err(error) => error,
         };
         match self.postponed(attempt, &error) {
-            Some(postponed) => Verdict::Again { error, postponed },
-            None => Verdict::Failed(Failure::new(kind, error.into_final())),
+            Some(postponed) => AttemptVerdict::Again { error, postponed },
+            None => AttemptVerdict::Failed(AttemptFailure::new(kind, error.into_final())),
         }
     }
 
-    /// Why and until when a run with this error is put off, if it is.
-    fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponed> {
+    /// Why and until when a run with this error is put off. `None` if the error is final.
+    fn postponed(&self, attempt: &Attempt, error: &TaskError) -> Option<Postponement> {
         let again = error.again.as_ref()?;
         let is_stopping = *self.stopping.borrow();
-        let limit = self.patience.with(again.cause());
-        let postponed = Postponed::new(again, error, limit, is_stopping)?;
+        let limit = self.put_off_limits.limit_for(again.cause());
+        let postponed = Postponement::new(again, error, limit, is_stopping)?;
         match postponed.cause {
             Cause::HandedBack => log::info!("message {}: {}", attempt.key(), postponed.told),
-            _ => self.lacks.note(&postponed, attempt.key()),
+            _ => self.put_off_notices.note(&postponed, attempt.key()),
         }
         Some(postponed)
     }
@@ -190,9 +199,14 @@ impl Executor {
         }
     }
 
-    /// Lets all that is around the tasks know that the message is FAILED.
-    fn tell(&self, context: &TaskContext, arguments: &Arguments, failure: &Failure) {
-        around::tell_failure(
+    /// Tells the middlewares that the message is FAILED.
+    fn notify_failure(
+        &self,
+        context: &TaskContext,
+        arguments: &Arguments,
+        failure: &AttemptFailure,
+    ) {
+        middleware_chain::notify_failure(
             self.registry.middleware(),
             context,
             arguments,
@@ -200,7 +214,7 @@ impl Executor {
         );
     }
 
-    /// Decodes the message and looks its task up.
+    /// Decodes the message and looks up its task.
     fn prepare<'a>(
         &'a self,
         attempt: &'a Attempt,
@@ -212,15 +226,16 @@ impl Executor {
             "the message does not name its task: its header `type` must be a text in UTF-8",
         )?;
         let runner = self.registry.runner(task);
-        let runner = runner.ok_or_else(|| self.unknown(task))?;
+        let runner = runner.ok_or_else(|| self.unknown_task(task))?;
         let payload = (attempt.envelope.body.arguments())
             .map_err(|unreadable| TaskError::new(unreadable.reason.as_str()))?;
         runner.check(payload)?;
         Ok((runner, payload))
     }
 
-    /// Another service may know it, or this one when it is replaced.
-    fn unknown(&self, task: &str) -> TaskError {
+    /// The error for an unknown task. The run may be put off: another service, or a later version of this one, may
+    /// know the task.
+    fn unknown_task(&self, task: &str) -> TaskError {
         let mut reason = format!("no task {task:?} is registered with this service");
         if let Some(near) = suggest::near(task, self.registry.names()).first() {
             reason.push_str(&format!("; did you mean {near:?}?"));
@@ -228,15 +243,15 @@ impl Executor {
         TaskError::not_started(Cause::UnknownTask, reason)
     }
 
-    /// The arguments as what is around the task sees them; nobody looks if there is nothing around it.
-    fn seen(&self, payload: &Payload) -> Arguments {
+    /// The arguments as middlewares see them. Empty if there is no middleware to see them.
+    fn arguments_for_middlewares(&self, payload: &Payload) -> Arguments {
         match self.registry.middleware() {
             [] => Arguments::default(),
             _ => payload.into(),
         }
     }
 
-    /// RunStore the task, with what is done around it.
+    /// Runs the task inside its middlewares.
     fn run(
         &self,
         runner: &Arc<dyn Runner>,
@@ -244,22 +259,23 @@ impl Executor {
         seen: &Arguments,
         payload: &Payload,
     ) -> TaskResult {
-        let _listed = self.running.list(context.run, runner);
+        let _listed = self.active_runs.list(context.run, runner);
         let task = || {
-            // What is around it may have entered a runtime of its own.
+            // A middleware may have entered a runtime of its own.
             let _entered = self.reactor.enter();
             runner.run(context, payload)
         };
-        around::run(self.registry.middleware(), context, seen, task)
+        middleware_chain::run(self.registry.middleware(), context, seen, task)
     }
 
-    /// Ends the runs that are under way, where that can be done: functions go on.
+    /// Cancels the active runs that can be cancelled; functions can't be, and go on.
     pub fn cancel_all(&self) {
-        self.running.cancel_all();
+        self.active_runs.cancel_all();
     }
 }
 
-/// What tasks share may spawn when it ends, as connections do that say goodbye.
+/// Drops the tasks' shared state inside the runtime, as its drop may spawn futures: a connection, for example, says
+/// goodbye.
 impl Drop for Executor {
     fn drop(&mut self) {
         let _entered = self.reactor.enter();
@@ -268,14 +284,14 @@ impl Drop for Executor {
     }
 }
 
-/// The arguments of a message that is not run, as far as they can be read.
+/// The arguments of a message that is not run; empty if they can't be read.
 fn arguments_of(attempt: &Attempt) -> Arguments {
     let arguments = attempt.envelope.body.arguments().map(Arguments::from);
     arguments.unwrap_or_default()
 }
 
-/// The end of a message whose row was rolled back, requeued or purged.
-pub const NO_ROW: (End, &str) = (
+/// How a message without a row ends.
+pub const MISSING_ROW: (End, &str) = (
     End::Cancelled,
     "the message has no row: its publisher's transaction was rolled back, or the row was requeued or \
      purged",

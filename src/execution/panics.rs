@@ -1,4 +1,4 @@
-//! A task's panic is an outcome: its message and backtrace are kept, not printed.
+//! Captures the message and the backtrace of a task's panic, which is an outcome and is not printed.
 
 use std::any::Any;
 use std::backtrace::Backtrace;
@@ -8,32 +8,32 @@ use std::sync::Once;
 
 use crate::task::TaskError;
 
-/// What is known of a panic.
+/// A captured panic.
 pub(super) struct Panic {
     message: String,
     backtrace: String,
 }
 
 thread_local! {
-    /// `Some` while a task runs on this thread; then what its panic left.
-    static WATCHED: RefCell<Option<Option<Panic>>> = const { RefCell::new(None) };
+    /// The outer `Some` while panics of this thread are captured, the inner one once it has panicked.
+    static CAPTURED: RefCell<Option<Option<Panic>>> = const { RefCell::new(None) };
 }
 
-/// Makes panics of watched threads known to [`watch`]; all others go where they went.
+/// Installs a panic hook that captures the panics of threads inside [`capture`]. The previous hook gets all others.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !keep(info) {
+            if !capture_panic(info) {
                 before(info);
             }
         }));
     });
 }
 
-fn keep(info: &PanicHookInfo<'_>) -> bool {
-    WATCHED.with_borrow_mut(|watched| match watched {
+fn capture_panic(info: &PanicHookInfo<'_>) -> bool {
+    CAPTURED.with_borrow_mut(|watched| match watched {
         None => false,
         Some(panic) => {
             let place = info.location().map(|place| format!(" at {place}"));
@@ -50,15 +50,15 @@ fn keep(info: &PanicHookInfo<'_>) -> bool {
     })
 }
 
-/// RunStore `work` and returns beside its result what is known of the panic in it. `work` may do the same inside.
-pub(super) fn watch<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
-    let outside = WATCHED.replace(Some(None));
+/// Runs `work` and returns its result and the panic that was captured in it. Calls may be nested.
+pub(super) fn capture<R>(work: impl FnOnce() -> R) -> (R, Option<Panic>) {
+    let outside = CAPTURED.replace(Some(None));
     let result = work();
-    (result, WATCHED.replace(outside).flatten())
+    (result, CAPTURED.replace(outside).flatten())
 }
 
-/// A panic as the error of whoever has panicked.
-pub(super) fn error(panic: Option<Panic>) -> TaskError {
+/// The error that a panicked task or middleware ends with.
+pub(super) fn into_error(panic: Option<Panic>) -> TaskError {
     match panic {
         Some(panic) => TaskError {
             traceback: Some(format!("{}\n{}", panic.message, panic.backtrace)),
@@ -68,8 +68,8 @@ pub(super) fn error(panic: Option<Panic>) -> TaskError {
     }
 }
 
-/// A payload's own drop may panic, which would end the consumer: it is leaked where it could.
-pub(super) fn forget(payload: Box<dyn Any + Send>) {
+/// Drops a panic's payload if that is safe, and otherwise leaks it: a panic in its drop would end the consumer.
+pub(super) fn discard_payload(payload: Box<dyn Any + Send>) {
     if payload.is::<String>() || payload.is::<&'static str>() {
         drop(payload);
     } else {

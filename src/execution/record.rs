@@ -1,58 +1,68 @@
-//! From the verdict on an attempt to what changes in the message's row, with django-carrot's first and last
+//! Turns the verdict on an attempt into the change to the message's row, and writes django-carrot's first and last
 //! log line.
 
 use log::Level;
 use serde_json::Value;
 
-use super::verdict::{Failure, FailureKind, Verdict};
-use super::{Attempt, Postponed, TaskContext, TaskError};
+use super::attempt::Attempt;
+use super::postponement::Postponement;
+use super::verdict::{AttemptFailure, AttemptVerdict, FailureKind};
 use crate::message::{Literal, python};
 use crate::state::End;
 use crate::store::Finish;
+use crate::task::{TaskContext, TaskError};
 
-/// What an attempt changes in its message's row.
+/// The change that an attempt makes to its message's row.
 #[derive(Debug)]
 pub enum RowChange {
     /// The message is over.
     Finish(Finish),
-    /// It waits to be run again.
-    PutOff(Postponed),
+    /// The message waits to be run again.
+    PutOff(Postponement),
 }
 
-/// The first line of a message's log.
+/// Writes the first line of a message's log.
 pub(super) fn announce(context: &TaskContext) {
     let line = format_args!("Starting task {}", context.task);
     context.log.append(Level::Info, &line);
     log::info!("{line} ({})", context.uuid);
 }
 
-/// What this verdict changes.
-pub(super) fn change(attempt: &Attempt, context: &TaskContext, verdict: Verdict) -> RowChange {
+/// The change to the row that this verdict makes.
+pub(super) fn change(
+    attempt: &Attempt,
+    context: &TaskContext,
+    verdict: AttemptVerdict,
+) -> RowChange {
     match verdict {
-        Verdict::Completed(output) => RowChange::Finish(completed(attempt, context, &output)),
-        Verdict::Failed(failure) => RowChange::Finish(failed(attempt, context, failure)),
-        Verdict::Again { postponed, .. } => RowChange::PutOff(postponed),
+        AttemptVerdict::Completed(output) => {
+            RowChange::Finish(completed(attempt, context, &output))
+        }
+        AttemptVerdict::Failed(failure) => RowChange::Finish(failed(attempt, context, failure)),
+        AttemptVerdict::Again { postponed, .. } => RowChange::PutOff(postponed),
     }
 }
 
 /// The end of a message that is FAILED.
-pub(super) fn failed(attempt: &Attempt, context: &TaskContext, failure: Failure) -> Finish {
-    let Failure { kind, error } = failure;
+pub(super) fn failed(attempt: &Attempt, context: &TaskContext, failure: AttemptFailure) -> Finish {
+    let AttemptFailure { kind, error } = failure;
     match kind {
         FailureKind::Error => failed_run(attempt, context, error),
-        FailureKind::Crash => failed_unrun(attempt, attempt.earlier.crashes(), error.exception),
-        FailureKind::Unrunnable => failed_unrun(attempt, attempt.earlier.known(), error.exception),
+        FailureKind::Crash => failed_unrun(attempt, attempt.prior_runs.crashes(), error.exception),
+        FailureKind::Unrunnable => {
+            failed_unrun(attempt, attempt.prior_runs.known(), error.exception)
+        }
     }
 }
 
 impl RowChange {
-    /// The end of a message where nothing is run again, as in a test: one that would wait is CANCELLED.
+    /// The message's end where nothing is run again, as in a test: a message that is put off is CANCELLED.
     pub(crate) fn into_end(self, attempt: &Attempt) -> Finish {
         match self {
             Self::Finish(finish) => finish,
             Self::PutOff(postponed) => Finish {
                 exception: Some(postponed.reason),
-                ..ended(attempt, End::Cancelled, attempt.earlier.known())
+                ..ended(attempt, End::Cancelled, attempt.prior_runs.known())
             },
         }
     }
@@ -77,7 +87,7 @@ fn completed(attempt: &Attempt, context: &TaskContext, output: &Value) -> Finish
     .storable()
 }
 
-/// A run that had begun counts as one.
+/// The end of a message whose run had begun, and counts.
 fn failed_run(attempt: &Attempt, context: &TaskContext, error: TaskError) -> Finish {
     let line = format!("Task {} failed: {}", context.task, error.exception);
     context
@@ -104,7 +114,7 @@ fn failed_unrun(attempt: &Attempt, attempts: u32, reason: String) -> Finish {
     .storable()
 }
 
-/// A message's end, with nothing to show yet; `attempts` are the runs that have begun.
+/// A message's end without output; `attempts` is the number of runs that have begun.
 fn ended(attempt: &Attempt, end: End, attempts: u32) -> Finish {
     Finish {
         key: attempt.key().to_owned(),
@@ -117,8 +127,7 @@ fn ended(attempt: &Attempt, end: End, attempts: u32) -> Finish {
     }
 }
 
-/// What stands in `output`: JSON for an object, and for anything else what Python's `str` makes of
-/// it; nothing for null.
+/// The text of the column `output`: JSON for an object, Python's `str` for anything else, and nothing for null.
 fn text(output: &Value) -> Option<String> {
     match output {
         Value::Null => None,

@@ -1,8 +1,8 @@
-//! What the futures of a service lean on.
+//! The tokio runtime of a service's tasks.
 //!
-//! A consumer drives its task's future on its own thread, so that it need not be `Send`. What that leans on
-//! belongs to one runtime that never stands still: a connection that one task has opened answers the next
-//! one too, whichever thread runs that.
+//! A consumer drives its task's future on its own thread, so the future need not be `Send`. The I/O and timers
+//! that the future uses belong to one runtime with threads of its own, which never stops while the service runs:
+//! so a connection that one task has opened also serves later tasks, whichever thread runs them.
 
 use std::panic::resume_unwind;
 use std::{io, mem, thread};
@@ -11,22 +11,23 @@ use tokio::runtime::{Builder, EnterGuard, Handle};
 
 use crate::health::worker_thread::THREAD_STOP_TIMEOUT;
 
-/// Its threads, at least and at most. They run what tasks spawn; the tasks have threads of their own.
+/// The minimum and maximum number of threads. They run what tasks spawn; the tasks themselves run on the consumers'
+/// threads.
 const THREADS: (usize, usize) = (2, 4);
 
-/// The runtime of a service's tasks, which ends when it is dropped. It has threads: no fork may come
-/// after it.
+/// The runtime of a service's tasks, which ends when it is dropped. It starts threads, so the process must not
+/// fork afterwards.
 pub struct Runtime {
     running: Option<tokio::runtime::Runtime>,
-    reactor: Reactor,
+    reactor: RuntimeHandle,
 }
 
-/// Makes a [`Runtime`] that of the thread that asks for it.
+/// Lets a thread enter a [`Runtime`].
 #[derive(Clone)]
-pub struct Reactor(Handle);
+pub struct RuntimeHandle(Handle);
 
 impl Runtime {
-    /// Starts its threads.
+    /// Starts the runtime's threads.
     ///
     /// # Errors
     /// When the system has none.
@@ -39,18 +40,18 @@ impl Runtime {
             .enable_all()
             .build()?;
         Ok(Self {
-            reactor: Reactor(running.handle().clone()),
+            reactor: RuntimeHandle(running.handle().clone()),
             running: Some(running),
         })
     }
 
-    /// What makes it a thread's own.
+    /// The handle by which threads enter the runtime.
     #[must_use]
-    pub const fn reactor(&self) -> &Reactor {
+    pub const fn handle(&self) -> &RuntimeHandle {
         &self.reactor
     }
 
-    /// Has it go on as long as the process: tasks that are left running would fail without it.
+    /// Keeps the runtime alive until the process ends: tasks that are left running would fail without it.
     pub fn leave_running(mut self) {
         mem::forget(self.running.take());
     }
@@ -59,7 +60,7 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         match self.running.take() {
-            // Nothing may wait in async code.
+            // A drop in async code must not block.
             Some(runtime) if Handle::try_current().is_ok() => runtime.shutdown_background(),
             Some(runtime) => runtime.shutdown_timeout(THREAD_STOP_TIMEOUT),
             None => {}
@@ -67,19 +68,19 @@ impl Drop for Runtime {
     }
 }
 
-impl Reactor {
-    /// Makes the runtime this thread's, so that what is called can spawn in it, or ask for its handle.
+impl RuntimeHandle {
+    /// Makes the runtime current on this thread, so that code here can spawn in it or ask for its handle.
     pub fn enter(&self) -> EnterGuard<'_> {
         self.0.enter()
     }
 }
 
-/// Does `work`, which may run futures to their end: on a thread of its own if this one belongs to a
-/// runtime already, which lets nobody do so.
+/// Runs `work`, which may block on futures. If this thread is inside a runtime, which forbids that, `work` runs on a
+/// new thread.
 ///
 /// # Errors
 /// When the system has no thread.
-pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub(crate) fn outside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     if Handle::try_current().is_err() {
         return Ok(work());
     }
@@ -102,9 +103,9 @@ mod tests {
         let outer = Builder::new_current_thread().build().unwrap();
         let inner = Runtime::start().unwrap();
         let done = outer.block_on(async {
-            let reactor = inner.reactor().clone();
+            let reactor = inner.handle().clone();
             let name = thread::current().name().map(str::to_owned);
-            let done = apart(|| {
+            let done = outside_runtime(|| {
                 assert_eq!(thread::current().name().map(str::to_owned), name);
                 let _entered = reactor.enter();
                 Handle::current().block_on(async { 7 })
@@ -118,7 +119,7 @@ mod tests {
     #[test]
     fn what_panics_in_it_leaves_its_threads_at_work() {
         let runtime = Runtime::start().unwrap();
-        let _entered = runtime.reactor().enter();
+        let _entered = runtime.handle().enter();
         let (panicked, goes_on) = Handle::current().block_on(async {
             let panics = (0..4 * THREADS.1).map(|_| tokio::spawn(async { panic!("no way") }));
             let mut panicked = 0;
@@ -134,7 +135,7 @@ mod tests {
     fn a_panic_apart_is_the_callers() {
         let outer = Builder::new_current_thread().build().unwrap();
         let _entered = outer.enter();
-        let panicked = std::panic::catch_unwind(|| apart(|| panic!("no way")));
+        let panicked = std::panic::catch_unwind(|| outside_runtime(|| panic!("no way")));
         assert!(panicked.is_err());
     }
 }

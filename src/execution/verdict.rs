@@ -1,57 +1,58 @@
-//! What becomes of an attempt at a message.
+//! The verdict on an attempt at a message.
 
 use serde_json::Value;
 
-use super::Postponed;
+use super::postponement::Postponement;
 use crate::task::{TaskError, TaskResult};
 
-/// What becomes of an attempt. [`record`](super::record) says what each changes in the message's row; a new
-/// one (it is cancelled, it has expired, it is snoozed) has its place there.
+/// The verdict on an attempt. [`record`](super::record) turns each verdict into a change to the message's row; a new
+/// verdict (cancelled, expired, snoozed) needs a change there.
 #[derive(Debug)]
-pub(super) enum Verdict {
-    /// The task has returned this.
+pub(super) enum AttemptVerdict {
+    /// The task returned this value.
     Completed(Value),
-    /// It is over without a result.
-    Failed(Failure),
-    /// It is run again, and this attempt does not count: it could not begin, or the task handed it back.
+    /// The message is FAILED.
+    Failed(AttemptFailure),
+    /// The message is run again and this attempt does not count: it could not begin, or the task handed it back.
     Again {
-        /// What the task said.
+        /// The task's error.
         error: TaskError,
-        /// Why, and until when.
-        postponed: Postponed,
+        /// Why the message is put off, and until when.
+        postponed: Postponement,
     },
 }
 
 /// Why a message is FAILED.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct AttemptFailure {
     pub(super) kind: FailureKind,
     pub(super) error: TaskError,
 }
 
-/// What has failed. Whether a message is tried again will depend on it.
+/// What has failed. Whether a message is retried will depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// The run, which had begun: the task returned an error, or panicked, or its command did not do well.
+    /// The run, which had begun: the task returned an error or panicked, or its command failed.
     Error,
-    /// Its workers: they vanished in each run, so that none is begun any more.
+    /// The message's workers: they vanished so often that the message is not run again.
     Crash,
-    /// No run has begun: the message can't be read, or its task is not known here, or it has waited for long
-    /// enough.
+    /// No run has begun: the message can't be read, its task is unknown here, or it was put off for too long.
     Unrunnable,
 }
 
-impl Verdict {
-    /// What whoever called the task would see.
+impl AttemptVerdict {
+    /// The result that a caller of the task would see.
     pub(super) fn result(&self) -> TaskResult {
         match self {
             Self::Completed(output) => Ok(output.clone()),
-            Self::Failed(Failure { error, .. }) | Self::Again { error, .. } => Err(error.clone()),
+            Self::Failed(AttemptFailure { error, .. }) | Self::Again { error, .. } => {
+                Err(error.clone())
+            }
         }
     }
 }
 
-impl Failure {
+impl AttemptFailure {
     pub(super) const fn new(kind: FailureKind, error: TaskError) -> Self {
         Self { kind, error }
     }

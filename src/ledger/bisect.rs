@@ -1,14 +1,14 @@
-//! A batch that the database refuses: the one bad row must not hold up the rest.
+//! Writes a batch that the database refuses: the one bad record must not hold up the rest.
 
 use crate::retry::BatchSize;
 use crate::state::End;
 use crate::store::{Batch, BatchResult, PutOffResult, RunStore, StoreError, WorkerId};
 
-/// Writes the batch in portions, smaller ones until the bad row is alone, and that one in a form that says that it
-/// was refused.
+/// Writes the batch in ever smaller portions until the bad record is alone, and writes that one in a reduced form,
+/// with the refusal as the reason.
 ///
 /// # Errors
-/// When the database is away; or refuses even that form, so that it is not the row's fault.
+/// When the database is away, or refuses even the reduced form, so that the record is not at fault.
 pub(super) fn write(
     session: &mut dyn RunStore,
     owner: WorkerId,
@@ -30,7 +30,7 @@ pub(super) fn write(
                 StoreError::Refused(refusal)
                 | StoreError::Unclear(refusal)
                 | StoreError::Unreadable(refusal),
-            ) => write_the_bad_one(session, owner, &part, &refusal)?,
+            ) => write_refused_record(session, owner, &part, &refusal)?,
             other => other?,
         };
         batch_size.grow();
@@ -40,15 +40,16 @@ pub(super) fn write(
     Ok(result)
 }
 
-/// Writes a record that the database refuses, if there is a form to write it in.
-fn write_the_bad_one(
+/// Writes the reduced form of a record that the database refuses. A put-off has none, and is answered
+/// [`PutBack::Refused`].
+fn write_refused_record(
     session: &mut dyn RunStore,
     owner: WorkerId,
     batch: &Batch,
     refusal: &str,
 ) -> Result<BatchResult, StoreError> {
     if !batch.put_offs.is_empty() {
-        log::debug!("the database does not take the row of a message: {refusal}");
+        log::debug!("the database refuses the row of a message that is put off: {refusal}");
         return Ok(BatchResult {
             put_offs: vec![PutOffResult::Refused],
             ..BatchResult::default()
@@ -58,7 +59,7 @@ fn write_the_bad_one(
     session.write(owner, &reduced(batch, refusal))
 }
 
-/// Appends what became of the records behind those of `result`.
+/// Appends the results of `rest` to those of `result`.
 fn join(result: &mut BatchResult, rest: BatchResult) {
     result.finished.extend(rest.finished);
     result.put_offs.extend(rest.put_offs);
@@ -77,7 +78,7 @@ const fn size(batch: &Batch) -> usize {
         + batch.row_checks.len()
 }
 
-/// Its first so many records.
+/// The batch's first `count` records.
 fn first(batch: &Batch, mut count: usize) -> Batch {
     let count = &mut count;
     Batch {
@@ -91,7 +92,7 @@ fn first(batch: &Batch, mut count: usize) -> Batch {
     }
 }
 
-/// The same batch without these.
+/// The batch without its first `count` records.
 fn without_first(batch: Batch, mut count: usize) -> Batch {
     let count = &mut count;
     Batch {
@@ -117,7 +118,7 @@ fn tail<T>(mut all: Vec<T>, count: &mut usize) -> Vec<T> {
     tail
 }
 
-/// The one record in it without what a sender or a task wrote, FAILED with the reason.
+/// The batch's one record as FAILED with the reason, and without what a sender or a task wrote.
 fn reduced(batch: &Batch, refusal: &str) -> Batch {
     let mut reduced = batch.clone();
     for finish in &mut reduced.finishes {

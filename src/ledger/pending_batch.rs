@@ -1,4 +1,4 @@
-//! What the ledger writes at once.
+//! The batch that the ledger writes next.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,52 +6,53 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::in_flight::Holder;
-use super::{Request, Sink};
+use super::in_flight::HeldDelivery;
+use super::listener::LedgerListener;
+use super::request::LedgerRequest;
 use crate::broker::Envelope;
-use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutOffResult};
+use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutBack};
 use crate::task::RunId;
 
-/// At most so many rows a batch, and [`BATCH_BYTES`]: a longer statement gains nothing and locks longer.
+/// The most rows in a batch, beside [`BATCH_BYTES`]: a longer statement gains nothing and locks longer.
 const MOST_ROWS: usize = 1000;
 
-/// A message that is asked for.
-pub(super) struct Asked {
+/// A claim that is being written.
+pub(super) struct PendingClaim {
     pub(super) envelope: Envelope,
-    /// The queue that it came by.
+    /// The queue that delivered the message.
     pub(super) queue: Arc<str>,
-    /// Since when.
-    pub(super) since: Instant,
-    pub(super) sink: Arc<dyn Sink>,
+    /// When the set asked for the message.
+    pub(super) requested_at: Instant,
+    pub(super) listener: Arc<dyn LedgerListener>,
 }
 
-impl Asked {
-    /// Who settles its delivery.
-    pub(super) fn holder(&self) -> Holder {
-        Holder {
-            sink: Arc::clone(&self.sink),
-            receipt: self.envelope.handle,
+impl PendingClaim {
+    /// The message's delivery, and the set that settles it.
+    pub(super) fn holder(&self) -> HeldDelivery {
+        HeldDelivery {
+            listener: Arc::clone(&self.listener),
+            handle: self.envelope.handle,
         }
     }
 }
 
-/// A batch, and beside each of its rows whom to tell.
+/// A batch, and for each of its records who waits for the result.
 pub(super) struct PendingBatch {
     pub(super) batch: Batch,
     rows: usize,
     bytes: usize,
-    /// A request did not fit: it and all after it are the next batch's.
+    /// A request did not fit: it and all later ones go into the next batch.
     pub(super) full: bool,
     keys: HashSet<String>,
-    pub(super) claims: Vec<Asked>,
+    pub(super) claims: Vec<PendingClaim>,
     pub(super) begins: Vec<Sender<bool>>,
     pub(super) finishes: Vec<(RunId, Duration)>,
-    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutOffResult>)>,
+    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutBack>)>,
     pub(super) releases: Vec<RunId>,
     pub(super) republishes: Vec<RunId>,
-    pub(super) dropped: Vec<(RunId, String)>,
-    /// Whom to tell of which looks.
-    pub(super) looks: Vec<(Vec<String>, Arc<dyn Sink>)>,
+    pub(super) abandoned: Vec<(RunId, String)>,
+    /// Which keys are looked up, and for whom.
+    pub(super) looks: Vec<(Vec<String>, Arc<dyn LedgerListener>)>,
 }
 
 impl PendingBatch {
@@ -68,16 +69,16 @@ impl PendingBatch {
             put_offs: Vec::new(),
             releases: Vec::new(),
             republishes: Vec::new(),
-            dropped: Vec::new(),
+            abandoned: Vec::new(),
             looks: Vec::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows == 0 && self.dropped.is_empty()
+        self.rows == 0 && self.abandoned.is_empty()
     }
 
-    /// Whether so much more fits. What does not fit an empty batch fits none.
+    /// Whether this much more fits. An empty batch takes any request.
     fn has_room(&mut self, rows: usize, bytes: usize) -> bool {
         let fits = self.rows + rows <= MOST_ROWS && self.bytes + bytes <= BATCH_BYTES;
         self.full |= !fits && self.rows > 0;
@@ -88,30 +89,34 @@ impl PendingBatch {
         self.has_room(1, adopted_bytes(claim))
     }
 
-    /// Whether the batch claims the message already: what becomes of a second copy depends on the first.
-    pub(super) fn claims(&self, key: &str) -> bool {
+    /// Whether the batch claims the message already: the outcome for a second copy depends on the first.
+    pub(super) fn has_claim_for(&self, key: &str) -> bool {
         self.keys.contains(key)
     }
 
     /// Adds a claim.
-    pub(super) fn claim(&mut self, claim: ClaimRequest, asked: Asked) {
+    pub(super) fn add_claim(&mut self, claim: ClaimRequest, pending_claim: PendingClaim) {
         self.rows += 1;
         self.bytes += adopted_bytes(&claim);
         self.keys.insert(claim.key.clone());
         self.batch.claims.push(claim);
-        self.claims.push(asked);
+        self.claims.push(pending_claim);
     }
 
-    /// Adds what is no claim. Gives it back if it does not fit.
-    pub(super) fn take(&mut self, request: Request) -> Option<Request> {
+    /// Adds a request that is no claim. Returns the request if it does not fit.
+    pub(super) fn add_request(&mut self, request: LedgerRequest) -> Option<LedgerRequest> {
         let (rows, bytes) = match &request {
-            Request::Claim(_) | Request::Drop { .. } | Request::Probe { .. } => (0, 0),
-            Request::Begin { .. } => (1, 0),
-            Request::Finish { finish, .. } => (1, finish_bytes(finish)),
-            Request::PutOff { put_off, .. } => (1, put_off.reason.len() + row_bytes(&put_off.row)),
-            Request::Release { releases } => (releases.len(), 0),
-            Request::Republish { republishes } => (republishes.len(), 0),
-            Request::Look { keys, .. } => (keys.len(), 0),
+            LedgerRequest::Claim(_)
+            | LedgerRequest::Abandon { .. }
+            | LedgerRequest::Probe { .. } => (0, 0),
+            LedgerRequest::Begin { .. } => (1, 0),
+            LedgerRequest::Finish { finish, .. } => (1, finish_bytes(finish)),
+            LedgerRequest::PutOff { put_off, .. } => {
+                (1, put_off.reason.len() + row_bytes(&put_off.row))
+            }
+            LedgerRequest::Release { releases } => (releases.len(), 0),
+            LedgerRequest::Republish { republishes } => (republishes.len(), 0),
+            LedgerRequest::LookUpRows { keys, .. } => (keys.len(), 0),
         };
         if !self.has_room(rows, bytes) {
             return Some(request);
@@ -119,17 +124,17 @@ impl PendingBatch {
         self.rows += rows;
         self.bytes += bytes;
         match request {
-            // For the writer itself.
-            Request::Claim(_) | Request::Probe { .. } => return Some(request),
-            Request::Begin { begin, reply, .. } => {
+            // The writer handles these itself.
+            LedgerRequest::Claim(_) | LedgerRequest::Probe { .. } => return Some(request),
+            LedgerRequest::Begin { begin, reply, .. } => {
                 self.batch.begins.push(begin);
                 self.begins.push(reply);
             }
-            Request::Finish { run, finish, ran } => {
+            LedgerRequest::Finish { run, finish, ran } => {
                 self.batch.finishes.push(finish);
                 self.finishes.push((run, ran));
             }
-            Request::PutOff {
+            LedgerRequest::PutOff {
                 run,
                 put_off,
                 ran,
@@ -138,27 +143,27 @@ impl PendingBatch {
                 self.batch.put_offs.push(*put_off);
                 self.put_offs.push((run, ran, reply));
             }
-            Request::Drop { run, key } => self.dropped.push((run, key)),
-            Request::Release { releases } => {
+            LedgerRequest::Abandon { run, key } => self.abandoned.push((run, key)),
+            LedgerRequest::Release { releases } => {
                 let (runs, keys): (Vec<_>, Vec<_>) = releases.into_iter().unzip();
                 self.releases.extend(runs);
                 self.batch.releases.extend(keys);
             }
-            Request::Republish { republishes } => {
+            LedgerRequest::Republish { republishes } => {
                 let (runs, republishes): (Vec<_>, Vec<_>) = republishes.into_iter().unzip();
                 self.republishes.extend(runs);
                 self.batch.republishes.extend(republishes);
             }
-            Request::Look { keys, sink } => {
-                self.batch.row_checks.extend(keys.iter().cloned());
-                self.looks.push((keys, sink));
+            LedgerRequest::LookUpRows { keys, listener } => {
+                self.batch.looks.extend(keys.iter().cloned());
+                self.looks.push((keys, listener));
             }
         }
         None
     }
 }
 
-/// What a task has left behind.
+/// The size of what a task leaves in its message's row.
 fn finish_bytes(finish: &Finish) -> usize {
     let texts = [
         &finish.output,
@@ -169,7 +174,7 @@ fn finish_bytes(finish: &Finish) -> usize {
     texts.into_iter().flatten().map(String::len).sum()
 }
 
-/// What a sender wrote, where the message gets its row from us.
+/// The size of the row that the claim inserts, if it inserts one.
 fn adopted_bytes(claim: &ClaimRequest) -> usize {
     claim.adopt.as_ref().map_or(0, row_bytes)
 }
@@ -185,7 +190,7 @@ mod tests {
     use crate::state::End;
     use std::time::Duration;
 
-    fn finish(bytes: usize) -> Request {
+    fn finish(bytes: usize) -> LedgerRequest {
         let finish = Finish {
             key: "k".into(),
             end: End::Completed,
@@ -195,7 +200,7 @@ mod tests {
             traceback: None,
             log: None,
         };
-        Request::Finish {
+        LedgerRequest::Finish {
             run: RunId::next(),
             finish,
             ran: Duration::ZERO,
@@ -204,26 +209,26 @@ mod tests {
 
     #[test]
     fn a_batch_is_full_by_bytes_and_keeps_the_order() {
-        let mut gathered = PendingBatch::new();
-        assert!(gathered.take(finish(BATCH_BYTES / 2)).is_none());
-        assert!(gathered.take(finish(BATCH_BYTES / 2)).is_none());
-        assert!(gathered.take(finish(1)).is_some());
-        // It would fit, and must not overtake the one that did not.
-        assert!(gathered.take(finish(0)).is_some());
-        assert_eq!(gathered.batch.finishes.len(), 2);
+        let mut pending = PendingBatch::new();
+        assert!(pending.add_request(finish(BATCH_BYTES / 2)).is_none());
+        assert!(pending.add_request(finish(BATCH_BYTES / 2)).is_none());
+        assert!(pending.add_request(finish(1)).is_some());
+        // This one would fit, but must not overtake the one that did not.
+        assert!(pending.add_request(finish(0)).is_some());
+        assert_eq!(pending.batch.finishes.len(), 2);
     }
 
     #[test]
     fn a_row_that_is_too_large_for_any_batch_has_one_to_itself() {
-        let mut gathered = PendingBatch::new();
-        assert!(gathered.take(finish(2 * BATCH_BYTES)).is_none());
-        assert!(gathered.take(finish(0)).is_some());
+        let mut pending = PendingBatch::new();
+        assert!(pending.add_request(finish(2 * BATCH_BYTES)).is_none());
+        assert!(pending.add_request(finish(0)).is_some());
     }
 
     #[test]
     fn a_batch_is_full_by_rows() {
-        let mut gathered = PendingBatch::new();
-        let taken = (0..2 * MOST_ROWS).filter(|_| gathered.take(finish(0)).is_none());
+        let mut pending = PendingBatch::new();
+        let taken = (0..2 * MOST_ROWS).filter(|_| pending.add_request(finish(0)).is_none());
         assert_eq!(taken.count(), MOST_ROWS);
     }
 }

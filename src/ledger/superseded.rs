@@ -1,43 +1,51 @@
-//! What comes of a run that was given up while another of its message is in hand: it changes nothing.
+//! Discards the requests of a run that was given up while another run of its message is in flight.
 //!
-//! To the database both are this worker's, so that the fence in its statements can't tell them apart.
+//! Both runs belong to this worker, so the fence in the database's statements can't tell them apart.
 
-use super::Request;
 use super::in_flight::RunsInFlight;
-use crate::store::PutOffResult;
+use super::request::LedgerRequest;
+use crate::store::PutBack;
 
-/// The request without what comes too late, if anything is left. Whoever waits for an answer gets it.
-pub(super) fn fenced(in_hand: &RunsInFlight, request: Request) -> Option<Request> {
+/// The request without the superseded runs, if anything is left. Whoever waits for an answer gets one.
+pub(super) fn without_superseded(
+    in_flight_runs: &RunsInFlight,
+    request: LedgerRequest,
+) -> Option<LedgerRequest> {
     match request {
-        Request::Finish { run, finish, .. } if in_hand.is_replaced(&finish.key, run) => {
+        LedgerRequest::Finish { run, finish, .. }
+            if in_flight_runs.has_successor(&finish.key, run) =>
+        {
             log::warn!(
-                "message {}: a run that was given up has ended while another is under way here; that \
-                 one's end counts",
+                "message {}: a run that was given up has ended while another run of the message is in \
+                 flight; only the end of that other run counts",
                 finish.key
             );
             None
         }
-        Request::Begin { run, begin, reply } if in_hand.is_replaced(&begin.key, run) => {
-            // Who does not wait any more needs no answer.
+        LedgerRequest::Begin { run, begin, reply }
+            if in_flight_runs.has_successor(&begin.key, run) =>
+        {
+            // A consumer that has stopped waiting needs no answer.
             reply.send(false).unwrap_or_default();
             None
         }
-        Request::PutOff {
+        LedgerRequest::PutOff {
             run,
             put_off,
             reply,
             ..
-        } if in_hand.is_replaced(&put_off.row.key, run) => {
-            reply.send(PutOffResult::Taken).unwrap_or_default();
+        } if in_flight_runs.has_successor(&put_off.row.key, run) => {
+            reply.send(PutBack::Taken).unwrap_or_default();
             None
         }
-        Request::Release { mut releases } => {
-            releases.retain(|(run, key)| !in_hand.is_replaced(key, *run));
-            (!releases.is_empty()).then_some(Request::Release { releases })
+        LedgerRequest::Release { mut releases } => {
+            releases.retain(|(run, key)| !in_flight_runs.has_successor(key, *run));
+            (!releases.is_empty()).then_some(LedgerRequest::Release { releases })
         }
-        Request::Republish { mut republishes } => {
-            republishes.retain(|(run, republish)| !in_hand.is_replaced(&republish.key, *run));
-            (!republishes.is_empty()).then_some(Request::Republish { republishes })
+        LedgerRequest::Republish { mut republishes } => {
+            republishes
+                .retain(|(run, republish)| !in_flight_runs.has_successor(&republish.key, *run));
+            (!republishes.is_empty()).then_some(LedgerRequest::Republish { republishes })
         }
         other => Some(other),
     }

@@ -1,60 +1,62 @@
-//! What a set is told, on a database of the test's own.
+//! What the ledger reports to a set, on a database of the test's own.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
+use crate::broker::DeliveryHandle;
 use crate::health::outage::Servers;
 use crate::message::{Arguments, Message};
 use crate::names;
-use crate::state::End;
-use crate::store::{self, Database, NewRow, Session, Store, Tables, WorkerProcess};
+use crate::state::{End, Status};
+use crate::store::{self, Database, NewRow, Session, Store, Tables, WorkerId, WorkerProcess};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-enum Told {
+enum ListenerCall {
     Joined(usize),
-    Answers(Vec<Answer>),
+    Claimed(Vec<ClaimOutcome>),
     Settlement(Settlement),
 }
 
-struct Set(Sender<Told>);
+struct Set(Sender<ListenerCall>);
 
 impl Set {
-    fn tell(&self, told: Told) {
+    fn record(&self, told: ListenerCall) {
         self.0.send(told).unwrap();
     }
 }
 
-impl Sink for Set {
+impl LedgerListener for Set {
     fn joined(&self, count: usize) {
-        self.tell(Told::Joined(count));
+        self.record(ListenerCall::Joined(count));
     }
 
-    fn claimed(&self, answers: Vec<Answer>, _: Duration) {
-        self.tell(Told::Answers(answers));
+    fn claimed(&self, answers: Vec<ClaimOutcome>, _: Duration) {
+        self.record(ListenerCall::Claimed(answers));
     }
 
     fn settle(&self, settlement: Settlement, _: Duration) {
-        self.tell(Told::Settlement(settlement));
+        self.record(ListenerCall::Settlement(settlement));
     }
 
-    fn looked(&self, _: HashMap<String, bool>) {}
+    fn looked_up(&self, _: HashMap<String, bool>) {}
 }
 
 /// A ledger with one message, and the set that claims it.
-struct Ground {
+struct TestLedger {
     ledger: Ledger,
     thread: LedgerThread,
-    set: Arc<dyn Sink>,
-    told: Receiver<Told>,
+    set: Arc<dyn LedgerListener>,
+    told: Receiver<ListenerCall>,
     message: Message,
     directory: PathBuf,
 }
 
-impl Ground {
+impl TestLedger {
     fn new() -> Self {
         let directory = std::env::temp_dir().join(format!("carrot-ledger-{}", names::new_key()));
         std::fs::create_dir(&directory).unwrap();
@@ -67,7 +69,7 @@ impl Ground {
         session.record(&[NewRow::pending(&message)]).unwrap();
         let setup = LedgerSetup {
             owner: register(session.as_mut()),
-            counts_first: false,
+            counts_before_start: false,
             database: Database::of(store, &Servers::default(), "the ledger"),
             namespace: "here".to_owned(),
             cancelled: Arc::default(),
@@ -84,13 +86,13 @@ impl Ground {
         }
     }
 
-    fn next(&self) -> Told {
+    fn next(&self) -> ListenerCall {
         self.told.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// Asks for the message, which has come once more.
+    /// Claims the message, as if it was delivered once more.
     fn ask(&self, tag: u64) {
-        let envelope = Envelope::of_recorded(self.message.clone(), receipt(tag));
+        let envelope = Envelope::of_recorded(self.message.clone(), handle(tag));
         let claim = ClaimRequest {
             key: self.message.key.clone(),
             adopt: None,
@@ -99,10 +101,10 @@ impl Ground {
         self.ledger.claim(&"default".into(), claims, set);
     }
 
-    /// The answer to that.
-    fn answer(&self) -> Answer {
+    /// The outcome of that claim.
+    fn answer(&self) -> ClaimOutcome {
         match self.next() {
-            Told::Answers(mut answers) if answers.len() == 1 => answers.remove(0),
+            ListenerCall::Claimed(mut answers) if answers.len() == 1 => answers.remove(0),
             other => panic!("{other:?}"),
         }
     }
@@ -110,14 +112,14 @@ impl Ground {
     fn claim(&self, tag: u64) -> RunId {
         self.ask(tag);
         match self.answer() {
-            Answer::Ours(attempt) => attempt.run,
+            ClaimOutcome::Ours(attempt) => attempt.run,
             other => panic!("{other:?}"),
         }
     }
 
     fn settlement(&self) -> Settlement {
         match self.next() {
-            Told::Settlement(settlement) => settlement,
+            ListenerCall::Settlement(settlement) => settlement,
             other => panic!("{other:?}"),
         }
     }
@@ -153,64 +155,64 @@ fn register(session: &mut dyn Session) -> WorkerId {
     session.register(&process).unwrap()
 }
 
-const fn receipt(tag: u64) -> DeliveryHandle {
+const fn handle(tag: u64) -> DeliveryHandle {
     DeliveryHandle { epoch: 1, tag }
 }
 
 #[test]
-fn a_run_that_was_given_up_and_returns_late_leaves_its_successor_alone() {
-    let ground = Ground::new();
-    let key = || ground.message.key.clone();
-    let first = ground.claim(1);
-    ground.ledger.release(vec![(first, key())]);
-    assert_eq!(ground.settlement().give_back, [receipt(1)]);
-    let second = ground.claim(2);
+fn a_run_that_was_given_up_and_ends_late_leaves_its_successor_alone() {
+    let test = TestLedger::new();
+    let key = || test.message.key.clone();
+    let first = test.claim(1);
+    test.ledger.release(vec![(first, key())]);
+    assert_eq!(test.settlement().give_back, [handle(1)]);
+    let second = test.claim(2);
 
-    ground.finish(first, End::Failed);
-    ground.ledger.release(vec![(first, key())]);
-    ground.ledger.let_go(first, key());
+    test.finish(first, End::Failed);
+    test.ledger.release(vec![(first, key())]);
+    test.ledger.abandon(first, key());
     let begin = Begin {
         key: key(),
         attempts: 7,
     };
-    assert!(!ground.ledger.begin(first, begin));
-    assert!(ground.told.is_empty());
+    assert!(!test.ledger.begin(first, begin));
+    assert!(test.told.is_empty());
 
-    ground.finish(second, End::Completed);
-    let settlement = ground.settlement();
-    assert_eq!(settlement.accept, [receipt(2)]);
+    test.finish(second, End::Completed);
+    let settlement = test.settlement();
+    assert_eq!(settlement.accept, [handle(2)]);
     assert_eq!((settlement.finished, settlement.released), (1, 0));
-    ground.ask(3);
-    let answer = ground.answer();
-    let is_completed = matches!(answer, Answer::Final(_, Status::Completed));
+    test.ask(3);
+    let answer = test.answer();
+    let is_completed = matches!(answer, ClaimOutcome::Final(_, Status::Completed));
     assert!(is_completed, "{answer:?}");
-    ground.end();
+    test.end();
 }
 
 #[test]
 fn a_run_that_was_given_up_counts_where_no_other_has_begun() {
-    let ground = Ground::new();
-    let run = ground.claim(1);
-    (ground.ledger).release(vec![(run, ground.message.key.clone())]);
-    assert_eq!(ground.settlement().give_back, [receipt(1)]);
-    ground.finish(run, End::Completed);
-    ground.ask(2);
-    let answer = ground.answer();
-    let is_completed = matches!(answer, Answer::Final(_, Status::Completed));
+    let test = TestLedger::new();
+    let run = test.claim(1);
+    (test.ledger).release(vec![(run, test.message.key.clone())]);
+    assert_eq!(test.settlement().give_back, [handle(1)]);
+    test.finish(run, End::Completed);
+    test.ask(2);
+    let answer = test.answer();
+    let is_completed = matches!(answer, ClaimOutcome::Final(_, Status::Completed));
     assert!(is_completed, "{answer:?}");
-    ground.end();
+    test.end();
 }
 
 #[test]
-fn that_a_delivery_has_joined_a_run_is_told_before_it_is_settled_with_that() {
-    let ground = Ground::new();
-    let run = ground.claim(1);
-    ground.ask(2);
-    ground.finish(run, End::Completed);
-    let told = ground.next();
-    assert!(matches!(told, Told::Joined(1)), "{told:?}");
-    let settlement = ground.settlement();
-    assert_eq!(settlement.accept, [receipt(1), receipt(2)]);
+fn a_joined_delivery_is_reported_before_its_run_settles_it() {
+    let test = TestLedger::new();
+    let run = test.claim(1);
+    test.ask(2);
+    test.finish(run, End::Completed);
+    let told = test.next();
+    assert!(matches!(told, ListenerCall::Joined(1)), "{told:?}");
+    let settlement = test.settlement();
+    assert_eq!(settlement.accept, [handle(1), handle(2)]);
     assert_eq!(settlement.finished, 1);
-    ground.end();
+    test.end();
 }

@@ -1,4 +1,4 @@
-//! The ledger's thread: gather, write, tell.
+//! The ledger's thread: gathers a batch, writes it, reports the results.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -7,63 +7,52 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::in_flight::{BySink, RunsInFlight};
-use super::pending_batch::{Asked, PendingBatch};
-use super::{Answer, Claims, LedgerSetup, Request, Settlement, Sink, bisect, superseded};
-use crate::execution::{Attempt, Earlier};
+use super::in_flight::{PerListener, RunsInFlight};
+use super::late_rows::CancelledWithoutRow;
+use super::listener::{ClaimOutcome, LedgerListener, Settlement};
+use super::pending_batch::{PendingBatch, PendingClaim};
+use super::refusals::Refusals;
+use super::request::{ClaimGroup, LedgerRequest};
+use super::{batch_write, superseded};
+use crate::execution::{Attempt, PriorRuns};
 use crate::failpoint;
 use crate::state::Status;
-use crate::store::liveness;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, FinishResult, PutOffResult, Republish,
-    RunStore, StoreError, WorkerId,
+    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Database, Finished, PutBack, Republish,
+    WorkerId,
 };
 use crate::task::RunId;
 
-/// So often a batch is tried again, 100 ms and more apart, before the bad row is looked for.
-const PATIENCE: u32 = 5;
-
-/// How often the database has refused a batch.
-#[derive(Default)]
-struct Refusals(u32);
-
-impl Refusals {
-    /// Whether the bad row is to be looked for.
-    const fn are_enough(&self) -> bool {
-        self.0 >= PATIENCE
-    }
-
-    /// Counts the error, if it is one for which the batch is tried again on the same session.
-    fn count(&mut self, error: &StoreError) -> bool {
-        match error {
-            // Again before it is taken apart: a record must not suffer for what passes.
-            StoreError::Refused(_) | StoreError::Unreadable(_) if self.0 == 0 => self.0 = PATIENCE,
-            StoreError::Unclear(reason) if self.0 < PATIENCE => {
-                log::debug!("the database refuses a batch: {reason}");
-                self.0 += 1;
-            }
-            _ => return false,
-        }
-        true
-    }
+/// What the ledger needs to know of its service.
+pub struct LedgerSetup {
+    /// The database.
+    pub(crate) database: Database,
+    /// The worker that claims messages.
+    pub owner: WorkerId,
+    /// Whether every run is counted before it starts, even the first run of a fresh message.
+    pub counts_before_start: bool,
+    /// Identifies the boot and the PID namespace in which this process's pid is valid.
+    pub namespace: String,
+    /// Remembers the messages that the ledger cancels because they have no row.
+    pub cancelled: Arc<CancelledWithoutRow>,
 }
 
 pub(super) struct Writer {
     setup: LedgerSetup,
-    requests: Receiver<Request>,
+    requests: Receiver<LedgerRequest>,
     halted: Arc<AtomicBool>,
-    /// Whether it is with the database.
+    /// Whether a write is under way.
     writing: Arc<AtomicBool>,
-    in_hand: RunsInFlight,
-    /// For the next batch, in order: what did not fit the last one, and second copies of what that
-    /// claimed.
-    put_off: VecDeque<Request>,
+    in_flight_runs: RunsInFlight,
+    /// Requests for the next batch, in order: those that did not fit the last one, and claims of second copies
+    /// of messages that the last one claimed.
+    deferred: VecDeque<LedgerRequest>,
 }
 
 impl Writer {
     pub(super) fn new(
         setup: LedgerSetup,
-        requests: Receiver<Request>,
+        requests: Receiver<LedgerRequest>,
         halted: Arc<AtomicBool>,
         writing: Arc<AtomicBool>,
     ) -> Self {
@@ -72,105 +61,113 @@ impl Writer {
             requests,
             halted,
             writing,
-            in_hand: RunsInFlight::default(),
-            put_off: VecDeque::new(),
+            in_flight_runs: RunsInFlight::default(),
+            deferred: VecDeque::new(),
         }
     }
 
     pub(super) fn run(mut self) {
-        while let Some(gathered) = self.gather() {
+        while let Some(pending) = self.gather_batch() {
             failpoint::hit("ledger.before-commit");
-            if !(gathered.batch.releases.is_empty() && gathered.batch.republishes.is_empty()) {
+            if !(pending.batch.releases.is_empty() && pending.batch.republishes.is_empty()) {
                 failpoint::hit("ledger.before-release");
             }
-            if !gathered.batch.put_offs.is_empty() {
+            if !pending.batch.put_offs.is_empty() {
                 failpoint::hit("ledger.before-put-off");
             }
             self.writing.store(true, Ordering::Release);
-            let written = self.write(&gathered.batch);
+            let written = self.write(&pending.batch);
             self.writing.store(false, Ordering::Release);
             let Some((result, commit)) = written else {
                 return;
             };
             failpoint::hit("ledger.after-commit");
-            if !gathered.batch.republishes.is_empty() {
+            if !pending.batch.republishes.is_empty() {
                 failpoint::hit("ledger.after-republish");
             }
-            if !gathered.batch.put_offs.is_empty() {
+            if !pending.batch.put_offs.is_empty() {
                 failpoint::hit("ledger.after-put-off");
             }
-            self.tell(gathered, result, commit);
+            self.deliver_results(pending, result, commit);
         }
     }
 
-    /// Whatever has gathered; waits for a first request. `None` when there will be no more.
-    fn gather(&mut self) -> Option<PendingBatch> {
-        let mut gathered = PendingBatch::new();
-        for request in std::mem::take(&mut self.put_off) {
-            self.add(&mut gathered, request);
+    /// Collects the requests that have arrived, waiting for a first one. `None` when no more will come.
+    fn gather_batch(&mut self) -> Option<PendingBatch> {
+        let mut pending = PendingBatch::new();
+        for request in std::mem::take(&mut self.deferred) {
+            self.add(&mut pending, request);
         }
-        if gathered.is_empty() {
+        if pending.is_empty() {
             let first = self.requests.recv().ok()?;
-            self.add(&mut gathered, first);
+            self.add(&mut pending, first);
         }
-        while !gathered.full
+        while !pending.full
             && let Ok(request) = self.requests.try_recv()
         {
-            self.add(&mut gathered, request);
+            self.add(&mut pending, request);
         }
-        Some(gathered)
+        Some(pending)
     }
 
-    fn add(&mut self, gathered: &mut PendingBatch, request: Request) {
+    fn add(&mut self, pending: &mut PendingBatch, request: LedgerRequest) {
         match request {
-            Request::Claim(claims) => self.add_claims(gathered, claims),
-            // Who does not wait any more needs no answer.
-            Request::Probe { reply } => reply.send(()).unwrap_or_default(),
+            LedgerRequest::Claim(claims) => self.add_claims(pending, claims),
+            // A caller that has stopped waiting needs no answer.
+            LedgerRequest::Probe { reply } => reply.send(()).unwrap_or_default(),
             other => {
-                let request = superseded::fenced(&self.in_hand, other);
-                let left = request.and_then(|request| gathered.take(request));
-                self.put_off.extend(left);
+                let request = superseded::without_superseded(&self.in_flight_runs, other);
+                let left = request.and_then(|request| pending.add_request(request));
+                self.deferred.extend(left);
             }
         }
     }
 
-    /// Adds as many as fit.
-    fn add_claims(&mut self, gathered: &mut PendingBatch, mut claims: Claims) {
+    /// Adds as many of the claims as fit, and defers the rest.
+    fn add_claims(&mut self, pending: &mut PendingBatch, mut claims: ClaimGroup) {
         while let Some((envelope, claim)) = claims.claims.pop_front() {
-            if !gathered.has_room_for(&claim) {
+            if !pending.has_room_for(&claim) {
                 claims.claims.push_front((envelope, claim));
                 break;
             }
-            let asked = Asked {
+            let pending_claim = PendingClaim {
                 envelope,
                 queue: Arc::clone(&claims.queue),
-                since: claims.asked,
-                sink: Arc::clone(&claims.sink),
+                requested_at: claims.requested_at,
+                listener: Arc::clone(&claims.listener),
             };
-            self.add_claim(gathered, claim, asked);
+            self.add_claim(pending, claim, pending_claim);
         }
         if !claims.claims.is_empty() {
-            self.put_off.push_back(Request::Claim(claims));
+            self.deferred.push_back(LedgerRequest::Claim(claims));
         }
     }
 
-    fn add_claim(&mut self, gathered: &mut PendingBatch, claim: ClaimRequest, asked: Asked) {
-        if self.in_hand.join(&claim.key, || asked.holder()) {
-            asked.sink.joined(1);
-        } else if gathered.claims(&claim.key) {
-            self.put_off.push_back(Request::Claim(Claims {
-                claims: [(asked.envelope, claim)].into(),
-                queue: asked.queue,
-                asked: asked.since,
-                sink: asked.sink,
+    fn add_claim(
+        &mut self,
+        pending: &mut PendingBatch,
+        claim: ClaimRequest,
+        pending_claim: PendingClaim,
+    ) {
+        if self
+            .in_flight_runs
+            .join(&claim.key, || pending_claim.holder())
+        {
+            pending_claim.listener.joined(1);
+        } else if pending.has_claim_for(&claim.key) {
+            self.deferred.push_back(LedgerRequest::Claim(ClaimGroup {
+                claims: [(pending_claim.envelope, claim)].into(),
+                queue: pending_claim.queue,
+                requested_at: pending_claim.requested_at,
+                listener: pending_claim.listener,
             }));
         } else {
-            gathered.claim(claim, asked);
+            pending.add_claim(claim, pending_claim);
         }
     }
 
-    /// Writes the batch, for as long as it takes; says how long the commit itself took. `None` when
-    /// the service stops hard meanwhile.
+    /// Writes the batch, retrying for as long as it takes; also returns how long the commit itself took. `None`
+    /// if the service stops hard meanwhile.
     fn write(&mut self, batch: &Batch) -> Option<(BatchResult, Duration)> {
         if batch.is_empty() {
             return Some((BatchResult::default(), Duration::ZERO));
@@ -185,10 +182,10 @@ impl Writer {
         let mut refusals = Refusals::default();
         while !halted.load(Ordering::Acquire) {
             let started = Instant::now();
-            let piecewise = refusals.are_enough();
+            let bisecting = refusals.require_bisecting();
             let written = database.ask_expecting(
                 |error| refusals.count(error),
-                |session, _| try_write(session, *owner, namespace, batch, piecewise),
+                |session, _| batch_write::try_write(session, *owner, namespace, batch, bisecting),
             );
             if let Ok(result) = written {
                 return Some((result, started.elapsed()));
@@ -198,85 +195,104 @@ impl Writer {
         None
     }
 
-    fn tell(&mut self, mut gathered: PendingBatch, result: BatchResult, commit: Duration) {
-        let mut settlements = BySink::default();
-        self.settle_ends(&gathered, &result, &mut settlements);
-        self.settle_returns(&gathered, &mut settlements);
-        for (sink, settlement) in settlements.into_iter() {
-            sink.settle(settlement, commit);
+    fn deliver_results(
+        &mut self,
+        mut pending: PendingBatch,
+        result: BatchResult,
+        commit: Duration,
+    ) {
+        let mut settlements = PerListener::default();
+        self.settle_ends(&pending, &result, &mut settlements);
+        self.settle_given_back(&pending, &mut settlements);
+        for (listener, settlement) in settlements.into_iter() {
+            listener.settle(settlement, commit);
         }
-        for ((_, _, reply), put_back) in gathered.put_offs.iter().zip(result.put_offs) {
+        for ((_, _, reply), put_back) in pending.put_offs.iter().zip(result.put_back) {
             if reply.send(put_back).is_err() {
                 log::debug!("a consumer went away before its run was put off");
             }
         }
-        for (reply, begun) in gathered.begins.iter().zip(result.begun) {
+        for (reply, begun) in pending.begins.iter().zip(result.begun) {
             if reply.send(begun).is_err() {
                 log::debug!("a consumer went away before its run was counted");
             }
         }
-        let looks = std::mem::take(&mut gathered.looks);
-        self.tell_claims(gathered, result.claims, commit);
-        tell_looks(looks, &result.with_row);
+        let looks = std::mem::take(&mut pending.looks);
+        self.deliver_claims(pending, result.claims, commit);
+        deliver_looks(looks, &result.looked);
     }
 
-    /// RunStore that are over here.
+    /// Settles the deliveries of runs that are over for this worker.
     fn settle_ends(
         &mut self,
-        gathered: &PendingBatch,
+        pending: &PendingBatch,
         result: &BatchResult,
-        settlements: &mut BySink<Settlement>,
+        settlements: &mut PerListener<Settlement>,
     ) {
-        let batch = &gathered.batch;
-        let finishes = batch.finishes.iter().zip(&gathered.finishes);
+        let batch = &pending.batch;
+        let finishes = batch.finishes.iter().zip(&pending.finishes);
         for ((finish, (run, ran)), finished) in finishes.zip(&result.finished) {
-            report(&finish.key, *finished);
+            log_unusual_end(&finish.key, *finished);
             self.settle(&finish.key, *run, settlements, *ran);
         }
-        let put_offs = batch.put_offs.iter().zip(&gathered.put_offs);
-        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_offs) {
-            if !matches!(put_back, PutOffResult::TooLong | PutOffResult::Refused) {
+        let put_offs = batch.put_offs.iter().zip(&pending.put_offs);
+        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_back) {
+            if !matches!(put_back, PutBack::TooLong | PutBack::Refused) {
                 self.settle(&put_off.row.key, *run, settlements, *ran);
             }
         }
-        for (run, key) in &gathered.dropped {
+        for (run, key) in &pending.abandoned {
             self.settle(key, *run, settlements, Duration::ZERO);
         }
     }
 
-    /// RunStore that were given back before they began.
-    fn settle_returns(&mut self, gathered: &PendingBatch, settlements: &mut BySink<Settlement>) {
-        for (key, run) in gathered.batch.releases.iter().zip(&gathered.releases) {
-            for (nth, holder) in self.in_hand.remove(key, *run).into_iter().enumerate() {
-                let settlement = settlements.of(&holder.sink);
-                settlement.give_back.push(holder.receipt);
+    /// Settles the deliveries of messages that were given back before their run began.
+    fn settle_given_back(
+        &mut self,
+        pending: &PendingBatch,
+        settlements: &mut PerListener<Settlement>,
+    ) {
+        for (key, run) in pending.batch.releases.iter().zip(&pending.releases) {
+            for (nth, holder) in self
+                .in_flight_runs
+                .remove(key, *run)
+                .into_iter()
+                .enumerate()
+            {
+                let settlement = settlements.entry_for(&holder.listener);
+                settlement.give_back.push(holder.handle);
                 settlement.released += usize::from(nth == 0);
             }
         }
-        let republishes = gathered.batch.republishes.iter().zip(&gathered.republishes);
+        let republishes = pending.batch.republishes.iter().zip(&pending.republishes);
         for (Republish { key, copy }, run) in republishes {
-            for (nth, holder) in self.in_hand.remove(key, *run).into_iter().enumerate() {
-                let settlement = settlements.of(&holder.sink);
+            for (nth, holder) in self
+                .in_flight_runs
+                .remove(key, *run)
+                .into_iter()
+                .enumerate()
+            {
+                let settlement = settlements.entry_for(&holder.listener);
                 match copy {
-                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.receipt),
-                    BrokerCopy::Gone => settlement.accept.push(holder.receipt),
+                    BrokerCopy::MayBeDropped => settlement.give_back.push(holder.handle),
+                    BrokerCopy::Gone => settlement.accept.push(holder.handle),
                 }
                 settlement.released += usize::from(nth == 0);
             }
         }
     }
 
-    /// All deliveries of the message are done with; the first one's set has run it.
+    /// Has all deliveries of the message acknowledged, and counts the run for the set of the first one.
     fn settle(
         &mut self,
         key: &str,
         run: RunId,
-        settlements: &mut BySink<Settlement>,
+        settlements: &mut PerListener<Settlement>,
         ran: Duration,
     ) {
-        for (nth, holder) in self.in_hand.remove(key, run).into_iter().enumerate() {
-            let settlement = settlements.of(&holder.sink);
-            settlement.accept.push(holder.receipt);
+        for (nth, holder) in self.in_flight_runs.remove(key, run).into_iter().enumerate() {
+            let settlement = settlements.entry_for(&holder.listener);
+            settlement.accept.push(holder.handle);
             if nth == 0 {
                 settlement.finished += 1;
                 settlement.ran += ran;
@@ -284,115 +300,72 @@ impl Writer {
         }
     }
 
-    fn tell_claims(&mut self, gathered: PendingBatch, claims: Vec<Claim>, commit: Duration) {
-        let mut answers = BySink::<Vec<Answer>>::default();
-        let requests = gathered.batch.claims.into_iter().zip(gathered.claims);
-        for ((request, asked), claim) in requests.zip(claims) {
-            if is_to_be_cancelled(&request) {
+    fn deliver_claims(&mut self, pending: PendingBatch, claims: Vec<Claim>, commit: Duration) {
+        let mut outcomes = PerListener::<Vec<ClaimOutcome>>::default();
+        let requests = pending.batch.claims.into_iter().zip(pending.claims);
+        for ((request, pending_claim), claim) in requests.zip(claims) {
+            if cancels_message(&request) {
                 self.setup.cancelled.note(&request.key);
             }
-            let sink = Arc::clone(&asked.sink);
-            let answer = self.answer(request.key, asked, claim);
-            answers.of(&sink).push(answer);
+            let listener = Arc::clone(&pending_claim.listener);
+            let outcome = self.apply_claim(request.key, pending_claim, claim);
+            outcomes.entry_for(&listener).push(outcome);
         }
-        for (sink, answers) in answers.into_iter() {
-            sink.claimed(answers, commit);
+        for (listener, outcomes) in outcomes.into_iter() {
+            listener.claimed(outcomes, commit);
         }
     }
 
-    fn answer(&mut self, key: String, asked: Asked, claim: Claim) -> Answer {
+    fn apply_claim(
+        &mut self,
+        key: String,
+        pending_claim: PendingClaim,
+        claim: Claim,
+    ) -> ClaimOutcome {
         match claim {
-            Claim::Ours {
-                attempts,
-                crash_suspect,
-            } => Answer::Ours(Attempt {
-                run: self.in_hand.take_up(key, asked.holder()),
-                envelope: asked.envelope,
-                queue: asked.queue,
-                asked: asked.since,
-                earlier: Earlier::in_row(attempts, crash_suspect, self.setup.counts_first),
+            Claim::Ours { attempts, suspect } => ClaimOutcome::Ours(Attempt {
+                run: self.in_flight_runs.start(key, pending_claim.holder()),
+                envelope: pending_claim.envelope,
+                queue: pending_claim.queue,
+                requested_at: pending_claim.requested_at,
+                prior_runs: PriorRuns::in_row(attempts, suspect, self.setup.counts_before_start),
             }),
-            Claim::Final(status) => Answer::Final(asked.envelope, status),
-            Claim::Owned(worker) => Answer::Owned(asked.envelope, worker),
-            Claim::NoRow => Answer::NoRow(asked.envelope),
+            Claim::Final(status) => ClaimOutcome::Final(pending_claim.envelope, status),
+            Claim::Owned(worker) => ClaimOutcome::Owned(pending_claim.envelope, worker),
+            Claim::NoRow => ClaimOutcome::NoRow(pending_claim.envelope),
         }
     }
 }
 
-/// Whether it was claimed as one whose row has not come: it may have come at that very moment.
-fn is_to_be_cancelled(claim: &ClaimRequest) -> bool {
+/// Whether the claim cancels a message whose row has not come. The row may have come at that very moment.
+fn cancels_message(claim: &ClaimRequest) -> bool {
     let row = claim.adopt.as_ref();
     row.is_some_and(|row| row.status == Status::Cancelled)
 }
 
-fn tell_looks(looks: Vec<(Vec<String>, Arc<dyn Sink>)>, found: &[String]) {
+fn deliver_looks(looks: Vec<(Vec<String>, Arc<dyn LedgerListener>)>, found: &[String]) {
     if looks.is_empty() {
         return;
     }
     let found: HashSet<&str> = found.iter().map(String::as_str).collect();
-    for (keys, sink) in looks {
+    for (keys, listener) in looks {
         let looked = keys.into_iter().map(|key| {
             let has_row = found.contains(key.as_str());
             (key, has_row)
         });
-        sink.looked(looked.collect());
+        listener.looked_up(looked.collect());
     }
 }
 
-fn try_write(
-    session: &mut dyn RunStore,
-    owner: WorkerId,
-    namespace: &str,
-    batch: &Batch,
-    piecewise: bool,
-) -> Result<BatchResult, StoreError> {
-    let mut result = if piecewise {
-        bisect::write(session, owner, batch)?
-    } else {
-        session.write(owner, batch)?
-    };
-    claim_from_the_dead(session, owner, namespace, batch, &mut result)?;
-    Ok(result)
-}
-
-/// A message that a worker of this host had when it vanished is ours at once: it need not wait for
-/// the heartbeat to grow old.
-fn claim_from_the_dead(
-    session: &mut dyn RunStore,
-    owner: WorkerId,
-    namespace: &str,
-    batch: &Batch,
-    result: &mut BatchResult,
-) -> Result<(), StoreError> {
-    let owned: Vec<usize> = (0..result.claims.len())
-        .filter(|index| matches!(result.claims[*index], Claim::Owned(_)))
-        .collect();
-    if owned.is_empty() || liveness::remove_dead_workers(session, namespace)? == 0 {
-        return Ok(());
-    }
-    let again = Batch {
-        claims: owned
-            .iter()
-            .map(|index| batch.claims[*index].clone())
-            .collect(),
-        ..Batch::default()
-    };
-    let verdicts = session.write(owner, &again)?.claims;
-    for (index, verdict) in owned.into_iter().zip(verdicts) {
-        result.claims[index] = verdict;
-    }
-    Ok(())
-}
-
-/// Says what is odd about an end that was not written as usual.
-fn report(key: &str, finished: FinishResult) {
+/// Logs the end of a run that was not written as usual.
+fn log_unusual_end(key: &str, finished: Finished) {
     match finished {
-        FinishResult::Written => {}
-        FinishResult::Already => log::info!("message {key} was finished already"),
-        FinishResult::Taken => log::warn!(
+        Finished::Written => {}
+        Finished::Already => log::info!("message {key} was finished already"),
+        Finished::Taken => log::warn!(
             "message {key} was taken over by another worker while its task ran here; that worker's \
              end counts"
         ),
-        FinishResult::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
+        Finished::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
     }
 }

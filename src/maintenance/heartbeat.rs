@@ -1,11 +1,11 @@
-//! The heartbeat: this worker lives, and those that do not are buried.
+//! The heartbeat shows that this worker is alive, and removes workers that are dead.
 //!
-//! A worker of this host is buried as soon as its process is gone; any other when it has been silent
-//! for long, by the database's clock and by that of who buries it. But a database that was away has heard
-//! nobody: only who has beaten without a gap for longer than it takes the others to come back may call
-//! them dead.
+//! A worker of this host is removed as soon as its process is gone. Any other is removed when it has been
+//! silent for long, both by the database's clock and by the clock of the worker that removes it. After an outage
+//! of the database every worker has been silent: so only a worker whose heartbeats have had no gap for longer
+//! than the others need to reconnect may declare them dead.
 //!
-//! Who stood still for long may have been called dead itself: see [`Lease`].
+//! A worker that stood still for long may have been declared dead itself: see [`Lease`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,36 +17,36 @@ use crate::health::worker_thread::{StopFlag, WorkerThread};
 use crate::store::liveness::{self, SilenceTracker};
 use crate::store::{DEAD_AFTER, Database, StoreError, WorkerId, WorkerProcess, WorkerStore};
 
-/// Four heartbeats may be missed before a worker counts as dead.
+/// A worker may miss four heartbeats before it counts as dead.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The longest time between two heartbeats of a worker that finds its database back: the interval and
 /// the longest backoff, and some.
-const OTHERS_ARE_BACK: Duration = Duration::from_secs(12);
+const RECONNECT_TIME: Duration = Duration::from_secs(12);
 
-/// From its last heartbeat on, a worker can be sure for so long that its messages are its own: nobody
-/// calls it dead before [`DEAD_AFTER`]. What remains is for a run to begin in.
-const SURE: Duration = DEAD_AFTER.saturating_sub(Duration::from_secs(5));
+/// For how long after a heartbeat a worker can be sure to own its messages: nobody declares it dead before
+/// [`DEAD_AFTER`]. The difference leaves time for a run to begin.
+const LEASE_TIME: Duration = DEAD_AFTER.saturating_sub(Duration::from_secs(5));
 
-/// Whether this worker can be sure that its messages are its own. One that stood still may not be: it
-/// asks the database before it begins what it had claimed until then.
+/// Tells whether this worker can be sure to own its messages. A worker that stood still can't be: it asks the
+/// database before it begins a message that it had claimed by then.
 #[derive(Debug, Clone)]
 pub struct Lease(Arc<Mutex<Term>>);
 
 #[derive(Debug)]
 struct Term {
-    /// Nobody has called this worker dead since then.
+    /// Nobody has declared this worker dead since then.
     since: Instant,
     /// When the last heartbeat was sent.
-    sent: Sent,
+    sent: BootInstant,
 }
 
-/// When something was sent, on a clock that goes on while this machine sleeps, as the others' do; an
-/// `Instant`'s does not.
+/// A time on a clock that goes on while this machine sleeps, as the clocks of other machines do; that of an
+/// [`Instant`] stops.
 #[derive(Debug, Clone, Copy)]
-pub struct Sent(Duration);
+pub struct BootInstant(Duration);
 
-impl Sent {
+impl BootInstant {
     /// Now.
     #[must_use]
     pub fn now() -> Self {
@@ -62,24 +62,24 @@ impl Sent {
 }
 
 impl Lease {
-    /// Of a worker that has registered since it began to, at `sent`.
+    /// The lease of a worker that sent its registration at `sent` and is registered now.
     #[must_use]
-    pub fn of(sent: Sent) -> Self {
+    pub fn granted_at(sent: BootInstant) -> Self {
         let since = Instant::now();
         Self(Arc::new(Mutex::new(Term { since, sent })))
     }
 
-    /// Whether it can of a message that it asked for at that time, and got.
+    /// Whether this worker can be sure to own a message that it asked for at `requested_at`, and got.
     #[must_use]
-    pub fn covers(&self, asked: Instant) -> bool {
+    pub fn covers(&self, requested_at: Instant) -> bool {
         let term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked >= term.since && term.sent.elapsed() < SURE
+        requested_at >= term.since && term.sent.elapsed() < LEASE_TIME
     }
 
-    /// A heartbeat that was sent then is written.
-    fn renew(&self, sent: Sent) {
+    /// Renews the lease after a heartbeat that was sent at `sent`.
+    fn renew(&self, sent: BootInstant) {
         let mut term = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if term.sent.elapsed() >= SURE {
+        if term.sent.elapsed() >= LEASE_TIME {
             term.since = Instant::now();
         }
         term.sent = sent;
@@ -114,12 +114,12 @@ fn beat(
     loop {
         failpoint::hit("heartbeat.beats");
         let is_steady =
-            || last_beat.elapsed() < OTHERS_ARE_BACK && beating_since.elapsed() > OTHERS_ARE_BACK;
+            || last_beat.elapsed() < RECONNECT_TIME && beating_since.elapsed() > RECONNECT_TIME;
         let beaten = database
             .ask(|session, _| beat_once(session, &mut watch, (id, process), lease, is_steady));
         let wait = match beaten {
             Ok(()) => {
-                if last_beat.elapsed() > OTHERS_ARE_BACK {
+                if last_beat.elapsed() > RECONNECT_TIME {
                     // The database, or this process, stood still.
                     beating_since = Instant::now();
                 }
@@ -146,7 +146,7 @@ fn beat_once(
     lease: &Lease,
     is_steady: impl Fn() -> bool,
 ) -> Result<(), StoreError> {
-    let sent = Sent::now();
+    let sent = BootInstant::now();
     session.heartbeat(id, process)?;
     lease.renew(sent);
     liveness::remove_dead_workers(session, &process.namespace)?;
@@ -159,16 +159,16 @@ mod tests {
 
     #[test]
     fn a_lease_covers_what_was_asked_for_since_the_last_gap() {
-        let lease = Lease::of(Sent::now());
+        let lease = Lease::granted_at(BootInstant::now());
         let early = Instant::now();
         assert!(lease.covers(early));
-        lease.renew(Sent::now());
+        lease.renew(BootInstant::now());
         assert!(lease.covers(early));
 
-        // As if it had stood still since.
-        lease.renew(Sent(Sent::now().0.saturating_sub(SURE)));
+        // As if the worker had stood still since.
+        lease.renew(BootInstant(BootInstant::now().0.saturating_sub(LEASE_TIME)));
         assert!(!lease.covers(Instant::now()));
-        lease.renew(Sent::now());
+        lease.renew(BootInstant::now());
         assert!(!lease.covers(early));
         assert!(lease.covers(Instant::now()));
     }

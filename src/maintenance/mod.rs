@@ -1,5 +1,5 @@
-//! Threads beside the tree: what a death left undone is taken up (`sweep`), this worker says that it lives
-//! (`heartbeat`), and old messages are deleted (`prune`).
+//! The maintenance threads, which run beside the actor tree: `sweep` recovers messages that a dead worker left
+//! behind, `heartbeat` shows that this worker is alive, and `prune` deletes old messages.
 
 pub(crate) mod heartbeat;
 pub(crate) mod prune;

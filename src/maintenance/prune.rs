@@ -1,7 +1,7 @@
-//! Pruning: what is over and has grown too old is deleted, if the configuration says how old that is.
+//! Pruning deletes finished messages that are older than the configuration allows.
 //!
-//! It walks over the messages in the order of their ids, in small transactions with a pause after
-//! each. Any number of services may do so at once; they pass over what another one is deleting.
+//! It walks over the messages in the order of their ids, in small transactions with a pause after each. Any
+//! number of services may prune at once: each skips the rows that another one is deleting.
 
 use std::collections::HashMap;
 use std::thread;
@@ -14,21 +14,20 @@ use crate::retry::Backoff;
 use crate::state::Status;
 use crate::store::{Database, PruneRange, Pruned, RetentionStore, StoreError};
 
-/// So many messages a transaction: a few milliseconds.
+/// Messages per transaction, which takes a few milliseconds.
 const BATCH: usize = 1000;
 
-/// A service that prunes pauses so many times as long as its last transaction took: it is there for
-/// other work.
-const PAUSE: u32 = 4;
+/// A service pauses this many times as long as its last transaction took, as pruning must not hold up other work.
+const PAUSE_FACTOR: u32 = 4;
 
-/// So often the command tries again what met another transaction.
-const PATIENCE: u32 = 5;
+/// How often the command retries a transaction that conflicts with another.
+const CONFLICT_RETRIES: u32 = 5;
 
-/// Every so many walks, one begins at the first message again: a row can still appear where all was
-/// settled, from a transaction that took long, and ids begin again when a table is emptied.
-const FULL_WALK: u32 = 24;
+/// One in this many walks begins at the first message again: a slow transaction can add a row among ids that
+/// were already passed, and ids restart when a table is emptied.
+const WALKS_PER_FULL_WALK: u32 = 24;
 
-/// Starts the thread of a service that prunes.
+/// Starts a service's pruning thread.
 ///
 /// # Errors
 /// When the system has no thread left.
@@ -48,16 +47,16 @@ pub fn start(database: Database, history: History) -> std::io::Result<WorkerThre
     })
 }
 
-/// Deletes what is too old in the whole table, or counts it. What was done is in `counts`, also after
-/// an error.
+/// Deletes all messages that are too old, or only counts them. `counts` has the messages done so far, also after an
+/// error.
 ///
 /// # Errors
 /// When the database is away.
-pub fn whole(
+pub fn prune_all(
     session: &mut dyn RetentionStore,
     history: &History,
     delete: bool,
-    counts: &mut Counts,
+    counts: &mut PrunedCounts,
 ) -> Result<(), StoreError> {
     let mut after = Some(0);
     let mut backoff = Backoff::for_connections();
@@ -75,10 +74,10 @@ pub fn whole(
                 after = pruned.next;
                 backoff.reset();
                 conflicts = 0;
-                // Somebody waits for it, so that half of the time is enough for the others.
+                // A user waits for this command, so it leaves only half of the time to others.
                 thread::sleep(began.elapsed());
             }
-            Err(StoreError::Conflict(_)) if conflicts < PATIENCE => {
+            Err(StoreError::Conflict(_)) if conflicts < CONFLICT_RETRIES => {
                 conflicts += 1;
                 thread::sleep(backoff.next_wait());
             }
@@ -88,12 +87,12 @@ pub fn whole(
     Ok(())
 }
 
-/// How many messages of each state.
+/// How many messages of each state were deleted.
 #[derive(Debug, Default)]
-pub struct Counts(HashMap<Status, usize>);
+pub struct PrunedCounts(HashMap<Status, usize>);
 
-impl Counts {
-    /// How many of this state.
+impl PrunedCounts {
+    /// How many messages of this state were deleted.
     #[must_use]
     pub fn of(&self, status: Status) -> usize {
         self.0.get(&status).copied().unwrap_or_default()
@@ -115,25 +114,25 @@ impl Counts {
     }
 }
 
-/// A service's part in it.
+/// The state of a service's pruning thread.
 struct Pruning {
     database: Database,
     history: History,
-    /// No message up to this id will ever be too old.
+    /// No message up to this id is left to grow too old.
     settled: i64,
 }
 
 impl Pruning {
     fn run(&mut self, stop: &StopFlag) {
         let mut walks = 0_u32;
-        // Not at once: a message whose end was recorded as its service died comes again, and is known
-        // by its row.
+        // The first walk waits: if a service died right after it recorded a message's end, the message is
+        // delivered again, and only its row shows that it has run.
         while !stop.wait(self.pause()) {
-            if walks.is_multiple_of(FULL_WALK) {
+            if walks.is_multiple_of(WALKS_PER_FULL_WALK) {
                 self.settled = 0;
             }
             walks = walks.wrapping_add(1);
-            let mut counts = Counts::default();
+            let mut counts = PrunedCounts::default();
             let stopped = self.walk(stop, &mut counts);
             counts.report();
             if stopped {
@@ -143,14 +142,14 @@ impl Pruning {
         }
     }
 
-    /// Until the next walk: between half and one and a half of the interval, so that services that were
-    /// started together do not walk together.
+    /// The wait until the next walk: between 0.5 and 1.5 intervals, so that services that were started together
+    /// do not walk together.
     fn pause(&self) -> Duration {
         self.history.every.mul_f64(0.5 + fastrand::f64())
     }
 
-    /// Walks to where messages are too young; whether it was told to stop on the way.
-    fn walk(&mut self, stop: &StopFlag, counts: &mut Counts) -> bool {
+    /// Walks until the messages are too young. `true` if the thread was told to stop on the way.
+    fn walk(&mut self, stop: &StopFlag, counts: &mut PrunedCounts) -> bool {
         let mut after = self.settled;
         failpoint::hit("prune.walks");
         loop {
@@ -167,9 +166,9 @@ impl Pruning {
                         }
                         _ => return false,
                     }
-                    began.elapsed() * PAUSE
+                    began.elapsed() * PAUSE_FACTOR
                 }
-                // A right that is missing, or a table of the user's that refers to a message: no outage.
+                // A missing privilege, or a foreign key in a user's table: no outage.
                 Err(
                     StoreError::Refused(error)
                     | StoreError::Unclear(error)

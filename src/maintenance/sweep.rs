@@ -1,7 +1,7 @@
-//! The sweep: what a death has left undone is taken up, by any service.
+//! The sweep recovers what a dead worker left behind; any service's sweep may do so.
 //!
-//! PENDING messages that are due are published; IN_PROGRESS ones of dead workers become PENDING. A
-//! PUBLISHED message is never published again for its age: a long backlog is no fault.
+//! It publishes PENDING messages that are due, and makes IN_PROGRESS messages of dead workers PENDING. It never
+//! publishes a PUBLISHED message again because of its age: a long backlog is no fault.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use crate::config::Config;
 use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::health::worker_thread::{StopFlag, WorkerThread};
-use crate::ledger::late_rows::Cancelled;
+use crate::ledger::late_rows::CancelledWithoutRow;
 use crate::message::Message;
 use crate::publish::TrackingOutbox;
 use crate::retry::Backoff;
-use crate::store::{BATCH_BYTES, Database, LateRowResult, RecoveryStore, StoreError};
+use crate::store::{BATCH_BYTES, Database, LateRow, RecoveryStore, StoreError};
 
-/// How often the sweep looks, when there is nothing to do.
+/// How often the sweep looks for work while there is none.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often it looks whether the database has told it to come, if the database does: it reads what has
-/// arrived on its connection, and asks nobody.
-const LISTENING: Duration = Duration::from_millis(10);
+/// How often the sweep checks for a notification, if the database sends them. It only reads what has arrived on
+/// its connection, and asks the database nothing.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// However long a look took, it is repeated after so long.
-const LONGEST_REST: Duration = Duration::from_secs(5);
+/// The longest rest after a step that took long.
+const MAX_REST: Duration = Duration::from_secs(5);
 
-/// So many messages a step at most, and about [`BATCH_BYTES`]: few enough for the lease of the store.
-const BATCH: usize = 500;
+/// The most messages in a step, beside about [`BATCH_BYTES`]: few enough to publish within the store's lease.
+const MAX_BATCH: usize = 500;
 
-/// The first step of many, which tells how large their messages are.
-const FIRST_BATCH: usize = 20;
+/// The size of the first step, which shows how large the messages are.
+const INITIAL_BATCH: usize = 20;
 
 /// Starts the sweep's thread.
 ///
@@ -41,7 +41,7 @@ pub fn start(
     mut database: Database,
     config: Arc<Config>,
     servers: Arc<Servers>,
-    cancelled: Arc<Cancelled>,
+    cancelled: Arc<CancelledWithoutRow>,
 ) -> std::io::Result<WorkerThread> {
     WorkerThread::restarting("sweep", move |stop| {
         let mut sweep = Sweep {
@@ -52,32 +52,32 @@ pub fn start(
     })
 }
 
-/// Sweeps until nothing is due, or a server is away.
-pub fn once(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
+/// Sweeps on this thread until nothing is due, or a server is away.
+pub fn until_done(mut database: Database, config: Arc<Config>, servers: Arc<Servers>) {
     let mut sweep = Sweep::new(config, servers);
-    while sweep.step(&mut database) == Step::More {}
+    while sweep.step(&mut database) == SweepStep::More {}
 }
 
-/// The sweep over everything that is due.
+/// The state of a sweep.
 struct Sweep {
-    door: TrackingOutbox,
+    outbox: TrackingOutbox,
     /// How many messages the next step takes.
     batch: usize,
-    /// Whether the database tells when there is something to do.
-    listens: bool,
-    held: Held,
-    /// What this service has cancelled because it had no row.
-    cancelled: Arc<Cancelled>,
+    /// Whether the database notifies the sweep of work.
+    is_notified: bool,
+    held_queues: HeldQueues,
+    /// The messages that this service has cancelled because they had no row.
+    cancelled: Arc<CancelledWithoutRow>,
 }
 
-/// The queues that take no messages now: theirs wait until it is time to try again, and hold up no others.
-struct Held {
+/// The queues that take no messages now. Their messages wait for the next try, and hold up no others.
+struct HeldQueues {
     queues: BTreeSet<String>,
     until: Option<Instant>,
     backoff: Backoff,
 }
 
-impl Held {
+impl HeldQueues {
     const fn none() -> Self {
         Self {
             queues: BTreeSet::new(),
@@ -94,28 +94,28 @@ impl Held {
         }
     }
 
-    /// Lets go of them, if it is time to.
-    fn look(&mut self) {
+    /// Releases the queues when it is time to try them again.
+    fn release_when_due(&mut self) {
         if self.until.is_some_and(|until| until <= Instant::now()) {
             self.until = None;
             self.queues.clear();
         }
     }
 
-    /// All that was due was tried, and nothing else waits.
-    fn settle(&mut self) {
+    /// Resets the backoff if no queue is held after all due messages were tried.
+    fn reset_backoff_if_empty(&mut self) {
         if self.queues.is_empty() {
             self.backoff.reset();
         }
     }
 }
 
-/// What a step of the sweep has found.
+/// The result of one step of the sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// There may be more.
+enum SweepStep {
+    /// There may be more work.
     More,
-    /// Nothing is left to do.
+    /// No work is left.
     Done,
     /// The database is away.
     Away,
@@ -124,10 +124,10 @@ enum Step {
 impl Sweep {
     fn new(config: Arc<Config>, servers: Arc<Servers>) -> Self {
         Self {
-            door: TrackingOutbox::new(config, servers),
-            batch: FIRST_BATCH,
-            listens: false,
-            held: Held::none(),
+            outbox: TrackingOutbox::new(config, servers),
+            batch: INITIAL_BATCH,
+            is_notified: false,
+            held_queues: HeldQueues::none(),
             cancelled: Arc::default(),
         }
     }
@@ -137,9 +137,9 @@ impl Sweep {
             failpoint::hit("sweep.looks");
             let began = Instant::now();
             let is_over = match self.step(database) {
-                Step::More => stop.wait(Duration::ZERO),
-                Step::Done => self.rest(began.elapsed(), stop) || self.wait(database, stop),
-                Step::Away => stop.wait(database.retry_in()),
+                SweepStep::More => stop.wait(Duration::ZERO),
+                SweepStep::Done => self.rest(began.elapsed(), stop) || self.wait(database, stop),
+                SweepStep::Away => stop.wait(database.retry_in()),
             };
             if is_over {
                 return;
@@ -147,50 +147,49 @@ impl Sweep {
         }
     }
 
-    /// Past what is held many others may have to be read: a look that took long is not repeated at once.
-    /// `true` if the thread is to stop.
+    /// Rests after a step while queues are held: the step may have read past many of their messages, so a slow
+    /// step is not repeated at once. `true` if the thread is to stop.
     fn rest(&self, spent: Duration, stop: &StopFlag) -> bool {
-        !self.held.queues.is_empty() && stop.wait((spent * 9).min(LONGEST_REST))
+        !self.held_queues.queues.is_empty() && stop.wait((spent * 9).min(MAX_REST))
     }
 
-    /// Waits until it is time to look again, or there is something to do; `true` if the thread is to
-    /// stop.
+    /// Waits until it is time to look again, or the database reports work. `true` if the thread is to stop.
     fn wait(&mut self, database: &mut Database, stop: &StopFlag) -> bool {
         let end = Instant::now() + INTERVAL;
-        let end = self.held.until.map_or(end, |until| until.min(end));
+        let end = self.held_queues.until.map_or(end, |until| until.min(end));
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if !self.listens {
+            if !self.is_notified {
                 return stop.wait(left);
             }
-            if stop.wait(left.min(LISTENING)) {
+            if stop.wait(left.min(LISTEN_INTERVAL)) {
                 return true;
             }
-            if left <= LISTENING || self.is_told(database) {
+            if left <= LISTEN_INTERVAL || self.has_news(database) {
                 return false;
             }
         }
     }
 
-    fn is_told(&mut self, database: &mut Database) -> bool {
-        match database.session().map(|session| session.was_notified()) {
+    fn has_news(&mut self, database: &mut Database) -> bool {
+        match database.session().map(|session| session.is_told()) {
             Some(Ok(Some(is_told))) => is_told,
-            // What is wrong is said of the next step.
+            // The next step reports what is wrong.
             Some(Err(_)) | None => {
-                self.listens = false;
+                self.is_notified = false;
                 false
             }
             Some(Ok(None)) => false,
         }
     }
 
-    fn step(&mut self, database: &mut Database) -> Step {
+    fn step(&mut self, database: &mut Database) -> SweepStep {
         match database.ask(|session, health| self.try_step(session, health)) {
             Ok(step) => step,
-            Err(StoreError::Conflict(_)) => Step::Done,
+            Err(StoreError::Conflict(_)) => SweepStep::Done,
             Err(_) => {
-                self.listens = false;
-                Step::Away
+                self.is_notified = false;
+                SweepStep::Away
             }
         }
     }
@@ -199,18 +198,18 @@ impl Sweep {
         &mut self,
         session: &mut dyn RecoveryStore,
         database: &HealthProbe,
-    ) -> Result<Step, StoreError> {
-        // Asked before it looks: who comes later is told of then.
-        self.listens = session.was_notified()?.is_some();
-        let recovered = session.recover(BATCH)?;
+    ) -> Result<SweepStep, StoreError> {
+        // Asked before the look, so that work that arrives after the look is notified.
+        self.is_notified = session.is_told()?.is_some();
+        let recovered = session.recover(MAX_BATCH)?;
         if recovered > 0 {
             log::warn!("{recovered} messages of workers that vanished are published again");
         }
         failpoint::hit("sweep.recovered");
-        self.door.follow_up_unconfirmed(session)?;
+        self.outbox.follow_up_unconfirmed(session)?;
         publish_late_rows(session, &self.cancelled)?;
-        self.held.look();
-        let (due, undecodable) = session.take_due_except(self.batch, &self.held.queues)?;
+        self.held_queues.release_when_due();
+        let (due, undecodable) = session.take_due_but(self.batch, &self.held_queues.queues)?;
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
@@ -218,72 +217,72 @@ impl Sweep {
                 log::error!("message {} can't be published: {}", row.key, row.reason);
             }
             match session.fail_undecodable(&undecodable) {
-                // They come again when their lease is over; the others are published.
+                // These messages come again when their lease expires; the others are published now.
                 Err(error) if error.is_refusal() => {
                     database.refused(&error);
                 }
                 other => other?,
             }
         }
-        // The broker may take its time; that is not the database's.
+        // The time that the broker takes from here on must not count as the database's.
         database.answered();
         if due.is_empty() {
-            self.held.settle();
-            self.door.probe_away_brokers();
-            return Ok(if recovered == BATCH || !undecodable.is_empty() {
-                Step::More
+            self.held_queues.reset_backoff_if_empty();
+            self.outbox.probe_away_brokers();
+            return Ok(if recovered == MAX_BATCH || !undecodable.is_empty() {
+                SweepStep::More
             } else {
-                Step::Done
+                SweepStep::Done
             });
         }
-        let flushed = self.door.flush(database, session, due)?;
+        let flushed = self.outbox.flush(database, session, due)?;
         log::debug!("the sweep published {} messages", flushed.published);
         log_failures(&flushed.failed);
-        self.held.hold(flushed.waiting_queues);
-        Ok(Step::More)
+        self.held_queues.hold(flushed.waiting_queues);
+        Ok(SweepStep::More)
     }
 }
 
-/// Has messages published whose rows have come after all.
+/// Publishes messages again that were cancelled for lack of a row, and whose rows have come after all.
 fn publish_late_rows(
     session: &mut dyn RecoveryStore,
-    cancelled: &Cancelled,
+    cancelled: &CancelledWithoutRow,
 ) -> Result<(), StoreError> {
     let keys = cancelled.due();
     if keys.is_empty() {
         return Ok(());
     }
-    let verdicts = match session.publish_late_rows(&keys) {
+    let verdicts = match session.publish_late(&keys) {
         Err(StoreError::Refused(reason) | StoreError::Unclear(reason)) => {
-            // That is no reason to publish nothing else.
+            // The sweep goes on to publish other messages.
             log::warn!("rows that may come late can't be looked for: {reason}");
             keys.into_iter()
-                .map(|key| (key, LateRowResult::StillMissing))
+                .map(|key| (key, LateRow::StillMissing))
                 .collect()
         }
         verdicts => verdicts?,
     };
     for (key, late) in verdicts {
         match late {
-            LateRowResult::StillMissing => cancelled.is_still_missing(&key),
-            LateRowResult::Republished => {
+            LateRow::StillMissing => cancelled.reschedule(&key),
+            LateRow::Republished => {
                 log::warn!("message {key}: its row has come late; it is published again");
                 cancelled.forget(&key);
             }
-            LateRowResult::Settled => cancelled.forget(&key),
+            LateRow::Settled => cancelled.forget(&key),
         }
     }
     failpoint::hit("sweep.late");
     Ok(())
 }
 
-/// How many messages like these are about [`BATCH_BYTES`].
+/// How many messages of the average size of these make up about [`BATCH_BYTES`].
 fn next_batch(taken: &[Message]) -> usize {
     if taken.is_empty() {
-        return FIRST_BATCH;
+        return INITIAL_BATCH;
     }
     let bytes: usize = taken.iter().map(|message| message.arguments.size()).sum();
-    (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, BATCH)
+    (BATCH_BYTES * taken.len() / bytes.max(1)).clamp(1, MAX_BATCH)
 }
 
 fn log_failures(failures: &[(String, String)]) {
@@ -307,10 +306,10 @@ mod tests {
             };
             vec![Message::new("t", arguments, "q"); 20]
         };
-        assert_eq!(next_batch(&like(String::new())), BATCH);
+        assert_eq!(next_batch(&like(String::new())), MAX_BATCH);
         let half = next_batch(&like("x".repeat(BATCH_BYTES / 4)));
         assert!((2..=4).contains(&half), "{half}");
         assert_eq!(next_batch(&like("x".repeat(2 * BATCH_BYTES))), 1);
-        assert_eq!(next_batch(&[]), FIRST_BATCH);
+        assert_eq!(next_batch(&[]), INITIAL_BATCH);
     }
 }

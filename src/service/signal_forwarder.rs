@@ -7,7 +7,7 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, never, select};
 
 use super::Signal;
-use crate::actors::{Died, Shutdown, SupervisorActor};
+use crate::actors::{Shutdown, SupervisorActor, ThreadDied};
 use crate::execution::Executor;
 use crate::health::service_status::ServiceStatus;
 
@@ -33,7 +33,7 @@ impl SignalForwarder {
                     stopping = true;
                 }
                 recv(self.died) -> died => match died {
-                    Ok(what) => self.supervisor.do_send(Died(what)),
+                    Ok(what) => self.supervisor.do_send(ThreadDied(what)),
                     Err(_) => self.died = never(),
                 }
             }

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use crate::config::Config;
 use crate::health::outage::Servers;
 use crate::health::worker_thread::{DeathNotice, THREAD_STOP_TIMEOUT, ThreadLife, WorkerThread};
-use crate::ledger::late_rows::Cancelled;
+use crate::ledger::late_rows::CancelledWithoutRow;
 use crate::ledger::{self, Ledger, LedgerSetup, LedgerThread};
 use crate::maintenance::heartbeat::Lease;
 use crate::maintenance::{heartbeat, prune, sweep};
@@ -35,11 +35,11 @@ impl BackgroundThreads {
         deaths: Sender<&'static str>,
     ) -> io::Result<Self> {
         let database = |name| Database::of(Arc::clone(store), servers, name);
-        let cancelled = Arc::<Cancelled>::default();
+        let cancelled = Arc::<CancelledWithoutRow>::default();
         let setup = LedgerSetup {
             database: database("the ledger"),
             owner: worker,
-            counts_first: config.max_crashes == 1,
+            counts_before_start: config.max_crashes == 1,
             namespace: process.namespace.clone(),
             cancelled: Arc::clone(&cancelled),
         };
@@ -65,7 +65,7 @@ impl BackgroundThreads {
     pub(super) fn check(&self) -> impl Fn(Duration) -> bool + Send + Sync + use<> {
         let ledger = self.ledger.clone();
         let lives = [self.heartbeat.life(), self.sweep.life()];
-        move |time| !lives.iter().any(ThreadLife::is_over) && ledger.answers(time)
+        move |time| !lives.iter().any(ThreadLife::is_over) && ledger.responds_within(time)
     }
 
     /// Stops the threads. When the tree has drained, the ledger has nothing left to write. A server that is away may

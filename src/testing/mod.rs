@@ -90,7 +90,7 @@ use serde_json::Value;
 use crate::broker::{DeliveryHandle, Envelope};
 use crate::client::{Client, Draft, PublishError};
 use crate::config::{Config, ConfigError, Defaults, Environment};
-use crate::execution::{self, Attempt, Earlier, Executor, Patience, Runtime};
+use crate::execution::{self, Attempt, Executor, PriorRuns, PutOffLimits, Runtime};
 use crate::logging;
 use crate::message::Message;
 use crate::names;
@@ -187,8 +187,8 @@ impl TestApp {
         let client = Client::recording(Arc::clone(&config));
         let mut registry = tasks(client.clone())?;
         let runtime = Runtime::start()?;
-        let reactor = runtime.reactor().clone();
-        let made = execution::apart(|| {
+        let reactor = runtime.handle().clone();
+        let made = execution::outside_runtime(|| {
             let _entered = reactor.enter();
             registry.make_states(&config)
         });
@@ -198,7 +198,7 @@ impl TestApp {
         let mut session = store::connect_for_tests(&config)?;
         let worker = session.register(&liveness::this_process()?)?;
         Ok(Self {
-            executor: Executor::new(registry, config.max_crashes, Patience::NONE, reactor),
+            executor: Executor::new(registry, config.max_crashes, PutOffLimits::NONE, reactor),
             _runtime: runtime,
             queued: VecDeque::new(),
             _directory: directory,
@@ -299,7 +299,8 @@ impl TestApp {
         let consumer = names::consumer(&message.queue, 1);
         let attempt = attempt(message, *attempts);
         let executor = &self.executor;
-        let (result, change) = execution::apart(|| executor.perform(&attempt, &consumer))?;
+        let (result, change) =
+            execution::outside_runtime(|| executor.execute_for_result(&attempt, &consumer))?;
         let finish = change.into_end(&attempt);
         let log = finish.log.clone().unwrap_or_default();
         let finishes = Batch {
@@ -325,8 +326,8 @@ fn attempt(message: Message, attempts: u32) -> Attempt {
         queue: message.queue.as_str().into(),
         envelope: Envelope::of(message, DeliveryHandle { epoch: 0, tag: 0 }),
         run: RunId::next(),
-        asked: Instant::now(),
-        earlier: Earlier::in_row(attempts, false, false),
+        requested_at: Instant::now(),
+        prior_runs: PriorRuns::in_row(attempts, false, false),
     }
 }
 

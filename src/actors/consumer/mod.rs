@@ -1,63 +1,34 @@
-//! A consumer: one thread that runs one task at a time.
+//! A consumer: one thread, which runs one task at a time.
 
+mod consumer_thread;
+mod local_wait;
 mod put_off;
 
-use std::cell::RefCell;
-use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use crossbeam_channel::{Sender, bounded};
 
-use self::put_off::Held;
-use super::messages::{Death, OfConsumer};
-use crate::execution::{Attempt, Executor, RowChange};
-use crate::failpoint;
-use crate::health::queue_status_handle::QueueStatusHandle;
-use crate::ledger::Ledger;
-use crate::maintenance::heartbeat::Lease;
+use super::messages::{ConsumerDeath, ConsumerNotice};
 
-/// `<queue>-consumer-<n>`: its thread ends when it does, and says so.
+pub(super) use self::consumer_thread::ConsumerThread;
+
+/// The actor of consumer `<queue>-consumer-<n>`. Its thread stops when the actor ends, and reports that to the set.
 pub(super) struct ConsumerActor {
-    worker: Option<Worker>,
+    consumer_thread: Option<ConsumerThread>,
     /// Dropped to tell the thread to stop.
     stop: Option<Sender<()>>,
 }
 
-/// What the thread needs.
-pub(super) struct Worker {
-    pub(super) set: Recipient<OfConsumer>,
-    pub(super) name: String,
-    /// From 1.
-    pub(super) number: usize,
-    pub(super) attempts: Receiver<Attempt>,
-    pub(super) executor: Arc<Executor>,
-    pub(super) ledger: Ledger,
-    pub(super) lease: Lease,
-    pub(super) queue_status: QueueStatusHandle,
-}
-
-/// Finish what is running and stop.
+/// Tells a consumer to finish what it is running and stop.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct StopConsumer;
 
-/// What is left to do with a message that its consumer is through with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// Nothing: the ledger knows what became of it.
-    Nothing,
-    /// It goes back unrun.
-    ToGiveBack,
-}
-
 impl ConsumerActor {
-    pub(super) const fn new(worker: Worker) -> Self {
+    pub(super) const fn new(consumer_thread: ConsumerThread) -> Self {
         Self {
-            worker: Some(worker),
+            consumer_thread: Some(consumer_thread),
             stop: None,
         }
     }
@@ -67,23 +38,25 @@ impl Actor for ConsumerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        let Some(worker) = self.worker.take() else {
+        let Some(consumer_thread) = self.consumer_thread.take() else {
             return;
         };
         let (stop, stopped) = bounded(0);
         self.stop = Some(stop);
-        let number = worker.number;
-        let set = worker.set.clone();
+        let number = consumer_thread.number;
+        let set = consumer_thread.set.clone();
         let spawned = thread::Builder::new()
-            .name(worker.name.clone())
+            .name(consumer_thread.name.clone())
             .spawn(move || {
-                let death = worker.live(&stopped);
-                worker.set.do_send(OfConsumer::Down { number, death });
+                let death = consumer_thread.run_until_stopped(&stopped);
+                consumer_thread
+                    .set
+                    .do_send(ConsumerNotice::Down { number, death });
             });
         if let Err(error) = spawned {
             log::error!("no thread for a consumer: {error}");
-            let death = Some(Death { attempt: None });
-            set.do_send(OfConsumer::Down { number, death });
+            let death = Some(ConsumerDeath { attempt: None });
+            set.do_send(ConsumerNotice::Down { number, death });
         }
     }
 }
@@ -93,87 +66,5 @@ impl Handler<StopConsumer> for ConsumerActor {
 
     fn handle(&mut self, _: StopConsumer, _: &mut Context<Self>) {
         self.stop = None;
-    }
-}
-
-impl Worker {
-    /// The thread's life; how it died, if it did.
-    fn live(&self, stopped: &Receiver<()>) -> Option<Death> {
-        let running = RefCell::new(None);
-        let lived = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(attempt) = self.next(stopped) {
-                *running.borrow_mut() = Some(attempt);
-                let left = running
-                    .borrow()
-                    .as_ref()
-                    .map(|attempt| self.run(attempt, stopped));
-                let attempt = running.take();
-                if let (Some(Left::ToGiveBack), Some(attempt)) = (left, attempt) {
-                    self.set.do_send(OfConsumer::GiveBack(attempt));
-                }
-            }
-        }));
-        lived.err().map(|payload| {
-            // Its drop may be what panicked.
-            std::mem::forget(payload);
-            Death {
-                attempt: running.take(),
-            }
-        })
-    }
-
-    fn next(&self, stopped: &Receiver<()>) -> Option<Attempt> {
-        if stopped.try_recv() == Err(TryRecvError::Disconnected) {
-            return None;
-        }
-        select! {
-            recv(self.attempts) -> attempt => attempt.ok(),
-            recv(stopped) -> _ => None,
-        }
-    }
-
-    fn run(&self, attempt: &Attempt, stopped: &Receiver<()>) -> Left {
-        if self.executor.is_exhausted(attempt) {
-            let finish = self.executor.give_up(attempt);
-            self.ledger.finish(attempt.run, finish, Duration::ZERO);
-            return Left::Nothing;
-        }
-        let mut held = Held::new();
-        loop {
-            if let ControlFlow::Break(left) = self.try_once(attempt, &mut held, stopped) {
-                return left;
-            }
-        }
-    }
-
-    /// RunStore it, and records what became of that; to be called again if the message is kept here, as its
-    /// run could not begin.
-    fn try_once(
-        &self,
-        attempt: &Attempt,
-        held: &mut Held,
-        stopped: &Receiver<()>,
-    ) -> ControlFlow<Left> {
-        let in_doubt = attempt.is_counted_first() || !self.lease.covers(attempt.asked);
-        if in_doubt && !self.ledger.begin(attempt.run, attempt.begin()) {
-            log::info!("message {} is no longer ours to run", attempt.key());
-            self.ledger.let_go(attempt.run, attempt.key().to_owned());
-            return ControlFlow::Break(Left::Nothing);
-        }
-        failpoint::hit("consumer.before-run");
-        let started = Instant::now();
-        let running = self.queue_status.count_running();
-        let change = self.executor.execute(attempt, &self.name);
-        drop(running);
-        failpoint::hit("consumer.ran");
-        match change {
-            RowChange::Finish(finish) => {
-                self.ledger.finish(attempt.run, finish, started.elapsed());
-                ControlFlow::Break(Left::Nothing)
-            }
-            RowChange::PutOff(postponed) => {
-                self.put_off(attempt, &postponed, started.elapsed(), held, stopped)
-            }
-        }
     }
 }

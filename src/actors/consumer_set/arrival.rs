@@ -1,8 +1,8 @@
-//! A message before it is claimed: as it came, and what becomes of it if it has no row.
+//! A message that is not claimed yet, and what its claim does if it has no row.
 
 use super::without_id::WithoutId;
 use crate::broker::Envelope;
-use crate::execution::NO_ROW;
+use crate::execution::MISSING_ROW;
 use crate::message::Payload;
 use crate::names;
 use crate::state::End;
@@ -12,67 +12,67 @@ use crate::store::{ClaimRequest, NewRow};
 #[derive(Debug)]
 pub(super) struct Arrival {
     envelope: Envelope,
-    row: Row,
+    row: RowKnowledge,
 }
 
-/// What is known of a message's row.
+/// What the set knows about a message's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
-    /// Nobody has looked for it.
-    Unseen,
-    /// It was there at a look.
+enum RowKnowledge {
+    /// The row was not looked up.
+    Unknown,
+    /// A lookup found the row.
     Seen,
-    /// There is none, and none is to be expected: it gets one.
+    /// There is no row, and nobody will write one: the claim inserts it.
     NeverWritten,
-    /// There is none, and there should be: it gets one that is over.
+    /// There is no row, although its publisher writes one: the claim inserts a row in a final state.
     GivenUp,
 }
 
 impl Arrival {
-    /// A message as it came.
-    pub(super) fn new(mut envelope: Envelope, unnamed: &mut WithoutId) -> Self {
+    /// A message that was just delivered.
+    pub(super) fn new(mut envelope: Envelope, without_id: &mut WithoutId) -> Self {
         let row = match envelope.fingerprint {
-            None => Row::Unseen,
+            None => RowKnowledge::Unknown,
             Some(fingerprint) => {
-                unnamed.recognize(&mut envelope, fingerprint);
-                Row::NeverWritten
+                without_id.recognize(&mut envelope, fingerprint);
+                RowKnowledge::NeverWritten
             }
         };
         Self { envelope, row }
     }
 
-    /// A message whose claim found no row. It gets one at once if its publisher writes none.
+    /// A message whose claim found no row. Its next claim inserts one if the publisher writes none.
     pub(super) const fn without_row(envelope: Envelope) -> Self {
         let row = if envelope.publisher_writes_row {
-            Row::Unseen
+            RowKnowledge::Unknown
         } else {
-            Row::NeverWritten
+            RowKnowledge::NeverWritten
         };
         Self { envelope, row }
     }
 
-    /// The same message, whose row was there at a look.
+    /// The message after a lookup has found its row.
     pub(super) fn with_row(self) -> Self {
-        let row = Row::Seen;
+        let row = RowKnowledge::Seen;
         Self { row, ..self }
     }
 
-    /// The same message, whose row has not come in time.
+    /// The message after its row has not come in time.
     pub(super) fn given_up(self) -> Self {
-        let row = Row::GivenUp;
+        let row = RowKnowledge::GivenUp;
         Self { row, ..self }
     }
 
-    /// Whether its publisher writes its row, which nobody has seen yet.
-    pub(super) fn may_lack_its_row(&self) -> bool {
-        self.row == Row::Unseen && self.envelope.publisher_writes_row
+    /// Whether the publisher writes the message's row, and no lookup has found it yet.
+    pub(super) fn may_lack_row(&self) -> bool {
+        self.row == RowKnowledge::Unknown && self.envelope.publisher_writes_row
     }
 
     pub(super) const fn envelope(&self) -> &Envelope {
         &self.envelope
     }
 
-    /// The connection that it came by.
+    /// The connection that delivered the message.
     pub(super) const fn epoch(&self) -> u64 {
         self.envelope.handle.epoch
     }
@@ -81,15 +81,15 @@ impl Arrival {
         &self.envelope.key
     }
 
-    /// What the ledger is asked for.
+    /// The claim to request from the ledger.
     pub(super) fn into_claim(self, queue: &str) -> (Envelope, ClaimRequest) {
         let adopt = match self.row {
-            Row::Unseen | Row::Seen => None,
-            Row::NeverWritten => Some(new_row(&self.envelope, queue)),
-            Row::GivenUp => {
-                log::warn!("message {}: {}", self.envelope.key, NO_ROW.1);
+            RowKnowledge::Unknown | RowKnowledge::Seen => None,
+            RowKnowledge::NeverWritten => Some(new_row(&self.envelope, queue)),
+            RowKnowledge::GivenUp => {
+                log::warn!("message {}: {}", self.envelope.key, MISSING_ROW.1);
                 let row = new_row(&self.envelope, queue);
-                Some(row.ended(NO_ROW.0, NO_ROW.1.to_owned()))
+                Some(row.ended(MISSING_ROW.0, MISSING_ROW.1.to_owned()))
             }
         };
         let key = self.envelope.key.clone();
@@ -97,8 +97,8 @@ impl Arrival {
     }
 }
 
-/// The row of a message that has none. What can't be read is kept as it is, and is over: as text in a
-/// row it might read as something else, and be published as that after a death.
+/// The row to insert for a message that has none. A message that can't be read gets a FAILED row that keeps its
+/// content: left PENDING, that text might be read as something else, and be published as that after a death.
 fn new_row(envelope: &Envelope, queue: &str) -> NewRow {
     let row = |arguments| NewRow::pending(envelope.parts(queue, arguments)).published();
     let failed = |row: NewRow, reason: &str| {

@@ -1,25 +1,26 @@
-//! How far ahead of its consumers a set claims.
+//! Decides how many messages a set claims ahead of its consumers.
 
 use std::time::Duration;
 
-/// With long tasks, what reads IN_PROGRESS is to be running; with short ones a claim is to take as
-/// many as its consumers run while it is committed.
+/// With long tasks, a message that reads IN_PROGRESS should be running. With short tasks, a claim should take as many
+/// messages as the consumers run while it is committed.
 #[derive(Debug)]
 pub(super) struct ClaimWindow {
     consumers: usize,
-    /// Seconds, smoothed.
+    /// The smoothed duration of a run, in seconds.
     run: Option<f64>,
+    /// The smoothed duration of a commit, in seconds.
     commit: Option<f64>,
 }
 
-/// A claim and a finish: what is claimed now is needed two commits from now.
+/// One commit for the claim and one for the finishes: a message claimed now is needed two commits from now.
 const COMMITS_AHEAD: f64 = 2.0;
 
-/// The weight of the newest reading.
+/// The weight of the newest measurement.
 const WEIGHT: f64 = 0.3;
 
 impl ClaimWindow {
-    /// For so many consumers.
+    /// The window of a set with this many consumers.
     pub(super) const fn new(consumers: usize) -> Self {
         Self {
             consumers,
@@ -28,7 +29,7 @@ impl ClaimWindow {
         }
     }
 
-    /// `count` runs took `time` together.
+    /// `count` runs ended, and took `time` together.
     pub(super) fn ran(&mut self, count: usize, time: Duration) {
         if count > 0 {
             #[expect(clippy::cast_precision_loss, reason = "counts of a batch are small")]
@@ -37,7 +38,7 @@ impl ClaimWindow {
         }
     }
 
-    /// RunStore are under way that have taken `time` by now.
+    /// Runs are under way that have taken `time` so far.
     pub(super) fn runs_for(&mut self, time: Duration) {
         let time = time.as_secs_f64();
         self.run = Some(self.run.map_or(time, |run| run.max(time)));
@@ -48,8 +49,8 @@ impl ClaimWindow {
         smooth(&mut self.commit, time.as_secs_f64());
     }
 
-    /// How many messages the consumers would have claimed and not finished, to be never idle: one a
-    /// consumer at least.
+    /// How many messages must be claimed and not finished so that no consumer is ever idle: at least one per
+    /// consumer.
     pub(super) fn wanted(&self) -> usize {
         let (Some(run), Some(commit)) = (self.run, self.commit) else {
             return self.consumers;

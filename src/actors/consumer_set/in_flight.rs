@@ -1,50 +1,49 @@
-//! The deliveries that the ledger has of a set, counted by what the set asks and the ledger answers, and by
-//! nothing else.
+//! Counts the deliveries of a set that the ledger has. Only requests to the ledger and its reports change the counts.
 
 use crate::ledger::Settlement;
 
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Asked for and not answered.
+    /// Claims that are requested and not answered.
     claiming: usize,
-    /// Ours to run, and not recorded as over or given back.
-    in_hand: usize,
-    /// Further ones of messages that are in hand here or in another set, which are settled with those.
+    /// Messages that the set has claimed, and that are not recorded as over or given back.
+    runs: usize,
+    /// Further deliveries of messages that are in flight in this or another set, and are settled with those.
     joined: usize,
 }
 
 impl InFlight {
-    /// So many are asked for.
+    /// `count` claims were requested.
     pub(super) const fn asked(&mut self, count: usize) {
         self.claiming += count;
     }
 
-    /// So many of those have joined a run.
+    /// `count` of the requested claims have joined runs.
     pub(super) const fn joined(&mut self, count: usize) {
         self.claiming -= count;
         self.joined += count;
     }
 
-    /// Of so many others it is known what became of them; some are ours to run.
+    /// `count` of the requested claims were answered; `ours` of them succeeded.
     pub(super) const fn answered(&mut self, count: usize, ours: usize) {
         self.claiming -= count;
-        self.in_hand += ours;
+        self.runs += ours;
     }
 
-    /// Some are over, or go back.
+    /// Runs have ended or go back, with the deliveries that joined them.
     pub(super) const fn settled(&mut self, settlement: &Settlement) {
         let runs = settlement.finished + settlement.released;
-        self.in_hand -= runs;
+        self.runs -= runs;
         self.joined -= settlement.accept.len() + settlement.give_back.len() - runs;
     }
 
-    pub(super) const fn in_hand(&self) -> usize {
-        self.in_hand
+    pub(super) const fn runs(&self) -> usize {
+        self.runs
     }
 
-    /// How many are claimed, or are about to be.
+    /// How many messages are claimed, or are being claimed.
     pub(super) const fn claimed(&self) -> usize {
-        self.claiming + self.in_hand
+        self.claiming + self.runs
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -58,14 +57,14 @@ mod tests {
     use crate::broker::DeliveryHandle;
 
     fn settlement(accept: u64, give_back: u64, finished: usize, released: usize) -> Settlement {
-        let receipts = |count| {
+        let handles = |count| {
             (0..count)
                 .map(|tag| DeliveryHandle { epoch: 1, tag })
                 .collect()
         };
         Settlement {
-            accept: receipts(accept),
-            give_back: receipts(give_back),
+            accept: handles(accept),
+            give_back: handles(give_back),
             finished,
             released,
             ..Settlement::default()
@@ -78,10 +77,10 @@ mod tests {
         flight.asked(6);
         flight.joined(1);
         flight.answered(5, 3);
-        assert_eq!((flight.in_hand(), flight.claimed()), (3, 3));
+        assert_eq!((flight.runs(), flight.claimed()), (3, 3));
         flight.settled(&settlement(2, 0, 1, 0));
-        assert_eq!((flight.in_hand(), flight.joined), (2, 0));
-        // One that has joined the run of another set goes back with that.
+        assert_eq!((flight.runs(), flight.joined), (2, 0));
+        // A delivery that has joined a run of another set goes back with that run.
         flight.asked(1);
         flight.joined(1);
         flight.settled(&settlement(0, 3, 0, 2));

@@ -1,14 +1,15 @@
-//! One queue's set of consumers: claims what arrives, hands it to whoever is idle, settles what is
-//! over.
+//! One queue's set of consumers: claims the messages that arrive, hands them to idle consumers, and settles their
+//! deliveries when they are over.
 
 mod arrival;
+mod broker_copies;
 mod claim_window;
-mod copies;
 mod in_flight;
+mod ledger_notice;
 mod prefetch;
-mod recorded;
-mod rowless;
-mod stall;
+mod row_wait_prefetch;
+mod row_waits;
+mod stall_detector;
 mod stopping;
 mod without_id;
 
@@ -20,93 +21,93 @@ use actix::prelude::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::arrival::Arrival;
+use self::broker_copies::BrokerCopies;
 use self::claim_window::ClaimWindow;
-use self::copies::Copies;
 use self::in_flight::InFlight;
+use self::ledger_notice::SetListener;
 use self::prefetch::Prefetch;
-use self::recorded::SetSink;
-use self::rowless::Rowless;
-use self::stall::Stall;
+use self::row_waits::RowWaits;
+use self::stall_detector::StallDetector;
 use self::without_id::WithoutId;
-use super::consumer::{ConsumerActor, Worker};
-use super::messages::{Death, OfConsumer, OfSet, SetSays};
-use super::subscription::{self, Subscribed};
-use super::{Source, Tree};
+use super::consumer::{ConsumerActor, ConsumerThread};
+use super::messages::{ConsumerDeath, ConsumerNotice, SetEvent, SetNotice};
+use super::subscription::{self, SubscriptionNotice};
+use super::tree::{ConsumedQueue, Tree};
 use crate::broker::{BrokerError, BrokerEvent, DeliveryHandle, SubscriptionCommand};
 use crate::execution::{Attempt, Executor};
-use crate::ledger::{Ledger, Sink};
+use crate::ledger::{Ledger, LedgerListener};
 use crate::maintenance::heartbeat::Lease;
 use crate::names;
 use crate::retry::Backoff;
 
 pub(super) use self::stopping::StopSet;
 
-/// How long an idle queue is looked at again, by a set that runs until it is idle.
+/// How often a set that runs until it is idle asks for the queue's depth.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 
-/// When a subscription is started again that the system had no thread for.
-const THREADS_AGAIN: Duration = Duration::from_secs(2);
+/// The wait before the subscription is started again if the system had no thread for it.
+const THREAD_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How often it is looked what no run is put off for any more.
-const LOOK_FOR_LACKS: Duration = Duration::from_secs(5);
+/// How often the set checks which reasons for putting runs off have ended.
+const PUT_OFF_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The consumers of one queue.
 pub(super) struct ConsumerSetActor {
-    source: Source,
+    source: ConsumedQueue,
     name: Arc<str>,
-    owner: Recipient<OfSet>,
+    owner: Recipient<SetNotice>,
     ledger: Ledger,
     lease: Lease,
     executor: Arc<Executor>,
-    sink: Option<Arc<dyn Sink>>,
-    /// To the subscription; dropped to close it.
+    listener: Option<Arc<dyn LedgerListener>>,
+    /// Commands to the subscription, which closes when this is dropped.
     commands: Option<Sender<SubscriptionCommand>>,
-    /// To the consumers, whoever is idle.
+    /// Claimed messages, for whichever consumer is idle.
     attempts: Sender<Attempt>,
-    waiting_attempts: Receiver<Attempt>,
+    unstarted_attempts: Receiver<Attempt>,
     consumers: HashMap<usize, (Addr<ConsumerActor>, Instant)>,
     backoff: Backoff,
-    /// Arrived and not claimed.
+    /// Messages that have arrived and are not claimed.
     backlog: VecDeque<Arrival>,
     in_flight: InFlight,
-    rowless: Rowless,
-    pace: ClaimWindow,
-    burst: Prefetch,
-    stall: Stall,
-    copies: Copies,
-    unnamed: WithoutId,
+    row_waits: RowWaits,
+    claim_window: ClaimWindow,
+    prefetch: Prefetch,
+    stall_detector: StallDetector,
+    broker_copies: BrokerCopies,
+    without_id: WithoutId,
     stopping: bool,
-    /// Nothing more will come.
+    /// The broker delivers nothing more.
     cancelled: bool,
     until_idle: bool,
     epoch: u64,
 }
 
 impl ConsumerSetActor {
-    pub(super) fn new(tree: &Tree, source: Source, owner: Recipient<OfSet>) -> Self {
+    pub(super) fn new(tree: &Tree, source: ConsumedQueue, owner: Recipient<SetNotice>) -> Self {
         let queue = &source.queue;
-        let (attempts, waiting_attempts) = unbounded();
+        let (attempts, unstarted_attempts) = unbounded();
         Self {
             name: queue.name.as_str().into(),
-            pace: ClaimWindow::new(queue.concurrency),
-            burst: Prefetch::new(queue),
-            copies: Copies::of(queue),
-            unnamed: WithoutId::default(),
+            claim_window: ClaimWindow::new(queue.concurrency),
+            prefetch: Prefetch::new(queue),
+            broker_copies: BrokerCopies::of(queue),
+            without_id: WithoutId::default(),
             source,
             owner,
             ledger: tree.ledger.clone(),
             lease: tree.lease.clone(),
             executor: Arc::clone(&tree.executor),
-            sink: None,
+            listener: None,
             commands: None,
             attempts,
-            waiting_attempts,
+            unstarted_attempts,
             consumers: HashMap::new(),
             backoff: Backoff::for_restarts(),
             backlog: VecDeque::new(),
             in_flight: InFlight::default(),
-            rowless: Rowless::default(),
-            stall: Stall::new(),
+            row_waits: RowWaits::default(),
+            stall_detector: StallDetector::new(),
             stopping: false,
             cancelled: false,
             until_idle: tree.until_idle,
@@ -115,21 +116,21 @@ impl ConsumerSetActor {
     }
 
     fn start_consumer(&mut self, number: usize, context: &mut Context<Self>) {
-        let worker = Worker {
+        let consumer_thread = ConsumerThread {
             set: context.address().recipient(),
             name: names::consumer_name(&self.name, number),
             number,
-            attempts: self.waiting_attempts.clone(),
+            attempts: self.unstarted_attempts.clone(),
             executor: Arc::clone(&self.executor),
             ledger: self.ledger.clone(),
             lease: self.lease.clone(),
             queue_status: self.source.queue_status.clone(),
         };
-        let consumer = ConsumerActor::new(worker).start();
+        let consumer = ConsumerActor::new(consumer_thread).start();
         self.consumers.insert(number, (consumer, Instant::now()));
     }
 
-    /// Starts the subscription. A system that has no thread left may have one later.
+    /// Starts the subscription, and tries again later if the system has no thread left.
     fn subscribe(&mut self, context: &mut Context<Self>) {
         let (commands, receiver) = unbounded();
         self.commands = Some(commands);
@@ -138,26 +139,26 @@ impl ConsumerSetActor {
         let Err(error) = started else { return };
         log::error!("queue {}: no thread to consume it: {error}", self.name);
         if self.until_idle {
-            self.idle(Some(error.to_string()));
-            return context.notify(Subscribed::Closed);
+            self.report_idle(Some(error.to_string()));
+            return context.notify(SubscriptionNotice::Closed);
         }
-        context.run_later(THREADS_AGAIN, |set, context| match set.stopping {
-            true => context.notify(Subscribed::Closed),
+        context.run_later(THREAD_RETRY_DELAY, |set, context| match set.stopping {
+            true => context.notify(SubscriptionNotice::Closed),
             false => set.subscribe(context),
         });
     }
 
-    /// Claims as much of the backlog as the pace allows, and what may be nowhere but here.
-    fn pump(&mut self) {
+    /// Claims as much of the backlog as the claim window allows, and all messages that the broker may have lost.
+    fn claim_backlog(&mut self) {
         let limit = if self.stopping {
-            let unclaimed = self.unclaimed();
-            self.tell(Vec::new(), unclaimed);
+            let unclaimed = self.take_unclaimed();
+            self.settle(Vec::new(), unclaimed);
             0
         } else {
-            self.burst.limit(self.pace.wanted())
+            self.prefetch.limit(self.claim_window.wanted())
         };
         let room = limit.saturating_sub(self.in_flight.claimed());
-        let count = room.max(self.urgent()).min(self.backlog.len());
+        let count = room.max(self.urgent_count()).min(self.backlog.len());
         if count > 0 {
             let arrivals = self.backlog.drain(..count).collect();
             self.claim(arrivals);
@@ -165,17 +166,17 @@ impl ConsumerSetActor {
     }
 
     fn claim(&mut self, arrivals: Vec<Arrival>) {
-        if let Some(sink) = self.sink.clone() {
+        if let Some(listener) = self.listener.clone() {
             self.in_flight.asked(arrivals.len());
             let claims = arrivals.into_iter();
             let claims = claims.map(|arrival| arrival.into_claim(&self.name));
-            self.ledger.claim(&self.name, claims.collect(), sink);
+            self.ledger.claim(&self.name, claims.collect(), listener);
         }
     }
 
     /// Hands a claimed message to the consumers.
     fn hand_out(&mut self, attempt: Attempt) {
-        self.stall.handed_out();
+        self.stall_detector.handed_out();
         if self.stopping {
             self.give_back(vec![attempt]);
         } else if self.attempts.send(attempt).is_err() {
@@ -183,19 +184,19 @@ impl ConsumerSetActor {
         }
     }
 
-    fn tell(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
-        for receipt in &accept {
-            self.unnamed.accepted(*receipt);
+    fn settle(&mut self, accept: Vec<DeliveryHandle>, give_back: Vec<DeliveryHandle>) {
+        for handle in &accept {
+            self.without_id.accepted(*handle);
         }
-        for receipt in &give_back {
-            self.unnamed.forget(*receipt);
+        for handle in &give_back {
+            self.without_id.forget(*handle);
         }
         if !(accept.is_empty() && give_back.is_empty()) {
-            self.command(SubscriptionCommand::Settle { accept, give_back });
+            self.send_command(SubscriptionCommand::Settle { accept, give_back });
         }
     }
 
-    fn command(&self, command: SubscriptionCommand) {
+    fn send_command(&self, command: SubscriptionCommand) {
         if let Some(commands) = &self.commands
             && commands.send(command).is_err()
         {
@@ -203,10 +204,10 @@ impl ConsumerSetActor {
         }
     }
 
-    /// A set that runs until it is idle asks the queue whether it is.
+    /// Asks for the queue's depth if the set runs until it is idle, and has nothing to do.
     fn check_idle(&mut self) {
         if self.has_nothing_to_do() {
-            self.command(SubscriptionCommand::Depth);
+            self.send_command(SubscriptionCommand::Depth);
         }
     }
 
@@ -214,44 +215,45 @@ impl ConsumerSetActor {
         self.until_idle
             && self.in_flight.is_empty()
             && self.backlog.is_empty()
-            && self.rowless.is_empty()
+            && self.row_waits.is_empty()
     }
 
-    fn idle(&mut self, error: Option<String>) {
+    fn report_idle(&mut self, error: Option<String>) {
         self.until_idle = false;
-        self.say(SetSays::Idle { error });
+        self.notify_owner(SetEvent::Idle { error });
     }
 
-    fn say(&self, says: SetSays) {
+    fn notify_owner(&self, event: SetEvent) {
         let queue = self.name.to_string();
-        self.owner.do_send(OfSet { queue, says });
+        self.owner.do_send(SetNotice { queue, event });
     }
 
     fn handle_event(&mut self, event: BrokerEvent, context: &mut Context<Self>) {
         match event {
             BrokerEvent::Opened { .. } => {
                 self.epoch += 1;
-                self.burst.reset();
-                self.unnamed.channel_opened();
-                self.rowless.reset();
+                self.prefetch.reset();
+                self.without_id.channel_opened();
+                self.row_waits.reset();
                 self.check_idle();
             }
             BrokerEvent::Delivered(envelopes) => {
                 let bytes = envelopes.iter().map(|envelope| envelope.body.size()).sum();
-                self.burst.arrived(envelopes.len(), bytes);
+                self.prefetch.arrived(envelopes.len(), bytes);
                 let tags = envelopes.iter().map(|envelope| envelope.handle.tag);
-                self.rowless.came(tags.max().unwrap_or_default());
-                let unnamed = &mut self.unnamed;
+                self.row_waits
+                    .note_delivered(tags.max().unwrap_or_default());
+                let without_id = &mut self.without_id;
                 let arrivals = envelopes.into_iter();
                 self.backlog
-                    .extend(arrivals.map(|envelope| Arrival::new(envelope, unnamed)));
-                self.pump();
-                self.watch_for_rows(context);
-                // What was under way when a burst ended.
-                self.shed();
+                    .extend(arrivals.map(|envelope| Arrival::new(envelope, without_id)));
+                self.claim_backlog();
+                self.schedule_row_lookup(context);
+                // Messages may have been under way when a burst ended.
+                self.return_excess();
             }
-            BrokerEvent::CountsRedeliveries => self.count_returns(),
-            BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.idle(None),
+            BrokerEvent::CountsRedeliveries => self.start_counting_returns(),
+            BrokerEvent::Depth(0) if self.has_nothing_to_do() => self.report_idle(None),
             BrokerEvent::Depth(_) => {
                 context.run_later(IDLE_CHECK, |set, _| set.check_idle());
             }
@@ -267,60 +269,67 @@ impl Actor for ConsumerSetActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.sink = Some(Arc::new(SetSink(context.address())));
+        self.listener = Some(Arc::new(SetListener(context.address())));
         for number in 1..=self.source.queue.concurrency {
             self.start_consumer(number, context);
         }
-        self.say_what_is_counted();
-        self.look_for_stalls(context);
-        context.run_interval(LOOK_FOR_LACKS, |set, _| set.executor.look_for_lacks());
+        self.warn_of_counted_returns();
+        self.start_stall_detection(context);
+        context.run_interval(PUT_OFF_LOG_INTERVAL, |set, _| {
+            set.executor.log_ended_put_offs()
+        });
         self.subscribe(context);
     }
 }
 
-/// Whatever ends an actor drops it.
+/// Reports the end of the actor, whatever its cause: actix drops the actor in each case.
 impl Drop for ConsumerSetActor {
     fn drop(&mut self) {
-        self.say(SetSays::Gone);
+        self.notify_owner(SetEvent::Gone);
     }
 }
 
-impl Handler<Subscribed> for ConsumerSetActor {
+impl Handler<SubscriptionNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, subscribed: Subscribed, context: &mut Context<Self>) {
-        match subscribed {
-            Subscribed::Event(event) => self.handle_event(event, context),
-            Subscribed::Lost { epoch, error } => {
+    fn handle(&mut self, notice: SubscriptionNotice, context: &mut Context<Self>) {
+        match notice {
+            SubscriptionNotice::Event(event) => self.handle_event(event, context),
+            SubscriptionNotice::Lost { epoch, error } => {
                 self.epoch = epoch;
-                // What is in hand goes on.
-                self.lose(epoch, matches!(error, BrokerError::QueueGone(_)));
+                // Claimed messages go on.
+                self.connection_lost(epoch, matches!(error, BrokerError::QueueGone(_)));
                 if self.until_idle {
-                    self.idle(Some(error.to_string()));
+                    self.report_idle(Some(error.to_string()));
                 }
                 if let BrokerError::Unsupported(reason) = error {
                     log::error!("queue {}: {reason}", self.name);
                 }
             }
-            Subscribed::Closed => self.closed(context),
+            SubscriptionNotice::Closed => self.subscription_closed(context),
         }
     }
 }
 
-impl Handler<OfConsumer> for ConsumerSetActor {
+impl Handler<ConsumerNotice> for ConsumerSetActor {
     type Result = ();
 
-    fn handle(&mut self, told: OfConsumer, context: &mut Context<Self>) {
-        match told {
-            OfConsumer::GiveBack(attempt) => self.give_back(vec![attempt]),
-            OfConsumer::Down { number, death } => self.consumer_down(number, death, context),
+    fn handle(&mut self, notice: ConsumerNotice, context: &mut Context<Self>) {
+        match notice {
+            ConsumerNotice::GiveBack(attempt) => self.give_back(vec![attempt]),
+            ConsumerNotice::Down { number, death } => self.consumer_down(number, death, context),
         }
     }
 }
 
 impl ConsumerSetActor {
-    /// A consumer has ended: as it was told to, or it has died, its thread or its actor.
-    fn consumer_down(&mut self, number: usize, death: Option<Death>, context: &mut Context<Self>) {
+    /// Handles the end of a consumer, which was told to stop or died.
+    fn consumer_down(
+        &mut self,
+        number: usize,
+        death: Option<ConsumerDeath>,
+        context: &mut Context<Self>,
+    ) {
         let lived = self
             .consumers
             .remove(&number)
@@ -331,8 +340,8 @@ impl ConsumerSetActor {
                 "consumer {name} died while it ran message {}",
                 attempt.key()
             );
-            // The run that it died in counts, or a message that kills each consumer would never
-            // be given up.
+            // The run in which the consumer died counts: otherwise a message that kills every consumer would
+            // never be given up.
             self.hand_out(attempt.after_death());
         }
         if !self.stopping {

@@ -1,221 +1,155 @@
-//! How many messages a set takes from the broker.
+//! Decides how many messages a set takes from the broker.
 //!
-//! With long tasks, few: what waits here could be run by another host. With short ones, many: a claim
-//! and a record cost about the same for one message as for hundreds. And as many more as wait for their
-//! rows: those hold the prefetch, and no consumer.
+//! With long tasks it takes few, as another host could run messages that wait here. With short tasks it takes many in
+//! a burst, as a claim and a record cost about the same for one message as for hundreds. A second broker consumer has
+//! the prefetch of the burst, or the [extra prefetch for row waits](super::row_wait_prefetch) if that is larger.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ConsumerSetActor;
-use super::rowless::Waiting;
+use super::row_wait_prefetch::{
+    BacklogSize, COUNTED_MAX_STEP, MAX_BYTES, MAX_STEP, MIN_DURATION, RowWaitPrefetch,
+};
+use super::row_waits::RowWaitStats;
 use crate::broker::SubscriptionCommand;
 use crate::config::QueueConfig;
-
-/// A burst goes on for so long at least, lest a mixture of tasks begins one with each batch.
-const SHORTEST: Duration = Duration::from_secs(1);
-
-/// What a burst may hold, in bytes of bodies, by their average.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
-
-/// So many messages may wait for their rows.
-const MOST_WAITING: usize = 1000;
-
-/// What waits for its row is made up for in steps of so many at most, as others may come in their place.
-const STEP: usize = 128;
-
-/// The same for a queue that counts what comes back.
-const COUNTED_STEP: usize = 32;
 
 /// The weight of the newest batch in the average.
 const WEIGHT: f64 = 0.3;
 
 #[derive(Debug)]
 pub(super) struct Prefetch {
-    /// Messages without a burst.
+    /// The prefetch without a burst.
     base: usize,
-    /// What a burst adds.
-    most: u16,
-    /// What the burst under way adds, and since when.
-    now: Option<(u16, Instant)>,
-    /// The size of a body in bytes, smoothed.
-    body: f64,
-    making_up: MakingUp,
-}
-
-/// What waits to be claimed, or to be run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Backlog {
-    all: usize,
-    /// Those that need not wait for a row.
-    with_rows: usize,
-}
-
-/// What is taken in place of messages that wait for their rows.
-#[derive(Debug)]
-struct MakingUp {
-    /// At most so many at once, or as many as the prefetch, if that is more; 0 for none.
-    step: usize,
-    /// How many, and since when.
-    now: Option<(u16, Instant)>,
-}
-
-impl MakingUp {
-    /// How many messages more are to be asked for, so that as many as the prefetch of `base` can come beside
-    /// those that wait. `more` is the prefetch of the second consumer: one that begins anew is not
-    /// held up by what the one before has brought.
-    fn change(
-        &self,
-        base: usize,
-        more: usize,
-        waiting: &Waiting,
-        backlog: &Backlog,
-        now: Instant,
-    ) -> Option<Option<u16>> {
-        let is_old = |since| now.saturating_duration_since(since) >= SHORTEST;
-        if waiting.count == 0 {
-            let is_over = |(_, since)| is_old(since);
-            return self.now.is_some_and(is_over).then_some(None);
-        }
-        let is_too_much = |(more, since)| usize::from(more) > base && is_old(since);
-        if backlog.with_rows > 2 * base && self.now.is_some_and(is_too_much) {
-            return Some(Some(u16::try_from(base).unwrap_or(u16::MAX)));
-        }
-        let is_hungry = backlog.all < base.div_ceil(2);
-        let before = (waiting.count - waiting.fresh).min(base);
-        let free = (base + more).saturating_sub(before + waiting.fresh);
-        let is_wanted = waiting.is_long && is_hungry && free < base.div_ceil(2);
-        if self.step == 0 || !is_wanted {
-            return None;
-        }
-        let body = (waiting.bytes / waiting.count).max(1);
-        let room = (MOST_WAITING.saturating_sub(waiting.count))
-            .min(MOST_BYTES.saturating_sub(waiting.bytes) / body);
-        let wanted = (waiting.count + base).next_power_of_two();
-        let step = wanted.min(self.step.max(base));
-        // No small step is left for later.
-        let step = if room < step * 3 / 2 { room } else { step };
-        // Not worth a word to the broker otherwise.
-        (step > 0 && step * 32 >= waiting.count)
-            .then(|| Some(u16::try_from(step).unwrap_or(u16::MAX)))
-    }
+    /// The most messages that a burst adds.
+    max_burst: u16,
+    /// How many messages the present burst adds, and since when.
+    burst: Option<(u16, Instant)>,
+    /// The smoothed size of a body, in bytes.
+    average_body: f64,
+    row_wait_prefetch: RowWaitPrefetch,
 }
 
 impl Prefetch {
     pub(super) fn new(queue: &QueueConfig) -> Self {
         let step = match queue.counts_returns() {
-            // A second consumer would be sent nothing.
+            // A second broker consumer would be sent nothing.
             _ if queue.has_a_single_active_consumer() => 0,
-            true => COUNTED_STEP,
-            false => STEP,
+            true => COUNTED_MAX_STEP,
+            false => MAX_STEP,
         };
         Self::of(queue.prefetch(), queue.burst(), step)
     }
 
-    fn of(base: u16, most: u16, step: usize) -> Self {
+    fn of(base: u16, max_burst: u16, step: usize) -> Self {
         Self {
             base: usize::from(base),
-            most,
-            now: None,
-            body: 0.0,
-            making_up: MakingUp { step, now: None },
+            max_burst,
+            burst: None,
+            average_body: 0.0,
+            row_wait_prefetch: RowWaitPrefetch {
+                max_step: step,
+                extra: None,
+            },
         }
     }
 
-    /// The queue counts what comes back, and is taken from anew.
+    /// Starts again with the settings for a queue that counts returns.
     pub(super) fn count_returns(&mut self, queue: &QueueConfig) {
-        let step = self.making_up.step.min(COUNTED_STEP);
+        let step = self.row_wait_prefetch.max_step.min(COUNTED_MAX_STEP);
         *self = Self::of(queue.prefetch_if(true), 0, step);
     }
 
-    /// Whether there is one, for short tasks.
-    pub(super) const fn is_on(&self) -> bool {
-        self.now.is_some()
+    /// Whether a burst for short tasks is under way.
+    pub(super) const fn is_bursting(&self) -> bool {
+        self.burst.is_some()
     }
 
-    /// Whether more is taken in place of what waits for its row.
-    pub(super) const fn makes_up(&self) -> bool {
-        self.making_up.now.is_some()
+    /// Whether the prefetch is raised to make up for messages that wait for their rows.
+    pub(super) const fn is_raised_for_row_waits(&self) -> bool {
+        self.row_wait_prefetch.extra.is_some()
     }
 
-    /// How many messages may wait here unclaimed; `None` for all that have come.
+    /// How many messages may wait here unclaimed. `None` for no limit.
     pub(super) fn room(&self) -> Option<usize> {
-        match self.now {
+        match self.burst {
             Some(_) => None,
-            // No fewer than both consumers bring: they would come again.
-            None => Some(self.base + usize::from(self.more())),
+            // Not less than the prefetch of both broker consumers: what went back would come again.
+            None => Some(self.base + usize::from(self.second_prefetch())),
         }
     }
 
-    /// How many messages may be claimed and not finished, when so many are wanted.
+    /// How many messages may be claimed and not finished if the claim window wants this many.
     pub(super) fn limit(&self, wanted: usize) -> usize {
-        let more = self.now.map_or(0, |(more, _)| usize::from(more));
+        let more = self.burst.map_or(0, |(more, _)| usize::from(more));
         wanted.min(self.base + more)
     }
 
-    /// So many messages arrived, with so many bytes in their bodies.
+    /// Notes that `count` messages arrived, with `bytes` in their bodies.
     pub(super) fn arrived(&mut self, count: usize, bytes: usize) {
         if count > 0 {
             #[expect(clippy::cast_precision_loss, reason = "an average")]
             let average = bytes as f64 / count as f64;
-            self.body = WEIGHT.mul_add(average - self.body, self.body);
+            self.average_body = WEIGHT.mul_add(average - self.average_body, self.average_body);
         }
     }
 
-    /// The connection is a new one, without a burst.
+    /// Notes that the connection is a new one, without a second broker consumer.
     pub(super) const fn reset(&mut self) {
-        self.now = None;
-        self.making_up.now = None;
+        self.burst = None;
+        self.row_wait_prefetch.extra = None;
     }
 
-    /// The prefetch of the second consumer.
-    fn more(&self) -> u16 {
-        let more = [self.now, self.making_up.now].map(|now| now.map_or(0, |(more, _)| more));
+    /// The prefetch of the second broker consumer.
+    fn second_prefetch(&self) -> u16 {
+        let more =
+            [self.burst, self.row_wait_prefetch.extra].map(|now| now.map_or(0, |(more, _)| more));
         more[0].max(more[1])
     }
 
-    /// The prefetch of the second consumer from now on, if that is to begin anew.
+    /// The new prefetch of the second broker consumer, if it is to be replaced.
     pub(super) fn change(
         &mut self,
         wanted: usize,
-        waiting: &Waiting,
-        backlog: &Backlog,
+        row_waits: &RowWaitStats,
+        backlog: &BacklogSize,
         now: Instant,
     ) -> Option<u16> {
-        let more = usize::from(self.more());
-        let making_up = self
-            .making_up
-            .change(self.base, more, waiting, backlog, now);
-        if let Some(more) = making_up {
-            self.making_up.now = more.map(|more| (more, now));
+        let more = usize::from(self.second_prefetch());
+        let row_wait_change = self
+            .row_wait_prefetch
+            .change(self.base, more, row_waits, backlog, now);
+        if let Some(more) = row_wait_change {
+            self.row_wait_prefetch.extra = more.map(|more| (more, now));
         }
-        let for_short_tasks = self.change_for_short_tasks(wanted, now);
-        (making_up.is_some() || for_short_tasks).then(|| self.more())
+        let burst_changed = self.change_burst(wanted, now);
+        (row_wait_change.is_some() || burst_changed).then(|| self.second_prefetch())
     }
 
     /// Begins or ends a burst.
-    fn change_for_short_tasks(&mut self, wanted: usize, now: Instant) -> bool {
+    fn change_burst(&mut self, wanted: usize, now: Instant) -> bool {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a size in bytes"
         )]
-        let room = MOST_BYTES / (self.body as usize).max(1);
-        match self.now {
+        let room = MAX_BYTES / (self.average_body as usize).max(1);
+        match self.burst {
             None if wanted > self.base => {
-                let more = u16::try_from(room).unwrap_or(u16::MAX).min(self.most);
-                // Not worth a word to the broker otherwise.
+                let more = u16::try_from(room).unwrap_or(u16::MAX).min(self.max_burst);
+                // A smaller burst is not worth a request to the broker.
                 if usize::from(more) > self.base {
-                    self.now = Some((more, now));
+                    self.burst = Some((more, now));
                 }
-                self.is_on()
+                self.is_bursting()
             }
-            // Twice: sizes vary.
+            // Twice the room, as sizes vary.
             Some((more, since))
                 if usize::from(more) > room.saturating_mul(2)
                     || (wanted <= self.base.div_ceil(2)
-                        && now.saturating_duration_since(since) >= SHORTEST) =>
+                        && now.saturating_duration_since(since) >= MIN_DURATION) =>
             {
-                self.now = None;
+                self.burst = None;
                 true
             }
             _ => false,
@@ -224,57 +158,60 @@ impl Prefetch {
 }
 
 impl ConsumerSetActor {
-    /// Takes more messages from the broker, or fewer, as the tasks are, and as many more as wait for
-    /// their rows; what is too much then goes back.
-    pub(super) fn adapt(&mut self) {
+    /// Adjusts the prefetch to the length of the tasks and to the messages that wait for their rows, and gives back
+    /// what is too much.
+    pub(super) fn adjust_prefetch(&mut self) {
         if self.stopping {
             return;
         }
         let now = Instant::now();
-        let waiting = self.rowless.waiting(now);
-        let with_rows = || self.backlog.iter().filter(|one| !one.may_lack_its_row());
-        let not_begun = self.waiting_attempts.len();
-        let backlog = Backlog {
+        let row_waits = self.row_waits.stats(now);
+        let with_rows = || self.backlog.iter().filter(|one| !one.may_lack_row());
+        let not_begun = self.unstarted_attempts.len();
+        let backlog = BacklogSize {
             all: self.backlog.len() + not_begun,
-            with_rows: if self.burst.makes_up() {
+            with_rows: if self.prefetch.is_raised_for_row_waits() {
                 with_rows().count() + not_begun
             } else {
                 0
             },
         };
         let change = self
-            .burst
-            .change(self.pace.wanted(), &waiting, &backlog, now);
+            .prefetch
+            .change(self.claim_window.wanted(), &row_waits, &backlog, now);
         let Some(more) = change else { return };
         log::debug!(
-            "queue {}: {more} messages more than its prefetch; {} wait for their rows",
+            "queue {}: taking {more} messages beyond its prefetch; {} wait for their rows",
             self.name,
-            waiting.count
+            row_waits.count
         );
-        self.rowless.mark();
-        self.command(SubscriptionCommand::Prefetch {
+        self.row_waits.mark_new_consumer();
+        self.send_command(SubscriptionCommand::Prefetch {
             more,
             epoch: self.epoch,
         });
-        self.shed();
+        self.return_excess();
     }
 
-    /// Gives back what has arrived beyond the prefetch: others may have time for it. Not what a
-    /// connection brought that is gone: the broker may not have it any more; nor what a queue drops in the
-    /// end that comes back too often.
-    pub(super) fn shed(&mut self) {
-        let Some(room) = self.burst.room().filter(|_| !self.copies.are_counted()) else {
+    /// Gives back messages beyond the prefetch, as other hosts may have time for them. Keeps messages of a lost
+    /// connection, of which the broker may have no copy, and messages of a queue that counts returns and may drop them.
+    pub(super) fn return_excess(&mut self) {
+        let Some(room) = self
+            .prefetch
+            .room()
+            .filter(|_| !self.broker_copies.queue_counts_returns())
+        else {
             return;
         };
-        let mut receipts = Vec::new();
+        let mut handles = Vec::new();
         while self.backlog.len() > room
             && let Some(last) = self.backlog.back()
             && last.envelope().handle.epoch == self.epoch
         {
-            receipts.push(last.envelope().handle);
+            handles.push(last.envelope().handle);
             self.backlog.pop_back();
         }
-        self.tell(Vec::new(), receipts);
+        self.settle(Vec::new(), handles);
     }
 }
 
@@ -282,23 +219,23 @@ impl ConsumerSetActor {
 mod tests {
     use super::*;
 
-    const NONE: Waiting = Waiting {
+    const NONE: RowWaitStats = RowWaitStats {
         count: 0,
         fresh: 0,
         bytes: 0,
         is_long: false,
     };
 
-    const fn with(count: usize) -> Backlog {
-        Backlog {
+    const fn with(count: usize) -> BacklogSize {
+        BacklogSize {
             all: count,
             with_rows: count,
         }
     }
 
-    /// So many small ones have waited for long, all of which the present consumers brought.
-    fn waiting(count: usize) -> Waiting {
-        Waiting {
+    /// `count` small messages that have waited for long, all delivered to the present broker consumers.
+    fn waiting(count: usize) -> RowWaitStats {
+        RowWaitStats {
             count,
             fresh: count,
             bytes: 100 * count,
@@ -308,54 +245,60 @@ mod tests {
 
     #[test]
     fn a_burst_begins_with_short_tasks_and_ends_with_long_ones_but_not_at_once() {
-        let mut burst = Prefetch::of(8, 1000, STEP);
+        let mut prefetch = Prefetch::of(8, 1000, MAX_STEP);
         let start = Instant::now();
-        burst.arrived(8, 1600);
-        assert_eq!((burst.limit(4), burst.room()), (4, Some(8)));
-        assert_eq!(burst.change(8, &NONE, &with(0), start), None);
-        assert_eq!(burst.limit(400), 8);
-        assert_eq!(burst.change(400, &NONE, &with(0), start), Some(1000));
-        assert_eq!(burst.change(400, &NONE, &with(0), start), None);
-        assert_eq!(burst.limit(400), 400);
-        assert_eq!((burst.limit(5000), burst.room()), (1008, None));
-        assert_eq!(burst.change(4, &NONE, &with(0), start), None);
-        assert_eq!(burst.change(5, &NONE, &with(0), start + SHORTEST), None);
-        assert_eq!(burst.change(4, &NONE, &with(0), start + SHORTEST), Some(0));
-        assert_eq!(burst.limit(400), 8);
+        prefetch.arrived(8, 1600);
+        assert_eq!((prefetch.limit(4), prefetch.room()), (4, Some(8)));
+        assert_eq!(prefetch.change(8, &NONE, &with(0), start), None);
+        assert_eq!(prefetch.limit(400), 8);
+        assert_eq!(prefetch.change(400, &NONE, &with(0), start), Some(1000));
+        assert_eq!(prefetch.change(400, &NONE, &with(0), start), None);
+        assert_eq!(prefetch.limit(400), 400);
+        assert_eq!((prefetch.limit(5000), prefetch.room()), (1008, None));
+        assert_eq!(prefetch.change(4, &NONE, &with(0), start), None);
+        assert_eq!(
+            prefetch.change(5, &NONE, &with(0), start + MIN_DURATION),
+            None
+        );
+        assert_eq!(
+            prefetch.change(4, &NONE, &with(0), start + MIN_DURATION),
+            Some(0)
+        );
+        assert_eq!(prefetch.limit(400), 8);
     }
 
     #[test]
     fn large_messages_make_a_small_burst_or_none() {
         let start = Instant::now();
-        let mut burst = Prefetch::of(8, 1000, STEP);
-        (0..20).for_each(|_| burst.arrived(1, 100_000));
-        let more = burst.change(400, &NONE, &with(0), start).unwrap();
+        let mut prefetch = Prefetch::of(8, 1000, MAX_STEP);
+        (0..20).for_each(|_| prefetch.arrived(1, 100_000));
+        let more = prefetch.change(400, &NONE, &with(0), start).unwrap();
         assert!((80..100).contains(&more), "{more}");
-        (0..20).for_each(|_| burst.arrived(1, 2_000_000));
-        assert_eq!(burst.change(400, &NONE, &with(0), start), Some(0));
-        assert_eq!(burst.change(400, &NONE, &with(0), start), None);
+        (0..20).for_each(|_| prefetch.arrived(1, 2_000_000));
+        assert_eq!(prefetch.change(400, &NONE, &with(0), start), Some(0));
+        assert_eq!(prefetch.change(400, &NONE, &with(0), start), None);
     }
 
     #[test]
     fn a_prefetch_that_is_set_is_kept_to() {
-        let mut burst = Prefetch::of(8, 0, STEP);
-        assert_eq!(burst.change(400, &NONE, &with(0), Instant::now()), None);
-        assert_eq!(burst.limit(400), 8);
+        let mut prefetch = Prefetch::of(8, 0, MAX_STEP);
+        assert_eq!(prefetch.change(400, &NONE, &with(0), Instant::now()), None);
+        assert_eq!(prefetch.limit(400), 8);
     }
 
-    /// All that comes lacks its row: how many wait in the end, and in how many steps.
-    fn flood(burst: &mut Prefetch, body: usize) -> (usize, usize) {
+    /// Delivers only messages without rows, and returns how many wait in the end, and after how many steps.
+    fn flood(prefetch: &mut Prefetch, body: usize) -> (usize, usize) {
         let now = Instant::now();
-        let mut all = burst.base;
+        let mut all = prefetch.base;
         let mut fresh = all;
         for steps in 0.. {
-            let waiting = Waiting {
+            let waiting = RowWaitStats {
                 count: all,
                 fresh,
                 bytes: body * all,
                 is_long: true,
             };
-            let Some(more) = burst.change(1, &waiting, &with(0), now) else {
+            let Some(more) = prefetch.change(1, &waiting, &with(0), now) else {
                 return (all, steps);
             };
             fresh = more.into();
@@ -366,67 +309,73 @@ mod tests {
 
     #[test]
     fn what_waits_for_rows_is_made_up_for_in_few_steps_and_within_bounds() {
-        for (base, most) in [(1, 0), (2, 1000), (8, 0), (200, 1000)] {
-            let (all, steps) = flood(&mut Prefetch::of(base, most, STEP), 100);
+        for (base, max_burst) in [(1, 0), (2, 1000), (8, 0), (200, 1000)] {
+            let (all, steps) = flood(&mut Prefetch::of(base, max_burst, MAX_STEP), 100);
             assert_eq!(all, 1000, "{base}");
             assert!(steps <= 16, "{base}: {steps}");
         }
-        let (all, steps) = flood(&mut Prefetch::of(2, 0, COUNTED_STEP), 100);
+        let (all, steps) = flood(&mut Prefetch::of(2, 0, COUNTED_MAX_STEP), 100);
         assert!(all == 1000 && steps <= 36, "{all} {steps}");
-        let (all, _) = flood(&mut Prefetch::of(2, 0, STEP), 1 << 20);
+        let (all, _) = flood(&mut Prefetch::of(2, 0, MAX_STEP), 1 << 20);
         assert_eq!(all, 8);
-        // A second consumer of a single active one would be sent nothing.
+        // A queue with a single active consumer would send nothing to a second one.
         assert_eq!(flood(&mut Prefetch::of(2, 0, 0), 100), (2, 0));
     }
 
     #[test]
     fn nothing_is_made_up_for_where_rows_are_about_to_come_or_others_are_at_hand() {
         let now = Instant::now();
-        let mut burst = Prefetch::of(8, 0, STEP);
-        let soon = Waiting {
+        let mut prefetch = Prefetch::of(8, 0, MAX_STEP);
+        let soon = RowWaitStats {
             is_long: false,
             ..waiting(8)
         };
-        assert_eq!(burst.change(1, &soon, &with(0), now), None);
-        assert_eq!(burst.change(1, &waiting(4), &with(0), now), None);
-        assert_eq!(burst.change(1, &waiting(8), &with(4), now), None);
-        assert_eq!(burst.change(1, &waiting(8), &with(0), now), Some(16));
-        let before = |fresh| Waiting {
+        assert_eq!(prefetch.change(1, &soon, &with(0), now), None);
+        assert_eq!(prefetch.change(1, &waiting(4), &with(0), now), None);
+        assert_eq!(prefetch.change(1, &waiting(8), &with(4), now), None);
+        assert_eq!(prefetch.change(1, &waiting(8), &with(0), now), Some(16));
+        let before = |fresh| RowWaitStats {
             fresh,
             ..waiting(8 + fresh)
         };
-        assert_eq!(burst.change(1, &before(0), &with(0), now), None);
-        assert_eq!(burst.change(1, &before(12), &with(0), now), None);
-        assert_eq!(burst.change(1, &before(13), &with(0), now), Some(32));
+        assert_eq!(prefetch.change(1, &before(0), &with(0), now), None);
+        assert_eq!(prefetch.change(1, &before(12), &with(0), now), None);
+        assert_eq!(prefetch.change(1, &before(13), &with(0), now), Some(32));
     }
 
     #[test]
     fn what_is_made_up_for_is_less_once_others_come_in_its_place() {
         let now = Instant::now();
-        let mut burst = Prefetch::of(2, 0, STEP);
-        assert_eq!(burst.change(1, &waiting(30), &with(0), now), Some(32));
-        let later = now + SHORTEST;
-        assert_eq!(burst.change(1, &waiting(30), &with(4), later), None);
-        assert_eq!(burst.change(1, &waiting(30), &with(5), now), None);
-        assert_eq!(burst.change(1, &waiting(30), &with(5), later), Some(2));
-        assert_eq!(burst.room(), Some(4));
-        assert_eq!(burst.change(1, &waiting(30), &with(5), later), None);
+        let mut prefetch = Prefetch::of(2, 0, MAX_STEP);
+        assert_eq!(prefetch.change(1, &waiting(30), &with(0), now), Some(32));
+        let later = now + MIN_DURATION;
+        assert_eq!(prefetch.change(1, &waiting(30), &with(4), later), None);
+        assert_eq!(prefetch.change(1, &waiting(30), &with(5), now), None);
+        assert_eq!(prefetch.change(1, &waiting(30), &with(5), later), Some(2));
+        assert_eq!(prefetch.room(), Some(4));
+        assert_eq!(prefetch.change(1, &waiting(30), &with(5), later), None);
     }
 
     #[test]
     fn what_is_made_up_for_is_not_claimed_ahead_and_ends_with_the_waiting() {
         let now = Instant::now();
-        let mut burst = Prefetch::of(8, 1000, STEP);
-        assert_eq!(burst.change(8, &waiting(8), &with(0), now), Some(16));
-        assert_eq!((burst.limit(400), burst.room()), (8, Some(24)));
-        // A burst for short tasks is large enough for both.
-        assert_eq!(burst.change(400, &waiting(8), &with(400), now), Some(1000));
+        let mut prefetch = Prefetch::of(8, 1000, MAX_STEP);
+        assert_eq!(prefetch.change(8, &waiting(8), &with(0), now), Some(16));
+        assert_eq!((prefetch.limit(400), prefetch.room()), (8, Some(24)));
+        // A burst for short tasks also covers the row waits.
         assert_eq!(
-            burst.change(4, &waiting(8), &with(4), now + SHORTEST),
+            prefetch.change(400, &waiting(8), &with(400), now),
+            Some(1000)
+        );
+        assert_eq!(
+            prefetch.change(4, &waiting(8), &with(4), now + MIN_DURATION),
             Some(16)
         );
-        assert_eq!(burst.change(4, &NONE, &with(4), now), None);
-        assert_eq!(burst.change(4, &NONE, &with(4), now + SHORTEST), Some(0));
-        assert_eq!(burst.room(), Some(8));
+        assert_eq!(prefetch.change(4, &NONE, &with(4), now), None);
+        assert_eq!(
+            prefetch.change(4, &NONE, &with(4), now + MIN_DURATION),
+            Some(0)
+        );
+        assert_eq!(prefetch.room(), Some(8));
     }
 }

@@ -1,150 +1,155 @@
-//! Messages without an id, which are known by what they look like alone.
+//! Recognizes redelivered messages that have no id, by their fingerprints.
 //!
-//! Each delivery of one is a message of its own, unless it is the copy of a message whose channel ended,
-//! that the broker delivers again: that one joins the run in hand, or is done with if the run is over. Of
-//! messages that look the same, any copy is as good as any other, as long as each stands for one message:
-//! a message is taken for at most one copy a channel.
+//! Each delivery of such a message counts as a message of its own, unless the broker delivers a copy of a message
+//! again whose channel ended: the copy joins the run in flight, or is acknowledged if the run is over. Copies of
+//! messages with the same fingerprint are interchangeable, as long as each stands for one message: so a message is
+//! matched with at most one copy per channel.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::broker::{DeliveryHandle, Envelope, Fingerprint};
 
-/// So many messages are remembered at most whose run is over and whose copy is to come.
-const MOST_OVER: usize = 10_000;
+/// The most messages that are remembered because their run is over and their copy is still to come.
+const MAX_OVER: usize = 10_000;
 
-/// And for so long of a connection that is open: by then the copy has reached another service.
-const COPY_COMES_WITHIN: Duration = Duration::from_secs(600);
+/// How long such a message is remembered while the connection is open: by then the copy has reached another service.
+const MAX_WAIT_FOR_COPY: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct WithoutId {
-    /// By what they look like.
-    alike: HashMap<Fingerprint, Vec<Known>>,
-    /// What the deliveries that are to be settled look like.
-    receipts: HashMap<DeliveryHandle, Fingerprint>,
-    /// Those that are over, the first one first.
+    /// The messages by their fingerprints.
+    alike: HashMap<Fingerprint, Vec<RememberedMessage>>,
+    /// The fingerprints of the unsettled deliveries.
+    handles: HashMap<DeliveryHandle, Fingerprint>,
+    /// The messages that are over, in the order in which they ended.
     over: VecDeque<(Fingerprint, String)>,
-    /// The last channel that has ended.
+    /// The last channel that ended.
     ended: u64,
 }
 
-/// A message that is here, or was.
+/// A message that is here, or was here and is to come again.
 #[derive(Debug)]
-struct Known {
+struct RememberedMessage {
     key: String,
-    /// The delivery that it came by.
+    /// The delivery that brought the message.
     first: DeliveryHandle,
-    /// The last copy of it.
+    /// The last delivery of the message or its copy.
     last: DeliveryHandle,
-    /// That copy has gone back.
+    /// Whether the last delivery has gone back.
     returned: bool,
-    /// Since when it is over, and a copy is to come: it could not be acknowledged, as the channel had ended.
+    /// Since when the message is over and its copy is to come: it could not be acknowledged, as the channel had ended.
     over: Option<Instant>,
 }
 
-impl Known {
-    /// Whether a delivery may be its copy.
-    const fn may_come_by(&self, receipt: DeliveryHandle) -> bool {
-        self.returned || self.last.epoch < receipt.epoch
+impl RememberedMessage {
+    /// Whether a delivery may be the message's copy.
+    const fn may_come_by(&self, handle: DeliveryHandle) -> bool {
+        self.returned || self.last.epoch < handle.epoch
     }
 }
 
 impl WithoutId {
-    /// Gives a message that has come without an id the key that it had before, if it is known to come again.
+    /// Gives a message without an id the key of the remembered message whose copy it is, if there is one. Otherwise
+    /// remembers it.
     pub(super) fn recognize(&mut self, envelope: &mut Envelope, fingerprint: Fingerprint) {
-        let receipt = envelope.handle;
-        self.receipts.insert(receipt, fingerprint);
+        let handle = envelope.handle;
+        self.handles.insert(handle, fingerprint);
         let alike = self.alike.entry(fingerprint).or_default();
-        alike.retain(|known| known.over.is_none_or(|at| at.elapsed() < COPY_COMES_WITHIN));
+        alike.retain(|remembered| {
+            remembered
+                .over
+                .is_none_or(|at| at.elapsed() < MAX_WAIT_FOR_COPY)
+        });
         let returned = alike
             .iter_mut()
-            .filter(|known| envelope.redelivered && known.may_come_by(receipt))
-            // What is over frees its place at once.
-            .max_by_key(|known| known.over.is_some());
-        if let Some(known) = returned {
+            .filter(|remembered| envelope.redelivered && remembered.may_come_by(handle))
+            // A message that is over is preferred: its entry is freed at once.
+            .max_by_key(|remembered| remembered.over.is_some());
+        if let Some(remembered) = returned {
             log::info!(
                 "message {}, which has no id, was delivered again",
-                known.key
+                remembered.key
             );
-            known.last = receipt;
-            known.returned = false;
-            envelope.key.clone_from(&known.key);
+            remembered.last = handle;
+            remembered.returned = false;
+            envelope.key.clone_from(&remembered.key);
             return;
         }
-        alike.push(Known {
+        alike.push(RememberedMessage {
             key: envelope.key.clone(),
-            first: receipt,
-            last: receipt,
+            first: handle,
+            last: handle,
             returned: false,
             over: None,
         });
     }
 
-    /// A delivery is done with: its message is over.
-    pub(super) fn accepted(&mut self, receipt: DeliveryHandle) {
-        if self.receipts.is_empty() {
+    /// Notes that a delivery is acknowledged, as its message is over.
+    pub(super) fn accepted(&mut self, handle: DeliveryHandle) {
+        if self.handles.is_empty() {
             return;
         }
-        let Some(fingerprint) = self.receipts.remove(&receipt) else {
+        let Some(fingerprint) = self.handles.remove(&handle) else {
             return;
         };
-        if receipt.epoch > self.ended {
-            return self.remove(fingerprint, |known| known.last == receipt);
+        if handle.epoch > self.ended {
+            return self.remove(fingerprint, |remembered| remembered.last == handle);
         }
-        // It could not be acknowledged: it comes again.
-        let is_it = |known: &&mut Known| {
-            known.last == receipt || (known.first == receipt && known.returned)
+        // The acknowledgement is lost with its channel: the message comes again.
+        let is_it = |remembered: &&mut RememberedMessage| {
+            remembered.last == handle || (remembered.first == handle && remembered.returned)
         };
         let alike = self.alike.get_mut(&fingerprint).into_iter().flatten();
-        if let Some(known) = alike.into_iter().find(is_it) {
-            known.over = Some(Instant::now());
-            self.over.push_back((fingerprint, known.key.clone()));
+        if let Some(remembered) = alike.into_iter().find(is_it) {
+            remembered.over = Some(Instant::now());
+            self.over.push_back((fingerprint, remembered.key.clone()));
         }
-        if self.over.len() > MOST_OVER
+        if self.over.len() > MAX_OVER
             && let Some((fingerprint, key)) = self.over.pop_front()
         {
-            self.remove(fingerprint, |known| {
-                known.key == key && known.over.is_some()
+            self.remove(fingerprint, |remembered| {
+                remembered.key == key && remembered.over.is_some()
             });
         }
     }
 
-    /// A delivery that was not claimed goes back, or is dropped. Its message is not here any more, unless it
-    /// had come before.
-    pub(super) fn forget(&mut self, receipt: DeliveryHandle) {
-        if let Some(fingerprint) = self.receipts.remove(&receipt) {
-            self.remove(fingerprint, |known| known.first == receipt);
+    /// Notes that an unclaimed delivery goes back or is dropped. Its message is forgotten, unless an earlier delivery
+    /// brought it.
+    pub(super) fn forget(&mut self, handle: DeliveryHandle) {
+        if let Some(fingerprint) = self.handles.remove(&handle) {
+            self.remove(fingerprint, |remembered| remembered.first == handle);
             let alike = self.alike.get_mut(&fingerprint).into_iter().flatten();
             alike
-                .filter(|known| known.last == receipt)
-                .for_each(|known| known.returned = true);
+                .filter(|remembered| remembered.last == handle)
+                .for_each(|remembered| remembered.returned = true);
         }
     }
 
-    fn remove(&mut self, fingerprint: Fingerprint, is_it: impl Fn(&Known) -> bool) {
+    fn remove(&mut self, fingerprint: Fingerprint, is_it: impl Fn(&RememberedMessage) -> bool) {
         if let Some(alike) = self.alike.get_mut(&fingerprint) {
-            alike.retain(|known| !is_it(known));
+            alike.retain(|remembered| !is_it(remembered));
             if alike.is_empty() {
                 self.alike.remove(&fingerprint);
             }
         }
     }
 
-    /// The channel has ended; `with_its_queue`, none of its copies comes again.
+    /// Notes that a channel has ended. If it ended `with_its_queue`, no copy comes again.
     pub(super) fn channel_ended(&mut self, epoch: u64, with_its_queue: bool) {
         self.ended = epoch;
         if with_its_queue {
             self.alike.clear();
-            self.receipts.clear();
+            self.handles.clear();
             self.over.clear();
         }
     }
 
-    /// A new channel is open: what is to come again comes now.
+    /// Notes that a new channel is open, by which the copies come.
     pub(super) fn channel_opened(&mut self) {
         let now = Instant::now();
-        let known = self.alike.values_mut().flatten();
-        known.for_each(|known| known.over = known.over.map(|_| now));
+        let remembered = self.alike.values_mut().flatten();
+        remembered.for_each(|remembered| remembered.over = remembered.over.map(|_| now));
     }
 }
 
@@ -153,13 +158,13 @@ mod tests {
     use super::*;
     use crate::names;
 
-    /// One without an id, as a broker delivers it.
-    fn delivery(looks: u128, epoch: u64, tag: u64, redelivered: bool) -> Envelope {
+    /// A message without an id, as a broker delivers it.
+    fn delivery(fingerprint: u128, epoch: u64, tag: u64, redelivered: bool) -> Envelope {
         Envelope {
             handle: DeliveryHandle { epoch, tag },
             redelivered,
             key: names::new_key(),
-            fingerprint: Some(Fingerprint(looks)),
+            fingerprint: Some(Fingerprint(fingerprint)),
             publisher_writes_row: false,
             task: None,
             headers_fault: None,
@@ -171,7 +176,7 @@ mod tests {
     }
 
     impl WithoutId {
-        /// The key that it has then.
+        /// The key that the message gets.
         fn key_of(&mut self, mut envelope: Envelope) -> String {
             if let Some(fingerprint) = envelope.fingerprint {
                 self.recognize(&mut envelope, fingerprint);
@@ -180,98 +185,98 @@ mod tests {
         }
     }
 
-    fn is_empty(unnamed: &WithoutId) -> bool {
-        unnamed.alike.is_empty() && unnamed.receipts.is_empty()
+    fn is_empty(without_id: &WithoutId) -> bool {
+        without_id.alike.is_empty() && without_id.handles.is_empty()
     }
 
     #[test]
     fn those_that_look_the_same_are_each_known_again_once_a_channel() {
-        let mut unnamed = WithoutId::default();
-        let mut keys = [1, 2, 3].map(|tag| unnamed.key_of(delivery(7, 1, tag, false)));
-        let other = unnamed.key_of(delivery(8, 1, 4, false));
-        unnamed.channel_ended(1, false);
-        let mut again = [1, 2, 3].map(|tag| unnamed.key_of(delivery(7, 2, tag, true)));
+        let mut without_id = WithoutId::default();
+        let mut keys = [1, 2, 3].map(|tag| without_id.key_of(delivery(7, 1, tag, false)));
+        let other = without_id.key_of(delivery(8, 1, 4, false));
+        without_id.channel_ended(1, false);
+        let mut again = [1, 2, 3].map(|tag| without_id.key_of(delivery(7, 2, tag, true)));
         keys.sort();
         again.sort();
         assert_eq!(keys, again);
-        // A fourth is not one of them, nor is one that has never been delivered.
-        let fourth = unnamed.key_of(delivery(7, 2, 4, true));
+        // A fourth delivery matches none of them, nor does one that is not a redelivery.
+        let fourth = without_id.key_of(delivery(7, 2, 4, true));
         assert!(!keys.contains(&fourth) && fourth != other);
-        assert_ne!(unnamed.key_of(delivery(8, 2, 5, false)), other);
-        assert_eq!(unnamed.key_of(delivery(8, 2, 6, true)), other);
+        assert_ne!(without_id.key_of(delivery(8, 2, 5, false)), other);
+        assert_eq!(without_id.key_of(delivery(8, 2, 6, true)), other);
     }
 
     #[test]
     fn what_was_acknowledged_is_forgotten() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        assert!(is_empty(&unnamed));
-        unnamed.channel_ended(1, false);
-        assert_ne!(unnamed.key_of(delivery(7, 2, 1, true)), key);
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        assert!(is_empty(&without_id));
+        without_id.channel_ended(1, false);
+        assert_ne!(without_id.key_of(delivery(7, 2, 1, true)), key);
     }
 
     #[test]
     fn what_ends_after_its_channel_is_known_by_one_copy() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.channel_ended(1, false);
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        unnamed.channel_opened();
-        assert_eq!(unnamed.key_of(delivery(7, 2, 1, true)), key);
-        assert_ne!(unnamed.key_of(delivery(7, 2, 2, true)), key);
-        // The acknowledgment fails once more, and then it does not.
-        unnamed.channel_ended(2, false);
-        unnamed.accepted(DeliveryHandle { epoch: 2, tag: 1 });
-        unnamed.forget(DeliveryHandle { epoch: 2, tag: 2 });
-        assert_eq!(unnamed.key_of(delivery(7, 3, 1, true)), key);
-        unnamed.accepted(DeliveryHandle { epoch: 3, tag: 1 });
-        assert!(is_empty(&unnamed));
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.channel_ended(1, false);
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        without_id.channel_opened();
+        assert_eq!(without_id.key_of(delivery(7, 2, 1, true)), key);
+        assert_ne!(without_id.key_of(delivery(7, 2, 2, true)), key);
+        // The acknowledgement fails once more, and then succeeds.
+        without_id.channel_ended(2, false);
+        without_id.accepted(DeliveryHandle { epoch: 2, tag: 1 });
+        without_id.forget(DeliveryHandle { epoch: 2, tag: 2 });
+        assert_eq!(without_id.key_of(delivery(7, 3, 1, true)), key);
+        without_id.accepted(DeliveryHandle { epoch: 3, tag: 1 });
+        assert!(is_empty(&without_id));
     }
 
     #[test]
     fn a_joined_run_is_over_with_its_last_delivery() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.channel_ended(1, false);
-        assert_eq!(unnamed.key_of(delivery(7, 2, 9, true)), key);
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        assert_eq!(unnamed.alike.len(), 1);
-        unnamed.accepted(DeliveryHandle { epoch: 2, tag: 9 });
-        assert!(is_empty(&unnamed));
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.channel_ended(1, false);
+        assert_eq!(without_id.key_of(delivery(7, 2, 9, true)), key);
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        assert_eq!(without_id.alike.len(), 1);
+        without_id.accepted(DeliveryHandle { epoch: 2, tag: 9 });
+        assert!(is_empty(&without_id));
     }
 
     #[test]
     fn a_copy_that_goes_back_unclaimed_is_known_when_it_comes_again() {
-        let mut unnamed = WithoutId::default();
-        let key = unnamed.key_of(delivery(7, 1, 1, false));
-        unnamed.channel_ended(1, false);
-        assert_eq!(unnamed.key_of(delivery(7, 2, 1, true)), key);
-        // By the same channel, and by another.
-        unnamed.forget(DeliveryHandle { epoch: 2, tag: 1 });
-        assert_eq!(unnamed.key_of(delivery(7, 2, 2, true)), key);
-        unnamed.channel_ended(2, false);
-        unnamed.forget(DeliveryHandle { epoch: 2, tag: 2 });
-        // The run ends meanwhile.
-        unnamed.accepted(DeliveryHandle { epoch: 1, tag: 1 });
-        assert_eq!(unnamed.key_of(delivery(7, 3, 1, true)), key);
-        unnamed.accepted(DeliveryHandle { epoch: 3, tag: 1 });
-        assert!(is_empty(&unnamed));
+        let mut without_id = WithoutId::default();
+        let key = without_id.key_of(delivery(7, 1, 1, false));
+        without_id.channel_ended(1, false);
+        assert_eq!(without_id.key_of(delivery(7, 2, 1, true)), key);
+        // The copy comes again by the same channel, and by another.
+        without_id.forget(DeliveryHandle { epoch: 2, tag: 1 });
+        assert_eq!(without_id.key_of(delivery(7, 2, 2, true)), key);
+        without_id.channel_ended(2, false);
+        without_id.forget(DeliveryHandle { epoch: 2, tag: 2 });
+        // Meanwhile the run ends.
+        without_id.accepted(DeliveryHandle { epoch: 1, tag: 1 });
+        assert_eq!(without_id.key_of(delivery(7, 3, 1, true)), key);
+        without_id.accepted(DeliveryHandle { epoch: 3, tag: 1 });
+        assert!(is_empty(&without_id));
     }
 
     #[test]
     fn no_more_are_remembered_than_a_bound_and_none_of_a_deleted_queue() {
-        let mut unnamed = WithoutId::default();
-        let tags = || 1..=MOST_OVER as u64 + 10;
+        let mut without_id = WithoutId::default();
+        let tags = || 1..=MAX_OVER as u64 + 10;
         for tag in tags() {
-            unnamed.key_of(delivery(u128::from(tag), 1, tag, false));
+            without_id.key_of(delivery(u128::from(tag), 1, tag, false));
         }
-        unnamed.channel_ended(1, false);
-        tags().for_each(|tag| unnamed.accepted(DeliveryHandle { epoch: 1, tag }));
-        assert_eq!(unnamed.alike.len(), MOST_OVER);
-        assert!(unnamed.receipts.is_empty());
-        unnamed.key_of(delivery(u128::MAX, 2, 1, false));
-        unnamed.channel_ended(2, true);
-        assert!(is_empty(&unnamed) && unnamed.over.is_empty());
+        without_id.channel_ended(1, false);
+        tags().for_each(|tag| without_id.accepted(DeliveryHandle { epoch: 1, tag }));
+        assert_eq!(without_id.alike.len(), MAX_OVER);
+        assert!(without_id.handles.is_empty());
+        without_id.key_of(delivery(u128::MAX, 2, 1, false));
+        without_id.channel_ended(2, true);
+        assert!(is_empty(&without_id) && without_id.over.is_empty());
     }
 }

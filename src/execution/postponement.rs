@@ -1,4 +1,4 @@
-//! A run that is put off.
+//! Why a run is put off, and until when.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::task::{Again, TaskError};
 
 /// Why a run is put off, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Postponed {
+pub struct Postponement {
     /// The kind of reason.
     pub cause: Cause,
-    /// The reason as the row has it, with its cause.
+    /// The reason as the row records it, with its cause.
     pub reason: String,
-    /// The same as people are told.
+    /// The reason for people, in the log and in a final error.
     pub told: String,
     /// When the message is published again.
     pub due: PutOffDue,
 }
 
-impl Postponed {
-    /// Of a run with this error; `None` if it may not be put off.
+impl Postponement {
+    /// The postponement of a run with this error. `None` if the run may not be put off.
     pub(super) fn new(
         again: &Again,
         error: &TaskError,
@@ -47,7 +47,7 @@ impl Postponed {
         })
     }
 
-    /// For how long it may be put off.
+    /// How long the run may be put off. `None` means without limit.
     #[must_use]
     pub const fn limit(&self) -> Option<Duration> {
         match self.due {
@@ -56,7 +56,7 @@ impl Postponed {
         }
     }
 
-    /// The same, to be added to what is told.
+    /// The limit in parentheses, to append to the reason; empty if there is none.
     pub(super) fn limit_in_words(&self) -> String {
         self.limit()
             .map(|limit| format!(" (for at most {})", config::format_duration(limit)))

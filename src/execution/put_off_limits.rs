@@ -1,11 +1,11 @@
-//! For how long a run that can't begin is put off before its message is FAILED.
+//! How long a run that can't begin is put off before its message is FAILED.
 
 use std::time::Duration;
 
 use crate::config::{Config, UnknownTasks};
 use crate::state::Cause;
 
-/// A machine that is short of files, processes or memory is so for some minutes.
+/// A shortage of files, processes or memory lasts some minutes.
 const RESOURCES: Duration = Duration::from_mins(10);
 
 /// A program is replaced in a moment.
@@ -14,24 +14,24 @@ const PROGRAM: Duration = Duration::from_secs(10);
 /// A deployment reaches its last host in some minutes.
 const UNKNOWN_TASK: Duration = Duration::from_mins(15);
 
-/// For how long runs are put off, by the cause; `None`: their messages are FAILED at once.
+/// How long runs are put off, by cause. With `None` their messages are FAILED at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct PutOffLimits {
     resources: Option<Duration>,
     program: Option<Duration>,
     unknown_task: Option<Duration>,
 }
 
-impl Patience {
-    /// Nothing is put off.
+impl PutOffLimits {
+    /// No run is put off.
     pub const NONE: Self = Self {
         resources: None,
         program: None,
         unknown_task: None,
     };
 
-    /// That of a service. One that ends when its queues are empty does not wait for what only somebody
-    /// else can bring.
+    /// The limits of a service. One that runs until its queues are empty does not wait for a new program or an
+    /// unknown task, which only an operator can bring.
     #[must_use]
     pub fn of(config: &Config, until_idle: bool) -> Self {
         let waits = config.unknown_tasks == UnknownTasks::Wait;
@@ -42,8 +42,8 @@ impl Patience {
         }
     }
 
-    /// What holds for a cause; a task may hand its message back without end.
-    pub(super) const fn with(self, cause: Cause) -> Option<Duration> {
+    /// The limit for a cause. A task may hand its message back without limit.
+    pub(super) const fn limit_for(self, cause: Cause) -> Option<Duration> {
         match cause {
             Cause::Resources => self.resources,
             Cause::Program => self.program,
@@ -58,7 +58,7 @@ const fn given(_name: &str) -> Option<Duration> {
     None
 }
 
-/// What a test sets: `CARROT_PATIENCE="unknown=2; resources=3"`, in seconds.
+/// A limit set by a test, in seconds: `CARROT_PATIENCE="unknown=2; resources=3"`.
 #[cfg(feature = "failpoints")]
 pub(super) fn given(name: &str) -> Option<Duration> {
     let all = std::env::var("CARROT_PATIENCE").ok()?;

@@ -1,4 +1,4 @@
-//! A task's run with what is done around it. Whatever panics, the others go on.
+//! Runs a task inside its middlewares. A panic in one of them does not stop the others.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,24 +8,24 @@ use super::panics;
 use crate::message::Arguments;
 use crate::task::{Middleware, Next, TaskContext, TaskError, TaskResult};
 
-/// RunStore `work` for a message: what it logs is kept, and a panic is an error.
+/// Runs `work` for a message, captures what it logs, and turns a panic into an error.
 fn guarded<T>(context: &TaskContext, work: impl FnOnce() -> T) -> Result<T, TaskError> {
     let (ran, panic) =
-        panics::watch(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
+        panics::capture(|| catch_unwind(AssertUnwindSafe(|| context.log.capture(work))));
     ran.map_err(|payload| {
-        panics::forget(payload);
-        panics::error(panic)
+        panics::discard_payload(payload);
+        panics::into_error(panic)
     })
 }
 
-/// RunStore a task with all these around it, the first outermost.
+/// Runs a task inside these middlewares, the first outermost.
 pub(super) fn run(
-    around: &[Arc<dyn Middleware>],
+    middlewares: &[Arc<dyn Middleware>],
     context: &TaskContext,
     seen: &Arguments,
     task: impl FnOnce() -> TaskResult,
 ) -> TaskResult {
-    match around.split_first() {
+    match middlewares.split_first() {
         None => guarded(context, task).flatten(),
         Some((outermost, inner)) => wrap(outermost.as_ref(), context, seen, || {
             run(inner, context, seen, task)
@@ -33,14 +33,14 @@ pub(super) fn run(
     }
 }
 
-/// RunStore what is inside of one middleware, with that around it.
+/// Runs `inside` within one middleware.
 fn wrap(
     middleware: &dyn Middleware,
     context: &TaskContext,
     seen: &Arguments,
     inside: impl FnOnce() -> TaskResult,
 ) -> TaskResult {
-    // What is inside has ended so, whatever the middleware does then.
+    // The outcome of `inside` stands even if the middleware panics afterwards.
     let ended = Cell::new(None);
     let next = Next::new(|| {
         let outcome = inside();
@@ -59,22 +59,22 @@ fn wrap(
     }
 }
 
-/// Lets all know that a message is FAILED.
-pub(super) fn tell_failure(
-    around: &[Arc<dyn Middleware>],
+/// Tells all middlewares that a message is FAILED.
+pub(super) fn notify_failure(
+    middlewares: &[Arc<dyn Middleware>],
     context: &TaskContext,
     arguments: &Arguments,
     error: &TaskError,
 ) {
-    for told in around {
-        let told = guarded(context, || told.on_failure(context, arguments, error));
+    for middleware in middlewares {
+        let told = guarded(context, || middleware.on_failure(context, arguments, error));
         if let Err(panic) = told {
             log_panic(context, &panic);
         }
     }
 }
 
-/// A middleware has panicked, and that changes nothing of the outcome.
+/// Logs the panic of a middleware that does not change the outcome.
 fn log_panic(context: &TaskContext, panic: &TaskError) {
     context.log.capture(|| {
         log::error!(

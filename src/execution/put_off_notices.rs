@@ -1,34 +1,34 @@
-//! What runs are put off for, said once while it lasts.
+//! Logs why runs are put off: once when a reason first appears, and once when it no longer occurs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Postponed;
+use super::postponement::Postponement;
 
-/// It is over when no run has been put off for it for so long: twice the longest wait until the next try.
+/// A reason has ended when no run was put off for it for this long: twice the longest wait between tries.
 const OVER_AFTER: Duration = Duration::from_secs(60);
 
-/// So many different reasons are told apart; names of tasks come from outside.
+/// The most reasons that are tracked: they contain task names, which come from outside.
 const MOST_REASONS: usize = 100;
 
-/// What runs are put off for now.
+/// The reasons for which runs are put off now.
 #[derive(Default)]
-pub(super) struct Lacks {
+pub(super) struct PutOffNotices {
     any: AtomicBool,
-    known: Mutex<HashMap<String, Lack>>,
+    known: Mutex<HashMap<String, PutOffNotice>>,
 }
 
-struct Lack {
+struct PutOffNotice {
     since: Instant,
     last: Instant,
     runs: usize,
 }
 
-impl Lacks {
-    /// A run is put off; what its message is.
-    pub(super) fn note(&self, postponed: &Postponed, message: &str) {
+impl PutOffNotices {
+    /// Records that the run of `message` is put off.
+    pub(super) fn note(&self, postponed: &Postponement, message: &str) {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.any.store(true, Ordering::Relaxed);
@@ -41,7 +41,7 @@ impl Lacks {
                 postponed.told,
                 postponed.limit_in_words()
             );
-            let lack = Lack {
+            let lack = PutOffNotice {
                 since: now,
                 last: now,
                 runs: 1,
@@ -53,8 +53,8 @@ impl Lacks {
         log::trace!("message {message} is put off: {}", postponed.reason);
     }
 
-    /// Says what is over.
-    pub(super) fn look(&self) {
+    /// Logs the reasons that have ended.
+    pub(super) fn log_ended(&self) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
@@ -79,8 +79,8 @@ const fn over_after() -> Duration {
     OVER_AFTER
 }
 
-/// A test does not wait for a minute.
+/// Tests may shorten it.
 #[cfg(feature = "failpoints")]
 fn over_after() -> Duration {
-    super::patience::given("over").unwrap_or(OVER_AFTER)
+    super::put_off_limits::given("over").unwrap_or(OVER_AFTER)
 }
