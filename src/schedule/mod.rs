@@ -68,7 +68,7 @@ pub(crate) fn plan_saved(session: &mut dyn OccurrenceStore, id: i64, was_active:
         advance
     };
     if let Err(error) = session.advance_schedules(ReadySchedules::Saved(id), 1, &[], plan) {
-        log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
+        log::debug!("the next run of schedule {id} is not computed yet: {error}");
     }
 }
 

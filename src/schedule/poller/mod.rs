@@ -362,8 +362,8 @@ fn handle_clock_jump(jump: TimeDelta, session: &mut dyn OccurrenceStore) -> Resu
         return Ok(());
     }
     log::warn!(
-        "the database's clock was set back by {seconds} s: all schedules' next runs are reckoned anew, and \
-         a planned time that has had its run has no second one"
+        "the database's clock was set back by {seconds} s: the next runs of all schedules are recomputed, \
+         and no planned time runs twice"
     );
     session.recompute(RecomputeReason::ClockSetBack).map(drop)
 }
