@@ -19,7 +19,7 @@ use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
 use crate::retry::Portion;
 use crate::store::{
-    BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
+    Agenda, BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
     ScheduleRefusal, StoreError,
 };
 
@@ -154,12 +154,7 @@ impl SchedulePoller {
         let mut advance = |poller: &mut Self, ready| {
             poller.advance((&mut *session, database), ready, &held, history)
         };
-        if agenda.has_malformed
-            || self
-                .malformed_checked
-                .is_none_or(|then| began - then >= MALFORMED_INTERVAL)
-        {
-            self.malformed_checked = Some(began);
+        if self.begin_malformed_check(&agenda, began) {
             match advance(self, ReadySchedules::Malformed)? {
                 NextPoll::In(wait) if wait == RETRY_LOCKED => {}
                 other => return Ok(other),
@@ -186,6 +181,19 @@ impl SchedulePoller {
         }
     }
 
+    /// Returns whether the poll that `began` now looks for malformed next occurrences, and notes that it does.
+    fn begin_malformed_check(&mut self, agenda: &Agenda, began: Instant) -> bool {
+        let is_due = agenda.has_malformed
+            || self
+                .malformed_checked
+                .is_none_or(|then| began - then >= MALFORMED_INTERVAL);
+        if is_due {
+            self.malformed_checked = Some(began);
+        }
+        is_due
+    }
+
+    /// Handles a jump of the database's clock since the previous poll.
     fn compare_clocks(
         &mut self,
         reading: ClockReading,

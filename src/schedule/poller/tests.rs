@@ -2,7 +2,6 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::schedule::decide::tests::{at, candidate};
-use crate::store::Agenda;
 
 fn poller() -> SchedulePoller {
     SchedulePoller::new(unbounded().0)
