@@ -24,7 +24,9 @@ use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::names;
-use crate::store::{BATCH_BYTES, NewRow, OutboxStore, RecordedMessages, StoreError};
+use crate::store::{
+    BATCH_BYTES, NewRow, OutboxStore, RecordedMessages, StoreError, record_messages,
+};
 
 /// At most so many messages are recorded and sent at once, and [`BATCH_BYTES`].
 const MOST_MESSAGES: usize = 1000;
@@ -85,7 +87,7 @@ impl Outbox {
         messages: &'a [Message],
     ) -> Result<RecordedMessages<'a>, StoreError> {
         failpoint::hit("publish.before-record");
-        let recorded = RecordedMessages::record(session, messages)?;
+        let recorded = record_messages(session, messages)?;
         failpoint::hit("publish.recorded");
         Ok(recorded)
     }

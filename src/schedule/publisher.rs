@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::Setup;
+use super::setup::Setup;
 use crate::publish::{Next, TrackingOutbox};
 use crate::store::{Database, PUBLISH_LEASE, RecordedMessages, StoreError};
 

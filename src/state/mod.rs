@@ -1,7 +1,7 @@
-//! The states of a message, and the one function that says what an event does to it: [`transition()`].
+//! The statuses of a message, and the only function that defines what an event does to it: [`transition()`].
 //!
 //! `PUBLISHED → IN_PROGRESS → COMPLETED | FAILED` are django-carrot's own; `PENDING`, `CANCELLED`
-//! and `EXPIRED` are ours. The names are what stands in `carrot_messagelog.status` (varchar(11)).
+//! and `EXPIRED` are ours. The names are the values of `carrot_messagelog.status` (varchar(11)).
 
 mod transition;
 
@@ -10,10 +10,10 @@ pub use transition::{Column, Event, RequiredOwner, RowCondition, Transition, Val
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a message stands, as its row says.
+/// The status in a message's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Recorded, and not confirmed by the broker yet, or due later.
+    /// Recorded, and not yet confirmed by the broker, or due later.
     Pending,
     /// The broker has it.
     Published,
@@ -21,24 +21,24 @@ pub enum Status {
     InProgress,
     /// Its task ran and succeeded.
     Completed,
-    /// Its task ran and failed, or it could not be run at all.
+    /// Its task ran and failed, or could not run at all.
     Failed,
-    /// It will not be run, and nobody failed: its row had been rolled back, requeued or purged.
+    /// It will not run, though nothing failed: its row was rolled back, requeued or purged.
     Cancelled,
-    /// It was not run in the time it was good for.
+    /// It did not run before it expired.
     Expired,
 }
 
 /// Why a message's run is put off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// No task of that name is known here.
+    /// This process knows no task of that name.
     UnknownTask,
-    /// The machine lacks what a run takes: files, processes, memory.
+    /// The machine lacks resources for a run: files, processes, memory.
     Resources,
-    /// What is to be run is not there, or is being replaced.
+    /// The program to run is missing, or is being replaced.
     Program,
-    /// The task itself has handed it back.
+    /// The task itself has handed the message back.
     HandedBack,
 }
 
@@ -51,19 +51,20 @@ impl Cause {
         Self::HandedBack,
     ];
 
-    /// A reason as the row has it: with its cause, by which the next one is known to be of the same kind.
+    /// The text of `put_off_reason`: it starts with the cause, so that the next put-off can be recognized as having the
+    /// same cause.
     #[must_use]
     pub fn format_reason(self, reason: &str) -> String {
         format!("{self}: {reason}")
     }
 
-    /// What every [`format_reason`](Self::format_reason) reason of this cause is `LIKE` in SQL.
+    /// The SQL `LIKE` pattern of every [`format_reason`](Self::format_reason) of this cause.
     #[must_use]
     pub fn like_pattern(self) -> String {
         format!("{self}: %")
     }
 
-    /// What it is called in a row; plain letters.
+    /// Its name in a row, in plain letters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -81,7 +82,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The final states.
+/// The final statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
     /// See [`Status::Completed`].
@@ -103,7 +104,7 @@ impl End {
         Self::Expired,
     ];
 
-    /// The state that this end leaves a message in.
+    /// The status of a message with this end.
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
@@ -116,7 +117,7 @@ impl End {
 }
 
 impl Status {
-    /// Every state, in the order of a message's life.
+    /// Every status, in the order of a message's life.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Published,
@@ -127,12 +128,12 @@ impl Status {
         Self::Expired,
     ];
 
-    /// The states that nothing leaves but a requeue.
+    /// The statuses that a message leaves only by a requeue.
     pub fn finals() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|status| status.is_final())
     }
 
-    /// Whether nothing leaves this state but a requeue, which makes a new message.
+    /// Whether a message leaves this status only by a requeue, which makes a new message.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(
@@ -141,9 +142,9 @@ impl Status {
         )
     }
 
-    /// Whether a requeue may replace such a message. Nothing runs it: it is final, or was left IN_PROGRESS by a
-    /// django-carrot that died, which nobody else ever takes up. Or it is the broker's: only a user can know that
-    /// the broker has lost it.
+    /// Whether a requeue may replace such a message. It may replace a message that nothing runs: a final one, or one
+    /// that a dead django-carrot left IN_PROGRESS, which no worker takes over. It may also replace a message that the
+    /// broker has, since only a user can know that the broker has lost it.
     #[must_use]
     pub const fn may_be_requeued(self, has_owner: bool) -> bool {
         match self {
@@ -155,7 +156,7 @@ impl Status {
         }
     }
 
-    /// The name that the row has.
+    /// Its name in a row.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -176,7 +177,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A status that is none of ours.
+/// A text that is no status.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown status {0:?}")]
 pub struct UnknownStatus(String);
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_fits_the_column_and_reads_back() {
+    fn every_status_fits_the_column_and_parses_back() {
         for status in Status::ALL {
             assert!(status.as_str().len() <= 11);
             assert_eq!(status.as_str().parse::<Status>().unwrap(), status);

@@ -85,7 +85,7 @@ pub struct PutOff {
     pub crash_suspect: bool,
     /// Why. The times in [`PutOffDue`] count from the first time in a row that it was put off for this cause.
     pub cause: Cause,
-    /// The reason, as [`Cause::format_reason`] has it.
+    /// The reason, formatted by [`Cause::format_reason`].
     pub reason: String,
     /// When it is published again.
     pub due: PutOffDue,

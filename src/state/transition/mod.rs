@@ -1,78 +1,33 @@
-//! What can happen to a message: in which states, who must have it, and what changes in its row.
+//! The events of a message: in which statuses they are legal, who must own the message, and how its row changes.
 //!
-//! [`transition`] is the only place that knows. It answers in symbols; `store::sql::transition` makes guards and
-//! assignments of them.
+//! [`transition`] is the only definition of this. It is symbolic; `store::sql::transition` renders it as guards and
+//! assignments.
+
+mod column;
+mod event;
+
+pub use column::{Column, ColumnChange, Value};
+pub use event::{Event, RowCondition};
 
 use self::Column::{Attempts, CrashSuspect, Due, Message, Owner, PutOffReason, PutOffSince};
 use self::Value::{
     EventTime, Given, KeptElseEventTime, KeptIfSameElseNow, KeptOrGiven, Now, Null, NullIfSame,
     True, Worker,
 };
-use super::End;
 use super::Status::{self, Failed, InProgress, Pending, Published};
 
-/// What can happen to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// The broker confirmed it.
-    Confirm,
-    /// Its publisher needs more time, or gives up its lease.
-    RenewLease,
-    /// The sweep takes it, to publish it.
-    Lease,
-    /// The broker refuses it for now. After a day, this is a [`Event::GiveUp`].
-    Refuse,
-    /// The broker has refused it for too long.
-    GiveUp,
-    /// It can't be published.
-    Reject,
-    /// Its row was committed after the message was cancelled because it had none.
-    ComeLate,
-    /// The embedded broker delivers it to a worker, which has not claimed it yet.
-    Deliver,
-    /// That worker gives the delivery back.
-    Return,
-    /// That worker can't read it.
-    Discard,
-    /// A worker takes it to run it.
-    Claim,
-    /// The same where the worker that has it may be dead.
-    TakeOver,
-    /// Another worker is about to acknowledge the broker's copy of it.
-    LoseCopy,
-    /// A run that is counted before it starts is about to start.
-    Begin,
-    /// Its run, or the refusal to run it, has this end.
-    Finish(End),
-    /// Its run could not begin, or handed it back: it is published again later. After too long, this is a
-    /// [`Event::Keep`].
-    PutOff,
-    /// Its run has been put off for too long: its worker keeps it, to end it.
-    Keep,
-    /// Its worker gives it back without having started it. Where the broker has no copy left, this is a
-    /// [`Event::ReleaseWithoutCopy`].
-    Release,
-    /// The same where another worker has acknowledged the broker's copy.
-    ReleaseWithoutCopy,
-    /// Its worker gives it back without having started it, and the broker can't be relied on to deliver it
-    /// again: it is published again, unless its copy is claimed before.
-    Republish,
-    /// Its worker died.
-    Recover,
-}
-
-/// Who must have a message for an event: its `owner`.
+/// Who must own a message for an event, by its `owner` column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequiredOwner {
     /// Any worker, or none.
     Anyone,
     /// No worker.
     Nobody,
-    /// This worker.
+    /// The worker that the event comes from.
     Worker,
-    /// This worker, or none.
+    /// The worker that the event comes from, or none.
     WorkerOrNobody,
-    /// This worker, none, or a dead one.
+    /// The worker that the event comes from, none, or a dead one.
     WorkerNobodyOrDead,
     /// No worker, or a dead one.
     NobodyOrDead,
@@ -81,7 +36,7 @@ pub enum RequiredOwner {
 }
 
 impl RequiredOwner {
-    /// Whether workers have to be looked up to see who has the message.
+    /// Whether the condition depends on which workers are alive.
     #[must_use]
     pub const fn may_be_dead(self) -> bool {
         matches!(
@@ -91,84 +46,24 @@ impl RequiredOwner {
     }
 }
 
-/// What changes in a row, beside its status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Column {
-    /// The task, its arguments, and where they are published to.
-    Message,
-    /// How many runs are known to have begun.
-    Attempts,
-    /// Whether it may be what made a worker die.
-    CrashSuspect,
-    /// `PENDING`: when it is published, unless that is confirmed before. `IN_PROGRESS`: since when the broker
-    /// has no copy of it, if it has none.
-    Due,
-    /// The worker that has it.
-    Owner,
-    /// What its task returned.
-    Output,
-    /// Why it failed.
-    Exception,
-    /// Where it failed.
-    Traceback,
-    /// What its task logged.
-    Log,
-    /// When it was `COMPLETED`.
-    CompletionTime,
-    /// When it was `FAILED`.
-    FailureTime,
-    /// Since when it has waited for the present cause: of a run that is put off, or of a broker that refuses it.
-    PutOffSince,
-    /// That cause.
-    PutOffReason,
-}
-
-/// What a column is set to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value {
-    /// Nothing.
-    Null,
-    /// The database's time.
-    Now,
-    /// The worker that the event comes from.
-    Worker,
-    /// Yes.
-    True,
-    /// What comes with the event.
-    Given,
-    /// Yes if the column or the event says so.
-    KeptOrGiven,
-    /// The time that comes with the event.
-    EventTime,
-    /// The same, unless the column has a time.
-    KeptElseEventTime,
-    /// The column's time where the message has waited for the same cause before, and otherwise the database's.
-    KeptIfSameElseNow,
-    /// Nothing where the message has waited for the same cause before, and otherwise what it is.
-    NullIfSame,
-}
-
-/// A column, and what it is set to.
-pub type ColumnChange = (Column, Value);
-
-/// What an event does to a message in one state.
+/// What an event does to a message with a certain status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
-    /// Who must have the message.
+    /// Who must own the message.
     pub owner: RequiredOwner,
-    /// Its state afterwards.
+    /// The status after the event.
     pub to: Status,
     changes: &'static [&'static [ColumnChange]],
 }
 
 impl Transition {
-    /// What changes in the row beside its status.
+    /// The changes of the row, beside the status.
     pub fn changes(self) -> impl Iterator<Item = ColumnChange> {
         let end = self.to.end_time().map(|column| (column, Value::Now));
         self.changes.iter().copied().flatten().copied().chain(end)
     }
 
-    /// What `column` is set to, if it changes.
+    /// The new value of `column`, if it changes.
     #[must_use]
     pub fn value(self, column: Column) -> Option<Value> {
         self.changes()
@@ -177,43 +72,35 @@ impl Transition {
     }
 }
 
-/// What is true of some rows only, so that something else happens to their messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowCondition {
-    /// Another worker has acknowledged the broker's copy.
-    CopyIsLost,
-    /// The message has waited for the same cause for longer than it may.
-    WaitedTooLong,
-}
-
-const OWNED: &[ColumnChange] = &[(Owner, Worker)];
-const FREED: &[ColumnChange] = &[(Owner, Null)];
-const DUE_NOW: &[ColumnChange] = &[(Due, Now)];
-const DUE_THEN: &[ColumnChange] = &[(Due, EventTime)];
-const NEVER_DUE: &[ColumnChange] = &[(Due, Null)];
-const CRASH_SUSPECTED: &[ColumnChange] = &[(CrashSuspect, True)];
-const COUNTED: &[ColumnChange] = &[(Attempts, Given)];
-const REJECTED: &[ColumnChange] = &[(Column::Exception, Given)];
-const WAITING: &[ColumnChange] = &[(PutOffSince, KeptIfSameElseNow), (PutOffReason, Given)];
-const WAITING_NO_MORE: &[ColumnChange] = &[(PutOffSince, NullIfSame), (PutOffReason, NullIfSame)];
-/// What died in a run had begun: from here on, it is put off for the first time.
-const NEVER_WAITED: &[ColumnChange] = &[(PutOffSince, Null), (PutOffReason, Null)];
-const RETURNED: &[ColumnChange] = &[
+const SET_OWNER: &[ColumnChange] = &[(Owner, Worker)];
+const CLEAR_OWNER: &[ColumnChange] = &[(Owner, Null)];
+const SET_DUE_NOW: &[ColumnChange] = &[(Due, Now)];
+const SET_DUE: &[ColumnChange] = &[(Due, EventTime)];
+const CLEAR_DUE: &[ColumnChange] = &[(Due, Null)];
+const SET_CRASH_SUSPECT: &[ColumnChange] = &[(CrashSuspect, True)];
+const SET_ATTEMPTS: &[ColumnChange] = &[(Attempts, Given)];
+const SET_EXCEPTION: &[ColumnChange] = &[(Column::Exception, Given)];
+const SET_PUT_OFF: &[ColumnChange] = &[(PutOffSince, KeptIfSameElseNow), (PutOffReason, Given)];
+const CLEAR_SAME_PUT_OFF: &[ColumnChange] =
+    &[(PutOffSince, NullIfSame), (PutOffReason, NullIfSame)];
+/// A run that a worker died in had begun, so that a later put-off counts as the first.
+const CLEAR_PUT_OFF: &[ColumnChange] = &[(PutOffSince, Null), (PutOffReason, Null)];
+const SET_RESULT: &[ColumnChange] = &[
     (Column::Output, Given),
     (Column::Exception, Given),
     (Column::Traceback, Given),
     (Column::Log, Given),
 ];
-/// What is published again is the message as it came.
-const CAME: &[ColumnChange] = &[
+/// Publishes the message again as it was delivered.
+const SET_MESSAGE: &[ColumnChange] = &[
     (Message, Given),
     (Attempts, Given),
     (CrashSuspect, KeptOrGiven),
 ];
-/// A time that is set says since when the broker has no copy.
-const MISSING: &[ColumnChange] = &[(Due, KeptElseEventTime)];
+/// Keeps a time that is set, which is the time when the broker lost its copy.
+const KEEP_OR_SET_DUE: &[ColumnChange] = &[(Due, KeptElseEventTime)];
 
-const fn when(
+const fn to_status(
     owner: RequiredOwner,
     to: Status,
     changes: &'static [&'static [ColumnChange]],
@@ -221,175 +108,165 @@ const fn when(
     Transition { owner, to, changes }
 }
 
-/// What `event` does to a message whose status is `status`; `None` where the event is not for such a message.
+/// What `event` does to a message with this status; `None` if the event is illegal then.
 #[must_use]
 pub const fn transition(status: Status, event: Event) -> Option<Transition> {
-    match of_publishing(status, event) {
-        None => of_running(status, event),
+    match publisher_transition(status, event) {
+        None => worker_transition(status, event),
         some => some,
     }
 }
 
-/// The transitions of who publishes messages: programs, the sweep, the embedded broker.
-const fn of_publishing(status: Status, event: Event) -> Option<Transition> {
+/// The transitions of publishers: programs, the sweep, the embedded broker.
+const fn publisher_transition(status: Status, event: Event) -> Option<Transition> {
     Some(match (event, status) {
-        // A message can be delivered before its confirm is written, and its run be put off: then it has an owner,
-        // and is its publisher's no longer. Who was taken for dead and comes back would seem to have taken it from
-        // the embedded broker.
-        (Event::Confirm, Pending) => when(
+        // A message can be delivered, and its run put off, before its confirm is written: it then has an owner and
+        // does not belong to its publisher any more. The confirm clears the owner, since a worker that was taken for
+        // dead and comes back would otherwise seem to have taken the message from the embedded broker.
+        (Event::Confirm, Pending) => to_status(
             RequiredOwner::Nobody,
             Published,
-            &[NEVER_DUE, FREED, WAITING_NO_MORE],
+            &[CLEAR_DUE, CLEAR_OWNER, CLEAR_SAME_PUT_OFF],
         ),
-        (Event::RenewLease, Pending) => when(RequiredOwner::Nobody, Pending, &[DUE_THEN]),
-        (Event::Refuse, Pending) => when(RequiredOwner::Nobody, Pending, &[WAITING]),
-        (Event::GiveUp, Pending) => when(RequiredOwner::Nobody, Failed, &[REJECTED, WAITING]),
-        // From here on it is its publisher's again, whoever has put off its run before.
-        (Event::Lease, Pending) => when(RequiredOwner::Anyone, Pending, &[DUE_THEN, FREED]),
-        (Event::Reject, Pending) => when(RequiredOwner::Anyone, Failed, &[REJECTED]),
-        (Event::ComeLate, Published) => when(RequiredOwner::Nobody, Pending, &[DUE_NOW]),
-        (Event::Deliver, Published) => when(RequiredOwner::NobodyOrDead, Published, &[OWNED]),
-        (Event::Return, Published) => when(RequiredOwner::Worker, Published, &[FREED]),
-        (Event::Discard, Published) => when(RequiredOwner::Worker, Failed, &[REJECTED]),
+        (Event::RenewLease, Pending) => to_status(RequiredOwner::Nobody, Pending, &[SET_DUE]),
+        (Event::Refuse, Pending) => to_status(RequiredOwner::Nobody, Pending, &[SET_PUT_OFF]),
+        (Event::GiveUp, Pending) => {
+            to_status(RequiredOwner::Nobody, Failed, &[SET_EXCEPTION, SET_PUT_OFF])
+        }
+        // The message belongs to its publisher again, whichever worker has put off its run before.
+        (Event::Lease, Pending) => {
+            to_status(RequiredOwner::Anyone, Pending, &[SET_DUE, CLEAR_OWNER])
+        }
+        (Event::Reject, Pending) => to_status(RequiredOwner::Anyone, Failed, &[SET_EXCEPTION]),
+        (Event::RowCommittedLate, Published) => {
+            to_status(RequiredOwner::Nobody, Pending, &[SET_DUE_NOW])
+        }
+        (Event::Deliver, Published) => {
+            to_status(RequiredOwner::NobodyOrDead, Published, &[SET_OWNER])
+        }
+        (Event::ReturnDelivery, Published) => {
+            to_status(RequiredOwner::Worker, Published, &[CLEAR_OWNER])
+        }
+        (Event::Discard, Published) => to_status(RequiredOwner::Worker, Failed, &[SET_EXCEPTION]),
         _ => return None,
     })
 }
 
-/// The transitions of who runs messages.
-const fn of_running(status: Status, event: Event) -> Option<Transition> {
-    // An event that is for PENDING and PUBLISHED messages too: one can be delivered before its confirm is written; and
-    // a claim that a crashed database forgot, or that the sweep took back, has run all the same, and nobody else
-    // has it.
+/// The transitions of workers that run messages.
+const fn worker_transition(status: Status, event: Event) -> Option<Transition> {
+    // These events are legal for PENDING and PUBLISHED messages too. A message can be delivered before its confirm is
+    // written. And a message whose claim a crash of the database lost, or the sweep took back, has run all the same,
+    // and nobody else has it.
     Some(match (event, status) {
         (Event::Claim, Pending | Published) => {
-            when(RequiredOwner::Anyone, InProgress, &[OWNED, NEVER_DUE])
+            to_status(RequiredOwner::Anyone, InProgress, &[SET_OWNER, CLEAR_DUE])
         }
-        (Event::Claim, InProgress) => when(
+        (Event::Claim, InProgress) => to_status(
             RequiredOwner::WorkerOrNobody,
             InProgress,
-            &[CRASH_SUSPECTED, OWNED, NEVER_DUE],
+            &[SET_CRASH_SUSPECT, SET_OWNER, CLEAR_DUE],
         ),
-        (Event::TakeOver, Pending | Published) => when(
+        (Event::TakeOver, Pending | Published) => to_status(
             RequiredOwner::Anyone,
             InProgress,
-            &[OWNED, NEVER_DUE, NEVER_WAITED],
+            &[SET_OWNER, CLEAR_DUE, CLEAR_PUT_OFF],
         ),
-        (Event::TakeOver, InProgress) => when(
+        (Event::TakeOver, InProgress) => to_status(
             RequiredOwner::WorkerNobodyOrDead,
             InProgress,
-            &[CRASH_SUSPECTED, OWNED, NEVER_DUE, NEVER_WAITED],
+            &[SET_CRASH_SUSPECT, SET_OWNER, CLEAR_DUE, CLEAR_PUT_OFF],
         ),
-        (Event::LoseCopy, InProgress) => when(RequiredOwner::Anyone, InProgress, &[DUE_NOW]),
-        // Whether a copy is lost is known of a message IN_PROGRESS only.
-        (Event::Begin, Pending | Published) => when(
+        (Event::LoseBrokerCopy, InProgress) => {
+            to_status(RequiredOwner::Anyone, InProgress, &[SET_DUE_NOW])
+        }
+        // Only the row of an IN_PROGRESS message records that a copy is lost.
+        (Event::Begin, Pending | Published) => to_status(
             RequiredOwner::Anyone,
             InProgress,
-            &[COUNTED, OWNED, NEVER_DUE],
+            &[SET_ATTEMPTS, SET_OWNER, CLEAR_DUE],
         ),
-        (Event::Begin, InProgress) => when(RequiredOwner::Worker, InProgress, &[COUNTED, OWNED]),
-        (Event::Finish(end), Pending | Published) => {
-            when(RequiredOwner::Anyone, end.status(), &[COUNTED, RETURNED])
-        }
-        (Event::Finish(end), InProgress) => {
-            when(RequiredOwner::Worker, end.status(), &[COUNTED, RETURNED])
-        }
-        _ => return of_giving_back(status, event),
+        (Event::Begin, InProgress) => to_status(
+            RequiredOwner::Worker,
+            InProgress,
+            &[SET_ATTEMPTS, SET_OWNER],
+        ),
+        (Event::Finish(end), Pending | Published) => to_status(
+            RequiredOwner::Anyone,
+            end.status(),
+            &[SET_ATTEMPTS, SET_RESULT],
+        ),
+        (Event::Finish(end), InProgress) => to_status(
+            RequiredOwner::Worker,
+            end.status(),
+            &[SET_ATTEMPTS, SET_RESULT],
+        ),
+        _ => return give_back_transition(status, event),
     })
 }
 
-/// The transitions of who had taken a message to run it, and does not.
-const fn of_giving_back(status: Status, event: Event) -> Option<Transition> {
-    // What is to be published again keeps an owner: the mark of its first publishing, which may come late, must not
-    // find it without one. It would be PUBLISHED, with no copy.
+/// The transitions of workers that give back messages which they had taken to run.
+const fn give_back_transition(status: Status, event: Event) -> Option<Transition> {
+    // A message that is to be published again keeps an owner. The confirm of its first publishing, which may be written
+    // late, would otherwise make it PUBLISHED while the broker has no copy.
     Some(match (event, status) {
-        (Event::PutOff, Pending | Published) => when(
+        (Event::PutOff, Pending | Published) => to_status(
             RequiredOwner::Anyone,
             Pending,
-            &[CAME, DUE_THEN, OWNED, WAITING],
+            &[SET_MESSAGE, SET_DUE, SET_OWNER, SET_PUT_OFF],
         ),
-        (Event::PutOff, InProgress) => when(
+        (Event::PutOff, InProgress) => to_status(
             RequiredOwner::Worker,
             Pending,
-            &[CAME, DUE_THEN, OWNED, WAITING],
+            &[SET_MESSAGE, SET_DUE, SET_OWNER, SET_PUT_OFF],
         ),
-        (Event::Keep, Pending | Published) => when(
+        (Event::KeepToEnd, Pending | Published) => to_status(
             RequiredOwner::Anyone,
             InProgress,
-            &[CAME, NEVER_DUE, OWNED, WAITING],
+            &[SET_MESSAGE, CLEAR_DUE, SET_OWNER, SET_PUT_OFF],
         ),
-        (Event::Keep, InProgress) => {
-            when(RequiredOwner::Worker, InProgress, &[CAME, OWNED, WAITING])
-        }
-        (Event::Release, InProgress) => when(RequiredOwner::Worker, Published, &[FREED]),
-        (Event::ReleaseWithoutCopy, InProgress) => when(RequiredOwner::Worker, Pending, &[]),
-        (Event::Republish, InProgress) => when(RequiredOwner::Worker, Pending, &[MISSING, OWNED]),
-        // A crash of the database may have forgotten the claim.
-        (Event::Republish, Published) => when(RequiredOwner::Nobody, Pending, &[MISSING, OWNED]),
-        (Event::Recover, InProgress) => when(
+        (Event::KeepToEnd, InProgress) => to_status(
+            RequiredOwner::Worker,
+            InProgress,
+            &[SET_MESSAGE, SET_OWNER, SET_PUT_OFF],
+        ),
+        (Event::Release, InProgress) => to_status(RequiredOwner::Worker, Published, &[CLEAR_OWNER]),
+        (Event::ReleaseWithoutCopy, InProgress) => to_status(RequiredOwner::Worker, Pending, &[]),
+        (Event::Republish, InProgress) => to_status(
+            RequiredOwner::Worker,
+            Pending,
+            &[KEEP_OR_SET_DUE, SET_OWNER],
+        ),
+        // A crash of the database may have lost the claim.
+        (Event::Republish, Published) => to_status(
+            RequiredOwner::Nobody,
+            Pending,
+            &[KEEP_OR_SET_DUE, SET_OWNER],
+        ),
+        (Event::Recover, InProgress) => to_status(
             RequiredOwner::Dead,
             Pending,
-            &[CRASH_SUSPECTED, DUE_NOW, NEVER_WAITED],
+            &[SET_CRASH_SUSPECT, SET_DUE_NOW, CLEAR_PUT_OFF],
         ),
         _ => return None,
     })
 }
 
 impl Event {
-    /// Every event.
-    #[cfg(test)]
-    pub const ALL: [Self; 24] = [
-        Self::Confirm,
-        Self::RenewLease,
-        Self::Lease,
-        Self::Refuse,
-        Self::GiveUp,
-        Self::Reject,
-        Self::ComeLate,
-        Self::Deliver,
-        Self::Return,
-        Self::Discard,
-        Self::Claim,
-        Self::TakeOver,
-        Self::LoseCopy,
-        Self::Begin,
-        Self::Finish(End::Completed),
-        Self::Finish(End::Failed),
-        Self::Finish(End::Cancelled),
-        Self::Finish(End::Expired),
-        Self::PutOff,
-        Self::Keep,
-        Self::Release,
-        Self::ReleaseWithoutCopy,
-        Self::Republish,
-        Self::Recover,
-    ];
-
-    /// The states in which this event is legal.
+    /// The statuses in which this event is legal.
     pub fn sources(self) -> impl Iterator<Item = Status> {
         self.transitions().map(|(status, _)| status)
     }
 
-    /// The same, with what happens.
+    /// The transitions of this event, by the status before it.
     pub fn transitions(self) -> impl Iterator<Item = (Status, Transition)> {
         Status::ALL
             .into_iter()
             .filter_map(move |status| Some((status, transition(status, self)?)))
     }
-
-    /// What happens instead to messages of which the exception holds.
-    #[must_use]
-    pub const fn instead(self) -> Option<(RowCondition, Self)> {
-        match self {
-            Self::Refuse => Some((RowCondition::WaitedTooLong, Self::GiveUp)),
-            Self::PutOff => Some((RowCondition::WaitedTooLong, Self::Keep)),
-            Self::Release => Some((RowCondition::CopyIsLost, Self::ReleaseWithoutCopy)),
-            _ => None,
-        }
-    }
 }
 
 impl Status {
-    /// Where the time is noted at which a message came to this state, if it is.
+    /// The column that records when a message entered this status, if there is one.
     #[must_use]
     pub const fn end_time(self) -> Option<Column> {
         match self {

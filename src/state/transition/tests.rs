@@ -2,15 +2,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::state::End;
 
-/// One line for each state that the event is for.
-fn said(event: Event) -> Vec<String> {
+/// One line for each status in which the event is legal.
+fn describe(event: Event) -> Vec<String> {
     let line = |(from, Transition { owner, to, .. })| format!("{from} of {owner:?} → {to}");
     event.transitions().map(line).collect()
 }
 
 #[test]
-fn what_publishers_do_in_each_state_is_what_is_written_here() {
+fn the_transitions_of_publishers_are_these() {
     let table: [(Event, &str); 10] = [
         (Event::Confirm, "PENDING of Nobody → PUBLISHED"),
         (Event::RenewLease, "PENDING of Nobody → PENDING"),
@@ -18,20 +19,23 @@ fn what_publishers_do_in_each_state_is_what_is_written_here() {
         (Event::Refuse, "PENDING of Nobody → PENDING"),
         (Event::GiveUp, "PENDING of Nobody → FAILED"),
         (Event::Reject, "PENDING of Anyone → FAILED"),
-        (Event::ComeLate, "PUBLISHED of Nobody → PENDING"),
+        (Event::RowCommittedLate, "PUBLISHED of Nobody → PENDING"),
         (Event::Deliver, "PUBLISHED of NobodyOrDead → PUBLISHED"),
-        (Event::Return, "PUBLISHED of Worker → PUBLISHED"),
+        (Event::ReturnDelivery, "PUBLISHED of Worker → PUBLISHED"),
         (Event::Discard, "PUBLISHED of Worker → FAILED"),
     ];
     for (event, expected) in table {
-        assert_eq!(said(event), [expected], "{event:?}");
+        assert_eq!(describe(event), [expected], "{event:?}");
     }
 }
 
 #[test]
-fn what_workers_do_in_each_state_is_what_is_written_here() {
+fn the_transitions_of_workers_are_these() {
     let table: [(Event, &[&str]); 5] = [
-        (Event::LoseCopy, &["IN_PROGRESS of Anyone → IN_PROGRESS"]),
+        (
+            Event::LoseBrokerCopy,
+            &["IN_PROGRESS of Anyone → IN_PROGRESS"],
+        ),
         (Event::Release, &["IN_PROGRESS of Worker → PUBLISHED"]),
         (
             Event::ReleaseWithoutCopy,
@@ -47,23 +51,23 @@ fn what_workers_do_in_each_state_is_what_is_written_here() {
         (Event::Recover, &["IN_PROGRESS of Dead → PENDING"]),
     ];
     for (event, expected) in table {
-        assert_eq!(said(event), expected, "{event:?}");
+        assert_eq!(describe(event), expected, "{event:?}");
     }
-    let of_what_is_not_over = |event, owner: &str, to: Status| {
+    let from_each_status_that_is_not_final = |event, owner: &str, to: Status| {
         let expected = [
             format!("PENDING of Anyone → {to}"),
             format!("PUBLISHED of Anyone → {to}"),
             format!("IN_PROGRESS of {owner} → {to}"),
         ];
-        assert_eq!(said(event), expected, "{event:?}");
+        assert_eq!(describe(event), expected, "{event:?}");
     };
-    of_what_is_not_over(Event::Claim, "WorkerOrNobody", InProgress);
-    of_what_is_not_over(Event::TakeOver, "WorkerNobodyOrDead", InProgress);
-    of_what_is_not_over(Event::Begin, "Worker", InProgress);
-    of_what_is_not_over(Event::PutOff, "Worker", Pending);
-    of_what_is_not_over(Event::Keep, "Worker", InProgress);
+    from_each_status_that_is_not_final(Event::Claim, "WorkerOrNobody", InProgress);
+    from_each_status_that_is_not_final(Event::TakeOver, "WorkerNobodyOrDead", InProgress);
+    from_each_status_that_is_not_final(Event::Begin, "Worker", InProgress);
+    from_each_status_that_is_not_final(Event::PutOff, "Worker", Pending);
+    from_each_status_that_is_not_final(Event::KeepToEnd, "Worker", InProgress);
     for end in End::ALL {
-        of_what_is_not_over(Event::Finish(end), "Worker", end.status());
+        from_each_status_that_is_not_final(Event::Finish(end), "Worker", end.status());
     }
 }
 
@@ -77,7 +81,7 @@ fn a_final_state_is_never_left() {
 }
 
 #[test]
-fn every_event_is_for_some_messages_and_leads_to_one_state_without_changing_a_column_twice() {
+fn every_event_is_legal_somewhere_and_leads_to_one_status_without_changing_a_column_twice() {
     for event in Event::ALL {
         let targets: Vec<Status> = event.transitions().map(|(_, after)| after.to).collect();
         assert!(!targets.is_empty(), "{event:?}");
@@ -97,9 +101,9 @@ fn every_event_is_for_some_messages_and_leads_to_one_state_without_changing_a_co
     }
 }
 
-/// One statement does both.
+/// One statement renders both events.
 #[test]
-fn what_happens_instead_is_for_the_same_messages() {
+fn an_event_and_the_one_that_happens_instead_are_legal_for_the_same_messages() {
     for event in Event::ALL {
         let Some((_, instead)) = event.instead() else {
             continue;
@@ -115,9 +119,9 @@ fn what_happens_instead_is_for_the_same_messages() {
     }
 }
 
-/// One statement writes ends of all kinds, and of messages in all states.
+/// One statement writes ends of all kinds, of messages with any status.
 #[test]
-fn all_ends_change_the_same_but_for_the_time_of_the_end() {
+fn all_ends_change_the_same_columns_except_the_time_of_the_end() {
     let changes = |end: End| -> Vec<Vec<ColumnChange>> {
         let transitions = Event::Finish(end).transitions();
         let times = [Column::CompletionTime, Column::FailureTime];
@@ -147,13 +151,13 @@ fn all_ends_change_the_same_but_for_the_time_of_the_end() {
 }
 
 #[test]
-fn no_state_is_spelt_but_where_states_are_named() {
+fn no_status_is_spelt_except_where_statuses_are_named() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let named = source.join("state/mod.rs");
     let mut files = Vec::new();
     list(&source, &mut files);
     assert!(files.contains(&named));
-    // What tests expect of statements may be read as it is.
+    // Tests may spell statuses.
     let is_code = |file: &&PathBuf| **file != named && !file.ends_with("tests.rs");
     for file in files.iter().filter(is_code) {
         let text = fs::read_to_string(file).unwrap();

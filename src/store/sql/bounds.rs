@@ -1,5 +1,5 @@
-//! How much one statement writes, and one step reads: by bytes, and not by rows alone. A server takes no longer
-//! statements than it is set to, and what is read is in memory at once.
+//! Limits in bytes, beside those in rows, of what one statement writes and one step reads: a server limits the length
+//! of a statement, and all rows that are read are in memory at once.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -7,20 +7,20 @@ use diesel::sql_types::BigInt;
 use super::engine::Engine;
 use crate::store::{BATCH_BYTES, NewRow};
 
-/// Rows below this are one statement, however their texts are written: JSON makes a byte six at most.
+/// Rows whose texts have at most this many bytes fit one statement: JSON makes at most six bytes of one.
 const SURELY_FITS: usize = BATCH_BYTES / 8;
 
-/// What a row has beside its texts.
+/// The bytes of a row beside its texts.
 const ROW_BYTES: usize = 100;
 
-/// How many bytes of arguments the message `m` has.
+/// Selects, as `bytes`, the size of the arguments of the message `m`.
 pub(super) fn message_size_sql<E: Engine>() -> String {
     let bytes = |column| format!("COALESCE({}, 0)", E::byte_length(column));
     let sum = format!("{} + {}", bytes("m.task_args"), bytes("m.content"));
     format!("CAST({sum} AS {}) AS bytes", E::BIGINT)
 }
 
-/// A message that is to be read, and how large it is.
+/// The id and size of a message to read.
 #[derive(QueryableByName)]
 pub(super) struct SizedRow {
     #[diesel(sql_type = BigInt)]
@@ -29,7 +29,7 @@ pub(super) struct SizedRow {
     bytes: i64,
 }
 
-/// The ids of the first ones, as many as can be read together.
+/// The ids of the first rows, as many as fit [`BATCH_BYTES`], at least one.
 pub(super) fn ids_within_limit(rows: &[SizedRow]) -> Vec<i64> {
     let mut bytes = 0;
     let fits = |row: &&SizedRow| {
@@ -40,7 +40,7 @@ pub(super) fn ids_within_limit(rows: &[SizedRow]) -> Vec<i64> {
     rows.iter().take(count).map(|row| row.id).collect()
 }
 
-/// Whether the rows are surely inserted with one statement.
+/// Whether one statement surely can insert the rows.
 pub(super) fn fits_one_statement<'r>(rows: impl IntoIterator<Item = &'r NewRow>) -> bool {
     rows.into_iter()
         .flat_map(texts)
@@ -49,15 +49,15 @@ pub(super) fn fits_one_statement<'r>(rows: impl IntoIterator<Item = &'r NewRow>)
         <= SURELY_FITS
 }
 
-/// How many of the first rows, one at least, are inserted with one statement of so many bytes.
+/// How many of the first rows one statement of `most_bytes` can insert, at least one.
 pub(super) fn count_within_limit<'r>(
     rows: impl IntoIterator<Item = &'r NewRow>,
-    most: usize,
+    most_bytes: usize,
 ) -> usize {
     let mut bytes = 0;
     let fits = |row: &&NewRow| {
         bytes += ROW_BYTES + texts(row).into_iter().map(json_length).sum::<usize>();
-        bytes <= most
+        bytes <= most_bytes
     };
     rows.into_iter().take_while(fits).count().max(1)
 }
@@ -75,14 +75,14 @@ fn texts(row: &NewRow) -> [&str; 8] {
     ]
 }
 
-/// How many bytes a text has in JSON.
+/// The length in bytes of a text in JSON.
 fn json_length(text: &str) -> usize {
-    let more = |byte| match byte {
+    let extra = |byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
         ..b' ' => 5,
         _ => 0,
     };
-    text.len() + text.bytes().map(more).sum::<usize>()
+    text.len() + text.bytes().map(extra).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_rows_as_fit_by_what_is_written_of_them_and_one_at_least() {
+    fn as_many_rows_as_fit_in_json_are_inserted_at_once_and_at_least_one() {
         let rows = |text: &str| vec![row(text.repeat(1 << 20)); 17];
         assert_eq!(count_within_limit(&rows("x"), BATCH_BYTES), 3);
         assert_eq!(count_within_limit(&rows("\""), BATCH_BYTES), 1);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_messages_are_read_as_fit_and_one_at_least() {
+    fn as_many_messages_as_fit_are_read_at_once_and_at_least_one() {
         let sized = |bytes: i64| (0..20).map(|id| SizedRow { id, bytes }).collect::<Vec<_>>();
         assert_eq!(ids_within_limit(&sized(1 << 20)), [0, 1, 2, 3]);
         assert_eq!(ids_within_limit(&sized(1 << 30)), [0]);

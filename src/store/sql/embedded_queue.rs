@@ -76,9 +76,9 @@ pub(super) fn has_any(engine: &mut impl Engine, queue: &str) -> QueryResult<bool
     query_number(engine, queue, "1", "LIMIT 1").map(|n| n > 0)
 }
 
-/// Takes waiting messages for `owner`; must run in a transaction. A statement sees the workers as they were when it began,
-/// so that it may take a message from a worker that registered meanwhile. That message is delivered twice, but claimed
-/// once.
+/// Takes waiting messages for `owner`; must run in a transaction. A statement sees the workers as they were when it
+/// began, so that it may take a message from a worker that registered meanwhile. That message is delivered twice, but
+/// claimed once.
 pub(super) fn take<E: Engine>(
     engine: &mut E,
     owner: WorkerId,
@@ -120,7 +120,7 @@ pub(super) fn put_back<E: Engine>(
 ) -> QueryResult<()> {
     let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     keys.sort_unstable();
-    let change = cache::by_worker::<E>(Event::Return, owner);
+    let change = cache::by_worker::<E>(Event::ReturnDelivery, owner);
     engine
         .update(&change.for_keys(ValueTable::keys(keys)))
         .map(drop)
@@ -133,7 +133,7 @@ pub(super) fn put_back_all<E: Engine>(
     queue: &str,
 ) -> QueryResult<()> {
     let queue = QueueFilter::named(queue);
-    let change = cache::by_worker::<E>(Event::Return, owner);
+    let change = cache::by_worker::<E>(Event::ReturnDelivery, owner);
     let sql = format!(
         "UPDATE carrot_messagelog AS m SET {} WHERE {} AND {}",
         assignments("", &change.set),

@@ -267,7 +267,11 @@ pub(in crate::store) trait Connector: Clone + Send + Sync + 'static {
     fn open(&self) -> Result<Self::Engine, StoreError>;
 
     /// Runs the missing migration steps and builds the missing indexes, under a lock.
-    fn migrate(&self, tables: Tables, tell: &mut MigrationReporter<'_>) -> Result<(), StoreError>;
+    fn migrate(
+        &self,
+        tables: Tables,
+        reporter: &mut MigrationReporter<'_>,
+    ) -> Result<(), StoreError>;
 
     fn describe(&self) -> String;
 }

@@ -1,4 +1,4 @@
-//! The conditions that stand inside the statements.
+//! The conditions of the statements.
 
 use crate::state::Status;
 
@@ -6,7 +6,7 @@ use crate::state::Status;
 pub(super) const OWNER_IS_DEAD: &str =
     "NOT EXISTS (SELECT 1 FROM carrot_worker w WHERE w.id = m.owner)";
 
-/// The condition that `column` is one of these states.
+/// The condition that `column` is one of these statuses.
 pub(super) fn is_in(column: &str, states: impl IntoIterator<Item = Status>) -> String {
     match literals(states).as_slice() {
         [state] => format!("{column} = {state}"),
@@ -14,7 +14,7 @@ pub(super) fn is_in(column: &str, states: impl IntoIterator<Item = Status>) -> S
     }
 }
 
-/// The condition that `column` is none of these states.
+/// The condition that `column` is none of these statuses.
 pub(super) fn is_not_in(column: &str, states: impl IntoIterator<Item = Status>) -> String {
     match literals(states).as_slice() {
         [state] => format!("{column} <> {state}"),
@@ -22,7 +22,8 @@ pub(super) fn is_not_in(column: &str, states: impl IntoIterator<Item = Status>) 
     }
 }
 
-/// A state as SQL. It is never bound: a partial index is found by what the statement's text says.
+/// A status as an SQL literal. It is never bound as a value: the planner matches a partial index with the statement's
+/// text.
 pub(super) fn status_literal(state: Status) -> String {
     format!("'{state}'")
 }
@@ -31,7 +32,7 @@ fn literals(states: impl IntoIterator<Item = Status>) -> Vec<String> {
     states.into_iter().map(status_literal).collect()
 }
 
-/// `items` as a list of SQL.
+/// `items`, separated by commas.
 pub(super) fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
     items.join(", ")

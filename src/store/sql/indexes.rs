@@ -84,20 +84,20 @@ impl Index {
     }
 
     /// Whether the existing index is this one.
-    pub(super) fn matches(&self, found: &ExistingIndex, tells_descending: bool) -> bool {
-        let plain = |column: &str| match tells_descending {
+    pub(super) fn matches(&self, existing: &ExistingIndex, shows_descending: bool) -> bool {
+        let plain = |column: &str| match shows_descending {
             true => column.trim().to_owned(),
             false => column.trim().trim_end_matches(" DESC").to_owned(),
         };
         let columns = self.columns.split(',').map(plain);
         // Databases rewrite a predicate, but keep the names in it.
         let predicate_matches = match self.rows.predicate() {
-            None => found.predicate.is_empty(),
+            None => existing.predicate.is_empty(),
             Some(only) => named_words(&only)
-                .all(|word| named_words(&found.predicate).any(|other| other == word)),
+                .all(|word| named_words(&existing.predicate).any(|other| other == word)),
         };
-        columns.eq(found.key_columns.split(',').map(str::to_owned))
-            && self.is_unique == (found.is_unique != 0)
+        columns.eq(existing.key_columns.split(',').map(str::to_owned))
+            && self.is_unique == (existing.is_unique != 0)
             && predicate_matches
     }
 }
@@ -161,9 +161,7 @@ impl IndexFault {
     pub(in crate::store) fn reason(&self) -> Option<String> {
         match self {
             Self::Missing => None,
-            Self::Invalid => {
-                Some("is not valid, as a migration leaves it that was killed".to_owned())
-            }
+            Self::Invalid => Some("is not valid, as after a migration was killed".to_owned()),
             Self::Different(definition) => Some(format!("is another one ({definition})")),
         }
     }

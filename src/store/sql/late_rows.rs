@@ -44,7 +44,7 @@ impl RowCopy {
     /// Whether, by this row, the broker should still have the message.
     fn can_be_published(&self) -> bool {
         self.owner.is_none()
-            && self.has_status(|status| transition(status, Event::ComeLate).is_some())
+            && self.has_status(|status| transition(status, Event::RowCommittedLate).is_some())
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) fn resolve<E: Engine>(
         results.push((key.clone(), late));
     }
     if !published.is_empty() {
-        let change = EventSql::new::<E>(Event::ComeLate, &EventTerms::default());
+        let change = EventSql::new::<E>(Event::RowCommittedLate, &EventTerms::default());
         change.execute_on_locked(engine, published)?;
     }
     failpoint::hit("late.mended");

@@ -43,8 +43,8 @@ pub(super) fn renew<E: Engine>(
         .map(drop)
 }
 
-/// Records that the broker refuses messages, and why. Returns the keys of messages that it has refused for too long, which
-/// are FAILED now.
+/// Records that the broker refuses messages, and why. Returns the keys of messages that it has refused for too long,
+/// which are FAILED now.
 pub(super) fn note_refused<E: Engine>(
     engine: &mut E,
     refused: &[(String, String)],
@@ -72,9 +72,9 @@ pub(super) fn note_refused<E: Engine>(
     let values = ValueTable::keys(refused.iter().map(|(key, _)| key.as_str()))
         .texts("reason", reasons.iter().map(String::as_str))
         .texts("exception", ends.iter().map(String::as_str));
-    let noted: Vec<KeyStatusRow> =
+    let changed: Vec<KeyStatusRow> =
         engine.update_returning(&change.for_keys(values), &["uuid", "status"])?;
-    let failed = noted
+    let failed = changed
         .into_iter()
         .filter(|row| row.status == Status::Failed.as_str());
     Ok(failed.map(|row| row.uuid).collect())

@@ -110,8 +110,9 @@ fn release<E: Engine>(engine: &mut E, owner: WorkerId, keys: &[String]) -> Query
         .map(drop)
 }
 
-/// Counts attempts before they run, with the fence of [`finish`]. It claims a message that belongs to nobody once more: a
-/// crash of the database may have lost the claim, and the delivery of a message that does not begin is acknowledged.
+/// Counts attempts before they run, with the fence of [`finish`]. It claims a message that belongs to nobody once
+/// more: a crash of the database may have lost the claim, and the delivery of a message that does not begin is
+/// acknowledged.
 fn begin<E: Engine>(engine: &mut E, owner: WorkerId, begins: &[Begin]) -> QueryResult<Vec<bool>> {
     if begins.is_empty() {
         return Ok(Vec::new());
@@ -136,15 +137,7 @@ fn claim(
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let mut adopted: Vec<&NewRow> = requests
-        .iter()
-        .filter_map(|request| request.adopt.as_ref())
-        .collect();
-    drop_cancelled_with_row(engine, &mut adopted)?;
-    if !adopted.is_empty() {
-        adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        insert(engine, &adopted, InsertPurpose::Adopted)?;
-    }
+    adopt(engine, requests)?;
     // Sorted, so that two services that claim the same messages lock them in the same order.
     let mut wanted: Vec<&str> = requests
         .iter()
@@ -156,7 +149,8 @@ fn claim(
     wanted.retain(|key| !claimed.contains_key(*key));
     if !wanted.is_empty() {
         let locked = lock_messages(engine, &wanted)?;
-        // A row that is inserted from here on is not claimed, since it is not locked: its claim is tried again.
+        // A row that is inserted from here on is not locked. Its request gets `NoRow`, so that the caller looks for the
+        // row again.
         wanted.retain(|key| locked.contains_key(*key));
         can_lose_copy = locked;
     }
@@ -189,8 +183,21 @@ fn claim(
     Ok(requests.iter().map(answer).collect())
 }
 
-/// Drops the CANCELLED rows of messages that were cancelled because they had no row, if their own rows have been
-/// committed since.
+/// Inserts rows for messages that were delivered without one.
+fn adopt(engine: &mut impl Engine, requests: &[ClaimRequest]) -> QueryResult<()> {
+    let mut adopted: Vec<&NewRow> = requests
+        .iter()
+        .filter_map(|request| request.adopt.as_ref())
+        .collect();
+    drop_cancelled_with_row(engine, &mut adopted)?;
+    if !adopted.is_empty() {
+        adopted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        insert(engine, &adopted, InsertPurpose::Adopted)?;
+    }
+    Ok(())
+}
+
+/// Removes, from the rows to adopt, the CANCELLED rows of messages whose own rows have been committed by now.
 fn drop_cancelled_with_row(
     engine: &mut impl Engine,
     adopted: &mut Vec<&NewRow>,
@@ -198,8 +205,8 @@ fn drop_cancelled_with_row(
     let is_to_be_cancelled = |row: &NewRow| row.status == Status::Cancelled;
     let cancelled = adopted.iter().filter(|row| is_to_be_cancelled(row));
     let cancelled: Vec<String> = cancelled.map(|row| row.key.clone()).collect();
-    let there: HashSet<String> = find_existing(engine, &cancelled)?.into_iter().collect();
-    adopted.retain(|row| !is_to_be_cancelled(row) || !there.contains(&row.key));
+    let existing: HashSet<String> = find_existing(engine, &cancelled)?.into_iter().collect();
+    adopted.retain(|row| !is_to_be_cancelled(row) || !existing.contains(&row.key));
     Ok(())
 }
 
@@ -256,7 +263,7 @@ fn lock_messages<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<HashMa
     let values = ValueTable::keys(keys.iter().copied());
     let sql = format!(
         "SELECT m.uuid, COALESCE({}, false) AS can_lose_copy FROM {} ORDER BY m.uuid {}",
-        is_in("m.status", Event::LoseCopy.sources()),
+        is_in("m.status", Event::LoseBrokerCopy.sources()),
         engine.messages_to_lock_sql(&values),
         E::FOR_UPDATE
     );
@@ -276,7 +283,7 @@ fn record_lost_copies<E: Engine>(engine: &mut E, keys: &[&str]) -> QueryResult<(
     if keys.is_empty() {
         return Ok(());
     }
-    let change = EventSql::new::<E>(Event::LoseCopy, &EventTerms::default());
+    let change = EventSql::new::<E>(Event::LoseBrokerCopy, &EventTerms::default());
     let values = ValueTable::keys(keys.iter().copied());
     engine.update(&change.for_keys(values)).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Waiting for others without standing in anybody's way.
+//! Waiting for the locks of others without blocking them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use diesel::result::Error;
 
 use super::engine::Engine;
 
-/// A wait that lasts longer is explained.
-const UNEXPLAINED: Duration = Duration::from_secs(2);
-/// So often it is explained again.
-const AGAIN: Duration = Duration::from_secs(5);
+/// A wait is explained once it lasts this long.
+const FIRST_EXPLANATION: Duration = Duration::from_secs(2);
+/// The time between two explanations.
+const EXPLANATION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The first and the longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A wait for others.
+/// A wait for locks.
 pub(in crate::store) struct LockWait {
     began: Instant,
     explained: Option<Instant>,
@@ -34,11 +34,11 @@ impl LockWait {
         }
     }
 
-    /// Whether to explain the wait now. Says so once a while.
+    /// Whether to explain the wait now: true at most once an [`EXPLANATION_INTERVAL`].
     pub(in crate::store) fn must_explain(&mut self) -> bool {
         let is_due = match self.explained {
-            None => self.began.elapsed() >= UNEXPLAINED,
-            Some(time) => time.elapsed() >= AGAIN,
+            None => self.began.elapsed() >= FIRST_EXPLANATION,
+            Some(time) => time.elapsed() >= EXPLANATION_INTERVAL,
         };
         if is_due {
             self.explained = Some(Instant::now());
@@ -46,25 +46,24 @@ impl LockWait {
         is_due
     }
 
-    /// Pauses before the next attempt; each time longer, so that an attempt that makes others wait is
-    /// ever rarer.
+    /// Pauses before the next attempt, each time longer: an attempt makes others wait, and so must become rarer.
     pub(in crate::store) fn pause(&mut self) {
         thread::sleep(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// So long it has lasted, if somebody was told of it.
+    /// How long the wait has lasted, if it was explained.
     pub(in crate::store) fn explained_for(&self) -> Option<Duration> {
         self.explained.map(|_| self.began.elapsed())
     }
 }
 
-/// Runs a statement in a thread of its own. While it takes long, `explain` is called once a while, on this
-/// thread.
+/// Runs a statement in a thread of its own. While it runs, calls `explain` on this thread whenever the wait must be
+/// explained.
 pub(in crate::store) fn run_watched<E: Engine>(
     engine: &mut E,
     statement: &str,
-    patience: &mut LockWait,
+    wait: &mut LockWait,
     mut explain: impl FnMut(),
 ) -> QueryResult<()> {
     let (result, results) = bounded(1);
@@ -72,14 +71,14 @@ pub(in crate::store) fn run_watched<E: Engine>(
         thread::Builder::new()
             .name("migrating".to_owned())
             .spawn_scoped(scope, move || {
-                // This function waits for it.
+                // The receiver outlives this thread.
                 let _taken = result.send(engine.execute_unprepared(statement));
             })
             .map_err(|error| Error::QueryBuilderError(error.into()))?;
         loop {
             match results.recv_timeout(FIRST_PAUSE) {
                 Ok(done) => return done,
-                Err(RecvTimeoutError::Timeout) if patience.must_explain() => explain(),
+                Err(RecvTimeoutError::Timeout) if wait.must_explain() => explain(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::NotFound),
             }
@@ -92,15 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_wait_is_not_explained_and_a_long_one_once_a_while() {
-        let mut patience = LockWait::new();
-        assert!(!patience.must_explain());
-        assert_eq!(patience.explained_for(), None);
-        patience.began -= UNEXPLAINED;
-        assert!(patience.must_explain());
-        assert!(!patience.must_explain());
-        assert!(patience.explained_for() >= Some(UNEXPLAINED));
-        patience.explained = patience.explained.map(|time| time - AGAIN);
-        assert!(patience.must_explain());
+    fn a_short_wait_is_not_explained_and_a_long_one_repeatedly() {
+        let mut wait = LockWait::new();
+        assert!(!wait.must_explain());
+        assert_eq!(wait.explained_for(), None);
+        wait.began -= FIRST_EXPLANATION;
+        assert!(wait.must_explain());
+        assert!(!wait.must_explain());
+        assert!(wait.explained_for() >= Some(FIRST_EXPLANATION));
+        wait.explained = wait.explained.map(|time| time - EXPLANATION_INTERVAL);
+        assert!(wait.must_explain());
     }
 }

@@ -1,25 +1,25 @@
-//! Columns that load whatever stands in them: one value that can't be read is the fault of its row, and
-//! not of all rows that a statement returns.
+//! Columns that load whatever value they have: an unreadable value is a fault of its own row and does not fail all rows
+//! that a statement returns.
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::pg::{Pg, PgValue};
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
 
-/// So many bytes of a value are shown at most.
+/// The most characters of a value that an error shows.
 const MAX_DISPLAYED: usize = 80;
 
-/// A text, or what stands in its place.
+/// A text, or another value in its place.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
 pub(in crate::store) enum LooseText {
     Text(String),
-    /// A text that is kept as bytes: SQLite compares it to no other text.
+    /// A text stored as a blob, which in SQLite equals no text.
     Blob(String),
-    /// Bytes that are not UTF-8, in a form that is.
+    /// Bytes that are not UTF-8, escaped.
     Bytes(String),
 }
 
-/// What is wrong with a value.
+/// Why a value can't be read.
 pub(in crate::store) type ValueFault = String;
 
 impl LooseText {
@@ -38,7 +38,7 @@ impl LooseText {
         }
     }
 
-    /// The text if a statement that compares it finds its row.
+    /// The text, if a statement that compares keys finds the row by it.
     pub(in crate::store) fn read_as_key(self) -> Result<String, ValueFault> {
         match self {
             Self::Text(text) if !text.contains('\0') => Ok(text),
@@ -48,7 +48,7 @@ impl LooseText {
         }
     }
 
-    /// A text to show: it is the value, if that can be read.
+    /// A text to display: the value itself, if it can be read.
     pub(in crate::store) fn into_display(self) -> String {
         match self {
             Self::Text(text) | Self::Blob(text) | Self::Bytes(text) => text,
@@ -62,7 +62,7 @@ fn not_utf8(shown: &str) -> ValueFault {
     format!("it is not UTF-8: {cut}{dots}")
 }
 
-/// The bytes as text, with `\xff` for those that are none.
+/// The bytes as a text, with invalid UTF-8 escaped as `\xff`.
 fn escape_invalid_utf8(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 8);
     for chunk in bytes.utf8_chunks() {
@@ -81,19 +81,19 @@ impl FromSql<Text, Pg> for LooseText {
 
 impl FromSql<Text, Sqlite> for LooseText {
     fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
-        let as_it_is = match value.value_type() {
+        let variant = match value.value_type() {
             Some(SqliteType::Binary) => Self::Blob,
             _ => Self::Text,
         };
         let text = value.read_text().to_owned();
-        // Diesel puts this in the place of what is no text; it may also stand there by itself.
+        // Diesel replaces invalid UTF-8 with this character, but the text may also contain it.
         if text.contains(char::REPLACEMENT_CHARACTER) {
             let bytes = value.read_blob();
             if std::str::from_utf8(bytes).is_err() {
                 return Ok(Self::Bytes(escape_invalid_utf8(bytes)));
             }
         }
-        Ok(as_it_is(text))
+        Ok(variant(text))
     }
 }
 
@@ -104,7 +104,7 @@ impl FromSql<Text, diesel::mysql::Mysql> for LooseText {
     }
 }
 
-/// An integer, or what stands in its place.
+/// An integer, or another value in its place.
 #[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
 pub(in crate::store) struct LooseInteger(Result<i64, ValueFault>);
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_told_from_text_and_shown() {
+    fn bytes_that_are_not_utf8_are_recognized_and_escaped() {
         assert_eq!(LooseText::from_bytes("ž".as_bytes()).read().unwrap(), "ž");
         let stray = LooseText::from_bytes(b"caf\xe9 \xff!");
         assert_eq!(stray.clone().into_display(), "caf\\xe9 \\xff!");

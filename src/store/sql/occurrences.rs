@@ -1,4 +1,4 @@
-//! The statements of the scheduler: what is due, or to be reckoned, and what becomes of it.
+//! The statements of the scheduler: they find the schedules that are due or unplanned, and advance them.
 
 use std::collections::HashSet;
 
@@ -7,13 +7,12 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
+use super::candidates::{excluding, lock_candidates};
 use super::engine::Engine;
-use super::guards::joined;
 use super::loose::LooseText;
-use super::overlap::{LockedSchedule, load_unfinished};
+use super::overlap::LockedSchedule;
 use super::publishing::record;
 use super::rows::IdRow;
-use super::schedule_row::LooseScheduleRow;
 use super::schedules::parse_database_time;
 use super::times;
 use super::values::ValueTable;
@@ -33,17 +32,8 @@ struct AgendaRow {
     unplanned: i64,
 }
 
-/// So many seconds a clock may be set back without a trace.
+/// A clock that was set back by at most this many seconds needs no recomputation.
 const CLOCK_TOLERANCE_SECONDS: i64 = 10;
-
-/// What leaves out those that are held back.
-fn excluding(held: &[i64]) -> String {
-    if held.is_empty() {
-        String::new()
-    } else {
-        format!(" AND m.id NOT IN ({})", joined(held))
-    }
-}
 
 pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Agenda> {
     let excluded = excluding(held);
@@ -74,7 +64,8 @@ pub(super) fn agenda<E: Engine>(engine: &mut E, held: &[i64]) -> QueryResult<Age
     })
 }
 
-/// In a transaction: what is to be reckoned anew is what has no note of a timetable.
+/// Marks schedules whose next occurrence must be computed again, by deleting the timetable that it was computed from.
+/// Must run in a transaction.
 pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> QueryResult<usize> {
     let condition = match which {
         RecomputeReason::AtStart => format!(
@@ -97,8 +88,8 @@ pub(super) fn recompute<E: Engine>(engine: &mut E, which: RecomputeReason) -> Qu
     Ok(found.len())
 }
 
-/// In a transaction: locks schedules that nobody else has locked, asks what becomes of each, and writes
-/// that with the messages. Returns how many there were, and these.
+/// Locks schedules that nobody else has locked, lets `decide` advance each, and records the advances and their
+/// messages. Returns the number of schedules, and the messages. Must run in a transaction.
 pub(super) fn advance<E: Engine>(
     engine: &mut E,
     ready: ReadySchedules,
@@ -132,7 +123,7 @@ struct PositionRow {
     position: i64,
 }
 
-/// Without those whose occurrence has a message, as after a clock that was set back, or when a table came
+/// Removes messages whose occurrence already has a message, as after a clock was set back or a table was restored
 /// from a dump.
 fn without_existing<E: Engine>(
     engine: &mut E,
@@ -158,7 +149,7 @@ fn without_existing<E: Engine>(
             "planned",
             planned().map(|(_, (_, planned))| planned.as_str()),
         );
-    // Not as a join, which may be made the other way round: the messages may be millions.
+    // Not a join, which the planner may run from the messages, of which there may be millions.
     let sql = format!(
         "SELECT CAST(v.nth AS {bigint}) AS position FROM {source} \
          WHERE (SELECT count(*) FROM carrot_messagelog l \
@@ -167,93 +158,14 @@ fn without_existing<E: Engine>(
         source = engine.values_sql(&values),
         planned = E::text_to_time("v.planned"),
     );
-    let there: Vec<PositionRow> = engine.load(&sql, Some(&values))?;
-    let there: HashSet<i64> = there.iter().map(|row| row.position).collect();
+    let taken: Vec<PositionRow> = engine.load(&sql, Some(&values))?;
+    let existing: HashSet<i64> = taken.iter().map(|row| row.position).collect();
     let messages = (0_i64..).zip(messages);
-    let left = messages.filter(|(nth, _)| !there.contains(nth));
+    let left = messages.filter(|(nth, _)| !existing.contains(nth));
     Ok(left.map(|(_, message)| message).collect())
 }
 
-/// The ids of schedules `m`, without a lock: those that have to be looked for among all others are not to
-/// lock these on the way.
-fn find_ids<E: Engine>(engine: &mut E, condition: &str, limit: usize) -> QueryResult<Vec<i64>> {
-    let sql = format!(
-        "SELECT CAST(m.id AS {}) AS id FROM {} WHERE {condition} LIMIT {limit}",
-        E::BIGINT,
-        E::FROM_SCHEDULES
-    );
-    let found: Vec<IdRow> = engine.load_unprepared(&sql)?;
-    Ok(found.into_iter().map(|row| row.id).collect())
-}
-
-fn lock_candidates<E: Engine>(
-    engine: &mut E,
-    ready: ReadySchedules,
-    limit: usize,
-    held: &[i64],
-) -> QueryResult<Vec<LockedSchedule>> {
-    let columns = LooseScheduleRow::columns::<E>();
-    let excluded = excluding(held);
-    let lock = E::FOR_UPDATE_SKIP_LOCKED;
-    let condition = match ready {
-        // In whatever order they are found: to sort them would be to lock them all.
-        ReadySchedules::Unplanned => format!("{}{excluded}", E::IS_UNPLANNED),
-        ReadySchedules::Saved(id) => format!("{}{excluded} AND m.id = {id}", E::IS_UNPLANNED),
-        ReadySchedules::Due => format!(
-            "{} AND m.next_run <= {}{excluded} ORDER BY m.next_run",
-            E::IS_PLANNED,
-            E::NOW
-        ),
-        ReadySchedules::Malformed => {
-            let odd = format!(
-                "{} AND {}{excluded}",
-                E::IS_PLANNED,
-                E::NEXT_RUN_IS_MALFORMED
-            );
-            let ids = find_ids(engine, &odd, limit)?;
-            if ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            format!("{odd} AND m.id IN ({})", joined(ids))
-        }
-    };
-    let sql = format!(
-        "SELECT {columns} FROM {} WHERE {condition} LIMIT {limit} {lock}",
-        E::FROM_SCHEDULES
-    );
-    let rows: Vec<LooseScheduleRow> = engine.load_unprepared(&sql)?;
-    let mut locked = Vec::with_capacity(rows.len());
-    let mut odd = Vec::new();
-    for row in rows {
-        let (unfinished_from, is_canonical) = row.unfinished_from();
-        let candidate = Candidate {
-            now: parse_database_time(&row.now)?,
-            row: row.into(),
-            unfinished: None,
-        };
-        if !is_canonical {
-            odd.push((candidate.row.id, unfinished_from.map(times::to_text)));
-        }
-        locked.push(LockedSchedule {
-            candidate,
-            unfinished_from,
-        });
-    }
-    if !odd.is_empty() {
-        // The next statement compares it.
-        let values = ValueTable::default()
-            .integers("id", odd.iter().map(|(id, _)| *id))
-            .nullable(
-                "unfinished_from",
-                odd.iter().map(|(_, from)| from.as_deref()),
-            );
-        let set = [("unfinished_from", E::text_to_time("v.unfinished_from"))];
-        engine.update_schedules(&values, &set)?;
-    }
-    load_unfinished(engine, &mut locked)?;
-    Ok(locked)
-}
-
+/// Writes what `decide` has decided about each locked schedule.
 fn write_advances<E: Engine>(
     engine: &mut E,
     locked: &[LockedSchedule],
@@ -285,7 +197,7 @@ fn write_advances<E: Engine>(
     let values = ValueTable::default()
         .integers("id", locked.iter().map(|locked| locked.candidate.row.id))
         .integers(
-            "reckoned",
+            "from_current_timetable",
             advances
                 .iter()
                 .map(|advance| i64::from(advance.from_current_timetable)),
@@ -298,7 +210,12 @@ fn write_advances<E: Engine>(
             unfinished_from.iter().map(Option::as_deref),
         )
         .nullable("refusal", refusals.iter().map(Option::as_deref));
-    let set = [
+    engine.update_schedules(&values, &advance_assignments::<E>())
+}
+
+/// The columns that an advance changes and their new values.
+fn advance_assignments<E: Engine>() -> [(&'static str, String); 6] {
+    [
         ("next_run", E::text_to_time("v.next_run")),
         (
             "anchor",
@@ -313,10 +230,9 @@ fn write_advances<E: Engine>(
         (
             "planned_for",
             format!(
-                "CASE WHEN v.reckoned = 1 THEN {} ELSE m.planned_for END",
+                "CASE WHEN v.from_current_timetable = 1 THEN {} ELSE m.planned_for END",
                 E::TIMETABLE
             ),
         ),
-    ];
-    engine.update_schedules(&values, &set)
+    ]
 }

@@ -1,4 +1,4 @@
-//! Whether a schedule's run would overlap with one before: which of its messages are not finished.
+//! Finds whether a schedule's next run would overlap with an earlier one, that is, has an unfinished message.
 
 use std::collections::HashMap;
 
@@ -15,11 +15,10 @@ use crate::state::Status;
 use crate::store::{Advance, Candidate, NewRow, UnfinishedMessage};
 use crate::timetable::Overlap;
 
-/// A schedule that is locked.
+/// A schedule that this transaction has locked.
 pub(super) struct LockedSchedule {
     pub(super) candidate: Candidate,
-    /// No message of an occurrence planned before then is unfinished. Nobody keeps that where runs may
-    /// overlap.
+    /// No occurrence planned before this time has an unfinished message. Not kept for schedules whose runs may overlap.
     pub(super) unfinished_from: Option<DateTime<Utc>>,
 }
 
@@ -28,11 +27,11 @@ impl LockedSchedule {
         self.candidate.row.spec.overlap != Overlap::Skip.as_str()
     }
 
-    /// The same once it is advanced.
+    /// The `unfinished_from` of the advanced schedule.
     pub(super) fn unfinished_after(&self, advance: &Advance) -> Option<DateTime<Utc>> {
         let planned = advance.messages.iter();
         let planned = planned.filter_map(|message| message.occurrence?.planned);
-        // A clock may have been set back.
+        // The first occurrence may be earlier if a clock was set back.
         let from = self.unfinished_from.filter(|_| !self.may_overlap())?;
         Some(planned.min().map_or(from, |first| first.min(from)))
     }
@@ -40,7 +39,7 @@ impl LockedSchedule {
 
 #[derive(QueryableByName)]
 struct UnfinishedRow {
-    /// The schedule's.
+    /// The schedule's id.
     #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Nullable<Text>)]
@@ -53,41 +52,41 @@ struct UnfinishedRow {
     planned: Option<LooseText>,
 }
 
-/// Sees which of those that must not overlap would, and with what: the first of their occurrences whose
-/// message is not finished, or one beside the timetable. Those that are known to be finished are not read
-/// again, as many as they may be.
+/// Loads, for each due schedule whose runs must not overlap, its first unfinished message: of the timetable's
+/// occurrences, or else of a run outside of the timetable. It never reads messages again that are known to be
+/// finished, however many there are.
 pub(super) fn load_unfinished<E: Engine>(
     engine: &mut E,
     locked: &mut [LockedSchedule],
 ) -> QueryResult<()> {
-    let mut asked: HashMap<i64, &mut LockedSchedule> = locked
+    let mut schedules: HashMap<i64, &mut LockedSchedule> = locked
         .iter_mut()
         .filter(|locked| !locked.may_overlap() && locked.candidate.is_due())
         .map(|locked| (locked.candidate.row.id, locked))
         .collect();
-    if asked.is_empty() {
+    if schedules.is_empty() {
         return Ok(());
     }
     let rows: Vec<UnfinishedRow> =
-        engine.load_unprepared(&unfinished_sql::<E>(joined(asked.keys())))?;
-    for asked in asked.values_mut() {
-        asked.unfinished_from = asked.candidate.row.last_run;
+        engine.load_unprepared(&unfinished_sql::<E>(joined(schedules.keys())))?;
+    for schedule in schedules.values_mut() {
+        schedule.unfinished_from = schedule.candidate.row.last_run;
     }
     for row in rows {
-        let Some(asked) = asked.get_mut(&row.id) else {
+        let Some(schedule) = schedules.get_mut(&row.id) else {
             continue;
         };
         let text = |text: Option<LooseText>| text.map(LooseText::into_display);
         if let Some(planned) = text(row.planned) {
-            // Of one that can't be read, all are read again next time.
-            asked.unfinished_from = times::parse(&planned);
+            // If the time can't be read, the next call reads all messages again.
+            schedule.unfinished_from = times::parse(&planned);
         }
         if let Some(Ok(status)) = text(row.status).map(|status| status.parse()) {
             let since = text(row.since).as_deref().and_then(times::parse);
-            asked.candidate.unfinished = Some(UnfinishedMessage {
+            schedule.candidate.unfinished = Some(UnfinishedMessage {
                 key: text(row.uuid).unwrap_or_default(),
                 status,
-                since: since.unwrap_or(asked.candidate.now),
+                since: since.unwrap_or(schedule.candidate.now),
             });
         }
     }
@@ -109,7 +108,7 @@ fn unfinished_sql<E: Engine>(ids: String) -> String {
     };
     format!(
         "SELECT q.id, l.uuid, l.status, {since} AS since, {planned} AS planned \
-         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_timetable}, {beside}) AS message \
+         FROM (SELECT CAST(m.id AS {bigint}) AS id, COALESCE({of_timetable}, {outside}) AS message \
              FROM carrot_scheduledtask m WHERE m.id IN ({ids})) q \
          JOIN carrot_messagelog l ON l.id = q.message",
         since = E::time_to_text(&format!("COALESCE(l.publish_time, {})", E::NOW)),
@@ -119,11 +118,11 @@ fn unfinished_sql<E: Engine>(ids: String) -> String {
             "l.planned_time >= COALESCE(m.unfinished_from, {})",
             E::text_to_time("'0001-01-01 00:00:00'")
         )),
-        beside = first("l.planned_time IS NULL"),
+        outside = first("l.planned_time IS NULL"),
     )
 }
 
-/// In a transaction that has made messages of occurrences anew: they are unfinished.
+/// Lowers the `unfinished_from` of schedules whose occurrences got new messages, by a requeue in this transaction.
 pub(super) fn lower_unfinished_from<E: Engine>(engine: &mut E, rows: &[NewRow]) -> QueryResult<()> {
     let mut first: HashMap<i64, DateTime<Utc>> = HashMap::new();
     for of in rows.iter().filter_map(|row| row.occurrence) {

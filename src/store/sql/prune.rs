@@ -1,8 +1,8 @@
 //! The statements of pruning, in a transaction.
 //!
-//! There is no index on when a message ended, which every end would have to pay for: the table is
-//! walked by its primary key. A stretch is looked at without locks, so that no message that is under
-//! way waits for it; only what is deleted is locked, and what somebody else has locked is passed over.
+//! Pruning walks the table by its primary key, since an index on the time of a message's end would slow down every
+//! end. It reads a range of the table without locks, so that no running message waits for it. It locks only the
+//! rows that it deletes, and skips rows that others have locked.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::config::History;
 use crate::state::Status;
 use crate::store::{PruneRange, Pruned};
 
-pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> QueryResult<Pruned> {
-    let Some(youngest) = stretch.history.ages().map(|(_, age)| age).min() else {
+pub(super) fn prune(engine: &mut impl Engine, range: &PruneRange<'_>) -> QueryResult<Pruned> {
+    let Some(youngest) = range.history.ages().map(|(_, age)| age).min() else {
         return Ok(Pruned::default());
     };
-    let seen = summarize_stretch(engine, stretch, youngest)?;
+    let seen = summarize_range(engine, range, youngest)?;
     let Some(last) = seen.last else {
         return Ok(Pruned::default());
     };
-    let old = find_expired(engine, stretch, last)?;
-    if stretch.delete && !old.is_empty() {
+    let old = find_expired(engine, range, last)?;
+    if range.delete && !old.is_empty() {
         let ids: Vec<i64> = old.iter().map(|row| row.id).collect();
         engine.delete(&ids)?;
     }
@@ -39,34 +39,34 @@ pub(super) fn prune(engine: &mut impl Engine, stretch: &PruneRange<'_>) -> Query
     }
     Ok(Pruned {
         counts,
-        next: (length >= stretch.limit).then_some(last),
+        next: (length >= range.limit).then_some(last),
         recent: seen.recent == seen.length,
-        settled: stretch.delete && old.len() + lasting >= length,
+        settled: range.delete && old.len() + lasting >= length,
     })
 }
 
-/// What there is in a stretch.
+/// What a range of the table contains.
 #[derive(QueryableByName)]
-struct StretchSummary {
+struct RangeSummary {
     #[diesel(sql_type = BigInt)]
     length: i64,
-    /// The last id.
+    /// The highest id.
     #[diesel(sql_type = Nullable<BigInt>)]
     last: Option<i64>,
-    /// How many were recorded within the youngest age.
+    /// How many messages are younger than the shortest age.
     #[diesel(sql_type = BigInt)]
     recent: i64,
-    /// How many are over, and kept for good.
+    /// How many messages are final and kept forever.
     #[diesel(sql_type = BigInt)]
     lasting: i64,
 }
 
-fn summarize_stretch<E: Engine>(
+fn summarize_range<E: Engine>(
     engine: &mut E,
-    stretch: &PruneRange<'_>,
+    range: &PruneRange<'_>,
     youngest: Duration,
-) -> QueryResult<StretchSummary> {
-    let lasting = Status::finals().filter(|status| stretch.history.age(*status).is_none());
+) -> QueryResult<RangeSummary> {
+    let lasting = Status::finals().filter(|status| range.history.age(*status).is_none());
     let lasting: Vec<Status> = lasting.collect();
     let is_lasting = match lasting.is_empty() {
         true => "1 = 0".to_owned(),
@@ -80,12 +80,12 @@ fn summarize_stretch<E: Engine>(
              WHERE id > {after} ORDER BY id LIMIT {limit}) stretch",
         bigint = E::BIGINT,
         since = time_before::<E>(youngest),
-        // What is to be published later says nothing of the messages after it.
+        // A message to be published later does not show that the messages after it are recent.
         now = E::NOW,
-        after = stretch.after,
-        limit = stretch.limit,
+        after = range.after,
+        limit = range.limit,
     );
-    let seen: Vec<StretchSummary> = engine.load_unprepared(&sql)?;
+    let seen: Vec<RangeSummary> = engine.load_unprepared(&sql)?;
     seen.into_iter().next().ok_or(Error::NotFound)
 }
 
@@ -97,13 +97,13 @@ struct ExpiredRow {
     status: String,
 }
 
-/// What is too old among the messages up to `last`; locked if it is to be deleted.
+/// The expired messages up to `last`, locked if they are to be deleted.
 fn find_expired<E: Engine>(
     engine: &mut E,
-    stretch: &PruneRange<'_>,
+    range: &PruneRange<'_>,
     last: i64,
 ) -> QueryResult<Vec<ExpiredRow>> {
-    let lock = if stretch.delete {
+    let lock = if range.delete {
         E::FOR_UPDATE_SKIP_LOCKED
     } else {
         ""
@@ -112,21 +112,21 @@ fn find_expired<E: Engine>(
         "SELECT CAST(m.id AS {bigint}) AS id, m.status FROM carrot_messagelog m \
          WHERE m.id > {after} AND m.id <= {last} AND ({is_expired}) ORDER BY m.id {lock}",
         bigint = E::BIGINT,
-        after = stretch.after,
-        is_expired = is_expired::<E>(stretch.history),
+        after = range.after,
+        is_expired = is_expired::<E>(range.history),
     );
     engine.load_unprepared(&sql)
 }
 
-/// The condition that a message is over for longer than its state's age. The time of its end is not
-/// always noted; it did not end before it was recorded, and without any time it is kept.
+/// The condition that a message has been final for longer than the age of its status. A row without the time of its end
+/// counts from its publish time, which is not later than the end. A row without either is kept.
 fn is_expired<E: Engine>(history: &History) -> String {
     let conditions: Vec<String> = history
         .ages()
         .map(|(status, age)| {
             let end = end_time(status).unwrap_or("failure_time");
             let before = time_before::<E>(age);
-            // What is no time may count as before all others.
+            // A value that is no time may sort before all times.
             let first = E::text_to_time("'0001-01-01 00:00:00'");
             let time = |column: &str| format!("CASE WHEN {column} >= {first} THEN {column} END");
             format!(
@@ -140,7 +140,7 @@ fn is_expired<E: Engine>(history: &History) -> String {
     conditions.join(" OR ")
 }
 
-/// So long ago, by the database's clock.
+/// The time `age` ago, by the database's clock.
 fn time_before<E: Engine>(age: Duration) -> String {
     E::now_plus(i64::try_from(age.as_secs()).map_or(i64::MIN, |seconds| -seconds))
 }

@@ -1,4 +1,4 @@
-//! Messages that are given back unrun, where the broker can't be relied on to deliver them again.
+//! Messages that a worker gives back unrun and that the broker may not deliver again.
 
 use diesel::QueryResult;
 
@@ -8,7 +8,8 @@ use super::values::ValueTable;
 use crate::state::Event;
 use crate::store::{BrokerCopy, REDELIVERY_GRACE, Republish, WorkerId};
 
-/// `→ PENDING`, for the sweep to publish.
+/// Makes the messages PENDING, so that the sweep publishes them: after a grace time if the broker may still redeliver
+/// its copy, or at once if the copy is gone.
 pub(super) fn republish<E: Engine>(
     engine: &mut E,
     owner: WorkerId,

@@ -1,4 +1,4 @@
-//! Requeue: a new message in place of an old one, which is deleted, as django-carrot does it.
+//! Requeue: as in django-carrot, a new message replaces an old one, which is deleted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,10 +19,10 @@ use crate::names;
 use crate::state::Status;
 use crate::store::{NewRow, Requeue, Requeued};
 
-/// So many messages that FAILED are requeued in one transaction at most.
+/// The most FAILED messages that one transaction requeues.
 const MAX_FAILED: usize = 1000;
 
-/// A row as it loads, whatever stands in it.
+/// A row that loads whatever values it has.
 #[derive(QueryableByName)]
 struct LooseRequeueRow {
     #[diesel(embed)]
@@ -40,7 +40,7 @@ struct LooseRequeueRow {
 struct RequeueRow {
     message: MessageRow,
     uuid: String,
-    /// Whether that says which message it is: not if it can't be read, or is empty.
+    /// Whether the `uuid` identifies the message: false if it is empty or can't be read.
     has_key: bool,
     status: String,
     owner: Option<i64>,
@@ -63,7 +63,7 @@ impl From<LooseRequeueRow> for RequeueRow {
 }
 
 impl RequeueRow {
-    /// The columns that make one.
+    /// The columns to select.
     fn columns<E: Engine>() -> String {
         format!(
             "{}, m.status, m.owner, m.adopted_uuid IS NOT NULL AS is_adopted",
@@ -71,7 +71,7 @@ impl RequeueRow {
         )
     }
 
-    /// Should its message come after all, it has no row any more.
+    /// Whether a requeue may replace the row. If the broker delivers the old message after all, it has no row any more.
     fn may_be_requeued(&self) -> bool {
         let status = self.status.parse::<Status>();
         status.is_ok_and(|status| status.may_be_requeued(self.owner.is_some()))
@@ -82,14 +82,14 @@ impl RequeueRow {
     }
 }
 
-/// The rows of one message. Django's table may hold a key twice, and one that comes late stands beside ours
-/// that says that there is none.
+/// The rows of one message. Django's table may hold a key twice, and a late row stands beside the row that we adopted
+/// while it was missing.
 struct RequeueMessage {
     /// The row that counts.
     row: RequeueRow,
-    /// The ids of all.
+    /// The ids of all rows.
     ids: Vec<i64>,
-    /// The status of one that may not be requeued.
+    /// The status of a row that may not be requeued.
     refused: Option<String>,
     was_published: bool,
 }
@@ -106,7 +106,7 @@ impl RequeueMessage {
         message
     }
 
-    /// Takes the row that counts into account.
+    /// Adds [`row`](Self::row) to the other fields.
     fn include_current_row(&mut self) {
         self.ids.push(self.row.message.id);
         self.was_published |= self.row.is_published();
@@ -115,11 +115,11 @@ impl RequeueMessage {
         }
     }
 
-    /// Another of its rows.
+    /// Adds another row of the message.
     fn add(&mut self, row: RequeueRow) {
         let before = std::mem::replace(&mut self.row, row);
         self.include_current_row();
-        // Its publisher's rather than ours, and one that is to be run rather than one that is over.
+        // The publisher's row counts rather than an adopted one, and a PUBLISHED one rather than a final one.
         let rank = |row: &RequeueRow| (!row.is_adopted, row.is_published());
         if rank(&before) >= rank(&self.row) {
             self.row = before;
@@ -127,7 +127,7 @@ impl RequeueMessage {
     }
 }
 
-/// The messages of these rows, in their order.
+/// Groups rows into messages, in the order of the first rows.
 fn group_by_key(rows: Vec<RequeueRow>) -> Vec<RequeueMessage> {
     let mut messages: Vec<RequeueMessage> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
@@ -156,7 +156,7 @@ pub(super) fn requeue(engine: &mut impl Engine, which: &Requeue) -> QueryResult<
     Ok(results)
 }
 
-/// The highest id of what FAILED.
+/// The highest id of the FAILED messages.
 pub(super) fn last_failed_id<E: Engine>(engine: &mut E) -> QueryResult<Option<i64>> {
     let last: Vec<IdRow> = engine.load_unprepared(&format!(
         "SELECT CAST(m.id AS {}) AS id FROM carrot_messagelog m WHERE {} ORDER BY m.id DESC LIMIT 1",
@@ -166,7 +166,8 @@ pub(super) fn last_failed_id<E: Engine>(engine: &mut E) -> QueryResult<Option<i6
     Ok(last.first().map(|row| row.id))
 }
 
-/// Requeues the next of what FAILED, as much as is read together; also says after which id there may be more.
+/// Requeues the next FAILED messages with ids beyond `after` up to `last`, as many as can be read together. Also
+/// returns the id after which there may be more.
 pub(super) fn requeue_failed<E: Engine>(
     engine: &mut E,
     after: i64,
@@ -183,7 +184,7 @@ pub(super) fn requeue_failed<E: Engine>(
     let Some(&end) = ids.last() else {
         return Ok((Vec::new(), None));
     };
-    // Unless another has requeued them meanwhile.
+    // Others may have requeued some of them meanwhile.
     let rows: Vec<LooseRequeueRow> = engine.load_unprepared(&format!(
         "SELECT {} FROM carrot_messagelog m WHERE m.id IN ({}) AND {failed} ORDER BY m.id {}",
         RequeueRow::columns::<E>(),
@@ -191,7 +192,7 @@ pub(super) fn requeue_failed<E: Engine>(
         E::FOR_UPDATE
     ))?;
     let mut rows: Vec<RequeueRow> = rows.into_iter().map(RequeueRow::from).collect();
-    // With the other rows of these messages.
+    // Adds the other rows of these messages.
     let with_key = rows.iter().filter(|row| row.has_key);
     let keys: Vec<String> = with_key.map(|row| row.uuid.clone()).collect();
     let all = |id: i64| std::iter::repeat_n(id, keys.len());
@@ -207,7 +208,7 @@ pub(super) fn requeue_failed<E: Engine>(
     Ok((results, (!is_all).then_some(end)))
 }
 
-/// Makes a new message of all rows of each, which are locked, and deletes the old ones.
+/// Makes a new message for each old one, whose locked rows are all in `old`, and deletes the old rows.
 fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Requeued>> {
     let mut results = Vec::new();
     let mut rows = Vec::new();
@@ -233,7 +234,7 @@ fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Re
         }
     }
     if !rows.is_empty() {
-        // In this order: an occurrence has one row.
+        // Deletes first, since an occurrence may have only one row.
         engine.delete(&replaced)?;
         record(engine, &rows)?;
         lower_unfinished_from(engine, &rows)?;
@@ -242,7 +243,7 @@ fn replace(engine: &mut impl Engine, old: Vec<RequeueRow>) -> QueryResult<Vec<Re
     Ok(results)
 }
 
-/// The rows, locked, so that two requeues of one message make one new message.
+/// Loads and locks the rows, so that two requeues of a message make one new message.
 fn load<E: Engine>(
     engine: &mut E,
     values: &ValueTable<'_>,

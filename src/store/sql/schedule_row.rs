@@ -1,4 +1,4 @@
-//! A row of `carrot_scheduledtask`, as it loads and as it is read.
+//! A row of `carrot_scheduledtask`, as it loads and as it is decoded.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,13 +9,13 @@ use super::loose::{LooseInteger, LooseText};
 use super::times;
 use crate::store::{ScheduleRow, ScheduleSpec};
 
-/// What stands where something has to.
+/// The fault of a required column that is NULL.
 const IS_NULL: &str = "it is NULL";
 
-/// So many characters are shown of what should be a time.
+/// The most characters that an error shows of a value that should be a time.
 const MAX_DISPLAYED_TIME: usize = 40;
 
-/// The columns of a schedule. None keeps the row from being loaded, whatever stands there.
+/// The columns of a schedule. The row loads whatever values they have.
 #[derive(QueryableByName)]
 pub(super) struct LooseScheduleRow {
     #[diesel(sql_type = BigInt)]
@@ -58,7 +58,7 @@ pub(super) struct LooseScheduleRow {
     last_run: Option<LooseText>,
     #[diesel(sql_type = Nullable<Text>)]
     refusal: Option<LooseText>,
-    /// Not everywhere of the characters that the rest has.
+    /// Bytes, since some tables have it in another character set than the other texts.
     #[diesel(sql_type = Nullable<Binary>)]
     planned_for: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -69,7 +69,7 @@ pub(super) struct LooseScheduleRow {
 }
 
 impl LooseScheduleRow {
-    /// The columns that make one.
+    /// The columns to select.
     pub(super) fn columns<E: Engine>() -> String {
         let bigint = E::BIGINT;
         format!(
@@ -91,8 +91,8 @@ impl LooseScheduleRow {
 }
 
 impl LooseScheduleRow {
-    /// No message of an occurrence planned before then is unfinished, if that is known; and whether the row
-    /// says it as we do, so that a statement can compare it.
+    /// The time before which no planned occurrence has an unfinished message, if it is known, and whether the row has
+    /// it in our format, so that statements can compare it.
     pub(super) fn unfinished_from(&self) -> (Option<DateTime<Utc>>, bool) {
         let Some(text) = self.unfinished_from.clone().map(LooseText::into_display) else {
             return (None, true);
@@ -101,12 +101,12 @@ impl LooseScheduleRow {
     }
 }
 
-/// What is read of a row's columns, and which can't be.
+/// Reads columns and collects those that can't be read, each with its fault.
 #[derive(Default)]
 struct ColumnReader(Vec<(&'static str, String)>);
 
 impl ColumnReader {
-    /// What stands there, if only to be shown.
+    /// A text, which is only for display if it can't be read.
     fn text(&mut self, column: &'static str, value: Option<LooseText>) -> Option<String> {
         let value = value?;
         if let Err(reason) = value.clone().read() {
@@ -115,7 +115,7 @@ impl ColumnReader {
         Some(value.into_display())
     }
 
-    /// The same where something has to stand.
+    /// A text of a column that must not be NULL.
     fn some_text(&mut self, column: &'static str, value: Option<LooseText>) -> String {
         self.text(column, value).unwrap_or_else(|| {
             self.0.push((column, IS_NULL.to_owned()));
@@ -175,7 +175,7 @@ impl From<LooseScheduleRow> for ScheduleRow {
     }
 }
 
-/// A timetable's text, which is ASCII if it can be met, in whatever characters the table has.
+/// A timetable's text in whatever encoding the table has. A timetable that can ever match is ASCII.
 fn timetable_text(mut bytes: Vec<u8>) -> String {
     bytes.retain(|byte| *byte != 0);
     String::from_utf8_lossy(&bytes).into_owned()

@@ -1,8 +1,8 @@
 //! The statements of `carrot_scheduledtask`.
 //!
-//! A row notes the timetable that its next occurrence was reckoned from. Whoever changes the timetable,
-//! and however, leaves a row whose note does not fit, and an index holds those alone: to find them costs
-//! nothing where there are none.
+//! A row records, in `planned_for`, the timetable from which its next occurrence was computed. Any change of the
+//! timetable, by whomever, leaves a row in which the two differ. An index contains only such rows, so that finding
+//! them costs nothing if there are none.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -16,7 +16,7 @@ use super::values::ValueTable;
 use crate::message::{python, wire};
 use crate::store::{EditResult, ScheduleRow, ScheduleSpec, WhichSchedules};
 
-/// A time of the database's.
+/// Parses a time that the database wrote.
 pub(super) fn parse_database_time(text: &str) -> QueryResult<DateTime<Utc>> {
     times::parse(text).ok_or_else(|| {
         Error::DeserializationError(format!("the database's time is {text:?}").into())
@@ -33,7 +33,7 @@ pub(super) fn now<E: Engine>(engine: &mut E) -> QueryResult<DateTime<Utc>> {
     load_now::<E>(|sql| engine.load(sql, None))
 }
 
-/// The database's time, on a connection of whomever.
+/// The database's time, on any connection.
 pub(in crate::store) fn load_now<E: Engine>(
     load: impl FnOnce(&str) -> QueryResult<Vec<NowRow>>,
 ) -> QueryResult<DateTime<Utc>> {
@@ -76,7 +76,7 @@ fn load<E: Engine>(
     };
     let rows = rows.into_iter().map(ScheduleRow::from);
     Ok(match which {
-        // A collation may take another one for it.
+        // A collation may take another name for this one.
         WhichSchedules::Name(name) => rows
             .filter(|row| row.spec.name.as_deref() == Some(name))
             .collect(),
@@ -84,7 +84,7 @@ fn load<E: Engine>(
     })
 }
 
-/// The columns of a [`ScheduleSpec`] in [`spec_values`], and what they are set to.
+/// The columns of a [`ScheduleSpec`] and their new values, which are in [`spec_values`].
 fn spec_assignments<E: Engine>() -> Vec<(&'static str, String)> {
     let texts = [
         "task_name",
@@ -114,7 +114,7 @@ fn spec_assignments<E: Engine>() -> Vec<(&'static str, String)> {
     set
 }
 
-/// The texts of a schedule in characters that the table has.
+/// The schedule with its arguments in ASCII, if the table can't store all characters.
 fn with_storable_texts(engine: &impl Engine, spec: &ScheduleSpec) -> ScheduleSpec {
     let mut spec = spec.clone();
     if engine.highest_character() != char::MAX {
@@ -144,7 +144,7 @@ fn spec_values<'a>(spec: &'a ScheduleSpec, anchor: Option<&'a str>) -> ValueTabl
         .integers("active", [i64::from(spec.active)])
 }
 
-/// Whether another one than that has the name.
+/// Whether a schedule other than `id` has the name.
 fn is_name_taken<E: Engine>(
     engine: &mut E,
     spec: &ScheduleSpec,
@@ -157,7 +157,7 @@ fn is_name_taken<E: Engine>(
     Ok(named.iter().any(|row| Some(row.id) != id))
 }
 
-/// `None` where one of that name is there.
+/// Adds a schedule and returns its id, or `None` if another schedule has its name.
 pub(super) fn add<E: Engine>(engine: &mut E, spec: &ScheduleSpec) -> QueryResult<Option<i64>> {
     if is_name_taken(engine, spec, None)? {
         return Ok(None);
@@ -177,6 +177,7 @@ pub(super) fn add<E: Engine>(engine: &mut E, spec: &ScheduleSpec) -> QueryResult
     engine.insert_one(&sql, &values).map(Some)
 }
 
+/// Changes a schedule from `was` to `to`, unless somebody else has changed it meanwhile.
 pub(super) fn edit<E: Engine>(
     engine: &mut E,
     id: i64,
@@ -197,7 +198,7 @@ pub(super) fn edit<E: Engine>(
     let anchor = to.anchor.map(times::to_text);
     let values = spec_values(&to, anchor.as_deref()).integers("id", [id]);
     let mut set = spec_assignments::<E>();
-    // What can't be read is not known here: it stays as it is, unless it is to be another.
+    // A column that can't be read stays as it is, unless the edit changes it.
     set.retain(|(column, _)| !row.is_unreadable(column) || !to.is_equal_in(was, column));
     set.push(("refusal", "NULL".to_owned()));
     if has_unreadable_timing(row) {
@@ -207,11 +208,11 @@ pub(super) fn edit<E: Engine>(
         return Ok(EditResult::Saved);
     }
     let is_moved = to.anchor != was.anchor && row.planned_for == Some(to.planned_for());
-    // A refusal is found again if it holds still.
+    // If the refusal still applies, the scheduler finds it again.
     if is_moved || row.next_run.is_none() {
         set.push(("planned_for", "NULL".to_owned()));
     }
-    // What it has missed was another timetable's.
+    // The missed occurrences were of another timetable.
     if !was.active && !to.has_same_timetable(was) {
         set.push(("next_run", "NULL".to_owned()));
     }
@@ -219,15 +220,15 @@ pub(super) fn edit<E: Engine>(
     Ok(EditResult::Saved)
 }
 
-/// Whether its next occurrence, or what that is counted from, can't be read: it is reckoned from now on.
+/// Whether its next occurrence, or the anchor of its intervals, can't be read: the schedule then starts from now.
 fn has_unreadable_timing(row: &ScheduleRow) -> bool {
     row.is_unreadable("next_run") || row.is_unreadable("anchor")
 }
 
 pub(super) fn activate<E: Engine>(engine: &mut E, id: i64, active: bool) -> QueryResult<bool> {
-    // How many rows that changes is not how many there are, on MySQL.
+    // On MySQL, the count of updated rows excludes rows that did not change.
     let rows = load(engine, &WhichSchedules::Id(id), "")?;
-    // As an edit does: a refusal is found again if it holds still.
+    // As in an edit: if the refusal still applies, the scheduler finds it again.
     let reset = match rows.first() {
         _ if !active => String::new(),
         Some(row) if has_unreadable_timing(row) => {

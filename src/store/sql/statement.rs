@@ -1,13 +1,12 @@
-//! Statements of our own text that the database parses once a connection: diesel's `sql_query` is
-//! parsed and planned anew each time, which costs more than a small batch itself.
+//! Statements that the database parses once a connection: it parses and plans diesel's `sql_query` at each use, which
+//! costs more than a small batch itself.
 
 use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::Untyped;
 
-/// A statement whose rows are read by the names of their columns. Its text has a `?` for each bound
-/// value, in order.
+/// A statement whose rows load by the names of their columns. Its text has a `?` for each bound value, in order.
 pub(in crate::store) struct Statement<'a, DB: Backend> {
     sql: &'a str,
     binds: Vec<Box<dyn QueryFragment<DB> + 'a>>,
@@ -43,7 +42,7 @@ impl<DB: Backend> QueryFragment<DB> for Statement<'_, DB> {
     }
 }
 
-/// None of its own: it is remembered by its text.
+/// Has no static id: diesel caches the statement by its text.
 impl<DB: Backend> QueryId for Statement<'_, DB> {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;

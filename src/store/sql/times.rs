@@ -1,11 +1,11 @@
-//! Times on their way into a statement and out of it: text, as Django writes it into SQLite, in UTC.
+//! Times in statements are texts in UTC, in the format that Django writes into SQLite.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
-/// Of [`text`].
+/// The format of [`to_text`].
 const FORMAT: &str = "%Y-%m-%d %H:%M:%S%.6f";
 
-/// What else stands for one time and no other, as others write it: ISO 8601, in UTC if it does not say.
+/// The other unambiguous formats that others write: ISO 8601, in UTC unless it names an offset.
 const OTHER_FORMATS: [&str; 4] = [
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f",
@@ -18,7 +18,7 @@ pub(super) fn to_text(time: DateTime<Utc>) -> String {
     time.format(FORMAT).to_string()
 }
 
-/// The time that a text stands for.
+/// The time that a text stands for, if it stands for exactly one.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
     let naive = |format| NaiveDateTime::parse_from_str(text, format).ok();
     if let Some(naive) = OTHER_FORMATS.into_iter().find_map(naive) {
@@ -30,15 +30,15 @@ pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
     parse_with_offset(text)
 }
 
-/// One that names its distance from UTC, as `+02:00`, `+0200`, `+02` or `Z`.
+/// Parses a time that names its offset from UTC as `+02:00`, `+0200`, `+02` or `Z`.
 fn parse_with_offset(text: &str) -> Option<DateTime<Utc>> {
     let is_sign = |c: char| matches!(c, '+' | '-' | 'Z' | 'z');
-    // Beyond the date.
+    // Skips the date, which contains minus signs.
     let at = text.char_indices().skip(10).find(|(_, c)| is_sign(*c))?.0;
     let (time, offset) = text.split_at(at);
     let offset = match offset {
         "Z" | "z" => "+0000".to_owned(),
-        // PostgreSQL's way.
+        // As PostgreSQL writes it.
         hours if hours.len() == 3 => format!("{hours}00"),
         other => other.to_owned(),
     };
@@ -49,8 +49,8 @@ fn parse_with_offset(text: &str) -> Option<DateTime<Utc>> {
         .map(|time| time.to_utc())
 }
 
-/// Whether a text is as we write it: SQLite compares texts, which are in the order of their times if all
-/// are alike.
+/// Whether a text is in our format. SQLite compares times as texts, whose order is that of the times only if all have
+/// the same format.
 pub(super) fn is_canonical(read: &str) -> bool {
     parse(read).is_some_and(|time| to_text(time) == read)
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_write_for_a_time_is_read_if_it_stands_for_no_other() {
+    fn a_time_in_another_format_is_read_if_it_is_unambiguous() {
         for written in [
             "2026-11-27 15:00:00",
             "2026-11-27 15:00:00.000000",
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_stand_for_several_times_or_none_is_not_read() {
+    fn a_text_that_may_stand_for_several_times_or_none_is_not_read() {
         for written in [
             "",
             "now",

@@ -1,4 +1,4 @@
-//! ValueTable that a statement reads as a table.
+//! Values that a statement reads as a table.
 
 use serde_json::Value;
 
@@ -8,19 +8,19 @@ pub(in crate::store) enum ValueColumn<'a> {
     Integer(Vec<i64>),
 }
 
-/// Rows of values, column by column; to a statement, the table `v`, which also has their `position`.
+/// Rows of values, stored by column. A statement reads them as the table `v`, which also has their `position`.
 #[derive(Default)]
 pub(in crate::store) struct ValueTable<'a> {
     columns: Vec<(&'static str, ValueColumn<'a>)>,
 }
 
 impl<'a> ValueTable<'a> {
-    /// Keys of messages.
+    /// A table of message keys.
     pub(in crate::store) fn keys(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self::default().texts("uuid", keys)
     }
 
-    /// With a column of texts.
+    /// Adds a column of texts.
     pub(in crate::store) fn texts(
         self,
         name: &'static str,
@@ -29,7 +29,7 @@ impl<'a> ValueTable<'a> {
         self.nullable(name, texts.into_iter().map(Some))
     }
 
-    /// With a column of texts that may be NULL.
+    /// Adds a column of texts that may be NULL.
     pub(in crate::store) fn nullable(
         mut self,
         name: &'static str,
@@ -40,7 +40,7 @@ impl<'a> ValueTable<'a> {
         self
     }
 
-    /// With a column of integers.
+    /// Adds a column of integers.
     pub(in crate::store) fn integers<N: Into<i64>>(
         mut self,
         name: &'static str,
@@ -51,14 +51,14 @@ impl<'a> ValueTable<'a> {
         self
     }
 
-    /// Those of keys that `wanted` holds.
+    /// The rows whose key is in `wanted`.
     #[cfg(feature = "mysql")]
     pub(in crate::store) fn only(&self, wanted: &std::collections::HashSet<&str>) -> Self {
         let Some((_, ValueColumn::Text(keys))) = self.columns.first() else {
             return Self::default();
         };
-        let of_wanted = |nth: &usize| keys[*nth].is_some_and(|key| wanted.contains(key));
-        let rows: Vec<usize> = (0..keys.len()).filter(of_wanted).collect();
+        let is_wanted = |nth: &usize| keys[*nth].is_some_and(|key| wanted.contains(key));
+        let rows: Vec<usize> = (0..keys.len()).filter(is_wanted).collect();
         let column = |column: &ValueColumn<'a>| match column {
             ValueColumn::Text(texts) => {
                 ValueColumn::Text(rows.iter().map(|nth| texts[*nth]).collect())
@@ -77,7 +77,7 @@ impl<'a> ValueTable<'a> {
         &self.columns
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub(in crate::store) fn len(&self) -> usize {
         match self.columns.first() {
             None => 0,
@@ -86,7 +86,7 @@ impl<'a> ValueTable<'a> {
         }
     }
 
-    /// A JSON array of the rows, each an array.
+    /// The rows as a JSON array of arrays.
     pub(in crate::store) fn json(&self) -> String {
         let rows = (0..self.len()).map(|nth| {
             let cells = self.columns.iter().map(|(_, column)| match column {

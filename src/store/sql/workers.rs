@@ -11,7 +11,7 @@ use super::values::ValueTable;
 use crate::names;
 use crate::store::{DEAD_AFTER, Heartbeat, WorkerId, WorkerProcess};
 
-/// Inserts the worker, with `id` if it has one already.
+/// Inserts a worker, with its `id` if it already has one.
 fn insert<E: Engine>(
     engine: &mut E,
     id: Option<WorkerId>,
@@ -40,6 +40,7 @@ pub(super) fn register(engine: &mut impl Engine, process: &WorkerProcess) -> Que
     insert(engine, None, process)
 }
 
+/// Records a heartbeat, and inserts the worker again if its row is gone.
 pub(super) fn heartbeat<E: Engine>(
     engine: &mut E,
     id: WorkerId,
@@ -127,7 +128,7 @@ pub(super) fn heartbeats<E: Engine>(engine: &mut E) -> QueryResult<Vec<Heartbeat
         let time = row.time.map(LooseText::into_display).unwrap_or_default();
         Heartbeat {
             worker: WorkerId(row.id),
-            // No worker writes another time than ours, and what is none never grows old.
+            // Our workers write no other format, and a heartbeat that is no time would never become old.
             is_old: row.is_old != 0 || !times::is_canonical(&time),
             time,
         }

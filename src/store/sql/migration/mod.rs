@@ -1,4 +1,4 @@
-//! What is known of the tables' migration: diesel's notes of it, and the tables themselves.
+//! The state of the tables' migration, by diesel's record of it and by the tables themselves.
 
 use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource};
@@ -12,7 +12,8 @@ use super::guards::joined;
 use super::index_check;
 use crate::store::Tables;
 
-/// What each step makes in Django's tables, in order; a step adds to one table alone, but for the first.
+/// The columns of Django's tables that each migration step makes, in order. Each step after the first changes only one
+/// table.
 const STEP_COLUMNS: [&[&str]; 7] = [
     &["carrot_messagelog.uuid", "carrot_scheduledtask.task"],
     &[
@@ -22,7 +23,7 @@ const STEP_COLUMNS: [&[&str]; 7] = [
         "carrot_messagelog.due_time",
         "carrot_messagelog.adopted_uuid",
     ],
-    // It has made an index, which goes with its table, as these do.
+    // This step made an index, which exists as long as the table and so as long as this column.
     &["carrot_messagelog.attempts"],
     &[
         "carrot_scheduledtask.priority",
@@ -47,10 +48,10 @@ const STEP_COLUMNS: [&[&str]; 7] = [
     ],
 ];
 
-/// The step that stands for the index which the embedded broker reads.
+/// The step that stands for the embedded broker's index.
 const QUEUE_INDEX_STEP: &str = "20261123000003";
 
-/// The steps that make the tables so.
+/// Our migration steps, as far as these tables need them.
 pub(in crate::store) struct MigrationSteps(
     pub(in crate::store) EmbeddedMigrations,
     pub(in crate::store) Tables,
@@ -82,8 +83,8 @@ struct NameRow {
     name: String,
 }
 
-/// Whether all steps that are wanted were run, and what they made is there, and every index that is wanted. By reading
-/// alone: a service need not have the right to create tables.
+/// Whether all wanted steps have run, and their columns and all wanted indexes exist. Only reads, since a service may
+/// lack the right to create tables.
 pub(super) fn is_up_to_date<E: Engine>(engine: &mut E, tables: Tables) -> QueryResult<bool>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
@@ -101,8 +102,8 @@ where
         && index_check::index_faults(engine, tables)?.is_empty())
 }
 
-/// Forgets that steps were run if what they made is gone, so that they are run again: Django has made a
-/// table anew, or it comes from a dump of before.
+/// Deletes the records of steps whose columns are gone, so that these steps run again: Django has created a table
+/// again, or it was restored from an older dump.
 pub(in crate::store) fn forget_lost_steps<E: Engine>(engine: &mut E) -> QueryResult<()>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
@@ -121,23 +122,23 @@ where
 }
 
 fn has_migrations_table<E: Engine>(engine: &mut E) -> QueryResult<bool> {
-    let notebook: Vec<NameRow> = engine.load(E::SELECT_MIGRATIONS_TABLE, None)?;
-    Ok(!notebook.is_empty())
+    let tables: Vec<NameRow> = engine.load(E::SELECT_MIGRATIONS_TABLE, None)?;
+    Ok(!tables.is_empty())
 }
 
-/// The versions of the steps that were not run, or of whose columns one is gone.
+/// The versions of the steps of whose columns at least one is missing.
 fn lost_steps<E: Engine>(engine: &mut E) -> QueryResult<Vec<String>>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,
 {
     let columns: Vec<NameRow> = engine.load(E::SELECT_COLUMNS, None)?;
-    let is_there = |made: &&str| columns.iter().any(|column| column.name == **made);
+    let exists = |made: &&str| columns.iter().any(|column| column.name == **made);
     let steps = versions::<E>()?.into_iter().zip(STEP_COLUMNS);
-    let lost = steps.filter(|(_, made)| !made.iter().all(is_there));
+    let lost = steps.filter(|(_, made)| !made.iter().all(exists));
     Ok(lost.map(|(version, _)| version).collect())
 }
 
-/// Those of our steps, in order.
+/// The versions of our steps, in order.
 fn versions<E: Engine>() -> QueryResult<Vec<String>>
 where
     EmbeddedMigrations: MigrationSource<E::Backend>,

@@ -1,4 +1,4 @@
-//! Every step, also of those to come, is a change that nobody else has to wait for.
+//! Every migration step, present and future, is a change that blocks nobody.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::store::sql::Index;
 
-const WAY: &str = "a step makes tables and adds columns that are NULL or have a constant default, which \
+const ALLOWED: &str = "a step makes tables and adds columns that are NULL or have a constant default, which \
     PostgreSQL and MySQL do without a look at the rows; on MySQL each in a statement of its own that ends in \
     @carrot_alter; indexes are listed in src/store/*/indexes.rs, and built beside the steps";
 
-/// The steps' directories for a database, in order.
+/// The directories of a database's steps, in order.
 fn steps(database: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("migrations")
@@ -22,7 +22,7 @@ fn steps(database: &str) -> Vec<PathBuf> {
     steps
 }
 
-/// A step's statements on one line each, without comments, but for those that MariaDB executes.
+/// A step's statements, each on one line, without comments except those that MariaDB executes.
 fn statements(step: &Path) -> Vec<String> {
     let text = fs::read_to_string(step.join("up.sql")).unwrap();
     let lines = text.lines().map(|line| match line.trim_start() {
@@ -37,9 +37,9 @@ fn statements(step: &Path) -> Vec<String> {
     statements.filter(|text| !text.is_empty()).collect()
 }
 
-/// The columns that a statement adds, if it does only what nobody has to wait for.
+/// The columns that a statement adds, if it is of a kind that blocks nobody.
 fn columns(database: &str, statement: &str) -> Result<Vec<String>, String> {
-    let refused = || Err(format!("{statement}\nis none of these: {WAY}"));
+    let refused = || Err(format!("{statement}\nis none of these: {ALLOWED}"));
     if statement == "SELECT 1" || is_new_table(statement) {
         return Ok(Vec::new());
     }
@@ -77,14 +77,14 @@ fn altered(statement: &str) -> Option<Vec<String>> {
     let column = |change: &str| {
         let change = change.strip_prefix("IF NOT EXISTS ").unwrap_or(change);
         let (name, kind) = change.split_once(' ')?;
-        is_at_once(kind).then(|| format!("{table}.{name}"))
+        is_instant(kind).then(|| format!("{table}.{name}"))
     };
     changes.map(column).collect()
 }
 
-/// Whether a column of this kind needs no look at the rows.
-fn is_at_once(kind: &str) -> bool {
-    // Reckoned whenever it is read.
+/// Whether adding a column of this type reads no rows.
+fn is_instant(kind: &str) -> bool {
+    // Computed at each read.
     if kind.ends_with(" VIRTUAL") {
         return kind.contains("GENERATED ALWAYS AS");
     }
@@ -96,7 +96,7 @@ fn is_at_once(kind: &str) -> bool {
         let text = default.trim_matches('\'');
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    // What else it says would be a constraint, or another change.
+    // Anything else would be a constraint or another change.
     let (kind, not_null) = match kind.strip_suffix(" NOT NULL") {
         Some(kind) => (kind, true),
         None => (kind, false),
@@ -108,7 +108,7 @@ fn is_at_once(kind: &str) -> bool {
 }
 
 #[test]
-fn every_step_is_of_a_kind_that_nobody_waits_for() {
+fn every_step_is_of_a_kind_that_blocks_nobody() {
     for database in ["postgresql", "mysql", "sqlite"] {
         let steps = steps(database);
         assert_eq!(steps.len(), STEP_COLUMNS.len(), "{database}");
@@ -124,7 +124,7 @@ fn every_step_is_of_a_kind_that_nobody_waits_for() {
                     columns(database, &statement).unwrap_or_else(|e| panic!("{step:?}: {e}"))
                 {
                     let is_known = made.contains(&column.as_str());
-                    // Only MySQL has it.
+                    // Only MySQL has this column.
                     let is_generated = column == "carrot_scheduledtask.is_planned";
                     assert!(
                         is_known || is_generated,
@@ -137,7 +137,7 @@ fn every_step_is_of_a_kind_that_nobody_waits_for() {
 }
 
 #[test]
-fn a_step_that_others_would_wait_for_is_noticed() {
+fn a_step_that_blocks_others_is_noticed() {
     for statement in [
         "CREATE INDEX x ON carrot_messagelog (task)",
         "CREATE INDEX CONCURRENTLY x ON carrot_messagelog (task)",

@@ -2,7 +2,7 @@ use super::*;
 use crate::store::postgres::PostgresEngine;
 use crate::store::sqlite::SqliteEngine;
 
-/// An event's guard, what is asked of workers beside it, and its assignments, on each database; NOW is its time.
+/// An event's guards and assignments, which are the same on each database; NOW stands for the database's time.
 fn rendered(change: impl Fn(Dialect) -> EventSql) -> String {
     let text = |database: Dialect| {
         let EventSql {
@@ -111,7 +111,7 @@ fn what_publishes_messages_is_rendered_like_this() {
              exception = v.exception, failure_time = NOW, status = 'FAILED'",
         ),
         (
-            Event::ComeLate,
+            Event::RowCommittedLate,
             "m.status = 'PUBLISHED' AND m.owner IS NULL | due_time = NOW, status = 'PENDING'",
         ),
         (
@@ -119,7 +119,7 @@ fn what_publishes_messages_is_rendered_like_this() {
             "m.status = 'PUBLISHED' AND (m.owner IS NULL OR DEAD) | owner = 7",
         ),
         (
-            Event::Return,
+            Event::ReturnDelivery,
             "m.status = 'PUBLISHED' AND m.owner = 7 | owner = NULL",
         ),
         (
@@ -150,7 +150,10 @@ fn what_takes_messages_is_rendered_like_this() {
              owner = 7, due_time = NULL, status = 'IN_PROGRESS', \
              put_off_since = NULL, put_off_reason = NULL",
         ),
-        (Event::LoseCopy, "m.status = 'IN_PROGRESS' | due_time = NOW"),
+        (
+            Event::LoseBrokerCopy,
+            "m.status = 'IN_PROGRESS' | due_time = NOW",
+        ),
         (
             Event::Begin,
             "m.status IN ('PENDING', 'PUBLISHED', 'IN_PROGRESS') \
@@ -218,9 +221,9 @@ fn ends_are_rendered_like_this() {
     );
 }
 
-/// MySQL sets one column after the other.
+/// MySQL assigns one column after the other.
 #[test]
-fn no_column_is_set_before_another_is_made_of_it() {
+fn no_column_is_set_before_another_is_computed_from_it() {
     let terms = EventTerms {
         worker: Some(WorkerId(7)),
         time: Some("THEN(m.put_off_since, m.put_off_reason)"),
