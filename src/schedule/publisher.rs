@@ -55,7 +55,7 @@ impl OccurrencePublisher {
             while messages.len() < MAX_MESSAGES
                 && let Ok(batch) = waiting.try_recv()
             {
-                messages = messages.and(fresh(batch));
+                messages = messages.append(fresh(batch));
             }
             if !messages.is_empty() {
                 self.publish(messages);

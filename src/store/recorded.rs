@@ -20,7 +20,7 @@ impl<'a> RecordedMessages<'a> {
     }
 
     /// These and `others`.
-    pub(crate) fn and(self, others: Self) -> Self {
+    pub(crate) fn append(self, others: Self) -> Self {
         let mut all = self.0.into_owned();
         all.append(&mut others.0.into_owned());
         Self(Cow::Owned(all))
