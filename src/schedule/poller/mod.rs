@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
-use self::held_back::{HOLD, HeldSchedule, forget_released, hold_back, log_note};
+use self::held_back::{HOLD_BACK_FOR, HeldSchedule, forget_released, hold_back, log_note};
 use super::clock::{self, ClockReading};
 use super::decide::Note;
 use super::poll_history::PollHistory;
@@ -343,7 +343,7 @@ impl SchedulePoller {
     /// takes at most half of the time.
     fn refusal_delay(&self) -> Duration {
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-        POLL_INTERVAL.min(HOLD / 2 / held.max(1))
+        POLL_INTERVAL.min(HOLD_BACK_FOR / 2 / held.max(1))
     }
 
     fn held_ids(&self, now: Instant) -> Vec<i64> {

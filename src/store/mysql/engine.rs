@@ -159,7 +159,7 @@ impl Engine for MysqlEngine {
     }
 
     fn values_sql(&self, values: &ValueTable<'_>) -> String {
-        source(values, |name| self.properties.kind(name))
+        source(values, |name| self.properties.text_type(name))
     }
 
     fn messages_sql(&self, values: &ValueTable<'_>) -> String {
