@@ -42,20 +42,20 @@ pub(super) fn due_occurrences(
             from,
         ),
     };
-    let missed_runs = planned.len();
+    let by_policy = planned.len();
     planned.extend(occurrences_after(timetable, late_after, now).take(MOST_LATE + 1));
     let mut rest = None;
     if policy.overlap == Overlap::Skip {
         planned = planned.first().map_or_else(Vec::new, |first| {
             catch_up::last_occurrences(timetable, *first, now, 1)
         });
-    } else if planned.len() > missed_runs + MOST_LATE {
+    } else if planned.len() > by_policy + MOST_LATE {
         rest = planned.pop();
     }
-    let missed_runs = missed_runs.min(planned.len());
+    let by_policy = by_policy.min(planned.len());
     DueOccurrences {
         planned,
         rest,
-        missed: missed.then_some((first, missed_runs)),
+        missed: missed.then_some((first, by_policy)),
     }
 }

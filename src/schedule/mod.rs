@@ -18,42 +18,29 @@ mod poll_history;
 mod poller;
 mod publisher;
 mod scheduling_batch;
+mod setup;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 
 use self::poll_history::PollHistory;
 use self::poller::SchedulePoller;
 use self::publisher::OccurrencePublisher;
-use crate::config::Config;
-use crate::health::outage::Servers;
 use crate::health::worker_thread::Stopper;
-use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, Store};
+use crate::store::{BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules};
 
 pub(crate) use self::declared::add_missing;
 pub use self::declared::{Schedule, ScheduleError};
 pub use self::policy::{first_run, why_not_running};
+pub use self::setup::Setup;
 pub use crate::timetable::{Missed, Overlap};
 
 /// How many batches may wait for the publisher; the sweep publishes further ones.
 const BATCHES: usize = 4;
-
-/// What the service gives the scheduler.
-#[derive(Clone)]
-pub struct Setup {
-    /// The database.
-    pub store: Arc<dyn Store>,
-    /// The configuration, with the brokers of queues.
-    pub config: Arc<Config>,
-    /// The health of the servers.
-    pub(crate) servers: Arc<Servers>,
-    /// Every thread holds one, so that the receiver sees when the last thread has ended.
-    pub(crate) alive: Sender<()>,
-}
 
 /// Computes the next occurrence of a schedule that has just been saved, so that the schedule begins now and not when
 /// a service sees it. If this fails, a service does it.
@@ -68,7 +55,7 @@ pub(crate) fn plan_saved(session: &mut dyn OccurrenceStore, id: i64, was_active:
         advance
     };
     if let Err(error) = session.advance_schedules(ReadySchedules::Saved(id), 1, &[], plan) {
-        log::debug!("the next run of schedule {id} is not reckoned yet: {error}");
+        log::debug!("the next run of schedule {id} is not computed yet: {error}");
     }
 }
 

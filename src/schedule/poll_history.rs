@@ -50,10 +50,10 @@ impl PollHistory {
         self.last_poll = now;
         // The clock may have been set back.
         self.polling_since = self.polling_since.min(now);
-        self.inactive_before = self.inactive_before.map(|clear| clear.min(now));
+        self.inactive_before = self.inactive_before.map(|bound| bound.min(now));
         if !agenda.has_unplanned && !agenda.has_malformed {
-            let clear = agenda.next.map_or(now, |next| next.min(now));
-            self.inactive_before = self.inactive_before.max(Some(clear));
+            let bound = agenda.next.map_or(now, |next| next.min(now));
+            self.inactive_before = self.inactive_before.max(Some(bound));
         }
     }
 
@@ -71,13 +71,13 @@ impl PollHistory {
     /// An occurrence that was planned before this time, and is still due, was missed unless it was on time.
     pub(super) fn missed_before(&self) -> DateTime<Utc> {
         self.inactive_before
-            .map_or(self.polling_since, |clear| clear.max(self.polling_since))
+            .map_or(self.polling_since, |bound| bound.max(self.polling_since))
     }
 
     /// Whether the schedule of an occurrence that is still due was inactive at its planned time.
     pub(super) fn was_inactive(&self, planned: DateTime<Utc>) -> bool {
         self.inactive_before
-            .is_some_and(|clear| planned < clear - ON_TIME_WITHIN)
+            .is_some_and(|bound| planned < bound - ON_TIME_WITHIN)
     }
 
     /// Whether an occurrence that is still due was missed: no scheduler was polling, or its schedule was inactive.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::Setup;
-use crate::publish::{NextWork, TrackingOutbox};
+use super::setup::Setup;
+use crate::publish::{Next, TrackingOutbox};
 use crate::store::{Database, PUBLISH_LEASE, RecordedMessages, StoreError};
 
 /// The messages of older batches are left to the sweep, which may publish them at the same time.
@@ -31,7 +31,7 @@ impl OccurrencePublisher {
         let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
             database: Database::of(store, &servers, "the scheduler's publishing"),
-            outbox: TrackingOutbox::beside_sweep(Arc::clone(&setup.config), servers),
+            outbox: TrackingOutbox::beside_a_sweep(Arc::clone(&setup.config), servers),
         }
     }
 
@@ -39,23 +39,23 @@ impl OccurrencePublisher {
     pub(super) fn run(&mut self, waiting: &Receiver<OccurrenceBatch>) {
         loop {
             let first = match self.outbox.next(waiting) {
-                NextWork::Received(first) => first,
-                NextWork::FollowUp => {
+                Next::Came(first) => first,
+                Next::Late => {
                     self.publish(RecordedMessages::default());
                     continue;
                 }
                 // This thread needs nothing of the database, so it no longer reports it as failed.
-                NextWork::Idle => {
+                Next::Idle => {
                     self.database.health().succeeded();
                     continue;
                 }
-                NextWork::Closed => return,
+                Next::Over => return,
             };
             let mut messages = fresh(first);
             while messages.len() < MAX_MESSAGES
                 && let Ok(batch) = waiting.try_recv()
             {
-                messages = messages.and(fresh(batch));
+                messages = messages.append(fresh(batch));
             }
             if !messages.is_empty() {
                 self.publish(messages);
@@ -70,7 +70,7 @@ impl OccurrencePublisher {
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
             // From here on, a delay is the broker's and not the database's.
             health.answered();
-            self.outbox.follow_up_unconfirmed(session)?;
+            self.outbox.look_after_the_late(session)?;
             self.outbox.flush(health, session, messages)
         });
         for (key, reason) in flushed.iter().flat_map(|flushed| &flushed.failed) {

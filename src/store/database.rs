@@ -75,7 +75,7 @@ impl Database {
     fn is_kept_after(&self, error: &StoreError, is_expected: bool) -> bool {
         if let StoreError::Conflict(reason) = error {
             let name = self.health.name();
-            log::debug!("{name} met another transaction: {reason}");
+            log::debug!("{name} conflicted with another transaction: {reason}");
         }
         match error {
             _ if is_expected => self.health.answered(),
@@ -124,7 +124,9 @@ pub(crate) fn retry_conflicts<T>(
     for _ in 1..tries {
         match work() {
             Err(StoreError::Conflict(reason)) => {
-                log::debug!("a statement met another transaction and is tried again: {reason}");
+                log::debug!(
+                    "a statement conflicted with another transaction and is retried: {reason}"
+                );
             }
             other => return other,
         }

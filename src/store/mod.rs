@@ -43,6 +43,7 @@ pub use schedule::{
     ScheduleSpec, UnfinishedMessage, WhichSchedules,
 };
 
+pub(crate) use session::record_messages;
 pub use session::{
     EmbeddedQueueStore, FactStore, OccurrenceStore, OutboxStore, RecoveryStore, RequeueStore,
     RetentionStore, RunStore, ScheduleStore, Session, TestSession, WorkerStore,

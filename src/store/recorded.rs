@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use super::{NewRow, OutboxStore, Requeued, StoreError};
+use super::Requeued;
 use crate::message::Message;
 
 /// Messages whose rows are committed and PENDING, on a lease of [`PUBLISH_LEASE`](super::PUBLISH_LEASE) for the
@@ -14,21 +14,13 @@ use crate::message::Message;
 pub struct RecordedMessages<'a>(Cow<'a, [Message]>);
 
 impl<'a> RecordedMessages<'a> {
-    /// Records messages, all or none.
-    ///
-    /// # Errors
-    /// When the database is away or refuses one.
-    pub(crate) fn record(
-        session: &mut dyn OutboxStore,
-        messages: &'a [Message],
-    ) -> Result<Self, StoreError> {
-        let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
-        session.record(&rows)?;
-        Ok(Self(Cow::Borrowed(messages)))
+    /// Messages that the caller has just recorded in a committed transaction.
+    pub(super) const fn borrowed(messages: &'a [Message]) -> Self {
+        Self(Cow::Borrowed(messages))
     }
 
     /// These and `others`.
-    pub(crate) fn and(self, others: Self) -> Self {
+    pub(crate) fn append(self, others: Self) -> Self {
         let mut all = self.0.into_owned();
         all.append(&mut others.0.into_owned());
         Self(Cow::Owned(all))

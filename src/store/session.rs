@@ -176,6 +176,19 @@ pub trait OutboxStore: FactStore {
     fn fail_pending(&mut self, failures: &[(String, String)]) -> Result<(), StoreError>;
 }
 
+/// Records messages, all or none.
+///
+/// # Errors
+/// When the database is away or refuses a message.
+pub(crate) fn record_messages<'a>(
+    session: &mut dyn OutboxStore,
+    messages: &'a [Message],
+) -> Result<RecordedMessages<'a>, StoreError> {
+    let rows: Vec<NewRow> = messages.iter().map(NewRow::pending).collect();
+    session.record(&rows)?;
+    Ok(RecordedMessages::borrowed(messages))
+}
+
 /// Messages that others have left to be published, for the sweep.
 pub trait RecoveryStore: OutboxStore {
     /// Whether a notification of due messages has come since the last call. The first call begins to listen and

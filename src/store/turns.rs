@@ -21,12 +21,12 @@ struct Tickets {
 }
 
 /// A thread's turn, which ends when this is dropped.
-pub(super) struct Turn<'a>(&'a Turns);
+pub(super) struct TurnGuard<'a>(&'a Turns);
 
 impl Turns {
     /// Waits for a turn.
     #[must_use]
-    pub(super) fn take(&self) -> Turn<'_> {
+    pub(super) fn take(&self) -> TurnGuard<'_> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = tickets.next;
         tickets.next += 1;
@@ -36,11 +36,11 @@ impl Turns {
                 .wait(tickets)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        Turn(self)
+        TurnGuard(self)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
         let mut tickets = self
             .0

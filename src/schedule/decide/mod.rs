@@ -56,14 +56,14 @@ impl fmt::Display for Note {
             Self::Refused(reason) => write!(f, "does not run: {reason}"),
             Self::HeldBack(reason) => write!(
                 f,
-                "is held back: this version of the service can't reckon its runs: {reason}"
+                "is held back: this version of the service can't compute its runs: {reason}"
             ),
             Self::CannotRecord(reason) => write!(f, "is held back: {reason}"),
             Self::Rewritten(next) => write!(
                 f,
                 "has a next_run that is not written as a service writes it; it is read as {next}"
             ),
-            Self::Lost(fault) => write!(f, "has its next run reckoned anew: {fault}"),
+            Self::Lost(fault) => write!(f, "has its next run recomputed: {fault}"),
             Self::Accepted => f.write_str("runs again"),
             Self::Missed {
                 since,
@@ -262,7 +262,7 @@ pub(super) fn unchanged(row: &ScheduleRow) -> Advance {
 
 /// Refuses a schedule whose planning has panicked.
 pub(super) fn refuse_unplannable(row: &ScheduleRow) -> Decision {
-    let reason = "its next run could not be reckoned; a service tries it again when it starts";
+    let reason = "its next run could not be computed; a service tries again when it starts";
     refuse(row, None, ScheduleRefusal::Faulty(reason.to_owned()))
 }
 

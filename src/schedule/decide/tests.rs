@@ -98,12 +98,12 @@ fn occurrences_beyond_the_limit_of_bytes_stay_due() {
         spec.missed = "run_all".to_owned();
         spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
     });
-    for (room, planned, next) in [
+    for (max_bytes, planned, next) in [
         (0, &[10][..], 20),
         (3000, &[20, 30], 40),
         (9000, &[40, 50], 60),
     ] {
-        let (advance, _) = advance_due(&row, &PollHistory::started(row.now), room);
+        let (advance, _) = advance_due(&row, &PollHistory::started(row.now), max_bytes);
         assert_eq!(times(&advance), planned);
         assert_eq!(advance.next, Some(at(next)));
         row.row.next_run = advance.next;
@@ -298,16 +298,16 @@ fn a_replaced_timetable_that_can_not_be_read_has_only_the_occurrence_that_was_du
 fn occurrences_beyond_the_limit_of_bytes_stay_due_by_the_old_timetable() {
     let mut row = changed("run_all");
     row.row.spec.content = Some(format!("{{\"a\": {:?}}}", "x".repeat(1000)));
-    for (room, planned, next, reckoned) in [
+    for (max_bytes, planned, next, is_current) in [
         (0, &[10][..], 20, false),
         (3000, &[20, 30], 40, false),
         (9000, &[40, 50], 60, true),
     ] {
-        let (advance, _) = plan(&row, &PollHistory::started(row.now), room);
+        let (advance, _) = plan(&row, &PollHistory::started(row.now), max_bytes);
         assert_eq!(times(&advance), planned);
         assert_eq!(
             (advance.next, advance.from_current_timetable),
-            (Some(at(next)), reckoned)
+            (Some(at(next)), is_current)
         );
         row.row.next_run = advance.next;
     }

@@ -7,7 +7,7 @@ use crate::schedule::decide::Note;
 use crate::schedule::poll_history::PollHistory;
 
 /// How long a schedule that can't be advanced is held back.
-pub(super) const HOLD: Duration = Duration::from_secs(60);
+pub(super) const HOLD_BACK_FOR: Duration = Duration::from_secs(60);
 
 /// A schedule that is held back because it could not be advanced.
 pub(super) struct HeldSchedule {
@@ -17,7 +17,7 @@ pub(super) struct HeldSchedule {
     pub(super) before: Option<PollHistory>,
 }
 
-/// Holds a schedule back for [`HOLD`], and logs `line` unless it was held back for the same reason before.
+/// Holds a schedule back for [`HOLD_BACK_FOR`], and logs `line` unless it was held back for the same reason before.
 pub(super) fn hold_back(
     held: &mut HashMap<i64, HeldSchedule>,
     id: i64,
@@ -30,7 +30,7 @@ pub(super) fn hold_back(
         log::error!("{line}");
     }
     let holding = HeldSchedule {
-        until: Instant::now() + HOLD,
+        until: Instant::now() + HOLD_BACK_FOR,
         reason: reason.to_owned(),
         before: was.and_then(|was| was.before).or(Some(now)),
     };
@@ -46,7 +46,12 @@ pub(super) fn forget_released(held: &mut HashMap<i64, HeldSchedule>, now: Instan
 }
 
 /// Logs the note of an advanced schedule. That a message holds it back for long is logged once for each message.
-pub(super) fn log_note(said: &mut HashMap<i64, String>, id: i64, title: &str, note: Option<&Note>) {
+pub(super) fn log_note(
+    logged_overlaps: &mut HashMap<i64, String>,
+    id: i64,
+    title: &str,
+    note: Option<&Note>,
+) {
     match note {
         Some(note @ (Note::Refused(_) | Note::HeldBack(_) | Note::CannotRecord(_))) => {
             log::error!("schedule {title} {note}")
@@ -61,16 +66,16 @@ pub(super) fn log_note(said: &mut HashMap<i64, String>, id: i64, title: &str, no
                 message, is_long, ..
             },
         ) => {
-            let is_said = said.get(&id) == Some(&message.key);
+            let is_logged = logged_overlaps.get(&id) == Some(&message.key);
             if !*is_long {
                 log::info!("schedule {title} {note}");
-            } else if !is_said {
+            } else if !is_logged {
                 log::warn!("schedule {title} {note}");
-                said.insert(id, message.key.clone());
+                logged_overlaps.insert(id, message.key.clone());
             }
             return;
         }
         None => {}
     }
-    said.remove(&id);
+    logged_overlaps.remove(&id);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
-use self::held_back::{HOLD, HeldSchedule, forget_released, hold_back, log_note};
+use self::held_back::{HOLD_BACK_FOR, HeldSchedule, forget_released, hold_back, log_note};
 use super::clock::{self, ClockReading};
 use super::decide::Note;
 use super::poll_history::PollHistory;
@@ -19,7 +19,7 @@ use crate::health::outage::HealthProbe;
 use crate::health::worker_thread::StopFlag;
 use crate::retry::BatchSize;
 use crate::store::{
-    BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
+    Agenda, BATCH_BYTES, Candidate, Database, OccurrenceStore, ReadySchedules, RecomputeReason,
     ScheduleRefusal, StoreError,
 };
 
@@ -154,12 +154,7 @@ impl SchedulePoller {
         let mut advance = |poller: &mut Self, ready| {
             poller.advance((&mut *session, database), ready, &held, history)
         };
-        if agenda.has_malformed
-            || self
-                .malformed_checked
-                .is_none_or(|then| began - then >= MALFORMED_INTERVAL)
-        {
-            self.malformed_checked = Some(began);
+        if self.begin_malformed_check(&agenda, began) {
             match advance(self, ReadySchedules::Malformed)? {
                 NextPoll::In(wait) if wait == RETRY_LOCKED => {}
                 other => return Ok(other),
@@ -186,6 +181,19 @@ impl SchedulePoller {
         }
     }
 
+    /// Returns whether the poll that `began` now looks for malformed next occurrences, and notes that it does.
+    fn begin_malformed_check(&mut self, agenda: &Agenda, began: Instant) -> bool {
+        let is_due = agenda.has_malformed
+            || self
+                .malformed_checked
+                .is_none_or(|then| began - then >= MALFORMED_INTERVAL);
+        if is_due {
+            self.malformed_checked = Some(began);
+        }
+        is_due
+    }
+
+    /// Handles a jump of the database's clock since the previous poll.
     fn compare_clocks(
         &mut self,
         reading: ClockReading,
@@ -335,7 +343,7 @@ impl SchedulePoller {
     /// takes at most half of the time.
     fn refusal_delay(&self) -> Duration {
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-        POLL_INTERVAL.min(HOLD / 2 / held.max(1))
+        POLL_INTERVAL.min(HOLD_BACK_FOR / 2 / held.max(1))
     }
 
     fn held_ids(&self, now: Instant) -> Vec<i64> {
@@ -362,8 +370,8 @@ fn handle_clock_jump(jump: TimeDelta, session: &mut dyn OccurrenceStore) -> Resu
         return Ok(());
     }
     log::warn!(
-        "the database's clock was set back by {seconds} s: all schedules' next runs are reckoned anew, and \
-         a planned time that has had its run has no second one"
+        "the database's clock was set back by {seconds} s: the next runs of all schedules are recomputed, \
+         and no planned time runs twice"
     );
     session.recompute(RecomputeReason::ClockSetBack).map(drop)
 }

@@ -2,7 +2,6 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::schedule::decide::tests::{at, candidate};
-use crate::store::Agenda;
 
 fn poller() -> SchedulePoller {
     SchedulePoller::new(unbounded().0)
@@ -72,7 +71,7 @@ fn the_poller_slows_down_while_the_database_refuses_all_but_notes() {
         })
         .skip(495)
         .sum();
-    assert!(rest < HOLD / 2, "{rest:?}");
+    assert!(rest < HOLD_BACK_FOR / 2, "{rest:?}");
     // The database accepts another schedule.
     poller.accept(ReadySchedules::Due, 1000);
     assert_eq!(poller.refuse(ReadySchedules::Due, 1001), AT_ONCE);
@@ -108,6 +107,6 @@ fn an_occurrence_that_came_while_its_schedule_was_held_back_is_neither_lost_nor_
     forget_released(&mut poller.held, Instant::now());
     assert_eq!(runs(&poller), [5, 5], "it is held back still");
     // It has not been active since.
-    forget_released(&mut poller.held, Instant::now() + HOLD);
+    forget_released(&mut poller.held, Instant::now() + HOLD_BACK_FOR);
     assert_eq!(runs(&poller), [1, 0]);
 }

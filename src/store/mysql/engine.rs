@@ -159,7 +159,7 @@ impl Engine for MysqlEngine {
     }
 
     fn values_sql(&self, values: &ValueTable<'_>) -> String {
-        source(values, |name| self.properties.kind(name))
+        source(values, |name| self.properties.text_type(name))
     }
 
     fn messages_sql(&self, values: &ValueTable<'_>) -> String {
@@ -309,13 +309,14 @@ impl Engine for MysqlEngine {
             format!("SELECT CAST(GET_LOCK({NAMING_LOCK}, {NAMING_WAIT_SECONDS}) AS SIGNED) AS id");
         let locked: Vec<IdRow> = self.load(&asked, None)?;
         if IdRow::only(&locked) != Ok(1) {
-            let problem = "somebody else has been naming a schedule for ten seconds";
+            let problem =
+                "another connection has held the lock on schedules' names for ten seconds";
             return Err(Error::QueryBuilderError(problem.into()));
         }
         let done = self.transaction(true, work);
         // The lock belongs to the session: if this fails, the connection is broken, and its end releases the lock.
         if let Err(error) = self.execute_unprepared(&format!("DO RELEASE_LOCK({NAMING_LOCK})")) {
-            log::debug!("the lock on schedules' names is not released: {error}");
+            log::debug!("the lock on schedules' names could not be released: {error}");
         }
         done
     }

@@ -215,8 +215,8 @@ impl MysqlMigration<'_, '_> {
                     algorithms.next();
                     if algorithms.peek() == Some(&"") {
                         self.note(&format!(
-                            "{what}: this table can't be changed beside others' writes, which wait \
-                             meanwhile: {error}"
+                            "{what}: this table can't be changed while others write to it, so they \
+                             wait meanwhile: {error}"
                         ));
                     }
                 }
@@ -280,8 +280,8 @@ fn holders(engine: &mut MysqlEngine) -> String {
          WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID() ORDER BY t.trx_started LIMIT 3";
     match load_report(engine, transactions) {
         Ok(found) if !found.is_empty() => found,
-        Ok(_) => "one that is over by now, or of another database".to_owned(),
-        Err(_) => "only who has the right PROCESS is told which".to_owned(),
+        Ok(_) => "one that has ended by now, or is in another database".to_owned(),
+        Err(_) => "only a user with the right PROCESS can see which".to_owned(),
     }
 }
 

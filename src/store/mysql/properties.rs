@@ -81,8 +81,8 @@ impl ServerProperties {
         })
     }
 
-    /// The type of a column of texts in a statement's values.
-    pub(super) fn kind(&self, name: &str) -> &str {
+    /// The type of a column of texts in a statement's values, where `name` is that of a schedule.
+    pub(super) fn text_type(&self, name: &str) -> &str {
         match name {
             "uuid" | "compared" | "name" => &self.key_type,
             _ if LOSSY_COLUMNS.contains(&name) => &self.lossy_type,

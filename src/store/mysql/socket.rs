@@ -25,7 +25,7 @@ const USER_TIMEOUT_MILLISECONDS: u32 = 20_000;
 /// Has the system end this process's connections to `port` when the other end no longer answers.
 pub(super) fn give_up_when_silent(port: u16) {
     if let Err(error) = try_all(port) {
-        log::debug!("connections to the database have the system's patience: {error}");
+        log::debug!("connections to the database keep the system's timeouts: {error}");
     }
 }
 

@@ -215,10 +215,10 @@ impl PostgresMigration<'_, '_> {
             if !error.to_string().contains("deadlock") {
                 return Err(StoreError::Refused(build_error(self.server, index, &error)));
             }
-            self.note(&format!("{what} met another's lock, and begins again"));
+            self.note(&format!("{what} met a deadlock, and starts again"));
         }
         Err(StoreError::Conflict(format!(
-            "{what} has met another's lock {MOST_DEADLOCKS} times"
+            "{what} has met a deadlock {MOST_DEADLOCKS} times"
         )))
     }
 
