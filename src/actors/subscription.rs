@@ -14,7 +14,7 @@ use crate::broker::{Broker, BrokerError, BrokerEvent, SubscriptionCommand};
 use crate::config::QueueConfig;
 use crate::failpoint;
 use crate::health::outage::{ClosedPart, HealthProbe};
-use crate::health::service_status::QueueStatusHandle;
+use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::retry::Backoff;
 
 /// A connection that has lived this long has proven itself, even if nothing was delivered.
@@ -117,7 +117,8 @@ impl SubscriptionThread {
             let name = &self.queue.name;
             log::error!("the subscription of queue {name} died; it is started again in {wait:.1?}");
             // The panic says nothing about the broker's health.
-            self.queue_status.shut("its subscription died".to_owned());
+            self.queue_status
+                .set_refused("its subscription died".to_owned());
             let error = BrokerError::Away("the subscription died".to_owned());
             let epoch = self.epoch;
             self.set.do_send(SubscriptionNotice::Lost { epoch, error });
@@ -173,7 +174,7 @@ impl SubscriptionThread {
                 BrokerEvent::Opened { waiting } => {
                     *serving = Some((Instant::now(), false));
                     health.succeeded();
-                    queue_status.consumed();
+                    queue_status.set_consumed();
                     if !*protocol_broken {
                         opens();
                     }
@@ -211,11 +212,11 @@ impl SubscriptionThread {
                 // Without heartbeats the connection would have ended earlier.
                 self.health.was_healthy(HEARTBEAT_TIMEOUT);
             }
-            self.queue_status.lost();
+            self.queue_status.set_disconnected();
             return self.health.failed(error);
         }
         self.health.succeeded();
-        self.queue_status.shut(error.to_string());
+        self.queue_status.set_refused(error.to_string());
         if self.closed_part.close(&error.to_string()) {
             log::error!(
                 "queue {:?} is not consumed: {error}; trying again until that has changed",

@@ -162,7 +162,7 @@ impl SupervisorActor {
                 supervisor.halt();
             });
         }
-        self.tree.service_status.stopping();
+        self.tree.service_status.set_stopping();
         self.stop_scheduler();
     }
 
@@ -170,7 +170,7 @@ impl SupervisorActor {
         if self.phase == Phase::Over {
             return;
         }
-        self.tree.service_status.stopping();
+        self.tree.service_status.set_stopping();
         self.abandon_all(TreeOutcome::Halted);
     }
 
@@ -183,7 +183,7 @@ impl SupervisorActor {
         log::error!(
             "{what} died, and the service ends with that: tasks that were running are run again"
         );
-        self.tree.service_status.failed(&what);
+        self.tree.service_status.set_failed(&what);
         self.tree.executor.stop();
         self.abandon_all(TreeOutcome::Died(what));
     }
@@ -273,7 +273,7 @@ impl Actor for SupervisorActor {
             self.tree.logs
         ));
         failpoint::hit("supervisor.started");
-        self.tree.service_status.grown();
+        self.tree.service_status.set_tree_started();
         if self.tree.until_idle && self.sets.is_empty() {
             self.drain(None, context);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use crate::cli::AppError;
 use crate::cli::{self, Program};
-use crate::client::{Client, OfService};
+use crate::client::{Client, ServiceClient};
 use crate::config::{Config, ConfigError, Defaults};
 use crate::logging::LogLevel;
 use crate::message::Arguments;
@@ -75,7 +75,7 @@ impl App {
     /// `daemon start` forks, and the child has none of the earlier threads. So make a value that has threads, as most
     /// connection pools do, [when the service starts](Self::state_with).
     pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
-        self.program.registry.share(Arc::new(state));
+        self.program.registry.add_state(Arc::new(state));
         self
     }
 
@@ -103,13 +103,13 @@ impl App {
         mut self,
         make: impl Fn(&Arc<Config>) -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
-        self.program.registry.share_made(make);
+        self.program.registry.add_state_with(make);
         self
     }
 
     /// Adds a middleware that wraps every task. It is inside the middlewares that were added before.
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
-        self.program.registry.surround(middleware);
+        self.program.registry.add_middleware(middleware);
         self
     }
 
@@ -143,7 +143,7 @@ impl App {
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         let mut others = self.program.schedules.iter();
         let checked = if others.any(|other| other.name() == schedule.name()) {
-            Err(schedule.is_there_already())
+            Err(schedule.declared_twice())
         } else {
             // The default queue is not known yet.
             schedule.spec(&Config::default()).map(drop)
@@ -253,8 +253,11 @@ impl App {
         }
         self.program
             .registry
-            .share_made(move |config| Ok::<_, Infallible>(OfService(client(config))));
-        self.program.registry.check().map_err(ServiceError::from)?;
+            .add_state_with(move |config| Ok::<_, Infallible>(ServiceClient(client(config))));
+        self.program
+            .registry
+            .check_states()
+            .map_err(ServiceError::from)?;
         Ok(self.program)
     }
 

@@ -51,12 +51,12 @@ impl From<ServiceError> for CommandFailure {
         let exit = match &error {
             ServiceError::DuplicateTask(_)
             | ServiceError::Schedule(_)
-            | ServiceError::State(StateError::Missing { .. } | StateError::Twice(_))
+            | ServiceError::State(StateError::Missing { .. } | StateError::Duplicate(_))
             | ServiceError::Store(StoreError::Unsupported(_) | StoreError::NotMigrated(_))
             | ServiceError::Broker(BrokerError::Unsupported(_)) => Exit::Config,
             ServiceError::Store(_)
             | ServiceError::Broker(_)
-            | ServiceError::State(StateError::Unmade { .. })
+            | ServiceError::State(StateError::Failed { .. })
             | ServiceError::NotIdle(_) => Exit::Unavailable,
             ServiceError::Died { .. } | ServiceError::System(_) => Exit::Software,
         };

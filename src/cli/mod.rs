@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::execution;
 use crate::names;
 use crate::service::ServiceError;
-use crate::store::{self, Progress};
+use crate::store::{self, MigrationProgress};
 use crate::task::Registry;
 
 /// The command line as clap's type, from which man pages and completions are made.
@@ -59,8 +59,8 @@ pub(crate) fn main_with(program: Result<Program, AppError>) -> ExitCode {
     std::env::args_os()
         .next()
         .iter()
-        .for_each(|name| names::program_is(name));
-    execution::apart(|| run_with(program)).unwrap_or_else(|error| {
+        .for_each(|name| names::set_program(name));
+    execution::outside_runtime(|| run_with(program)).unwrap_or_else(|error| {
         report(&error);
         ExitCode::from(Exit::Software)
     })
@@ -77,7 +77,10 @@ fn run_with(program: Result<Program, AppError>) -> ExitCode {
         }
     };
     let dispatched = program.map_err(CommandFailure::from).and_then(|program| {
-        program.registry.check().map_err(ServiceError::from)?;
+        program
+            .registry
+            .check_states()
+            .map_err(ServiceError::from)?;
         dispatch(args, program)
     });
     match dispatched {
@@ -123,13 +126,13 @@ fn migrate(config: &Config) -> Result<Exit, CommandFailure> {
     let mut steps = 0;
     let mut indexes = 0;
     let mut said = Ok(());
-    store.migrate_telling(&mut |progress| {
+    store.migrate_reporting(&mut |progress| {
         let line = match progress {
-            Progress::Step(step) => {
+            MigrationProgress::Step(step) => {
                 steps += 1;
                 say(&format!("migrated {step}"))
             }
-            Progress::Index(index) => {
+            MigrationProgress::Index(index) => {
                 indexes += 1;
                 // The indexes of a step are not printed by themselves.
                 match steps {
@@ -137,7 +140,7 @@ fn migrate(config: &Config) -> Result<Exit, CommandFailure> {
                     _ => Ok(()),
                 }
             }
-            Progress::Note(note) => {
+            MigrationProgress::Note(note) => {
                 warn(note);
                 Ok(())
             }

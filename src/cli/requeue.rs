@@ -8,7 +8,7 @@ use super::failure::CommandFailure;
 use super::output::{say, warn};
 use crate::config::Config;
 use crate::publish::Outbox;
-use crate::store::{self, Recorded, Requeue, Requeued, StoreError};
+use crate::store::{self, RecordedMessages, Requeue, Requeued, StoreError};
 
 /// How often a step is tried that conflicts with another transaction.
 const MOST_TRIES: usize = 5;
@@ -57,7 +57,7 @@ impl Requeuing<'_> {
     /// killed, it has requeued the messages that it printed, and can be run again for the others. Messages that
     /// fail meanwhile, new ones included, have ids after the last one and are left alone.
     fn all_failed(&mut self) -> Result<(), CommandFailure> {
-        let Some(last) = self.session.last_failed()? else {
+        let Some(last) = self.session.last_failed_id()? else {
             return Ok(());
         };
         let mut after = Some(0);
@@ -85,10 +85,10 @@ impl Requeuing<'_> {
 
     /// Prints what became of the messages, and publishes the new ones.
     fn publish_and_print(&mut self, requeued: Vec<Requeued>) -> Result<(), CommandFailure> {
-        let recorded = Recorded::of_requeued(&requeued);
+        let recorded = RecordedMessages::of_requeued(&requeued);
         for requeued in requeued {
             match requeued {
-                Requeued::As {
+                Requeued::Replaced {
                     old,
                     was_published,
                     new,
@@ -120,7 +120,7 @@ impl Requeuing<'_> {
 
 fn refusal(requeued: Requeued) -> String {
     match requeued {
-        Requeued::As { old, new, .. } => format!("{old} is {} now", new.key),
+        Requeued::Replaced { old, new, .. } => format!("{old} is {} now", new.key),
         Requeued::NotFinal { key, status } => {
             format!("{key} is not requeued: it is {status}, and still to be run or running")
         }

@@ -170,10 +170,10 @@ impl Attempt {
         let arguments = self.envelope.body.arguments().ok()?;
         let message = self.envelope.parts(&self.queue, arguments);
         let row = NewRow::pending(message);
-        row.carries(message).then(|| PutOff {
+        row.decodes_to(message).then(|| PutOff {
             row,
             attempts: self.prior_runs.counted,
-            suspect: self.prior_runs.is_crash_suspect(),
+            crash_suspect: self.prior_runs.is_crash_suspect(),
             cause: postponed.cause,
             reason: postponed.reason.clone(),
             due: postponed.due,

@@ -41,7 +41,7 @@ pub(super) fn write(
 }
 
 /// Writes the reduced form of a record that the database refuses. A put-off has none, and is answered
-/// [`PutBack::Refused`].
+/// [`PutOffResult::Refused`].
 fn write_refused_record(
     session: &mut dyn RunStore,
     owner: WorkerId,

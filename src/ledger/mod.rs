@@ -31,7 +31,7 @@ use self::request::{ClaimGroup, LedgerRequest};
 pub use self::writer::LedgerSetup;
 use crate::broker::Envelope;
 use crate::health::worker_thread::{DeathNotice, ThreadLife};
-use crate::store::{Begin, ClaimRequest, Finish, PutBack, PutOff, Republish};
+use crate::store::{Begin, ClaimRequest, Finish, PutOff, PutOffResult, Republish};
 use crate::task::RunId;
 
 /// A handle to the ledger.
@@ -107,9 +107,9 @@ impl Ledger {
     }
 
     /// Puts off a message whose run took `ran`. The message's deliveries are then acknowledged, unless the answer is
-    /// [`PutBack::TooLong`] or [`PutBack::Refused`]: the message stays ours. `None` if the service is stopping hard.
+    /// [`PutOffResult::TooLong`] or [`PutOffResult::Refused`]: the message stays ours. `None` if the service is stopping hard.
     #[must_use]
-    pub fn put_off(&self, run: RunId, put_off: PutOff, ran: Duration) -> Option<PutBack> {
+    pub fn put_off(&self, run: RunId, put_off: PutOff, ran: Duration) -> Option<PutOffResult> {
         let (reply, answer) = bounded(1);
         let put_off = Box::new(put_off);
         self.request(LedgerRequest::PutOff {

@@ -10,7 +10,7 @@ use super::in_flight::HeldDelivery;
 use super::listener::LedgerListener;
 use super::request::LedgerRequest;
 use crate::broker::Envelope;
-use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutBack};
+use crate::store::{BATCH_BYTES, Batch, ClaimRequest, Finish, NewRow, PutOffResult};
 use crate::task::RunId;
 
 /// The most rows in a batch, beside [`BATCH_BYTES`]: a longer statement gains nothing and locks longer.
@@ -47,7 +47,7 @@ pub(super) struct PendingBatch {
     pub(super) claims: Vec<PendingClaim>,
     pub(super) begins: Vec<Sender<bool>>,
     pub(super) finishes: Vec<(RunId, Duration)>,
-    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutBack>)>,
+    pub(super) put_offs: Vec<(RunId, Duration, Sender<PutOffResult>)>,
     pub(super) releases: Vec<RunId>,
     pub(super) republishes: Vec<RunId>,
     pub(super) abandoned: Vec<(RunId, String)>,
@@ -155,7 +155,7 @@ impl PendingBatch {
                 self.batch.republishes.extend(republishes);
             }
             LedgerRequest::LookUpRows { keys, listener } => {
-                self.batch.looks.extend(keys.iter().cloned());
+                self.batch.row_checks.extend(keys.iter().cloned());
                 self.looks.push((keys, listener));
             }
         }

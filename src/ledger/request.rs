@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 
 use super::listener::LedgerListener;
 use crate::broker::Envelope;
-use crate::store::{Begin, ClaimRequest, Finish, PutBack, PutOff, Republish};
+use crate::store::{Begin, ClaimRequest, Finish, PutOff, PutOffResult, Republish};
 use crate::task::RunId;
 
 pub(super) enum LedgerRequest {
@@ -27,7 +27,7 @@ pub(super) enum LedgerRequest {
         run: RunId,
         put_off: Box<PutOff>,
         ran: Duration,
-        reply: Sender<PutBack>,
+        reply: Sender<PutOffResult>,
     },
     /// Forget a run whose message another worker owns now.
     Abandon {

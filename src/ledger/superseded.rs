@@ -4,7 +4,7 @@
 
 use super::in_flight::RunsInFlight;
 use super::request::LedgerRequest;
-use crate::store::PutBack;
+use crate::store::PutOffResult;
 
 /// The request without the superseded runs, if anything is left. Whoever waits for an answer gets one.
 pub(super) fn without_superseded(
@@ -35,7 +35,7 @@ pub(super) fn without_superseded(
             reply,
             ..
         } if in_flight_runs.has_successor(&put_off.row.key, run) => {
-            reply.send(PutBack::Taken).unwrap_or_default();
+            reply.send(PutOffResult::Taken).unwrap_or_default();
             None
         }
         LedgerRequest::Release { mut releases } => {

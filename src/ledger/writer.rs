@@ -18,8 +18,8 @@ use crate::execution::{Attempt, PriorRuns};
 use crate::failpoint;
 use crate::state::Status;
 use crate::store::{
-    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Database, Finished, PutBack, Republish,
-    WorkerId,
+    Batch, BatchResult, BrokerCopy, Claim, ClaimRequest, Database, FinishResult, PutOffResult,
+    Republish, WorkerId,
 };
 use crate::task::RunId;
 
@@ -207,7 +207,7 @@ impl Writer {
         for (listener, settlement) in settlements.into_iter() {
             listener.settle(settlement, commit);
         }
-        for ((_, _, reply), put_back) in pending.put_offs.iter().zip(result.put_back) {
+        for ((_, _, reply), put_back) in pending.put_offs.iter().zip(result.put_offs) {
             if reply.send(put_back).is_err() {
                 log::debug!("a consumer went away before its run was put off");
             }
@@ -219,7 +219,7 @@ impl Writer {
         }
         let looks = std::mem::take(&mut pending.looks);
         self.deliver_claims(pending, result.claims, commit);
-        deliver_looks(looks, &result.looked);
+        deliver_looks(looks, &result.with_row);
     }
 
     /// Settles the deliveries of runs that are over for this worker.
@@ -236,8 +236,8 @@ impl Writer {
             self.settle(&finish.key, *run, settlements, *ran);
         }
         let put_offs = batch.put_offs.iter().zip(&pending.put_offs);
-        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_back) {
-            if !matches!(put_back, PutBack::TooLong | PutBack::Refused) {
+        for ((put_off, (run, ran, _)), put_back) in put_offs.zip(&result.put_offs) {
+            if !matches!(put_back, PutOffResult::TooLong | PutOffResult::Refused) {
                 self.settle(&put_off.row.key, *run, settlements, *ran);
             }
         }
@@ -323,12 +323,19 @@ impl Writer {
         claim: Claim,
     ) -> ClaimOutcome {
         match claim {
-            Claim::Ours { attempts, suspect } => ClaimOutcome::Ours(Attempt {
+            Claim::Ours {
+                attempts,
+                crash_suspect,
+            } => ClaimOutcome::Ours(Attempt {
                 run: self.in_flight_runs.start(key, pending_claim.holder()),
                 envelope: pending_claim.envelope,
                 queue: pending_claim.queue,
                 requested_at: pending_claim.requested_at,
-                prior_runs: PriorRuns::in_row(attempts, suspect, self.setup.counts_before_start),
+                prior_runs: PriorRuns::in_row(
+                    attempts,
+                    crash_suspect,
+                    self.setup.counts_before_start,
+                ),
             }),
             Claim::Final(status) => ClaimOutcome::Final(pending_claim.envelope, status),
             Claim::Owned(worker) => ClaimOutcome::Owned(pending_claim.envelope, worker),
@@ -358,14 +365,14 @@ fn deliver_looks(looks: Vec<(Vec<String>, Arc<dyn LedgerListener>)>, found: &[St
 }
 
 /// Logs the end of a run that was not written as usual.
-fn log_unusual_end(key: &str, finished: Finished) {
+fn log_unusual_end(key: &str, finished: FinishResult) {
     match finished {
-        Finished::Written => {}
-        Finished::Already => log::info!("message {key} was finished already"),
-        Finished::Taken => log::warn!(
+        FinishResult::Written => {}
+        FinishResult::Already => log::info!("message {key} was finished already"),
+        FinishResult::Taken => log::warn!(
             "message {key} was taken over by another worker while its task ran here; that worker's \
              end counts"
         ),
-        Finished::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
+        FinishResult::Gone => log::warn!("message {key}: its row was deleted while its task ran"),
     }
 }

@@ -15,7 +15,7 @@ use crate::ledger::late_rows::CancelledWithoutRow;
 use crate::message::Message;
 use crate::publish::TrackingOutbox;
 use crate::retry::Backoff;
-use crate::store::{BATCH_BYTES, Database, LateRow, RecoveryStore, StoreError};
+use crate::store::{BATCH_BYTES, Database, LateRowResult, RecoveryStore, StoreError};
 
 /// How often the sweep looks for work while there is none.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -172,7 +172,7 @@ impl Sweep {
     }
 
     fn has_news(&mut self, database: &mut Database) -> bool {
-        match database.session().map(|session| session.is_told()) {
+        match database.session().map(|session| session.was_notified()) {
             Some(Ok(Some(is_told))) => is_told,
             // The next step reports what is wrong.
             Some(Err(_)) | None => {
@@ -200,7 +200,7 @@ impl Sweep {
         database: &HealthProbe,
     ) -> Result<SweepStep, StoreError> {
         // Asked before the look, so that work that arrives after the look is notified.
-        self.is_notified = session.is_told()?.is_some();
+        self.is_notified = session.was_notified()?.is_some();
         let recovered = session.recover(MAX_BATCH)?;
         if recovered > 0 {
             log::warn!("{recovered} messages of workers that vanished are published again");
@@ -209,7 +209,7 @@ impl Sweep {
         self.outbox.follow_up_unconfirmed(session)?;
         publish_late_rows(session, &self.cancelled)?;
         self.held_queues.release_when_due();
-        let (due, undecodable) = session.take_due_but(self.batch, &self.held_queues.queues)?;
+        let (due, undecodable) = session.take_due_except(self.batch, &self.held_queues.queues)?;
         self.batch = next_batch(&due);
         failpoint::hit("sweep.taken");
         if !undecodable.is_empty() {
@@ -252,24 +252,24 @@ fn publish_late_rows(
     if keys.is_empty() {
         return Ok(());
     }
-    let verdicts = match session.publish_late(&keys) {
+    let verdicts = match session.publish_late_rows(&keys) {
         Err(StoreError::Refused(reason) | StoreError::Unclear(reason)) => {
             // The sweep goes on to publish other messages.
             log::warn!("rows that may come late can't be looked for: {reason}");
             keys.into_iter()
-                .map(|key| (key, LateRow::StillMissing))
+                .map(|key| (key, LateRowResult::StillMissing))
                 .collect()
         }
         verdicts => verdicts?,
     };
     for (key, late) in verdicts {
         match late {
-            LateRow::StillMissing => cancelled.reschedule(&key),
-            LateRow::Republished => {
+            LateRowResult::StillMissing => cancelled.reschedule(&key),
+            LateRowResult::Republished => {
                 log::warn!("message {key}: its row has come late; it is published again");
                 cancelled.forget(&key);
             }
-            LateRow::Settled => cancelled.forget(&key),
+            LateRowResult::Settled => cancelled.forget(&key),
         }
     }
     failpoint::hit("sweep.late");

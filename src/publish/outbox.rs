@@ -13,7 +13,9 @@ use crate::failpoint;
 use crate::health::outage::{HealthProbe, Servers};
 use crate::message::Message;
 use crate::names;
-use crate::store::{BATCH_BYTES, NewRow, OutboxStore, RecordedMessages, StoreError};
+use crate::store::{
+    BATCH_BYTES, NewRow, OutboxStore, RecordedMessages, StoreError, record_messages,
+};
 
 /// The most messages that are recorded and sent together; they have at most [`BATCH_BYTES`], too.
 const MAX_BATCH_MESSAGES: usize = 1000;
@@ -77,7 +79,7 @@ impl Outbox {
         messages: &'a [Message],
     ) -> Result<RecordedMessages<'a>, StoreError> {
         failpoint::hit("publish.before-record");
-        let recorded = RecordedMessages::record(session, messages)?;
+        let recorded = record_messages(session, messages)?;
         failpoint::hit("publish.recorded");
         Ok(recorded)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::setup::Setup;
-use crate::publish::{Next, TrackingOutbox};
+use crate::publish::{NextWork, TrackingOutbox};
 use crate::store::{Database, PUBLISH_LEASE, RecordedMessages, StoreError};
 
 /// The messages of older batches are left to the sweep, which may publish them at the same time.
@@ -31,7 +31,7 @@ impl OccurrencePublisher {
         let (store, servers) = (Arc::clone(&setup.store), Arc::clone(&setup.servers));
         Self {
             database: Database::of(store, &servers, "the scheduler's publishing"),
-            outbox: TrackingOutbox::beside_a_sweep(Arc::clone(&setup.config), servers),
+            outbox: TrackingOutbox::beside_sweep(Arc::clone(&setup.config), servers),
         }
     }
 
@@ -39,17 +39,17 @@ impl OccurrencePublisher {
     pub(super) fn run(&mut self, waiting: &Receiver<OccurrenceBatch>) {
         loop {
             let first = match self.outbox.next(waiting) {
-                Next::Came(first) => first,
-                Next::Late => {
+                NextWork::Received(first) => first,
+                NextWork::FollowUp => {
                     self.publish(RecordedMessages::default());
                     continue;
                 }
                 // This thread needs nothing of the database, so it no longer reports it as failed.
-                Next::Idle => {
+                NextWork::Idle => {
                     self.database.health().succeeded();
                     continue;
                 }
-                Next::Over => return,
+                NextWork::Closed => return,
             };
             let mut messages = fresh(first);
             while messages.len() < MAX_MESSAGES
@@ -70,7 +70,7 @@ impl OccurrencePublisher {
         let flushed = self.database.ask_expecting(is_answer, |session, health| {
             // From here on, a delay is the broker's and not the database's.
             health.answered();
-            self.outbox.look_after_the_late(session)?;
+            self.outbox.follow_up_unconfirmed(session)?;
             self.outbox.flush(health, session, messages)
         });
         for (key, reason) in flushed.iter().flat_map(|flushed| &flushed.failed) {

@@ -81,7 +81,7 @@ impl EmbeddedQueueSession {
         mut work: impl FnMut(&mut dyn EmbeddedQueueStore) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
         let session = self.session.as_mut();
-        store::apart_from_others(MOST_TRIES, || work(session)).map_err(classify)
+        store::retry_conflicts(MOST_TRIES, || work(session)).map_err(classify)
     }
 
     /// Fails messages that can't be decoded.

@@ -11,7 +11,7 @@ use super::threads::deregister;
 use super::{Ended, Service, ServiceError, Signal};
 use crate::health::outage::Servers;
 use crate::health::worker_thread::{THREAD_STOP_TIMEOUT, WorkerThread};
-use crate::maintenance::heartbeat::{Lease, Sent};
+use crate::maintenance::heartbeat::{BootInstant, Lease};
 use crate::retry::Backoff;
 use crate::schedule;
 use crate::store::liveness;
@@ -31,7 +31,7 @@ impl Service {
         let mut backoff = Backoff::for_connections();
         loop {
             health.started();
-            let sent = Sent::now();
+            let sent = BootInstant::now();
             match self.register_on_thread(store, process, signals)? {
                 ControlFlow::Break(ended) => return Ok(ControlFlow::Break(ended)),
                 ControlFlow::Continue(Err(ServiceError::Store(
@@ -42,7 +42,7 @@ impl Service {
                 ControlFlow::Continue(Err(error)) => return Err(error),
                 ControlFlow::Continue(Ok(worker)) => {
                     health.succeeded();
-                    return Ok(ControlFlow::Continue((worker, Lease::of(sent))));
+                    return Ok(ControlFlow::Continue((worker, Lease::granted_at(sent))));
                 }
             }
             match signals.recv_timeout(backoff.next_wait()) {

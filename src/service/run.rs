@@ -12,11 +12,11 @@ use super::embedded_queue::EmbeddedQueue;
 use super::signal_forwarder::SignalForwarder;
 use super::threads::{BackgroundThreads, deregister};
 use super::{Ended, Service, ServiceError, Signal};
-use crate::actors::{Outcome, Source, SupervisorActor, Tree};
+use crate::actors::{ConsumedQueue, SupervisorActor, Tree, TreeOutcome};
 use crate::broker::{self, Broker};
-use crate::client::{OfService, Shared};
+use crate::client::{ServiceClient, ServiceResources};
 use crate::config::{BrokerHost, QueueConfig};
-use crate::execution::{Executor, Patience, Runtime};
+use crate::execution::{Executor, PutOffLimits, Runtime};
 use crate::health::outage::{self, Servers};
 use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::health::worker_thread::THREAD_STOP_TIMEOUT;
@@ -53,7 +53,7 @@ impl Service {
             process.namespace.clone(),
         ));
         let queues = self.open_queues(store.as_ref(), &embedded, &servers)?;
-        let (runtime, executor) = self.executor(Shared {
+        let (runtime, executor) = self.executor(ServiceResources {
             store: Arc::clone(&store),
             servers: Arc::clone(&servers),
         })?;
@@ -66,7 +66,7 @@ impl Service {
         log::info!("this is worker {}, pid {}", worker.0, process.pid);
         if self.until_idle {
             let database = Database::of(Arc::clone(&store), &servers, "the sweep");
-            sweep::once(database, Arc::clone(&self.config), Arc::clone(&servers));
+            sweep::until_done(database, Arc::clone(&self.config), Arc::clone(&servers));
         }
         let registered = Registered {
             store: Arc::clone(&store),
@@ -78,14 +78,14 @@ impl Service {
         let outcome = self.run_registered(registered, queues, executor, signals)?;
         deregister(&store, worker);
         watch.stop(Instant::now() + THREAD_STOP_TIMEOUT);
-        if outcome != Outcome::Drained {
+        if outcome != TreeOutcome::Drained {
             runtime.leave_running();
         }
         match outcome {
-            Outcome::Drained => Ok(Ended::Drained),
-            Outcome::Halted => Ok(Ended::Halted),
-            Outcome::Failed(reason) => Err(ServiceError::NotIdle(reason)),
-            Outcome::Died(what) => Err(ServiceError::Died { what, worker }),
+            TreeOutcome::Drained => Ok(Ended::Drained),
+            TreeOutcome::Halted => Ok(Ended::Halted),
+            TreeOutcome::Failed(reason) => Err(ServiceError::NotIdle(reason)),
+            TreeOutcome::Died(what) => Err(ServiceError::Died { what, worker }),
         }
     }
 
@@ -93,10 +93,10 @@ impl Service {
     fn run_registered(
         &self,
         registered: Registered,
-        queues: Vec<Source>,
+        queues: Vec<ConsumedQueue>,
         executor: Executor,
         signals: &Receiver<Signal>,
-    ) -> Result<Outcome, ServiceError> {
+    ) -> Result<TreeOutcome, ServiceError> {
         let Registered {
             store,
             servers,
@@ -131,7 +131,7 @@ impl Service {
             service_status: Arc::clone(&self.service_status),
         };
         let outcome = self.run_tree(tree, threads.check(), signals, died)?;
-        let halted = matches!(outcome, Outcome::Halted | Outcome::Died(_));
+        let halted = matches!(outcome, TreeOutcome::Halted | TreeOutcome::Died(_));
         // A server may block the scheduler, like the other threads; it can be left at any point.
         if scheduler_ended.recv_timeout(THREAD_STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log::warn!(
@@ -147,7 +147,7 @@ impl Service {
         store: &dyn Store,
         embedded: &Arc<EmbeddedQueue>,
         servers: &Servers,
-    ) -> Result<Vec<Source>, ServiceError> {
+    ) -> Result<Vec<ConsumedQueue>, ServiceError> {
         let consumable = self.config.queues.iter().filter(|queue| queue.consumable);
         let source = |queue: &QueueConfig| {
             let (broker, health) = match &queue.host {
@@ -166,7 +166,7 @@ impl Service {
                 }
             };
             let broker: Arc<dyn Broker> = Arc::from(broker);
-            Ok(Source {
+            Ok(ConsumedQueue {
                 queue: queue.clone(),
                 queue_status: QueueStatusHandle::register(
                     &self.service_status,
@@ -182,21 +182,21 @@ impl Service {
     }
 
     /// The executor of the tasks with their shared state, and its runtime.
-    fn executor(&self, shared: Shared) -> Result<(Runtime, Executor), ServiceError> {
+    fn executor(&self, shared: ServiceResources) -> Result<(Runtime, Executor), ServiceError> {
         let mut registry = self.all_tasks()?;
-        registry.check()?;
+        registry.check_states()?;
         // Forks now, before there is a socket to inherit.
         registry.start_runners()?;
         let runtime = Runtime::start()?;
-        let reactor = runtime.reactor().clone();
+        let reactor = runtime.handle().clone();
         {
             let _entered = reactor.enter();
             registry.make_states(&self.config)?;
         }
-        if let Some(OfService(client)) = registry.states().get().as_deref() {
-            client.joins(shared);
+        if let Some(ServiceClient(client)) = registry.states().get().as_deref() {
+            client.use_service(shared);
         }
-        let patience = Patience::of(&self.config, self.until_idle);
+        let patience = PutOffLimits::of(&self.config, self.until_idle);
         let crashes = self.config.max_crashes;
         let executor = Executor::new(registry, crashes, patience, reactor);
         Ok((runtime, executor))
@@ -217,7 +217,7 @@ impl Service {
         threads_answer: impl Fn(Duration) -> bool + Send + Sync + 'static,
         signals: &Receiver<Signal>,
         died: Receiver<&'static str>,
-    ) -> Result<Outcome, ServiceError> {
+    ) -> Result<TreeOutcome, ServiceError> {
         let (outcome, ended) = bounded(1);
         let executor = Arc::clone(&tree.executor);
         let system = System::new();
@@ -226,7 +226,7 @@ impl Service {
         let _guard = self
             .service_status
             .watchdog()
-            .set_check(move |time| threads_answer(time) && actors::answers(&watched, time));
+            .set_check(move |time| threads_answer(time) && actors::all_respond(&watched, time));
         let forwarder = SignalForwarder {
             signals: signals.clone(),
             died,
@@ -239,7 +239,7 @@ impl Service {
             .name("signals".to_owned())
             .spawn(move || forwarder.run())?;
         system.run()?;
-        let supervisor_died = || Outcome::Died("the supervisor".to_owned());
+        let supervisor_died = || TreeOutcome::Died("the supervisor".to_owned());
         Ok(ended.try_recv().unwrap_or_else(|_| supervisor_died()))
     }
 }

@@ -272,7 +272,7 @@ impl TestApp {
         let before = self.queued.len();
         self.session.make_due()?;
         loop {
-            let (due, failed) = self.session.take_due_but(BATCH_SIZE, &BTreeSet::new())?;
+            let (due, failed) = self.session.take_due_except(BATCH_SIZE, &BTreeSet::new())?;
             if due.is_empty() && failed.is_empty() {
                 return Ok(self.queued.len() - before);
             }
@@ -296,7 +296,7 @@ impl TestApp {
         let Some(Claim::Ours { attempts, .. }) = claimed.claims.first() else {
             return Err(TestError::NotThere(message.key));
         };
-        let consumer = names::consumer(&message.queue, 1);
+        let consumer = names::consumer_name(&message.queue, 1);
         let attempt = attempt(message, *attempts);
         let executor = &self.executor;
         let (result, change) =
@@ -324,7 +324,7 @@ impl TestApp {
 fn attempt(message: Message, attempts: u32) -> Attempt {
     Attempt {
         queue: message.queue.as_str().into(),
-        envelope: Envelope::of(message, DeliveryHandle { epoch: 0, tag: 0 }),
+        envelope: Envelope::of_recorded(message, DeliveryHandle { epoch: 0, tag: 0 }),
         run: RunId::next(),
         requested_at: Instant::now(),
         prior_runs: PriorRuns::in_row(attempts, false, false),

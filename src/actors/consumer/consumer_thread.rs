@@ -13,7 +13,7 @@ use super::super::messages::{ConsumerDeath, ConsumerNotice};
 use super::local_wait::LocalWait;
 use crate::execution::{Attempt, Executor, RowChange};
 use crate::failpoint;
-use crate::health::service_status::QueueStatusHandle;
+use crate::health::queue_status_handle::QueueStatusHandle;
 use crate::ledger::Ledger;
 use crate::maintenance::heartbeat::Lease;
 
@@ -105,7 +105,7 @@ impl ConsumerThread {
         }
         failpoint::hit("consumer.before-run");
         let started = Instant::now();
-        let running = self.queue_status.task();
+        let running = self.queue_status.count_running();
         let change = self.executor.execute(attempt, &self.name);
         drop(running);
         failpoint::hit("consumer.ran");

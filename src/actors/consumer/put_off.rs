@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, select};
 use super::consumer_thread::{AfterRun, ConsumerThread};
 use super::local_wait::LocalWait;
 use crate::execution::{Attempt, Postponement};
-use crate::store::PutBack;
+use crate::store::PutOffResult;
 
 impl ConsumerThread {
     /// Puts off the message, whose run took `ran`. `Continue` if the message was kept here, and is to be tried again.
@@ -22,17 +22,19 @@ impl ConsumerThread {
     ) -> ControlFlow<AfterRun> {
         let put_back = match attempt.put_off(postponed) {
             Some(put_off) => self.ledger.put_off(attempt.run, put_off, ran),
-            None => Some(PutBack::Refused),
+            None => Some(PutOffResult::Refused),
         };
         match put_back {
             // No answer means that the service is stopping hard.
-            Some(PutBack::Waits | PutBack::Already) | None => ControlFlow::Break(AfterRun::Done),
-            Some(PutBack::Taken | PutBack::Gone) => {
+            Some(PutOffResult::Waits | PutOffResult::Already) | None => {
+                ControlFlow::Break(AfterRun::Done)
+            }
+            Some(PutOffResult::Taken | PutOffResult::Gone) => {
                 log::info!("message {} is no longer ours to put off", attempt.key());
                 ControlFlow::Break(AfterRun::Done)
             }
-            Some(PutBack::TooLong) => self.fail_after_put_offs(attempt, postponed, ran),
-            Some(PutBack::Refused) => match local_wait.next_wait(postponed) {
+            Some(PutOffResult::TooLong) => self.fail_after_put_offs(attempt, postponed, ran),
+            Some(PutOffResult::Refused) => match local_wait.next_wait(postponed) {
                 Some(wait) => wait_locally(attempt, wait, stopped),
                 None => self.fail_after_put_offs(attempt, postponed, ran),
             },

@@ -52,7 +52,9 @@ impl Handler<LedgerNotice> for ConsumerSetActor {
             }
             LedgerNotice::RowsLookedUp(looked) => self.handle_row_lookup(&looked),
         }
-        self.source.queue_status.in_hand(self.in_flight.runs());
+        self.source
+            .queue_status
+            .set_in_flight(self.in_flight.runs());
         self.adjust_prefetch();
         self.claim_backlog();
         self.schedule_row_lookup(context);

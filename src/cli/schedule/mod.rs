@@ -21,7 +21,7 @@ use super::publish::publish;
 use crate::config::Config;
 use crate::names;
 use crate::schedule;
-use crate::store::{self, Edited, ScheduleStore, Session, StoreError, WhichSchedules};
+use crate::store::{self, EditResult, ScheduleStore, Session, StoreError, WhichSchedules};
 
 /// How often an edit is tried that conflicts with another one.
 const MOST_TRIES: u32 = 10;
@@ -95,7 +95,7 @@ impl ScheduleEditor {
         let Some(id) = self.session.add_schedule(&spec)? else {
             return Err(name_taken(&args.name));
         };
-        schedule::plan(self.session.as_mut(), id, true);
+        schedule::plan_saved(self.session.as_mut(), id, true);
         self.say_saved("added", id, now)
     }
 
@@ -113,15 +113,15 @@ impl ScheduleEditor {
                 spec::check_message(id, &to)?;
             }
             match self.retry_conflicts(|session| session.edit_schedule(id, &was, &to))? {
-                Edited::Saved => {
-                    schedule::plan(self.session.as_mut(), id, true);
+                EditResult::Saved => {
+                    schedule::plan_saved(self.session.as_mut(), id, true);
                     return self.say_saved("saved", id, now);
                 }
-                Edited::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
-                Edited::NameTaken => {
+                EditResult::Changed => was = find::by_id(self.session.as_mut(), id)?.spec,
+                EditResult::NameTaken => {
                     return Err(name_taken(to.name.as_deref().unwrap_or_default()));
                 }
-                Edited::Gone => return Err(find::removed_meanwhile(id)),
+                EditResult::Gone => return Err(find::removed_meanwhile(id)),
             }
         }
         Err(CommandFailure::new(
@@ -143,7 +143,7 @@ impl ScheduleEditor {
         if !self.retry_conflicts(|session| session.activate_schedule(row.id, active))? {
             return Err(find::removed_meanwhile(row.id));
         }
-        schedule::plan(self.session.as_mut(), row.id, row.spec.active);
+        schedule::plan_saved(self.session.as_mut(), row.id, row.spec.active);
         let verb = if active { "enabled" } else { "disabled" };
         self.say_saved(verb, row.id, now)
     }
@@ -181,7 +181,7 @@ impl ScheduleEditor {
         mut work: impl FnMut(&mut dyn ScheduleStore) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let session = self.session.as_mut();
-        store::apart_from_others(MOST_TRIES, || work(session))
+        store::retry_conflicts(MOST_TRIES, || work(session))
     }
 
     /// Prints the saved schedule, and a warning if it will not run.

@@ -196,7 +196,7 @@ pub(super) fn check_timetable(
 
 /// Refuses a schedule that services would not run.
 pub(super) fn check(spec: &ScheduleSpec, now: DateTime<Utc>) -> Result<(), CommandFailure> {
-    schedule::check(spec, now)
+    schedule::first_run(spec, now)
         .map(drop)
         .map_err(|reason| CommandFailure::new(Exit::Data, reason))
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Origin;
 use crate::health::service_status::Restarts;
-use crate::retry::{Backoff, WELL_AFTER};
+use crate::retry::{Backoff, HEALTHY_AFTER};
 use crate::store::WorkerId;
 
 /// What a daemon knows of its earlier runs in the same process.
@@ -14,7 +14,7 @@ use crate::store::WorkerId;
 pub struct DaemonHistory {
     /// How often it has restarted, and why; `None` in its first run.
     pub restarts: Option<Restarts>,
-    /// How often it has restarted since it last ran for longer than [`WELL_AFTER`].
+    /// How often it has restarted since it last ran for longer than [`HEALTHY_AFTER`].
     quick_restarts: u32,
     /// The worker ids of earlier runs that may still be registered in the database.
     workers: Vec<i64>,
@@ -38,7 +38,7 @@ impl DaemonHistory {
     /// was registered.
     #[must_use]
     pub fn after_run(&self, cause: &str, worker: Option<WorkerId>, run_time: Duration) -> Self {
-        let quick_restarts = if run_time > WELL_AFTER {
+        let quick_restarts = if run_time > HEALTHY_AFTER {
             0
         } else {
             self.quick_restarts
@@ -63,7 +63,7 @@ impl DaemonHistory {
     #[must_use]
     pub fn restart_delay(&self) -> Duration {
         let before = self.quick_restarts.saturating_sub(1);
-        Backoff::for_children().after(before).next_wait()
+        Backoff::for_restarts().with_tries(before).next_wait()
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
             history = history.after_run("it", None, short);
         }
         assert!(history.restart_delay() >= Duration::from_millis(800));
-        let history = history.after_run("it", None, 2 * WELL_AFTER);
+        let history = history.after_run("it", None, 2 * HEALTHY_AFTER);
         assert!(history.restart_delay() <= Duration::from_millis(100));
         assert_eq!(history.restarts.unwrap().count, 6);
     }

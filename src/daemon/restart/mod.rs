@@ -32,7 +32,7 @@ use super::control::{ControlServer, ControlSocket, SocketInode};
 use super::pidfile::HeldPidfile;
 use crate::failpoint;
 use crate::logging::LogFile;
-use crate::names::RESUMED;
+use crate::names::RESUMED_VARIABLE;
 use crate::process::limits;
 
 /// The program that this process runs, even if its file was moved or removed.
@@ -161,8 +161,8 @@ impl PreparedExec<'_> {
             command.arg0(name);
         }
         let handover = format!("{} {}", std::process::id(), self.handover.as_raw_fd());
-        command.args(arguments).env(RESUMED, handover);
-        failpoint::leave_to(&mut command);
+        command.args(arguments).env(RESUMED_VARIABLE, handover);
+        failpoint::pass_on_to(&mut command);
         command
     }
 }
@@ -196,7 +196,7 @@ fn close_all_on_exec() -> io::Result<()> {
 #[must_use]
 pub fn take_resumed() -> Option<ResumedDaemon> {
     static ASKED: AtomicBool = AtomicBool::new(false);
-    let said = std::env::var(RESUMED).ok()?;
+    let said = std::env::var(RESUMED_VARIABLE).ok()?;
     let (pid, number) = said.split_once(' ')?;
     // The commands of such a daemon inherit the variable, which is not meant for them.
     if pid != std::process::id().to_string() || ASKED.swap(true, Ordering::AcqRel) {

@@ -316,8 +316,8 @@ fn postgresql_notifies_listeners_when_a_transaction_commits() {
     let client = client(&world);
     let mut listener = session(&world);
     let mut elsewhere = session(&other);
-    assert_eq!(listener.is_told().unwrap(), Some(true));
-    assert_eq!(elsewhere.is_told().unwrap(), Some(true));
+    assert_eq!(listener.was_notified().unwrap(), Some(true));
+    assert_eq!(elsewhere.was_notified().unwrap(), Some(true));
     let support::Client::Postgresql(mut connection) = world.client() else {
         panic!("it is PostgreSQL");
     };
@@ -329,15 +329,15 @@ fn postgresql_notifies_listeners_when_a_transaction_commits() {
         ended.is_ok()
     };
     assert!(!record(Err(Error::RollbackTransaction)));
-    assert_eq!(listener.is_told().unwrap(), Some(false));
+    assert_eq!(listener.was_notified().unwrap(), Some(false));
     assert!(record(Ok(())));
     eventually("the listener is told of the commit", || {
-        (listener.is_told().unwrap() == Some(true)).then_some(())
+        (listener.was_notified().unwrap() == Some(true)).then_some(())
     });
-    assert_eq!(listener.is_told().unwrap(), Some(false));
-    assert_eq!(elsewhere.is_told().unwrap(), Some(false));
+    assert_eq!(listener.was_notified().unwrap(), Some(false));
+    assert_eq!(elsewhere.was_notified().unwrap(), Some(false));
 
     // SQLite does not notify.
     let sqlite = self::world(Database::Sqlite);
-    assert_eq!(session(&sqlite).is_told().unwrap(), None);
+    assert_eq!(session(&sqlite).was_notified().unwrap(), None);
 }

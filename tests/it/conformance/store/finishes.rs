@@ -2,7 +2,7 @@
 
 use carrot_actors::StoreError;
 use carrot_actors::internals::state::{End, Status};
-use carrot_actors::internals::store::{Batch, Claim, Finish, Finished};
+use carrot_actors::internals::store::{Batch, Claim, Finish, FinishResult};
 
 use super::{FRESH, begin, claim, claims, finish, finishes, process, published, trial, write};
 use crate::support::{Database, cases};
@@ -38,7 +38,7 @@ fn the_end_of_a_run_is_recorded_with_all_its_columns(database: Database) {
         ..Batch::default()
     };
     let finished = write(session.as_mut(), worker, &batch).finished;
-    assert_eq!(finished, [Finished::Written; 2]);
+    assert_eq!(finished, [FinishResult::Written; 2]);
     let row = world.find(&keys[0]).unwrap();
     assert_eq!(
         (&row["status"], &row["attempts"]),
@@ -65,7 +65,7 @@ fn a_final_state_is_never_left(database: Database) {
     write(session.as_mut(), worker, &finishes(&keys, End::Completed));
     for end in [End::Failed, End::Cancelled, End::Completed] {
         let again = write(session.as_mut(), worker, &finishes(&keys, end)).finished;
-        assert_eq!(again, [Finished::Already]);
+        assert_eq!(again, [FinishResult::Already]);
     }
     world.assert_status(&keys[0], Status::Completed);
 }
@@ -78,12 +78,12 @@ fn an_end_does_not_count_when_another_worker_owns_the_message(database: Database
     session.deregister(&[worker]).unwrap();
     claim(session.as_mut(), other, &keys);
     let late = write(session.as_mut(), worker, &finishes(&keys, End::Failed)).finished;
-    assert_eq!(late, [Finished::Taken]);
+    assert_eq!(late, [FinishResult::Taken]);
     world.assert_status(&keys[0], Status::InProgress);
     let right = write(session.as_mut(), other, &finishes(&keys, End::Completed)).finished;
-    assert_eq!(right, [Finished::Written]);
+    assert_eq!(right, [FinishResult::Written]);
     let late = write(session.as_mut(), worker, &finishes(&keys, End::Failed)).finished;
-    assert_eq!(late, [Finished::Already]);
+    assert_eq!(late, [FinishResult::Already]);
     world.assert_status(&keys[0], Status::Completed);
 }
 
@@ -96,7 +96,7 @@ fn an_end_counts_when_the_message_has_no_owner(database: Database) {
     assert_eq!(session.recover(10).unwrap(), 1);
     world.assert_status(&keys[1], Status::Pending);
     let finished = write(session.as_mut(), worker, &finishes(&keys, End::Completed)).finished;
-    assert_eq!(finished, [Finished::Written; 2]);
+    assert_eq!(finished, [FinishResult::Written; 2]);
     assert_eq!(world.count("COMPLETED"), 2);
     world.end_leases();
     assert!(
@@ -114,7 +114,7 @@ fn an_end_of_a_deleted_row_is_reported_as_gone(database: Database) {
         keys[1]
     ));
     let finished = write(session.as_mut(), worker, &finishes(&keys, End::Completed)).finished;
-    use Finished::{Gone, Written};
+    use FinishResult::{Gone, Written};
     assert_eq!(finished, [Written, Gone, Written]);
     assert!(world.find(&keys[1]).is_none());
 }
@@ -139,7 +139,7 @@ fn a_batch_that_is_refused_changes_nothing(database: Database) {
     world.assert_status(&keys[2], Status::Published);
     batch.finishes[1].output = None;
     let result = write(session.as_mut(), worker, &batch);
-    assert_eq!(result.finished, [Finished::Written; 2]);
+    assert_eq!(result.finished, [FinishResult::Written; 2]);
     assert_eq!(result.claims, [FRESH]);
 }
 
@@ -159,7 +159,7 @@ fn an_end_that_was_made_storable_is_stored_to_the_letter(database: Database) {
         ..Batch::default()
     };
     let finished = write(session.as_mut(), worker, &batch).finished;
-    assert_eq!(finished, [Finished::Written]);
+    assert_eq!(finished, [FinishResult::Written]);
     let row = world.find(&keys[0]).unwrap();
     assert_eq!(row["output"], "a\u{fffd}b");
     assert!(row["exception"] == long.as_str(), "the exception differs");
@@ -190,7 +190,10 @@ fn a_batch_of_everything_answers_in_the_order_of_its_items(database: Database) {
         ..Batch::default()
     };
     let result = write(session.as_mut(), worker, &batch);
-    assert_eq!(result.finished, [Finished::Written, Finished::Taken]);
+    assert_eq!(
+        result.finished,
+        [FinishResult::Written, FinishResult::Taken]
+    );
     assert_eq!(result.begun, [false, true]);
     let expected = [
         FRESH,

@@ -106,12 +106,12 @@ fn write(session: &mut dyn Session, worker: WorkerId, batch: &Batch) -> BatchRes
 
 const FRESH: Claim = Claim::Ours {
     attempts: 0,
-    suspect: false,
+    crash_suspect: false,
 };
 
 const SUSPECT: Claim = Claim::Ours {
     attempts: 0,
-    suspect: true,
+    crash_suspect: true,
 };
 
 /// The first run of a message.

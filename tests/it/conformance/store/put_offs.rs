@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carrot_actors::internals::state::{Cause, End, Status};
 use carrot_actors::internals::store::{
-    Batch, Claim, NewRow, PutBack, PutOff, PutOffDue, Session, UndecodableRow, WorkerId,
+    Batch, Claim, NewRow, PutOff, PutOffDue, PutOffResult, Session, UndecodableRow, WorkerId,
 };
 use carrot_actors::internals::wire;
 use carrot_actors::message::Message;
@@ -35,19 +35,19 @@ fn of(key: &str, cause: Cause, due: PutOffDue) -> PutOff {
     PutOff {
         row: NewRow::pending(&message),
         attempts: 0,
-        suspect: false,
+        crash_suspect: false,
         cause,
-        reason: cause.noted("none is left"),
+        reason: cause.format_reason("none is left"),
         due,
     }
 }
 
-fn put_off(session: &mut dyn Session, worker: WorkerId, put_off: PutOff) -> PutBack {
+fn put_off(session: &mut dyn Session, worker: WorkerId, put_off: PutOff) -> PutOffResult {
     let batch = Batch {
         put_offs: vec![put_off],
         ..Batch::default()
     };
-    write(session, worker, &batch).put_back[0]
+    write(session, worker, &batch).put_offs[0]
 }
 
 /// Publishes and claims a message; its key.
@@ -93,7 +93,10 @@ fn a_run_that_is_put_off_is_pending_with_the_reason_and_due_in_a_second(database
     let (world, mut session, worker) = trial(database);
     let key = claimed(session.as_mut(), worker);
     let first = of(&key, Cause::Resources, PATIENCE);
-    assert_eq!(put_off(session.as_mut(), worker, first), PutBack::Waits);
+    assert_eq!(
+        put_off(session.as_mut(), worker, first),
+        PutOffResult::Waits
+    );
     let row = world.find(&key).unwrap();
     assert_eq!(row["status"], "PENDING");
     assert_eq!(row["put_off_reason"], "out of resources: none is left");
@@ -148,14 +151,14 @@ fn each_put_off_waits_twice_as_long_up_to_half_a_minute(database: Database) {
     let without_limit = || of(&key, Cause::HandedBack, PutOffDue::Later(None));
     assert_eq!(
         put_off(session.as_mut(), worker, without_limit()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     for (so_far, next) in [(3, 4), (20, 21), (29, 30), (100_000, 30)] {
         world.set_put_off_since(&key, so_far);
         claim_one(session.as_mut(), worker, &key);
         assert_eq!(
             put_off(session.as_mut(), worker, without_limit()),
-            PutBack::Waits
+            PutOffResult::Waits
         );
         let (due, since) = world.times(&key);
         assert_about(due, next);
@@ -163,12 +166,15 @@ fn each_put_off_waits_twice_as_long_up_to_half_a_minute(database: Database) {
     }
     // `Now` makes it due at once, however often it was put off.
     let now = of(&key, Cause::HandedBack, PutOffDue::Now);
-    assert_eq!(put_off(session.as_mut(), worker, now), PutBack::Waits);
+    assert_eq!(put_off(session.as_mut(), worker, now), PutOffResult::Waits);
     assert_about(world.times(&key).0, 0);
     // A first put-off in the future, by a clock that was set back since, does not count.
     world.execute("UPDATE carrot_messagelog SET put_off_since = '2199-01-01 00:00:00.000000'");
     let limited = || of(&key, Cause::HandedBack, PATIENCE);
-    assert_eq!(put_off(session.as_mut(), worker, limited()), PutBack::Waits);
+    assert_eq!(
+        put_off(session.as_mut(), worker, limited()),
+        PutOffResult::Waits
+    );
     assert_about(world.times(&key).0, 1);
     assert_about(world.times(&key).1, 0);
 }
@@ -179,21 +185,21 @@ fn a_message_that_was_put_off_for_too_long_stays_with_its_worker(database: Datab
     let once_more = || of(&key, Cause::Program, PATIENCE);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     // The wait is cut so that the last attempt is at the end of the patience.
     world.set_put_off_since(&key, 8);
     claim_one(session.as_mut(), worker, &key);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     assert_about(world.times(&key).0, 2);
     world.set_put_off_since(&key, 11);
     claim_one(session.as_mut(), worker, &key);
     assert_eq!(
         put_off(session.as_mut(), worker, once_more()),
-        PutBack::TooLong
+        PutOffResult::TooLong
     );
     let row = world.find(&key).unwrap();
     assert_eq!(
@@ -217,11 +223,11 @@ fn another_cause_or_a_run_that_began_restarts_the_patience(database: Database) {
         world.set_put_off_since(&key, 1000);
         put_back
     };
-    assert_eq!(late(Cause::Resources), PutBack::Waits);
+    assert_eq!(late(Cause::Resources), PutOffResult::Waits);
     // Another cause counts from the start.
-    assert_eq!(late(Cause::Program), PutBack::Waits);
-    assert_eq!(late(Cause::UnknownTask), PutBack::Waits);
-    assert_eq!(late(Cause::Resources), PutBack::Waits);
+    assert_eq!(late(Cause::Program), PutOffResult::Waits);
+    assert_eq!(late(Cause::UnknownTask), PutOffResult::Waits);
+    assert_eq!(late(Cause::Resources), PutOffResult::Waits);
     // So does a put-off after a run whose worker died.
     claim_one(session.as_mut(), worker, &key);
     session.deregister(&[worker]).unwrap();
@@ -242,7 +248,7 @@ fn another_cause_or_a_run_that_began_restarts_the_patience(database: Database) {
     claim_one(session.as_mut(), other, &key);
     assert_eq!(
         put_off(session.as_mut(), other, once_more()),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     assert_about(world.times(&key).1, 0);
 }
@@ -257,7 +263,7 @@ fn a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final(
     let ours = |due| of(&key, Cause::Resources, due);
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
-        PutBack::Taken
+        PutOffResult::Taken
     );
     assert_eq!(world.find(&key).unwrap(), before);
     // A message without an owner may be put off.
@@ -265,13 +271,13 @@ fn a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final(
     session.recover(10).unwrap();
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
-        PutBack::Waits
+        PutOffResult::Waits
     );
     // It may also be refused as too long.
     world.set_put_off_since(&key, 1000);
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PATIENCE)),
-        PutBack::TooLong
+        PutOffResult::TooLong
     );
     let row = world.find(&key).unwrap();
     assert_eq!(
@@ -286,11 +292,11 @@ fn a_put_off_does_not_count_when_another_worker_owns_the_message_or_it_is_final(
     let before = world.find(&key).unwrap();
     assert_eq!(
         put_off(session.as_mut(), worker, ours(PutOffDue::Now)),
-        PutBack::Already
+        PutOffResult::Already
     );
     assert_eq!(world.find(&key).unwrap(), before);
     let gone = of("unknown", Cause::Resources, PATIENCE);
-    assert_eq!(put_off(session.as_mut(), worker, gone), PutBack::Gone);
+    assert_eq!(put_off(session.as_mut(), worker, gone), PutOffResult::Gone);
 }
 
 fn a_message_that_is_put_off_is_published_as_it_came_whatever_its_row_held(database: Database) {
@@ -312,8 +318,8 @@ fn a_message_that_is_put_off_is_published_as_it_came_whatever_its_row_held(datab
         row: NewRow::pending(&message),
         ..of(&key, Cause::UnknownTask, PutOffDue::Now)
     };
-    assert!(put.row.carries(&message));
-    assert_eq!(put_off(session.as_mut(), worker, put), PutBack::Waits);
+    assert!(put.row.decodes_to(&message));
+    assert_eq!(put_off(session.as_mut(), worker, put), PutOffResult::Waits);
     let due: Vec<Result<Message, UndecodableRow>> = session.take_due(10).unwrap();
     assert_eq!(due, [Ok(message)]);
 }
@@ -337,18 +343,21 @@ fn a_run_that_is_put_off_is_no_attempt_and_earlier_attempts_stay_counted(databas
     );
     let suspect = |attempts| Claim::Ours {
         attempts,
-        suspect: true,
+        crash_suspect: true,
     };
     let mut claims = || claim_one(session.as_mut(), worker, &key);
     assert_eq!(claims(), [suspect(0)]);
     // Attempts that a death in this process has counted stay counted.
     let counted = PutOff {
         attempts: 2,
-        suspect: true,
+        crash_suspect: true,
         ..of(&key, Cause::Resources, PATIENCE)
     };
     world.execute("UPDATE carrot_messagelog SET suspect = (1 = 0)");
-    assert_eq!(put_off(session.as_mut(), worker, counted), PutBack::Waits);
+    assert_eq!(
+        put_off(session.as_mut(), worker, counted),
+        PutOffResult::Waits
+    );
     assert_eq!(text(&world.find(&key).unwrap(), "status"), "PENDING");
     assert_eq!(claim(session.as_mut(), worker, &[key]), [suspect(2)]);
 }
@@ -366,8 +375,12 @@ fn a_batch_with_put_offs_answers_in_the_order_of_its_items(database: Database) {
     let result = write(session.as_mut(), worker, &finished);
     assert_eq!(result.finished.len(), 1);
     assert_eq!(
-        result.put_back,
-        [PutBack::Waits, PutBack::Taken, PutBack::Waits]
+        result.put_offs,
+        [
+            PutOffResult::Waits,
+            PutOffResult::Taken,
+            PutOffResult::Waits
+        ]
     );
     assert_eq!(result.claims, [super::FRESH]);
     world.assert_status(&keys[1], Status::Pending);

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 
 use carrot_actors::internals::store::{
-    Advance, Edited, Ready, ScheduleSpec, Session, WhichSchedules,
+    Advance, EditResult, ReadySchedules, ScheduleSpec, Session, WhichSchedules,
 };
 use chrono::{DateTime, TimeDelta};
 
@@ -75,15 +75,18 @@ fn the_next_run_is_recomputed_if_an_edit_changes_the_timetable(database: Databas
         task_args: Some("1".to_owned()),
         ..was.clone()
     };
-    assert_eq!(session.edit_schedule(id, &was, &to).unwrap(), Edited::Saved);
+    assert_eq!(
+        session.edit_schedule(id, &was, &to).unwrap(),
+        EditResult::Saved
+    );
     let row = find(session.as_mut(), id);
     assert_eq!((&row.spec, row.refusal), (&to, None));
     assert_eq!(
         session.edit_schedule(id, &was, &to).unwrap(),
-        Edited::Changed
+        EditResult::Changed
     );
     assert!(
-        !session.agenda(&[]).unwrap().unplanned,
+        !session.agenda(&[]).unwrap().has_unplanned,
         "its timetable is as it was"
     );
     for change in [
@@ -96,27 +99,35 @@ fn the_next_run_is_recomputed_if_an_edit_changes_the_timetable(database: Databas
         let was = find(session.as_mut(), id).spec;
         let mut to = was.clone();
         change(&mut to);
-        assert_eq!(session.edit_schedule(id, &was, &to).unwrap(), Edited::Saved);
-        assert!(session.agenda(&[]).unwrap().unplanned, "{to:?}");
         assert_eq!(
-            advance(session.as_mut(), Ready::Due, next_in(60)).0,
+            session.edit_schedule(id, &was, &to).unwrap(),
+            EditResult::Saved
+        );
+        assert!(session.agenda(&[]).unwrap().has_unplanned, "{to:?}");
+        assert_eq!(
+            advance(session.as_mut(), ReadySchedules::Due, next_in(60)).0,
             0,
             "what it was due for is no more"
         );
         assert_eq!(
-            advance(session.as_mut(), Ready::Unplanned, next_in(-1)).0,
+            advance(session.as_mut(), ReadySchedules::Unplanned, next_in(-1)).0,
             1
         );
     }
-    assert_eq!(session.edit_schedule(-1, &was, &to).unwrap(), Edited::Gone);
+    assert_eq!(
+        session.edit_schedule(-1, &was, &to).unwrap(),
+        EditResult::Gone
+    );
     // Any edit makes a schedule without a next run be looked at again, even with the same timetable.
     let refused = add(session.as_mut(), "refused");
-    advance(session.as_mut(), Ready::Unplanned, |candidate| Advance {
-        next: None,
-        refusal: Some("no".to_owned().into()),
-        ..next_in(0)(candidate)
+    advance(session.as_mut(), ReadySchedules::Unplanned, |candidate| {
+        Advance {
+            next: None,
+            refusal: Some("no".to_owned().into()),
+            ..next_in(0)(candidate)
+        }
     });
-    assert!(!session.agenda(&[]).unwrap().unplanned);
+    assert!(!session.agenda(&[]).unwrap().has_unplanned);
     let was = find(session.as_mut(), refused).spec;
     let to = ScheduleSpec {
         priority: 1,
@@ -124,7 +135,7 @@ fn the_next_run_is_recomputed_if_an_edit_changes_the_timetable(database: Databas
     };
     session.edit_schedule(refused, &was, &to).unwrap();
     assert_eq!(find(session.as_mut(), refused).refusal, None);
-    assert!(session.agenda(&[]).unwrap().unplanned);
+    assert!(session.agenda(&[]).unwrap().has_unplanned);
 }
 
 fn one_of_several_sessions_that_give_the_same_name_succeeds(database: Database) {
@@ -146,10 +157,10 @@ fn one_of_several_sessions_that_give_the_same_name_succeeds(database: Database) 
         let added = session.add_schedule(&spec("added")).unwrap().is_some();
         let edited = session.edit_schedule(id, &was, &renamed).unwrap();
         assert!(
-            matches!(edited, Edited::Saved | Edited::NameTaken),
+            matches!(edited, EditResult::Saved | EditResult::NameTaken),
             "{edited:?}"
         );
-        (added, edited == Edited::Saved)
+        (added, edited == EditResult::Saved)
     };
     let name = &name;
     let done: Vec<(bool, bool)> = std::thread::scope(|scope| {
@@ -168,6 +179,6 @@ fn one_of_several_sessions_that_give_the_same_name_succeeds(database: Database) 
         .unwrap()
         .remove(0);
     let same = session.edit_schedule(row.id, &row.spec, &row.spec).unwrap();
-    assert_eq!(same, Edited::Saved);
+    assert_eq!(same, EditResult::Saved);
     world.execute("UPDATE carrot_scheduledtask SET task_name = 'same'");
 }
