@@ -123,9 +123,9 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// A temporary directory that is removed at the end of the test.
-    struct TestDirectory(PathBuf);
+    struct ScratchDirectory(PathBuf);
 
-    impl TestDirectory {
+    impl ScratchDirectory {
         fn new(test: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("carrot-locate-{}-{test}", std::process::id()));
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    impl Drop for TestDirectory {
+    impl Drop for ScratchDirectory {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).unwrap();
         }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_first_place_that_has_a_file_counts() {
-        let directory = TestDirectory::new("order");
+        let directory = ScratchDirectory::new("order");
         let none = Environment::default();
         let found = |explicit: Option<&Path>, environment: &Environment| {
             let system = directory.0.join("system.toml");
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_named_must_exist() {
-        let directory = TestDirectory::new("missing");
+        let directory = ScratchDirectory::new("missing");
         directory.file("carrot.toml");
         let environment = Environment::from_pairs([("CARROT_CONFIG", "gone.toml")]);
         let error = find(None, &environment, &directory.0, Path::new("/nowhere")).unwrap_err();
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_is_an_error() {
-        let directory = TestDirectory::new("unreadable");
+        let directory = ScratchDirectory::new("unreadable");
         std::fs::create_dir(directory.0.join("carrot.toml")).unwrap();
         let system = directory.file("system.toml");
         let error = find(None, &Environment::default(), &directory.0, &system).unwrap_err();

@@ -50,7 +50,7 @@ fn consume_polling(
         unsettled: BTreeMap::new(),
         last_tag: 0,
         extra_prefetch: 0,
-        next_poll: NextPoll::Now,
+        next_poll: QueuePoll::Now,
         max_poll_interval,
         poll_interval: max_poll_interval,
         cancelled: false,
@@ -62,7 +62,7 @@ fn consume_polling(
 
 /// When to poll for messages.
 #[derive(Clone, Copy)]
-enum NextPoll {
+enum QueuePoll {
     /// At once: there may be messages.
     Now,
     /// At this time: the last poll left none.
@@ -79,7 +79,7 @@ struct EmbeddedSubscription<'a> {
     last_tag: u64,
     /// How many messages beyond the queue's prefetch may be unsettled.
     extra_prefetch: usize,
-    next_poll: NextPoll,
+    next_poll: QueuePoll,
     /// The longest time between two polls.
     max_poll_interval: Duration,
     /// The time until the next poll, after one that did not fill its limit.
@@ -98,8 +98,8 @@ impl EmbeddedSubscription<'_> {
         loop {
             let alarm = match self.next_poll {
                 _ if self.room() == 0 => never(),
-                NextPoll::Now => at(Instant::now()),
-                NextPoll::At(time) => at(time),
+                QueuePoll::Now => at(Instant::now()),
+                QueuePoll::At(time) => at(time),
             };
             select! {
                 recv(commands) -> command => {
@@ -109,7 +109,7 @@ impl EmbeddedSubscription<'_> {
                         self.execute(command)?;
                     }
                 }
-                recv(wakes) -> _ => self.next_poll = NextPoll::Now,
+                recv(wakes) -> _ => self.next_poll = QueuePoll::Now,
                 recv(alarm) -> _ => self.deliver()?,
             }
         }
@@ -139,9 +139,9 @@ impl EmbeddedSubscription<'_> {
             BUSY_POLL_INTERVAL
         };
         self.next_poll = if messages.len() < wanted {
-            NextPoll::At(Instant::now() + self.poll_interval)
+            QueuePoll::At(Instant::now() + self.poll_interval)
         } else {
-            NextPoll::Now
+            QueuePoll::Now
         };
         if !messages.is_empty() {
             let envelopes = messages.into_iter().map(|message| self.envelope(message));
@@ -179,7 +179,7 @@ impl EmbeddedSubscription<'_> {
                 // Messages that can be delivered at once do not count as ready.
                 while self.room() > 0 {
                     self.deliver()?;
-                    if let NextPoll::At(_) = self.next_poll {
+                    if let QueuePoll::At(_) = self.next_poll {
                         break;
                     }
                 }
@@ -212,7 +212,7 @@ impl EmbeddedSubscription<'_> {
         }
         keys.retain(|key| !self.unsettled.values().any(|unsettled| unsettled == key));
         self.session.put_back(&keys)?;
-        self.next_poll = NextPoll::Now;
+        self.next_poll = QueuePoll::Now;
         Ok(())
     }
 

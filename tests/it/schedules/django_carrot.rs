@@ -199,7 +199,7 @@ fn rows_that_an_older_version_refused_run_and_rows_that_a_newer_one_planned_stay
     assert!(world.schedule_row(refused)["refusal"].is_null());
     service.await_log("(\"refused\") runs again");
     service
-        .await_log("(\"newer\") is held back: this version of the service can't reckon its runs");
+        .await_log("(\"newer\") is held back: this version of the service can't compute its runs");
     assert_eq!(service.log().matches("is held back").count(), 1);
     assert_eq!(world.schedule_row(newer), left);
     stop(vec![service]);

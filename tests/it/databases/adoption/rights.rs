@@ -38,7 +38,7 @@ impl Roles {
         }
     }
 
-    /// RunStore the binary as this role: exit code, and all that it says.
+    /// Runs the binary as this role: exit code, and all that it says.
     fn run(&self, role: &str, arguments: &[&str]) -> (i32, String) {
         let mut command = self.command(role, arguments);
         let (code, out, err) = outcome(&mut command);
