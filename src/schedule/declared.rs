@@ -222,7 +222,7 @@ pub(crate) fn add_missing(
         let there = session.schedules(&WhichSchedules::Name(name))?;
         if !there.iter().any(|row| row.spec.has_same_definition(spec)) {
             log::info!(
-                "the schedule {name} in the database differs from this program's, and stays as it is: \
+                "the schedule {name} stays as it is in the database, which differs from this program's: \
                  see `schedule edit`"
             );
         }
