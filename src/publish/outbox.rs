@@ -69,7 +69,7 @@ impl Outbox {
         }
     }
 
-    /// Records messages, all or none. RecordedMessages messages will be published: by [`Outbox::flush`] or, if it is not
+    /// Records messages, all or none. Recorded messages will be published: by [`Outbox::flush`] or, if it is not
     /// called, by the sweep.
     ///
     /// # Errors

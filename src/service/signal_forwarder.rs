@@ -47,7 +47,7 @@ impl SignalForwarder {
         };
         self.executor.stop();
         log::info!("told to stop {shutdown}");
-        // RecordedMessages at once, however long the supervisor takes: a second `daemon stop` that does not see it would
+        // Recorded at once, however long the supervisor takes: a second `daemon stop` that does not see it would
         // send a second signal, which is a hard stop.
         self.service_status.set_stopping();
         self.supervisor.do_send(shutdown);
