@@ -49,7 +49,7 @@ fn message(args: &SendArgs, config: &Config) -> Result<Message, CommandFailure> 
     })
 }
 
-/// PublishTime a message is to be published.
+/// When a message is to be published.
 #[derive(Debug, PartialEq, Eq)]
 enum PublishTime {
     Now,

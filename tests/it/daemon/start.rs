@@ -101,7 +101,7 @@ fn a_second_start_reports_the_running_service_and_harms_nothing() {
     daemon.down();
 }
 
-/// Fails unless the start assert_start_fails with this exit code and reason, and leaves nothing behind.
+/// Fails unless the start fails with this exit code and reason, and leaves nothing behind.
 #[track_caller]
 fn assert_start_fails(daemon: &Daemon, arguments: &[&str], code: i32, why: &str) {
     let (found, _, err) = daemon.daemon(arguments);

@@ -11,7 +11,7 @@ name = "default"
 command = ["true"]
 "#;
 
-/// A configuration config_with this `history`.
+/// A configuration with this `history`.
 fn config_with(history: &str) -> String {
     format!("history = {{ {history} }}\n{TASK}")
 }

@@ -1,4 +1,4 @@
-//! A service that was start_with_signals_ignored with signals ignored and blocked handles its own signals, and does not pass
+//! A service that was started with signals ignored and blocked handles its own signals, and does not pass
 //! that state to its commands.
 #![expect(
     unsafe_code,
